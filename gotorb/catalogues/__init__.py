@@ -1,0 +1,1 @@
+"""What the sky is known to hold."""

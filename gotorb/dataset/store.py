@@ -1,0 +1,281 @@
+"""One reader and one writer of a data set: a csv of rows and an hdf5 of stamps in the same order.
+
+The hdf5 repeats the row ids, so that a csv and an hdf5 that do not belong together are refused.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.errors import DataError
+
+CHUNK_ROWS = 16
+TEXT_COLUMNS = (
+    "id", "image_id", "fits_filepath", "ut", "metalabel", "number", "candidate_id", "image_name",
+    "object_id", "host_id", "rule", "catalogue", "code_version", "split",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set on disk; stamps are read when asked for, a batch at a time.
+
+    Attributes
+    ----------
+    data_dir : Path
+        Folder of the two files.
+    table : DataFrame
+        The csv; text columns are str with "" for nothing, others float or int.
+    layers : tuple of str
+        Names of the stamps' layers.
+    size : int
+        Side of a stamp in pixels.
+    """
+
+    data_dir: Path
+    table: pd.DataFrame
+    layers: tuple[str, ...]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Row ids, (n,) of str."""
+        return self.table["id"].to_numpy(dtype=str)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels, (n,) of int: 1 real, 0 bogus, -1 unknown."""
+        return self.table["label"].to_numpy(dtype=int)
+
+    @cached_property
+    def _file(self) -> h5py.File:
+        return h5py.File(layout.stamps_path(self.data_dir), "r")
+
+    def read_stamps(self, rows: Sequence[int] | np.ndarray, layers: Sequence[str] | None = None) -> np.ndarray:
+        """Stamps of some rows, in the order asked.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Row numbers.
+        layers : sequence of str, optional
+            Names of the layers wanted, in the order wanted; all when left out.
+
+        Returns
+        -------
+        ndarray
+            (len(rows), size, size, n_layers), float32.
+        """
+        source = self._file[layout.STAMPS_KEY]
+        picked = self.layer_indices(layers)
+        stamps = np.empty((len(rows), self.size, self.size, len(picked)), np.float32)
+        for start, stop, where in _runs(np.asarray(rows, dtype=int)):
+            stamps[where] = source[start:stop][..., picked]
+        return stamps
+
+    def batches(
+        self,
+        rows: Sequence[int] | np.ndarray | None = None,
+        *,
+        layers: Sequence[str] | None = None,
+        batch: int = 256,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (row numbers, stamps) of at most `batch` rows each."""
+        rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=int)
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            yield part, self.read_stamps(part, layers)
+
+    def layer_indices(self, layers: Sequence[str] | None) -> list[int]:
+        """Positions of the named layers.
+
+        Raises
+        ------
+        DataError
+            If the data set lacks one of them.
+        """
+        wanted = self.layers if layers is None else tuple(layers)
+        absent = [name for name in wanted if name not in self.layers]
+        if absent:
+            raise DataError(
+                f"no layer {absent[0]!r} in {layout.stamps_path(self.data_dir)} (has {', '.join(self.layers)}); "
+                "name layers that the data set holds (train.layers in params.yaml)"
+            )
+        return [self.layers.index(name) for name in wanted]
+
+
+def _runs(rows: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Cover the wanted rows by reads of neighbouring rows: whole chunks are cheap, single rows are not."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    if len(ordered) == 0:
+        return
+    breaks = np.flatnonzero(np.diff(ordered) != 1) + 1
+    for part in np.split(np.arange(len(ordered)), breaks):
+        yield int(ordered[part[0]]), int(ordered[part[-1]]) + 1, order[part]
+
+
+def open_dataset(data_dir: Path | str) -> Dataset:
+    """Open a data set and check that its two files belong together.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, unreadable or empty, a column is absent, or csv and hdf5 disagree.
+    """
+    data_dir = Path(data_dir)
+    table = read_table(data_dir)
+    path = layout.stamps_path(data_dir)
+    if not path.exists():
+        raise DataError(f"no {path.name} in {data_dir}; make the data set again with label_data.make()")
+    try:
+        with h5py.File(path, "r") as file:
+            shape = file[layout.STAMPS_KEY].shape
+            layers = tuple(json.loads(file[layout.STAMPS_KEY].attrs.get("layers", "null")) or layout.LAYERS)
+            ids = file[layout.IDS_KEY].asstr()[:] if layout.IDS_KEY in file else None
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path} cannot be read as stamps ({error}); make the data set again") from None
+    _check_agreement(path, shape, layers, ids, table)
+    return Dataset(data_dir, table, layers, int(shape[1]))
+
+
+def _check_agreement(
+    path: Path, shape: tuple[int, ...], layers: tuple[str, ...], ids: np.ndarray | None, table: pd.DataFrame
+) -> None:
+    if len(shape) != 4 or shape[1] != shape[2] or shape[3] != len(layers):
+        raise DataError(f"{layout.STAMPS_KEY!r} in {path} has shape {shape}; expected (n, size, size, {len(layers)})")
+    if shape[0] != len(table):
+        raise DataError(
+            f"{path} holds {shape[0]} stamps but {layout.LABELS_CSV} holds {len(table)} rows; "
+            "the two files are not of one run: make the data set again"
+        )
+    if ids is not None and not np.array_equal(ids, table["id"].to_numpy(dtype=str)):
+        first = int(np.flatnonzero(ids != table["id"].to_numpy(dtype=str))[0])
+        raise DataError(
+            f"row {first} is {ids[first]!r} in {path} but {table['id'].iloc[first]!r} in {layout.LABELS_CSV}; "
+            "rows were moved or edited in one file only: make the data set again"
+        )
+
+
+def read_table(data_dir: Path | str) -> pd.DataFrame:
+    """Read data_labels.csv; text columns come back as str, "" for nothing.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, empty or lacks a needed column.
+    """
+    path = layout.labels_path(data_dir)
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), low_memory=False)
+    except FileNotFoundError:
+        raise DataError(f"no {path.name} in {data_dir}; give a folder made by label_data.make()") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); make the data set again") from None
+    absent = [name for name in ("id", "label", "metalabel") if name not in table]
+    if absent:
+        raise DataError(f"no column {absent[0]!r} in {path} (has {', '.join(table.columns)}); make the data set again")
+    if table.empty:
+        raise DataError(f"{path} has no rows; label more images")
+    if table["id"].duplicated().any():
+        raise DataError(f"id {table['id'][table['id'].duplicated()].iloc[0]!r} stands twice in {path}; remove one row")
+    text = [name for name in TEXT_COLUMNS if name in table]
+    return table.assign(**{name: table[name].fillna("") for name in text})
+
+
+def write_dataset(
+    data_dir: Path | str,
+    table: pd.DataFrame,
+    stamps: Iterable[np.ndarray],
+    *,
+    layers: Sequence[str] = layout.LAYERS,
+) -> Path:
+    """Write a data set, both files whole or none under their final names.
+
+    Parameters
+    ----------
+    data_dir : path
+        Folder; made when absent.
+    table : DataFrame
+        Rows, with at least id, label, metalabel.
+    stamps : iterable of ndarray
+        Blocks (m, size, size, n_layers) whose rows follow the table's; only one block is in memory at a time.
+    layers : sequence of str
+        Names of the layers.
+
+    Raises
+    ------
+    DataError
+        If the stamps are not as many as the rows, not finite or of unequal shape.
+    """
+    data_dir = Path(data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    csv_path, h5_path = layout.labels_path(data_dir), layout.stamps_path(data_dir)
+    csv_part, h5_part = (path.with_suffix(path.suffix + ".part") for path in (csv_path, h5_path))
+    try:
+        _write_stamps(h5_part, table["id"].to_numpy(dtype=str), stamps, tuple(layers))
+        table.to_csv(csv_part, index=False, lineterminator="\n")
+        for part in (h5_part, csv_part):
+            fsync(part)
+        csv_path.unlink(missing_ok=True)  # a csv on its own is complete, an hdf5 on its own is not
+        h5_part.replace(h5_path)
+        csv_part.replace(csv_path)
+    finally:
+        for part in (csv_part, h5_part):
+            part.unlink(missing_ok=True)
+    fsync(data_dir)
+    return data_dir
+
+
+def _write_stamps(path: Path, ids: np.ndarray, blocks: Iterable[np.ndarray], layers: tuple[str, ...]) -> None:
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        dataset, row = None, 0
+        for block in blocks:
+            if dataset is None:
+                shape = block.shape[1:]
+                dataset = file.create_dataset(
+                    layout.STAMPS_KEY,
+                    (len(ids), *shape),
+                    np.float32,
+                    chunks=(min(CHUNK_ROWS, max(len(ids), 1)), *shape),
+                )
+                dataset.attrs["layers"] = json.dumps(layers)
+            _check_block(path, block, dataset.shape, row)
+            dataset[row : row + len(block)] = block
+            row += len(block)
+        if dataset is None or row != len(ids):
+            raise DataError(
+                f"{row} stamps for {len(ids)} rows while writing {path.parent}; this data set is not written"
+            )
+        file.create_dataset(layout.IDS_KEY, data=ids.astype("S"))
+
+
+def _check_block(path: Path, block: np.ndarray, shape: tuple[int, ...], row: int) -> None:
+    if block.shape[1:] != shape[1:] or row + len(block) > shape[0]:
+        raise DataError(f"stamps of shape {block.shape} at row {row} do not fit {shape} while writing {path.parent}")
+    finite = np.isfinite(block).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise DataError(
+            f"stamp {row + int(np.argmin(finite))} holds NaN or infinity while writing {path.parent}; "
+            "cut stamps with gotorb.stamps.cutout, which fills pixels without data"
+        )
+
+
+def fsync(path: Path) -> None:
+    """Force a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

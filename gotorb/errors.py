@@ -1,0 +1,72 @@
+"""The exception tree: everything gotorb raises on purpose.
+
+::
+
+    GotorbError
+    ├── ConfigError        params.yaml, .env or a command-line value
+    ├── SurveyError        where images and detections come from
+    │   ├── DatabaseError      the gotophoto database
+    │   ├── ImageError         one FITS file
+    │   │   ├── TruncatedImage     shorter than its header declares
+    │   │   └── MissingPart        an HDU, column or header key is absent
+    │   └── PacketError        one alert packet
+    ├── CatalogueError     minor planets, galaxies, variable stars
+    │   └── LookupFailed       no answer: not the same as "nothing there"
+    ├── DataError          a data set: csv, hdf5, labels, stamps
+    ├── ModelError         a model or its meta file
+    └── TrackingError      experiment tracking and registry
+
+A message has four parts: what is wrong, the value, where, and what to do about it.
+"""
+
+
+class GotorbError(Exception):
+    """Base of all errors that a user can act on; the message is one line."""
+
+
+class ConfigError(GotorbError):
+    """A parameter, setting or command-line value is wrong."""
+
+
+class SurveyError(GotorbError):
+    """The survey's images or detections cannot be had."""
+
+
+class DatabaseError(SurveyError):
+    """The gotophoto database cannot be reached or queried."""
+
+
+class ImageError(SurveyError):
+    """One FITS file cannot be used."""
+
+
+class TruncatedImage(ImageError):
+    """A FITS file is shorter than its headers declare."""
+
+
+class MissingPart(ImageError):
+    """A FITS file lacks an HDU, a table column or a header key."""
+
+
+class PacketError(SurveyError):
+    """One alert packet cannot be used."""
+
+
+class CatalogueError(GotorbError):
+    """A catalogue of known objects cannot be used."""
+
+
+class LookupFailed(CatalogueError):
+    """A catalogue gave no answer, which is not the answer "none there"."""
+
+
+class DataError(GotorbError):
+    """A data set is missing, inconsistent or unfit for its use."""
+
+
+class ModelError(GotorbError):
+    """A model file or its meta file is missing, broken or does not fit the data."""
+
+
+class TrackingError(GotorbError):
+    """The tracking store or model registry refused or is missing something."""

@@ -1,0 +1,1 @@
+"""Which detection gets which label, and why."""

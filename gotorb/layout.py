@@ -1,0 +1,109 @@
+"""Every file, folder and column name on disk, and the path builders.
+
+Nothing else in the package spells a file name.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+# --- a data set: one folder, one csv, one hdf5 -------------------------------------------------
+LABELS_CSV = "data_labels.csv"
+STAMPS_H5 = "data_stamps.h5"
+STAMPS_KEY = "src"
+IDS_KEY = "id"
+CARD_JSON = "card.json"
+SHARDS_DIR = "shards"
+
+LAYERS = ("science", "template", "difference", "ptp", "min", "max")
+"""Layers of a stamp: median science image, template, difference, and the peak-to-peak, minimum and
+maximum over the single exposures."""
+
+GOTO_COLUMNS = (
+    "id",
+    "image_id",
+    "x",
+    "y",
+    "ra",
+    "dec",
+    "mag",
+    "fwhm",
+    "realbogus",
+    "fits_filepath",
+    "ut",
+    "ncoadd",
+    "label",
+    "metalabel",
+    "number",
+)
+"""Columns of data_labels.csv that users of GOTO's recipe know, in their order."""
+
+PROVENANCE_COLUMNS = (
+    "candidate_id",
+    "image_name",
+    "jd",
+    "snr",
+    "cnn_realbogus",
+    "object_id",
+    "host_id",
+    "host_offset_arcsec",
+    "rule",
+    "catalogue",
+    "missing_fraction",
+    "code_version",
+)
+"""Columns that say which rule, catalogue, image and object made a row."""
+
+LABEL_COLUMNS = GOTO_COLUMNS + PROVENANCE_COLUMNS
+SPLIT_COLUMN = "split"
+SPLITS = ("train", "validation", "test")
+METALABELS = ("mp", "randjunk", "marshall", "syntransient", "glxresid")
+REAL, BOGUS, UNKNOWN = 1, 0, -1
+
+# --- a model: one folder beside its data -------------------------------------------------------
+MODEL_H5 = "model.h5"
+META_HKL = "meta.hkl"
+PREDICTIONS_CSV = "predictions.csv"
+METRICS_JSON = "metrics.json"
+
+# --- the embedded survey -----------------------------------------------------------------------
+IMAGES_CSV = "image.csv"
+CANDIDATES_CSV = "candidate.csv"
+TRUTH_CSV = "truth.csv"
+STORAGE_DIR = "storage"
+CATALOGUES_DIR = "catalogues"
+XEPHEM_CSV = "xephem.csv"
+VARIABLES_CSV = "variables.csv"
+
+# --- the project -------------------------------------------------------------------------------
+PARAMS_YAML = "params.yaml"
+ENV_FILE = ".env"
+MLRUNS_DIR = "mlruns"
+STATE_DIR = ".gotorb"
+DATABASE_DIR = "postgres"
+
+
+def timestamped(prefix: str, when: datetime | None = None, *, short: bool = False) -> str:
+    """Name of a run folder: ``data_YYYYMMDD-HHMMSS``, or ``model_YYMMDD-HHMMSS`` when short.
+
+    >>> timestamped("data", datetime(2020, 3, 4, 5, 6, 7, tzinfo=UTC))
+    'data_20200304-050607'
+    >>> timestamped("model", datetime(2020, 3, 4, 5, 6, 7, tzinfo=UTC), short=True)
+    'model_200304-050607'
+    """
+    when = when or datetime.now(UTC)
+    return f"{prefix}_{when:{'%y%m%d' if short else '%Y%m%d'}-%H%M%S}"
+
+
+def labels_path(data_dir: Path | str) -> Path:
+    """Path of a data set's csv."""
+    return Path(data_dir) / LABELS_CSV
+
+
+def stamps_path(data_dir: Path | str) -> Path:
+    """Path of a data set's hdf5."""
+    return Path(data_dir) / STAMPS_H5
+
+
+def log_path(run_dir: Path | str) -> Path:
+    """Path of the log file inside a run folder: the folder's own name with ``.log``."""
+    return Path(run_dir) / f"{Path(run_dir).name}.log"

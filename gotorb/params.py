@@ -1,0 +1,174 @@
+"""params.yaml as a frozen, validated model: one section per stage, unknown names refused."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gotorb import layout
+from gotorb.errors import ConfigError
+
+LayerName = Literal["science", "template", "difference", "ptp", "min", "max"]
+
+
+class Section(BaseModel):
+    """A group of parameters: frozen, no unknown names, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SurveyParams(Section):
+    """The embedded survey."""
+
+    n_fields: int = Field(20, ge=1, description="pointings on the sky")
+    n_visits: int = Field(3, ge=1, description="visits of each pointing")
+    n_exposures: int = Field(3, ge=3, le=8, description="single exposures of a visit")
+    size: int = Field(1024, ge=320, le=8192, description="side of an image [pixel]")
+    n_processes: int = Field(2, ge=1, description="worker processes")
+
+
+class ArchiveParams(Section):
+    """How to read a stamp archive: one hdf5 of stamps and one csv that describes its rows."""
+
+    stamps_file: str = Field("*_stamps.h5", description="name or pattern of the hdf5 inside the folder")
+    table_file: str = Field("*_meta.csv", description="name or pattern of the csv inside the folder")
+    stamps_key: str = Field("stamps", description="array in the hdf5")
+    ids_key: str = Field("candid", description="array of row ids in the hdf5")
+    layers: tuple[LayerName, ...] = Field(("science", "template", "difference"), strict=False)
+    columns: dict[str, str] = Field(default_factory=dict, description="our column: the csv's column")
+    labels: Literal["rules", "proxy"] = Field("rules", description="where labels come from")
+    proxy_column: str = Field("proxy_label", description="column of 1, 0 or nothing")
+    asteroid_columns: dict[str, str] = Field(default_factory=dict)
+    asteroid_match_arcsec: float = Field(2.0, gt=0)
+    catalogued_column: str | None = None
+    old_score_column: str | None = None
+    max_bogus_score: float = Field(0.3, gt=0, le=1)
+
+
+class LabelParams(Section):
+    """Which detection gets which label."""
+
+    source: Literal["gotophoto", "archive", "packets"] = "gotophoto"
+    n_images: int = Field(100, ge=1, description="difference images to use at most")
+    provider: Literal["pympc", "skybot"] = Field("pympc", description="who knows minor planets")
+    search_radius_deg: float = Field(1.8, gt=0, le=10)
+    match_radius_arcsec: float = Field(1.0, gt=0, le=60)
+    mag_limit: float = Field(20.2, gt=0, lt=40, description="faintest minor planet used (V)")
+    min_realbogus: float | None = Field(None, ge=0, le=1)
+    max_bogus_realbogus: float | None = Field(None, ge=0, le=1)
+    extra_bogus_per_image: int = Field(4, ge=0)
+    stamp_size: int = Field(55, ge=15, le=255, description="side of a stamp [pixel], odd")
+    n_processes: int = Field(2, ge=1)
+    archive: ArchiveParams = ArchiveParams()
+
+
+class SyntheticParams(Section):
+    """Minor planets pasted on galaxies, and bare galaxy residuals."""
+
+    n_per_image: int = Field(12, ge=0)
+    jitter_arcsec: float = Field(7.0, ge=0)
+    search_radius_arcsec: float = Field(600.0, gt=0)
+    min_mag: float = 16.0
+    max_mag: float = 19.5
+    max_galaxy_mag: float = Field(18.0, description="faintest host galaxy (B)")
+    n_residuals_per_transient: float = Field(1.0, ge=0)
+
+
+class DatasetParams(Section):
+    """How rows are divided."""
+
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    validation_fraction: float = Field(0.15, gt=0, lt=1)
+    link_radius_arcsec: float = Field(3.0, ge=0)
+
+
+class TrainParams(Section):
+    """How networks are trained."""
+
+    models: tuple[Literal["vgg6", "bayesian_vgg6"], ...] = Field(("bayesian_vgg6",), min_length=1, strict=False)
+    layers: tuple[LayerName, ...] = Field(("science", "template", "difference", "ptp"), min_length=1, strict=False)
+    epochs: int = Field(40, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    patience: int = Field(10, ge=1)
+    dropout: float = Field(0.01, ge=0, lt=1)
+    threads: int = Field(2, ge=1, description="CPU threads; part of the result's identity")
+
+
+class EvaluateParams(Section):
+    """How models are judged."""
+
+    n_samples: int = Field(20, ge=2, description="posterior samples per stamp")
+    n_bootstrap: int = Field(500, ge=10)
+    threshold_fpr: float = Field(0.01, gt=0, lt=1)
+
+
+class PromoteParams(Section):
+    """Which model becomes champion, under which name."""
+
+    name: str = Field("gotorb", min_length=1)
+    metric: Literal["auc"] = "auc"
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0)
+    survey: SurveyParams = SurveyParams()
+    label: LabelParams = LabelParams()
+    synthetic: SyntheticParams = SyntheticParams()
+    dataset: DatasetParams = DatasetParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    promote: PromoteParams = PromoteParams()
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted names to plain values, for tracking."""
+        return flatten(self.model_dump())
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries to one level of dotted names.
+
+    >>> flatten({"a": {"b": 1}, "c": 2})
+    {'a.b': 1, 'c': 2}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def read_params(path: Path | str = layout.PARAMS_YAML) -> Params:
+    """Read and validate params.yaml.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not YAML, names an unknown parameter or holds an impossible value.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no {path.name} in {path.resolve().parent}; run inside the project's folder") from None
+    except yaml.YAMLError as error:
+        where = str(error).replace("\n", " ")
+        raise ConfigError(f"{path} is not valid YAML: {where}; mend the line named here") from None
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error)}") from None
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "the whole file"
+    if first["type"] == "extra_forbidden":
+        return f"unknown parameter {name!r} (value {first['input']!r}); see `gotorb params` for the known ones"
+    return f"parameter {name!r} is {first['input']!r}: {first['msg']}; see `gotorb params` for what is allowed"

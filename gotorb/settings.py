@@ -1,0 +1,94 @@
+"""Settings of a machine or team: ``.env`` and the environment, read on call, never at import."""
+
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gotorb import layout
+from gotorb.errors import ConfigError
+
+LA_PALMA = (342.1176, 0.877701, 0.478556)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `.env` and the environment say (the environment wins).
+
+    Attributes
+    ----------
+    gotophoto_db_name, gotophoto_db_user, gotophoto_db_host, gotophoto_db_port : str
+        Connection to the database; the password comes from ``~/.pgpass``.
+    gotophoto_workdir, gotophoto_storagedir : str
+        Root of the paths stored in the database, and root of the files.
+    catshtm_dir : str
+        Folder that holds ``GLADE/`` in catsHTM format.
+    gotorb_mpc_catalogue : str
+        XEphem csv of minor planets; empty means pympc's own cache.
+    gotorb_observatory : str
+        ``longitude [deg East], rho cos phi', rho sin phi'``.
+    mlflow_tracking_uri : str
+        Empty means the sqlite store in ``mlruns/``.
+    """
+
+    gotophoto_db_name: str = ""
+    gotophoto_db_user: str = ""
+    gotophoto_db_host: str = ""
+    gotophoto_db_port: str = ""
+    gotophoto_workdir: str = ""
+    gotophoto_storagedir: str = ""
+    catshtm_dir: str = ""
+    gotorb_mpc_catalogue: str = ""
+    gotorb_observatory: str = ""
+    mlflow_tracking_uri: str = ""
+
+    def with_values(self, **values: Any) -> "Settings":
+        """Copy with some values replaced."""
+        return replace(self, **values)
+
+    @property
+    def observatory(self) -> tuple[float, float, float]:
+        """(longitude [deg East], rho cos phi', rho sin phi'); La Palma unless set.
+
+        Raises
+        ------
+        ConfigError
+            If the variable does not hold three numbers.
+        """
+        if not self.gotorb_observatory:
+            return LA_PALMA
+        try:
+            lon, cos_phi, sin_phi = (float(part) for part in self.gotorb_observatory.split(","))
+        except ValueError:
+            raise ConfigError(
+                f"GOTORB_OBSERVATORY is {self.gotorb_observatory!r} in .env or the environment; "
+                "give three numbers: longitude in degrees East, rho cos phi', rho sin phi'"
+            ) from None
+        return lon, cos_phi, sin_phi
+
+
+def project_root(start: Path | None = None) -> Path:
+    """Folder of the project: DVC's root inside a stage, else the nearest parent with params.yaml, else here."""
+    if root := os.environ.get("DVC_ROOT"):
+        return Path(root)
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / layout.PARAMS_YAML).exists():
+            return folder
+    return start
+
+
+def read_settings(env_path: Path | None = None) -> Settings:
+    """Read `.env` (of the project unless given) and the environment, which wins.
+
+    Also exports the values of `.env` that the environment lacks, because MLflow, DVC remotes and S3
+    clients read the environment themselves.
+    """
+    from dotenv import dotenv_values
+
+    path = env_path or project_root() / layout.ENV_FILE
+    from_file = {key: value for key, value in dotenv_values(path).items() if value}
+    for key, value in from_file.items():
+        os.environ.setdefault(key, value)
+    known = {field.name: field.name.upper() for field in fields(Settings)}
+    return Settings(**{name: os.environ.get(variable, "") for name, variable in known.items()})

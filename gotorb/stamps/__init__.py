@@ -1,0 +1,1 @@
+"""Cutting stamps out of images."""

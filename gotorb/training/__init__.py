@@ -1,0 +1,1 @@
+"""The room that trains networks and draws posteriors; the only one that imports keras at module top."""
