@@ -1,0 +1,148 @@
+"""Division of rows into train, validation and test so that nothing leaks from one to another.
+
+Rows are linked when they share an image, an object (minor planet or galaxy), a host galaxy, or a place on
+the sky; each connected group of rows goes whole into one part. A random split of rows would put the same
+star's residual, seen on three nights, on both sides, and the test would measure memory.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.errors import DataError
+
+LINK_COLUMNS = ("image_id", "object_id", "host_id")
+ARCSEC = np.pi / 180 / 3600
+
+
+def assign_splits(
+    table: pd.DataFrame,
+    *,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.15,
+    seed: int = 0,
+    link_radius_arcsec: float = 3.0,
+) -> np.ndarray:
+    """Assign every row to ``train``, ``validation`` or ``test``, whole groups at a time.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows with label and any of image_id, object_id, host_id, ra, dec (deg, ICRS).
+    test_fraction, validation_fraction : float
+        Wanted fractions of the labelled rows.
+    seed : int
+        Decides the order in which groups are placed.
+    link_radius_arcsec : float
+        Rows closer than this on the sky stay together; 0 links no neighbours.
+
+    Returns
+    -------
+    ndarray of str
+        (n,) the part of each row.
+
+    Raises
+    ------
+    DataError
+        If the rows form too few groups for three parts.
+    """
+    groups = link_groups(table, link_radius_arcsec=link_radius_arcsec)
+    n_groups = int(groups.max()) + 1
+    if n_groups < len(layout.SPLITS):
+        raise DataError(
+            f"the {len(table)} rows form {n_groups} group(s) linked by image, object or sky position, "
+            "too few for train, validation and test; label images of more fields"
+        )
+    fractions = {
+        "test": test_fraction,
+        "validation": validation_fraction,
+        "train": 1 - test_fraction - validation_fraction,
+    }
+    counts = _class_counts(table["label"].to_numpy(), groups, n_groups)
+    part_of_group = _place_groups(counts, fractions, np.random.default_rng([seed, n_groups]))
+    return part_of_group[groups]
+
+
+def link_groups(table: pd.DataFrame, *, link_radius_arcsec: float = 3.0) -> np.ndarray:
+    """Number the connected groups of rows, 0 and up in order of first appearance.
+
+    >>> rows = pd.DataFrame({"image_id": ["a", "a", "b", "c"], "object_id": ["", "ceres", "ceres", ""]})
+    >>> link_groups(rows).tolist()
+    [0, 0, 0, 1]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = [_pairs_by_value(table[name]) for name in LINK_COLUMNS if name in table]
+    if link_radius_arcsec > 0 and {"ra", "dec"} <= set(table.columns):
+        pairs.append(_pairs_on_sky(table, link_radius_arcsec))
+    first, second = np.concatenate([np.empty((2, 0), int), *pairs], axis=1)
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(table), len(table)))
+    return pd.factorize(connected_components(graph, directed=False)[1])[0]
+
+
+def _pairs_by_value(values: pd.Series) -> np.ndarray:
+    """Link each row to the first row with the same non-empty value."""
+    known = values.notna() & (values.astype(str) != "")
+    rows = np.flatnonzero(known)
+    codes = pd.factorize(values[known].astype(str))[0]
+    first = np.unique(codes, return_index=True)[1]
+    return np.stack([rows, rows[first[codes]]])
+
+
+def _pairs_on_sky(table: pd.DataFrame, radius_arcsec: float) -> np.ndarray:
+    from scipy.spatial import cKDTree
+
+    ra, dec = np.radians(table["ra"].to_numpy(float)), np.radians(table["dec"].to_numpy(float))
+    rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    ra, dec = ra[rows], dec[rows]
+    unit = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    chord = 2 * np.sin(radius_arcsec * ARCSEC / 2)
+    return rows[cKDTree(unit).query_pairs(chord, output_type="ndarray")].T
+
+
+def _class_counts(labels: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
+    """(n_groups, 2) rows of each class, bogus and real; unknown labels weigh nothing."""
+    counts = np.zeros((n_groups, 2))
+    for label in (layout.BOGUS, layout.REAL):
+        counts[:, label] = np.bincount(groups[labels == label], minlength=n_groups)
+    return counts
+
+
+def _place_groups(counts: np.ndarray, fractions: dict[str, float], rng: np.random.Generator) -> np.ndarray:
+    """Give each group, the largest first, to the part that lacks most of its share of both classes."""
+    order = np.argsort(-counts.sum(axis=1) + rng.uniform(0, 1e-3, len(counts)), kind="stable")
+    order = np.concatenate([rng.permutation(part) for part in _similar_sizes(counts.sum(axis=1), order)])
+    names = list(fractions)
+    wanted = np.array([[fractions[name]] for name in names]) * np.maximum(counts.sum(axis=0), 1)
+    placed = np.zeros((len(names), 2))
+    chosen = np.empty(len(counts), dtype="U10")
+    for group in order:
+        lack = ((wanted - placed) / wanted).min(axis=1)
+        part = int(np.argmax(lack))
+        chosen[group] = names[part]
+        placed[part] += counts[group]
+    return chosen
+
+
+def _similar_sizes(sizes: np.ndarray, order: np.ndarray) -> Iterable[np.ndarray]:
+    """Cut the ordered groups where their size halves, so that shuffling keeps the large ones first."""
+    levels = np.floor(np.log2(np.maximum(sizes[order], 0.5)))
+    return np.split(order, np.flatnonzero(np.diff(levels)) + 1)
+
+
+def find_leaks(table: pd.DataFrame, *, link_radius_arcsec: float = 3.0) -> pd.DataFrame:
+    """Groups of linked rows that stand in more than one part.
+
+    Returns
+    -------
+    DataFrame
+        Columns group, splits, n_rows; empty when nothing leaks.
+    """
+    groups = link_groups(table, link_radius_arcsec=link_radius_arcsec)
+    by_group = table.assign(group=groups).groupby("group")[layout.SPLIT_COLUMN]
+    splits, n_rows = by_group.agg(lambda parts: "+".join(sorted(set(parts)))), by_group.size()
+    leaks = pd.DataFrame({"splits": splits, "n_rows": n_rows}).reset_index()
+    return leaks[leaks["splits"].str.contains("+", regex=False)].reset_index(drop=True)
