@@ -1,0 +1,65 @@
+"""Positional matching on the sphere: index arrays out, radii in arcsec in the names."""
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+ARCSEC = np.pi / 180 / 3600
+
+
+def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """(n, 3) unit vectors of positions in degrees; free of the seam at RA 0 and of the poles."""
+    ra, dec = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
+    return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+
+
+def chord(angle_arcsec: float) -> float:
+    """Straight distance on the unit sphere of two points an angle apart."""
+    return float(2 * np.sin(angle_arcsec * ARCSEC / 2))
+
+
+def find_nearest(
+    ra: np.ndarray, dec: np.ndarray, ra_catalogue: np.ndarray, dec_catalogue: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest catalogue entry of each position.
+
+    Returns
+    -------
+    index : ndarray of int
+        (n,) row of the catalogue; -1 when the catalogue is empty.
+    separation_arcsec : ndarray
+        (n,) infinite when the catalogue is empty.
+
+    Examples
+    --------
+    >>> find_nearest([0.0], [0.0], [1.0, 359.999], [0.0, 0.0])[0].tolist()
+    [1]
+    """
+    n = len(ra)
+    if len(ra_catalogue) == 0 or n == 0:
+        return np.full(n, -1), np.full(n, np.inf)
+    distance, index = cKDTree(unit_vectors(ra_catalogue, dec_catalogue)).query(unit_vectors(ra, dec))
+    return index, 2 * np.arcsin(np.clip(distance / 2, 0, 1)) / ARCSEC
+
+
+def match_one_to_one(
+    ra: np.ndarray, dec: np.ndarray, ra_catalogue: np.ndarray, dec_catalogue: np.ndarray, *, radius_arcsec: float
+) -> np.ndarray:
+    """Catalogue row of each position within the radius, each entry given once, to its nearest position.
+
+    Returns
+    -------
+    ndarray of int
+        (n,) row of the catalogue, -1 where there is none.
+
+    Examples
+    --------
+    >>> match_one_to_one([10.0, 10.0001], [0.0, 0.0], [10.0], [0.0], radius_arcsec=1.0).tolist()
+    [0, -1]
+    """
+    index, separation = find_nearest(ra, dec, ra_catalogue, dec_catalogue)
+    matched = np.where(separation <= radius_arcsec, index, -1)
+    order = np.argsort(separation, kind="stable")
+    first = np.unique(matched[order], return_index=True)[1]
+    keep = np.zeros(len(matched), bool)
+    keep[order[first]] = True
+    return np.where(keep, matched, -1)

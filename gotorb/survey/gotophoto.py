@@ -1,0 +1,156 @@
+"""The gotophoto database: which images there are, and where their files lie."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from gotorb.errors import ConfigError, DatabaseError
+from gotorb.settings import Settings
+
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_MS = 120_000
+READ_TRIES = 3
+MAX_ABS_DEC_DEG = 35
+QUALITY_LIMIT = 128
+MIN_NCOADDS = 3
+
+DIFFERENCE_IMAGES = """
+    select id, filepath, ra_c, dec_c, jd, quality, ncoadds, instrument, relatedimage
+    from image
+    where image_type = 'DIFFERENCE' and abs(dec_c) < %(max_dec)s and quality < %(quality)s and ncoadds >= %(ncoadds)s
+    order by id limit %(n_images)s"""
+SINGLE_EXPOSURES = """
+    select relatedimage, filepath from image
+    where image_type = 'SCIENCE' and relatedimage = any(%(related)s) order by relatedimage, id"""
+CANDIDATES = """
+    select c.id as candidate_id, c.image_id, c.x, c.y, c.ra, c.dec, c.mag, c.fwhm, c.realbogus
+    from candidate c where c.id = any(%(ids)s) order by c.id"""
+IMAGES_BY_ID = """
+    select id, filepath, ra_c, dec_c, jd, quality, ncoadds, instrument, relatedimage
+    from image where id = any(%(ids)s) order by id"""
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[Any]:
+    """Open a read-only connection.
+
+    Raises
+    ------
+    ConfigError
+        If `.env` does not name the database.
+    DatabaseError
+        If the server cannot be reached or refuses the user.
+    """
+    import psycopg2
+
+    if not settings.gotophoto_db_name:
+        raise ConfigError(
+            "GOTOPHOTO_DB_NAME is not set in .env or the environment; copy .env.example to .env and fill it in"
+        )
+    try:
+        connection = psycopg2.connect(
+            dbname=settings.gotophoto_db_name,
+            user=settings.gotophoto_db_user or None,
+            host=settings.gotophoto_db_host or None,
+            port=settings.gotophoto_db_port or None,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c default_transaction_read_only=on",
+        )
+    except psycopg2.Error as error:
+        raise DatabaseError(_describe(settings, error)) from None
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _describe(settings: Settings, error: Exception) -> str:
+    where = f"{settings.gotophoto_db_host or 'the local socket'}:{settings.gotophoto_db_port or 5432}"
+    reason = re.sub(r"\s+", " ", str(error)).strip()
+    if "password" in reason or "authentication" in reason:
+        cure = "add a line for it to ~/.pgpass (mode 0600) and check GOTOPHOTO_DB_USER in .env"
+    elif "does not exist" in reason:
+        cure = "check GOTOPHOTO_DB_NAME and GOTOPHOTO_DB_USER in .env"
+    else:
+        cure = "check that the server runs and GOTOPHOTO_DB_HOST and GOTOPHOTO_DB_PORT in .env"
+    return f"no connection to database {settings.gotophoto_db_name!r} at {where} ({reason}); {cure}"
+
+
+def query(settings: Settings, sql: str, values: dict[str, Any]) -> pd.DataFrame:
+    """Run a read-only query; a connection lost on the way is tried again.
+
+    Raises
+    ------
+    DatabaseError
+        If the query fails, or the server stays away.
+    """
+    import psycopg2
+
+    for attempt in range(READ_TRIES):
+        try:
+            with connect(settings) as connection, connection.cursor() as cursor:
+                cursor.execute(sql, values)
+                return pd.DataFrame(cursor.fetchall(), columns=[column.name for column in cursor.description])
+        except psycopg2.errors.UndefinedTable as error:
+            raise DatabaseError(
+                f"database {settings.gotophoto_db_name!r} lacks a table ({str(error).splitlines()[0]}); "
+                "check GOTOPHOTO_DB_NAME in .env"
+            ) from None
+        except psycopg2.Error as error:
+            if attempt == READ_TRIES - 1:
+                raise DatabaseError(_describe(settings, error)) from None
+            time.sleep(0.2 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def query_images(settings: Settings, n_images: int) -> pd.DataFrame:
+    """Difference images fit for labelling, in order of id."""
+    limits = {"max_dec": MAX_ABS_DEC_DEG, "quality": QUALITY_LIMIT, "ncoadds": MIN_NCOADDS, "n_images": n_images}
+    return query(settings, DIFFERENCE_IMAGES, limits)
+
+
+def query_exposures(settings: Settings, related: list[int]) -> pd.DataFrame:
+    """Single exposures (relatedimage, filepath) behind some difference images."""
+    return query(settings, SINGLE_EXPOSURES, {"related": related})
+
+
+def query_candidates(settings: Settings, ids: list[int]) -> pd.DataFrame:
+    """Candidates by id."""
+    return query(settings, CANDIDATES, {"ids": ids})
+
+
+def query_images_by_id(settings: Settings, ids: list[int]) -> pd.DataFrame:
+    """Images by id."""
+    return query(settings, IMAGES_BY_ID, {"ids": ids})
+
+
+def storage_path(filepath: str, settings: Settings) -> Path:
+    """Where a file that the database knows by its work path lies in storage.
+
+    A path outside the work directory (a survey without one) is taken as it is.
+
+    Raises
+    ------
+    ConfigError
+        If the path leads out of the storage directory.
+
+    Examples
+    --------
+    >>> here = Settings(gotophoto_workdir="/work", gotophoto_storagedir="/store")
+    >>> storage_path("/work/reduced/2020-01-02/r1.fits", here).as_posix()
+    '/store/final/2020-01-02/r1.fits'
+    """
+    path = PurePosixPath(filepath)
+    if not settings.gotophoto_workdir or not path.is_relative_to(settings.gotophoto_workdir):
+        return Path(filepath)
+    inside = path.relative_to(settings.gotophoto_workdir).parts
+    if ".." in inside:
+        raise ConfigError(f"path {filepath!r} in the database leads out of GOTOPHOTO_STORAGEDIR; correct that row")
+    return Path(settings.gotophoto_storagedir, *("final" if part == "reduced" else part for part in inside))
