@@ -1,12 +1,13 @@
 """Positional matching on the sphere: index arrays out, radii in arcsec in the names."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 ARCSEC = np.pi / 180 / 3600
 
 
-def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> np.ndarray:
     """(n, 3) unit vectors of positions in degrees; free of the seam at RA 0 and of the poles."""
     ra, dec = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
     return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
@@ -18,7 +19,7 @@ def chord(angle_arcsec: float) -> float:
 
 
 def find_nearest(
-    ra: np.ndarray, dec: np.ndarray, ra_catalogue: np.ndarray, dec_catalogue: np.ndarray
+    ra: ArrayLike, dec: ArrayLike, ra_catalogue: ArrayLike, dec_catalogue: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nearest catalogue entry of each position.
 
@@ -34,15 +35,15 @@ def find_nearest(
     >>> find_nearest([0.0], [0.0], [1.0, 359.999], [0.0, 0.0])[0].tolist()
     [1]
     """
-    n = len(ra)
-    if len(ra_catalogue) == 0 or n == 0:
+    n = np.size(ra)
+    if np.size(ra_catalogue) == 0 or n == 0:
         return np.full(n, -1), np.full(n, np.inf)
     distance, index = cKDTree(unit_vectors(ra_catalogue, dec_catalogue)).query(unit_vectors(ra, dec))
     return index, 2 * np.arcsin(np.clip(distance / 2, 0, 1)) / ARCSEC
 
 
 def match_one_to_one(
-    ra: np.ndarray, dec: np.ndarray, ra_catalogue: np.ndarray, dec_catalogue: np.ndarray, *, radius_arcsec: float
+    ra: ArrayLike, dec: ArrayLike, ra_catalogue: ArrayLike, dec_catalogue: ArrayLike, *, radius_arcsec: float
 ) -> np.ndarray:
     """Catalogue row of each position within the radius, each entry given once, to its nearest position.
 

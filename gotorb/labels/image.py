@@ -1,0 +1,104 @@
+"""All labelled rows and stamps of one image."""
+
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import gotorb
+from gotorb import layout
+from gotorb.catalogues.minor_planets import Field, MinorPlanets
+from gotorb.errors import MissingPart
+from gotorb.labels.rules import MatchRules, label_detections
+from gotorb.labels.tasks import ImageTask
+from gotorb.stamps.cutout import fill_missing
+from gotorb.stamps.layers import Extensions, cut_planes
+from gotorb.survey.detections import read_detections
+from gotorb.survey.frames import open_frame
+
+ROW_IDS = uuid.UUID("6a1c8f0e-8f43-5a53-9c3b-7b1f5d9f2a10")
+"""Name space of row ids: the same image, position and rule give the same id in every run."""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Everything, beside the image, that decides its labels and stamps."""
+
+    provider: MinorPlanets
+    rules: MatchRules = field(default_factory=MatchRules)
+    search_radius_deg: float = 1.8
+    stamp_size: int = 55
+    extensions: Extensions = field(default_factory=Extensions)
+    detection_columns: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+
+def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:
+    """Label one image's detections and cut their stamps.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns of `layout.LABEL_COLUMNS`.
+    stamps : ndarray
+        (n, size, size, 6), float32.
+
+    Raises
+    ------
+    ImageError
+        If a file is absent, truncated or lacks a part.
+    LookupFailed
+        If the minor planets of the field cannot be had; no label is made then.
+    """
+    check_exposures(task)
+    with open_frame(task.path) as frame:
+        detections = read_detections(frame, options.extensions.detections, names=options.detection_columns)
+        planets = options.provider.find(Field(task.ra_c, task.dec_c, options.search_radius_deg, task.epoch_mjd))
+        rng = np.random.default_rng([options.seed, *task.image_id.encode()])
+        chosen = label_detections(detections, planets, options.rules, rng=rng)
+        planes = cut_planes(
+            frame,
+            [Path(path) for path in task.exposure_paths],
+            chosen["ra"].to_numpy(),
+            chosen["dec"].to_numpy(),
+            size=options.stamp_size,
+            extensions=options.extensions,
+            xy=(chosen["x"].to_numpy(), chosen["y"].to_numpy()),
+        )
+    stamps, missing = fill_missing(planes.layers())
+    chosen = chosen.assign(missing_fraction=missing, catalogue=options.provider.version, host_id="")
+    return complete_rows(chosen, task), stamps
+
+
+def check_exposures(task: ImageTask) -> None:
+    """Refuse an image without single exposures: three of the six layers are made of them.
+
+    Raises
+    ------
+    MissingPart
+        If there is none.
+    """
+    if not task.exposure_paths:
+        raise MissingPart(
+            f"no single exposures known for {task.path}; label_data.get_individual_images() must give their files"
+        )
+
+
+def complete_rows(rows: pd.DataFrame, task: ImageTask) -> pd.DataFrame:
+    """Add what the image knows to its chosen rows, in the order of `layout.LABEL_COLUMNS`."""
+    rows = rows.rename(columns={"id": "candidate_id"}).assign(
+        image_id=task.image_id,
+        image_name=Path(task.filepath).name,
+        fits_filepath=task.filepath,
+        ut=task.ut,
+        ncoadd=len(task.exposures),
+        jd=task.jd,
+        code_version=gotorb.__version__,
+    )
+    names = rows["image_id"] + "/" + rows["candidate_id"] + "/" + rows["metalabel"] + "/" + rows["object_id"]
+    names += "/" + rows["host_id"]
+    return rows.assign(id=[str(uuid.uuid5(ROW_IDS, name)) for name in names]).reindex(
+        columns=list(layout.LABEL_COLUMNS)
+    )

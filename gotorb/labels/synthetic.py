@@ -1,0 +1,230 @@
+"""Synthetic transients: a minor planet's stamp added to a galaxy's, and bare galaxies as their bogus twins.
+
+Minor planets lie far from galaxies, so a network trained on them alone would learn that galaxies are bogus.
+Source: Killestein et al. 2021 (MNRAS 503, 4838), section 2.4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.catalogues.crossmatch import find_nearest
+from gotorb.catalogues.galaxies import find_galaxies
+from gotorb.labels.image import check_exposures, complete_rows
+from gotorb.labels.tasks import ImageTask
+from gotorb.stamps.cutout import fill_missing
+from gotorb.stamps.layers import Extensions, cut_planes
+from gotorb.survey.detections import read_detections
+from gotorb.survey.frames import Frame, open_frame
+
+CLEAR_RADIUS_ARCSEC = 10.0
+"""A bare galaxy lies at least this far from every detection, so that no transient hides in it."""
+
+
+class PlanetRow(NamedTuple):
+    """A minor planet's row of a data set, as far as it is needed here."""
+
+    candidate_id: str
+    number: str
+    object_id: str
+    x: float
+    y: float
+    ra: float
+    dec: float
+    mag: float
+    fwhm: float
+    snr: float
+
+
+@dataclass(frozen=True)
+class SyntheticTask(ImageTask):
+    """An image and its labelled minor planets."""
+
+    planets: tuple[PlanetRow, ...] = ()
+
+
+def make_synthetic_tasks(images: Sequence[ImageTask], table: pd.DataFrame) -> list[SyntheticTask]:
+    """Give each image its labelled minor planets; images without any are left out."""
+    of_image = dict(tuple(table[table["metalabel"] == "mp"].groupby("image_id")))
+    tasks = []
+    for image in images:
+        if image.image_id in of_image:
+            rows = of_image[image.image_id][list(PlanetRow._fields)].itertuples(index=False, name=None)
+            planets = tuple(PlanetRow(*values) for values in rows)
+            tasks.append(SyntheticTask(**vars(image), planets=planets))
+    return tasks
+
+
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """Everything, beside image and planets, that decides the synthetic rows."""
+
+    catshtm_dir: str
+    n_per_image: int = 12
+    jitter_arcsec: float = 7.0
+    search_radius_arcsec: float = 600.0
+    min_mag: float = 16.0
+    max_mag: float = 19.5
+    max_galaxy_mag: float = 18.0
+    n_residuals_per_transient: float = 1.0
+    stamp_size: int = 55
+    extensions: Extensions = field(default_factory=Extensions)
+    detection_columns: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+
+def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.DataFrame, np.ndarray]:
+    """Synthetic transients and galaxy residuals of one image.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns of `layout.LABEL_COLUMNS`; metalabels syntransient (real) and glxresid (bogus).
+    stamps : ndarray
+        (n, size, size, 6), float32; the layers over the exposures are made of the summed exposures.
+    """
+    check_exposures(task)
+    rng = np.random.default_rng([options.seed, 1, *task.image_id.encode()])
+    with open_frame(task.path) as frame:
+        planets = _choose_planets(task.planets, options, rng)
+        galaxies = _galaxies_on_image(task, frame, options)
+        detections = read_detections(frame, options.extensions.detections, names=options.detection_columns)
+        transients = _pair(planets, galaxies, options, rng)
+        residuals = _choose_residuals(galaxies, transients, detections, options, rng)
+        rows = pd.concat([transients, residuals], ignore_index=True)
+        stamps, missing = _cut(task, frame, rows, options)
+    rows = rows.assign(missing_fraction=missing, catalogue=f"glade:{Path(options.catshtm_dir).name}")
+    return complete_rows(rows, task), stamps
+
+
+def _choose_planets(
+    planets: tuple[PlanetRow, ...], options: SyntheticOptions, rng: np.random.Generator
+) -> pd.DataFrame:
+    table = pd.DataFrame(planets, columns=list(PlanetRow._fields))
+    table = table[table["mag"].between(options.min_mag, options.max_mag)]
+    return table.iloc[rng.permutation(len(table))[: options.n_per_image]].reset_index(drop=True)
+
+
+def _galaxies_on_image(task: ImageTask, frame: Frame, options: SyntheticOptions) -> pd.DataFrame:
+    """Galaxies whose centres fall on pixels with data, with room for half a stamp."""
+    image, wcs = frame.plane(options.extensions.difference), frame.wcs(options.extensions.difference)
+    scale = np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600
+    radius = 0.5 * scale * float(np.hypot(*image.shape))
+    galaxies = find_galaxies(
+        options.catshtm_dir, task.ra_c, task.dec_c, radius_arcsec=radius, max_mag=options.max_galaxy_mag
+    )
+    if galaxies.empty:
+        return galaxies
+    x, y = wcs.all_world2pix(galaxies[["ra", "dec"]].to_numpy(), 0, quiet=True).T
+    margin, (height, width) = options.stamp_size // 2, image.shape
+    inside = (x > margin) & (x < width - 1 - margin) & (y > margin) & (y < height - 1 - margin)
+    galaxies = galaxies[inside].reset_index(drop=True)
+    columns, lines = np.rint(x[inside]).astype(int), np.rint(y[inside]).astype(int)
+    return galaxies[np.isfinite(image[lines, columns])].reset_index(drop=True)
+
+
+def _pair(
+    planets: pd.DataFrame, galaxies: pd.DataFrame, options: SyntheticOptions, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Give each planet a galaxy near it, each galaxy at most once; half of the galaxies stay for residuals."""
+    left = list(rng.permutation(len(galaxies)))
+    left = left[: (len(left) + 1) // 2]
+    rows = []
+    for planet in planets.itertuples(index=False):
+        near = [g for g in left if _distance_arcsec(planet, galaxies.iloc[g]) <= options.search_radius_arcsec]
+        if near:
+            left.remove(near[0])
+            rows.append(_transient_row(planet, galaxies.iloc[near[0]], options, rng))
+    return pd.DataFrame(rows)
+
+
+def _distance_arcsec(planet: NamedTuple, galaxy: pd.Series) -> float:
+    separation = find_nearest([planet.ra], [planet.dec], [galaxy["ra"]], [galaxy["dec"]])[1]  # type: ignore[attr-defined]
+    return float(separation[0])
+
+
+def _transient_row(
+    planet: NamedTuple, galaxy: pd.Series, options: SyntheticOptions, rng: np.random.Generator
+) -> dict[str, object]:
+    ra, dec, offset = _jitter(galaxy, options.jitter_arcsec, rng)
+    row = planet._asdict()
+    row.update(planet_x=row.pop("x"), planet_y=row.pop("y"), planet_ra=row.pop("ra"), planet_dec=row.pop("dec"))
+    return row | {
+        "id": row.pop("candidate_id"),
+        "ra": ra,
+        "dec": dec,
+        "host_id": galaxy["galaxy_id"],
+        "host_offset_arcsec": offset,
+        "label": layout.REAL,
+        "metalabel": "syntransient",
+        "rule": f"minor planet on a galaxy, jitter <= {options.jitter_arcsec:g} arcsec",
+    }
+
+
+def _jitter(galaxy: pd.Series, largest_arcsec: float, rng: np.random.Generator) -> tuple[float, float, float]:
+    """A place near a galaxy; the offset itself is uniform, so that half of them are nuclear."""
+    offset, angle = rng.uniform(0, largest_arcsec), rng.uniform(0, 2 * np.pi)
+    dec = galaxy["dec"] + offset * np.cos(angle) / 3600
+    ra = (galaxy["ra"] + offset * np.sin(angle) / 3600 / np.cos(np.radians(galaxy["dec"]))) % 360
+    return float(ra), float(dec), float(offset)
+
+
+def _choose_residuals(
+    galaxies: pd.DataFrame,
+    transients: pd.DataFrame,
+    detections: pd.DataFrame,
+    options: SyntheticOptions,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Bare galaxies, never one that carries a transient or lies at a detection."""
+    n_wanted = round(len(transients) * options.n_residuals_per_transient)
+    if n_wanted == 0:
+        return pd.DataFrame()
+    _, separation = find_nearest(galaxies["ra"], galaxies["dec"], detections["ra"], detections["dec"])
+    able = (separation > CLEAR_RADIUS_ARCSEC) & ~galaxies["galaxy_id"].isin(transients["host_id"]).to_numpy()
+    rows = np.flatnonzero(able)
+    chosen = galaxies.iloc[rng.choice(rows, min(n_wanted, len(rows)), replace=False)]
+    return pd.DataFrame([_residual_row(galaxy, options, rng) for _, galaxy in chosen.iterrows()])
+
+
+def _residual_row(galaxy: pd.Series, options: SyntheticOptions, rng: np.random.Generator) -> dict[str, object]:
+    ra, dec, offset = _jitter(galaxy, options.jitter_arcsec / 2, rng)
+    return {
+        "id": "",
+        "number": "",
+        "object_id": "",
+        "ra": ra,
+        "dec": dec,
+        "mag": np.nan,
+        "fwhm": np.nan,
+        "snr": np.nan,
+        "host_id": galaxy["galaxy_id"],
+        "host_offset_arcsec": offset,
+        "label": layout.BOGUS,
+        "metalabel": "glxresid",
+        "rule": f"galaxy B <= {options.max_galaxy_mag:g}, no detection within {CLEAR_RADIUS_ARCSEC:g} arcsec",
+    }
+
+
+def _cut(task: ImageTask, frame: Frame, rows: pd.DataFrame, options: SyntheticOptions) -> tuple[np.ndarray, np.ndarray]:
+    """Stamps of all rows; the planets' planes are added to those of their galaxies before the layers are made."""
+    if rows.empty:
+        return np.empty((0, options.stamp_size, options.stamp_size, len(layout.LAYERS)), np.float32), np.empty(0)
+    paths = [Path(path) for path in task.exposure_paths]
+    ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
+    x, y = frame.wcs(options.extensions.difference).all_world2pix(np.column_stack([ra, dec]), 0, quiet=True).T
+    rows[["x", "y"]] = np.column_stack([x, y])
+    cut = partial(cut_planes, frame, paths, size=options.stamp_size, extensions=options.extensions)
+    hosts = cut(ra, dec, xy=(x, y))
+    lit = (rows["label"] == layout.REAL).to_numpy()
+    at_planets = [rows.loc[lit, f"planet_{name}"].to_numpy(float) for name in ("ra", "dec", "x", "y")]
+    planets = cut(*at_planets[:2], xy=(at_planets[2], at_planets[3]))
+    hosts.stacked[lit] += planets.stacked
+    hosts.exposures[lit] += planets.exposures
+    return fill_missing(hosts.layers())
