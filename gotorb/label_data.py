@@ -14,6 +14,7 @@ Replacements are read once, when `make` starts, and hold in its worker processes
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,48 @@ def add_synthetic_transients(
         tasks = make_synthetic_tasks(read_images(data_dir, settings), data.table)
         before = (data.table, (stamps for _, stamps in data.batches()))
         make_shards(new_dir, tasks, make_synthetic, options, n_processes=n_processes, title="synthetic", before=before)
+    return new_dir
+
+
+def cut_all(
+    data_dir: Path | str,
+    image_ids: Collection[str],
+    *,
+    out_dir: Path | str | None = None,
+    name: str | None = None,
+    n_processes: int = 1,
+) -> Path:
+    """Make an unlabelled data set (label -1) of every detection of some images of a data set.
+
+    Parameters
+    ----------
+    data_dir : path
+        A data set made by `make`; gives the images and the size of the stamps.
+    image_ids : collection of str
+        Images to cut.
+    out_dir, name, n_processes
+        As for `add_synthetic_transients`.
+
+    Returns
+    -------
+    Path
+        The new data set's folder.
+    """
+    from gotorb.catalogues.minor_planets import Pympc
+    from gotorb.dataset.store import open_dataset
+    from gotorb.labels.image import LabelOptions, cut_detections
+    from gotorb.labels.runs import make_shards, read_images, run_folder
+
+    settings = read_settings()
+    options = LabelOptions(
+        Pympc("", settings.observatory),  # never asked
+        stamp_size=open_dataset(data_dir).size,
+        extensions=_extensions(),
+        detection_columns=dict(DETECTION_COLUMNS),
+    )
+    tasks = [task for task in read_images(data_dir, settings) if task.image_id in set(image_ids)]
+    with run_folder(out_dir or Path(data_dir).parent, name) as new_dir:
+        make_shards(new_dir, tasks, cut_detections, options, n_processes=n_processes, title="cut")
     return new_dir
 
 

@@ -78,6 +78,7 @@ VARIABLES_CSV = "variables.csv"
 PARAMS_YAML = "params.yaml"
 ENV_FILE = ".env"
 MLRUNS_DIR = "mlruns"
+SOURCES_DIR = "sources"
 STATE_DIR = ".gotorb"
 DATABASE_DIR = "postgres"
 

@@ -49,7 +49,7 @@ class ArchiveParams(Section):
 class LabelParams(Section):
     """Which detection gets which label."""
 
-    source: Literal["gotophoto", "archive", "packets"] = "gotophoto"
+    source: Literal["embedded", "gotophoto", "archive", "packets"] = "embedded"
     n_images: int = Field(100, ge=1, description="difference images to use at most")
     provider: Literal["pympc", "skybot"] = Field("pympc", description="who knows minor planets")
     search_radius_deg: float = Field(1.8, gt=0, le=10)

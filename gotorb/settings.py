@@ -1,6 +1,8 @@
 """Settings of a machine or team: ``.env`` and the environment, read on call, never at import."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,17 @@ class Settings:
         """Copy with some values replaced."""
         return replace(self, **values)
 
+    @contextmanager
+    def in_environment(self) -> Iterator[None]:
+        """Let `read_settings` give these settings while the block runs, in worker processes too."""
+        before = dict(os.environ)
+        os.environ.update({field.name.upper(): getattr(self, field.name) for field in fields(self)})
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
     @property
     def observatory(self) -> tuple[float, float, float]:
         """(longitude [deg East], rho cos phi', rho sin phi'); La Palma unless set.
@@ -68,14 +81,15 @@ class Settings:
 
 
 def project_root(start: Path | None = None) -> Path:
-    """Folder of the project: DVC's root inside a stage, else the nearest parent with params.yaml, else here."""
-    if root := os.environ.get("DVC_ROOT"):
-        return Path(root)
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / layout.PARAMS_YAML).exists():
-            return folder
-    return start
+    """Folder of the project, where .env and mlruns/ are.
+
+    DVC's root inside a stage, else the nearest parent with params.yaml, else here; from a source's folder
+    (``sources/<name>``) the project that it belongs to.
+    """
+    start = Path(os.environ.get("DVC_ROOT") or start or Path.cwd()).resolve()
+    with_params = (folder for folder in (start, *start.parents) if (folder / layout.PARAMS_YAML).exists())
+    found = next(with_params, start)
+    return found.parents[1] if found.parent.name == layout.SOURCES_DIR else found
 
 
 def read_settings(env_path: Path | None = None) -> Settings:

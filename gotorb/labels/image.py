@@ -16,7 +16,7 @@ from gotorb.labels.tasks import ImageTask
 from gotorb.stamps.cutout import fill_missing
 from gotorb.stamps.layers import Extensions, cut_planes
 from gotorb.survey.detections import read_detections
-from gotorb.survey.frames import open_frame
+from gotorb.survey.frames import Frame, open_frame
 
 ROW_IDS = uuid.UUID("6a1c8f0e-8f43-5a53-9c3b-7b1f5d9f2a10")
 """Name space of row ids: the same image, position and rule give the same id in every run."""
@@ -58,18 +58,35 @@ def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, n
         planets = options.provider.find(Field(task.ra_c, task.dec_c, options.search_radius_deg, task.epoch_mjd))
         rng = np.random.default_rng([options.seed, *task.image_id.encode()])
         chosen = label_detections(detections, planets, options.rules, rng=rng)
-        planes = cut_planes(
-            frame,
-            [Path(path) for path in task.exposure_paths],
-            chosen["ra"].to_numpy(),
-            chosen["dec"].to_numpy(),
-            size=options.stamp_size,
-            extensions=options.extensions,
-            xy=(chosen["x"].to_numpy(), chosen["y"].to_numpy()),
-        )
+        return _cut(task, frame, chosen, options, catalogue=options.provider.version)
+
+
+def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:
+    """Cut the stamps of every detection of an image, without labels (-1); no look-up of minor planets.
+
+    Returns and raises as `label_image` does.
+    """
+    check_exposures(task)
+    with open_frame(task.path) as frame:
+        detections = read_detections(frame, options.extensions.detections, names=options.detection_columns)
+        unlabelled = {"label": layout.UNKNOWN, "metalabel": "", "number": "", "object_id": "", "rule": ""}
+        return _cut(task, frame, detections.assign(**unlabelled), options, catalogue="")
+
+
+def _cut(
+    task: ImageTask, frame: Frame, chosen: pd.DataFrame, options: LabelOptions, *, catalogue: str
+) -> tuple[pd.DataFrame, np.ndarray]:
+    planes = cut_planes(
+        frame,
+        [Path(path) for path in task.exposure_paths],
+        chosen["ra"].to_numpy(),
+        chosen["dec"].to_numpy(),
+        size=options.stamp_size,
+        extensions=options.extensions,
+        xy=(chosen["x"].to_numpy(), chosen["y"].to_numpy()),
+    )
     stamps, missing = fill_missing(planes.layers())
-    chosen = chosen.assign(missing_fraction=missing, catalogue=options.provider.version, host_id="")
-    return complete_rows(chosen, task), stamps
+    return complete_rows(chosen.assign(missing_fraction=missing, catalogue=catalogue, host_id=""), task), stamps
 
 
 def check_exposures(task: ImageTask) -> None:

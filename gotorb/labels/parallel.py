@@ -20,7 +20,7 @@ from gotorb.labels.shards import read_shard_table, shard_path, write_shard
 from gotorb.labels.tasks import Done, ImageTask, Skipped
 
 log = logging.getLogger(__name__)
-Work = Callable[[ImageTask, Any], tuple[pd.DataFrame, np.ndarray]]
+Work = Callable[[Any, Any], tuple[pd.DataFrame, np.ndarray]]
 
 
 @dataclass(frozen=True)

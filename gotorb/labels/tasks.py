@@ -12,6 +12,7 @@ import pandas as pd
 
 from gotorb.errors import DataError, MissingPart
 from gotorb.settings import Settings
+from gotorb.survey.frames import open_frame
 from gotorb.survey.gotophoto import storage_path
 
 MJD_OF_JD = 2_400_000.5
@@ -130,4 +131,26 @@ def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], se
         dec_c=float(row["dec_c"]),
         jd=float(row["jd"]),
         ut=str(row.get("instrument", ""))[-1:],
+    )
+
+
+def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
+    """Task of a single file: epoch and exposures come from its header (jd, coadd1, coadd2, ...).
+
+    The exposures are looked for beside the file.
+
+    Raises
+    ------
+    MissingPart
+        If a header key is absent.
+    """
+    path = Path(path)
+    with open_frame(path) as frame:
+        n_coadd, jd = int(frame.key("ncoadd", ext, 0)), float(frame.key("jd", ext, 0))
+        names = [str(frame.key(f"coadd{i + 1}", ext, 0)) for i in range(n_coadd)]
+        instrument = str(frame.header(ext).get("instrume", frame.header(0).get("instrume", "")))
+        centre = frame.wcs(ext).all_pix2world([[(n - 1) / 2 for n in frame.plane(ext).shape[::-1]]], 0)[0]
+    beside = tuple(str(path.parent / Path(name).name) for name in names)
+    return ImageTask(
+        path.stem, str(path), tuple(names), str(path), beside, float(centre[0]), float(centre[1]), jd, instrument[-1:]
     )

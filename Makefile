@@ -1,0 +1,45 @@
+# `make repro` and `make test` do all their set-up; nothing else needs to be typed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+RUN := PATH="$(BIN):$$PATH"
+PORT ?= 5000
+
+.PHONY: repro test check bench ui lock clean
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "gotorb needs Python 3.11 to 3.13; name one: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+# make repro                                        the embedded survey
+# make repro SOURCE=archive DATA=folder             ready-made stamps
+# make repro SOURCE=packets DATA=folder             alert packets
+# make repro SOURCE=gotophoto                       your own survey, by .env
+repro: $(READY)
+	@$(RUN) python -m pipelines.repro $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data $(DATA))
+
+test: $(READY)
+	@$(RUN) python -m pytest
+
+check: $(READY)
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+bench: $(READY)
+	@$(RUN) python -m benchmarks
+
+ui: $(READY)
+	@$(RUN) gotorb ui --port $(PORT)
+
+lock: $(READY)
+	$(RUN) uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --upgrade --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) data models sources .gotorb

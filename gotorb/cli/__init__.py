@@ -1,0 +1,57 @@
+"""The command `gotorb`: one small file for each subcommand, read only when it is called for.
+
+A subcommand's module has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args) -> int``.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import gotorb
+from gotorb.errors import GotorbError
+
+COMMANDS = {
+    "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
+    "label": "make a labelled data set from the survey's images",
+    "models": "list registered models",
+    "params": "explain every parameter of params.yaml",
+    "score": "score images, stamp archives or alert packets with a model",
+    "simulate": "simulate a survey, or inject sources into your own image",
+    "ui": "open the MLflow pages that compare runs",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; exit 0 done, 1 an error the user can act on, 2 wrong usage."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = _parse(argv)
+    try:
+        return args.run(args)
+    except GotorbError as error:
+        if args.debug:
+            raise
+        print(f"gotorb: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("gotorb: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gotorb", description=gotorb.__doc__)
+    parser.add_argument("--version", action="version", version=f"gotorb {gotorb.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    called = next((word for word in argv if not word.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == called:
+            module = importlib.import_module(f"gotorb.cli.{name}")
+            sub.description = module.__doc__
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    return parser.parse_args(argv)

@@ -1,0 +1,81 @@
+"""Check .env, database, catalogues and tracking store, and say what to mend.
+
+Example: gotorb doctor
+"""
+
+import argparse
+from collections.abc import Callable
+
+from gotorb.errors import GotorbError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """No arguments."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line for each check; 1 if one fails."""
+    failed = 0
+    for name, check in CHECKS.items():
+        try:
+            print(f"ok    {name}: {check()}")
+        except GotorbError as error:
+            failed += 1
+            print(f"FAIL  {name}: {error}")
+    return 1 if failed else 0
+
+
+def _params() -> str:
+    from gotorb.params import read_params
+
+    return f"params.yaml is valid ({len(read_params().flat())} parameters)"
+
+
+def _database() -> str:
+    from gotorb.settings import read_settings
+    from gotorb.survey.gotophoto import query_images
+
+    settings = read_settings()
+    if not settings.gotophoto_db_host:
+        return "GOTOPHOTO_DB_HOST is not set: the embedded survey is used"
+    return f"{settings.gotophoto_db_name} answers, {len(query_images(settings, 1))} usable image(s) seen"
+
+
+def _galaxies() -> str:
+    from gotorb.catalogues.galaxies import find_galaxies
+    from gotorb.settings import read_settings
+
+    folder = read_settings().catshtm_dir
+    if not folder:
+        return "CATSHTM_DIR is not set: only the embedded survey has galaxies"
+    return f"GLADE in {folder} answers ({len(find_galaxies(folder, 150.0, 2.0, radius_arcsec=3600))} galaxies seen)"
+
+
+def _minor_planets() -> str:
+    from pathlib import Path
+
+    from gotorb.errors import CatalogueError
+    from gotorb.settings import read_settings
+
+    settings = read_settings()
+    path = settings.gotorb_mpc_catalogue
+    if path and not Path(path).is_file():
+        raise CatalogueError(f"no file {path}; correct GOTORB_MPC_CATALOGUE in .env")
+    where = path or "pympc's own cache (filled by pympc.update_catalogue())"
+    return f"{where}; observatory {settings.observatory}"
+
+
+def _tracking() -> str:
+    from gotorb.tracking.store import open_store, tracking_uri
+
+    open_store()
+    return f"{tracking_uri()} answers"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "parameters": _params,
+    "database": _database,
+    "galaxies": _galaxies,
+    "minor planets": _minor_planets,
+    "tracking": _tracking,
+}

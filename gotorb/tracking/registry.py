@@ -1,0 +1,130 @@
+"""The model registry: versions known by the bytes of their model, and the alias of the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gotorb.errors import ModelError
+from gotorb.tracking.runs import MD5_TAG, MODEL_ARTIFACT
+from gotorb.tracking.store import open_store
+
+CHAMPION = "champion"
+SCHEME = "models:/"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version: its name, number, tags, and place of its files."""
+
+    name: str
+    version: str
+    tags: dict[str, str]
+    uri: str
+
+    @property
+    def md5(self) -> str:
+        """md5 of the model file it was made from."""
+        return self.tags.get(MD5_TAG, "")
+
+
+def find_champion(name: str) -> Registered | None:
+    """The version that carries the alias ``champion``; None when there is none."""
+    return find_alias(name, CHAMPION)
+
+
+def find_alias(name: str, alias: str) -> Registered | None:
+    """The version that carries an alias; None when there is none."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    open_store()
+    try:
+        return _registered(mlflow.MlflowClient().get_model_version_by_alias(name, alias))
+    except MlflowException:
+        return None
+
+
+def _registered(version: Any) -> Registered:
+    return Registered(
+        version.name, str(version.version), dict(version.tags), f"{SCHEME}{version.name}/{version.version}"
+    )
+
+
+def register(name: str, run_id: str, md5_of_model: str, tags: Mapping[str, Any]) -> Registered:
+    """Register a run's model; a model of the same bytes is not registered twice."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if version.tags.get(MD5_TAG) == md5_of_model:
+            return _registered(version)
+    all_tags = {MD5_TAG: md5_of_model} | {key: str(value) for key, value in tags.items()}
+    version = mlflow.register_model(f"runs:/{run_id}/{MODEL_ARTIFACT}", name, tags=all_tags)
+    return _registered(client.get_model_version(name, version.version))
+
+
+def set_alias(registered: Registered, alias: str) -> None:
+    """Give a version an alias, taking it from its holder."""
+    import mlflow
+
+    mlflow.MlflowClient().set_registered_model_alias(registered.name, alias, registered.version)
+
+
+def load_registered(uri: str) -> tuple[Any, Registered]:
+    """Load a registered model: ``models:/name@alias`` or ``models:/name/version``.
+
+    Returns
+    -------
+    model : keras.Model
+        The network.
+    registered : Registered
+        Its name, version and tags.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    open_store()
+    client = mlflow.MlflowClient()
+    name, _, alias = uri.removeprefix(SCHEME).partition("@")
+    name, _, number = name.partition("/")
+    try:
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        return mlflow.tensorflow.load_model(f"{SCHEME}{name}/{version.version}"), _registered(version)
+    except (MlflowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"no registered model {uri!r} in this tracking store ({reason}); `gotorb models` lists what there is"
+        ) from None
+
+
+def is_registry_uri(model: str | Path) -> bool:
+    """Whether a model is named by the registry rather than by a path."""
+    return str(model).startswith(SCHEME)
+
+
+def list_models() -> list[dict[str, str]]:
+    """Registered models: name, version, aliases, md5."""
+    import mlflow
+
+    open_store()
+    client = mlflow.MlflowClient()
+    rows = []
+    for model in client.search_registered_models():
+        aliases: dict[str, list[str]] = {}
+        for alias, version in client.get_registered_model(model.name).aliases.items():
+            aliases.setdefault(str(version), []).append(alias)
+        for version in client.search_model_versions(f"name = '{model.name}'"):
+            carried = ", ".join(sorted(aliases.get(str(version.version), [])))
+            rows.append(
+                {"name": model.name, "version": str(version.version), "aliases": carried,
+                 "md5": version.tags.get(MD5_TAG, "")}
+            )  # fmt: skip
+    return sorted(rows, key=lambda row: (row["name"], int(row["version"])))

@@ -1,0 +1,81 @@
+"""Where runs are kept: a tracking server named in .env, or a sqlite file and a folder in mlruns/."""
+
+import os
+from pathlib import Path
+
+from filelock import FileLock
+
+from gotorb import layout
+from gotorb.errors import TrackingError
+from gotorb.settings import project_root, read_settings
+
+# set before mlflow is imported: quiet, quick to give up on a dead server, and no pickles from model files
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+for _name, _value in DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+
+STORE_FILE = "mlflow.db"
+ARTIFACTS_DIR = "artifacts"
+
+
+def tracking_uri() -> str:
+    """URI of the tracking store: MLFLOW_TRACKING_URI, else the project's sqlite file."""
+    given = read_settings().mlflow_tracking_uri
+    return given or f"sqlite:///{_mlruns_dir() / STORE_FILE}"
+
+
+def _mlruns_dir() -> Path:
+    return Path(os.environ.get("GOTORB_MLRUNS", project_root() / layout.MLRUNS_DIR))
+
+
+def open_store() -> None:
+    """Point mlflow at the store and make it when it is new.
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be reached.
+    """
+    import mlflow
+
+    uri = tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    with _set_up_lock():
+        try:
+            mlflow.MlflowClient().search_experiments(max_results=1)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise TrackingError(
+                f"tracking store {uri} does not answer ({reason}); check MLFLOW_TRACKING_URI in .env"
+            ) from None
+
+
+def open_experiment(name: str) -> str:
+    """Id of an experiment, made when it is new; safe when several processes meet in a fresh store."""
+    import mlflow
+
+    open_store()
+    client = mlflow.MlflowClient()
+    with _set_up_lock():
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return found.experiment_id
+        local = not read_settings().mlflow_tracking_uri
+        place = (_mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if local else None
+        return client.create_experiment(name, artifact_location=place)
+
+
+def _set_up_lock() -> FileLock:
+    """First contact of two processes with a fresh store breaks one of them, so they queue."""
+    folder = _mlruns_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".setup.lock", timeout=120)

@@ -1,0 +1,24 @@
+"""Stage ``dataset``: divide the rows without leaks and write the data set's card."""
+
+import sys
+from pathlib import Path
+
+from gotorb.dataset.version import make_version
+from gotorb.logs import show_on_console
+from gotorb.params import read_params
+from gotorb.tracking.runs import track_stage
+
+
+def main() -> None:
+    """Write data/dataset from the data set named on the command line."""
+    show_on_console()
+    params = read_params()
+    with track_stage("dataset", params) as run:
+        data_dir = Path("data/dataset")
+        card = make_version(Path(sys.argv[1]), data_dir, params.dataset, seed=params.seed)
+        run.log_metrics(card)
+        run.log_data(data_dir, card, context="data set")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Stage ``evaluate``: judge the model named on the command line on the held-out rows."""
+
+import sys
+from pathlib import Path
+
+from gotorb import classifier, layout
+from gotorb.dataset.card import make_card, write_json
+from gotorb.logs import show_on_console
+from gotorb.params import read_params
+from gotorb.tracking.runs import MD5_TAG, md5, track_stage
+
+
+def main() -> None:
+    """Write plots and predictions beside the model, and reports/<name>.json."""
+    show_on_console()
+    params, name = read_params(), sys.argv[1]
+    data_dir, model_dir = Path("data/dataset"), Path("models") / name
+    model_path, meta_path = model_dir / layout.MODEL_H5, model_dir / layout.META_HKL
+    options = params.evaluate.model_dump() | {"seed": params.seed}
+    with track_stage("evaluate", params, name=f"evaluate {name}", experiment="-evaluation") as run:
+        run.set_tags({MD5_TAG: md5(model_path), "gotorb.network": name})
+        run.log_data(data_dir, make_card(data_dir), context="test")
+        evaluation = classifier.evaluate(model_path, meta_path, data_dir, **options)
+        write_json(Path("reports") / f"{name}.json", evaluation.metrics)
+        run.log_metrics(evaluation.metrics)
+        run.log_figures(evaluation.figures)
+        run.log_json(evaluation.metrics, layout.METRICS_JSON)
+
+
+if __name__ == "__main__":
+    main()

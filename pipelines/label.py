@@ -1,0 +1,24 @@
+"""Stage ``label``: minor planets are real, random unmatched detections bogus."""
+
+from pathlib import Path
+
+from gotorb import label_data
+from gotorb.dataset.card import make_card
+from gotorb.logs import show_on_console
+from gotorb.params import read_params
+from gotorb.simulate.source import survey_environment
+from gotorb.tracking.runs import track_stage
+
+
+def main() -> None:
+    """Write the labelled data set data/label."""
+    show_on_console()
+    params = read_params()
+    options = params.label.model_dump(exclude={"source", "archive"})
+    with survey_environment(params.label.source, Path("data/survey")), track_stage("label", params) as run:
+        data_dir = label_data.make(out_dir="data", name="label", seed=params.seed, **options)
+        run.log_data(data_dir, make_card(data_dir), context="labels")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Stage ``promote``: register the best model; it becomes champion if it is not worse than the present one."""
+
+from pathlib import Path
+
+from gotorb.promotion import promote_best
+
+from gotorb.dataset.card import write_json
+from gotorb.logs import show_on_console
+from gotorb.params import read_params
+from gotorb.tracking.runs import track_stage
+
+
+def main() -> None:
+    """Write reports/promotion.json."""
+    show_on_console()
+    params = read_params()
+    with track_stage("promote", params) as run:
+        decision = promote_best(Path("models"), Path("data/dataset"), params)
+        write_json(Path("reports/promotion.json"), decision)
+        run.log_json(decision, "promotion.json")
+        run.log_metrics(decision)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Run the pipeline: the embedded survey here, any other source in a folder of its own under sources/.
+
+A source's folder holds its own params.yaml, dvc.yaml, data, models and reports, made from the project's, so
+that no tracked file changes; tracking store and DVC cache are shared with the project.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gotorb import layout
+from gotorb.errors import ConfigError, GotorbError
+from gotorb.params import Params, read_params
+
+SOURCES_YAML = Path(__file__).with_name("sources.yaml")
+DVC_YAML = "dvc.yaml"
+
+
+def main() -> int:
+    """Run `dvc repro` in the right folder."""
+    parser = argparse.ArgumentParser(prog="make repro")
+    parser.add_argument("--source", default="embedded", help="embedded, gotophoto, archive or packets")
+    parser.add_argument("--data", type=Path, help="folder of the archive or the packets")
+    args = parser.parse_args()
+    try:
+        read_params()
+        here = Path.cwd() if args.source == "embedded" else make_workspace(args.source, args.data)
+    except GotorbError as error:
+        print(f"make repro: {error}", file=sys.stderr)
+        return 1
+    return subprocess.run(["dvc", "repro"], cwd=here, check=False).returncode
+
+
+def make_workspace(source: str, data: Path | None) -> Path:
+    """Make or refresh the folder in which a source's pipeline runs.
+
+    Raises
+    ------
+    ConfigError
+        If the source is unknown or its data are not there.
+    """
+    known = yaml.safe_load(SOURCES_YAML.read_text())
+    if source not in known:
+        raise ConfigError(f"unknown SOURCE={source}; choose one of embedded, {', '.join(known)}")
+    if source != "gotophoto" and (data is None or not data.exists()):
+        raise ConfigError(f"no DATA={data or ''} for SOURCE={source}; name the folder of its data: DATA=folder")
+    name = data.resolve().name if data else source
+    here = Path(layout.SOURCES_DIR, name)
+    here.mkdir(parents=True, exist_ok=True)
+    if not (here / ".dvc").exists():
+        subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=here, check=True)
+        cache = Path(".dvc", "cache").resolve()
+        subprocess.run(["dvc", "config", "cache.dir", str(cache)], cwd=here, check=True)
+        subprocess.run(["dvc", "config", "core.analytics", "false"], cwd=here, check=True)
+    params = merge(yaml.safe_load(Path(layout.PARAMS_YAML).read_text()), known[source]["params"])
+    params = merge(params, {"promote": {"name": f"{params['promote']['name']}-{name}"}})
+    Params.model_validate(params)
+    _write_yaml(here / layout.PARAMS_YAML, params)
+    _write_yaml(here / DVC_YAML, source_stages(known[source], data.resolve() if data else None, here))
+    return here
+
+
+def source_stages(change: dict[str, Any], data: Path | None, here: Path) -> dict[str, Any]:
+    """The project's stages, changed for a source, with code found from the source's folder."""
+    stages = yaml.safe_load(Path(DVC_YAML).read_text())["stages"]
+    stages = {name: stage for name, stage in stages.items() if name not in change["drop"]}
+    for name, replacement in change.get("stages", {}).items():
+        stages[name] = stages[name] | replacement
+        if name == "label":
+            stages[name] = stages[name] | {
+                "cmd": replacement["cmd"].replace("${data}", f"'{data}'"),
+                "deps": [*replacement["deps"], str(data)],
+            }
+    dropped_outs = {"data/survey"} if "survey" in change["drop"] else set()
+    for stage in stages.values():
+        body = stage.get("do", stage)
+        body["deps"] = [_from_workspace(dep, here) for dep in body["deps"] if dep not in dropped_outs]
+    return {"stages": stages}
+
+
+def _from_workspace(dep: str, here: Path) -> str:
+    code = dep.startswith(("gotorb/", "pipelines/"))
+    return str(Path(*[".."] * len(here.parts), dep)) if code else dep
+
+
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, the second over the first.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    both = {key: merge(base[key], value) for key, value in change.items() if isinstance(value, dict) and key in base}
+    return base | change | both
+
+
+def _write_yaml(path: Path, tree: dict[str, Any]) -> None:
+    text = yaml.safe_dump(tree, sort_keys=False)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

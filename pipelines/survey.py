@@ -1,0 +1,23 @@
+"""Stage ``survey``: simulate the embedded mini survey."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from gotorb.simulate.survey import make_survey
+
+from gotorb.logs import show_on_console
+from gotorb.params import read_params
+from gotorb.tracking.runs import track_stage
+
+
+def main() -> None:
+    """Write images, tables and catalogues to data/survey."""
+    show_on_console()
+    params = read_params()
+    with track_stage("survey", params) as run:
+        summary = make_survey(Path("data/survey"), params.survey, seed=params.seed)
+        run.log_metrics(asdict(summary))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Stage ``train``: train the network named on the command line."""
+
+import sys
+from pathlib import Path
+
+from gotorb import classifier, layout
+from gotorb.dataset.card import make_card
+from gotorb.logs import show_on_console
+from gotorb.params import read_params
+from gotorb.tracking.runs import track_stage
+
+
+def main() -> None:
+    """Write models/<name>/model.h5 and meta.hkl."""
+    show_on_console()
+    params, name = read_params(), sys.argv[1]
+    data_dir, out_dir = Path("data/dataset"), Path("models")
+    options = params.train.model_dump(exclude={"models"}) | {"seed": params.seed}
+    with track_stage("train", params, name=f"train {name}") as run:
+        card = make_card(data_dir)
+        run.log_data(data_dir, card, context="training")
+        model, _ = classifier.train(data_dir, name, out_dir=out_dir, name=name, on_epoch=run.log_epoch, **options)
+        run.log_model(model, out_dir / name / layout.MODEL_H5, tags={"data_digest": card["digest"], "network": name})
+
+
+if __name__ == "__main__":
+    main()
