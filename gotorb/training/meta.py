@@ -1,0 +1,162 @@
+"""meta.hkl: what a model was trained on and how it went, in hickle format, the same bytes for the same content.
+
+It holds plain Python values and numpy arrays only. Files are written by hickle and can be read by
+``hickle.load``; `read_meta` does not use that, because it runs any pickle that a file brings. It decodes the
+known plain types itself and refuses all others.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hickle
+import numpy as np
+
+from gotorb.errors import ModelError
+from gotorb.training.files import replace_file
+
+ROOT = "data"
+Decoder = Callable[[Any], Any]
+
+
+def write_meta(path: Path, meta: dict[str, Any]) -> Path:
+    """Write a meta file, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        File to make or replace.
+    meta : dict
+        Text keys; values of None, bool, int, float, str, numpy arrays, and lists, tuples and dicts of these.
+
+    Raises
+    ------
+    ModelError
+        If a value is of another type.
+    """
+    content = _to_plain(meta, "meta")
+
+    def write(part: Path) -> None:
+        with TimelessFile(part, "w") as file:
+            hickle.dump(content, file)
+
+    return replace_file(path, write)
+
+
+class TimelessFile(h5py.File):
+    """An HDF5 file without time stamps: hickle asks for a group that tracks its order, and HDF5 dates such groups."""
+
+    def get(self, name: str, default: Any = None, **options: Any) -> Any:
+        """Give hickle this object, not a plain group, when it asks for the root."""
+        return self if name == "/" else super().get(name, default, **options)
+
+    def create_group(self, name: str, track_order: bool | None = None) -> h5py.Group:
+        """Make a group, undated."""
+        properties = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+        if track_order:
+            order = h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED
+            properties.set_link_creation_order(order)
+            properties.set_attr_creation_order(order)
+            properties.set_obj_track_times(False)
+        return h5py.Group(h5py.h5g.create(self.id, name.encode(), gcpl=properties))
+
+
+def _to_plain(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _to_plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to_plain(item, where) for item in value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        return np.char.encode(value, "utf-8")  # hickle makes one HDF5 object of each text otherwise
+    if isinstance(value, str):
+        return value.encode().decode()  # a new object: hickle writes one that it met before as a reference
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufS":
+        return value
+    raise ModelError(f"{where} is a {type(value).__name__}; {ROOT} in a meta file must be plain Python or numpy")
+
+
+def read_meta(path: Path | str) -> dict[str, Any]:
+    """Read a meta file without running anything it holds.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, not in hickle 5 format, or holds anything but plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"no {path.name} in {path.parent}; give a model folder made by classifier.train()")
+    try:
+        with h5py.File(path, "r") as file:
+            meta = _decode(file[ROOT])
+    except (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"{path} is not a meta file of plain values ({error}); it was not loaded: train again or get the original"
+        ) from None
+    if not isinstance(meta, dict):
+        raise ModelError(f"{path} holds a {type(meta).__name__} where a dict is expected; train again")
+    return meta
+
+
+def _decode(node: h5py.Group | h5py.Dataset) -> Any:
+    """Value of one node; hickle names its type by a reference into a table of types.
+
+    A node without a type refers to another one that holds the same object.
+    """
+    if "type" not in node.attrs and h5py.check_ref_dtype(node.dtype) is not None:
+        node = node.file[node[()]]
+    kind = _type_name(node)
+    if kind not in DECODERS:
+        raise ValueError(f"{node.name} is of type {kind!r}")
+    return DECODERS[kind](node)
+
+
+def _type_name(node: h5py.Group | h5py.Dataset) -> str:
+    entry = node.file[node.attrs["type"]]
+    return node.file[entry.attrs["base_type"]].name.rsplit("/", 1)[-1]
+
+
+def _members(group: h5py.Group, index: str) -> list[tuple[str, h5py.Group | h5py.Dataset]]:
+    """Members of a group in the order they were written; links out of the file are refused."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{group.name}/{name} is a link")
+    return sorted(group.items(), key=lambda member: int(member[1].attrs[index]))
+
+
+def _decode_dict(group: h5py.Group) -> dict[str, Any]:
+    return {name.strip('"').replace("\\", "/"): _decode(node) for name, node in _members(group, "key_idx")}
+
+
+def _decode_list(node: h5py.Group | h5py.Dataset) -> list[Any]:
+    if isinstance(node, h5py.Group):
+        return [_decode(item) for _, item in _members(node, "item_index")]
+    return [] if node.shape is None else node[()].tolist()
+
+
+def _decode_array(node: h5py.Dataset) -> np.ndarray:
+    array = np.asarray(node[()])
+    return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+
+
+def _decode_text(node: h5py.Dataset) -> str:
+    return "" if node.shape is None else node[()].tobytes().decode()
+
+
+DECODERS: dict[str, Decoder] = {
+    "None": lambda node: None,
+    "bool": lambda node: bool(node[()]),
+    "int": lambda node: int(node[()]),
+    "float": lambda node: float(node[()]),
+    "str": _decode_text,
+    "list": _decode_list,
+    "tuple": lambda node: tuple(_decode_list(node)),
+    "dict": _decode_dict,
+    "ndarray": _decode_array,
+}
+"""The plain types of hickle 5, and how each is read."""

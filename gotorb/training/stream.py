@@ -1,0 +1,96 @@
+"""Batches of stamps from disk to Keras: shuffled, turned and weighted, never the whole file in memory.
+
+Every draw comes from a generator seeded by (seed, epoch), so the stream is the same on every run and does
+not depend on how far ahead it is read.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import tensorflow as tf
+
+from gotorb.dataset.store import Dataset
+from gotorb.errors import DataError
+from gotorb.training.augment import draw_orientations, turn_stamps
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+CHECK_ROWS = 512
+N_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where batches come from.
+
+    Attributes
+    ----------
+    data : Dataset
+        The stamps on disk.
+    layers : tuple of str
+        Layers read, in order.
+    batch_size : int
+        Rows of a batch; the last of an epoch may hold fewer.
+    class_weights : dict
+        Weight of each label's loss.
+    """
+
+    data: Dataset
+    layers: tuple[str, ...]
+    batch_size: int
+    class_weights: dict[int, float]
+
+    def n_batches(self, rows: np.ndarray) -> int:
+        """Number of batches that cover the rows once."""
+        return -(-len(rows) // self.batch_size)
+
+    def training(self, rows: np.ndarray, *, seed: int, augment: bool) -> tf.data.Dataset:
+        """Endless batches: each epoch a new order and, when asked, new orientations."""
+
+        def batches() -> Iterator[Batch]:
+            for epoch in count():
+                rng = np.random.default_rng([seed, epoch])
+                yield from self._batches(rng.permutation(rows), rng if augment else None)
+
+        return self._as_tensors(batches)
+
+    def validation(self, rows: np.ndarray) -> tf.data.Dataset:
+        """Batches that cover the rows once, in order and as they are on disk."""
+        batches = self._as_tensors(lambda: self._batches(rows, None))
+        return batches.apply(tf.data.experimental.assert_cardinality(self.n_batches(rows)))
+
+    def _batches(self, rows: np.ndarray, rng: np.random.Generator | None) -> Iterator[Batch]:
+        labels = self.data.labels
+        for part, stamps in self.data.batches(rows, layers=self.layers, batch=self.batch_size):
+            if rng is not None:
+                stamps = turn_stamps(stamps, draw_orientations(len(stamps), rng))
+            weights = np.array([self.class_weights[int(label)] for label in labels[part]], np.float32)
+            yield stamps, labels[part].astype(np.float32)[:, None], weights
+
+    def _as_tensors(self, batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
+        size = self.data.size
+        signature = (
+            tf.TensorSpec((None, size, size, len(self.layers)), tf.float32),
+            tf.TensorSpec((None, 1), tf.float32),
+            tf.TensorSpec((None,), tf.float32),
+        )
+        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(N_AHEAD)
+
+
+def check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> None:
+    """Read the rows once, in file order, and refuse a stamp that would turn every weight to NaN.
+
+    Raises
+    ------
+    DataError
+        If a stamp holds NaN or infinity; the message names the row.
+    """
+    for part, stamps in data.batches(np.sort(rows), layers=layers, batch=CHECK_ROWS):
+        finite = np.isfinite(stamps).all(axis=(1, 2, 3))
+        if not finite.all():
+            row = int(part[np.argmin(finite)])
+            raise DataError(
+                f"the stamp of row {row} (id {data.ids[row]!r}) in {data.data_dir} holds NaN or infinity; "
+                "cut it again with gotorb.stamps.cutout or remove the row"
+            )
