@@ -1,0 +1,144 @@
+"""The numbers by which a model is judged. What is undefined is None, and a note says why."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_score, wilson_interval
+from gotorb.evaluation.thresholds import fnr_at_fpr
+
+FPRS = (0.005, 0.01, 0.02, 0.05, 0.10)
+N_CALIBRATION_BINS = 10
+N_DIGITS = 6
+Metrics = dict[str, Any]
+
+
+def measure_scores(
+    rows: pd.DataFrame, threshold: float, *, n_bootstrap: int = 500, rng: np.random.Generator
+) -> Metrics:
+    """Measure the scores of some rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns label (1 or 0), score, and for the breakdowns metalabel and mag.
+    threshold : float
+        Score at or above which a row is called real, chosen elsewhere.
+    n_bootstrap : int
+        Resamples for the interval of the AUC.
+    rng : Generator
+        Source of the resamples.
+
+    Returns
+    -------
+    dict
+        Plain values for json: n_real, n_bogus, auc, auc_low, auc_high, average_precision, brier, ece,
+        threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel, by_mag, notes.
+    """
+    labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
+    metrics: Metrics = {"n_real": int((labels == 1).sum()), "n_bogus": int((labels == 0).sum()), "threshold": threshold}
+    metrics |= _ranking(labels, scores, n_bootstrap, rng)
+    metrics |= _calibration(labels, scores)
+    metrics |= {
+        "at_threshold": measure_errors(labels, scores, threshold),
+        "at_half": measure_errors(labels, scores, 0.5),
+    }
+    metrics["by_metalabel"] = _by_group(labels, scores, rows.get("metalabel"), threshold)
+    metrics["by_mag"] = _by_group(labels, scores, _magnitude_bins(rows.get("mag")), threshold)
+    return rounded(metrics)
+
+
+def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Metrics:
+    """Error rates at one threshold, with counts and 95 % Wilson intervals.
+
+    Returns
+    -------
+    dict
+        n_bogus, n_false_positive, fpr, fpr_low, fpr_high and n_real, n_false_negative, fnr, fnr_low, fnr_high,
+        and mme, the mean of fpr and fnr.
+    """
+    called_real = scores >= threshold
+    errors = _rate("fpr", int((called_real & (labels == 0)).sum()), int((labels == 0).sum()))
+    errors |= _rate("fnr", int((~called_real & (labels == 1)).sum()), int((labels == 1).sum()))
+    both = errors["fpr"] is not None and errors["fnr"] is not None
+    return errors | {"mme": (errors["fpr"] + errors["fnr"]) / 2 if both else None}
+
+
+def _rate(name: str, n_errors: int, n: int) -> Metrics:
+    low, high = wilson_interval(n_errors, n) or (None, None)
+    of, errors = {"fpr": ("n_bogus", "n_false_positive"), "fnr": ("n_real", "n_false_negative")}[name]
+    return {of: n, errors: n_errors, name: n_errors / n if n else None, f"{name}_low": low, f"{name}_high": high}
+
+
+def _ranking(labels: np.ndarray, scores: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> Metrics:
+    names = ("auc", "auc_low", "auc_high", "average_precision")
+    if len(set(labels.tolist())) < 2:
+        absent = "no rows" if len(labels) == 0 else "bogus rows only" if labels[0] == 0 else "real rows only"
+        note = f"{absent}: AUC, average precision and FNR at fixed FPR are undefined"
+        return dict.fromkeys(names) | {"fnr_at_fpr": {str(fpr): None for fpr in FPRS}, "notes": [note]}
+    _, n_bogus, n_real = count_by_score(labels, scores)
+    low, high = bootstrap_auc(labels, scores, n_bootstrap=n_bootstrap, rng=rng)
+    values = (float(area_under_roc(n_bogus, n_real)), low, high, average_precision(labels, scores))
+    at_fpr = {str(fpr): fnr_at_fpr(labels, scores, fpr) for fpr in FPRS}
+    return dict(zip(names, values, strict=True)) | {"fnr_at_fpr": at_fpr, "notes": []}
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the steps of precision against recall, real rows being sought."""
+    _, n_bogus, n_real = count_by_score(labels, scores)
+    found, called = np.cumsum(n_real[::-1]), np.cumsum((n_real + n_bogus)[::-1])
+    return float((n_real[::-1] * found / called).sum() / n_real.sum())
+
+
+def _calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
+    if len(labels) == 0:
+        return {"brier": None, "ece": None}
+    table = reliability_table(labels, scores)
+    gaps = (table["n"] * (table["fraction_real"] - table["mean_score"]).abs()).sum() / len(labels)
+    return {"brier": float(((scores - labels) ** 2).mean()), "ece": float(gaps)}
+
+
+def reliability_table(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N_CALIBRATION_BINS) -> pd.DataFrame:
+    """Real fraction against score, in equal bins of score; empty bins are left out.
+
+    Returns
+    -------
+    DataFrame
+        Columns mean_score, fraction_real, low, high (95 % Wilson), n.
+    """
+    place = np.minimum((scores * n_bins).astype(int), n_bins - 1)
+    table = []
+    for bin_ in np.unique(place):
+        inside = place == bin_
+        n_real, n = int(labels[inside].sum()), int(inside.sum())
+        low, high = wilson_interval(n_real, n) or (np.nan, np.nan)
+        table.append((float(scores[inside].mean()), n_real / n, low, high, n))
+    return pd.DataFrame(table, columns=["mean_score", "fraction_real", "low", "high", "n"])
+
+
+def _magnitude_bins(mag: pd.Series | None) -> pd.Series | None:
+    """Whole-magnitude bins such as "18-19", None where the magnitude is unknown."""
+    if mag is None:
+        return None
+    floor = np.floor(pd.to_numeric(mag, errors="coerce").to_numpy(float))
+    return pd.Series([f"{int(m)}-{int(m) + 1}" if np.isfinite(m) else None for m in floor], dtype=object)
+
+
+def _by_group(labels: np.ndarray, scores: np.ndarray, groups: pd.Series | None, threshold: float) -> Metrics:
+    if groups is None:
+        return {}
+    names = groups.to_numpy(object)
+    known = sorted({name for name in names if isinstance(name, str) and name})
+    return {name: measure_errors(labels[names == name], scores[names == name], threshold) for name in known}
+
+
+def rounded(value: Any) -> Any:
+    """Round every float in a tree to six digits and make numpy values plain, for equal bytes on disk."""
+    if isinstance(value, dict):
+        return {str(key): rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), N_DIGITS) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,120 @@
+"""What an evaluation consists of, and how it is written beside its model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.evaluation.comparison import roc_comparison
+from gotorb.evaluation.metrics import Metrics, measure_scores, rounded
+from gotorb.evaluation.posterior import summarise_samples
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OLD_SCORES = ("realbogus", "cnn_realbogus")
+"""Columns of scores by earlier classifiers, compared with when the data set has them."""
+
+PREDICTION_COLUMNS = (
+    "id", "label", "metalabel", "split", "mag", "score", "mean", "std", "p_real", "confidence",
+)  # fmt: skip
+DPI = 120
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model did on rows it was not trained on.
+
+    Attributes
+    ----------
+    metrics : dict
+        As in metrics.json: those of the test rows, and under ``validation`` those of the validation rows.
+    predictions : DataFrame
+        As in predictions.csv: one row per stamp.
+    figures : dict
+        Name of a figure -> matplotlib Figure; written as ``<name>.png``.
+    out_dir : Path
+        Folder of the files.
+    """
+
+    metrics: Metrics
+    predictions: pd.DataFrame
+    figures: "dict[str, Figure]" = field(default_factory=dict)
+    out_dir: Path = Path()
+
+
+def make_predictions(table: pd.DataFrame, scores: np.ndarray, samples: np.ndarray | None) -> pd.DataFrame:
+    """Join rows with their scores and posterior summaries.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows with id, label, metalabel, split, and mag when known.
+    scores : ndarray
+        (n,) deterministic scores.
+    samples : ndarray, optional
+        (n, n_samples) posterior samples; the summaries are empty without them.
+    """
+    predictions = table.reindex(columns=[*PREDICTION_COLUMNS[:5], *(name for name in OLD_SCORES if name in table)])
+    predictions["score"] = scores
+    summary = None if samples is None else summarise_samples(samples)
+    for name in ("mean", "std", "p_real", "confidence"):
+        predictions[name] = np.nan if summary is None else getattr(summary, name)
+    old = [name for name in predictions if name in OLD_SCORES]
+    return predictions[[*PREDICTION_COLUMNS, *old]].reset_index(drop=True)
+
+
+def measure_predictions(
+    predictions: pd.DataFrame, threshold: float, *, split: str, n_bootstrap: int, seed: int
+) -> Metrics:
+    """Measure the labelled rows of one part, and compare with older scores where there are any."""
+    labelled = predictions["label"].isin((layout.REAL, layout.BOGUS))
+    rows = predictions[labelled & (predictions["split"] == split)]
+    metrics = measure_scores(rows, threshold, n_bootstrap=n_bootstrap, rng=np.random.default_rng(seed))
+    return metrics | {"comparison": rounded(_compare_old(rows, n_bootstrap, seed))}
+
+
+def _compare_old(rows: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, Any]:
+    compared = {}
+    for name in OLD_SCORES:
+        old = pd.to_numeric(rows[name], errors="coerce").to_numpy(float) if name in rows else np.empty(0)
+        known = np.isfinite(old)
+        if known.any() and rows["label"].to_numpy()[known].min() != rows["label"].to_numpy()[known].max():
+            table = roc_comparison(
+                rows["label"].to_numpy(int), rows["score"].to_numpy(float), old,
+                n_bootstrap=n_bootstrap, rng=np.random.default_rng(seed),
+            )  # fmt: skip
+            compared[name] = table.to_dict("records")
+    return compared
+
+
+def write_evaluation(evaluation: Evaluation) -> Path:
+    """Write metrics.json, predictions.csv and one png per figure; equal content gives equal bytes."""
+    out_dir = evaluation.out_dir
+    out_dir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(evaluation.metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    _replace(out_dir / layout.METRICS_JSON, lambda part: part.write_text(text, encoding="utf-8"))
+    _replace(
+        out_dir / layout.PREDICTIONS_CSV,
+        lambda part: evaluation.predictions.to_csv(part, index=False, float_format="%.6f", lineterminator="\n"),
+    )
+    for name, figure in evaluation.figures.items():
+        _replace(out_dir / f"{name}.png", partial(save_figure, figure))
+    return out_dir
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Save a figure as png without the program's version, so that equal figures are equal bytes."""
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    write(part)
+    part.replace(path)
