@@ -1,0 +1,40 @@
+"""Stamps are the image's own pixels, and missing pixels are known to be missing."""
+
+import numpy as np
+import pytest
+from astropy.nddata import Cutout2D
+
+from gotorb.stamps.cutout import cut_stamps, fill_missing
+
+IMAGE = np.random.default_rng(1).normal(size=(80, 60)).astype(">f4")
+
+
+@pytest.mark.parametrize("size", [15, 55])
+def test_pixels_equal_those_of_astropys_cutout(size):
+    rng = np.random.default_rng(2)
+    x, y = rng.uniform(-3, 62, 60), rng.uniform(-3, 82, 60)
+    stamps = cut_stamps(IMAGE, x, y, size=size)
+    for i in range(60):
+        reference = Cutout2D(IMAGE, (x[i], y[i]), size, mode="partial", fill_value=np.nan).data
+        np.testing.assert_array_equal(stamps[i], reference.astype(np.float32))
+
+
+def test_source_lies_in_the_middle_pixel():
+    image = np.zeros((50, 50))
+    image[20, 31] = 1
+    assert cut_stamps(image, np.array([31.4]), np.array([19.6]), size=15)[0, 7, 7] == 1
+
+
+def test_position_far_outside_gives_no_data():
+    assert np.isnan(cut_stamps(IMAGE, np.array([500.0]), np.array([-400.0]), size=15)).all()
+
+
+def test_edge_stamp_is_marked_not_silently_zero():
+    stamp = cut_stamps(IMAGE, np.array([0.0]), np.array([40.0]), size=15)[..., None]
+    filled, missing = fill_missing(stamp)
+    assert np.isfinite(filled).all()
+    assert missing[0] == pytest.approx(7 / 15)
+
+
+def test_no_positions_give_no_stamps():
+    assert cut_stamps(IMAGE, np.empty(0), np.empty(0), size=15).shape == (0, 15, 15)
