@@ -152,7 +152,7 @@ def train(
         LOG.info("training %s on %s with %s", network.name, data_dir, settings)
         fitted = fit.fit_network(network, source, parts, recipe, callbacks=callbacks, on_epoch=on_epoch)
         meta = record.describe_training(fitted, data, parts, settings=settings, run_dir=run_dir)
-        found = scores(fitted.model, data, parts.validation, layers=layers)
+        found = predict(fitted.model, (stamps for _, stamps in data.batches(parts.validation, layers=layers)))
         meta["threshold"] = choose_threshold(data.labels[parts.validation], found, max_fpr=threshold_fpr)
         loaded = record.write_training(run_dir, fitted.model, meta)
         LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
@@ -210,45 +210,50 @@ def predict(model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, 
     """
     from gotorb.training.scoring import score_stamps
 
+    network, meta = load(model)
     if isinstance(stamps, Dataset):
-        return scores(model, stamps, batch_size=batch_size)
-    return score_stamps(load(model).model, stamps, batch_size=batch_size)
+        stamps = (block for _, block in stamps.batches(layers=(meta or {}).get("layers"), batch=batch_size))
+    return score_stamps(network, stamps, batch_size=batch_size)
 
 
-def scores(
+def score_rows(
     model: Source,
+    meta: Meta | str | Path | None,
     data: Dataset,
     rows: Sequence[int] | np.ndarray | None = None,
     *,
-    layers: Sequence[str] | None = None,
-    batch_size: int = 256,
+    n_samples: int = EVALUATE.n_samples,
+    seed: int = 0,
 ) -> np.ndarray:
-    """Score rows of a data set, read a batch at a time.
+    """Score rows of a data set as GOTO publishes scores: the mean of the posterior samples.
+
+    Networks without dropout give their plain score.
 
     Parameters
     ----------
     model : path or keras.Model
         The model.
+    meta : dict or path
+        Its meta, which names the layers; found beside the model when None.
     data : Dataset
         From `gotorb.dataset.store.open_dataset`.
     rows : sequence of int, optional
         Row numbers; all when left out.
-    layers : sequence of str, optional
-        Layers in the model's order; from the model's meta when left out, else all of the data set.
-    batch_size : int
-        Stamps scored at a time.
+    n_samples, seed : int
+        Posterior samples per stamp, and their seed.
 
     Returns
     -------
     ndarray
-        (len(rows),) float32.
+        (len(rows),) float.
     """
-    from gotorb.training.scoring import score_stamps
+    from gotorb.evaluation import judge
 
-    network, meta = load(model)
-    layers = layers or (meta or {}).get("layers")
-    batches = (stamps for _, stamps in data.batches(rows, layers=layers, batch=batch_size))
-    return score_stamps(network, batches, batch_size=batch_size)
+    loaded = load(model, meta)
+    wanted = np.arange(len(data)) if rows is None else np.asarray(rows, int)
+    how = judge.Judging(n_samples, 0, None, seed, 32)
+    plain, samples = judge.score_model(loaded.model, judge.require_meta(loaded.meta), data, wanted, how)
+    return plain if samples is None else samples.mean(axis=1)
 
 
 def dropout_pred(
@@ -297,6 +302,8 @@ def evaluate(
     *,
     out_dir: str | Path | None = None,
     n_bootstrap: int = EVALUATE.n_bootstrap,
+    threshold_fpr: float | None = None,
+    seed: int = 0,
     batch_size: int = 32,
 ) -> "Evaluation":
     """Judge a model on the validation and test rows of the data set that it was trained on.
@@ -317,6 +324,11 @@ def evaluate(
         Folder of the files; the model's folder when left out.
     n_bootstrap : int
         Resamples for the intervals.
+    threshold_fpr : float, optional
+        False-positive rate on the validation rows at which the threshold is chosen anew; the one in the meta
+        when left out.
+    seed : int
+        Of posterior samples and resamples.
     batch_size : int
         Stamps sampled at a time.
 
@@ -337,11 +349,9 @@ def evaluate(
     loaded = load(model, meta)
     known = judge.require_meta(loaded.meta)
     data = open_dataset(judge.find_data_dir(known, data_dir))
+    how = judge.Judging(n_samples, n_bootstrap, threshold_fpr, seed, batch_size)
     target = judge.find_out_dir(known, out_dir)
-    return judge.judge_model(
-        loaded.model, known, data, judge.held_out_rows(data, known), out_dir=target,
-        n_samples=n_samples, n_bootstrap=n_bootstrap, batch_size=batch_size,
-    )  # fmt: skip
+    return judge.judge_model(loaded.model, known, data, judge.held_out_rows(data, known), how=how, out_dir=target)
 
 
 def benchmark(
@@ -352,6 +362,7 @@ def benchmark(
     meta: Meta | str | Path | None = None,
     out_dir: str | Path | None = None,
     n_bootstrap: int = EVALUATE.n_bootstrap,
+    seed: int = 0,
     batch_size: int = 32,
 ) -> "Evaluation":
     """Judge a model on all rows of any data set, in the layers that the model's meta names.
@@ -364,7 +375,7 @@ def benchmark(
         Model folder, ``model.h5``, or the model returned by `train`.
     data_dir : path
         Folder in the format of ``label_data.make()``.
-    n_samples, n_bootstrap, batch_size, meta
+    n_samples, meta, n_bootstrap, seed, batch_size
         As in `evaluate`.
     out_dir : path, optional
         Folder of the files.
@@ -380,8 +391,6 @@ def benchmark(
     loaded = load(model, meta)
     known = judge.require_meta(loaded.meta)
     data = open_dataset(data_dir)
+    how = judge.Judging(n_samples, n_bootstrap, None, seed, batch_size)
     target = judge.find_out_dir(known, out_dir, f"benchmark_{data.data_dir.resolve().name}")
-    return judge.judge_model(
-        loaded.model, known, data, judge.all_rows(data), out_dir=target,
-        n_samples=n_samples, n_bootstrap=n_bootstrap, batch_size=batch_size,
-    )  # fmt: skip
+    return judge.judge_model(loaded.model, known, data, judge.all_rows(data), how=how, out_dir=target)

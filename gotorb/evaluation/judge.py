@@ -1,6 +1,7 @@
 """A model, its meta and a data set in; an Evaluation out, written to its folder."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from gotorb import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError, ModelError
+from gotorb.evaluation.drawing import draw_figures, draw_stamps
 from gotorb.evaluation.report import Evaluation, make_predictions, measure_predictions, write_evaluation
+from gotorb.evaluation.thresholds import choose_threshold
 
 if TYPE_CHECKING:
     import keras
@@ -96,16 +99,34 @@ def all_rows(data: Dataset) -> pd.DataFrame:
     return data.table.assign(split=ALL)
 
 
+@dataclass(frozen=True)
+class Judging:
+    """How a model is judged.
+
+    Attributes
+    ----------
+    n_samples : int
+        Posterior samples per stamp.
+    n_bootstrap : int
+        Resamples for intervals.
+    threshold_fpr : float or None
+        False-positive rate on the validation rows at which the threshold is chosen anew; the one chosen after
+        training when None.
+    seed : int
+        Of samples and resamples.
+    batch_size : int
+        Stamps sampled at a time.
+    """
+
+    n_samples: int
+    n_bootstrap: int
+    threshold_fpr: float | None
+    seed: int
+    batch_size: int
+
+
 def judge_model(
-    model: "keras.Model",
-    meta: dict[str, Any],
-    data: Dataset,
-    rows: pd.DataFrame,
-    *,
-    out_dir: Path,
-    n_samples: int,
-    n_bootstrap: int,
-    batch_size: int,
+    model: "keras.Model", meta: dict[str, Any], data: Dataset, rows: pd.DataFrame, *, how: Judging, out_dir: Path
 ) -> Evaluation:
     """Score, measure, draw and write.
 
@@ -117,28 +138,42 @@ def judge_model(
         Where the stamps are.
     rows : DataFrame
         Rows to score, indexed by row number; their ``split`` is validation and test, or all.
+    how : Judging
+        Samples, resamples, threshold.
     out_dir : Path
         Folder of the files.
-    n_samples, n_bootstrap, batch_size : int
-        See `gotorb.classifier.evaluate`.
     """
-    scores, samples = _score(model, meta, data, rows.index.to_numpy(int), n_samples, batch_size)
+    scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
     predictions = make_predictions(rows, scores, samples)
-    options: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": meta["seed"]}
+    threshold = _find_threshold(predictions, meta, how)
+    options: dict[str, Any] = {"n_bootstrap": how.n_bootstrap, "seed": how.seed}
     main = ALL if (rows["split"] == ALL).any() else "test"
-    metrics = measure_predictions(predictions, meta["threshold"], split=main, **options)
+    metrics = measure_predictions(predictions, threshold, split=main, **options)
     if main == "test":
-        metrics["validation"] = measure_predictions(predictions, meta["threshold"], split="validation", **options)
+        metrics["validation"] = measure_predictions(predictions, threshold, split="validation", **options)
     metrics |= {"model": meta["model"], "n_trained_on": int(rows["id"].isin(meta["split"]["train"]).sum())}
     for note in metrics["notes"]:
         LOG.warning("%s: %s", data.data_dir, note)
-    evaluation = Evaluation(metrics, predictions, {}, out_dir)
+    shown = (predictions["split"] == main).to_numpy()
+    figures = draw_figures(predictions[shown], metrics, meta)
+    figures |= draw_stamps(
+        data, rows.index.to_numpy(int)[shown], predictions[shown], None if samples is None else samples[shown],
+        threshold=threshold, seed=how.seed,
+    )  # fmt: skip
+    evaluation = Evaluation(metrics, predictions, figures, out_dir)
     write_evaluation(evaluation)
     return evaluation
 
 
-def _score(
-    model: "keras.Model", meta: dict[str, Any], data: Dataset, rows: np.ndarray, n_samples: int, batch_size: int
+def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: Judging) -> float:
+    part = predictions[(predictions["split"] == "validation") & predictions["label"].isin((0, 1))]
+    if how.threshold_fpr is None or part.empty:
+        return float(meta["threshold"])
+    return choose_threshold(part["label"].to_numpy(), part["score"].to_numpy(), max_fpr=how.threshold_fpr)
+
+
+def score_model(
+    model: "keras.Model", meta: dict[str, Any], data: Dataset, rows: np.ndarray, how: Judging
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Scores (n,), and posterior samples (n, n_samples) where the model has dropout."""
     from gotorb.training.scoring import find_dropouts, sample_scores, score_stamps
@@ -147,4 +182,4 @@ def _score(
     scores = score_stamps(model, batches[0])
     if not find_dropouts(model):
         return scores, None
-    return scores, sample_scores(model, batches[1], n_samples, seed=meta["seed"], batch_size=batch_size)
+    return scores, sample_scores(model, batches[1], how.n_samples, seed=how.seed, batch_size=how.batch_size)

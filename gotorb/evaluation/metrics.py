@@ -76,12 +76,21 @@ def _ranking(labels: np.ndarray, scores: np.ndarray, n_bootstrap: int, rng: np.r
     if len(set(labels.tolist())) < 2:
         absent = "no rows" if len(labels) == 0 else "bogus rows only" if labels[0] == 0 else "real rows only"
         note = f"{absent}: AUC, average precision and FNR at fixed FPR are undefined"
-        return dict.fromkeys(names) | {"fnr_at_fpr": {str(fpr): None for fpr in FPRS}, "notes": [note]}
+        return dict.fromkeys(names) | {"fnr_at_fpr": {fpr_name(fpr): None for fpr in FPRS}, "notes": [note]}
     _, n_bogus, n_real = count_by_score(labels, scores)
     low, high = bootstrap_auc(labels, scores, n_bootstrap=n_bootstrap, rng=rng)
     values = (float(area_under_roc(n_bogus, n_real)), low, high, average_precision(labels, scores))
-    at_fpr = {str(fpr): fnr_at_fpr(labels, scores, fpr) for fpr in FPRS}
+    at_fpr = {fpr_name(fpr): fnr_at_fpr(labels, scores, fpr) for fpr in FPRS}
     return dict(zip(names, values, strict=True)) | {"fnr_at_fpr": at_fpr, "notes": []}
+
+
+def fpr_name(fpr: float) -> str:
+    """Name of a false-positive rate that tracking servers accept in the name of a metric.
+
+    >>> fpr_name(0.005)
+    '0_5_percent'
+    """
+    return f"{100 * fpr:g}_percent".replace(".", "_")
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gotorb import layout
 from gotorb.evaluation.comparison import roc_comparison
-from gotorb.evaluation.metrics import Metrics, measure_scores, rounded
+from gotorb.evaluation.metrics import Metrics, fpr_name, measure_scores, rounded
 from gotorb.evaluation.posterior import summarise_samples
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _compare_old(rows: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, A
                 rows["label"].to_numpy(int), rows["score"].to_numpy(float), old,
                 n_bootstrap=n_bootstrap, rng=np.random.default_rng(seed),
             )  # fmt: skip
-            compared[name] = table.to_dict("records")
+            compared[name] = {fpr_name(row["fpr"]): row for row in table.to_dict("records")}
     return compared
 
 

@@ -1,0 +1,115 @@
+"""Figures of stamps: grids of layers, and posteriors beside the images they belong to."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gotorb.evaluation.figures import GREY, REAL_COLOUR, new_figure
+from gotorb.evaluation.posterior import posterior_density
+
+IMAGE_LAYERS = ("science", "template", "difference")
+STRETCH_PERCENTILES = (1.0, 99.5)
+INCH_PER_STAMP = 1.35
+GRID = np.linspace(0, 1, 401)
+
+
+def draw_stamp(axes: Axes, stamp: np.ndarray) -> None:
+    """Draw one layer (size, size) in grey, dark to bright between its 1st and 99.5th percentile."""
+    low, high = np.nanpercentile(stamp, STRETCH_PERCENTILES)
+    axes.imshow(stamp, origin="lower", cmap="gray", vmin=low, vmax=high if high > low else low + 1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[str], *, title: str) -> Figure:
+    """Plot stamps as rows and their layers as columns.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers), at least one.
+    layers : sequence of str
+        Names of the layers, over the columns.
+    captions : sequence of str
+        (n,) text left of each row.
+    title : str
+        Over all.
+    """
+    n, n_layers = len(stamps), len(layers)
+    figure = new_figure(INCH_PER_STAMP * n_layers + 2.2, INCH_PER_STAMP * n + 0.7)
+    grid = figure.subplots(n, n_layers, squeeze=False)
+    for row, (stamp, caption) in enumerate(zip(stamps, captions, strict=True)):
+        for column in range(n_layers):
+            draw_stamp(grid[row, column], stamp[:, :, column])
+        grid[row, 0].set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    for column, name in enumerate(layers):
+        grid[0, column].set_title(name, fontsize=10)
+    figure.suptitle(title)
+    return figure
+
+
+def plot_layers(stamps_real: np.ndarray, stamps_bogus: np.ndarray, layers: Sequence[str]) -> Figure:
+    """Plot one real and one bogus stamp, all their layers, as two rows.
+
+    Parameters
+    ----------
+    stamps_real, stamps_bogus : ndarray
+        (size, size, n_layers), or (n, size, size, n_layers) of which the first is shown.
+    layers : sequence of str
+        Names of the layers.
+    """
+    pair = np.stack([np.asarray(stamps).reshape(-1, *stamps.shape[-3:])[0] for stamps in (stamps_real, stamps_bogus)])
+    return plot_stamps(pair, layers, ["real", "bogus"], title="The layers of a stamp")
+
+
+def plot_posteriors(
+    stamps: np.ndarray,
+    layers: Sequence[str],
+    samples: np.ndarray,
+    captions: Sequence[str],
+    *,
+    threshold: float,
+    title: str = "Score posteriors: least and most confident",
+) -> Figure:
+    """Plot score posteriors, each beside its images.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers).
+    layers : sequence of str
+        Names of the layers; science, template and difference are shown, as far as there are any.
+    samples : ndarray
+        (n, n_samples) posterior samples.
+    captions : sequence of str
+        (n,) text over each curve.
+    threshold : float
+        Marked on each curve.
+    title : str
+        Over all.
+    """
+    shown = [name for name in IMAGE_LAYERS if name in layers]
+    n, n_shown = len(stamps), len(shown)
+    figure = new_figure(INCH_PER_STAMP * n_shown + 4.5, 1.5 * n + 0.7)
+    grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [2.8])
+    for row in range(n):
+        for column, name in enumerate(shown):
+            draw_stamp(grid[row, column], stamps[row, :, :, list(layers).index(name)])
+            if row == 0:
+                grid[row, column].set_title(name, fontsize=10)
+        _draw_posterior(grid[row, -1], samples[row], captions[row], threshold)
+    grid[-1, -1].set_xlabel("real/bogus score")
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_posterior(axes: Axes, samples: np.ndarray, caption: str, threshold: float) -> None:
+    density = posterior_density(samples, GRID)
+    axes.fill_between(GRID, density, color=REAL_COLOUR, alpha=0.3)
+    axes.plot(GRID, density, color=REAL_COLOUR)
+    axes.plot(samples, np.zeros(len(samples)), "|", color="black", ms=9)
+    axes.axvline(threshold, color=GREY, ls="--", lw=1)
+    axes.set(xlim=(-0.02, 1.02), ylim=(0, None), yticks=[])
+    axes.set_title(caption, fontsize=9, loc="left")
