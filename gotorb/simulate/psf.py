@@ -1,0 +1,140 @@
+"""The point-spread function: a sheared Moffat with coma that varies over the field, and stars drawn with it."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+BETAS = (2.5, 3.0, 3.5, 4.0)
+HALF_SIZES = np.array([8, 14, 24, 48, 100, 200])
+COMA_FRACTION = 0.12
+COMA_WIDTH = 1.3
+
+
+class LocalPsf(NamedTuple):
+    """PSF at some positions; arrays of one shape."""
+
+    fwhm: Array
+    e1: Array
+    e2: Array
+    coma_x: Array
+    coma_y: Array
+
+
+@dataclass(frozen=True)
+class Psf:
+    """PSF of one exposure. Positions u, v run from -1 to 1 over the image.
+
+    Attributes
+    ----------
+    fwhm : float
+        At the centre [pixel].
+    beta : float
+        Moffat index.
+    bend : tuple of float
+        Relative change of the FWHM along u, v and with the squared radius.
+    shear : tuple of float
+        e1, e2 at the centre and their slopes along u and v.
+    coma : tuple of float
+        Offset [FWHM] of a fainter, wider second Moffat at the centre and its slope with the radius.
+    """
+
+    fwhm: float
+    beta: float
+    bend: tuple[float, float, float]
+    shear: tuple[float, float, float, float]
+    coma: tuple[float, float, float]
+
+    def at(self, u: Array, v: Array) -> LocalPsf:
+        """PSF at field positions."""
+        fwhm = self.fwhm * (1 + self.bend[0] * u + self.bend[1] * v + self.bend[2] * (u**2 + v**2))
+        e1, e2 = self.shear[0] + self.shear[2] * u, self.shear[1] + self.shear[3] * v
+        coma_x, coma_y = fwhm * (self.coma[0] + self.coma[2] * u), fwhm * (self.coma[1] + self.coma[2] * v)
+        return LocalPsf(fwhm, e1, e2, coma_x, coma_y)
+
+
+def draw_psf(rng: np.random.Generator, median_fwhm: float = 2.55) -> Psf:
+    """A night's PSF: FWHM lognormal around the median [pixel], one of four Moffat indices."""
+    return Psf(
+        fwhm=float(np.clip(median_fwhm * np.exp(0.12 * rng.standard_normal()), 2.0, 3.9)),
+        beta=float(rng.choice(BETAS)),
+        bend=(float(rng.normal(0, 0.02)), float(rng.normal(0, 0.02)), float(abs(rng.normal(0.03, 0.02)))),
+        shear=tuple(float(x) for x in rng.normal(0, [0.03, 0.03, 0.02, 0.02])),  # type: ignore[arg-type]
+        coma=tuple(float(x) for x in rng.normal(0, [0.10, 0.10, 0.08])),  # type: ignore[arg-type]
+    )
+
+
+def vary_psf(psf: Psf, rng: np.random.Generator) -> Psf:
+    """The same night a minute later: 5 % in width, a little in shape."""
+    shear = np.add(psf.shear, rng.normal(0, [0.012, 0.012, 0.004, 0.004]))
+    coma = np.add(psf.coma, rng.normal(0, [0.04, 0.04, 0.02]))
+    return replace(
+        psf,
+        fwhm=float(np.clip(psf.fwhm * (1 + 0.05 * rng.standard_normal()), 1.9, 4.2)),
+        shear=(float(shear[0]), float(shear[1]), float(shear[2]), float(shear[3])),
+        coma=(float(coma[0]), float(coma[1]), float(coma[2])),
+    )
+
+
+def moffat_width(fwhm: Array, beta: float) -> Array:
+    """Scale radius of a Moffat profile of that FWHM."""
+    return fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
+
+
+def _moffat(dx: Array, dy: Array, local: LocalPsf, beta: float, factor: float = 1.0) -> Array:
+    """Unit-flux sheared Moffat at offsets of shape (n, h, w); `local` arrays of shape (n, 1, 1)."""
+    width = moffat_width(local.fwhm * factor, beta)
+    stretched_x = (1 - local.e1) * dx - local.e2 * dy
+    stretched_y = (1 + local.e1) * dy - local.e2 * dx
+    norm = (beta - 1) * (1 - local.e1**2 - local.e2**2) / (np.pi * width**2)
+    return norm * (1 + (stretched_x**2 + stretched_y**2) / width**2) ** -beta
+
+
+def profile(dx: Array, dy: Array, local: LocalPsf, beta: float) -> Array:
+    """Unit-flux PSF at pixel offsets from the source's position, which is the PSF's centroid."""
+    mean_x, mean_y = COMA_FRACTION * local.coma_x, COMA_FRACTION * local.coma_y
+    main = _moffat(dx + mean_x, dy + mean_y, local, beta)
+    second = _moffat(dx + mean_x - local.coma_x, dy + mean_y - local.coma_y, local, beta, COMA_WIDTH)
+    return (1 - COMA_FRACTION) * main + COMA_FRACTION * second
+
+
+def stamp_half_size(flux: Array, psf: Psf, *, floor: float = 1.5) -> NDArray[np.intp]:
+    """Half side [pixel] beyond which a star gives less than `floor` electrons per pixel."""
+    width = float(moffat_width(np.asarray(psf.fwhm), psf.beta))
+    peak = (psf.beta - 1) * np.abs(flux) / (np.pi * width**2)
+    radius = width * np.sqrt(np.maximum((np.maximum(peak, floor) / floor) ** (1 / psf.beta) - 1, 0))
+    index = np.minimum(np.searchsorted(HALF_SIZES, radius), len(HALF_SIZES) - 1)
+    return HALF_SIZES[index]
+
+
+def add_stars(image: Array, x: Array, y: Array, flux: Array, psf: Psf) -> None:
+    """Draw point sources into `image` (in place). Positions are 0-based pixel centres, flux in electrons."""
+    halves = stamp_half_size(flux, psf)
+    for half in np.unique(halves):
+        rows = np.flatnonzero(halves == half)
+        chunk = max(1, 400_000 // (2 * int(half) + 1) ** 2)
+        for start in range(0, len(rows), chunk):
+            part = rows[start : start + chunk]
+            _add_group(image, x[part], y[part], flux[part], psf, int(half))
+
+
+def _add_group(image: Array, x: Array, y: Array, flux: Array, psf: Psf, half: int) -> None:
+    height, width = image.shape
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    offsets = np.arange(-half, half + 1)
+    dx = offsets[None, None, :] - (x - column)[:, None, None]
+    dy = offsets[None, :, None] - (y - row)[:, None, None]
+    local = LocalPsf(*(part[:, None, None] for part in psf.at(2 * x / width - 1, 2 * y / height - 1)))
+    stamps = flux[:, None, None] * profile(dx, dy, local, psf.beta)
+    for stamp, i, j in zip(stamps, row, column, strict=True):
+        add_stamp(image, stamp, i - half, j - half)
+
+
+def add_stamp(image: Array, stamp: Array, row: int, column: int) -> None:
+    """Add a stamp whose first pixel is (row, column); parts outside the image are dropped."""
+    top, left = max(row, 0), max(column, 0)
+    bottom, right = min(row + stamp.shape[0], image.shape[0]), min(column + stamp.shape[1], image.shape[1])
+    if top < bottom and left < right:
+        image[top:bottom, left:right] += stamp[top - row : bottom - row, left - column : right - column]

@@ -1,0 +1,242 @@
+"""The embedded survey as a whole: fields in parallel worker processes, tables, catalogues and truth on disk."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from gotorb import layout
+from gotorb.errors import ConfigError, SurveyError
+from gotorb.params import SurveyParams
+from gotorb.settings import LA_PALMA
+from gotorb.simulate import asteroids, images, knowledge, plan
+from gotorb.simulate.detection import Detections
+from gotorb.simulate.field import make_world, run_visit, skip_reason
+from gotorb.simulate.orbits import Elements
+from gotorb.simulate.plan import Field
+from gotorb.simulate.scores import Scorers, train_scorers
+
+OUTPUTS = (layout.STORAGE_DIR, layout.CATALOGUES_DIR, layout.IMAGES_CSV, layout.CANDIDATES_CSV, layout.TRUTH_CSV)
+BAD_QUALITY_CHANCE = 0.05
+QUALITY_STREAM = 12
+
+
+@dataclass(frozen=True)
+class SurveySummary:
+    """What `make_survey` made.
+
+    Attributes
+    ----------
+    n_fields, n_visits, n_images, n_candidates, n_real : int
+        Fields asked for, visits written, rows of `image`, rows of `candidate`, detections of real changes.
+    kinds : dict
+        Number of detections of each kind of truth.
+    skipped : tuple of str
+        One line for each visit that could not be made.
+    """
+
+    n_fields: int
+    n_visits: int
+    n_images: int
+    n_candidates: int
+    n_real: int
+    kinds: dict[str, int]
+    skipped: tuple[str, ...]
+
+
+class Task(NamedTuple):
+    """Work for one process: one field with its true asteroids; without scorers and folder it is for training."""
+
+    field: Field
+    asteroids: Elements
+    seed: int
+    scorers: Scorers | None = None
+    out_dir: Path | None = None
+
+
+class FieldRows(NamedTuple):
+    """Table rows of one field, and the visits skipped."""
+
+    images: pd.DataFrame
+    candidates: pd.DataFrame
+    truth: pd.DataFrame
+    skipped: list[str]
+
+
+def make_survey(out_dir: Path, params: SurveyParams, *, seed: int, catalogue: Path | None = None) -> SurveySummary:
+    """Make a survey: images, tables, catalogues and, apart from them, the truth.
+
+    Parameters
+    ----------
+    out_dir : Path
+        New, empty, or holding an earlier survey, which is replaced.
+    params : SurveyParams
+        Section `survey` of params.yaml. Every byte written depends on it, on the seed and on the catalogue only, not on
+        `n_processes`.
+    catalogue : Path, optional
+        XEphem csv of real minor planets; a generated main belt otherwise.
+
+    Raises
+    ------
+    ConfigError
+        If `out_dir` holds other things or the fields do not fit on the sky.
+    SurveyError
+        If no visit could be made.
+    """
+    out_dir = Path(out_dir)
+    fields = plan.plan_survey(params, seed)
+    known, chosen = _asteroids(fields, params, seed, catalogue)
+    _clear(out_dir)
+    with _mapper(params.n_processes) as run:
+        scorers = _train(params, seed, run)
+        tasks = [
+            Task(f, _true_orbits(known.take(rows), f, seed), seed, scorers, out_dir)
+            for f, rows in zip(fields, chosen, strict=True)
+        ]
+        results = list(tqdm(run(run_field, tasks), total=len(tasks), desc="fields", disable=None, file=sys.stderr))
+    rows = _join(results)
+    if rows.images.empty:
+        raise SurveyError(f"no visit of {len(fields)} fields could be made; the first: {rows.skipped[0]}")
+    knowledge.write_catalogues(out_dir, fields, known, seed)
+    _write_tables(out_dir, rows)
+    return _summary(len(fields), rows)
+
+
+def _asteroids(
+    fields: list[Field], params: SurveyParams, seed: int, catalogue: Path | None
+) -> tuple[Elements, list[np.ndarray]]:
+    """The catalogue near the survey, and its rows in each field."""
+    if catalogue is None:
+        known = knowledge.generate_asteroids(fields, params, seed, LA_PALMA)
+    else:
+        everything = asteroids.read_xephem(Path(catalogue))
+        known = everything.take(knowledge.choose_asteroids(everything, fields, LA_PALMA)[1])
+    return known, knowledge.choose_asteroids(known, fields, LA_PALMA)[0]
+
+
+def _true_orbits(known: Elements, field: Field, seed: int) -> Elements:
+    """Where catalogued objects really are: a fraction of an arcsec along their orbits."""
+    return asteroids.nudge(known, plan.stream(seed, field.index, plan.ORBIT))
+
+
+def _clear(out_dir: Path) -> None:
+    """Remove an earlier survey; refuse to touch anything else."""
+    if out_dir.exists():
+        others = sorted(
+            path.name for path in out_dir.iterdir() if path.name not in OUTPUTS and path.name != ".gitignore"
+        )
+        if not out_dir.is_dir() or others:
+            raise ConfigError(
+                f"{out_dir} holds other files ({', '.join(others[:3])}); name a new or empty folder for the survey"
+            )
+        for name in OUTPUTS:
+            path = out_dir / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    out_dir.mkdir(parents=True, exist_ok=True)
+
+
+Runner = Callable[[Callable[[Task], Any], list[Task]], Iterator[Any]]
+
+
+@contextmanager
+def _mapper(n_processes: int) -> Iterator[Runner]:
+    """An ordered map over tasks: in this process, or in spawned ones."""
+    if n_processes == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+        yield partial(_pool_map, pool)
+
+
+def _pool_map(pool: ProcessPoolExecutor, function: Callable[[Task], Any], tasks: list[Task]) -> Iterator[Any]:
+    try:
+        yield from pool.map(function, tasks)
+    except BrokenProcessPool:
+        raise SurveyError(
+            "a worker process died while simulating, perhaps for lack of memory; lower survey.n_processes"
+        ) from None
+
+
+def _train(params: SurveyParams, seed: int, run: Runner) -> Scorers:
+    """Train the old scores on fields of their own."""
+    fields = plan.plan_training(params, seed)
+    known = knowledge.generate_asteroids(fields, params.model_copy(update={"n_asteroids": 45}), seed, LA_PALMA)
+    rows = knowledge.choose_asteroids(known, fields, LA_PALMA)[0]
+    tasks = [Task(field, known.take(own), seed) for field, own in zip(fields, rows, strict=True)]
+    samples = [sample for samples in run(sample_field, tasks) for sample in samples]
+    with threadpool_limits(1):
+        return train_scorers(samples, seed)
+
+
+def sample_field(task: Task) -> list[tuple[Detections, np.ndarray]]:
+    """Detections of a training field with their truth, visit by visit; visits that fail are left out."""
+    samples = []
+    with threadpool_limits(1):
+        world = make_world(task.field, task.asteroids, task.seed, LA_PALMA)
+        for visit in task.field.visits:
+            try:
+                result = run_visit(world, visit)
+            except SurveyError:
+                continue
+            samples.append((result.detections, result.truth["is_real"].to_numpy()))
+    return samples
+
+
+def run_field(task: Task) -> FieldRows:
+    """Make and write every visit of a field; a visit that fails is skipped with its reason."""
+    parts: list[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]] = []
+    skipped = []
+    with threadpool_limits(1):
+        world = make_world(task.field, task.asteroids, task.seed, LA_PALMA)
+        for visit in task.field.visits:
+            try:
+                parts.append(_write_visit(task, run_visit(world, visit)))
+            except SurveyError as error:
+                skipped.append(skip_reason(error, visit))
+    tables = [pd.concat(column, ignore_index=True) for column in zip(*parts, strict=True)] or [pd.DataFrame()] * 3
+    return FieldRows(tables[0], tables[1], tables[2], skipped)
+
+
+def _write_visit(task: Task, result: Any) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    assert task.scorers is not None and task.out_dir is not None
+    scores = task.scorers.score(result.detections)
+    images.write_visit(task.out_dir, task.field, result, scores)
+    rng = plan.stream(task.seed, task.field.index, QUALITY_STREAM, result.visit.number)
+    quality = int(rng.integers(128, 600) if rng.random() < BAD_QUALITY_CHANCE else rng.integers(0, 64))
+    rows = pd.DataFrame(images.image_rows(task.field, result, quality))
+    return rows, images.candidate_rows(result, scores), images.truth_rows(result)
+
+
+def _join(results: list[FieldRows]) -> FieldRows:
+    tables = [pd.concat([result[k] for result in results], ignore_index=True) for k in range(3)]
+    return FieldRows(tables[0], tables[1], tables[2], [line for result in results for line in result.skipped])
+
+
+def _write_tables(out_dir: Path, rows: FieldRows) -> None:
+    for name, table in zip((layout.IMAGES_CSV, layout.CANDIDATES_CSV, layout.TRUTH_CSV), rows[:3], strict=True):
+        table.to_csv(out_dir / name, index=False, lineterminator="\n")
+
+
+def _summary(n_fields: int, rows: FieldRows) -> SurveySummary:
+    kinds = rows.truth["kind"].value_counts().sort_index()
+    return SurveySummary(
+        n_fields=n_fields,
+        n_visits=int((rows.images["image_type"] == "DIFFERENCE").sum()),
+        n_images=len(rows.images),
+        n_candidates=len(rows.candidates),
+        n_real=int(rows.truth["is_real"].sum()),
+        kinds={str(kind): int(n) for kind, n in kinds.items()},
+        skipped=tuple(rows.skipped),
+    )
