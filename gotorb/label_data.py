@@ -18,8 +18,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from gotorb.params import ArchiveParams
 from gotorb.settings import read_settings
 
 SCIENCE_IMAGE_EXT = "IMAGE"
@@ -247,22 +249,88 @@ def cut_all(
     Path
         The new data set's folder.
     """
-    from gotorb.catalogues.minor_planets import Pympc
     from gotorb.dataset.store import open_dataset
-    from gotorb.labels.image import LabelOptions, cut_detections
+    from gotorb.labels.image import cut_detections
     from gotorb.labels.runs import make_shards, read_images, run_folder
 
-    settings = read_settings()
-    options = LabelOptions(
-        Pympc("", settings.observatory),  # never asked
-        stamp_size=open_dataset(data_dir).size,
-        extensions=_extensions(),
-        detection_columns=dict(DETECTION_COLUMNS),
-    )
+    settings, options = read_settings(), _cut_options(open_dataset(data_dir).size)
     tasks = [task for task in read_images(data_dir, settings) if task.image_id in set(image_ids)]
     with run_folder(out_dir or Path(data_dir).parent, name) as new_dir:
         make_shards(new_dir, tasks, cut_detections, options, n_processes=n_processes, title="cut")
     return new_dir
+
+
+def cut_image(path: Path | str, *, stamp_size: int = 55) -> tuple[pd.DataFrame, np.ndarray]:
+    """Stamps of every detection of one difference image; its single exposures lie beside it.
+
+    Parameters
+    ----------
+    path : path
+        FITS file whose header names jd, ncoadd and the exposures coadd1, coadd2, ...
+    stamp_size : int
+        Side of a stamp in pixels.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns of `layout.LABEL_COLUMNS`; label -1.
+    stamps : ndarray
+        (n, stamp_size, stamp_size, 6), float32.
+
+    Raises
+    ------
+    ImageError
+        If a file is absent, truncated or lacks a part.
+    """
+    from gotorb.labels.image import cut_detections
+    from gotorb.labels.tasks import read_task
+
+    return cut_detections(read_task(path, ext=SCIENCE_IMAGE_EXT), _cut_options(stamp_size))
+
+
+def import_stamps(
+    path: Path | str, archive: ArchiveParams, *, out_dir: Path | str = ".", name: str | None = None
+) -> Path:
+    """Make a labelled data set of stamps that somebody else cut.
+
+    Parameters
+    ----------
+    path : path
+        Folder of a stamp archive (one hdf5, one csv), or of alert packets (``*.avro``).
+    archive : ArchiveParams
+        Section ``label.archive`` of params.yaml: files, columns and rules.
+    out_dir, name
+        As for `make`.
+
+    Returns
+    -------
+    Path
+        The data set's folder.
+
+    Raises
+    ------
+    DataError
+        If files are missing or broken, a column is absent, or no row gets a label.
+    """
+    from gotorb.labels.archive import label_archive
+    from gotorb.labels.runs import run_folder, write_stamps
+    from gotorb.survey.stamps import open_stamps
+
+    source = open_stamps(path, archive)
+    rows = label_archive(source.table, archive)
+    with run_folder(out_dir, name) as data_dir:
+        write_stamps(data_dir, rows, source)
+    return data_dir
+
+
+def _cut_options(stamp_size: int) -> Any:
+    from gotorb.catalogues.minor_planets import Pympc
+    from gotorb.labels.image import LabelOptions
+
+    nobody = Pympc("", read_settings().observatory)  # cutting without labels asks for no minor planets
+    return LabelOptions(
+        nobody, stamp_size=stamp_size, extensions=_extensions(), detection_columns=dict(DETECTION_COLUMNS)
+    )
 
 
 def _extensions() -> Any:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gotorb import layout
 from gotorb.errors import ConfigError
+from gotorb.settings import project_root
 
 LayerName = Literal["science", "template", "difference", "ptp", "min", "max"]
 
@@ -25,6 +26,8 @@ class SurveyParams(Section):
     n_visits: int = Field(3, ge=1, description="visits of each pointing")
     n_exposures: int = Field(3, ge=3, le=8, description="single exposures of a visit")
     size: int = Field(1024, ge=320, le=8192, description="side of an image [pixel]")
+    n_asteroids: int = Field(30, ge=0, description="asteroids per visit and 1024x1024 pixels, V 15.5-21.6")
+    n_training_fields: int = Field(6, ge=1, description="small extra fields on which the old scores are trained")
     n_processes: int = Field(2, ge=1, description="worker processes")
 
 
@@ -36,7 +39,10 @@ class ArchiveParams(Section):
     stamps_key: str = Field("stamps", description="array in the hdf5")
     ids_key: str = Field("candid", description="array of row ids in the hdf5")
     layers: tuple[LayerName, ...] = Field(("science", "template", "difference"), strict=False)
-    columns: dict[str, str] = Field(default_factory=dict, description="our column: the csv's column")
+    background: Literal["median", "none"] = Field("median", description="what is taken off each layer of a stamp")
+    columns: dict[str, str | list[str]] = Field(
+        {"candidate_id": "candid"}, description="our column: the csv's column, or several joined"
+    )
     labels: Literal["rules", "proxy"] = Field("rules", description="where labels come from")
     proxy_column: str = Field("proxy_label", description="column of 1, 0 or nothing")
     asteroid_columns: dict[str, str] = Field(default_factory=dict)
@@ -44,6 +50,7 @@ class ArchiveParams(Section):
     catalogued_column: str | None = None
     old_score_column: str | None = None
     max_bogus_score: float = Field(0.3, gt=0, le=1)
+    peer_columns: tuple[str, ...] = Field((), strict=False, description="other classifiers' scores, for comparison")
 
 
 class LabelParams(Section):
@@ -164,6 +171,14 @@ def read_params(path: Path | str = layout.PARAMS_YAML) -> Params:
         return Params.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_describe(error)}") from None
+
+
+def find_params(path: Path | str | None = None) -> Params:
+    """Params of the file given, else of the project here, else the defaults."""
+    if path is not None:
+        return read_params(path)
+    here = project_root() / layout.PARAMS_YAML
+    return read_params(here) if here.exists() else Params(seed=0)
 
 
 def _describe(error: ValidationError) -> str:

@@ -11,16 +11,16 @@ from gotorb.tracking.runs import MD5_TAG, md5, track_stage
 
 
 def main() -> None:
-    """Write plots and predictions beside the model, and reports/<name>.json."""
+    """Write evaluations/<name>/ and reports/<name>.json."""
     show_on_console()
     params, name = read_params(), sys.argv[1]
     data_dir, model_dir = Path("data/dataset"), Path("models") / name
     model_path, meta_path = model_dir / layout.MODEL_H5, model_dir / layout.META_HKL
-    options = params.evaluate.model_dump() | {"seed": params.seed}
+    options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"})
     with track_stage("evaluate", params, name=f"evaluate {name}", experiment="-evaluation") as run:
         run.set_tags({MD5_TAG: md5(model_path), "gotorb.network": name})
         run.log_data(data_dir, make_card(data_dir), context="test")
-        evaluation = classifier.evaluate(model_path, meta_path, data_dir, **options)
+        evaluation = classifier.evaluate(model_path, meta_path, data_dir, out_dir=Path("evaluations") / name, **options)
         write_json(Path("reports") / f"{name}.json", evaluation.metrics)
         run.log_metrics(evaluation.metrics)
         run.log_figures(evaluation.figures)

@@ -16,6 +16,7 @@ def main() -> None:
     params, name = read_params(), sys.argv[1]
     data_dir, out_dir = Path("data/dataset"), Path("models")
     options = params.train.model_dump(exclude={"models"}) | {"seed": params.seed}
+    options["threshold_fpr"] = params.evaluate.threshold_fpr
     with track_stage("train", params, name=f"train {name}") as run:
         card = make_card(data_dir)
         run.log_data(data_dir, card, context="training")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ def file_digest(path: Path | str) -> str:
     return digest.hexdigest()
 
 
+def tree_digest(paths: Iterable[Path]) -> str:
+    """Hex sha256 over the digests of several files, in the order given."""
+    return hashlib.sha256("".join(map(file_digest, paths)).encode()).hexdigest()
+
+
 def data_digest(data_dir: Path | str) -> str:
     """Hex sha256 over the digests of a data set's csv and hdf5: the identity of its content."""
-    both = file_digest(layout.labels_path(data_dir)) + file_digest(layout.stamps_path(data_dir))
-    return hashlib.sha256(both.encode()).hexdigest()
+    return tree_digest([layout.labels_path(data_dir), layout.stamps_path(data_dir)])
 
 
 def make_card(data_dir: Path | str) -> dict[str, Any]:

@@ -238,6 +238,15 @@ def write_dataset(
     return data_dir
 
 
+def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
+    """Replace the csv of a data set by one with the same rows and other columns."""
+    path = layout.labels_path(data_dir)
+    part = path.with_suffix(path.suffix + ".part")
+    table.to_csv(part, index=False, lineterminator="\n")
+    fsync(part)
+    return part.replace(path)
+
+
 def _write_stamps(path: Path, ids: np.ndarray, blocks: Iterable[np.ndarray], layers: tuple[str, ...]) -> None:
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         dataset, row = None, 0

@@ -13,6 +13,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from gotorb import layout
+from gotorb.dataset.store import write_dataset, write_table
 from gotorb.errors import DataError
 from gotorb.labels.parallel import Work, run_images
 from gotorb.labels.shards import assemble, remove_shards
@@ -20,6 +21,7 @@ from gotorb.labels.tasks import ImageTask
 from gotorb.logs import run_log
 from gotorb.settings import Settings
 from gotorb.survey.gotophoto import storage_path
+from gotorb.survey.stamps import StampSource
 
 log = logging.getLogger(__name__)
 
@@ -113,3 +115,26 @@ def make_shards(
     assemble(data_dir, outcome.shards, before=before)
     remove_shards(shards_dir)
     log.info("%s: %d images done, %d skipped", title, len(outcome.shards), len(outcome.skipped))
+
+
+def write_stamps(data_dir: Path, rows: pd.DataFrame, source: StampSource) -> None:
+    """Write ready-made stamps and their labelled rows as a data set.
+
+    Raises
+    ------
+    DataError
+        If no row has a label.
+    """
+    if not rows["label"].isin([layout.REAL, layout.BOGUS]).any():
+        raise DataError(f"none of {len(rows)} rows got a label; check label.archive in params.yaml")
+    missing: list[np.ndarray] = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        for stamps, fraction in source.batches():
+            missing.append(fraction)
+            yield stamps
+
+    # stamps are written first and tell how much of each is missing, so the rows are completed behind them
+    write_dataset(data_dir, rows, blocks(), layers=source.layers)
+    write_table(data_dir, rows.assign(missing_fraction=np.concatenate(missing)))
+    log.info("%d stamps into %s", len(rows), data_dir)

@@ -65,7 +65,7 @@ def test_missing_hdf5_is_told(data_dir):
 
 def test_csv_and_hdf5_of_different_length_are_refused(data_dir):
     pd.read_csv(layout.labels_path(data_dir)).iloc[:-1].to_csv(layout.labels_path(data_dir), index=False)
-    with pytest.raises(DataError, match="holds 40 stamps but data_labels.csv holds 39 rows"):
+    with pytest.raises(DataError, match=r"holds 40 stamps but data_labels.csv holds 39 rows"):
         open_dataset(data_dir)
 
 

@@ -1,0 +1,123 @@
+"""Labels of ready-made stamps: by rules on the archive's own columns, or by a column that has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+import gotorb
+from gotorb import layout
+from gotorb.errors import DataError
+from gotorb.params import ArchiveParams
+
+MAX_MAG_DIFFERENCE = 2.0
+"""A detection this much brighter or fainter than the minor planet beside it is something else."""
+
+
+def label_archive(table: pd.DataFrame, params: ArchiveParams) -> pd.DataFrame:
+    """Give the rows of an archive our columns and labels.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The archive's own columns.
+    params : ArchiveParams
+        Section ``label.archive`` of params.yaml.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `layout.LABEL_COLUMNS` and ``peer_<name>`` for each of params.peer_columns; label -1 where no
+        rule holds.
+
+    Raises
+    ------
+    DataError
+        If params names a column that the archive lacks, or labels are other than 1, 0 and nothing.
+    """
+    named = {ours: _column(table, theirs, f"columns.{ours}") for ours, theirs in params.columns.items()}
+    rows = pd.DataFrame(named, index=table.index)
+    asteroid = find_asteroids(table, params)
+    chosen = _by_rules(table, asteroid, params) if params.labels == "rules" else _by_proxy(table, asteroid, params)
+    rows = rows.assign(**chosen, number=asteroid, catalogue="", host_id="", code_version=gotorb.__version__)
+    rows["object_id"] = np.where(asteroid != "", "mp:" + asteroid, rows.get("object_id", "")).astype(str)
+    rows["id"] = rows["candidate_id"] = rows["candidate_id"].astype(str)
+    peers = {f"peer_{name}": _numbers(table, name, "peer_columns") for name in params.peer_columns}
+    return rows.reindex(columns=list(layout.LABEL_COLUMNS)).assign(**peers)
+
+
+def _column(table: pd.DataFrame, name: str | list[str], where: str) -> pd.Series:
+    """A column of the archive; of several names, their values joined."""
+    if isinstance(name, list):
+        return pd.Series("/", index=table.index).str.cat([_column(table, one, where).astype(str) for one in name], "/")
+    if name not in table:
+        raise DataError(
+            f"no column {name!r} in the archive (has {', '.join(map(str, table.columns[:12]))}, ...); "
+            f"correct label.archive.{where} in params.yaml"
+        )
+    return table[name]
+
+
+def _numbers(table: pd.DataFrame, name: str, where: str) -> pd.Series:
+    return pd.to_numeric(_column(table, name, where), errors="coerce").astype(float)
+
+
+def find_asteroids(table: pd.DataFrame, params: ArchiveParams) -> pd.Series:
+    """Name of the known minor planet at each detection, "" where there is none."""
+    columns = params.asteroid_columns
+    nobody = pd.Series("", index=table.index)
+    if "distance" not in columns:
+        return nobody
+    distance = _numbers(table, columns["distance"], "asteroid_columns.distance")
+    near = distance.between(0, params.asteroid_match_arcsec)
+    if "mag" in columns and "mag" in params.columns:
+        theirs = _numbers(table, columns["mag"], "asteroid_columns.mag")
+        near &= (theirs - _numbers(table, str(params.columns["mag"]), "columns.mag")).abs() < MAX_MAG_DIFFERENCE
+    if "name" not in columns:
+        return nobody.where(~near, "unnamed")
+    return _column(table, columns["name"], "asteroid_columns.name").astype(str).where(near, "")
+
+
+def _by_rules(table: pd.DataFrame, asteroid: pd.Series, params: ArchiveParams) -> dict[str, pd.Series]:
+    """Known minor planet or catalogued object: real; low old score and neither: bogus."""
+    is_asteroid = asteroid != ""
+    catalogued = pd.Series(False, index=table.index)
+    if params.catalogued_column:
+        catalogued = _numbers(table, params.catalogued_column, "catalogued_column") == 1
+    low = pd.Series(False, index=table.index)
+    if params.old_score_column:
+        low = _numbers(table, params.old_score_column, "old_score_column") < params.max_bogus_score
+    choices = [
+        (is_asteroid, layout.REAL, "mp", f"minor planet within {params.asteroid_match_arcsec:g} arcsec"),
+        (catalogued, layout.REAL, "catalogued", f"{params.catalogued_column} is 1"),
+        (low, layout.BOGUS, "lowscore", f"{params.old_score_column} < {params.max_bogus_score:g}, unmatched"),
+    ]
+    return _choose(table.index, choices)
+
+
+def _by_proxy(table: pd.DataFrame, asteroid: pd.Series, params: ArchiveParams) -> dict[str, pd.Series]:
+    """The label that the archive's own column gives."""
+    proxy = _column(table, params.proxy_column, "proxy_column")
+    values = pd.to_numeric(proxy, errors="coerce")
+    odd = proxy.notna() & ~values.isin([0, 1, -1])
+    if odd.any():
+        raise DataError(
+            f"label {proxy[odd].iloc[0]!r} in column {params.proxy_column!r} of the archive; "
+            "labels are 1 (real), 0 (bogus) or nothing"
+        )
+    rule = f"column {params.proxy_column}"
+    choices = [
+        ((values == 1) & (asteroid != ""), layout.REAL, "mp", rule),
+        (values == 1, layout.REAL, "proxy_real", rule),
+        (values == 0, layout.BOGUS, "proxy_bogus", rule),
+    ]
+    return _choose(table.index, choices)
+
+
+def _choose(index: pd.Index, choices: list[tuple[pd.Series, int, str, str]]) -> dict[str, pd.Series]:
+    """Label, metalabel and rule of the first choice that holds."""
+    holds = [choice[0].to_numpy(bool) for choice in choices]
+    columns = {}
+    for name, place, otherwise in (("label", 1, layout.UNKNOWN), ("metalabel", 2, "unlabelled"), ("rule", 3, "")):
+        columns[name] = pd.Series(np.select(holds, [choice[place] for choice in choices], otherwise), index=index)
+    return columns

@@ -1,0 +1,131 @@
+"""Which trained model is registered, and whether it may take the place of the champion."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gotorb import classifier, layout
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.errors import ModelError
+from gotorb.evaluation.intervals import area_under_roc, count_by_score
+from gotorb.evaluation.metrics import rounded
+from gotorb.evaluation.paired import compare_auc
+from gotorb.params import Params
+from gotorb.tracking.registry import CHAMPION, Registered, find_champion, load_registered, register, set_alias
+from gotorb.tracking.runs import find_run, md5, track_stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model with its scores of the labelled rows."""
+
+    name: str
+    model_dir: Path
+    model: Any
+    meta: dict[str, Any]
+    validation_auc: float
+    md5: str
+
+
+def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, Any]:
+    """Register the model that is best on the validation rows; make it champion if it is not worse on the test rows.
+
+    The test rows decide only between the new model and the present champion, never among the new ones.
+
+    Returns
+    -------
+    dict
+        model, md5, data_digest, name, validation and test AUC, champion (whether it is now), and, when it was
+        refused, reason.
+    """
+    data = open_dataset(data_dir)
+    best = max((_judge(models_dir / name, data) for name in params.train.models), key=lambda one: one.validation_auc)
+    decision: dict[str, Any] = {
+        "name": params.promote.name,
+        "model": best.name,
+        "md5": best.md5,
+        "data_digest": data_digest(data_dir),
+        "validation_auc": best.validation_auc,
+    }
+    registered = register(params.promote.name, _run_of(best, params), best.md5, _tags(best, decision))
+    decision |= _against_champion(registered, best, data, params)
+    if decision["champion"]:
+        set_alias(registered, CHAMPION)
+    log.info("%s %s: %s", params.promote.name, best.name, "champion" if decision["champion"] else decision["reason"])
+    return rounded(decision)
+
+
+def _judge(model_dir: Path, data: Dataset) -> Candidate:
+    model, meta = classifier.load(model_dir)
+    if meta is None:
+        raise ModelError(f"no {layout.META_HKL} in {model_dir}; run the train stage again")
+    labels, scores = _scores(model, meta["layers"], data, "validation")
+    _, n_bogus, n_real = count_by_score(labels, scores)
+    auc = float(area_under_roc(n_bogus, n_real))
+    return Candidate(model_dir.name, model_dir, model, meta, auc, md5(model_dir / layout.MODEL_H5))
+
+
+def _scores(model: Any, layers: list[str], data: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and plain scores of one part's labelled rows."""
+    inside = (data.table[layout.SPLIT_COLUMN] == split).to_numpy() & (data.labels != layout.UNKNOWN)
+    rows = np.flatnonzero(inside)
+    return data.labels[rows], classifier.score_rows(model, data, rows, layers=layers)
+
+
+def _tags(best: Candidate, decision: dict[str, Any]) -> dict[str, str]:
+    return {
+        "network": best.name,
+        "layers": ",".join(best.meta["layers"]),
+        "threshold": f"{best.meta['threshold']:.6f}",
+        "data_digest": decision["data_digest"],
+        "validation_auc": f"{best.validation_auc:.6f}",
+    }
+
+
+def _run_of(best: Candidate, params: Params) -> str:
+    """The run that logged the model; a stage restored from DVC's cache has none here, so it gets one."""
+    found = find_run(best.md5, params.promote.name)
+    if found is not None:
+        return found
+    with track_stage("train", params, name=f"restored {best.name}") as run:
+        run.set_tags({"gotorb.restored": "true"})
+        run.log_model(best.model, best.model_dir / layout.MODEL_H5, tags={"network": best.name})
+    return run.run_id
+
+
+def _against_champion(registered: Registered, best: Candidate, data: Dataset, params: Params) -> dict[str, Any]:
+    """Compare with the present champion on the same test rows."""
+    rng = np.random.default_rng(params.seed)
+    labels, scores = _scores(best.model, best.meta["layers"], data, "test")
+    holder = find_champion(params.promote.name)
+    theirs = scores if holder is None or holder.md5 == best.md5 else _champion_scores(holder, data)
+    if theirs is None:
+        return {"champion": False, "reason": f"the champion (version {holder.version}) takes other stamps"}  # type: ignore[union-attr]
+    both = compare_auc(labels, scores, theirs, n_bootstrap=params.evaluate.n_bootstrap, rng=rng)
+    result = {"test_auc": both.auc_a, "test_auc_low": both.auc_a_low, "test_auc_high": both.auc_a_high}
+    if both.auc_a >= both.auc_b:
+        return result | {"champion": True}
+    reason = (
+        f"test AUC {both.auc_a:.4f} is below the champion's {both.auc_b:.4f} "
+        f"(difference {both.difference:+.4f}, 95 % {both.difference_low:+.4f} to {both.difference_high:+.4f})"
+    )
+    return result | {"champion": False, "champion_auc": both.auc_b, "reason": reason}
+
+
+def _champion_scores(holder: Registered, data: Dataset) -> np.ndarray | None:
+    """Scores of the champion on the test rows; None when it takes other stamps than these."""
+    model, registered = load_registered(holder.uri)
+    layers = registered.tags.get("layers", "").split(",")
+    fits = tuple(model.input_shape[1:]) == (data.size, data.size, len(layers)) and set(layers) <= set(data.layers)
+    try:
+        return _scores(model, layers, data, "test")[1] if fits else None
+    except ModelError:
+        return None

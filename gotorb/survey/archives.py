@@ -1,0 +1,153 @@
+"""Stamp archives: ready-made stamps in one hdf5, described by the rows of one csv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from gotorb.errors import DataError
+from gotorb.params import ArchiveParams
+from gotorb.stamps.cutout import fill_missing
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class StampArchive:
+    """Ready-made stamps, read a batch at a time.
+
+    Attributes
+    ----------
+    path : Path
+        The hdf5.
+    table : DataFrame
+        The csv's rows in the hdf5's order; only ids when there is no csv.
+    key : str
+        Name of the array in the hdf5.
+    layers : tuple of str
+        Names of its layers.
+    size : int
+        Side of a stamp in pixels.
+    background : str
+        ``median`` subtracts each layer's median, because a sky level left in would hide the source from a network
+        that normalises; ``none`` leaves the pixels as they are.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    key: str
+    layers: tuple[str, ...]
+    size: int
+    background: str
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def batches(self, batch: int = BATCH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield prepared stamps (m, size, size, n_layers) and their missing fractions (m,)."""
+        with h5py.File(self.path, "r") as file:
+            for start in range(0, len(self), batch):
+                yield prepare_stamps(file[self.key][start : start + batch], self.background)
+
+
+def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.ndarray]:
+    """Take the background off and fill pixels without data.
+
+    Parameters
+    ----------
+    raw : ndarray
+        (n, size, size, n_layers); NaN where there are no data.
+    background : {"median", "none"}
+        What is taken off each layer of each stamp.
+
+    Returns
+    -------
+    stamps : ndarray
+        The same, float32, finite.
+    missing_fraction : ndarray
+        (n,) largest fraction of missing pixels over the layers.
+    """
+    raw = np.where(np.isfinite(raw), raw, np.nan).astype(np.float32)
+    if background == "median":
+        raw = raw - _medians(raw)
+    return fill_missing(raw)
+
+
+def _medians(raw: np.ndarray) -> np.ndarray:
+    """(n, 1, 1, n_layers) median of each layer; 0 where a layer has no data."""
+    values = raw.reshape(len(raw), -1, raw.shape[-1])
+    empty = np.isnan(values).all(axis=1, keepdims=True)
+    medians = np.nanmedian(np.where(empty, 0, values), axis=1, keepdims=True)
+    return medians[:, :, None, :].astype(np.float32)
+
+
+def open_archive(path: Path | str, params: ArchiveParams) -> StampArchive:
+    """Open a stamp archive: its folder, or its hdf5 alone (then without a table).
+
+    Raises
+    ------
+    DataError
+        If a file is missing, cannot be read, or csv and hdf5 disagree.
+    """
+    path = Path(path)
+    stamps_path = _find(path, params.stamps_file, "stamps") if path.is_dir() else path
+    try:
+        with h5py.File(stamps_path, "r") as file:
+            shape = file[params.stamps_key].shape
+            ids = _as_text(file[params.ids_key][:]) if params.ids_key in file else None
+    except (OSError, KeyError) as error:
+        raise DataError(
+            f"{stamps_path} cannot be read as a stamp archive ({error}); "
+            "check the file and label.archive.stamps_key in params.yaml"
+        ) from None
+    _check_shape(stamps_path, shape, params)
+    ids = np.arange(shape[0]).astype(str) if ids is None else ids
+    table = pd.DataFrame({params.ids_key: ids})
+    if path.is_dir():
+        table = _read_table(_find(path, params.table_file, "table"), ids, params)
+    return StampArchive(stamps_path, table, params.stamps_key, params.layers, int(shape[1]), params.background)
+
+
+def _find(folder: Path, pattern: str, what: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise DataError(
+            f"{len(found)} files match {pattern!r} in {folder}, one is wanted; "
+            f"set label.archive.{what}_file in params.yaml"
+        )
+    return found[0]
+
+
+def _as_text(ids: np.ndarray) -> np.ndarray:
+    return np.array([one.decode() if isinstance(one, bytes) else str(one) for one in ids])
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], params: ArchiveParams) -> None:
+    if len(shape) != 4 or shape[1] != shape[2] or shape[3] != len(params.layers):
+        raise DataError(
+            f"{params.stamps_key!r} in {path} has shape {shape}; expected (n, size, size, {len(params.layers)}) "
+            "for label.archive.layers in params.yaml"
+        )
+    if shape[0] == 0:
+        raise DataError(f"{path} holds no stamps; give another file")
+
+
+def _read_table(path: Path, ids: np.ndarray, params: ArchiveParams) -> pd.DataFrame:
+    column = params.columns.get("candidate_id", params.ids_key)
+    try:
+        table = pd.read_csv(path, dtype={column: str}, low_memory=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); check the file") from None
+    if column not in table:
+        raise DataError(f"no column {column!r} in {path}; set label.archive.columns.candidate_id in params.yaml")
+    if len(table) != len(ids) or (table[column].to_numpy(str) != ids).any():
+        raise DataError(
+            f"{path} ({len(table)} rows) and the stamps ({len(ids)}) differ in number or order of {column!r}; "
+            "give the csv and the hdf5 of one archive"
+        )
+    return table

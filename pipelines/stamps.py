@@ -1,0 +1,23 @@
+"""Stage ``label`` of ready-made stamps: labels by rules on the source's own columns."""
+
+import sys
+from pathlib import Path
+
+from gotorb import label_data
+from gotorb.dataset.card import make_card
+from gotorb.logs import show_on_console
+from gotorb.params import read_params
+from gotorb.tracking.runs import track_stage
+
+
+def main() -> None:
+    """Write the labelled data set data/label from the folder named on the command line."""
+    show_on_console()
+    params = read_params()
+    with track_stage("label", params) as run:
+        data_dir = label_data.import_stamps(sys.argv[1], params.label.archive, out_dir=Path("data"), name="label")
+        run.log_data(data_dir, make_card(data_dir), context="labels")
+
+
+if __name__ == "__main__":
+    main()
