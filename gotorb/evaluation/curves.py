@@ -24,7 +24,7 @@ OLD_COLOURS = ("#b8860b", "#3a7d44")
 
 
 def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
-    """Plot FNR and FPR against the threshold on a log axis, with the confusion matrix at the chosen one inset.
+    """Plot FNR and FPR against the threshold on a log axis, with the confusion matrix at the chosen one.
 
     Parameters
     ----------
@@ -34,8 +34,9 @@ def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
         The chosen threshold.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
-    figure = new_figure(8.5, 5.5)
-    axes = figure.subplots()
+    figure = new_figure(10, 5.5)
+    grid = figure.add_gridspec(2, 2, width_ratios=[2.6, 1], height_ratios=[1.1, 1])
+    axes, words, matrix = (figure.add_subplot(place) for place in (grid[:, 0], grid[0, 1], grid[1, 1]))
     for (name, part), style in zip(population_rates(rows).items(), LINE_STYLES, strict=False):
         _draw_rate(axes, part, part.fnr, color=REAL_COLOUR, ls=style, label=f"FNR, {name}")
     every = error_rates(labels, scores)
@@ -45,9 +46,10 @@ def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
     axes.set(yscale="log", ylim=(FLOOR, 1.5), xlim=(0, 1), xlabel="threshold on the score", ylabel="error rate")
     axes.set_title("Missed real (FNR) and accepted bogus (FPR) against threshold")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=9)
-    inset = axes.inset_axes((1.06, 0.02, 0.36, 0.36))
-    draw_confusion(inset, labels, scores, threshold, size=8)
+    words.legend(*axes.get_legend_handles_labels(), loc="upper left", fontsize=9, frameon=False)
+    words.set_axis_off()
+    draw_confusion(matrix, labels, scores, threshold, size=10)
+    matrix.set_title("calls at the threshold", fontsize=10)
     return figure
 
 

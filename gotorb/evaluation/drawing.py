@@ -12,7 +12,7 @@ from gotorb.evaluation.figures import plot_confusion, plot_history, plot_recover
 from gotorb.evaluation.pictures import plot_posteriors, plot_stamps
 
 N_EXAMPLES = 8
-N_POSTERIORS = 3
+N_POSTERIORS = 2
 OLD_NAMES = {"realbogus": "old random forest", "cnn_realbogus": "old CNN"}
 
 
@@ -85,11 +85,14 @@ def draw_stamps(
         ("misclassified", misclassified_rows(predictions, threshold), f"Wrongly called at threshold {threshold:.3f}"),
     ):
         if len(chosen):
-            stamps, captions = data.read_stamps(numbers[chosen]), [caption(predictions.iloc[row]) for row in chosen]
+            stamps, captions = (
+                data.read_stamps(numbers[chosen]),
+                [describe_row(predictions.iloc[row]) for row in chosen],
+            )
             figures[name] = plot_stamps(stamps, data.layers, captions, title=title)
     if samples is not None and len(predictions):
-        chosen = confidence_extremes(predictions["confidence"].to_numpy(float))
-        captions = [caption(predictions.iloc[row], one_line=True) for row in chosen]
+        chosen = confidence_extremes(predictions)
+        captions = [describe_posterior(predictions.iloc[row]) for row in chosen]
         stamps = data.read_stamps(numbers[chosen])
         figures["posteriors"] = plot_posteriors(stamps, data.layers, samples[chosen], captions, threshold=threshold)
     return figures
@@ -111,18 +114,29 @@ def misclassified_rows(predictions: pd.DataFrame, threshold: float) -> np.ndarra
     return np.concatenate([missed[:n_missed], accepted[: N_EXAMPLES - n_missed]])
 
 
-def confidence_extremes(confidence: np.ndarray) -> np.ndarray:
-    """Places of the three least and the three most confident rows."""
-    order = np.argsort(confidence, kind="stable")
-    return np.concatenate([order[:N_POSTERIORS], order[N_POSTERIORS:][-N_POSTERIORS:]])
+def confidence_extremes(predictions: pd.DataFrame) -> np.ndarray:
+    """Places of the two least confident rows, then the two most confident ones on each side of one half."""
+    order = np.argsort(predictions["confidence"].to_numpy(float), kind="stable")
+    least, rest = order[:N_POSTERIORS], order[N_POSTERIORS:]
+    real = predictions["mean"].to_numpy(float)[rest] > 0.5
+    return np.concatenate([least, rest[real][-N_POSTERIORS:], rest[~real][-N_POSTERIORS:]])
 
 
-def caption(row: "pd.Series[Any]", *, one_line: bool = False) -> str:
-    """Label, score and magnitude of a row in words."""
-    label = {1: "real", 0: "bogus"}.get(int(row["label"]), "unlabelled")
-    parts = [f"{label} ({row['metalabel']})" if row["metalabel"] else label, f"score {row['score']:.3f}"]
+def describe_row(row: "pd.Series[Any]") -> str:
+    """Label, score, confidence and magnitude of a row in words, a line each."""
+    lines = [_label(row), f"score {row['score']:.3f}"]
     if np.isfinite(row["confidence"]):
-        parts.append(f"confidence {row['confidence']:.2f}")
+        lines.append(f"confidence {row['confidence']:.2f}")
     if np.isfinite(pd.to_numeric(row["mag"], errors="coerce")):
-        parts.append(f"mag {float(row['mag']):.1f}")
-    return (", " if one_line else "\n").join(parts)
+        lines.append(f"mag {float(row['mag']):.1f}")
+    return "\n".join(lines)
+
+
+def describe_posterior(row: "pd.Series[Any]") -> str:
+    """Label and posterior of a row in words, on one line."""
+    return f"{_label(row)}: {row['mean']:.3f} ± {row['std']:.3f}, confidence {row['confidence']:.2f}"
+
+
+def _label(row: "pd.Series[Any]") -> str:
+    label = {1: "real", 0: "bogus"}.get(int(row["label"]), "unlabelled")
+    return f"{label} ({row['metalabel']})" if row["metalabel"] else label

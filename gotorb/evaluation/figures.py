@@ -105,19 +105,18 @@ def plot_scores(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Fig
 def plot_reliability(labels: np.ndarray, scores: np.ndarray) -> Figure:
     """Plot the real fraction against the score: a calibrated score lies on the diagonal."""
     table = reliability_table(labels, scores)
-    figure = new_figure(5.5, 5)
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, ls="--", label="calibrated")
+    figure = new_figure(6, 6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.5, 1])
+    upper.plot([0, 1], [0, 1], color=GREY, ls="--", label="calibrated")
     errors = [table["fraction_real"] - table["low"], table["high"] - table["fraction_real"]]
-    axes.errorbar(
-        table["mean_score"], table["fraction_real"], yerr=errors, fmt="o", capsize=3, color=REAL_COLOUR, label="95 %"
-    )
-    for x, y, n in zip(table["mean_score"], table["fraction_real"], table["n"], strict=True):
-        side, shift = ("left", 7) if x < 0.5 else ("right", -7)
-        axes.annotate(f"n={n}", (x, y), xytext=(shift, 6), textcoords="offset points", ha=side, fontsize=8)
-    axes.set(xlabel="mean score in the bin", ylabel="fraction labelled real", xlim=(-0.03, 1.03), ylim=(-0.05, 1.08))
-    axes.set_title("Reliability of the score")
-    axes.legend(loc="upper left")
+    upper.errorbar(
+        table["mean_score"], table["fraction_real"], yerr=errors, fmt="o", capsize=3, color=REAL_COLOUR,
+        label="rows in bins of 0.1 (bars: 95 %)",
+    )  # fmt: skip
+    upper.set(ylabel="fraction labelled real", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title="Reliability of the score")
+    upper.legend(loc="lower right")
+    lower.bar(table["mean_score"], table["n"], width=0.06, color=GREY)
+    lower.set(xlabel="mean score in the bin", ylabel="rows", yscale="log")
     return figure
 
 

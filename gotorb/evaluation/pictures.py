@@ -11,16 +11,31 @@ from gotorb.evaluation.posterior import posterior_density
 
 IMAGE_LAYERS = ("science", "template", "difference")
 STRETCH_PERCENTILES = (1.0, 99.5)
+MIDDLE_SHARE = 0.4
+"""Fraction of the way from the sky to the extremes in a stamp's middle that the stretch covers at least."""
 INCH_PER_STAMP = 1.35
 GRID = np.linspace(0, 1, 401)
 
 
 def draw_stamp(axes: Axes, stamp: np.ndarray) -> None:
-    """Draw one layer (size, size) in grey, dark to bright between its 1st and 99.5th percentile."""
-    low, high = np.nanpercentile(stamp, STRETCH_PERCENTILES)
-    axes.imshow(stamp, origin="lower", cmap="gray", vmin=low, vmax=high if high > low else low + 1)
+    """Draw one layer (size, size) in grey."""
+    low, high = stretch_limits(stamp)
+    axes.imshow(stamp, origin="lower", cmap="gray", vmin=low, vmax=high)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def stretch_limits(stamp: np.ndarray) -> tuple[float, float]:
+    """Values drawn black and white: the 1st and 99.5th percentile, wider where the middle of the stamp needs it.
+
+    Percentiles alone would hide a single hot pixel in the noise.
+    """
+    half, reach = len(stamp) // 2, max(len(stamp) // 8, 1)
+    middle = stamp[half - reach : half + reach + 1, half - reach : half + reach + 1]
+    sky, (low, high) = np.median(stamp), np.percentile(stamp, STRETCH_PERCENTILES)
+    low = min(low, sky + MIDDLE_SHARE * (middle.min() - sky))
+    high = max(high, sky + MIDDLE_SHARE * (middle.max() - sky))
+    return float(low), float(high if high > low else low + 1)
 
 
 def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[str], *, title: str) -> Figure:
@@ -38,7 +53,7 @@ def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[st
         Over all.
     """
     n, n_layers = len(stamps), len(layers)
-    figure = new_figure(INCH_PER_STAMP * n_layers + 2.2, INCH_PER_STAMP * n + 0.7)
+    figure = new_figure(INCH_PER_STAMP * n_layers + 1.4, INCH_PER_STAMP * n + 0.7)
     grid = figure.subplots(n, n_layers, squeeze=False)
     for row, (stamp, caption) in enumerate(zip(stamps, captions, strict=True)):
         for column in range(n_layers):
@@ -92,7 +107,7 @@ def plot_posteriors(
     """
     shown = [name for name in IMAGE_LAYERS if name in layers]
     n, n_shown = len(stamps), len(shown)
-    figure = new_figure(INCH_PER_STAMP * n_shown + 4.5, 1.5 * n + 0.7)
+    figure = new_figure(INCH_PER_STAMP * n_shown + 4.2, 1.6 * n + 0.7)
     grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [2.8])
     for row in range(n):
         for column, name in enumerate(shown):
