@@ -81,7 +81,7 @@ def at_epoch(elements: Elements, epoch_mjd: float) -> Elements:
     return elements._replace(mean_anomaly=mean, epoch_mjd=np.full(len(mean), epoch_mjd))
 
 
-def nudge(elements: Elements, rng: np.random.Generator, *, along_track_arcsec: float = 0.2) -> Elements:
+def nudge(elements: Elements, rng: np.random.Generator, *, along_track_arcsec: float = 0.15) -> Elements:
     """True orbits behind a catalogue: mean anomalies off by an rms that looks like `along_track_arcsec` on the sky."""
     scale = along_track_arcsec / 3600 * (elements.a - 1) / elements.a
     return elements._replace(mean_anomaly=elements.mean_anomaly + scale * rng.standard_normal(len(elements.a)))

@@ -21,7 +21,7 @@ MERGE_PIXEL = 6.0
 FLAT_ERROR = 0.025
 """Relative error of the light under a detection that the pipeline allows for."""
 PATCH_HALF = 4
-FEATURES = ("snr", "fwhm_ratio", "ellipticity", "concentration", "negative_fraction", "science_ratio", "template_ratio")
+FEATURES = ("snr", "fwhm_ratio", "ellipticity", "negative_fraction")
 
 
 class Detections(NamedTuple):
@@ -48,14 +48,12 @@ def significance(difference: Difference, science: Array) -> Array:
     return smooth.astype(np.float32)
 
 
-def detect(
-    difference: Difference, science: Array, template: Array, stars: Stars, *, grid: Tan, camera: Camera
-) -> Detections:
+def detect(difference: Difference, science: Array, stars: Stars, *, grid: Tan, camera: Camera) -> Detections:
     """Find and measure sources of both signs, ordered by y then x."""
     significant = significance(difference, science)
     filled = np.nan_to_num(difference.image, nan=0.0).astype(np.float32)
     correction = aperture_correction(np.nan_to_num(science, nan=0.0), stars, difference.fwhm)
-    parts = [_measure(sign, significant, filled, science, template, difference.fwhm, correction) for sign in (1, -1)]
+    parts = [_measure(sign, significant, filled, difference.fwhm, correction) for sign in (1, -1)]
     table = pd.concat([part[0] for part in parts], ignore_index=True)
     patches = np.concatenate([part[1] for part in parts])
     table["ra"], table["dec"] = grid.to_sky(table["x"].to_numpy(), table["y"].to_numpy())
@@ -78,7 +76,7 @@ def _strongest(table: pd.DataFrame, radius: float) -> NDArray[np.intp]:
 
 
 def _measure(
-    sign: int, significant: Array, filled: Array, science: Array, template: Array, fwhm: float, correction: float
+    sign: int, significant: Array, filled: Array, fwhm: float, correction: float
 ) -> tuple[pd.DataFrame, Array]:
     image = sign * filled
     found = sep.extract(sign * significant, THRESHOLD, minarea=3, filter_kernel=None, deblend_cont=0.05)
@@ -93,21 +91,9 @@ def _measure(
     table["fwhm"] = np.clip(2 * np.nan_to_num(half_light, nan=0.0), 0.5, None)
     table["ellipticity"] = 1 - found["b"] / found["a"]
     table["isdiffpos"] = "t" if sign > 0 else "f"
-    features = {
-        "fwhm_ratio": table["fwhm"] / fwhm,
-        "concentration": core / np.maximum(flux, 1.0),
-        "negative_fraction": (patches < -patches.std(axis=(1, 2), keepdims=True) / 2).mean(axis=(1, 2)),
-        "science_ratio": _core_sum(science, x, y, fwhm) / np.maximum(core, 1.0),
-        "template_ratio": _core_sum(template, x, y, fwhm) / np.maximum(core, 1.0),
-    }
-    for name, value in features.items():
-        table[name] = np.clip(value, -1e4, 1e4)
+    table["fwhm_ratio"] = table["fwhm"] / fwhm
+    table["negative_fraction"] = (patches < -patches.std(axis=(1, 2), keepdims=True) / 2).mean(axis=(1, 2))
     return table, patches
-
-
-def _core_sum(image: Array, x: Array, y: Array, fwhm: float) -> Array:
-    clean = np.nan_to_num(image, nan=0.0).astype(np.float32)
-    return sep.sum_circle(clean, x, y, 0.6 * fwhm, subpix=5)[0]
 
 
 def _recentre(image: Array, x: Array, y: Array, fwhm: float) -> tuple[Array, Array]:

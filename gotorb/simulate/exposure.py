@@ -55,7 +55,7 @@ class Exposure(NamedTuple):
 
 def draw_air(rng: np.random.Generator) -> Air:
     """Conditions of one visit."""
-    dx, dy = rng.normal(0, 0.03, 2)
+    dx, dy = rng.normal(0, 0.024, 2)
     return Air(float(dx), float(dy), float(rng.normal(0.7, 0.03)), float(np.clip(rng.normal(0.97, 0.03), 0.8, 1.0)))
 
 

@@ -122,7 +122,7 @@ def run_visit(world: World, visit: Visit) -> VisitResult:
     template, labels = _align_template(world, grid, labels, habits, rng)
     difference = subtraction.subtract(science, template, CAMERA, swap=habits.swap)
     stars = subtraction.find_stars(np.nan_to_num(science, nan=0.0), CAMERA)
-    detections = detect(difference, science, template, stars, grid=grid, camera=CAMERA)
+    detections = detect(difference, science, stars, grid=grid, camera=CAMERA)
     real = _injected(world, visit, grid)
     labels = detector.grow_labels(labels, 1)
     answer = truth.classify(

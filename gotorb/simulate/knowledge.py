@@ -17,7 +17,7 @@ from gotorb.simulate.orbits import Elements
 from gotorb.simulate.plan import Field
 
 Array = NDArray[np.floating]
-MISSING_ASTEROIDS, MISSING_VARIABLES = 0.03, 0.2
+MISSING_ASTEROIDS, MISSING_VARIABLES = 0.025, 0.2
 GALAXY_ERROR_ARCSEC, STAR_ERROR_ARCSEC = 0.4, 0.2
 B_MINUS_V = 0.7
 CATALOGUE_REACH_DEG = 3.0

@@ -13,7 +13,7 @@ GALAXIES_PER_PIXEL = 150 / 1024**2
 SUPERNOVAE_PER_PIXEL = 1.6 / 1024**2
 MIN_STARS = 330
 """A small image looks at a denser field, because a PSF-matching kernel needs a dozen clean stars."""
-VARIABLE_FRACTION = 0.018
+VARIABLE_FRACTION = 0.012
 MARGIN = 40
 TEMPLATE_AGE_DAY = 420.0
 """The template is this much older than the first night."""

@@ -1,0 +1,107 @@
+"""Grids of stamps, simulated beside real ones, to judge by eye what the simulation gets wrong.
+
+Run as ``python -m gotorb.simulate.gallery SURVEY_DIR ZTF_DIR OUT.png``.
+"""
+
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from astropy.io import fits
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from gotorb import layout
+from gotorb.simulate import images
+
+Array = NDArray[np.floating]
+PLANES = ("IMAGE", "TEMPLATE", "DIFFERENCE")
+HALF = 27
+KINDS = (
+    "asteroid",
+    "supernova",
+    "variable",
+    "star_residual",
+    "dipole",
+    "galaxy_residual",
+    "cosmic_ray",
+    "hot_pixel",
+    "bleed",
+)
+Stamps = dict[str, Array]
+"""Row title: stamps (n, size, size, 3) of science, template and difference."""
+
+
+def cut_stamps(survey_dir: Path, kind: str, n: int) -> Array:
+    """Stamps (<= n, 55, 55, 3) of the first detections of a kind, one per image where possible; NaN outside."""
+    truth = pd.read_csv(survey_dir / layout.TRUTH_CSV)
+    candidates = pd.read_csv(survey_dir / layout.CANDIDATES_CSV).set_index("id")
+    paths = pd.read_csv(survey_dir / layout.IMAGES_CSV).set_index("id")["filepath"]
+    rows = truth[truth["kind"] == kind]
+    rows = (
+        rows.assign(turn=rows.groupby("image_id").cumcount()).sort_values(["turn", "image_id"], kind="stable").head(n)
+    )
+    cut = []
+    for candidate_id, image_id in zip(rows["candidate_id"], rows["image_id"], strict=True):
+        place = candidates.loc[candidate_id]
+        with fits.open(_stored(survey_dir, str(paths[image_id]))) as hdus:
+            cut.append(np.stack([_cut(hdus[name].data, place["x"], place["y"]) for name in PLANES], axis=-1))
+    return np.array(cut).reshape(-1, 2 * HALF + 1, 2 * HALF + 1, 3)
+
+
+def _stored(survey_dir: Path, work_path: str) -> Path:
+    tail = work_path.removeprefix(f"{images.WORK_DIR}/{images.WORK_FOLDER}/")
+    return survey_dir / layout.STORAGE_DIR / images.STORED_FOLDER / tail
+
+
+def _cut(plane: Array, x: float, y: float) -> Array:
+    padded = np.pad(plane, HALF, constant_values=np.nan)
+    row, column = round(y), round(x)
+    return padded[row : row + 2 * HALF + 1, column : column + 2 * HALF + 1]
+
+
+def read_ztf(ztf_dir: Path, n: int) -> Stamps:
+    """Real ZTF stamps: catalogued asteroids, and detections that both old scores call bogus."""
+    meta = pd.read_csv(ztf_dir / "ztf_meta.csv", low_memory=False)
+    asteroid = meta.index[meta["proxy_mp"] == 1][:n]
+    bogus = meta.index[meta["proxy_label"] == 0]
+    picked = {
+        "ZTF asteroid": asteroid,
+        "ZTF bogus": bogus[:n],
+        "ZTF bogus 2": bogus[n : 2 * n],
+        "ZTF bogus 3": bogus[-n:],
+    }
+    with h5py.File(ztf_dir / "ztf_stamps.h5") as file:
+        return {title: file["stamps"][np.sort(rows.to_numpy())] for title, rows in picked.items()}
+
+
+def plot_stamps(groups: Stamps, *, columns: int = 8, scale: float = 0.55) -> Figure:
+    """Three lines (science, template, difference) per group; each stamp stretched to its own 1 to 99 per cent."""
+    n_rows = 3 * len(groups)
+    figure = Figure(figsize=(columns * scale + 1.1, n_rows * scale), dpi=100)
+    axes = figure.subplots(n_rows, columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for group, (title, stamps) in enumerate(groups.items()):
+        axes[3 * group][0].text(-1.9, 0.2, title.replace("_", "\n"), transform=axes[3 * group][0].transAxes, fontsize=6)
+        for column, stamp in enumerate(stamps[:columns]):
+            for line in range(3):
+                _show(axes[3 * group + line][column], stamp[..., line])
+    return figure
+
+
+def _show(axis: object, plane: Array) -> None:
+    low, high = np.nanpercentile(plane, [1, 99]) if np.isfinite(plane).any() else (0, 1)
+    axis.imshow(plane, vmin=low, vmax=max(high, low + 1e-6), cmap="gray", origin="lower", interpolation="nearest")  # type: ignore[attr-defined]
+
+
+def compare(survey_dir: Path, ztf_dir: Path, *, columns: int = 8) -> Figure:
+    """Simulated kinds beside real ZTF asteroids and bogus detections."""
+    simulated = {kind: cut_stamps(survey_dir, kind, columns) for kind in KINDS}
+    return plot_stamps({k: v for k, v in simulated.items() if len(v)} | read_ztf(ztf_dir, columns), columns=columns)
+
+
+if __name__ == "__main__":
+    compare(Path(sys.argv[1]), Path(sys.argv[2])).savefig(sys.argv[3], bbox_inches="tight", pad_inches=0.02)

@@ -1,0 +1,245 @@
+"""Paste artificial point sources into a user's own images: the same sources into each plane and each exposure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sep
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from gotorb.errors import ConfigError, ImageError, MissingPart
+from gotorb.simulate.psf import add_stamp
+
+Array = NDArray[np.floating]
+PSF_HALF, MAX_STARS, MIN_STARS = 14, 100, 8
+CHANGED_PLANES = ("IMAGE", "DIFFERENCE")
+EDGE_PIXEL = 20
+
+
+@dataclass(frozen=True)
+class EffectivePsf:
+    """An image's own PSF.
+
+    Attributes
+    ----------
+    stamp : ndarray (29, 29)
+        Unit-flux PSF centred on the middle pixel.
+    aperture_radius : float
+        Radius [pixel] in which stars were measured.
+    aperture_fraction : float
+        Part of the PSF's light inside that radius: the aperture correction.
+    n_stars : int
+        Stars it was made from.
+    """
+
+    stamp: Array
+    aperture_radius: float
+    aperture_fraction: float
+    n_stars: int
+
+
+def inject(
+    image_path: Path,
+    out_path: Path,
+    *,
+    n_sources: int,
+    mag_range: tuple[float, float],
+    rng: np.random.Generator,
+    exposure_paths: Sequence[Path] = (),
+) -> pd.DataFrame:
+    """Add point sources at random places to a copy of a difference-image file, and to copies of its exposures.
+
+    Planes IMAGE and DIFFERENCE gain the source with Poisson noise; each exposure gains it at its own world
+    coordinates with its own PSF and zero point. TEMPLATE stays. What was added is
+    listed in ``<out_path stem>-injected.csv``.
+
+    Parameters
+    ----------
+    image_path, exposure_paths : Path
+        Survey files; the header key MAGZP of each IMAGE is the magnitude of one count.
+    out_path : Path
+        Copy of the image; copies of exposures go to the same folder under their own names with ``-injected``.
+    mag_range : tuple of float
+        Brightest and faintest magnitude.
+
+    Returns
+    -------
+    DataFrame
+        x, y (0-based pixel centres), ra, dec [deg], mag, flux [count].
+
+    Raises
+    ------
+    ConfigError
+        If a copy would replace its original, or the magnitudes are the wrong way round.
+    ImageError
+        If too few stars show the PSF or the zero point is missing.
+    """
+    image_path, out_path = Path(image_path), Path(out_path)
+    _check(image_path, out_path, n_sources, mag_range)
+    with _open(image_path) as hdus:
+        image, header = _plane(hdus, "IMAGE", image_path)
+        sources = draw_sources(image, header, n_sources, mag_range, rng=rng, path=image_path)
+        _paste_all(hdus, sources, image, header, rng, image_path)
+        out_path.parent.mkdir(parents=True, exist_ok=True)
+        hdus.writeto(out_path, overwrite=True)
+    for path in map(Path, exposure_paths):
+        _inject_exposure(path, exposure_copy(path, out_path), sources, rng)
+    sources.to_csv(sources_path(out_path), index=False, lineterminator="\n")
+    return sources
+
+
+def sources_path(out_path: Path) -> Path:
+    """The csv of what was added."""
+    return out_path.with_name(f"{out_path.stem}-injected.csv")
+
+
+def exposure_copy(path: Path, out_path: Path) -> Path:
+    """Where the changed copy of an exposure goes."""
+    return out_path.with_name(f"{path.stem}-injected{path.suffix}")
+
+
+def _check(image_path: Path, out_path: Path, n_sources: int, mag_range: tuple[float, float]) -> None:
+    if out_path.resolve() == image_path.resolve():
+        raise ConfigError(f"--out {out_path} is the original image; name another file")
+    if not mag_range[0] < mag_range[1] or n_sources < 1:
+        raise ConfigError(
+            f"{n_sources} sources of magnitude {mag_range[0]} to {mag_range[1]}; give one source or more, bright limit first"
+        )
+
+
+def _open(path: Path) -> fits.HDUList:
+    try:
+        return fits.open(path, memmap=False)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read {path} ({error}); give a FITS file of the survey") from None
+
+
+def _plane(hdus: fits.HDUList, name: str, path: Path) -> tuple[Array, fits.Header]:
+    if name not in hdus:
+        raise MissingPart(f"no HDU {name!r} in {path} (has {', '.join(hdu.name for hdu in hdus)}); give a survey image")
+    return np.ascontiguousarray(hdus[name].data, dtype=np.float32), hdus[name].header
+
+
+def draw_sources(
+    image: Array, header: fits.Header, n: int, mag_range: tuple[float, float], *, rng: np.random.Generator, path: Path
+) -> pd.DataFrame:
+    """Random places with data, apart from the edge, uniform magnitudes; flux from the header's zero point."""
+    zero_point = _zero_point(header, path)
+    good = np.isfinite(image)
+    good[:EDGE_PIXEL], good[-EDGE_PIXEL:], good[:, :EDGE_PIXEL], good[:, -EDGE_PIXEL:] = False, False, False, False
+    pixels = np.flatnonzero(good)
+    if len(pixels) == 0:
+        raise ImageError(f"no pixel of {path} has data further than {EDGE_PIXEL} from the edge; give a larger image")
+    row, column = np.divmod(rng.choice(pixels, n), image.shape[1])
+    x, y = column + rng.uniform(-0.5, 0.5, n), row + rng.uniform(-0.5, 0.5, n)
+    ra, dec = WCS(header).all_pix2world(x, y, 0)
+    mag = rng.uniform(*mag_range, n)
+    flux = 10 ** (-0.4 * (mag - zero_point))
+    return pd.DataFrame({"x": x, "y": y, "ra": ra, "dec": dec, "mag": mag, "flux": flux})
+
+
+def _zero_point(header: fits.Header, path: Path) -> float:
+    try:
+        return float(header["MAGZP"])
+    except (KeyError, TypeError, ValueError):
+        raise MissingPart(
+            f"no number under MAGZP in the IMAGE header of {path}; add the magnitude of one count"
+        ) from None
+
+
+def _paste_all(
+    hdus: fits.HDUList, sources: pd.DataFrame, image: Array, header: fits.Header, rng: np.random.Generator, path: Path
+) -> None:
+    """Add one and the same light, noise included, to IMAGE and DIFFERENCE."""
+    psf = measure_psf(image, path)
+    n_exposures = max(int(header.get("NCOADD", 1)), 1)
+    light = paint(image.shape, sources, psf, gain=float(header.get("GAIN", 1.0)) * n_exposures, rng=rng)
+    for name in CHANGED_PLANES:
+        if name in hdus:
+            hdus[name].data = (_plane(hdus, name, path)[0] + light).astype(np.float32)
+
+
+def _inject_exposure(path: Path, out_path: Path, sources: pd.DataFrame, rng: np.random.Generator) -> None:
+    with _open(path) as hdus:
+        image, header = _plane(hdus, "IMAGE", path)
+        x, y = WCS(header).all_world2pix(sources["ra"].to_numpy(), sources["dec"].to_numpy(), 0)
+        flux = 10 ** (-0.4 * (sources["mag"].to_numpy() - _zero_point(header, path)))
+        own = pd.DataFrame({"x": x, "y": y, "flux": flux})
+        light = paint(image.shape, own, measure_psf(image, path), gain=float(header.get("GAIN", 1.0)), rng=rng)
+        hdus["IMAGE"].data = (image + light).astype(np.float32)
+        hdus.writeto(out_path, overwrite=True)
+
+
+def paint(shape: tuple[int, ...], sources: pd.DataFrame, psf: EffectivePsf, *, gain: float, rng: Any) -> Array:
+    """Image of the sources alone with their Poisson noise; `gain` in electrons per count."""
+    light: Array = np.zeros(shape, dtype=np.float64)
+    for x, y, flux in sources[["x", "y", "flux"]].to_numpy():
+        stamp = flux * shift_stamp(psf.stamp, x - round(x), y - round(y))
+        noise = np.sqrt(np.maximum(stamp, 0) / gain) * rng.standard_normal(stamp.shape)
+        add_stamp(light, stamp + noise, round(y) - PSF_HALF, round(x) - PSF_HALF)
+    return light
+
+
+def shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
+    """Stamp moved by part of a pixel with its flux kept."""
+    from scipy import ndimage
+
+    moved = ndimage.shift(stamp, (dy, dx), order=3, mode="constant", cval=0.0)
+    return moved * (stamp.sum() / moved.sum())
+
+
+def measure_psf(image: Array, path: Path) -> EffectivePsf:
+    """Median of the image's bright, isolated, unsaturated stars, centred and scaled to unit flux.
+
+    Raises
+    ------
+    ImageError
+        If fewer than eight stars serve.
+    """
+    filled = np.nan_to_num(image, nan=0.0).astype(np.float32)
+    noise = 1.4826 * float(np.median(np.abs(filled[::3, ::3] - np.median(filled[::3, ::3]))))
+    found = sep.extract(filled, 12.0, err=max(noise, 1e-6), minarea=6, deblend_cont=0.005)
+    found = _clean_stars(found, filled)
+    if len(found) < MIN_STARS:
+        raise ImageError(
+            f"only {len(found)} clean stars in {path}, {MIN_STARS} needed to measure its PSF; use a larger image"
+        )
+    stamps = _centred(filled, found)
+    stamp = np.maximum(np.median(stamps, axis=0), 0)
+    y, x = np.mgrid[-PSF_HALF : PSF_HALF + 1, -PSF_HALF : PSF_HALF + 1]
+    stamp = np.where(np.hypot(x, y) <= PSF_HALF, stamp, 0)
+    stamp /= stamp.sum()
+    radius = 5.0
+    inside, _, _ = sep.sum_circle(stamp, [PSF_HALF], [PSF_HALF], radius, subpix=5)
+    return EffectivePsf(stamp, radius, float(inside[0]), len(stamps))
+
+
+def _clean_stars(found: Any, image: Array) -> Any:
+    margin = PSF_HALF + 2
+    high = float(np.nanmax(image)) * 0.6
+    good = (found["flag"] == 0) & (found["peak"] < high) & (found["b"] > 0.65 * found["a"])
+    good &= (found["x"] > margin) & (found["x"] < image.shape[1] - margin)
+    good &= (found["y"] > margin) & (found["y"] < image.shape[0] - margin)
+    found = found[good]
+    if len(found) == 0:
+        return found
+    radius, _ = sep.flux_radius(image, found["x"], found["y"], np.full(len(found), 8.0), 0.5, subpix=5)
+    stellar = np.abs(radius / np.median(radius) - 1) < 0.25
+    return found[stellar][np.argsort(-found["flux"][stellar], kind="stable")][:MAX_STARS]
+
+
+def _centred(image: Array, found: Any) -> Array:
+    """Stamps (n, 29, 29) of stars moved to the middle pixel, each of unit flux inside five pixels."""
+    stamps = []
+    for x, y in zip(found["x"], found["y"], strict=True):
+        column, row = round(float(x)), round(float(y))
+        cut = image[row - PSF_HALF : row + PSF_HALF + 1, column - PSF_HALF : column + PSF_HALF + 1].astype(float)
+        moved = shift_stamp(cut, column - float(x), row - float(y))
+        total, _, _ = sep.sum_circle(np.ascontiguousarray(moved), [PSF_HALF], [PSF_HALF], 5.0, subpix=5)
+        stamps.append(moved / max(float(total[0]), 1e-6))
+    return np.array(stamps)
