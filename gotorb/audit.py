@@ -35,7 +35,9 @@ def audit_models(
     data_dir: Path,
     survey_dir: Path,
     *,
+    images_dir: Path,
     out_dir: Path,
+    n_samples: int = 20,
     n_bootstrap: int = 500,
     n_processes: int = 1,
     seed: int = 0,
@@ -50,10 +52,12 @@ def audit_models(
         The divided data set they were trained on.
     survey_dir : Path
         The simulated survey.
+    images_dir : Path
+        The data set that `label_data.make` wrote, which knows the images.
     out_dir : Path
         Where the stamps of the held-out images are written, in a folder ``audit``.
-    n_bootstrap, seed
-        Resamples of the intervals, and their seed.
+    n_samples, n_bootstrap, seed
+        Posterior samples, resamples of intervals, and seed of both.
     n_processes : int
         Worker processes that cut stamps.
 
@@ -65,7 +69,7 @@ def audit_models(
     """
     table = read_table(data_dir)
     held_out = sorted(set(table.loc[table[layout.SPLIT_COLUMN] == "test", "image_id"]))
-    cut_dir = label_data.cut_all(data_dir, held_out, out_dir=out_dir, name="audit", n_processes=n_processes)
+    cut_dir = label_data.cut_all(images_dir, held_out, out_dir=out_dir, name="audit", n_processes=n_processes)
     data = open_dataset(cut_dir)
     rows = join_truth(data.table, read_truth(survey_dir))
     rows = rows.assign(label=rows["is_real"], metalabel=rows["kind"])
@@ -78,14 +82,17 @@ def audit_models(
         for name in OLD_SCORES
     }
     report["models"] = {
-        Path(model_dir).name: _audit_model(model_dir, data, rows, n_bootstrap, seed) for model_dir in model_dirs
+        Path(model_dir).name: _audit_model(model_dir, data, rows, n_samples, n_bootstrap, seed)
+        for model_dir in model_dirs
     }
     return rounded(report)
 
 
-def _audit_model(model_dir: Path, data: Dataset, rows: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, Any]:
+def _audit_model(
+    model_dir: Path, data: Dataset, rows: pd.DataFrame, n_samples: int, n_bootstrap: int, seed: int
+) -> dict[str, Any]:
     _, meta = classifier.load(model_dir)
-    scores = classifier.score_rows(model_dir, data)
+    scores = classifier.score_rows(model_dir, None, data, n_samples=n_samples, seed=seed)
     metrics = measure_scores(
         rows.assign(score=scores), (meta or {})["threshold"], n_bootstrap=n_bootstrap, rng=np.random.default_rng(seed)
     )

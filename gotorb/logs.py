@@ -20,6 +20,7 @@ def show_on_console(level: int = logging.INFO) -> None:
         handler.setFormatter(logging.Formatter("%(levelname).1s %(message)s"))
         handler.is_gotorb_console = True  # type: ignore[attr-defined]
         logger.addHandler(handler)
+        logger.propagate = False  # else the root handlers that other libraries install would say all twice
 
 
 @contextmanager

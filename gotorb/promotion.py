@@ -77,7 +77,8 @@ def _scores(model: Any, layers: list[str], data: Dataset, split: str) -> tuple[n
     """Labels and plain scores of one part's labelled rows."""
     inside = (data.table[layout.SPLIT_COLUMN] == split).to_numpy() & (data.labels != layout.UNKNOWN)
     rows = np.flatnonzero(inside)
-    return data.labels[rows], classifier.score_rows(model, data, rows, layers=layers)
+    batches = (stamps for _, stamps in data.batches(rows, layers=layers))
+    return data.labels[rows], classifier.predict(model, batches)
 
 
 def _tags(best: Candidate, decision: dict[str, Any]) -> dict[str, str]:

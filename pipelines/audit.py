@@ -4,27 +4,27 @@ from pathlib import Path
 
 from gotorb.audit import audit_labels, audit_models
 from gotorb.dataset.card import write_json
-from gotorb.logs import show_on_console
 from gotorb.params import read_params
 from gotorb.simulate.source import survey_environment
 from gotorb.tracking.runs import track_stage
+from pipelines import run_stage
 
 
 def main() -> None:
     """Write reports/purity.json and reports/truth.json."""
-    show_on_console()
     params = read_params()
     survey_dir, data_dir, reports = Path("data/survey"), Path("data/dataset"), Path("reports")
     model_dirs = [Path("models") / name for name in params.train.models]
-    options = {"n_processes": params.label.n_processes, "seed": params.seed}
-    options |= params.evaluate.model_dump(include={"n_bootstrap"})
+    options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"}) | {"seed": params.seed}
     with survey_environment(params.label.source, survey_dir), track_stage("audit", params) as run:
         purity = audit_labels(data_dir, survey_dir)
-        truth = audit_models(model_dirs, data_dir, survey_dir, out_dir=Path("data"), **options)
+        truth = audit_models(
+            model_dirs, data_dir, survey_dir, images_dir=Path("data/label"), out_dir=Path("data"), **options
+        )
         write_json(reports / "purity.json", purity)
         write_json(reports / "truth.json", truth)
         run.log_metrics({"purity": purity, "truth": truth})
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

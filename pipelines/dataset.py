@@ -4,14 +4,13 @@ import sys
 from pathlib import Path
 
 from gotorb.dataset.version import make_version
-from gotorb.logs import show_on_console
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
+from pipelines import run_stage
 
 
 def main() -> None:
     """Write data/dataset from the data set named on the command line."""
-    show_on_console()
     params = read_params()
     with track_stage("dataset", params) as run:
         data_dir = Path("data/dataset")
@@ -21,4 +20,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

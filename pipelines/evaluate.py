@@ -5,14 +5,13 @@ from pathlib import Path
 
 from gotorb import classifier, layout
 from gotorb.dataset.card import make_card, write_json
-from gotorb.logs import show_on_console
 from gotorb.params import read_params
 from gotorb.tracking.runs import MD5_TAG, md5, track_stage
+from pipelines import run_stage
 
 
 def main() -> None:
     """Write evaluations/<name>/ and reports/<name>.json."""
-    show_on_console()
     params, name = read_params(), sys.argv[1]
     data_dir, model_dir = Path("data/dataset"), Path("models") / name
     model_path, meta_path = model_dir / layout.MODEL_H5, model_dir / layout.META_HKL
@@ -28,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -4,15 +4,14 @@ from pathlib import Path
 
 from gotorb import label_data
 from gotorb.dataset.card import make_card
-from gotorb.logs import show_on_console
 from gotorb.params import read_params
 from gotorb.simulate.source import survey_environment
 from gotorb.tracking.runs import track_stage
+from pipelines import run_stage
 
 
 def main() -> None:
     """Write the labelled data set data/label."""
-    show_on_console()
     params = read_params()
     options = params.label.model_dump(exclude={"source", "archive"})
     with survey_environment(params.label.source, Path("data/survey")), track_stage("label", params) as run:
@@ -21,4 +20,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

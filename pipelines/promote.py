@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from gotorb.promotion import promote_best
-
 from gotorb.dataset.card import write_json
-from gotorb.logs import show_on_console
 from gotorb.params import read_params
+from gotorb.promotion import promote_best
 from gotorb.tracking.runs import track_stage
+from pipelines import run_stage
 
 
 def main() -> None:
     """Write reports/promotion.json."""
-    show_on_console()
     params = read_params()
     with track_stage("promote", params) as run:
         decision = promote_best(Path("models"), Path("data/dataset"), params)
@@ -22,4 +20,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

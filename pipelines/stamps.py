@@ -5,14 +5,13 @@ from pathlib import Path
 
 from gotorb import label_data
 from gotorb.dataset.card import make_card
-from gotorb.logs import show_on_console
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
+from pipelines import run_stage
 
 
 def main() -> None:
     """Write the labelled data set data/label from the folder named on the command line."""
-    show_on_console()
     params = read_params()
     with track_stage("label", params) as run:
         data_dir = label_data.import_stamps(sys.argv[1], params.label.archive, out_dir=Path("data"), name="label")
@@ -20,4 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -3,16 +3,14 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from gotorb.simulate.survey import make_survey
-
-from gotorb.logs import show_on_console
 from gotorb.params import read_params
+from gotorb.simulate.survey import make_survey
 from gotorb.tracking.runs import track_stage
+from pipelines import run_stage
 
 
 def main() -> None:
     """Write images, tables and catalogues to data/survey."""
-    show_on_console()
     params = read_params()
     with track_stage("survey", params) as run:
         summary = make_survey(Path("data/survey"), params.survey, seed=params.seed)
@@ -20,4 +18,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

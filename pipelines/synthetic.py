@@ -4,15 +4,14 @@ from pathlib import Path
 
 from gotorb import label_data
 from gotorb.dataset.card import make_card
-from gotorb.logs import show_on_console
 from gotorb.params import read_params
 from gotorb.simulate.source import survey_environment
 from gotorb.tracking.runs import track_stage
+from pipelines import run_stage
 
 
 def main() -> None:
     """Write the supplemented data set data/synthetic."""
-    show_on_console()
     params = read_params()
     options = params.synthetic.model_dump() | {"n_processes": params.label.n_processes, "seed": params.seed}
     with survey_environment(params.label.source, Path("data/survey")), track_stage("synthetic", params) as run:
@@ -21,4 +20,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

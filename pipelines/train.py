@@ -5,14 +5,13 @@ from pathlib import Path
 
 from gotorb import classifier, layout
 from gotorb.dataset.card import make_card
-from gotorb.logs import show_on_console
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
+from pipelines import run_stage
 
 
 def main() -> None:
     """Write models/<name>/model.h5 and meta.hkl."""
-    show_on_console()
     params, name = read_params(), sys.argv[1]
     data_dir, out_dir = Path("data/dataset"), Path("models")
     options = params.train.model_dump(exclude={"models"}) | {"seed": params.seed}
@@ -25,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -24,9 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score and say how many."""
-    import os
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from gotorb.apps.scoring import load_scorer, score_source
     from gotorb.logs import show_on_console
     from gotorb.params import find_params

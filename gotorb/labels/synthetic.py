@@ -23,6 +23,8 @@ from gotorb.stamps.layers import Extensions, cut_planes
 from gotorb.survey.detections import read_detections
 from gotorb.survey.frames import Frame, open_frame
 
+ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec", "label",
+               "metalabel", "rule", "planet_x", "planet_y", "planet_ra", "planet_dec")  # fmt: skip
 CLEAR_RADIUS_ARCSEC = 10.0
 """A bare galaxy lies at least this far from every detection, so that no transient hides in it."""
 
@@ -97,7 +99,7 @@ def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.D
         detections = read_detections(frame, options.extensions.detections, names=options.detection_columns)
         transients = _pair(planets, galaxies, options, rng)
         residuals = _choose_residuals(galaxies, transients, detections, options, rng)
-        rows = pd.concat([transients, residuals], ignore_index=True)
+        rows = pd.concat([part for part in (transients, residuals) if len(part)] or [transients], ignore_index=True)
         stamps, missing = _cut(task, frame, rows, options)
     rows = rows.assign(missing_fraction=missing, catalogue=f"glade:{Path(options.catshtm_dir).name}")
     return complete_rows(rows, task), stamps
@@ -141,7 +143,7 @@ def _pair(
         if near:
             left.remove(near[0])
             rows.append(_transient_row(planet, galaxies.iloc[near[0]], options, rng))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
 
 
 def _distance_arcsec(planet: NamedTuple, galaxy: pd.Series) -> float:
@@ -184,13 +186,12 @@ def _choose_residuals(
 ) -> pd.DataFrame:
     """Bare galaxies, never one that carries a transient or lies at a detection."""
     n_wanted = round(len(transients) * options.n_residuals_per_transient)
-    if n_wanted == 0:
-        return pd.DataFrame()
     _, separation = find_nearest(galaxies["ra"], galaxies["dec"], detections["ra"], detections["dec"])
     able = (separation > CLEAR_RADIUS_ARCSEC) & ~galaxies["galaxy_id"].isin(transients["host_id"]).to_numpy()
     rows = np.flatnonzero(able)
     chosen = galaxies.iloc[rng.choice(rows, min(n_wanted, len(rows)), replace=False)]
-    return pd.DataFrame([_residual_row(galaxy, options, rng) for _, galaxy in chosen.iterrows()])
+    residuals = [_residual_row(galaxy, options, rng) for _, galaxy in chosen.iterrows()]
+    return pd.DataFrame(residuals, columns=list(ROW_COLUMNS))
 
 
 def _residual_row(galaxy: pd.Series, options: SyntheticOptions, rng: np.random.Generator) -> dict[str, object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gotorb.errors import ModelError
-from gotorb.tracking.runs import MD5_TAG, MODEL_ARTIFACT
+from gotorb.tracking.runs import MD5_TAG
 from gotorb.tracking.store import open_store
 
 CHAMPION = "champion"
@@ -62,7 +62,10 @@ def register(name: str, run_id: str, md5_of_model: str, tags: Mapping[str, Any])
         if version.tags.get(MD5_TAG) == md5_of_model:
             return _registered(version)
     all_tags = {MD5_TAG: md5_of_model} | {key: str(value) for key, value in tags.items()}
-    version = mlflow.register_model(f"runs:/{run_id}/{MODEL_ARTIFACT}", name, tags=all_tags)
+    logged = mlflow.get_run(run_id).outputs.model_outputs[-1].model_id
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    version = client.create_model_version(name, f"models:/{logged}", run_id=run_id, tags=all_tags, model_id=logged)
     return _registered(client.get_model_version(name, version.version))
 
 
