@@ -69,7 +69,9 @@ def choose_threshold(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float |
     rates = error_rates(labels, scores)
     chosen = int(np.argmin(rates.mme)) if max_fpr is None else first_within(rates.fpr, max_fpr)
     low, high = (rates.thresholds[place] for place in (max(chosen - 1, 0), chosen))
-    return float((low + min(high, 1.0)) / 2)
+    if np.isinf(high):  # nothing may be called real
+        return float(np.nextafter(low, np.inf))
+    return float((low + high) / 2)
 
 
 def first_within(fpr: np.ndarray, max_fpr: float) -> int:

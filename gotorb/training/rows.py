@@ -75,8 +75,9 @@ def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the
     labels = check_labels(table, where=where)
     unknown = sorted(set(splits) - set(layout.SPLITS))
     if unknown:
+        row = table["id"].iloc[int(np.argmax(splits == unknown[0]))]
         raise DataError(
-            f"split {unknown[0]!r} of row {table['id'].iloc[int(np.argmax(splits == unknown[0]))]!r} in {where} is not "
+            f"split {str(unknown[0])!r} of row {row!r} in {where} is not "
             f"one of {', '.join(layout.SPLITS)}; mend the column or remove it to have rows divided anew"
         )
     known = labels != layout.UNKNOWN
@@ -99,7 +100,7 @@ def check_labels(table: pd.DataFrame, *, where: object = "the data set") -> np.n
     wrong = np.flatnonzero(~np.isin(labels, (*LABELS, layout.UNKNOWN)))
     if len(wrong):
         raise DataError(
-            f"label {table['label'].iloc[wrong[0]]!r} of row {table['id'].iloc[wrong[0]]!r} in {where} is none of "
+            f"label {table['label'].iloc[wrong[0]]} of row {table['id'].iloc[wrong[0]]!r} in {where} is none of "
             "1 (real), 0 (bogus), -1 (unknown); mend the label column"
         )
     if (labels == layout.UNKNOWN).all():

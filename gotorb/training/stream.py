@@ -91,6 +91,6 @@ def check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> No
         if not finite.all():
             row = int(part[np.argmin(finite)])
             raise DataError(
-                f"the stamp of row {row} (id {data.ids[row]!r}) in {data.data_dir} holds NaN or infinity; "
+                f"the stamp of row {row} (id {str(data.ids[row])!r}) in {data.data_dir} holds NaN or infinity; "
                 "cut it again with gotorb.stamps.cutout or remove the row"
             )
