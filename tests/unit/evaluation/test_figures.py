@@ -1,0 +1,106 @@
+"""Figures, by the data they show."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gotorb.evaluation.curves import plot_error_rates, plot_roc, population_rates, roc_curves
+from gotorb.evaluation.drawing import confidence_extremes, draw_figures, misclassified_rows
+from gotorb.evaluation.figures import confusion_counts, plot_history, recovery_table
+from gotorb.evaluation.pictures import plot_layers, plot_posteriors, stretch_limits
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "label": [1, 1, 1, 0, 0, 0],
+            "score": [0.9, 0.8, 0.3, 0.6, 0.2, 0.1],
+            "metalabel": ["mp", "syntransient", "mp", "randjunk", "randjunk", "randjunk"],
+            "mag": [17.1, 17.2, 19.6, 18.0, np.nan, 20.0],
+        }
+    )
+
+
+def test_confusion_counts_by_hand(rows: pd.DataFrame) -> None:
+    counts = confusion_counts(rows["label"].to_numpy(), rows["score"].to_numpy(), 0.5)
+    assert counts.tolist() == [[2, 1], [1, 2]]
+
+
+def test_populations_are_shown_apart(rows: pd.DataFrame) -> None:
+    assert list(population_rates(rows)) == ["3 all real", "2 minor planets", "1 transients"]
+    figure = plot_error_rates(rows, 0.5)
+    axes = figure.axes[0]
+    assert axes.get_ylim()[0] == pytest.approx(5e-4) and axes.get_yscale() == "log"
+    assert [line.get_label() for line in axes.lines][:2] == ["FNR, 3 all real", "FNR, 2 minor planets"]
+
+
+def test_error_curves_step_where_the_scores_are(rows: pd.DataFrame) -> None:
+    line = next(line for line in plot_error_rates(rows, 0.5).axes[0].lines if line.get_label() == "FPR, 3 bogus")
+    x, y = line.get_xdata(), line.get_ydata()
+    for threshold in (0.05, 0.15, 0.5, 0.7):
+        shown = np.asarray(y)[np.searchsorted(np.asarray(x), threshold)]
+        assert shown == pytest.approx((rows.loc[rows["label"] == 0, "score"] >= threshold).mean())
+
+
+def test_roc_curves_end_in_the_corners_and_skip_absent_scores(rows: pd.DataFrame) -> None:
+    labels = rows["label"].to_numpy()
+    curves = roc_curves(labels, {"new": rows["score"].to_numpy(), "old": np.full(6, np.nan)})
+    assert list(curves) == ["new"]
+    fpr, tpr = curves["new"]
+    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1) and (np.diff(fpr) >= 0).all()
+    assert len(plot_roc(labels, {"new": rows["score"].to_numpy()}).axes) == 2
+
+
+def test_recovery_counts_real_rows_by_half_magnitudes() -> None:
+    table = recovery_table(np.array([17.1, 17.2, 19.6, np.nan]), np.array([0.9, 0.2, 0.8, 0.9]), 0.5)
+    assert table["mag"].tolist() == [17.25, 19.75]
+    assert table["recovered"].tolist() == [0.5, 1.0] and table["n"].tolist() == [2, 1]
+
+
+def test_history_marks_the_best_epoch() -> None:
+    figure = plot_history({"loss": [1.0, 0.5, 0.6], "val_loss": [1.1, 0.7, 0.8]}, best_epoch=1)
+    lines = figure.axes[0].lines
+    assert list(lines[1].get_ydata()) == [1.1, 0.7, 0.8]
+    assert lines[2].get_xdata()[0] == 2
+
+
+def test_worst_calls_come_first(rows: pd.DataFrame) -> None:
+    assert misclassified_rows(rows, 0.5).tolist() == [2, 3]
+    assert misclassified_rows(rows, 0.85).tolist() == [2, 1]
+
+
+def test_posterior_examples_span_confidence_and_both_calls() -> None:
+    predictions = pd.DataFrame(
+        {"confidence": [0.1, 0.9, 0.2, 0.8, 0.95, 0.85], "mean": [0.5, 0.9, 0.4, 0.8, 0.01, 0.1]}
+    )
+    assert confidence_extremes(predictions).tolist() == [0, 2, 3, 1, 5, 4]
+
+
+def test_single_hot_pixel_stays_visible() -> None:
+    stamp = np.random.default_rng(0).normal(100, 1, (55, 55))
+    stamp[27, 27] = 200
+    low, high = stretch_limits(stamp)
+    assert high > 130 and low > 90
+    assert stretch_limits(np.zeros((55, 55))) == (0.0, 1.0)
+
+
+def test_layers_picture_shows_two_stamps_in_six_layers() -> None:
+    stamps = np.random.default_rng(0).normal(size=(3, 21, 21, 6))
+    figure = plot_layers(stamps, stamps[1], ("science", "template", "difference", "ptp", "min", "max"))
+    assert len(figure.axes) == 12
+    np.testing.assert_array_equal(figure.axes[6].images[0].get_array(), stamps[1, :, :, 0])
+
+
+def test_posterior_picture_shows_the_images_there_are() -> None:
+    stamps, samples = np.zeros((2, 21, 21, 2)), np.full((2, 20), 0.3)
+    figure = plot_posteriors(stamps, ("ptp", "difference"), samples, ["a", "b"], threshold=0.5)
+    assert [axes.get_title() for axes in figure.axes[:1]] == ["difference"]
+    assert len(figure.axes) == 4
+
+
+def test_figures_without_their_data_are_left_out(rows: pd.DataFrame) -> None:
+    meta = {"history": {"loss": [1.0]}, "best_epoch": 0, "model": "vgg6"}
+    real = rows[rows["label"] == 1].assign(mag=np.nan)
+    assert set(draw_figures(real, {"threshold": 0.5}, meta)) == {"history", "confusion", "scores", "reliability"}
+    assert set(draw_figures(rows.assign(label=-1), {"threshold": 0.5}, meta)) == {"history"}
