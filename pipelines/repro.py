@@ -69,7 +69,7 @@ def source_stages(change: dict[str, Any], data: Path | None, here: Path) -> dict
     stages = yaml.safe_load(Path(DVC_YAML).read_text())["stages"]
     stages = {name: stage for name, stage in stages.items() if name not in change["drop"]}
     for name, replacement in change.get("stages", {}).items():
-        stages[name] = stages[name] | replacement
+        stages[name] = stages.get(name, {}) | replacement
         if name == "label":
             stages[name] = stages[name] | {
                 "cmd": replacement["cmd"].replace("${data}", f"'{data}'"),

@@ -68,9 +68,13 @@ def _counts(table: pd.DataFrame, column: str) -> dict[str, int]:
 
 def write_json(path: Path | str, content: dict[str, Any]) -> Path:
     """Write json with sorted keys, so that equal content is equal bytes."""
+    return write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Write a text file whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
-    return path
+    part.write_text(text, encoding="utf-8")
+    return part.replace(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gotorb.errors import ModelError
+from gotorb.errors import ModelError, TrackingError
 from gotorb.tracking.runs import MD5_TAG
 from gotorb.tracking.store import open_store
 
@@ -54,7 +54,13 @@ def _registered(version: Any) -> Registered:
 
 
 def register(name: str, run_id: str, md5_of_model: str, tags: Mapping[str, Any]) -> Registered:
-    """Register a run's model; a model of the same bytes is not registered twice."""
+    """Register a run's model; a model of the same bytes is not registered twice.
+
+    Raises
+    ------
+    TrackingError
+        If the run holds no model.
+    """
     import mlflow
 
     client = mlflow.MlflowClient()
@@ -62,7 +68,10 @@ def register(name: str, run_id: str, md5_of_model: str, tags: Mapping[str, Any])
         if version.tags.get(MD5_TAG) == md5_of_model:
             return _registered(version)
     all_tags = {MD5_TAG: md5_of_model} | {key: str(value) for key, value in tags.items()}
-    logged = mlflow.get_run(run_id).outputs.model_outputs[-1].model_id
+    outputs = mlflow.get_run(run_id).outputs
+    if outputs is None or not outputs.model_outputs:
+        raise TrackingError(f"run {run_id} holds no model; run the train stage again (dvc repro -f train)")
+    logged = outputs.model_outputs[-1].model_id
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     version = client.create_model_version(name, f"models:/{logged}", run_id=run_id, tags=all_tags, model_id=logged)

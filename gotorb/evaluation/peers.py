@@ -1,0 +1,90 @@
+"""Other classifiers' scores of the same rows, in one table with ours."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gotorb.evaluation.intervals import wilson_interval
+from gotorb.evaluation.metrics import rounded
+from gotorb.evaluation.paired import compare_auc
+from gotorb.evaluation.thresholds import error_rates
+
+FPRS = (0.01, 0.05)
+
+
+def compare_peers(
+    labels: np.ndarray,
+    ours: np.ndarray,
+    others: Mapping[str, np.ndarray],
+    *,
+    n_bootstrap: int,
+    rng: np.random.Generator,
+) -> dict[str, dict[str, Any]]:
+    """Judge each score on the rows that have it, and ours on the same rows.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (n,) 1 real, 0 bogus; other rows are left out.
+    ours : ndarray
+        (n,) our scores.
+    others : mapping of str to ndarray
+        Name to (n,) scores of another classifier, NaN where absent.
+    n_bootstrap : int
+        Resamples for the intervals.
+    rng : Generator
+        Source of the resamples.
+
+    Returns
+    -------
+    dict
+        For "gotorb" and each peer: n_real, n_bogus, auc with its 95 % interval, missed fraction of the real at
+        fixed false-positive rates with Wilson intervals, and for peers the difference of ours with its interval.
+    """
+    table = {}
+    for name, theirs in {"gotorb": ours, **others}.items():
+        usable = np.isin(labels, (0, 1)) & np.isfinite(theirs)
+        both = compare_auc(labels[usable], theirs[usable], ours[usable], n_bootstrap=n_bootstrap, rng=rng)
+        row: dict[str, Any] = {"n_real": int((labels[usable] == 1).sum()), "n_bogus": int((labels[usable] == 0).sum())}
+        row |= {"auc": both.auc_a, "auc_low": both.auc_a_low, "auc_high": both.auc_a_high}
+        row |= {f"missed_at_fpr_{fpr:g}": _missed(labels[usable], theirs[usable], fpr) for fpr in FPRS}
+        if name != "gotorb":
+            row["ours_minus_theirs"] = -both.difference
+            row |= {"difference_low": -both.difference_high, "difference_high": -both.difference_low}
+        table[name] = row
+    return rounded(table)
+
+
+def _missed(labels: np.ndarray, scores: np.ndarray, fpr: float) -> dict[str, Any]:
+    rates = error_rates(labels, scores)
+    fnr = float(rates.fnr[int(np.argmax(rates.fpr <= fpr + 1e-12))])
+    n_real = int((labels == 1).sum())
+    low, high = wilson_interval(round(fnr * n_real), n_real) or (None, None)
+    return {"fnr": fnr, "low": low, "high": high}
+
+
+def format_peers(table: Mapping[str, Mapping[str, Any]], *, title: str) -> str:
+    """The table as markdown."""
+    lines = [
+        f"# {title}",
+        "",
+        "All classifiers on the same held-out rows. Intervals are 95 %: bootstrap for AUC, Wilson for fractions.",
+        "",
+        "| score | real | bogus | AUC | missed at 1 % false positives | missed at 5 % | ours minus theirs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in table.items():
+        missed = [_percent(row[f"missed_at_fpr_{fpr:g}"]) for fpr in FPRS]
+        ahead = "" if name == "gotorb" else _difference(row)
+        auc = f"{row['auc']:.4f} ({row['auc_low']:.4f} to {row['auc_high']:.4f})"
+        lines.append(f"| {name} | {row['n_real']} | {row['n_bogus']} | {auc} | {missed[0]} | {missed[1]} | {ahead} |")
+    return "\n".join(lines) + "\n"
+
+
+def _percent(part: Mapping[str, float]) -> str:
+    return f"{100 * part['fnr']:.1f} % ({100 * part['low']:.1f} to {100 * part['high']:.1f})"
+
+
+def _difference(row: Mapping[str, float]) -> str:
+    return f"{row['ours_minus_theirs']:+.4f} ({row['difference_low']:+.4f} to {row['difference_high']:+.4f})"

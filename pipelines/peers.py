@@ -1,0 +1,25 @@
+"""Stage ``peers``: the promoted model beside other classifiers' scores of the same held-out rows."""
+
+from pathlib import Path
+
+from gotorb.dataset.card import write_json, write_text
+from gotorb.evaluation.peers import format_peers
+from gotorb.params import read_params
+from gotorb.peers import judge_peers
+from gotorb.tracking.runs import track_stage
+from pipelines import run_stage
+
+
+def main() -> None:
+    """Write reports/peers.json and reports/peers.md."""
+    params, reports = read_params(), Path("reports")
+    options = {"n_bootstrap": params.evaluate.n_bootstrap, "seed": params.seed}
+    with track_stage("peers", params, experiment="-evaluation") as run:
+        table = judge_peers(Path("evaluations"), Path("data/dataset"), reports / "promotion.json", **options)
+        write_json(reports / "peers.json", table)
+        write_text(reports / "peers.md", format_peers(table, title=f"{params.promote.name} and its peers"))
+        run.log_metrics({"peers": table})
+
+
+if __name__ == "__main__":
+    run_stage(main)
