@@ -77,19 +77,34 @@ def read_ztf(ztf_dir: Path, n: int) -> Stamps:
         return {title: file["stamps"][np.sort(rows.to_numpy())] for title, rows in picked.items()}
 
 
-def plot_stamps(groups: Stamps, *, columns: int = 8, scale: float = 0.55) -> Figure:
-    """Three lines (science, template, difference) per group; each stamp stretched to its own 1 to 99 per cent."""
-    n_rows = 3 * len(groups)
-    figure = Figure(figsize=(columns * scale + 1.1, n_rows * scale), dpi=100)
-    axes = figure.subplots(n_rows, columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
+def plot_stamps(groups: Stamps, *, columns: int = 6, scale: float = 0.62) -> Figure:
+    """Two groups side by side, three lines (science, template, difference) each, every stamp stretched to its range."""
+    n_rows, width = 3 * -(-len(groups) // 2), 2 * columns + 1
+    figure = Figure(figsize=(width * scale + 0.5, n_rows * scale), dpi=100)
+    axes = figure.subplots(n_rows, width, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
     for axis in axes.flat:
         axis.set_axis_off()
     for group, (title, stamps) in enumerate(groups.items()):
-        axes[3 * group][0].text(-1.9, 0.2, title.replace("_", "\n"), transform=axes[3 * group][0].transAxes, fontsize=6)
+        top, left = 3 * (group // 2), (group % 2) * (columns + 1)
+        corner = axes[top][left]
+        corner.text(-0.45, 0, title.replace("_", " "), transform=corner.transAxes, fontsize=6, rotation=90, va="top")
         for column, stamp in enumerate(stamps[:columns]):
             for line in range(3):
-                _show(axes[3 * group + line][column], stamp[..., line])
+                _show(axes[top + line][left + column], stamp[..., line])
     return figure
+
+
+def write_png(figure: Figure, path: Path, *, n_greys: int = 16) -> None:
+    """Save a figure with few grey levels, which makes noise compress."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.02)
+    grey = Image.open(buffer).convert("L").quantize(n_greys, dither=Image.Dither.NONE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grey.save(path, format="PNG", optimize=True)
 
 
 def _show(axis: object, plane: Array) -> None:
@@ -97,11 +112,11 @@ def _show(axis: object, plane: Array) -> None:
     axis.imshow(plane, vmin=low, vmax=max(high, low + 1e-6), cmap="gray", origin="lower", interpolation="nearest")  # type: ignore[attr-defined]
 
 
-def compare(survey_dir: Path, ztf_dir: Path, *, columns: int = 8) -> Figure:
+def compare(survey_dir: Path, ztf_dir: Path, *, columns: int = 6) -> Figure:
     """Simulated kinds beside real ZTF asteroids and bogus detections."""
     simulated = {kind: cut_stamps(survey_dir, kind, columns) for kind in KINDS}
     return plot_stamps({k: v for k, v in simulated.items() if len(v)} | read_ztf(ztf_dir, columns), columns=columns)
 
 
 if __name__ == "__main__":
-    compare(Path(sys.argv[1]), Path(sys.argv[2])).savefig(sys.argv[3], bbox_inches="tight", pad_inches=0.02)
+    write_png(compare(Path(sys.argv[1]), Path(sys.argv[2])), Path(sys.argv[3]))

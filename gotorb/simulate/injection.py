@@ -16,7 +16,7 @@ from gotorb.errors import ConfigError, ImageError, MissingPart
 from gotorb.simulate.psf import add_stamp
 
 Array = NDArray[np.floating]
-PSF_HALF, MAX_STARS, MIN_STARS = 14, 100, 8
+PSF_HALF, MAX_STARS, MIN_STARS = 14, 100, 5
 CHANGED_PLANES = ("IMAGE", "DIFFERENCE")
 EDGE_PIXEL = 20
 
@@ -108,7 +108,7 @@ def _check(image_path: Path, out_path: Path, n_sources: int, mag_range: tuple[fl
         raise ConfigError(f"--out {out_path} is the original image; name another file")
     if not mag_range[0] < mag_range[1] or n_sources < 1:
         raise ConfigError(
-            f"{n_sources} sources of magnitude {mag_range[0]} to {mag_range[1]}; give one source or more, bright limit first"
+            f"{n_sources} sources of magnitude {mag_range[0]} to {mag_range[1]}; give one or more, bright limit first"
         )
 
 
@@ -199,24 +199,31 @@ def measure_psf(image: Array, path: Path) -> EffectivePsf:
     Raises
     ------
     ImageError
-        If fewer than eight stars serve.
+        If fewer than five stars serve.
     """
     filled = np.nan_to_num(image, nan=0.0).astype(np.float32)
     noise = 1.4826 * float(np.median(np.abs(filled[::3, ::3] - np.median(filled[::3, ::3]))))
-    found = sep.extract(filled, 12.0, err=max(noise, 1e-6), minarea=6, deblend_cont=0.005)
+    found = sep.extract(filled, 10.0, err=max(noise, 1e-6), minarea=6, deblend_cont=0.005)
     found = _clean_stars(found, filled)
     if len(found) < MIN_STARS:
         raise ImageError(
             f"only {len(found)} clean stars in {path}, {MIN_STARS} needed to measure its PSF; use a larger image"
         )
     stamps = _centred(filled, found)
-    stamp = np.maximum(np.median(stamps, axis=0), 0)
-    y, x = np.mgrid[-PSF_HALF : PSF_HALF + 1, -PSF_HALF : PSF_HALF + 1]
-    stamp = np.where(np.hypot(x, y) <= PSF_HALF, stamp, 0)
+    stamp = _smooth_wings(np.median(stamps, axis=0))
     stamp /= stamp.sum()
     radius = 5.0
     inside, _, _ = sep.sum_circle(stamp, [PSF_HALF], [PSF_HALF], radius, subpix=5)
     return EffectivePsf(stamp, radius, float(inside[0]), len(stamps))
+
+
+def _smooth_wings(stamp: Array) -> Array:
+    """Stamp whose rings beyond five pixels hold their mean, not below zero: noise there must not add light."""
+    y, x = np.mgrid[-PSF_HALF : PSF_HALF + 1, -PSF_HALF : PSF_HALF + 1]
+    ring = np.rint(np.hypot(x, y)).astype(int)
+    mean = np.bincount(ring.ravel(), stamp.ravel()) / np.bincount(ring.ravel())
+    wings = np.where(ring <= PSF_HALF, np.maximum(mean, 0)[ring], 0)
+    return np.where(ring <= 5, stamp, wings)
 
 
 def _clean_stars(found: Any, image: Array) -> Any:

@@ -125,9 +125,10 @@ def fit_kernel(stamps: Stamps, *, noise: float, order: int = 2) -> Kernel:
         model = np.einsum("nb,nbp->np", _local(solution, *space, design.shape[1] - 1), design[keep])
         misfit = np.mean(weight[keep] * (target[keep] - model) ** 2, axis=1)
         limit = np.median(misfit) + 4 * 1.4826 * np.median(np.abs(misfit - np.median(misfit)))
-        n_used, keep = len(keep), keep[misfit <= limit]
-        if len(keep) == n_used:
+        n_used, fitting = len(keep), keep[misfit <= limit]
+        if len(fitting) == n_used or len(fitting) < MIN_STAMPS:
             break
+        keep = fitting
     n_basis, n_terms = design.shape[1] - 1, space[0].shape[1]
     parts = np.tensordot(solution[:-3].reshape(n_basis, n_terms).T, _basis_kernels(), axes=1)
     return Kernel(parts, solution[-3:], order, n_used)

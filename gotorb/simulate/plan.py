@@ -120,8 +120,9 @@ def _lattice(side_deg: float, seed: int) -> np.ndarray:
 
 def _make_field(index: int, place: np.ndarray, params: SurveyParams, seed: int) -> Field:
     rng = stream(seed, index, POINTING)
-    nights = FIRST_NIGHT_MJD + np.cumsum(rng.integers(3, 7, params.n_visits))
-    times = nights + 0.5 + np.sort(rng.uniform(0.38, 0.62, 1)) + rng.uniform(-0.02, 0.02, params.n_visits)
+    nights = FIRST_NIGHT_MJD + np.cumsum(stream(seed, index, POINTING, 1).integers(3, 7, params.n_visits))
+    hours = stream(seed, index, POINTING, 2).uniform(-0.02, 0.02, params.n_visits)
+    times = nights + 0.5 + rng.uniform(0.38, 0.62) + hours
     first = index % TRAINING_FIELD * params.n_visits
     visits = tuple(
         Visit(

@@ -172,7 +172,9 @@ def _pool_map(pool: ProcessPoolExecutor, function: Callable[[Task], Any], tasks:
 def _train(params: SurveyParams, seed: int, run: Runner) -> Scorers:
     """Train the old scores on fields of their own."""
     fields = plan.plan_training(params, seed)
-    known = knowledge.generate_asteroids(fields, params.model_copy(update={"n_asteroids": 45}), seed, LA_PALMA)
+    known = knowledge.generate_asteroids(
+        fields, params.model_copy(update={"n_asteroids": max(45, params.n_asteroids)}), seed, LA_PALMA
+    )
     rows = knowledge.choose_asteroids(known, fields, LA_PALMA)[0]
     tasks = [Task(field, known.take(own), seed) for field, own in zip(fields, rows, strict=True)]
     samples = [sample for samples in run(sample_field, tasks) for sample in samples]

@@ -1,0 +1,105 @@
+"""Kernel fit, convolution, coadd and detector: each against a case whose answer is known."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from gotorb.errors import SurveyError
+from gotorb.simulate import coadd, detector, kernel, psf, subtraction
+from gotorb.simulate.camera import Camera
+
+CAMERA = Camera()
+SIZE = 400
+ROUND = psf.Psf(2.2, 3.0, (0, 0, 0), (0, 0, 0, 0), (0, 0, 0))
+
+
+def star_field(n: int, rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
+    image = np.zeros((size, size))
+    flux = 10 ** rng.uniform(3.5, 5, n)
+    psf.add_stars(image, rng.uniform(20, size - 20, n), rng.uniform(20, size - 20, n), flux, ROUND)
+    return image
+
+
+def test_stars_carry_their_flux_and_sit_where_asked() -> None:
+    image = np.zeros((401, 401))
+    bent = psf.Psf(2.5, 4.0, (0, 0, 0), (0.05, -0.03, 0, 0), (0.1, 0.05, 0))
+    psf.add_stars(image, np.array([200.3]), np.array([199.8]), np.array([1e6]), bent)
+    y, x = np.mgrid[:401, :401]
+    assert image.sum() == pytest.approx(1e6, rel=0.005)
+    assert (image * x).sum() / image.sum() == pytest.approx(200.3, abs=0.02)
+    assert (image * y).sum() / image.sum() == pytest.approx(199.8, abs=0.02)
+
+
+def test_kernel_fit_recovers_a_known_kernel_and_flux_ratio() -> None:
+    rng = np.random.default_rng(5)
+    reference = star_field(150, rng)
+    true_kernel = np.zeros((21, 21))
+    true_kernel[10, 10] = 1
+    true_kernel = 1.1 * ndimage.shift(ndimage.gaussian_filter(true_kernel, 1.2), (0.2, -0.3), order=3)
+    target = ndimage.convolve(reference, true_kernel) + 3.0
+    noisy = [image + 2 * rng.standard_normal(image.shape) for image in (reference, target)]
+    stars = subtraction.find_stars(noisy[1].astype(np.float32) - 3, CAMERA)
+    empty = np.zeros(reference.shape, dtype=bool)
+    fitted = kernel.fit_kernel(subtraction.cut_stamps(noisy[0], noisy[1], stars, empty, CAMERA), noise=3.0)
+    matched = kernel.apply_kernel(reference.astype(np.float32), fitted)
+    assert fitted.sum_at(np.array(0.0), np.array(0.0)) == pytest.approx(1.1 * true_kernel.sum() / 1.1, rel=0.003)
+    assert np.abs(matched - target)[30:-30, 30:-30].max() < 0.015 * target.max()
+    assert fitted.background[0] == pytest.approx(3.0, abs=0.3)
+
+
+def test_difference_noise_is_what_the_two_images_and_the_kernel_predict() -> None:
+    rng = np.random.default_rng(6)
+    light = star_field(120, rng)
+    template = (light + 5 * rng.standard_normal(light.shape)).astype(np.float32)
+    science = (ndimage.gaussian_filter(light, 1.0) + 8 * rng.standard_normal(light.shape)).astype(np.float32)
+    difference = subtraction.subtract(science, template, CAMERA)
+    impulse = np.zeros((41, 41))
+    impulse[20, 20] = 1
+    expected = np.hypot(8, 5 * np.sqrt((ndimage.gaussian_filter(impulse, 1.0) ** 2).sum()))
+    assert difference.convolved == "template"
+    assert difference.noise == pytest.approx(expected, rel=0.05)
+
+
+def test_pixels_without_data_stay_nan_and_grow() -> None:
+    rng = np.random.default_rng(7)
+    light = star_field(120, rng)
+    images = [(light + rng.standard_normal(light.shape)).astype(np.float32) for _ in range(2)]
+    images[0][:10] = np.nan
+    difference = subtraction.subtract(images[0], images[1], CAMERA).image
+    assert np.isnan(difference[: 10 + subtraction.GROWN_MASK]).all()
+    assert np.isfinite(difference[10 + subtraction.GROWN_MASK :]).all()
+
+
+def test_too_few_stars_is_an_error_with_numbers() -> None:
+    rng = np.random.default_rng(8)
+    empty_sky = rng.standard_normal((SIZE, SIZE)).astype(np.float32)
+    with pytest.raises(SurveyError, match=r"only \d+ clean stars .* 8 needed"):
+        subtraction.subtract(empty_sky, empty_sky.copy(), CAMERA)
+
+
+def test_shift_moves_stars_by_the_pixels_asked_and_blanks_what_was_not_seen() -> None:
+    image, moved_truth = np.zeros((120, 120)), np.zeros((120, 120))
+    psf.add_stars(image, np.array([60.0]), np.array([50.0]), np.array([1e4]), ROUND)
+    psf.add_stars(moved_truth, np.array([63.4]), np.array([47.7]), np.array([1e4]), ROUND)
+    moved = coadd.shift_image(image, 3.4, -2.3)
+    assert np.isnan(moved[:, :3]).all() and np.isnan(moved[-2:]).all()
+    assert np.nanmax(np.abs(moved - moved_truth)) < 0.02 * image.max()
+
+
+def test_median_ignores_missing_exposures_and_needs_two() -> None:
+    layers = np.array([[1.0, 1.0, np.nan], [2.0, np.nan, np.nan], [9.0, 3.0, 4.0]])[:, None, :]
+    combined = coadd.combine(layers, "median")[0]
+    assert combined[:2].tolist() == [2.0, 2.0]
+    assert np.isnan(combined[2])
+    assert coadd.combine(layers, "mean")[0][0] == pytest.approx(4.0)
+
+
+def test_bleeding_keeps_the_charge_and_stays_in_its_columns() -> None:
+    image = np.full((200, 50), 500.0, dtype=np.float32)
+    image[100, 25] = 1e6
+    labels = np.zeros(image.shape, dtype=np.uint8)
+    before = float(image.astype(float).sum())
+    detector.saturate(image, labels, CAMERA)
+    assert image.max() <= CAMERA.full_well * 1.0001
+    assert float(image.astype(float).sum()) == pytest.approx(before, rel=1e-4)
+    assert set(np.nonzero(labels)[1]) == {25}
