@@ -11,9 +11,9 @@ from gotorb import layout
 from gotorb.simulate.camera import Camera
 from gotorb.simulate.detection import detect_stars
 from gotorb.simulate.exposure import Exposure
-from gotorb.simulate.field import VisitResult
 from gotorb.simulate.plan import CAMERA, Field, Visit
 from gotorb.simulate.projection import Tan
+from gotorb.simulate.visit import VisitResult
 
 Array = NDArray[np.floating]
 WORK_DIR = "/gotophoto/work"

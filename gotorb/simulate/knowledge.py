@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from gotorb import layout
 from gotorb.params import SurveyParams
 from gotorb.simulate import asteroids, glade, orbits, plan, sky
-from gotorb.simulate.field import variable_name
 from gotorb.simulate.orbits import Elements
 from gotorb.simulate.plan import Field
+from gotorb.simulate.world import variable_name
 
 Array = NDArray[np.floating]
 MISSING_ASTEROIDS, MISSING_VARIABLES = 0.025, 0.2

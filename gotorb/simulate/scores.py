@@ -51,7 +51,7 @@ def train_scorers(samples: list[tuple[Detections, Array]], seed: int) -> Scorers
     features = np.concatenate([_features(detections.table) for detections, _ in samples])
     pixels = np.concatenate([_pixels(detections.patches) for detections, _ in samples])
     forest = RandomForestClassifier(60, max_depth=6, min_samples_leaf=4, class_weight="balanced", random_state=seed)
-    network = MLPClassifier((16,), alpha=1e-3, solver="lbfgs", max_iter=60, tol=0.0, random_state=seed)
+    network = MLPClassifier((16,), alpha=0.1, solver="lbfgs", max_iter=60, tol=0.0, random_state=seed)
     return Scorers(forest.fit(features, real), _fit_quietly(network, pixels, real))
 
 

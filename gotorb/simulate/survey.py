@@ -23,10 +23,11 @@ from gotorb.params import SurveyParams
 from gotorb.settings import LA_PALMA
 from gotorb.simulate import asteroids, images, knowledge, plan
 from gotorb.simulate.detection import Detections
-from gotorb.simulate.field import make_world, run_visit, skip_reason
 from gotorb.simulate.orbits import Elements
 from gotorb.simulate.plan import Field
 from gotorb.simulate.scores import Scorers, train_scorers
+from gotorb.simulate.visit import run_visit, skip_reason
+from gotorb.simulate.world import make_world
 
 OUTPUTS = (layout.STORAGE_DIR, layout.CATALOGUES_DIR, layout.IMAGES_CSV, layout.CANDIDATES_CSV, layout.TRUTH_CSV)
 BAD_QUALITY_CHANCE = 0.05
