@@ -55,7 +55,7 @@ class Camera:
     def flux(self, mag: Array | float) -> Array:
         """Electrons of one exposure from magnitudes.
 
-        >>> float(round(Camera().flux(22.5), 6))
+        >>> float(np.round(Camera().flux(22.5), 6))
         60.0
         """
         return np.asarray(10 ** (-0.4 * (np.asarray(mag, dtype=float) - self.image_zero_point)))
