@@ -173,6 +173,7 @@ def add_synthetic_transients(
     max_mag: float = 19.5,
     max_galaxy_mag: float = 18.0,
     n_residuals_per_transient: float = 1.0,
+    negative_fraction: float = 0.0,
     n_processes: int = 1,
     seed: int = 0,
 ) -> Path:
@@ -201,6 +202,9 @@ def add_synthetic_transients(
         Faintest galaxy (B).
     n_residuals_per_transient : float
         Bare galaxies wanted for each transient.
+    negative_fraction : float
+        Fraction of the transients that fade instead: their light is in the template and gone from the science
+        image (metalabel synfading). Minor planets alone teach that every negative detection is bogus.
     n_processes, seed
         As for `make`.
 
@@ -216,7 +220,8 @@ def add_synthetic_transients(
     settings, data = read_settings(), open_dataset(data_dir)
     options = SyntheticOptions(
         settings.catshtm_dir, n_per_image, jitter_arcsec, search_radius_arcsec, min_mag, max_mag,
-        max_galaxy_mag, n_residuals_per_transient, data.size, _extensions(), dict(DETECTION_COLUMNS), seed,
+        max_galaxy_mag, n_residuals_per_transient, negative_fraction, data.size, _extensions(),
+        dict(DETECTION_COLUMNS), seed,
     )  # fmt: skip
     with run_folder(out_dir or Path(data_dir).parent, name) as new_dir:
         tasks = make_synthetic_tasks(read_images(data_dir, settings), data.table)

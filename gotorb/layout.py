@@ -56,7 +56,7 @@ PROVENANCE_COLUMNS = (
 LABEL_COLUMNS = GOTO_COLUMNS + PROVENANCE_COLUMNS
 SPLIT_COLUMN = "split"
 SPLITS = ("train", "validation", "test")
-METALABELS = ("mp", "randjunk", "marshall", "syntransient", "glxresid")
+METALABELS = ("mp", "randjunk", "marshall", "syntransient", "synfading", "glxresid")
 REAL, BOGUS, UNKNOWN = 1, 0, -1
 
 # --- a model: one folder beside its data -------------------------------------------------------

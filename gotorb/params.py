@@ -80,6 +80,7 @@ class SyntheticParams(Section):
     max_mag: float = 19.5
     max_galaxy_mag: float = Field(18.0, description="faintest host galaxy (B)")
     n_residuals_per_transient: float = Field(1.0, ge=0)
+    negative_fraction: float = Field(0.0, ge=0, le=1, description="transients that fade instead of brighten")
 
 
 class DatasetParams(Section):
@@ -88,6 +89,7 @@ class DatasetParams(Section):
     test_fraction: float = Field(0.2, gt=0, lt=1)
     validation_fraction: float = Field(0.15, gt=0, lt=1)
     link_radius_arcsec: float = Field(3.0, ge=0)
+    variables: str | None = Field(None, description="catalogue of variable stars (csv, FITS); their junk rows go")
 
 
 class TrainParams(Section):
@@ -108,7 +110,9 @@ class EvaluateParams(Section):
 
     n_samples: int = Field(20, ge=2, description="posterior samples per stamp")
     n_bootstrap: int = Field(500, ge=10)
-    threshold_fpr: float = Field(0.01, gt=0, lt=1)
+    threshold_fpr: float | None = Field(
+        None, gt=0, lt=1, description="false-positive rate of the operating threshold; null: smallest mean error"
+    )
 
 
 class PromoteParams(Section):

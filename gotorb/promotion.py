@@ -13,9 +13,8 @@ from gotorb import classifier, layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
-from gotorb.evaluation.intervals import area_under_roc, count_by_score
+from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.metrics import rounded
-from gotorb.evaluation.paired import compare_auc
 from gotorb.params import Params
 from gotorb.tracking.registry import CHAMPION, Registered, find_champion, load_registered, register, set_alias
 from gotorb.tracking.runs import find_run, md5, track_stage
@@ -68,8 +67,7 @@ def _judge(model_dir: Path, data: Dataset) -> Candidate:
     if meta is None:
         raise ModelError(f"no {layout.META_HKL} in {model_dir}; run the train stage again")
     labels, scores = _scores(model, meta["layers"], data, "validation")
-    _, n_bogus, n_real = count_by_score(labels, scores)
-    auc = float(area_under_roc(n_bogus, n_real))
+    auc = compare_auc(labels, scores, scores, n_bootstrap=0, rng=np.random.default_rng(0)).auc_a
     return Candidate(model_dir.name, model_dir, model, meta, auc, md5(model_dir / layout.MODEL_H5))
 
 

@@ -17,7 +17,10 @@ def main() -> None:
     model_dirs = [Path("models") / name for name in params.train.models]
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"}) | {"seed": params.seed}
     with survey_environment(params.label.source, survey_dir), track_stage("audit", params) as run:
-        purity = audit_labels(data_dir, survey_dir)
+        purity = {
+            "before_cleaning": audit_labels(Path("data/label"), survey_dir),
+            "after_cleaning": audit_labels(data_dir, survey_dir),
+        }
         truth = audit_models(
             model_dirs, data_dir, survey_dir, images_dir=Path("data/label"), out_dir=Path("data"), **options
         )

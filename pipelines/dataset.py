@@ -1,8 +1,9 @@
-"""Stage ``dataset``: divide the rows without leaks and write the data set's card."""
+"""Stage ``dataset``: leave doubtful rows out, divide the rest without leaks and write the data set's card."""
 
 import sys
 from pathlib import Path
 
+from gotorb import clean_data
 from gotorb.dataset.version import make_version
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
@@ -14,7 +15,8 @@ def main() -> None:
     params = read_params()
     with track_stage("dataset", params) as run:
         data_dir = Path("data/dataset")
-        card = make_version(Path(sys.argv[1]), data_dir, params.dataset, seed=params.seed)
+        suspects = clean_data.suspect_finder(params.dataset.variables)
+        card = make_version(Path(sys.argv[1]), data_dir, params.dataset, seed=params.seed, find_suspects=suspects)
         run.log_metrics(card)
         run.log_data(data_dir, card, context="data set")
 

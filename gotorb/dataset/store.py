@@ -248,7 +248,7 @@ def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
 
 
 def _write_stamps(path: Path, ids: np.ndarray, blocks: Iterable[np.ndarray], layers: tuple[str, ...]) -> None:
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+    with h5py.File(path, "w") as file:  # newer formats store the time in the root group
         dataset, row = None, 0
         for block in blocks:
             if dataset is None:

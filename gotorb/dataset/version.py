@@ -1,9 +1,11 @@
 """A data set ready for training: the rows of another one, divided into train, validation and test."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from gotorb import layout
 from gotorb.dataset.card import make_card, write_json
@@ -12,8 +14,12 @@ from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
 from gotorb.params import DatasetParams
 
+FindSuspects = Callable[[pd.DataFrame], np.ndarray]
 
-def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, seed: int) -> dict[str, Any]:
+
+def make_version(
+    source_dir: Path, data_dir: Path, params: DatasetParams, *, seed: int, find_suspects: FindSuspects | None = None
+) -> dict[str, Any]:
     """Divide a data set's rows and write them as a new one with its card.
 
     Parameters
@@ -24,11 +30,13 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
         Fractions and link radius.
     seed : int
         Decides the order in which groups are placed.
+    find_suspects : callable, optional
+        Tells which rows of a table are left out because their label is doubtful, (n,) of bool.
 
     Returns
     -------
     dict
-        The card.
+        The card; ``n_left_out`` counts the suspects.
 
     Raises
     ------
@@ -36,20 +44,23 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
         If the rows cannot be divided, a class is absent, or anything leaks.
     """
     data = open_dataset(source_dir)
-    _check_classes(data.labels, source_dir)
+    suspect = np.zeros(len(data), bool) if find_suspects is None else find_suspects(data.table)
+    rows = np.flatnonzero(~suspect)
+    table = data.table.iloc[rows].reset_index(drop=True)
+    _check_classes(table["label"].to_numpy(), source_dir)
     split = assign_splits(
-        data.table,
+        table,
         test_fraction=params.test_fraction,
         validation_fraction=params.validation_fraction,
         seed=seed,
         link_radius_arcsec=params.link_radius_arcsec,
     )
-    table = data.table.assign(**{layout.SPLIT_COLUMN: split})
+    table = table.assign(**{layout.SPLIT_COLUMN: split})
     leaks = find_leaks(table, link_radius_arcsec=params.link_radius_arcsec)
     if len(leaks):
         raise DataError(f"{len(leaks)} groups of {source_dir} stand in several splits; report this as a bug")
-    write_dataset(data_dir, table, (stamps for _, stamps in data.batches()), layers=data.layers)
-    card = make_card(data_dir)
+    write_dataset(data_dir, table, (stamps for _, stamps in data.batches(rows)), layers=data.layers)
+    card = make_card(data_dir) | {"n_left_out": int(suspect.sum())}
     write_json(data_dir / layout.CARD_JSON, card)
     return card
 

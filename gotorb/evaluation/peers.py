@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.evaluation.metrics import rounded
-from gotorb.evaluation.paired import compare_auc
 from gotorb.evaluation.thresholds import error_rates
 
 FPRS = (0.01, 0.05)

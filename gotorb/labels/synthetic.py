@@ -19,10 +19,11 @@ from gotorb.catalogues.galaxies import find_galaxies
 from gotorb.labels.image import check_exposures, complete_rows
 from gotorb.labels.tasks import ImageTask
 from gotorb.stamps.cutout import fill_missing
-from gotorb.stamps.layers import Extensions, cut_planes
+from gotorb.stamps.layers import Extensions, Planes, cut_planes
 from gotorb.survey.detections import read_detections
 from gotorb.survey.frames import Frame, open_frame
 
+DIFFERENCE = layout.LAYERS.index("difference")
 ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec", "label",
                "metalabel", "rule", "planet_x", "planet_y", "planet_ra", "planet_dec")  # fmt: skip
 CLEAR_RADIUS_ARCSEC = 10.0
@@ -75,6 +76,7 @@ class SyntheticOptions:
     max_mag: float = 19.5
     max_galaxy_mag: float = 18.0
     n_residuals_per_transient: float = 1.0
+    negative_fraction: float = 0.0
     stamp_size: int = 55
     extensions: Extensions = field(default_factory=Extensions)
     detection_columns: dict[str, str] = field(default_factory=dict)
@@ -155,6 +157,7 @@ def _transient_row(
     planet: NamedTuple, galaxy: pd.Series, options: SyntheticOptions, rng: np.random.Generator
 ) -> dict[str, object]:
     ra, dec, offset = _jitter(galaxy, options.jitter_arcsec, rng)
+    negative = bool(rng.random() < options.negative_fraction)
     row = planet._asdict()
     row.update(planet_x=row.pop("x"), planet_y=row.pop("y"), planet_ra=row.pop("ra"), planet_dec=row.pop("dec"))
     return row | {
@@ -164,8 +167,8 @@ def _transient_row(
         "host_id": galaxy["galaxy_id"],
         "host_offset_arcsec": offset,
         "label": layout.REAL,
-        "metalabel": "syntransient",
-        "rule": f"minor planet on a galaxy, jitter <= {options.jitter_arcsec:g} arcsec",
+        "metalabel": "synfading" if negative else "syntransient",
+        "rule": f"minor planet {'off' if negative else 'on'} a galaxy, jitter <= {options.jitter_arcsec:g} arcsec",
     }
 
 
@@ -226,6 +229,19 @@ def _cut(task: ImageTask, frame: Frame, rows: pd.DataFrame, options: SyntheticOp
     lit = (rows["label"] == layout.REAL).to_numpy()
     at_planets = [rows.loc[lit, f"planet_{name}"].to_numpy(float) for name in ("ra", "dec", "x", "y")]
     planets = cut(*at_planets[:2], xy=(at_planets[2], at_planets[3]))
-    hosts.stacked[lit] += planets.stacked
-    hosts.exposures[lit] += planets.exposures
+    fading = (rows["metalabel"] == "synfading").to_numpy()
+    _add_light(hosts, planets, lit, fading[lit])
     return fill_missing(hosts.layers())
+
+
+def _add_light(hosts: Planes, planets: Planes, lit: np.ndarray, fading: np.ndarray) -> None:
+    """Add the planets' images to their hosts'; of a fading transient the light was there and is gone.
+
+    What a planet brought is its difference image: for a fading one that goes into the template, and negative
+    into the difference, while science image and exposures stay the host's.
+    """
+    new_light = planets.stacked[..., DIFFERENCE]
+    brought = planets.stacked.copy()
+    brought[fading] = np.stack([0 * new_light, new_light, -new_light], axis=-1)[fading]
+    hosts.stacked[lit] += brought
+    hosts.exposures[lit] += np.where(fading[:, None, None, None], np.float32(0), planets.exposures)

@@ -1,0 +1,177 @@
+"""From a served survey to a labelled data set, and what may go wrong on the way."""
+
+import os
+import random
+import re
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gotorb import label_data, layout
+from gotorb.audit import audit_labels
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import open_dataset
+from gotorb.errors import ConfigError, DatabaseError
+from gotorb.labels import parallel
+from gotorb.settings import read_settings
+from gotorb.survey.frames import open_frame
+from gotorb.survey.gotophoto import query_images, storage_path
+
+N_KILLS = 10
+
+
+def make(out_dir, name="run", **options):
+    return label_data.make(100, out_dir, name=name, **({"provider": "pympc", "seed": 1} | options))
+
+
+def test_data_set_holds_what_the_readme_says(labelled):
+    assert {path.name for path in labelled.iterdir()} >= {"whole.log", "data_labels.csv", "data_stamps.h5"}
+    data = open_dataset(labelled)
+    assert tuple(data.table.columns) == layout.LABEL_COLUMNS
+    assert (data.size, data.layers) == (55, layout.LAYERS)
+    assert set(data.table["metalabel"]) == {"mp", "randjunk"}
+    assert "images done" in (labelled / "whole.log").read_text()
+
+
+def test_folder_is_named_by_the_time_when_no_name_is_given(served, tmp_path):
+    made = label_data.make(1, tmp_path, provider="pympc")
+    assert re.fullmatch(r"data_\d{8}-\d{6}", made.name)
+    assert (made / f"{made.name}.log").exists()
+
+
+def test_labels_are_pure_against_the_truth(labelled, tiny_survey):
+    """The full survey's purity stands in reports/purity.json; so few rows can only contradict it."""
+    purity = audit_labels(labelled, tiny_survey)
+    assert purity["mp"]["purity"] >= 0.99
+    assert purity["mp"]["n"] >= 30
+    assert purity["randjunk"]["high"] >= 0.95
+    assert purity["randjunk"]["purity"] >= 0.85
+
+
+def test_stacked_layers_are_the_images_own_pixels(labelled, served):
+    data = open_dataset(labelled)
+    for i in (0, len(data) - 1):
+        row = data.table.iloc[i]
+        with open_frame(storage_path(row["fits_filepath"], read_settings())) as frame:
+            pixel = int(np.rint(row["y"])), int(np.rint(row["x"]))
+            expected = [frame.plane(name)[pixel] for name in ("IMAGE", "TEMPLATE", "DIFFERENCE")]
+        np.testing.assert_array_equal(data.read_stamps([i])[0, 27, 27, :3], np.nan_to_num(expected))
+
+
+def test_exposure_layers_are_consistent(labelled):
+    for _, stamps in open_dataset(labelled).batches():
+        ptp, low, high = np.moveaxis(stamps[..., 3:], -1, 0)
+        np.testing.assert_allclose(ptp, high - low, atol=1e-3)
+        assert (high >= low).all()
+
+
+def test_number_of_processes_changes_no_byte(labelled, served, tmp_path):
+    assert data_digest(make(tmp_path, n_processes=2)) == data_digest(labelled)
+
+
+def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(labelled, served, tmp_path, monkeypatch):
+    """Each life is killed by SIGKILL; work is slowed so that the kills fall into it and not only before it."""
+    slow = parallel.do_image
+    monkeypatch.setattr(parallel, "do_image", lambda *args: (time.sleep(0.1), slow(*args))[1])
+    draw, shards_seen = random.Random(7), set()
+    for _ in range(N_KILLS):
+        child = os.fork()
+        if child == 0:
+            try:
+                make(tmp_path)
+            finally:
+                os._exit(0)
+        time.sleep(draw.uniform(0.02, 0.6))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert not (layout.labels_path(tmp_path / "run").exists() and not layout.stamps_path(tmp_path / "run").exists())
+        shards_seen.add(len(list((tmp_path / "run" / layout.SHARDS_DIR).glob("*.h5"))))
+    assert len(shards_seen) > 1, "every kill fell at the same stage: the test shows nothing"
+    assert data_digest(make(tmp_path)) == data_digest(labelled)
+
+
+def test_replaced_getters_and_hdu_names_are_obeyed_by_several_processes(served, tmp_path, monkeypatch):
+    images = query_images(read_settings(), 100).iloc[:2]
+    monkeypatch.setattr(label_data, "get_images", lambda n_images: images)
+    monkeypatch.setattr(label_data, "DIFFERENCE_IMAGE_EXT", "IMAGE")
+    data = open_dataset(make(tmp_path, n_processes=2))
+    assert data.table["image_id"].nunique() == 2
+    stamps = data.read_stamps(range(len(data)))
+    np.testing.assert_array_equal(stamps[..., 0], stamps[..., 2])
+
+
+def test_bad_image_is_skipped_and_told(served, tmp_path, monkeypatch, caplog):
+    images = query_images(read_settings(), 100)
+    broken = tmp_path / "broken.fits"
+    whole = storage_path(images["filepath"].iloc[0], read_settings()).read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(
+        label_data, "get_images", lambda n: images.assign(filepath=[str(broken), *images["filepath"].iloc[1:]])
+    )
+    data = open_dataset(make(tmp_path))
+    assert data.table["image_id"].nunique() == len(images) - 1
+    assert f"{broken} has" in (tmp_path / "run" / "run.log").read_text()
+
+
+def test_synthetic_transients_keep_the_old_rows_and_add_both_kinds(labelled, served, tmp_path):
+    new = label_data.add_synthetic_transients(labelled, out_dir=tmp_path, name="new", max_galaxy_mag=21, max_mag=20.5)
+    old, data = open_dataset(labelled), open_dataset(new)
+    pd.testing.assert_frame_equal(data.table.iloc[: len(old)], old.table, check_dtype=False)
+    np.testing.assert_array_equal(data.read_stamps(range(len(old))), old.read_stamps(range(len(old))))
+    added = data.table.iloc[len(old) :]
+    assert set(added["metalabel"]) == {"syntransient", "glxresid"}
+    assert (added["label"] == (added["metalabel"] == "syntransient")).all()
+    assert added["host_offset_arcsec"].between(0, 7).all()
+    assert added["host_id"].str.startswith("glade:").all()
+    assert not added.duplicated(["image_id", "host_id"]).any()
+
+
+def test_synthetic_science_image_is_the_sum_of_planet_and_galaxy(labelled, served, tmp_path):
+    new = label_data.add_synthetic_transients(labelled, out_dir=tmp_path, name="new", max_galaxy_mag=21, max_mag=20.5)
+    data = open_dataset(new)
+    made = data.table.index[data.table["metalabel"] == "syntransient"][0]
+    row = data.table.iloc[made]
+    planet = data.table.index[(data.table["metalabel"] == "mp") & (data.table["candidate_id"] == row["candidate_id"])][
+        0
+    ]
+    with open_frame(storage_path(row["fits_filepath"], read_settings())) as frame:
+        x, y = frame.wcs("DIFFERENCE").all_world2pix([[row["ra"], row["dec"]]], 0)[0]
+        host = frame.plane("DIFFERENCE")[int(np.ceil(y - 0.5)), int(np.ceil(x - 0.5))]
+    centre = data.read_stamps([made, planet])[:, 27, 27, 2]
+    assert centre[0] == pytest.approx(centre[1] + host, rel=1e-5, abs=1e-3)
+
+
+def test_no_catalogue_of_galaxies_says_which_setting(labelled, served, tmp_path, monkeypatch):
+    monkeypatch.setenv("CATSHTM_DIR", "")
+    with pytest.raises(Exception, match="CATSHTM_DIR is not set"):
+        label_data.add_synthetic_transients(labelled, out_dir=tmp_path)
+
+
+def test_no_database_named_says_where_to_name_it(served, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOTOPHOTO_DB_NAME", "")
+    with pytest.raises(ConfigError, match=r"GOTOPHOTO_DB_NAME is not set in \.env"):
+        make(tmp_path)
+
+
+def test_dead_database_server_is_told_with_its_address(served, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOTOPHOTO_DB_HOST", "127.0.0.1")
+    monkeypatch.setenv("GOTOPHOTO_DB_PORT", "1")
+    with pytest.raises(DatabaseError, match=r"no connection to .*'gotophoto' at 127.0.0.1:1 .*GOTOPHOTO_DB_PORT"):
+        make(tmp_path)
+    assert not layout.labels_path(tmp_path / "run").exists()
+
+
+def test_unknown_database_is_told(served, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOTOPHOTO_DB_NAME", "nothere")
+    with pytest.raises(DatabaseError, match=r"'nothere'.*does not exist.*check GOTOPHOTO_DB_NAME"):
+        make(tmp_path)
+
+
+def test_missing_minor_planet_catalogue_ends_the_run_without_labels(served, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(tmp_path / "no.csv"))
+    with pytest.raises(Exception, match="no minor-planet catalogue"):
+        make(tmp_path)
+    assert not layout.labels_path(tmp_path / "run").exists()
