@@ -4,7 +4,7 @@ Labels are checked row by row. Models are checked on every detection of the held
 the sample a night really brings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from gotorb.dataset.store import Dataset, open_dataset, read_table
 from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.metrics import measure_scores, rounded
 from gotorb.evaluation.purity import join_truth, measure_purity
+from gotorb.labels.image import cut_detections
+from gotorb.labels.runs import make_shards, read_images, run_folder
+from gotorb.settings import read_settings
 
 OLD_SCORES = ("realbogus", "cnn_realbogus")
 
@@ -69,8 +72,7 @@ def audit_models(
     """
     table = read_table(data_dir)
     held_out = sorted(set(table.loc[table[layout.SPLIT_COLUMN] == "test", "image_id"]))
-    cut_dir = label_data.cut_all(images_dir, held_out, out_dir=out_dir, name="audit", n_processes=n_processes)
-    data = open_dataset(cut_dir)
+    data = open_dataset(_cut_all(images_dir, held_out, out_dir, n_processes))
     rows = join_truth(data.table, read_truth(survey_dir))
     rows = rows.assign(label=rows["is_real"], metalabel=rows["kind"])
     report: dict[str, Any] = {"n_images": len(held_out), "n_detections": len(rows)}
@@ -86,6 +88,15 @@ def audit_models(
         for model_dir in model_dirs
     }
     return rounded(report)
+
+
+def _cut_all(images_dir: Path, image_ids: Collection[str], out_dir: Path, n_processes: int) -> Path:
+    """Unlabelled data set of every detection of some images."""
+    settings, options = read_settings(), label_data.cut_options(open_dataset(images_dir).size)
+    tasks = [task for task in read_images(images_dir, settings) if task.image_id in image_ids]
+    with run_folder(out_dir, "audit") as data_dir:
+        make_shards(data_dir, tasks, cut_detections, options, n_processes=n_processes, title="cut")
+    return data_dir
 
 
 def _audit_model(

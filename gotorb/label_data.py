@@ -14,7 +14,7 @@ Replacements are read once, when `make` starts, and hold in its worker processes
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import pandas as pd
 
 from gotorb.params import ArchiveParams
 from gotorb.settings import read_settings
+
+log = logging.getLogger(__name__)
 
 SCIENCE_IMAGE_EXT = "IMAGE"
 """HDU of the median science image, in the file of a difference image."""
@@ -230,38 +232,59 @@ def add_synthetic_transients(
     return new_dir
 
 
-def cut_all(
+def add_marshall_cands(
+    csv_path: Path | str,
     data_dir: Path | str,
-    image_ids: Collection[str],
     *,
     out_dir: Path | str | None = None,
     name: str | None = None,
     n_processes: int = 1,
 ) -> Path:
-    """Make an unlabelled data set (label -1) of every detection of some images of a data set.
+    """Add candidates that people labelled to a data set.
+
+    The data set given is not changed: a new one holds its rows and the new ones (metalabel marshall) behind them.
 
     Parameters
     ----------
+    csv_path : path
+        csv with the columns photometry_id (the database's candidate id) and label (1 real, 0 bogus).
     data_dir : path
-        A data set made by `make`; gives the images and the size of the stamps.
-    image_ids : collection of str
-        Images to cut.
+        A data set made by `make`; gives the size of the stamps.
     out_dir, name, n_processes
         As for `add_synthetic_transients`.
 
     Returns
     -------
     Path
-        The new data set's folder.
+        The new data set's folder; its log lists the ids that the database does not know.
+
+    Raises
+    ------
+    DataError
+        If the csv is malformed, an id has two labels, or the database knows none of the ids.
+    DatabaseError
+        If the database cannot be reached.
     """
     from gotorb.dataset.store import open_dataset
-    from gotorb.labels.image import cut_detections
-    from gotorb.labels.runs import make_shards, read_images, run_folder
+    from gotorb.errors import DataError
+    from gotorb.labels.marshall import cut_candidates, make_marshall_tasks, read_labels
+    from gotorb.labels.runs import make_shards, run_folder
+    from gotorb.labels.tasks import make_tasks
+    from gotorb.survey.gotophoto import query_candidates, query_images_by_id
 
-    settings, options = read_settings(), _cut_options(open_dataset(data_dir).size)
-    tasks = [task for task in read_images(data_dir, settings) if task.image_id in set(image_ids)]
+    settings, data, labels = read_settings(), open_dataset(data_dir), read_labels(csv_path)
+    candidates = query_candidates(settings, [int(id_) for id_ in labels.index])
+    if candidates.empty:
+        raise DataError(f"the database knows none of the {len(labels)} ids in {csv_path}; are they candidate ids?")
+    images = query_images_by_id(settings, sorted({int(id_) for id_ in candidates["image_id"]}))
+    tasks = make_marshall_tasks(make_tasks(images, get_individual_images, settings), candidates, labels)
+    absent = sorted(set(labels.index) - set(candidates["candidate_id"]))
     with run_folder(out_dir or Path(data_dir).parent, name) as new_dir:
-        make_shards(new_dir, tasks, cut_detections, options, n_processes=n_processes, title="cut")
+        if absent:
+            log.warning("%d ids of %s are not in the database: %s", len(absent), csv_path, ", ".join(map(str, absent)))
+        before = (data.table, (stamps for _, stamps in data.batches()))
+        options = cut_options(data.size)
+        make_shards(new_dir, tasks, cut_candidates, options, n_processes=n_processes, title="marshall", before=before)
     return new_dir
 
 
@@ -290,7 +313,7 @@ def cut_image(path: Path | str, *, stamp_size: int = 55) -> tuple[pd.DataFrame, 
     from gotorb.labels.image import cut_detections
     from gotorb.labels.tasks import read_task
 
-    return cut_detections(read_task(path, ext=SCIENCE_IMAGE_EXT), _cut_options(stamp_size))
+    return cut_detections(read_task(path, ext=SCIENCE_IMAGE_EXT), cut_options(stamp_size))
 
 
 def import_stamps(
@@ -328,7 +351,8 @@ def import_stamps(
     return data_dir
 
 
-def _cut_options(stamp_size: int) -> Any:
+def cut_options(stamp_size: int) -> Any:
+    """Options for cutting stamps without labels, with this module's HDU names as they are now."""
     from gotorb.catalogues.minor_planets import Pympc
     from gotorb.labels.image import LabelOptions
 

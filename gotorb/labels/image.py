@@ -58,7 +58,7 @@ def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, n
         planets = options.provider.find(Field(task.ra_c, task.dec_c, options.search_radius_deg, task.epoch_mjd))
         rng = np.random.default_rng([options.seed, *task.image_id.encode()])
         chosen = label_detections(detections, planets, options.rules, rng=rng)
-        return _cut(task, frame, chosen, options, catalogue=options.provider.version)
+        return cut_rows(task, frame, chosen, options, catalogue=options.provider.version)
 
 
 def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:
@@ -70,12 +70,13 @@ def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame
     with open_frame(task.path) as frame:
         detections = read_detections(frame, options.extensions.detections, names=options.detection_columns)
         unlabelled = {"label": layout.UNKNOWN, "metalabel": "", "number": "", "object_id": "", "rule": ""}
-        return _cut(task, frame, detections.assign(**unlabelled), options, catalogue="")
+        return cut_rows(task, frame, detections.assign(**unlabelled), options, catalogue="")
 
 
-def _cut(
+def cut_rows(
     task: ImageTask, frame: Frame, chosen: pd.DataFrame, options: LabelOptions, *, catalogue: str
 ) -> tuple[pd.DataFrame, np.ndarray]:
+    """Cut the stamps of chosen detections and complete their rows."""
     planes = cut_planes(
         frame,
         [Path(path) for path in task.exposure_paths],

@@ -1,0 +1,95 @@
+"""Labels that people gave: a csv of candidate ids and labels, for instance scraped from a marshall."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.errors import DataError
+from gotorb.labels.image import LabelOptions, check_exposures, cut_rows
+from gotorb.labels.tasks import ImageTask
+from gotorb.survey.frames import open_frame
+
+ID_COLUMN, LABEL_COLUMN = "photometry_id", "label"
+
+
+class CandidateRow(NamedTuple):
+    """A candidate of the survey's database with the label that people gave it."""
+
+    id: str
+    x: float
+    y: float
+    ra: float
+    dec: float
+    mag: float
+    fwhm: float
+    realbogus: float
+    label: int
+
+
+@dataclass(frozen=True)
+class MarshallTask(ImageTask):
+    """An image and its labelled candidates."""
+
+    candidates: tuple[CandidateRow, ...] = ()
+
+
+def read_labels(path: Path | str) -> pd.Series:
+    """Labels by candidate id.
+
+    Parameters
+    ----------
+    path : path
+        csv with the columns photometry_id and label (1 real, 0 bogus).
+
+    Returns
+    -------
+    Series
+        int labels, indexed by int candidate id, each id once.
+
+    Raises
+    ------
+    DataError
+        If a column is absent, a label is neither 1 nor 0, or an id has two different labels.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); give photometry_id,label") from None
+    absent = [name for name in (ID_COLUMN, LABEL_COLUMN) if name not in table]
+    if absent:
+        raise DataError(f"no column {absent[0]!r} in {path} (has {', '.join(map(str, table.columns))}); rename it")
+    odd = table[~table[LABEL_COLUMN].isin([layout.REAL, layout.BOGUS])]
+    if len(odd):
+        raise DataError(
+            f"label {odd[LABEL_COLUMN].iloc[0]!r} of id {odd[ID_COLUMN].iloc[0]} in {path}; labels are 1 or 0"
+        )
+    labels = table.groupby(ID_COLUMN)[LABEL_COLUMN].agg(["min", "max"])
+    torn = labels.index[labels["min"] != labels["max"]]
+    if len(torn):
+        raise DataError(f"id {torn[0]} has both labels in {path} ({len(torn)} such ids); keep one line of each")
+    return labels["min"].astype(int)
+
+
+def make_marshall_tasks(images: Sequence[ImageTask], candidates: pd.DataFrame, labels: pd.Series) -> list[MarshallTask]:
+    """Give each image its labelled candidates."""
+    rows = candidates.assign(label=labels.reindex(candidates["candidate_id"]).to_numpy(), id=candidates["candidate_id"])
+    of_image = dict(tuple(rows.astype({"image_id": str, "id": str}).groupby("image_id")))
+    tasks = []
+    for image in images:
+        values = of_image[image.image_id][list(CandidateRow._fields)].itertuples(index=False, name=None)
+        tasks.append(MarshallTask(**vars(image), candidates=tuple(CandidateRow(*row) for row in values)))
+    return tasks
+
+
+def cut_candidates(task: MarshallTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows and stamps of one image's labelled candidates; returns and raises as `label_image` does."""
+    check_exposures(task)
+    rows = pd.DataFrame(task.candidates, columns=list(CandidateRow._fields))
+    rows = rows.assign(metalabel="marshall", number="", object_id="", rule=f"{ID_COLUMN} in a list of labels")
+    with open_frame(task.path) as frame:
+        return cut_rows(task, frame, rows, options, catalogue="")
