@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
 PORT ?= 5000
 
-.PHONY: repro test check bench ui lock clean
+.PHONY: repro test check bench ui readme lock clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -33,6 +33,9 @@ check: $(READY)
 
 bench: $(READY)
 	@$(RUN) python -m benchmarks
+
+readme: $(READY)
+	@$(RUN) python -m pipelines.readme
 
 ui: $(READY)
 	@$(RUN) gotorb ui --port $(PORT)

@@ -1,0 +1,83 @@
+"""Write the measured parts of README.md: its table, from reports/, and its picture, from the data set.
+
+Run by `make readme` behind `make repro`; a test fails when README and reports differ.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gotorb.dataset.card import write_text
+from gotorb.dataset.store import open_dataset
+
+START, END = "<!-- measured: written by `make readme` -->", "<!-- end of measured -->"
+REAL_MAG, BOGUS_SNR = 18.0, 15.0
+
+
+def main() -> None:
+    """Update README.md and docs/images/layers.png."""
+    readme = Path("README.md")
+    write_text(readme, replace_block(readme.read_text(encoding="utf-8"), make_table(Path("reports"))))
+    draw_layers(Path("data/dataset"), Path("docs/images/layers.png"))
+
+
+def replace_block(text: str, block: str) -> str:
+    """Put a block between the marks."""
+    before, rest = text.split(START)
+    return f"{before}{START}\n{block}{END}{rest.split(END)[1]}"
+
+
+def make_table(reports: Path) -> str:
+    """README's table of measured results, as markdown."""
+    truth, purity = (json.loads((reports / f"{name}.json").read_text()) for name in ("truth", "purity"))
+    lines = [
+        f"Every detection of the {truth['n_images']} held-out images "
+        f"({truth['n_detections']} detections) against the simulator's truth:",
+        "",
+        "| classifier | AUC | missed at 1 % false positives | at its threshold: FPR | FNR |",
+        "|---|---|---|---|---|",
+    ]
+    names = {name: truth["models"][name] for name in sorted(truth["models"])}
+    names |= {"old random forest (`realbogus`)": truth["old_scores"]["realbogus"]}
+    names |= {"old network (`cnn_realbogus`)": truth["old_scores"]["cnn_realbogus"]}
+    lines += [_model_line(name, metrics) for name, metrics in names.items()]
+    lines += ["", "Labels against truth:", "", "| label | rows | right |", "|---|---|---|"]
+    for when, title in (("before_cleaning", "before cleaning"), ("after_cleaning", "after cleaning")):
+        lines += [_purity_line(f"{name}, {title}", part) for name, part in sorted(purity[when].items())]
+    return "\n".join(lines) + "\n\nIntervals are 95 %. Source: `reports/truth.json`, `reports/purity.json`.\n"
+
+
+def _model_line(name: str, metrics: dict[str, Any]) -> str:
+    at = metrics["at_threshold"]
+    auc = f"{metrics['auc']:.4f} ({metrics['auc_low']:.4f} to {metrics['auc_high']:.4f})"
+    missed = f"{100 * metrics['fnr_at_fpr']['1_percent']:.1f} %"
+    return f"| {name} | {auc} | {missed} | {_rate(at, 'fpr')} | {_rate(at, 'fnr')} |"
+
+
+def _rate(errors: dict[str, float], name: str) -> str:
+    return f"{100 * errors[name]:.1f} % ({100 * errors[f'{name}_low']:.1f} to {100 * errors[f'{name}_high']:.1f})"
+
+
+def _purity_line(name: str, part: dict[str, Any]) -> str:
+    low, high = 100 * part["low"], 100 * part["high"]
+    return f"| {name} | {part['n']} | {100 * part['purity']:.1f} % ({low:.1f} to {high:.1f}) |"
+
+
+def draw_layers(data_dir: Path, path: Path) -> None:
+    """Draw all layers of a clear minor planet and of a clear random bogus."""
+    from gotorb.evaluation.pictures import plot_layers
+
+    data = open_dataset(data_dir)
+    table = data.table
+    planets = table[(table["metalabel"] == "mp") & (table["missing_fraction"] == 0)]
+    junk = table[(table["metalabel"] == "randjunk") & (table["snr"] > BOGUS_SNR) & (table["missing_fraction"] == 0)]
+    rows = [int((planets["mag"] - REAL_MAG).abs().idxmin()), int(np.sort(junk.index)[0])]
+    real, bogus = data.read_stamps(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plot_layers(real, bogus, data.layers).savefig(path, dpi=100)
+
+
+if __name__ == "__main__":
+    main()
