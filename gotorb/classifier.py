@@ -43,6 +43,7 @@ def train(
     epochs: int = TRAIN.epochs,
     batch_size: int = TRAIN.batch_size,
     learning_rate: float = TRAIN.learning_rate,
+    schedule: str = TRAIN.schedule,
     optimizer: "str | Callable[[], keras.optimizers.Optimizer]" = "adam",
     monitor: str = "val_loss",
     patience: int = TRAIN.patience,
@@ -86,6 +87,8 @@ def train(
         Stamps of a training step.
     learning_rate : float
         Of the optimizer given by name. 3e-5 suits data sets of 10^5 rows and more.
+    schedule : {"constant", "cosine"}
+        Cosine lowers the learning rate to nothing over the epochs.
     optimizer : str or callable
         Keras name, or a function of no arguments that returns an optimizer.
     dropout : float, optional
@@ -145,7 +148,7 @@ def train(
     settings = {name: record.describe_option(value) for name, value in options.items()}
     settings["threads"] = fit.prepare_process(seed, threads)
     network = fit.build_network(builder, (data.size, data.size, len(layers)), dropout=dropout, options=model_kwargs)
-    recipe = fit.Recipe(epochs, patience, monitor, learning_rate, optimizer, augment, seed, verbose)
+    recipe = fit.Recipe(epochs, patience, monitor, learning_rate, optimizer, augment, seed, verbose, schedule)
     source = stream.Stream(data, layers, batch_size, weights)
     run_dir = record.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
     with run_log(run_dir):

@@ -100,6 +100,7 @@ class TrainParams(Section):
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine: lowered to 0 over the epochs")
     patience: int = Field(10, ge=1)
     dropout: float = Field(0.01, ge=0, lt=1)
     threads: int = Field(2, ge=1, description="CPU threads; part of the result's identity")

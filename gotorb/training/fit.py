@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ class Recipe:
         Of the weights, the dropout, the order and the orientations.
     verbose : int
         Keras' own progress on stdout: 0 none, 1 bar, 2 line per epoch.
+    schedule : {"constant", "cosine"}
+        Cosine lowers the learning rate to nothing over the epochs.
     """
 
     epochs: int
@@ -49,6 +52,7 @@ class Recipe:
     augment: bool
     seed: int
     verbose: int = 0
+    schedule: str = "constant"
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def fit_network(
             steps_per_epoch=stream.n_batches(rows.train),
             validation_data=stream.validation(rows.validation),
             epochs=recipe.epochs,
-            callbacks=[report, best, *callbacks],
+            callbacks=[report, best, *make_schedule(recipe), *callbacks],
             shuffle=False,  # the stream has done that
             verbose=recipe.verbose,
         )
@@ -179,6 +183,26 @@ def fit_network(
     best.restore(model)
     _log_speed(len(rows.train), report.history, time.perf_counter() - started)
     return Fit(model, report.history, best.best_epoch, interrupted)
+
+
+def make_schedule(recipe: Recipe) -> list[keras.callbacks.Callback]:
+    """Build the callback that lowers the learning rate, none for a constant one.
+
+    The epoch alone decides the rate. Source: Loshchilov & Hutter 2017 (ICLR), equation 5, one period.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such schedule.
+    """
+    if recipe.schedule == "constant":
+        return []
+    if recipe.schedule != "cosine":
+        raise ConfigError(f"no learning-rate schedule {recipe.schedule!r}; choose constant or cosine")
+    half = recipe.learning_rate / 2
+    return [
+        keras.callbacks.LearningRateScheduler(lambda epoch: half * (1 + math.cos(math.pi * epoch / recipe.epochs)))
+    ]
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

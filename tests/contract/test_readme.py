@@ -1,0 +1,57 @@
+"""What README and reports claim is what the stages wrote."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from gotorb import classifier, label_data
+from pipelines.readme import END, START, make_table, replace_block
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def read_report(name):
+    return json.loads((ROOT / "reports" / f"{name}.json").read_text())
+
+
+def test_table_of_results_is_the_one_of_the_reports():
+    assert replace_block(README, make_table(ROOT / "reports")) == README
+
+
+def test_block_is_replaced_and_the_rest_kept():
+    assert replace_block(f"a\n{START}\nold\n{END}\nb", "new\n") == f"a\n{START}\nnew\n{END}\nb"
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)]+)\)", README))
+def test_every_local_link_leads_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), {(found[0], found[1]) for found in re.findall(r"\b(label_data|classifier)\.(\w+)\(", README)}
+)
+def test_every_function_named_exists(module, name):
+    assert callable(getattr({"label_data": label_data, "classifier": classifier}[module], name))
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make (\w+)", README)) - {"their"}))
+def test_every_make_target_named_exists(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_labels_are_pure_enough_before_cleaning():
+    purity = read_report("purity")["before_cleaning"]
+    assert purity["mp"]["purity"] >= 0.99
+    assert purity["randjunk"]["purity"] >= 0.95
+
+
+def test_bayesian_model_finds_what_is_real_on_held_out_images():
+    assert read_report("truth")["models"]["bayesian_vgg6"]["auc"] >= 0.985
+
+
+def test_bayesian_model_beats_the_old_random_forest_at_every_small_false_positive_rate():
+    for row in read_report("truth")["models"]["bayesian_vgg6"]["against_old_random_forest"]:
+        assert row["difference_low"] > 0, f"not clearly ahead at a false-positive rate of {row['fpr']}"
