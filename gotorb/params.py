@@ -29,6 +29,7 @@ class SurveyParams(Section):
     n_asteroids: int = Field(30, ge=0, description="asteroids per visit and 1024x1024 pixels, V 15.5-21.6")
     n_training_fields: int = Field(6, ge=1, description="small extra fields on which the old scores are trained")
     n_processes: int = Field(2, ge=1, description="worker processes")
+    catalogue: str | None = Field(None, description="XEphem csv of real minor planets; null generates a main belt")
 
 
 class ArchiveParams(Section):

@@ -20,6 +20,7 @@ def main() -> None:
     """Update README.md and docs/images/layers.png."""
     readme = Path("README.md")
     write_text(readme, replace_block(readme.read_text(encoding="utf-8"), make_table(Path("reports"))))
+    write_text(Path("reports/README.md"), make_breakdown(Path("reports")))
     draw_layers(Path("data/dataset"), Path("docs/images/layers.png"))
 
 
@@ -47,6 +48,38 @@ def make_table(reports: Path) -> str:
     for when, title in (("before_cleaning", "before cleaning"), ("after_cleaning", "after cleaning")):
         lines += [_purity_line(f"{name}, {title}", part) for name, part in sorted(purity[when].items())]
     return "\n".join(lines) + "\n\nIntervals are 95 %. Source: `reports/truth.json`, `reports/purity.json`.\n"
+
+
+def make_breakdown(reports: Path) -> str:
+    """Error rates of the networks by group, on labels and on truth, as markdown."""
+    truth = json.loads((reports / "truth.json").read_text())["models"]
+    lines = [
+        "# Error rates by group",
+        "",
+        "Written by `make readme` from the json files here. Intervals are 95 % (Wilson).",
+    ]
+    for name in sorted(truth):
+        labels = json.loads((reports / f"{name}.json").read_text())
+        for metrics, sample in ((labels, "held-out labelled rows"), (truth[name], "all detections of held-out images")):
+            lines += ["", f"## {name}, {sample}", "", "| group | threshold | FPR | FNR |", "|---|---|---|---|"]
+            lines += _group_lines(metrics)
+    return "\n".join(lines) + "\n"
+
+
+def _group_lines(metrics: dict[str, Any]) -> list[str]:
+    lines = []
+    chosen = f"{metrics['threshold']:.3f}"
+    for groups in ("by_metalabel", "by_mag"):
+        for name, at_chosen in sorted(metrics[groups].items()):
+            title = name if groups == "by_metalabel" else f"mag {name}"
+            for threshold, errors in ((chosen, at_chosen), ("0.5", metrics[f"{groups}_at_half"][name])):
+                lines.append(f"| {title} | {threshold} | {_count(errors, 'fpr')} | {_count(errors, 'fnr')} |")
+    return lines
+
+
+def _count(errors: dict[str, Any], name: str) -> str:
+    wrong, of = {"fpr": ("n_false_positive", "n_bogus"), "fnr": ("n_false_negative", "n_real")}[name]
+    return "" if errors[name] is None else f"{_rate(errors, name)}, {errors[wrong]} of {errors[of]}"
 
 
 def _model_line(name: str, metrics: dict[str, Any]) -> str:

@@ -13,7 +13,8 @@ def main() -> None:
     """Write images, tables and catalogues to data/survey."""
     params = read_params()
     with track_stage("survey", params) as run:
-        summary = make_survey(Path("data/survey"), params.survey, seed=params.seed)
+        catalogue = params.survey.catalogue
+        summary = make_survey(Path("data/survey"), params.survey, seed=params.seed, catalogue=catalogue)
         run.log_metrics(asdict(summary))
 
 

@@ -34,7 +34,7 @@ def measure_scores(
     -------
     dict
         Plain values for json: n_real, n_bogus, auc, auc_low, auc_high, average_precision, brier, ece,
-        threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel, by_mag, notes.
+        threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at the threshold), by_metalabel_at_half and by_mag_at_half, notes.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     metrics: Metrics = {"n_real": int((labels == 1).sum()), "n_bogus": int((labels == 0).sum()), "threshold": threshold}
@@ -44,8 +44,10 @@ def measure_scores(
         "at_threshold": measure_errors(labels, scores, threshold),
         "at_half": measure_errors(labels, scores, 0.5),
     }
-    metrics["by_metalabel"] = _by_group(labels, scores, rows.get("metalabel"), threshold)
-    metrics["by_mag"] = _by_group(labels, scores, _magnitude_bins(rows.get("mag")), threshold)
+    mags = _magnitude_bins(rows.get("mag"))
+    for name, groups in (("by_metalabel", rows.get("metalabel")), ("by_mag", mags)):
+        metrics[name] = _by_group(labels, scores, groups, threshold)
+        metrics[f"{name}_at_half"] = _by_group(labels, scores, groups, 0.5)
     return rounded(metrics)
 
 

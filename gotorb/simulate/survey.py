@@ -76,7 +76,9 @@ class FieldRows(NamedTuple):
     skipped: list[str]
 
 
-def make_survey(out_dir: Path, params: SurveyParams, *, seed: int, catalogue: Path | None = None) -> SurveySummary:
+def make_survey(
+    out_dir: Path, params: SurveyParams, *, seed: int, catalogue: Path | str | None = None
+) -> SurveySummary:
     """Make a survey: images, tables, catalogues and, apart from them, the truth.
 
     Parameters
@@ -86,7 +88,7 @@ def make_survey(out_dir: Path, params: SurveyParams, *, seed: int, catalogue: Pa
     params : SurveyParams
         Section `survey` of params.yaml. Every byte written depends on it, on the seed and on the catalogue only, not on
         `n_processes`.
-    catalogue : Path, optional
+    catalogue : path, optional
         XEphem csv of real minor planets; a generated main belt otherwise.
 
     Raises
@@ -116,7 +118,7 @@ def make_survey(out_dir: Path, params: SurveyParams, *, seed: int, catalogue: Pa
 
 
 def _asteroids(
-    fields: list[Field], params: SurveyParams, seed: int, catalogue: Path | None
+    fields: list[Field], params: SurveyParams, seed: int, catalogue: Path | str | None
 ) -> tuple[Elements, list[np.ndarray]]:
     """The catalogue near the survey, and its rows in each field."""
     if catalogue is None:
