@@ -34,7 +34,8 @@ def measure_scores(
     -------
     dict
         Plain values for json: n_real, n_bogus, auc, auc_low, auc_high, average_precision, brier, ece,
-        threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at the threshold), by_metalabel_at_half and by_mag_at_half, notes.
+        threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at
+        the threshold), by_metalabel_at_half and by_mag_at_half, notes.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     metrics: Metrics = {"n_real": int((labels == 1).sum()), "n_bogus": int((labels == 0).sum()), "threshold": threshold}
