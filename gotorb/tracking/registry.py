@@ -13,6 +13,8 @@ from gotorb.tracking.store import open_store
 
 CHAMPION = "champion"
 SCHEME = "models:/"
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What mlflow answers when there is no such name, or no such alias of it; anything else is no answer."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,11 @@ def find_alias(name: str, alias: str) -> Registered | None:
     open_store()
     try:
         return _registered(mlflow.MlflowClient().get_model_version_by_alias(name, alias))
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        if error.error_code in NOT_THERE:
+            return None
+        reason = str(error).strip().splitlines()[0]
+        raise TrackingError(f"the alias {alias!r} of model {name!r} cannot be looked up ({reason}); try again") from None
 
 
 def _registered(version: Any) -> Registered:

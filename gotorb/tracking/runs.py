@@ -164,11 +164,10 @@ def find_run(md5_of_model: str, experiment: str) -> str | None:
     import mlflow
 
     open_store()
-    runs = mlflow.search_runs(
-        experiment_names=[experiment],
-        filter_string=f"tags.`{MD5_TAG}` = '{md5_of_model}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-        output_format="list",
-    )
+    client = mlflow.MlflowClient()
+    where = client.get_experiment_by_name(experiment)
+    if where is None:
+        return None
+    wanted = f"tags.`{MD5_TAG}` = '{md5_of_model}' and attributes.status = 'FINISHED'"
+    runs = client.search_runs([where.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
     return runs[0].info.run_id if runs else None

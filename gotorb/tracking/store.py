@@ -28,8 +28,11 @@ ARTIFACTS_DIR = "artifacts"
 
 def tracking_uri() -> str:
     """URI of the tracking store: MLFLOW_TRACKING_URI, else the project's sqlite file."""
-    given = read_settings().mlflow_tracking_uri
-    return given or f"sqlite:///{_mlruns_dir() / STORE_FILE}"
+    return read_settings().mlflow_tracking_uri or _local_uri()
+
+
+def _local_uri() -> str:
+    return f"sqlite:///{_mlruns_dir() / STORE_FILE}"
 
 
 def _mlruns_dir() -> Path:
@@ -69,7 +72,8 @@ def open_experiment(name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
-        local = not read_settings().mlflow_tracking_uri
+        # not "no MLFLOW_TRACKING_URI": mlflow itself puts its store's address into the environment
+        local = tracking_uri() == _local_uri()
         place = (_mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if local else None
         return client.create_experiment(name, artifact_location=place)
 

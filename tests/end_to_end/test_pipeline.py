@@ -1,0 +1,171 @@
+"""`make repro` in a fresh clone, as a user runs it: from no data to a champion, twice the same bytes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from pipelines.repro import merge
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+MODEL = "bayesian_vgg6"
+SMALL = {
+    "survey": {"n_fields": 5, "n_visits": 2, "size": 448, "n_asteroids": 100, "n_training_fields": 2},
+    "train": {"models": [MODEL], "epochs": 3},
+    "evaluate": {"n_samples": 5, "n_bootstrap": 50},
+}
+STAGE_RUNS = {
+    "survey", "label", "synthetic", "dataset", f"train {MODEL}", f"evaluate {MODEL}", "audit", "promote",
+}  # fmt: skip
+REPORTS = {f"{MODEL}.json", "promotion.json", "purity.json", "truth.json"}
+# settings of the machine that runs the tests must not reach the clone
+FOREIGN = ("DVC_", "GOTORB_", "GOTOPHOTO_", "MLFLOW_", "CATSHTM_", "GIT_")
+
+
+class Project(NamedTuple):
+    """A clone with the environment in which a user works."""
+
+    root: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
+
+    def git(self, *words: str) -> str:
+        who = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]
+        done = self.run("git", *who, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def repro(self) -> subprocess.CompletedProcess[str]:
+        """What `make repro` runs once the environment is there."""
+        return self.run(sys.executable, "-m", "pipelines.repro")
+
+    def runs(self) -> list[Any]:
+        """All tracked runs, oldest first."""
+        from mlflow import MlflowClient
+
+        client = self.client(MlflowClient)
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        return list(client.search_runs(ids, order_by=["attributes.start_time ASC"], max_results=1000))
+
+    def client(self, make: Any) -> Any:
+        return make(f"sqlite:///{self.root}/mlruns/mlflow.db")
+
+
+class First(NamedTuple):
+    """The clone after its first run, and what was seen then."""
+
+    project: Project
+    done: subprocess.CompletedProcess[str]
+    runs: list[Any]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone of this checkout with its uncommitted changes and a small survey."""
+    root = tmp_path_factory.mktemp("clone") / "gotorb"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
+    copy_changes(root)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    (root / "params.yaml").write_text(yaml.safe_dump(merge(params, SMALL)))
+    for product in ("dvc.lock", *(f"reports/{path.name}" for path in (root / "reports").glob("*"))):
+        (root / product).unlink(missing_ok=True)  # a clone of a finished project would restore instead of run
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    environment["PYTHONPATH"] = str(root)
+    clone = Project(root, environment)
+    clone.commit("a small survey")
+    return clone
+
+
+def copy_changes(root: Path) -> None:
+    """Copy what is changed or new in this checkout and not committed yet."""
+    listed = ["git", "ls-files", "-z", "--modified", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        target = root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def first(project: Project) -> First:
+    """The first run; its products are committed."""
+    done = project.repro()
+    runs = project.runs() if done.returncode == 0 else []
+    project.commit("products")
+    return First(project, done, runs)
+
+
+def test_first_run_writes_the_reports(first: First) -> None:
+    assert first.done.returncode == 0, first.done.stdout + first.done.stderr
+    written = {path.name for path in (first.project.root / "reports").glob("*.json")}
+    assert written >= REPORTS
+    assert (first.project.root / "dvc.lock").exists()
+
+
+def test_every_stage_has_one_finished_run_with_its_parameters(first: First) -> None:
+    assert sorted(run.info.run_name for run in first.runs) == sorted(STAGE_RUNS)
+    revision = first.project.git("rev-parse", "HEAD~1").strip()
+    for run in first.runs:
+        assert run.info.status == "FINISHED"
+        assert run.data.params["survey.n_fields"] == "5"
+        assert run.data.tags["gotorb.git_revision"].removesuffix("+changes") == revision
+        assert run.data.metrics["wall_seconds"] > 0
+
+
+def test_registry_has_a_champion_with_the_bytes_of_the_model_on_disk(first: First) -> None:
+    from mlflow import MlflowClient
+
+    champion = first.project.client(MlflowClient).get_model_version_by_alias("gotorb", "champion")
+    lock = yaml.safe_load((first.project.root / "dvc.lock").read_text())
+    (model,) = (out for out in lock["stages"][f"train@{MODEL}"]["outs"] if out["path"].endswith("model.h5"))
+    assert champion.tags["gotorb.model_md5"] == model["md5"]
+
+
+def test_second_run_does_no_work(first: First) -> None:
+    before = len(first.project.runs())
+    done = first.project.repro()
+    assert done.returncode == 0
+    assert "Data and pipelines are up to date" in done.stdout
+    assert len(first.project.runs()) == before
+
+
+def test_doing_everything_again_changes_no_byte_and_registers_nothing(first: First) -> None:
+    from mlflow import MlflowClient
+
+    done = first.project.run("dvc", "repro", "--force")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert first.project.git("status", "--porcelain") == ""
+    (version,) = first.project.client(MlflowClient).search_model_versions("name = 'gotorb'")
+    assert version.version in (1, "1")
+    assert len(first.project.runs()) == 2 * len(first.runs)
+
+
+def test_wrong_parameter_is_one_line_and_exit_code_1(project: Project) -> None:
+    path = project.root / "params.yaml"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace("epochs: 3", "epochs: three"))
+        done = project.repro()
+    finally:
+        path.write_text(before)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "parameter 'train.epochs' is 'three'" in line

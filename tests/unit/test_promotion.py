@@ -1,0 +1,90 @@
+"""Which model becomes champion; judged on models whose quality is known beforehand."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gotorb import layout
+from gotorb.promotion import promote_best
+from gotorb.tracking.registry import find_champion, list_models
+from gotorb.tracking.runs import find_run, md5
+from tests.unit.tracking.conftest import data_dir, fresh_store, models_dir, project
+from tests.unit.tracking.tiny import SIZE, make_data, make_params, write_model
+
+__all__ = ["data_dir", "fresh_store", "models_dir", "project"]
+GOOD, MIDDLING = "vgg6", "bayesian_vgg6"
+
+
+def test_first_model_becomes_champion(project: Path, models_dir: Path, data_dir: Path) -> None:
+    decision = promote_best(models_dir, data_dir, make_params(MIDDLING))
+    assert decision["champion"] is True
+    assert decision["model"] == MIDDLING
+    assert 0.5 < decision["test_auc"] < 1
+    champion = find_champion("gotorb")
+    assert champion is not None
+    assert champion.md5 == decision["md5"] == md5(models_dir / MIDDLING / layout.MODEL_H5)
+    assert champion.tags["network"] == MIDDLING
+    assert champion.tags["data_digest"] == decision["data_digest"]
+
+
+def test_the_better_of_two_is_chosen(project: Path, models_dir: Path, data_dir: Path) -> None:
+    assert promote_best(models_dir, data_dir, make_params(MIDDLING, GOOD))["model"] == GOOD
+
+
+def test_worse_model_is_registered_but_refused_with_the_numbers(
+    project: Path, models_dir: Path, data_dir: Path
+) -> None:
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    decision = promote_best(models_dir, data_dir, make_params(MIDDLING))
+    assert decision["champion"] is False
+    assert (
+        f"test AUC {decision['test_auc']:.4f} is below the champion's {decision['champion_auc']:.4f}"
+        in (decision["reason"])
+    )
+    assert [row["aliases"] for row in list_models()] == ["champion", ""]
+
+
+def test_better_model_takes_the_place(project: Path, models_dir: Path, data_dir: Path) -> None:
+    promote_best(models_dir, data_dir, make_params(MIDDLING))
+    assert promote_best(models_dir, data_dir, make_params(GOOD))["champion"] is True
+    assert [row["aliases"] for row in list_models()] == ["", "champion"]
+
+
+def test_the_same_model_again_changes_nothing(project: Path, models_dir: Path, data_dir: Path) -> None:
+    first, again = (promote_best(models_dir, data_dir, make_params(GOOD)) for _ in range(2))
+    assert first == again
+    assert [(row["version"], row["aliases"]) for row in list_models()] == [("1", "champion")]
+
+
+def test_champion_for_stamps_of_another_size_stays_with_a_reason(
+    project: Path, models_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    larger = make_data(tmp_path / "larger", size=SIZE + 2)
+    write_model(tmp_path / "others", GOOD, larger, size=SIZE + 2)
+    decision = promote_best(tmp_path / "others", larger, make_params(GOOD))
+    assert decision["champion"] is False
+    assert decision["reason"] == "the champion (version 1) takes other stamps"
+    assert [row["aliases"] for row in list_models()] == ["champion", ""]
+
+
+def test_model_restored_from_the_cache_gets_a_run(project: Path, models_dir: Path, data_dir: Path) -> None:
+    """Stages that DVC restores leave no run, and a fresh clone has an empty store."""
+    from mlflow import get_run
+
+    digest = md5(models_dir / GOOD / layout.MODEL_H5)
+    assert find_run(digest, "gotorb") is None
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    found = find_run(digest, "gotorb")
+    assert found is not None
+    assert get_run(found).info.run_name == f"restored {GOOD}"
+    assert get_run(found).data.tags["gotorb.restored"] == "true"
+
+
+def test_model_without_its_meta_is_told(project: Path, models_dir: Path, data_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bare"
+    shutil.copytree(models_dir, copy)
+    (copy / GOOD / layout.META_HKL).unlink()
+    with pytest.raises(Exception, match=rf"no {layout.META_HKL} in .*run the train stage again"):
+        promote_best(copy, data_dir, make_params(GOOD))

@@ -1,0 +1,149 @@
+"""What a tracked stage leaves behind, read with mlflow's own client."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+import gotorb
+from gotorb import layout
+from gotorb.dataset.card import make_card
+from gotorb.tracking.runs import find_run, md5, track_stage
+from gotorb.tracking.store import tracking_uri
+from tests.unit.tracking.tiny import LAYERS, SIZE, make_model, make_params
+
+PARAMS = make_params()
+
+
+def client() -> MlflowClient:
+    return MlflowClient(tracking_uri())
+
+
+def read(run_id: str) -> Any:
+    return client().get_run(run_id)
+
+
+def artifacts(run_id: str, folder: str | None = None) -> list[str]:
+    return [item.path for item in client().list_artifacts(run_id, folder)]
+
+
+def test_run_has_flat_parameters_tags_and_wall_time(project: Path) -> None:
+    with track_stage("label", PARAMS) as run:
+        pass
+    seen = read(run.run_id)
+    assert seen.info.status == "FINISHED"
+    assert seen.info.run_name == "label"
+    assert client().get_experiment(seen.info.experiment_id).name == "gotorb"
+    flat = {name: str(value) for name, value in PARAMS.flat().items() if value is not None}
+    assert seen.data.params == flat
+    assert seen.data.tags["gotorb.stage"] == "label"
+    assert seen.data.tags["gotorb.code_version"] == gotorb.__version__
+    assert seen.data.tags["gotorb.source"] == "embedded"
+    assert seen.data.metrics["wall_seconds"] >= 0
+
+
+def test_revision_is_the_commit_and_tells_of_changes(project: Path) -> None:
+    git = ["git", "-C", str(project), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    (project / ".gitignore").write_text("mlruns\n")
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    with track_stage("label", PARAMS) as clean:
+        pass
+    (project / "new.txt").write_text("new")
+    with track_stage("label", PARAMS) as changed:
+        pass
+    assert read(clean.run_id).data.tags["gotorb.git_revision"] == commit
+    assert read(changed.run_id).data.tags["gotorb.git_revision"] == f"{commit}+changes"
+
+
+def test_evaluations_live_in_their_own_experiment(project: Path) -> None:
+    with track_stage("evaluate", PARAMS, name="evaluate vgg6", experiment="-evaluation") as run:
+        pass
+    seen = read(run.run_id)
+    assert seen.info.run_name == "evaluate vgg6"
+    assert client().get_experiment(seen.info.experiment_id).name == "gotorb-evaluation"
+
+
+def test_exception_ends_the_run_as_failed_and_passes_on(project: Path) -> None:
+    with pytest.raises(RuntimeError, match="broken"), track_stage("train", PARAMS) as run:
+        raise RuntimeError("broken")
+    seen = read(run.run_id)
+    assert seen.info.status == "FAILED"
+    assert seen.data.params["seed"] == "1"
+
+
+def test_next_run_after_a_failed_one_is_a_run_of_its_own(project: Path) -> None:
+    with pytest.raises(RuntimeError), track_stage("train", PARAMS) as broken:
+        raise RuntimeError
+    with track_stage("train", PARAMS) as run:
+        pass
+    assert run.run_id != broken.run_id
+    assert "mlflow.parentRunId" not in read(run.run_id).data.tags
+
+
+def test_epochs_are_a_series(project: Path) -> None:
+    with track_stage("train", PARAMS) as run:
+        for epoch in range(3):
+            run.log_epoch(epoch, {"val_auc": 0.5 + 0.1 * epoch})
+    history = client().get_metric_history(run.run_id, "epoch/val_auc")
+    assert [(point.step, round(point.value, 3)) for point in history] == [(0, 0.5), (1, 0.6), (2, 0.7)]
+
+
+def test_only_finite_numbers_become_metrics(project: Path) -> None:
+    values = {"auc": 0.9, "n": 3, "none": None, "nan": float("nan"), "inf": float("inf"), "text": "x", "yes": True}
+    with track_stage("evaluate", PARAMS) as run:
+        run.log_metrics({"test": values})
+    metrics = read(run.run_id).data.metrics
+    assert {name for name in metrics if name != "wall_seconds"} == {"test/auc", "test/n"}
+
+
+def test_figures_and_json_are_kept(project: Path) -> None:
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    with track_stage("evaluate", PARAMS) as run:
+        run.log_figures({"roc": figure})
+        run.log_json({"auc": 1}, "metrics.json")
+    assert artifacts(run.run_id) == ["metrics.json", "plots"]
+    assert artifacts(run.run_id, "plots") == ["plots/roc.png"]
+    (png,) = (project / layout.MLRUNS_DIR).rglob("roc.png")
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_set_is_an_input_known_by_its_content(project: Path, data_dir: Path) -> None:
+    card = make_card(data_dir)
+    with track_stage("train", PARAMS) as run:
+        run.log_data(data_dir, card, context="training")
+    seen = read(run.run_id)
+    (given,) = seen.inputs.dataset_inputs
+    assert given.dataset.name == data_dir.name
+    assert card["digest"].startswith(given.dataset.digest)
+    assert [tag.value for tag in given.tags] == ["training"]
+    assert seen.data.tags["gotorb.data_digest"] == card["digest"]
+    assert "data_card.json" in artifacts(run.run_id)
+
+
+def test_model_has_a_signature_and_is_found_by_its_bytes(project: Path, models_dir: Path) -> None:
+    from mlflow.models import get_model_info
+
+    path = models_dir / "vgg6" / layout.MODEL_H5
+    assert find_run(md5(path), "gotorb") is None
+    with track_stage("train", PARAMS) as run:
+        run.log_model(make_model(), path, tags={"network": "vgg6"})
+    (output,) = read(run.run_id).outputs.model_outputs
+    info = get_model_info(f"models:/{output.model_id}")
+    (column,) = info.signature.inputs
+    assert (column.name, str(column.type), column.shape) == ("stamps", "float32", (-1, SIZE, SIZE, len(LAYERS)))
+    assert info.metadata == {"network": "vgg6"}
+    assert find_run(md5(path), "gotorb") == run.run_id
+
+
+def test_failed_run_is_not_found_by_its_model(project: Path, models_dir: Path) -> None:
+    path = models_dir / "vgg6" / layout.MODEL_H5
+    with pytest.raises(RuntimeError), track_stage("train", PARAMS) as run:
+        run.set_tags({"gotorb.model_md5": md5(path)})
+        raise RuntimeError
+    assert find_run(md5(path), "gotorb") is None
