@@ -49,7 +49,7 @@ def find_alias(name: str, alias: str) -> Registered | None:
         if error.error_code in NOT_THERE:
             return None
         reason = str(error).strip().splitlines()[0]
-        raise TrackingError(f"the alias {alias!r} of model {name!r} cannot be looked up ({reason}); try again") from None
+        raise TrackingError(f"alias {alias!r} of model {name!r} cannot be looked up ({reason}); try again") from None
 
 
 def _registered(version: Any) -> Registered:
