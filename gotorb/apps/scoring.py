@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import csv
-import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gotorb import layout
+from gotorb.apps.batches import Batch, read_batches
 from gotorb.dataset.card import data_digest, file_digest, tree_digest
-from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.params import ArchiveParams
 from gotorb.survey.alerts import find_packets
-from gotorb.survey.stamps import open_stamps
 from gotorb.tracking.registry import is_registry_uri, load_registered
-from gotorb.training import scoring
 from gotorb.training.record import load_training
+from gotorb.training.scoring import CompiledModel
 
-log = logging.getLogger(__name__)
 COLUMNS = ("id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256")
-BATCH = 256
 N_DIGITS = 6
 
 
@@ -48,6 +45,11 @@ class Scorer:
     layers: tuple[str, ...]
     name: str
     version: str
+
+    @cached_property
+    def compiled(self) -> CompiledModel:
+        """The network, compiled once for all batches."""
+        return CompiledModel(self.model)
 
     @property
     def size(self) -> int:
@@ -78,17 +80,6 @@ def load_scorer(model: str) -> Scorer:
             f"keep {layout.META_HKL} beside {layout.MODEL_H5}, or register it with `make repro`"
         )
     return scorer
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some rows to be scored: ids (m,), ra and dec [deg] (m,), stamps (m, size, size, n_layers) and layer names."""
-
-    ids: np.ndarray
-    ra: np.ndarray
-    dec: np.ndarray
-    stamps: np.ndarray
-    layers: tuple[str, ...]
 
 
 def score_source(
@@ -128,31 +119,35 @@ def score_source(
         raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
     digest = source_digest(source)
     part = out_path.with_name(out_path.name + ".part")
-    out_path.parent.mkdir(parents=True, exist_ok=True)
     n_rows = 0
     try:
-        with part.open("w", newline="") as file:
+        out_path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for batch in read_batches(source, archive, scorer.size):
-                writer.writerows(_score_batch(scorer, batch, digest, n_samples, seed + n_rows, source))
+                stamps = _fitting(scorer, batch, source)
+                writer.writerows(_score_batch(scorer, batch, stamps, digest, n_samples, seed + n_rows))
                 n_rows += len(batch.ids)
             file.flush()
             os.fsync(file.fileno())
         part.replace(out_path)
+    except OSError as error:
+        raise DataError(
+            f"{source} cannot be read or {out_path} not written ({error}); check the files, permissions and free space"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     return n_rows
 
 
 def _score_batch(
-    scorer: Scorer, batch: Batch, digest: str, n_samples: int, seed: int, source: Path
+    scorer: Scorer, batch: Batch, stamps: np.ndarray, digest: str, n_samples: int, seed: int
 ) -> Iterator[tuple[Any, ...]]:
-    stamps = _fitting(scorer, batch, source)
-    scores = scoring.score_stamps(scorer.model, stamps, batch_size=BATCH)
+    scores = scorer.compiled.score(stamps)
     posterior: list[tuple[Any, ...]] = [("", "", "")] * len(scores)
-    if scoring.find_dropouts(scorer.model):
-        samples = scoring.sample_scores(scorer.model, stamps, n_samples, seed=seed)
+    if scorer.compiled.dropouts:
+        samples = scorer.compiled.sample(stamps, n_samples, seed=seed)
         summary = summarise_samples(samples)
         values = np.column_stack([summary.mean, summary.std, summary.confidence])
         posterior = [tuple(row) for row in np.round(values, N_DIGITS).tolist()]
@@ -177,84 +172,6 @@ def _fitting(scorer: Scorer, batch: Batch, source: Path) -> np.ndarray:
             "use a model trained on such stamps"
         )
     return batch.stamps[..., [batch.layers.index(name) for name in scorer.layers]]
-
-
-def read_batches(source: Path, archive: ArchiveParams, size: int) -> Iterator[Batch]:
-    """Batches of a source of any kind, told apart by what is there."""
-    if source.is_dir() and layout.labels_path(source).exists():
-        yield from _from_dataset(source)
-    elif images := find_images(source):
-        for path in images:
-            yield from _from_image(path, size, single=len(images) == 1)
-    else:
-        yield from _from_stamps(source, archive)
-
-
-def find_images(source: Path) -> list[Path]:
-    """FITS files with detections: the one given, or those of a folder that have a table of them."""
-    suffixes = (".fits", ".fit", ".fits.gz", ".fits.fz")
-    if source.is_file():
-        return [source] if source.name.endswith(suffixes) else []
-    return [path for path in sorted(source.iterdir()) if path.name.endswith(suffixes) and _has_detections(path)]
-
-
-def _has_detections(path: Path) -> bool:
-    from gotorb import label_data
-    from gotorb.errors import ImageError
-    from gotorb.survey.frames import open_frame
-
-    try:
-        with open_frame(path) as frame:
-            frame.table(label_data.DIFFERENCE_PHOT_EXT)
-            return True
-    except ImageError:
-        return False
-
-
-def _from_dataset(source: Path) -> Iterator[Batch]:
-    data = open_dataset(source)
-    nowhere = np.full(len(data), np.nan)
-    ra, dec = (data.table[name].to_numpy(float) if name in data.table else nowhere for name in ("ra", "dec"))
-    for rows, stamps in data.batches(batch=BATCH):
-        yield Batch(data.ids[rows], ra[rows], dec[rows], stamps, data.layers)
-
-
-def _from_stamps(source: Path, archive: ArchiveParams) -> Iterator[Batch]:
-    stamps = open_stamps(source, archive)
-    table = stamps.table
-    name = archive.columns.get("candidate_id", archive.ids_key)
-    ids = table[name if name in table else archive.ids_key].to_numpy(str)
-    ra, dec = (_place(table, archive, ours) for ours in ("ra", "dec"))
-    start = 0
-    for block, _ in stamps.batches(BATCH):
-        rows = slice(start, start + len(block))
-        yield Batch(ids[rows], ra[rows], dec[rows], block, stamps.layers)
-        start += len(block)
-
-
-def _place(table: Any, archive: ArchiveParams, ours: str) -> np.ndarray:
-    name = archive.columns.get(ours)
-    return table[name].to_numpy(float) if name in table else np.full(len(table), np.nan)
-
-
-def _from_image(path: Path, size: int, *, single: bool) -> Iterator[Batch]:
-    """All detections of one image; a bad image among others is passed over with a warning."""
-    from gotorb import label_data
-    from gotorb.errors import ImageError
-
-    try:
-        table, stamps = label_data.cut_image(path, stamp_size=size)
-    except ImageError as error:
-        if single:
-            raise
-        log.warning("skipped image: %s", error)
-        return
-    for start in range(0, len(table), BATCH):
-        rows = table.iloc[start : start + BATCH]
-        yield Batch(
-            rows["candidate_id"].to_numpy(str), rows["ra"].to_numpy(float), rows["dec"].to_numpy(float),
-            stamps[start : start + BATCH], layout.LAYERS,
-        )  # fmt: skip
 
 
 def source_digest(source: Path) -> str:

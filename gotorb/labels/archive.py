@@ -75,7 +75,8 @@ def find_asteroids(table: pd.DataFrame, params: ArchiveParams) -> pd.Series:
         near &= (theirs - _numbers(table, str(params.columns["mag"]), "columns.mag")).abs() < MAX_MAG_DIFFERENCE
     if "name" not in columns:
         return nobody.where(~near, "unnamed")
-    return _column(table, columns["name"], "asteroid_columns.name").astype(str).where(near, "")
+    names = _column(table, columns["name"], "asteroid_columns.name").fillna("unnamed").astype(str)
+    return names.where(near, "")
 
 
 def _by_rules(table: pd.DataFrame, asteroid: pd.Series, params: ArchiveParams) -> dict[str, pd.Series]:

@@ -1,35 +1,24 @@
-"""Alert packets: Avro files with gzipped FITS cut-outs, in the schema of ZTF.
-
-Source: Masci et al. 2019 (PASP 131, 018003); https://zwickytransientfacility.github.io/ztf-avro-alert/
-"""
+"""Alert packets on disk: a folder of them as a source of stamps; one that cannot be used never stops the others."""
 
 from __future__ import annotations
 
-import gzip
-import io
 import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import fastavro
 import numpy as np
 import pandas as pd
-from astropy.io import fits
 
 from gotorb.errors import DataError, PacketError
 from gotorb.survey.archives import prepare_stamps
+from gotorb.survey.packets import LAYERS, SIZE, Record, read_packet
 
 log = logging.getLogger(__name__)
 
-CUTOUTS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
-LAYERS = ("science", "template", "difference")
-SIZE = 63
-QUADRANT = (3072, 3080)
-"""Width and height of the image that cut-outs come from [pixel]."""
-MAX_BYTES = 10_000_000
+LATER_FIELDS = ("drb",)
+"""Fields that packets of an older schema lack."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +31,13 @@ class PacketFolder:
         Usable packets.
     table : DataFrame
         candid, objectId and the fields of ``candidate`` of each, in the order of `paths`.
-    skipped : tuple of (Path, str)
-        Unusable packets and why.
+    n_skipped : int
+        Unusable packets.
     """
 
     paths: tuple[Path, ...]
     table: pd.DataFrame
-    skipped: tuple[tuple[Path, str], ...]
+    n_skipped: int
     layers: tuple[str, ...] = LAYERS
     size: int = SIZE
     background: str = "median"
@@ -78,78 +67,56 @@ def open_packets(paths: Sequence[Path], *, background: str = "median") -> Packet
     DataError
         If there is no usable packet.
     """
-    rows, good, skipped = [], [], []
-    for path in paths:
-        try:
-            record, _ = read_packet(path)
-        except PacketError as error:
-            skipped.append((path, str(error)))
-            log.warning("skipped packet: %s", error)
-            continue
-        rows.append(record)
-        good.append(path)
-    if not good:
-        reason = f"; the first: {skipped[0][1]}" if skipped else ""
-        raise DataError(f"none of {len(paths)} alert packets can be used{reason}; give Avro files of ZTF's schema")
-    return PacketFolder(tuple(good), pd.DataFrame(rows), tuple(skipped), background=background)
+    good = [(path, record) for path, record, _ in read_usable(paths)]
+    table = pd.DataFrame([record for _, record in good])
+    table = table.assign(**{name: np.nan for name in LATER_FIELDS if name not in table})
+    return PacketFolder(tuple(path for path, _ in good), table, len(paths) - len(good), background=background)
 
 
-def read_packet(path: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Read one alert packet.
+def stream_packets(paths: Sequence[Path], batch: int = 256) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """Read packets once, a batch at a time, so that any number fits in memory.
 
-    Returns
-    -------
-    record : dict
-        candid (str), objectId and the fields of ``candidate``.
-    stamp : ndarray
-        (63, 63, 3) science, template, difference; NaN where there are no data.
+    Yields
+    ------
+    table : DataFrame
+        The records of `read_packet`.
+    raw : ndarray
+        (m, size, size, 3) stamps, NaN where there are no data.
 
     Raises
     ------
-    PacketError
-        If the file is not Avro, lacks a field, or a cut-out cannot be read.
+    DataError
+        If there is no usable packet.
     """
-    try:
-        with path.open("rb") as file:
-            packet: Any = next(iter(fastavro.reader(file)))
-    except (OSError, StopIteration, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
-        raise PacketError(f"{path} cannot be read as an Avro packet ({error!r}); fetch it again") from None
-    candidate = packet.get("candidate") if isinstance(packet, dict) else None
-    if not isinstance(candidate, dict) or "candid" not in packet or "objectId" not in packet:
-        raise PacketError(f"{path} has no candidate, candid or objectId; give packets of ZTF's alert schema")
-    record = candidate | {"candid": str(packet["candid"]), "objectId": str(packet["objectId"])}
-    x, y = (float(candidate.get(name) or np.nan) for name in ("xpos", "ypos"))
-    planes = [_read_cutout(path, packet.get(name), name, x, y) for name in CUTOUTS]
-    return record, np.stack(planes, axis=-1)
+    packets = read_usable(paths)
+    while block := list(islice(packets, batch)):
+        yield pd.DataFrame([record for _, record, _ in block]), np.stack([stamp for _, _, stamp in block])
 
 
-def _read_cutout(path: Path, cutout: Any, name: str, x: float, y: float) -> np.ndarray:
-    try:
-        with gzip.open(io.BytesIO(cutout["stampData"])) as packed:
-            raw = packed.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes unpacked")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(raw), memmap=False) as hdus:
-                image = np.asarray(hdus[0].data, np.float32)
-        if image.ndim != 2 or max(image.shape) > SIZE or image.size == 0:
-            raise ValueError(f"shape {image.shape}, expected at most {SIZE} x {SIZE}")
-    except Exception as error:
-        raise PacketError(f"{name} of {path} cannot be read ({error!r}); fetch the packet again") from None
-    return _pad(image, x, y)
+def read_usable(paths: Sequence[Path]) -> Iterator[tuple[Path, Record, np.ndarray]]:
+    """Yield each packet's path, record and stamp; one that cannot be used is logged and left out.
 
-
-def _pad(image: np.ndarray, x: float, y: float) -> np.ndarray:
-    """Put a cut-out that ends at the image's edge where it belongs in a whole stamp."""
-    stamp = np.full((SIZE, SIZE), np.nan, np.float32)
-    height, width = image.shape
-    top = SIZE - height if y < QUADRANT[1] / 2 else 0
-    left = SIZE - width if x < QUADRANT[0] / 2 else 0
-    stamp[top : top + height, left : left + width] = image
-    return stamp
+    Raises
+    ------
+    DataError
+        If there is no usable packet.
+    """
+    n_skipped, first = 0, ""
+    for path in paths:
+        try:
+            yield path, *read_packet(path)
+        except PacketError as error:
+            n_skipped, first = n_skipped + 1, first or f"; the first: {error}"
+            log.warning("skipped packet: %s", error)
+    if n_skipped == len(paths):
+        raise DataError(f"none of {len(paths)} alert packets can be used{first}; give Avro files of ZTF's schema")
 
 
 def find_packets(path: Path) -> list[Path]:
     """Packets of a folder, by name, or the one packet given."""
     return sorted(path.glob("*.avro")) if path.is_dir() else [path]
+
+
+def holds_packets(path: Path) -> bool:
+    """Whether a path is an alert packet or a folder of them."""
+    return path.suffix == ".avro" or (path.is_dir() and any(path.glob("*.avro")))

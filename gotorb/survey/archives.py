@@ -27,6 +27,8 @@ class StampArchive:
         The hdf5.
     table : DataFrame
         The csv's rows in the hdf5's order; only ids when there is no csv.
+    ids : ndarray
+        (n,) ids of the rows, text.
     key : str
         Name of the array in the hdf5.
     layers : tuple of str
@@ -40,6 +42,7 @@ class StampArchive:
 
     path: Path
     table: pd.DataFrame
+    ids: np.ndarray
     key: str
     layers: tuple[str, ...]
     size: int
@@ -50,9 +53,12 @@ class StampArchive:
 
     def batches(self, batch: int = BATCH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield prepared stamps (m, size, size, n_layers) and their missing fractions (m,)."""
-        with h5py.File(self.path, "r") as file:
-            for start in range(0, len(self), batch):
-                yield prepare_stamps(file[self.key][start : start + batch], self.background)
+        try:
+            with h5py.File(self.path, "r") as file:
+                for start in range(0, len(self), batch):
+                    yield prepare_stamps(file[self.key][start : start + batch], self.background)
+        except OSError as error:
+            raise DataError(f"the stamps in {self.path} cannot be read ({error}); copy the file anew") from None
 
 
 def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.ndarray]:
@@ -96,21 +102,37 @@ def open_archive(path: Path | str, params: ArchiveParams) -> StampArchive:
     """
     path = Path(path)
     stamps_path = _find(path, params.stamps_file, "stamps") if path.is_dir() else path
-    try:
-        with h5py.File(stamps_path, "r") as file:
-            shape = file[params.stamps_key].shape
-            ids = _as_text(file[params.ids_key][:]) if params.ids_key in file else None
-    except (OSError, KeyError) as error:
-        raise DataError(
-            f"{stamps_path} cannot be read as a stamp archive ({error}); "
-            "check the file and label.archive.stamps_key in params.yaml"
-        ) from None
-    _check_shape(stamps_path, shape, params)
-    ids = np.arange(shape[0]).astype(str) if ids is None else ids
+    shape, ids = _read_outline(stamps_path, params)
     table = pd.DataFrame({params.ids_key: ids})
     if path.is_dir():
         table = _read_table(_find(path, params.table_file, "table"), ids, params)
-    return StampArchive(stamps_path, table, params.stamps_key, params.layers, int(shape[1]), params.background)
+    return StampArchive(stamps_path, table, ids, params.stamps_key, params.layers, shape[1], params.background)
+
+
+def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape of the stamps and ids of the rows; numbers from 0 when the file has no ids."""
+    try:
+        with h5py.File(path, "r") as file:
+            stamps, ids = _array(file, params.stamps_key), None
+            if params.ids_key in file:
+                ids = _as_text(_array(file, params.ids_key)[:])
+            shape, kind = stamps.shape, stamps.dtype.kind
+    except (OSError, KeyError) as error:
+        reason = str(error).strip("'\"")
+        raise DataError(
+            f"{path} cannot be read as a stamp archive ({reason}); "
+            "check the file and label.archive.stamps_key in params.yaml"
+        ) from None
+    _check_shape(path, shape, kind, params)
+    if ids is not None and len(ids) != shape[0]:
+        raise DataError(f"{path} holds {shape[0]} stamps and {len(ids)} ids in {params.ids_key!r}; make it again")
+    return shape, np.arange(shape[0]).astype(str) if ids is None else ids
+
+
+def _array(file: h5py.File, key: str) -> h5py.Dataset:
+    if key not in file or not isinstance(file[key], h5py.Dataset):
+        raise KeyError(f"no array {key} among {', '.join(list(file)[:8])}")
+    return file[key]
 
 
 def _find(folder: Path, pattern: str, what: str) -> Path:
@@ -124,10 +146,12 @@ def _find(folder: Path, pattern: str, what: str) -> Path:
 
 
 def _as_text(ids: np.ndarray) -> np.ndarray:
-    return np.array([one.decode() if isinstance(one, bytes) else str(one) for one in ids])
+    return np.array([one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in ids], dtype=str)
 
 
-def _check_shape(path: Path, shape: tuple[int, ...], params: ArchiveParams) -> None:
+def _check_shape(path: Path, shape: tuple[int, ...], kind: str, params: ArchiveParams) -> None:
+    if kind not in "fiu":
+        raise DataError(f"{params.stamps_key!r} in {path} holds no numbers; set label.archive.stamps_key")
     if len(shape) != 4 or shape[1] != shape[2] or shape[3] != len(params.layers):
         raise DataError(
             f"{params.stamps_key!r} in {path} has shape {shape}; expected (n, size, size, {len(params.layers)}) "
@@ -139,6 +163,10 @@ def _check_shape(path: Path, shape: tuple[int, ...], params: ArchiveParams) -> N
 
 def _read_table(path: Path, ids: np.ndarray, params: ArchiveParams) -> pd.DataFrame:
     column = params.columns.get("candidate_id", params.ids_key)
+    if isinstance(column, list):
+        raise DataError(
+            f"label.archive.columns.candidate_id is {column} in params.yaml; name the one column of row ids"
+        )
     try:
         table = pd.read_csv(path, dtype={column: str}, low_memory=False)
     except (OSError, ValueError) as error:

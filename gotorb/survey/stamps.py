@@ -9,7 +9,7 @@ import pandas as pd
 
 from gotorb.errors import DataError
 from gotorb.params import ArchiveParams
-from gotorb.survey.alerts import find_packets, open_packets
+from gotorb.survey.alerts import find_packets, holds_packets, open_packets
 from gotorb.survey.archives import open_archive
 
 
@@ -46,6 +46,6 @@ def open_stamps(path: Path | str, params: ArchiveParams) -> StampSource:
     path = Path(path)
     if not path.exists():
         raise DataError(f"no {path}; give a stamp archive's folder or hdf5, or a folder of alert packets")
-    if path.suffix == ".avro" or (path.is_dir() and any(path.glob("*.avro"))):
+    if holds_packets(path):
         return open_packets(find_packets(path), background=params.background)
     return open_archive(path, params)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from gotorb.errors import DataError, ModelError
 
 Stamps = np.ndarray | Iterable[np.ndarray]
+Compiled = Callable[[np.ndarray], tf.Tensor]
 BATCH_SIZE = 256
 SAMPLING_BATCH_SIZE = 32
 """Masks of larger batches no longer fit the processor's cache."""
@@ -24,6 +25,44 @@ DROPOUT_LAYERS = (
     keras.layers.AlphaDropout,
     keras.layers.GaussianDropout,
 )
+
+
+class CompiledModel:
+    """A model's scoring and sampling, compiled at first use and used for any number of sources.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With one sigmoid output.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.dropouts = find_dropouts(model)
+        self._score: Compiled | None = None
+        self._samplers: dict[int, Compiled] = {}
+
+    def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """Deterministic scores (n,); see `score_stamps`."""
+        self._score = self._score or _compile_score(self.model)
+        parts = [self._score(batch).numpy() for batch in _batches(self.model, stamps, batch_size)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def sample(
+        self, stamps: Stamps, n_samples: int, *, seed: int | None = None, batch_size: int = SAMPLING_BATCH_SIZE
+    ) -> np.ndarray:
+        """Posterior samples (n, n_samples); see `sample_scores`."""
+        if not self.dropouts:
+            raise ModelError(
+                f"model {self.model.name!r} has no active dropout layer, so all samples would be equal; "
+                "train bayesian_vgg6 with dropout above 0, or use classifier.predict"
+            )
+        with _seeded(self.dropouts, seed), _frozen_batch_norms(self.model):
+            if n_samples not in self._samplers:
+                self._samplers[n_samples] = _compile_sampler(self.model, n_samples)
+            sampler = self._samplers[n_samples]
+            parts = [sampler(batch).numpy().T for batch in _batches(self.model, stamps, batch_size)]
+        return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
 
 
 def score_stamps(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
@@ -50,9 +89,7 @@ def score_stamps(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_
     ModelError
         If the stamps' shape is not the model's.
     """
-    compiled = tf.function(lambda batch: model(batch, training=False)[:, 0], input_signature=[_signature(model)])
-    parts = [compiled(batch).numpy() for batch in _batches(model, stamps, batch_size)]
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+    return CompiledModel(model).score(stamps, batch_size=batch_size)
 
 
 def sample_scores(
@@ -88,16 +125,7 @@ def sample_scores(
     ModelError
         If the model has no active dropout.
     """
-    dropouts = find_dropouts(model)
-    if not dropouts:
-        raise ModelError(
-            f"model {model.name!r} has no active dropout layer, so all samples would be equal; "
-            "train bayesian_vgg6 with dropout above 0, or use classifier.predict"
-        )
-    with _seeded(dropouts, seed), _frozen_batch_norms(model):
-        compiled = _compile_sampler(model, n_samples)
-        parts = [compiled(batch).numpy().T for batch in _batches(model, stamps, batch_size)]
-    return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
+    return CompiledModel(model).sample(stamps, n_samples, seed=seed, batch_size=batch_size)
 
 
 def find_dropouts(model: keras.Model) -> list[keras.layers.Layer]:
@@ -106,7 +134,11 @@ def find_dropouts(model: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in layers if layer.rate > 0]
 
 
-def _compile_sampler(model: keras.Model, n_samples: int) -> Callable[[np.ndarray], tf.Tensor]:
+def _compile_score(model: keras.Model) -> Compiled:
+    return tf.function(lambda batch: model(batch, training=False)[:, 0], input_signature=[_signature(model)])
+
+
+def _compile_sampler(model: keras.Model, n_samples: int) -> Compiled:
     @tf.function(input_signature=[_signature(model)])
     def sample(batch: tf.Tensor) -> tf.Tensor:
         samples = tf.TensorArray(tf.float32, n_samples)
