@@ -117,6 +117,12 @@ class EvaluateParams(Section):
     )
 
 
+class PeersParams(Section):
+    """How our classifier is put beside others whose scores came with the stamps."""
+
+    n_folds: int = Field(5, ge=0, description="trainings that score every row out of fold; 0: held-out rows only")
+
+
 class PromoteParams(Section):
     """Which model becomes champion, under which name."""
 
@@ -135,6 +141,7 @@ class Params(Section):
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
     promote: PromoteParams = PromoteParams()
+    peers: PeersParams = PeersParams()
 
     def flat(self) -> dict[str, Any]:
         """Dotted names to plain values, for tracking."""

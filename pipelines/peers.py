@@ -1,4 +1,4 @@
-"""Stage ``peers``: the promoted model beside other classifiers' scores of the same held-out rows."""
+"""Stage ``peers``: our classifier beside other classifiers' scores of the same rows."""
 
 from pathlib import Path
 
@@ -13,12 +13,11 @@ from pipelines import run_stage
 def main() -> None:
     """Write reports/peers.json and reports/peers.md."""
     params, reports = read_params(), Path("reports")
-    options = {"n_bootstrap": params.evaluate.n_bootstrap, "seed": params.seed}
     with track_stage("peers", params, experiment="-evaluation") as run:
-        table = judge_peers(Path("evaluations"), Path("data/dataset"), reports / "promotion.json", **options)
-        write_json(reports / "peers.json", table)
-        write_text(reports / "peers.md", format_peers(table, title=f"{params.promote.name} and its peers"))
-        run.log_metrics({"peers": table})
+        tables = judge_peers(Path("evaluations"), Path("data/dataset"), reports / "promotion.json", params)
+        write_json(reports / "peers.json", tables)
+        write_text(reports / "peers.md", format_peers(tables, title=f"{params.promote.name} and its peers"))
+        run.log_metrics({"peers": tables})
 
 
 if __name__ == "__main__":

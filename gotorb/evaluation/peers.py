@@ -11,6 +11,22 @@ from gotorb.evaluation.metrics import rounded
 from gotorb.evaluation.thresholds import error_rates
 
 FPRS = (0.01, 0.05)
+INTRODUCTION = (
+    "Written by the stage `peers` of `make repro SOURCE=archive DATA=folder`. Each score is judged on the rows that "
+    "have it, ours on the same rows. Intervals are 95 %: bootstrap of the rows for AUC, Wilson for fractions, without "
+    "the spread from one training to another. A score that took part in making the labels (see the columns named in "
+    "`label.archive` of params.yaml and the description of the archive) is judged by itself in part: its row is an "
+    "upper limit, not a measurement."
+)
+HEADINGS = {
+    "held_out": ("Held-out rows", "The promoted model on the test part, which nothing before this saw."),
+    "out_of_fold": (
+        "All labelled rows, each scored out of fold",
+        "Several trainings of the promoted model's recipe; each row's score is by the one that saw neither the row "
+        "nor any of the same image, object or place. More rows, so narrower intervals; not the very model that is "
+        "registered.",
+    ),
+}
 
 
 def compare_peers(
@@ -64,14 +80,26 @@ def _missed(labels: np.ndarray, scores: np.ndarray, fpr: float) -> dict[str, Any
     return {"fnr": fnr, "low": low, "high": high}
 
 
-def format_peers(table: Mapping[str, Mapping[str, Any]], *, title: str) -> str:
-    """The table as markdown."""
+def format_peers(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title: str) -> str:
+    """The tables as markdown.
+
+    Parameters
+    ----------
+    tables : mapping
+        A key of `HEADINGS` to the table of `compare_peers`.
+    title : str
+        First heading.
+    """
+    lines = [f"# {title}", "", INTRODUCTION]
+    for name, table in tables.items():
+        heading, text = HEADINGS[name]
+        lines += ["", f"## {heading}", "", text, "", *_format_table(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _format_table(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = [
-        f"# {title}",
-        "",
-        "All classifiers on the same held-out rows. Intervals are 95 %: bootstrap for AUC, Wilson for fractions.",
-        "",
-        "| score | real | bogus | AUC | missed at 1 % false positives | missed at 5 % | ours minus theirs |",
+        "| score | real | bogus | AUC | missed at 1 % false positives | missed at 5 % | ours minus theirs (AUC) |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in table.items():
@@ -79,7 +107,7 @@ def format_peers(table: Mapping[str, Mapping[str, Any]], *, title: str) -> str:
         ahead = "" if name == "gotorb" else _difference(row)
         auc = f"{row['auc']:.4f} ({row['auc_low']:.4f} to {row['auc_high']:.4f})"
         lines.append(f"| {name} | {row['n_real']} | {row['n_bogus']} | {auc} | {missed[0]} | {missed[1]} | {ahead} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _percent(part: Mapping[str, float]) -> str:
