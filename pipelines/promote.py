@@ -10,11 +10,12 @@ from pipelines import run_stage
 
 
 def main() -> None:
-    """Write reports/promotion.json."""
+    """Write reports/promotion.json, and the same into evaluations/ as a receipt of this checkout's registry."""
     params = read_params()
     with track_stage("promote", params) as run:
         decision = promote_best(Path("models"), Path("data/dataset"), params)
-        write_json(Path("reports/promotion.json"), decision)
+        for folder in ("reports", "evaluations"):
+            write_json(Path(folder) / "promotion.json", decision)
         run.log_json(decision, "promotion.json")
         run.log_metrics(decision)
 
