@@ -1,0 +1,13 @@
+"""How fast and how large, measured beside a plain reference or a stated limit in the same run.
+
+``python -m benchmarks`` runs all, ``python -m benchmarks NAME...`` some; the rows of the others stay as they are.
+A benchmark is a file with ``measure() -> list[Row]`` and one line in `BENCHMARKS`.
+"""
+
+BENCHMARKS = {
+    "help_seconds": "help",
+    "visit_cpu_seconds": "visit",
+    "memory_10x": "memory",
+    "repro_seconds": "repro",
+}
+"""Name on the command line -> module."""

@@ -1,0 +1,24 @@
+"""Run benchmarks by name, all by default, and write results.json and docs/benchmarks.md."""
+
+import argparse
+import importlib
+import os
+
+from benchmarks import BENCHMARKS
+from benchmarks.rows import write_results
+
+
+def main() -> None:
+    """Measure one after the other; each result is kept as soon as it is there."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
+    for name in parser.parse_args().names or BENCHMARKS:
+        rows = importlib.import_module(f"benchmarks.{BENCHMARKS[name]}").measure()
+        for row in rows:
+            print(f"{row.name}: {row.ours:.4g} {row.unit}, reference {row.reference:.4g}", flush=True)
+        write_results(rows)
+
+
+if __name__ == "__main__":
+    main()

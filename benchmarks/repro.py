@@ -1,0 +1,67 @@
+"""How long the whole pipeline takes in a fresh clone, and how much memory."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks.rows import HERE, Row
+
+LIMIT_SECONDS, LIMIT_GIB = 360.0, 4.0
+SAMPLE_SECONDS = 0.5
+GIB = 1 << 30
+# settings of this machine must not reach the clone
+FOREIGN = ("DVC_", "GOTORB_", "GOTOPHOTO_", "MLFLOW_", "CATSHTM_")
+
+
+def measure() -> list[Row]:
+    """Clone what is committed, run the pipeline and watch its processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(HERE.parent), str(root)], check=True)
+        seconds, peak = run_watched([sys.executable, "-m", "pipelines.repro"], root)
+    return [
+        Row("repro_seconds", seconds, LIMIT_SECONDS, "s"),
+        Row("repro_peak_memory", peak / GIB, LIMIT_GIB, "GiB"),
+    ]
+
+
+def run_watched(command: list[str], root: Path) -> tuple[float, int]:
+    """Run a command in a clone: wall seconds, and peak memory [bytes] of its process tree."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{environment['PATH']}", "PYTHONPATH": str(root)}
+    peak = 0
+    done = threading.Event()
+
+    def watch(process: psutil.Process) -> None:
+        nonlocal peak
+        while not done.wait(SAMPLE_SECONDS):
+            peak = max(peak, tree_bytes(process))
+
+    started = time.perf_counter()
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=sys.stderr) as child:
+        watcher = threading.Thread(target=watch, args=(psutil.Process(child.pid),), daemon=True)
+        watcher.start()
+        code = child.wait()
+        seconds = time.perf_counter() - started
+        done.set()
+        watcher.join()
+    if code:
+        sys.exit(f"the pipeline ended with exit code {code}")
+    return seconds, peak
+
+
+def tree_bytes(process: psutil.Process) -> int:
+    """Memory of a process and its descendants; pages they share count once."""
+    total = 0
+    try:
+        for one in (process, *process.children(recursive=True)):
+            total += one.memory_full_info().pss
+    except psutil.Error:  # ended meanwhile
+        pass
+    return total

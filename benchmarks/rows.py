@@ -1,0 +1,89 @@
+"""Results as json, and the page made from them."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS_JSON = HERE / "results.json"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+
+MEANINGS = {
+    "help_seconds": "`gotorb --help`, wall time, median of several; reference: an interpreter that does nothing. "
+    "The limit is 0.5 s.",
+    "visit_cpu_seconds": "One visit of the embedded survey at 1024 x 1024 pixels: three exposures, coadd, its share of "
+    "the template, difference image, detection, FITS files; CPU time of one core. Reference: the limit.",
+    "memory_10x": "Peak memory of one epoch and an evaluation in a fresh process on 20,000 stamps of 55 x 55 x 6; "
+    "reference: on 2,000. A ratio near 1 says that stamps are streamed.",
+    "repro_seconds": "`make repro` with the project's params.yaml in a fresh clone, environment installed, no cache; "
+    "wall time. Reference: the limit.",
+    "repro_peak_memory": "Peak memory of all processes of that run together (proportional set size). "
+    "Reference: the limit.",
+}
+INTRODUCTION = """# Benchmarks
+
+Each row stands beside a plain reference or a limit, measured in the same run on the same machine; the ratio is ours
+over the reference. Ratios of times mean the same on other machines, seconds do not.
+
+Machine: {machine}.
+
+Repeat with `make bench` (all), or `python -m benchmarks NAME...` (some; the other rows stay). Leave the machine alone
+meanwhile. This page is made from `benchmarks/results.json` by that command.
+
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One result; the ratio is ours over the reference."""
+
+    name: str
+    ours: float
+    reference: float
+    unit: str
+
+    def as_json(self) -> dict[str, str | float]:
+        """Plain values with the ratio, to four figures."""
+        ratio = self.ours / self.reference
+        rounded = {"ours": figures(self.ours), "reference": figures(self.reference), "ratio": figures(ratio)}
+        return asdict(self) | rounded
+
+
+def figures(value: float) -> float:
+    """Four significant figures.
+
+    >>> figures(1234.56)
+    1235.0
+    """
+    return float(f"{value:.4g}")
+
+
+def write_results(rows: Iterable[Row]) -> None:
+    """Put new rows in the place of old ones of their name, and make the page anew."""
+    kept = {row["name"]: row for row in json.loads(RESULTS_JSON.read_text())} if RESULTS_JSON.exists() else {}
+    kept |= {row.name: row.as_json() for row in rows}
+    ordered = [kept[name] for name in MEANINGS if name in kept]
+    RESULTS_JSON.write_text(json.dumps(ordered, indent=2) + "\n")
+    PAGE.write_text(INTRODUCTION.format(machine=machine()) + table(ordered))
+
+
+def table(rows: list[dict[str, str | float]]) -> str:
+    """Markdown table of the rows, and what each means."""
+    lines = ["| name | ours | reference | ratio | unit |", "|---|---:|---:|---:|---|"]
+    for row in rows:
+        numbers = " | ".join(f"{row[key]:.4g}" for key in ("ours", "reference", "ratio"))
+        lines.append(f"| `{row['name']}` | {numbers} | {row['unit']} |")
+    meanings = [f"- `{row['name']}`: {MEANINGS[str(row['name'])]}" for row in rows]
+    return "\n".join([*lines, "", *meanings]) + "\n"
+
+
+def machine() -> str:
+    """Cores, CPU model and Python of this machine."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    model = next(models, platform.processor() or platform.machine())
+    return f"{os.cpu_count()} cores, {model}, {platform.system()}, Python {platform.python_version()}"

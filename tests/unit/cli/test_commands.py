@@ -1,0 +1,148 @@
+"""What doctor, models, params, label and ui print."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gotorb import layout
+from tests.unit.cli.conftest import Said
+
+Call = Callable[..., Said]
+UI_SECONDS = 60
+
+
+def test_params_tells_names_values_and_limits(gotorb: Call) -> None:
+    said = gotorb("params")
+    assert said.code == 0
+    lines = dict(line.split(" = ", 1) for line in said.out.splitlines())
+    assert lines["seed"].startswith("2")
+    assert lines["train.epochs"].startswith("7 ")
+    assert "Ge(ge=1)" in lines["train.epochs"]
+    assert "side of a stamp" in lines["label.stamp_size"]
+
+
+def test_doctor_says_ok_for_an_embedded_project(gotorb: Call) -> None:
+    said = gotorb("doctor")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert [line.split(":")[0].split("  ")[0] for line in lines] == ["ok"] * 5
+    assert "embedded survey is used" in said.out
+    assert "mlruns/mlflow.db answers" in said.out
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "check", "cure"),
+    [
+        ("GOTOPHOTO_DB_HOST", "127.0.0.1", "database", "GOTOPHOTO_DB_PORT in .env"),
+        ("CATSHTM_DIR", "/nowhere", "galaxies", "CATSHTM_DIR"),
+        ("GOTORB_MPC_CATALOGUE", "/nowhere.csv", "minor planets", "correct GOTORB_MPC_CATALOGUE in .env"),
+        ("GOTORB_OBSERVATORY", "La Palma", "minor planets", "give three numbers"),
+        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:1", "tracking", "check MLFLOW_TRACKING_URI in .env"),
+    ],
+)
+def test_doctor_names_what_is_wrong_and_the_cure(
+    gotorb: Call, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, check: str, cure: str
+) -> None:
+    monkeypatch.setenv("GOTOPHOTO_DB_NAME", "gotophoto")
+    monkeypatch.setenv("GOTOPHOTO_DB_PORT", "1")
+    monkeypatch.setenv(variable, value)
+    said = gotorb("doctor")
+    assert said.code == 1
+    (line,) = (line for line in said.out.splitlines() if line.startswith("FAIL"))
+    assert line.startswith(f"FAIL  {check}: ")
+    assert cure in line
+
+
+def test_doctor_goes_on_after_a_bad_parameter(gotorb: Call, project: Path) -> None:
+    (project / layout.PARAMS_YAML).write_text("seed: -1\n")
+    said = gotorb("doctor")
+    assert said.code == 1
+    assert "FAIL  parameters" in said.out
+    assert len(said.out.splitlines()) == 5
+
+
+def test_models_of_a_new_project_are_none(gotorb: Call) -> None:
+    assert gotorb("models") == Said(0, "", "")
+    said = gotorb("models", "--json")
+    assert (said.code, json.loads(said.out)) == (0, [])
+
+
+def test_models_shows_version_alias_and_md5(gotorb: Call, project: Path) -> None:
+    from mlflow import MlflowClient
+
+    from gotorb.tracking.store import open_store
+
+    open_store()
+    client = MlflowClient()
+    client.create_registered_model("gotorb")
+    client.create_model_version("gotorb", str(project), tags={"gotorb.model_md5": "abc"})
+    client.create_model_version("gotorb", str(project), tags={"gotorb.model_md5": "def"})
+    client.set_registered_model_alias("gotorb", "champion", "2")
+    assert [line.split() for line in gotorb("models").out.splitlines()] == [
+        ["models:/gotorb/1", "-", "abc"],
+        ["models:/gotorb/2", "champion", "def"],
+    ]
+    rows = json.loads(gotorb("models", "--json").out)
+    assert rows[1] == {"name": "gotorb", "version": "2", "aliases": "champion", "md5": "def"}
+
+
+def test_label_without_a_database_is_one_line(gotorb: Call) -> None:
+    said = gotorb("label", "--n-images", "1", "--provider", "pympc")
+    assert said.code == 1
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith("gotorb: GOTOPHOTO_DB_NAME is not set in .env")
+
+
+def test_label_prints_the_folder_it_made(gotorb: Call, tiny_survey: Path, project: Path) -> None:
+    from gotorb.simulate.source import survey_environment
+
+    with survey_environment("embedded", tiny_survey):
+        said = gotorb("label", "--n-images", "1", "--provider", "pympc", "--name", "one", "--seed", "3")
+    assert said.code == 0
+    assert said.out == "one\n"
+    assert (project / "one" / layout.LABELS_CSV).exists()
+
+
+def test_ui_with_a_server_names_its_address(gotorb: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example.org:5000")
+    said = gotorb("ui")
+    assert said.code == 1
+    assert "server http://tracking.example.org:5000; open that address" in said.err
+
+
+def test_ui_serves_the_projects_runs(project: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gotorb", "ui", "--port", str(port)]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          start_new_session=True) as server:  # fmt: skip
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline().startswith(f"http://127.0.0.1:{port}/#/experiments")
+            assert wait_for(f"http://127.0.0.1:{port}/health") == "OK"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+    assert (project / "mlruns" / "mlflow.db").exists()
+
+
+def wait_for(address: str) -> str:
+    """Text of a page as soon as its server answers."""
+    ends = time.monotonic() + UI_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.3)
