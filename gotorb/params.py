@@ -41,6 +41,7 @@ class ArchiveParams(Section):
     ids_key: str = Field("candid", description="array of row ids in the hdf5")
     layers: tuple[LayerName, ...] = Field(("science", "template", "difference"), strict=False)
     background: Literal["median", "none"] = Field("median", description="what is taken off each layer of a stamp")
+    size: int | None = Field(None, ge=15, description="central pixels kept of each stamp; null: all")
     columns: dict[str, str | list[str]] = Field(
         {"candidate_id": "candid"}, description="our column: the csv's column, or several joined"
     )

@@ -15,7 +15,8 @@ from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ImageError
 from gotorb.params import ArchiveParams
 from gotorb.survey.alerts import LAYERS, find_packets, holds_packets, stream_packets
-from gotorb.survey.archives import open_archive, prepare_stamps
+from gotorb.survey.archives import open_archive
+from gotorb.survey.pixels import prepare_stamps
 
 log = logging.getLogger(__name__)
 BATCH = 256

@@ -19,6 +19,7 @@ from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.params import ArchiveParams
 from gotorb.survey.alerts import find_packets
+from gotorb.survey.pixels import crop_stamps
 from gotorb.tracking.registry import is_registry_uri, load_registered
 from gotorb.training.record import load_training
 from gotorb.training.scoring import CompiledModel
@@ -159,19 +160,20 @@ def _score_batch(
 
 
 def _fitting(scorer: Scorer, batch: Batch, source: Path) -> np.ndarray:
-    """The stamps' layers that the model takes, refused when they do not fit."""
+    """The layers and central pixels that the model takes, refused when they do not fit."""
     absent = [name for name in scorer.layers if name not in batch.layers]
     if absent:
         raise DataError(
             f"model {scorer.name} takes layer {absent[0]!r}, which {source} lacks (has {', '.join(batch.layers)}); "
             "use a model trained on such stamps"
         )
-    if batch.stamps.shape[1] != scorer.size:
+    side = batch.stamps.shape[1]
+    if side < scorer.size or (side - scorer.size) % 2:
         raise DataError(
-            f"model {scorer.name} takes stamps of {scorer.size} pixels, {source} has {batch.stamps.shape[1]}; "
+            f"model {scorer.name} takes stamps of {scorer.size} pixels, {source} has {side}; "
             "use a model trained on such stamps"
         )
-    return batch.stamps[..., [batch.layers.index(name) for name in scorer.layers]]
+    return crop_stamps(batch.stamps, scorer.size)[..., [batch.layers.index(name) for name in scorer.layers]]
 
 
 def source_digest(source: Path) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from gotorb.errors import DataError, PacketError
-from gotorb.survey.archives import prepare_stamps
 from gotorb.survey.packets import LAYERS, SIZE, Record, read_packet
+from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,11 @@ class PacketFolder:
         """Yield prepared stamps (m, size, size, 3) and their missing fractions (m,)."""
         for start in range(0, len(self), batch):
             raw = np.stack([read_packet(path)[1] for path in self.paths[start : start + batch]])
-            yield prepare_stamps(raw, self.background)
+            stamps, missing = prepare_stamps(raw, self.background)
+            yield crop_stamps(stamps, self.size), missing
 
 
-def open_packets(paths: Sequence[Path], *, background: str = "median") -> PacketFolder:
+def open_packets(paths: Sequence[Path], *, background: str = "median", size: int | None = None) -> PacketFolder:
     """Read the records of alert packets.
 
     Parameters
@@ -61,16 +62,20 @@ def open_packets(paths: Sequence[Path], *, background: str = "median") -> Packet
         Avro files.
     background : {"median", "none"}
         See `survey.archives.StampArchive`.
+    size : int, optional
+        Central pixels kept of each stamp; all when left out.
 
     Raises
     ------
     DataError
         If there is no usable packet.
     """
+    kept = kept_size(SIZE, size, "alert packets")
     good = [(path, record) for path, record, _ in read_usable(paths)]
     table = pd.DataFrame([record for _, record in good])
     table = table.assign(**{name: np.nan for name in LATER_FIELDS if name not in table})
-    return PacketFolder(tuple(path for path, _ in good), table, len(paths) - len(good), background=background)
+    n_skipped = len(paths) - len(good)
+    return PacketFolder(tuple(path for path, _ in good), table, n_skipped, size=kept, background=background)
 
 
 def stream_packets(paths: Sequence[Path], batch: int = 256) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gotorb.errors import DataError
 from gotorb.params import ArchiveParams
-from gotorb.stamps.cutout import fill_missing
+from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
 
 BATCH = 256
 
@@ -34,7 +34,7 @@ class StampArchive:
     layers : tuple of str
         Names of its layers.
     size : int
-        Side of a stamp in pixels.
+        Side of a stamp in pixels, of which the central ones are kept.
     background : str
         ``median`` subtracts each layer's median, because a sky level left in would hide the source from a network
         that normalises; ``none`` leaves the pixels as they are.
@@ -56,40 +56,10 @@ class StampArchive:
         try:
             with h5py.File(self.path, "r") as file:
                 for start in range(0, len(self), batch):
-                    yield prepare_stamps(file[self.key][start : start + batch], self.background)
+                    stamps, missing = prepare_stamps(file[self.key][start : start + batch], self.background)
+                    yield crop_stamps(stamps, self.size), missing
         except OSError as error:
             raise DataError(f"the stamps in {self.path} cannot be read ({error}); copy the file anew") from None
-
-
-def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.ndarray]:
-    """Take the background off and fill pixels without data.
-
-    Parameters
-    ----------
-    raw : ndarray
-        (n, size, size, n_layers); NaN where there are no data.
-    background : {"median", "none"}
-        What is taken off each layer of each stamp.
-
-    Returns
-    -------
-    stamps : ndarray
-        The same, float32, finite.
-    missing_fraction : ndarray
-        (n,) largest fraction of missing pixels over the layers.
-    """
-    raw = np.where(np.isfinite(raw), raw, np.nan).astype(np.float32)
-    if background == "median":
-        raw = raw - _medians(raw)
-    return fill_missing(raw)
-
-
-def _medians(raw: np.ndarray) -> np.ndarray:
-    """(n, 1, 1, n_layers) median of each layer; 0 where a layer has no data."""
-    values = raw.reshape(len(raw), -1, raw.shape[-1])
-    empty = np.isnan(values).all(axis=1, keepdims=True)
-    medians = np.nanmedian(np.where(empty, 0, values), axis=1, keepdims=True)
-    return medians[:, :, None, :].astype(np.float32)
 
 
 def open_archive(path: Path | str, params: ArchiveParams) -> StampArchive:
@@ -106,7 +76,8 @@ def open_archive(path: Path | str, params: ArchiveParams) -> StampArchive:
     table = pd.DataFrame({params.ids_key: ids})
     if path.is_dir():
         table = _read_table(_find(path, params.table_file, "table"), ids, params)
-    return StampArchive(stamps_path, table, ids, params.stamps_key, params.layers, shape[1], params.background)
+    size = kept_size(shape[1], params.size, path)
+    return StampArchive(stamps_path, table, ids, params.stamps_key, params.layers, size, params.background)
 
 
 def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], np.ndarray]:

@@ -47,5 +47,5 @@ def open_stamps(path: Path | str, params: ArchiveParams) -> StampSource:
     if not path.exists():
         raise DataError(f"no {path}; give a stamp archive's folder or hdf5, or a folder of alert packets")
     if holds_packets(path):
-        return open_packets(find_packets(path), background=params.background)
+        return open_packets(find_packets(path), background=params.background, size=params.size)
     return open_archive(path, params)

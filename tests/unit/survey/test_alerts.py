@@ -137,6 +137,8 @@ def test_one_bad_packet_never_stops_the_others(tmp_path: Path, caplog: pytest.Lo
     assert folder.table["candid"].tolist() == ["0", "1", "3", "4"] and folder.n_skipped == 1
     assert "2.avro" in caplog.text
     assert [len(stamps) for stamps, _ in folder.batches(3)] == [3, 1]
+    small = open_packets(find_packets(tmp_path), size=25)
+    assert next(small.batches())[0].shape == (4, 25, 25, 3)
     streamed = pd.concat([table for table, _ in stream_packets(find_packets(tmp_path), 2)])
     assert streamed["candid"].tolist() == ["0", "1", "3", "4"]
 

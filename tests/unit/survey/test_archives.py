@@ -8,7 +8,8 @@ import pytest
 
 from gotorb.errors import DataError
 from gotorb.params import ArchiveParams
-from gotorb.survey.archives import open_archive, prepare_stamps
+from gotorb.survey.archives import open_archive
+from gotorb.survey.pixels import prepare_stamps
 from gotorb.survey.stamps import open_stamps
 from tests.unit.survey.synthetic import make_table, real_data, write_archive
 
@@ -122,6 +123,18 @@ def test_ids_are_one_column(archive: Path) -> None:
     params = ArchiveParams(columns={"candidate_id": ["jd", "rcid"]})
     with pytest.raises(DataError, match=r"columns\.candidate_id"):
         open_archive(archive, params)
+
+
+def test_the_middle_is_kept(archive: Path) -> None:
+    params = ArchiveParams(size=25, background="none")
+    source = open_archive(archive, params)
+    with h5py.File(archive / "my_stamps.h5") as file:
+        raw = file["stamps"][:, 19:44, 19:44]
+    np.testing.assert_array_equal(next(source.batches())[0], raw)
+    assert source.size == 25
+    for size, says in ((26, "smaller odd number"), (65, "have 63 pixels")):
+        with pytest.raises(DataError, match=says):
+            open_archive(archive, ArchiveParams(size=size))
 
 
 def test_the_real_archive_opens_as_described() -> None:

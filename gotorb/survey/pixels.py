@@ -1,0 +1,68 @@
+"""Pixels of ready-made stamps: the sky level taken off, gaps filled, the middle kept."""
+
+from pathlib import Path
+
+import numpy as np
+
+from gotorb.errors import DataError
+from gotorb.stamps.cutout import fill_missing
+
+
+def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.ndarray]:
+    """Take the background off and fill pixels without data.
+
+    Parameters
+    ----------
+    raw : ndarray
+        (n, size, size, n_layers); NaN where there are no data.
+    background : {"median", "none"}
+        What is taken off each layer of each stamp.
+
+    Returns
+    -------
+    stamps : ndarray
+        The same, float32, finite.
+    missing_fraction : ndarray
+        (n,) largest fraction of missing pixels over the layers.
+    """
+    raw = np.where(np.isfinite(raw), raw, np.nan).astype(np.float32)
+    if background == "median":
+        raw = raw - _medians(raw)
+    return fill_missing(raw)
+
+
+def crop_stamps(stamps: np.ndarray, size: int) -> np.ndarray:
+    """Keep the central size x size pixels of (n, side, side, n_layers).
+
+    >>> crop_stamps(np.arange(25.0).reshape(1, 5, 5, 1), 3)[0, :, :, 0]
+    array([[ 6.,  7.,  8.],
+           [11., 12., 13.],
+           [16., 17., 18.]])
+    """
+    start = (stamps.shape[1] - size) // 2
+    return stamps[:, start : start + size, start : start + size]
+
+
+def kept_size(side: int, wanted: int | None, where: Path | str) -> int:
+    """Side of the stamps after the crop that params asks for.
+
+    Raises
+    ------
+    DataError
+        If the crop would be larger than the stamp, or off its middle.
+    """
+    size = wanted or side
+    if size > side or (side - size) % 2:
+        raise DataError(
+            f"label.archive.size is {size}, stamps of {where} have {side} pixels; "
+            f"give null or a smaller {'odd' if side % 2 else 'even'} number"
+        )
+    return size
+
+
+def _medians(raw: np.ndarray) -> np.ndarray:
+    """(n, 1, 1, n_layers) median of each layer; 0 where a layer has no data."""
+    values = raw.reshape(len(raw), -1, raw.shape[-1])
+    empty = np.isnan(values).all(axis=1, keepdims=True)
+    medians = np.nanmedian(np.where(empty, 0, values), axis=1, keepdims=True)
+    return medians[:, :, None, :].astype(np.float32)
