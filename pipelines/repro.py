@@ -49,6 +49,7 @@ def make_workspace(source: str, data: Path | None) -> Path:
     if source != "gotophoto" and (data is None or not data.exists()):
         raise ConfigError(f"no DATA={data or ''} for SOURCE={source}; name the folder of its data: DATA=folder")
     name = data.resolve().name if data else source
+    _check_name(data.resolve() if data else Path(source))
     here = Path(layout.SOURCES_DIR, name)
     here.mkdir(parents=True, exist_ok=True)
     if not (here / ".dvc").exists():
@@ -62,6 +63,13 @@ def make_workspace(source: str, data: Path | None) -> Path:
     _write_yaml(here / layout.PARAMS_YAML, params)
     _write_yaml(here / DVC_YAML, source_stages(known[source], data.resolve() if data else None, here))
     return here
+
+
+def _check_name(data: Path) -> None:
+    """Refuse a folder whose path the shell or DVC's templates would read otherwise, or that names no model."""
+    odd = sorted(set(str(data)) & set("'\"$`\\{}\n") | set(data.name) & set(":@"))
+    if odd or not data.name:
+        raise ConfigError(f"DATA={str(data)!r} cannot name a model ({' '.join(odd) or 'no name'}); rename the folder")
 
 
 def source_stages(change: dict[str, Any], data: Path | None, here: Path) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""`make repro SOURCE=...`: a folder of its own for each source, no tracked file changed, mistakes told in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gotorb.errors import ConfigError
+from gotorb.params import Params
+from pipelines import repro
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder with its two yaml files under git."""
+    here = tmp_path / "project"
+    here.mkdir()
+    for name in ("params.yaml", "dvc.yaml", ".gitignore"):
+        (here / name).write_bytes((PROJECT / name).read_bytes())
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "x"]):
+        subprocess.run([*git, *command], cwd=here, check=True)
+    monkeypatch.chdir(here)
+    return here
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "my ztf"
+    folder.mkdir()
+    return folder
+
+
+def test_a_source_runs_in_a_folder_of_its_own(project: Path, data: Path) -> None:
+    here = repro.make_workspace("archive", data)
+    assert here == Path("sources", "my ztf")
+    params = Params.model_validate(yaml.safe_load((here / "params.yaml").read_text()))
+    assert (params.promote.name, params.label.source) == ("gotorb-my ztf", "archive")
+    assert params.train.layers == ("science", "template", "difference")
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)
+    assert status.stdout == ""
+
+
+def test_the_stages_of_a_source_hang_together(project: Path, data: Path) -> None:
+    here = repro.make_workspace("archive", data)
+    stages = yaml.safe_load((here / "dvc.yaml").read_text())["stages"]
+    assert set(stages) == {"label", "dataset", "train", "evaluate", "promote", "peers"}
+    assert stages["label"]["cmd"] == f"python -m pipelines.stamps '{data}'" and str(data) in stages["label"]["deps"]
+    bodies = [stage.get("do", stage) for stage in stages.values()]
+    code = [dep for body in bodies for dep in body["deps"] if dep.startswith("..")]
+    assert code and all((PROJECT / dep.removeprefix("../../")).exists() for dep in code)
+    assert not any("data/survey" in dep or "synthetic" in dep for body in bodies for dep in body["deps"])
+
+
+def test_a_second_call_changes_nothing(project: Path, data: Path) -> None:
+    here = repro.make_workspace("packets", data)
+    before = {path: path.stat().st_mtime_ns for path in here.glob("*.yaml")}
+    assert repro.make_workspace("packets", data) == here
+    assert {path: path.stat().st_mtime_ns for path in here.glob("*.yaml")} == before and len(before) == 2
+
+
+def test_gotophoto_needs_no_data(project: Path) -> None:
+    here = repro.make_workspace("gotophoto", None)
+    params = yaml.safe_load((here / "params.yaml").read_text())
+    assert (params["label"]["source"], params["promote"]["name"]) == ("gotophoto", "gotorb-gotophoto")
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "says"),
+    [
+        ("ztf", ".", "unknown SOURCE=ztf; choose one of embedded, gotophoto, archive, packets"),
+        ("archive", None, "no DATA= for SOURCE=archive"),
+        ("packets", "absent", "no DATA=absent for SOURCE=packets"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    source: str, folder: str | None, says: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["repro", "--source", source, *(["--data", folder] if folder else [])])
+    assert repro.main() == 1
+    told = capsys.readouterr().err.strip()
+    assert says in told and "\n" not in told
+    assert not (project / "sources").exists()
+
+
+def test_a_broken_params_yaml_is_one_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "params.yaml").write_text("seed: 1\nlabels: {}\n")
+    monkeypatch.setattr(sys, "argv", ["repro"])
+    assert repro.main() == 1
+    assert "unknown parameter 'labels'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["it's", 'a"b', "$(x)", "a:b"])
+def test_a_folder_whose_name_a_shell_would_read_otherwise_is_refused(project: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match="folder"):
+        repro.make_workspace("archive", tmp_path / name)
