@@ -1,0 +1,74 @@
+"""Files of the project that must agree with each other."""
+
+import re
+import subprocess
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+from gotorb.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+MAX_LINES = 400
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files that git knows."""
+    listed = ["git", "ls-files", "-z", "--", *patterns]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in names.split("\0") if name and (ROOT / name).exists()]
+
+
+def lock_lines() -> list[str]:
+    return (ROOT / "requirements.lock").read_text().splitlines()
+
+
+def locked() -> dict[str, str]:
+    """Package -> version of the lock file."""
+    found = (re.match(r"([A-Za-z0-9._-]+)==([^ ;\\]+)", line) for line in lock_lines())
+    return {normal(match[1]): match[2] for match in found if match}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [*project["dependencies"], *(one for group in project["optional-dependencies"].values() for one in group)]
+
+
+def test_lock_names_no_index_and_no_host() -> None:
+    wrong = [line for line in lock_lines() if "://" in line or "index-url" in line or "find-links" in line]
+    assert wrong == []
+
+
+def test_every_locked_package_has_a_hash() -> None:
+    text = "\n".join(lock_lines())
+    blocks = re.split(r"\n(?=\S)", text)
+    assert [block.split()[0] for block in blocks if "==" in block and "--hash=sha256:" not in block] == []
+
+
+def test_every_dependency_is_locked() -> None:
+    names = {normal(re.split(r"[<>=\[; ]", one)[0]) for one in declared()}
+    assert names - set(locked()) == set()
+
+
+def test_env_example_has_every_setting() -> None:
+    text = (ROOT / ".env.example").read_text()
+    named = set(re.findall(r"^([A-Z_0-9]+)=", text, flags=re.MULTILINE))
+    assert {field.name.upper() for field in fields(Settings)} <= named
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    long = {
+        str(path.relative_to(ROOT)): n
+        for path in tracked("*.py")
+        if (n := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
+    }
+    assert long == {}
+
+
+def test_secrets_and_products_are_not_in_git() -> None:
+    names = [str(path.relative_to(ROOT)) for path in tracked()]
+    assert [name for name in names if re.match(r"(\.env$|data/|models/|mlruns/(?!\.gitignore)|\.gotorb/)", name)] == []
