@@ -18,6 +18,9 @@ from gotorb.tracking.store import open_experiment, open_store
 
 MODEL_ARTIFACT = "model"
 DIGEST_LENGTH = 36
+HEADLINE = ("auc", "average_precision", "brier", "ece", "threshold")
+ERRORS, HEADLINE_ERRORS = "at_threshold", ("fnr", "fpr", "mme")
+"""Numbers of an evaluation report by which runs are compared; the rest is in the report's json."""
 STAGE_TAG, MD5_TAG, DATA_TAG = "gotorb.stage", "gotorb.model_md5", "gotorb.data_digest"
 
 
@@ -43,6 +46,13 @@ class Run:
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         }
         mlflow.log_metrics(numbers, step=step)
+
+    def log_headlines(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record the few numbers of each evaluation report that make runs comparable, as ``<report>/<number>``."""
+        for name, report in reports.items():
+            few = {key: report.get(key) for key in HEADLINE}
+            errors = {key: report.get(ERRORS, {}).get(key) for key in HEADLINE_ERRORS}
+            self.log_metrics({name: few | errors})
 
     def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record one epoch's metrics."""

@@ -101,6 +101,14 @@ def test_only_finite_numbers_become_metrics(project: Path) -> None:
     assert {name for name in metrics if name != "wall_seconds"} == {"test/auc", "test/n"}
 
 
+def test_headlines_are_few_and_named_by_their_report(project: Path) -> None:
+    report = {"auc": 0.9, "auc_low": 0.8, "brier": None, "by_mag": {"16": {"fnr": 1}}, "at_threshold": {"fnr": 0.1}}
+    with track_stage("evaluate", PARAMS) as run:
+        run.log_headlines({"test": report, "validation": {"auc": 0.8}})
+    metrics = {name: value for name, value in read(run.run_id).data.metrics.items() if name != "wall_seconds"}
+    assert metrics == {"test/auc": 0.9, "test/fnr": 0.1, "validation/auc": 0.8}
+
+
 def test_figures_and_json_are_kept(project: Path) -> None:
     figure = Figure()
     figure.subplots().plot([0, 1])
