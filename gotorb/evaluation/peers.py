@@ -16,10 +16,14 @@ INTRODUCTION = (
     "have it, ours on the same rows. Intervals are 95 %: bootstrap of the rows for AUC, Wilson for fractions, without "
     "the spread from one training to another. A score that took part in making the labels (see the columns named in "
     "`label.archive` of params.yaml and the description of the archive) is judged by itself in part: its row is an "
-    "upper limit, not a measurement."
+    "upper limit, not a measurement. Where the settings of the training were chosen on rows of the same archive (for "
+    "ZTF's they were, see docs/real-input.md), our numbers are optimistic by that choice."
 )
 HEADINGS = {
-    "held_out": ("Held-out rows", "The promoted model on the test part, which nothing before this saw."),
+    "held_out": (
+        "Held-out rows",
+        "The promoted model on the test part, which took no part in training, stopping or choosing a model.",
+    ),
     "out_of_fold": (
         "All labelled rows, each scored out of fold",
         "Several trainings of the promoted model's recipe; each row's score is by the one that saw neither the row "
