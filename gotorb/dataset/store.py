@@ -277,7 +277,7 @@ def _check_block(path: Path, block: np.ndarray, shape: tuple[int, ...], row: int
     if not finite.all():
         raise DataError(
             f"stamp {row + int(np.argmin(finite))} holds NaN or infinity while writing {path.parent}; "
-            "cut stamps with gotorb.stamps.cutout, which fills pixels without data"
+            "gotorb.survey.pixels.fill_missing fills pixels without data"
         )
 
 

@@ -13,10 +13,10 @@ from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.errors import MissingPart
 from gotorb.labels.rules import MatchRules, label_detections
 from gotorb.labels.tasks import ImageTask
-from gotorb.stamps.cutout import fill_missing
 from gotorb.stamps.layers import Extensions, cut_planes
 from gotorb.survey.detections import read_detections
 from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.pixels import fill_missing
 
 ROW_IDS = uuid.UUID("6a1c8f0e-8f43-5a53-9c3b-7b1f5d9f2a10")
 """Name space of row ids: the same image, position and rule give the same id in every run."""

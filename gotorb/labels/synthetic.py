@@ -18,10 +18,10 @@ from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.catalogues.galaxies import find_galaxies
 from gotorb.labels.image import check_exposures, complete_rows
 from gotorb.labels.tasks import ImageTask
-from gotorb.stamps.cutout import fill_missing
 from gotorb.stamps.layers import Extensions, Planes, cut_planes
 from gotorb.survey.detections import read_detections
 from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.pixels import fill_missing
 
 DIFFERENCE = layout.LAYERS.index("difference")
 ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec", "label",

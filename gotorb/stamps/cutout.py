@@ -46,22 +46,3 @@ def _overlap(first: int, size: int, length: int) -> tuple[slice, slice]:
     if stop <= start:
         return slice(0, 0), slice(0, 0)
     return slice(start, stop), slice(start - first, stop - first)
-
-
-def fill_missing(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Put 0, the sky level of a sky-subtracted image, where there are no data.
-
-    Parameters
-    ----------
-    stamps : ndarray
-        (n, size, size, n_layers) with NaN or infinity for no data.
-
-    Returns
-    -------
-    stamps : ndarray
-        The same without NaN.
-    missing_fraction : ndarray
-        (n,) largest fraction of missing pixels over the layers.
-    """
-    missing = ~np.isfinite(stamps)
-    return np.where(missing, np.float32(0), stamps), missing.mean(axis=(1, 2)).max(axis=-1, initial=0)

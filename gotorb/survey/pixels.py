@@ -1,11 +1,29 @@
-"""Pixels of ready-made stamps: the sky level taken off, gaps filled, the middle kept."""
+"""Pixels of stamps: gaps filled, the sky level taken off, the middle kept."""
 
 from pathlib import Path
 
 import numpy as np
 
 from gotorb.errors import DataError
-from gotorb.stamps.cutout import fill_missing
+
+
+def fill_missing(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Put 0, the sky level of a sky-subtracted image, where there are no data.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers) with NaN or infinity for no data.
+
+    Returns
+    -------
+    stamps : ndarray
+        The same without NaN.
+    missing_fraction : ndarray
+        (n,) largest fraction of missing pixels over the layers.
+    """
+    missing = ~np.isfinite(stamps)
+    return np.where(missing, np.float32(0), stamps), missing.mean(axis=(1, 2)).max(axis=-1, initial=0)
 
 
 def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.ndarray]:

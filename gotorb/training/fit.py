@@ -200,9 +200,7 @@ def make_schedule(recipe: Recipe) -> list[keras.callbacks.Callback]:
     if recipe.schedule != "cosine":
         raise ConfigError(f"no learning-rate schedule {recipe.schedule!r}; choose constant or cosine")
     half = recipe.learning_rate / 2
-    return [
-        keras.callbacks.LearningRateScheduler(lambda epoch: half * (1 + math.cos(math.pi * epoch / recipe.epochs)))
-    ]
+    return [keras.callbacks.LearningRateScheduler(lambda epoch: half * (1 + math.cos(math.pi * epoch / recipe.epochs)))]
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

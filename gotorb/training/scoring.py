@@ -174,7 +174,7 @@ def _check_batch(model: keras.Model, batch: np.ndarray, first: int) -> None:
     if not finite.all():
         raise DataError(
             f"stamp {first + int(np.argmin(finite))} holds NaN or infinity and has no score; "
-            "cut stamps with gotorb.stamps.cutout, which fills pixels without data"
+            "gotorb.survey.pixels.fill_missing fills pixels without data"
         )
 
 

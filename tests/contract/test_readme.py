@@ -37,7 +37,7 @@ def test_every_function_named_exists(module, name):
     assert callable(getattr({"label_data": label_data, "classifier": classifier}[module], name))
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make (\w+)", README)) - {"their"}))
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`make (\w+)", README)) - {"their"}))
 def test_every_make_target_named_exists(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 

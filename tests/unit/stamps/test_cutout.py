@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from astropy.nddata import Cutout2D
 
-from gotorb.stamps.cutout import cut_stamps, fill_missing
+from gotorb.stamps.cutout import cut_stamps
+from gotorb.survey.pixels import fill_missing
 
 IMAGE = np.random.default_rng(1).normal(size=(80, 60)).astype(">f4")
 
