@@ -6,6 +6,8 @@ A benchmark is a file with ``measure() -> list[Row]`` and one line in `BENCHMARK
 
 BENCHMARKS = {
     "help_seconds": "help",
+    "stamp_milliseconds": "stamps",
+    "posterior_milliseconds": "posterior",
     "visit_cpu_seconds": "visit",
     "memory_10x": "memory",
     "repro_seconds": "repro",
