@@ -107,7 +107,7 @@ def _from_packets(source: Path, archive: ArchiveParams) -> Iterator[Batch]:
 
 
 def _from_archive(source: Path, archive: ArchiveParams) -> Iterator[Batch]:
-    data = open_archive(source, archive)
+    data = open_archive(source, archive.model_copy(update={"size": None}))  # the model says how much it takes
     ra, dec = (_numbers(data.table, _column(archive, ours)) for ours in ("ra", "dec"))
     start = 0
     for stamps, _ in data.batches(BATCH):

@@ -153,7 +153,7 @@ def test_nothing_stands_under_the_final_name_when_scoring_fails(
 def test_a_model_of_small_stamps_takes_the_middle(archive: Path, tmp_path: Path) -> None:
     model = write_model_folder(tmp_path / "small", models.vgg6((25, 25, 3), block1=2, block2=2, dense=4))
     table = score(model, archive, tmp_path / "scores.csv")
-    small = score(model, archive, tmp_path / "small.csv", archive=ArchiveParams(size=25))
+    small = score(model, archive, tmp_path / "small.csv", archive=ArchiveParams(size=21))
     np.testing.assert_allclose(table["score"], small["score"], atol=1e-6)
 
 
