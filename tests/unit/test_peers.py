@@ -1,0 +1,37 @@
+"""Out-of-fold scores: groups stay whole, small data sets are left alone, and the table says what it is of."""
+
+from pathlib import Path
+
+import numpy as np
+
+from gotorb.evaluation.peers import compare_peers, format_peers
+from gotorb.params import Params
+from gotorb.peers import assign_folds, score_out_of_fold
+from tests.model.blobs import make_blobs
+
+
+def test_folds_keep_groups_whole_and_spread_the_classes() -> None:
+    rng = np.random.default_rng(3)
+    groups = rng.integers(0, 80, 300)
+    labels = (rng.random(300) < 0.8).astype(int)
+    folds = assign_folds(labels, groups, n_folds=5, seed=1)
+    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+    assert all((labels[folds == fold] == 0).sum() >= 5 for fold in range(5))
+    np.testing.assert_array_equal(folds, assign_folds(labels, groups, n_folds=5, seed=1))
+
+
+def test_too_few_rows_are_not_divided(tmp_path: Path) -> None:
+    data_dir = make_blobs(tmp_path / "data", n=40, size=21)  # 20 of each class, 25 are wanted for five folds
+    assert score_out_of_fold(data_dir, "bayesian_vgg6", Params(seed=1)).empty
+
+
+def test_the_table_names_counts_intervals_and_both_sets_of_rows() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 50)
+    ours, theirs = labels + rng.normal(0, 0.5, 100), labels + rng.normal(0, 1.0, 100)
+    theirs[:5] = np.nan
+    table = compare_peers(labels, ours, {"forest": theirs}, n_bootstrap=50, rng=rng)
+    text = format_peers({"held_out": table, "out_of_fold": table}, title="a and its peers")
+    assert "## Held-out rows" in text and "scored out of fold" in text
+    assert text.count("| forest | 50 | 45 |") == 2 and text.count("| gotorb | 50 | 50 |") == 2
+    assert table["forest"]["auc_low"] < table["forest"]["auc"] < table["forest"]["auc_high"]
