@@ -26,7 +26,9 @@ def main() -> None:
         )
         write_json(reports / "purity.json", purity)
         write_json(reports / "truth.json", truth)
-        run.log_metrics({"purity": purity, "truth": truth})
+        run.log_headlines(truth["models"])
+        run.log_json(purity, "purity.json")
+        run.log_json(truth, "truth.json")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ that no tracked file changes; tracking store and DVC cache are shared with the p
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,12 @@ def main() -> int:
     except GotorbError as error:
         print(f"make repro: {error}", file=sys.stderr)
         return 1
-    return subprocess.run(["dvc", "repro"], cwd=here, check=False).returncode
+    return subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=here, env=_environment(), check=False).returncode
+
+
+def _environment() -> dict[str, str]:
+    """This environment with this Python first, since the stages call it by name."""
+    return os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
 def make_workspace(source: str, data: Path | None) -> Path:
@@ -53,10 +59,10 @@ def make_workspace(source: str, data: Path | None) -> Path:
     here = Path(layout.SOURCES_DIR, name)
     here.mkdir(parents=True, exist_ok=True)
     if not (here / ".dvc").exists():
-        subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=here, check=True)
+        subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=here, check=True)
         cache = Path(".dvc", "cache").resolve()
-        subprocess.run(["dvc", "config", "cache.dir", str(cache)], cwd=here, check=True)
-        subprocess.run(["dvc", "config", "core.analytics", "false"], cwd=here, check=True)
+        subprocess.run([sys.executable, "-m", "dvc", "config", "cache.dir", str(cache)], cwd=here, check=True)
+        subprocess.run([sys.executable, "-m", "dvc", "config", "core.analytics", "false"], cwd=here, check=True)
     params = merge(yaml.safe_load(Path(layout.PARAMS_YAML).read_text()), known[source]["params"])
     params = merge(params, {"promote": {"name": f"{params['promote']['name']}-{name}"}})
     Params.model_validate(params)

@@ -47,8 +47,6 @@ def fetch_field(ra: float, dec: float, radius_deg: float, epoch_mjd: float, *, c
         except LookupFailed:
             raise
         except Exception as error:
-            if NOTHING_FOUND in str(error):
-                return pd.DataFrame(columns=["name", "ra", "dec", "mag"])
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
             time.sleep(PAUSE_S * 2**attempt)
     raise LookupFailed(
@@ -58,28 +56,36 @@ def fetch_field(ra: float, dec: float, radius_deg: float, epoch_mjd: float, *, c
 
 
 def _ask(ra: float, dec: float, radius_deg: float, epoch_mjd: float, code: str) -> Any:
+    """The service's table; None where it says that nothing is there."""
+    import requests
     from astropy import units as u
     from astropy.coordinates import SkyCoord
     from astropy.time import Time
-    from astroquery.imcce import Skybot
+    from astroquery.imcce import Skybot, conf
     from filelock import FileLock
 
-    service = Skybot()
-    service.TIMEOUT = TIMEOUT_S
-    centre = SkyCoord(ra * u.deg, dec * u.deg)
-    with FileLock(Path(tempfile.gettempdir()) / "gotorb-skybot.lock"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    service, centre = Skybot(), SkyCoord(ra * u.deg, dec * u.deg)
+    epoch = Time(epoch_mjd, format="mjd", scale="utc")
+    payload = service.cone_search(centre, radius_deg * u.deg, epoch, location=code, get_query_payload=True)
+    # the service ignores astroquery's -loc and would answer for the Earth's centre, arcseconds off
+    payload["-observer"] = payload.pop("-loc", code)
+    with FileLock(Path(tempfile.gettempdir()) / "gotorb-skybot.lock"):
         started = time.monotonic()
         try:
-            # cache=False: astroquery would store a "you are blocked" page and replay it
-            return service.cone_search(
-                centre, radius_deg * u.deg, Time(epoch_mjd, format="mjd", scale="utc"), location=code, cache=False
-            )
+            response = requests.get(conf.skybot_server, params=payload, timeout=TIMEOUT_S)
         finally:
             time.sleep(max(0.0, PAUSE_S - (time.monotonic() - started)))
+    response.raise_for_status()
+    if NOTHING_FOUND in response.text:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return service._parse_result(response)
 
 
 def _parse(answer: Any) -> pd.DataFrame:
+    if answer is None:
+        return pd.DataFrame(columns=["name", "ra", "dec", "mag"], dtype=float)
     absent = [name for name in ("Name", "RA", "DEC", "V") if name not in answer.colnames]
     if absent or len(answer) == 0:
         raise LookupFailed(

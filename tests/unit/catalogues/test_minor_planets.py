@@ -134,14 +134,12 @@ def test_skybot_answer_is_read_in_degrees(service: Service) -> None:
     assert len(service.asked) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="astroquery 0.4.11 sends -loc, which the service takes for the Earth's centre")
 def test_skybot_is_asked_for_topocentric_positions(service: Service) -> None:
     service.body = OWN_ANSWER.read_bytes()
     ask()
     assert "-observer=950" in service.asked[0]
 
 
-@pytest.mark.xfail(strict=True, reason="astroquery 0.4.11 hides the service's words for an empty field")
 def test_skybot_empty_field_is_an_empty_table(service: Service) -> None:
     service.body = NOTHING.encode()
     found = ask()
