@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gotorb.simulate import artefacts, detector
 from gotorb.simulate.camera import Camera
-from gotorb.simulate.detector import Artefact, Detector, Labels
+from gotorb.simulate.detector import Detector, Labels
 from gotorb.simulate.galaxies import add_galaxies
 from gotorb.simulate.projection import Tan
 from gotorb.simulate.psf import Psf, add_stars
@@ -115,10 +115,3 @@ def subtract_sky(image: Array) -> Array:
     native = np.ascontiguousarray(image, dtype=np.float32)
     background = sep.Background(native, bw=BACKGROUND_MESH, bh=BACKGROUND_MESH, fw=3, fh=3)
     return native - background.back(dtype=np.float32)
-
-
-def mark_edges(labels: Labels, width: int) -> None:
-    """Mark a frame of `width` pixels as chip edge (in place)."""
-    if width > 0:
-        for edge in (np.s_[:, :width], np.s_[:, -width:], np.s_[:width], np.s_[-width:]):
-            labels[edge] = Artefact.EDGE

@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from gotorb import layout
-
 Array = NDArray[np.floating]
 NAME = "GLADE"
 COLUMNS = ("RA", "Dec", "Bmag", "Rad", "Dist")
@@ -114,8 +112,3 @@ def _owners(galaxies: Array, poles: Array, sons: Array) -> NDArray[np.intp]:
         inside = np.einsum("ntsk,nk->nts", poles[choices], place).min(axis=2)
         owner = choices[np.arange(len(owner)), np.argmax(inside, axis=1)]
     return owner
-
-
-def glade_path(out_dir: Path) -> Path:
-    """The catalogue's index file inside a survey."""
-    return out_dir / layout.CATALOGUES_DIR / NAME / f"{NAME}_htm.hdf5"
