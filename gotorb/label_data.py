@@ -148,7 +148,7 @@ def make(
 
     settings = read_settings()
     options = LabelOptions(
-        provider=make_provider(provider, catalogue=settings.gotorb_mpc_catalogue, observatory=settings.observatory),
+        provider=make_provider(provider, settings),
         rules=MatchRules(match_radius_arcsec, mag_limit, min_realbogus, max_bogus_realbogus, extra_bogus_per_image),
         search_radius_deg=search_radius_deg,
         stamp_size=stamp_size,

@@ -29,6 +29,8 @@ class Settings:
         XEphem csv of minor planets; empty means pympc's own cache.
     gotorb_observatory : str
         ``longitude [deg East], rho cos phi', rho sin phi'``.
+    dask_scheduler_address : str
+        ``tcp://host:port`` of a dask cluster that labels images; empty means processes of this machine.
     mlflow_tracking_uri : str
         Empty means the sqlite store in ``mlruns/``.
     """
@@ -42,6 +44,7 @@ class Settings:
     catshtm_dir: str = ""
     gotorb_mpc_catalogue: str = ""
     gotorb_observatory: str = ""
+    dask_scheduler_address: str = ""
     mlflow_tracking_uri: str = ""
 
     def with_values(self, **values: Any) -> "Settings":

@@ -13,6 +13,7 @@ from typing import Protocol
 import pandas as pd
 
 from gotorb.errors import CatalogueError, LookupFailed
+from gotorb.settings import Settings
 
 JD_TO_MJD = 2_400_000.5
 COLUMNS = ("name", "ra", "dec", "mag")
@@ -124,7 +125,7 @@ class Skybot:
         return fetch_field(field.ra, field.dec, field.radius_deg, field.epoch_mjd, code=self.observatory_code)
 
 
-def make_provider(name: str, *, catalogue: str, observatory: tuple[float, float, float]) -> MinorPlanets:
+def make_provider(name: str, settings: Settings) -> MinorPlanets:
     """Provider by the name used in params.yaml.
 
     Raises
@@ -132,7 +133,10 @@ def make_provider(name: str, *, catalogue: str, observatory: tuple[float, float,
     CatalogueError
         If the name is unknown.
     """
-    providers: dict[str, MinorPlanets] = {"pympc": Pympc(catalogue, observatory), "skybot": Skybot()}
+    providers: dict[str, MinorPlanets] = {
+        "pympc": Pympc(settings.gotorb_mpc_catalogue, settings.observatory),
+        "skybot": Skybot(),
+    }
     if name not in providers:
         raise CatalogueError(f"unknown minor-planet provider {name!r}; choose one of {', '.join(sorted(providers))}")
     return providers[name]

@@ -15,7 +15,7 @@ from gotorb import layout
 from gotorb.catalogues import skybot
 from gotorb.catalogues.minor_planets import COLUMNS, JD_TO_MJD, Field, Pympc, make_provider
 from gotorb.errors import CatalogueError, LookupFailed
-from gotorb.settings import LA_PALMA
+from gotorb.settings import LA_PALMA, Settings
 
 MATCH_ARCSEC = 1.0
 FIELD = Field(ra=81.28, dec=4.49, radius_deg=0.2, epoch_mjd=60677.0)
@@ -74,13 +74,13 @@ def test_catalogue_of_another_format_is_told(tmp_path: Path) -> None:
 
 
 def test_version_names_the_catalogue() -> None:
-    assert make_provider("pympc", catalogue="/a/mpc.csv", observatory=LA_PALMA).version == "pympc:mpc.csv"
-    assert make_provider("skybot", catalogue="", observatory=LA_PALMA).version == "skybot"
+    assert make_provider("pympc", Settings(gotorb_mpc_catalogue="/a/mpc.csv")).version == "pympc:mpc.csv"
+    assert make_provider("skybot", Settings()).version == "skybot"
 
 
 def test_unknown_provider_is_told_with_the_known_ones() -> None:
     with pytest.raises(CatalogueError, match="unknown minor-planet provider 'horizons'; choose one of pympc, skybot"):
-        make_provider("horizons", catalogue="", observatory=LA_PALMA)
+        make_provider("horizons", Settings())
 
 
 class Service(HTTPServer):
@@ -119,7 +119,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 
 def ask() -> pd.DataFrame:
-    return make_provider("skybot", catalogue="", observatory=LA_PALMA).find(FIELD)
+    return make_provider("skybot", Settings()).find(FIELD)
 
 
 @pytest.mark.skipif(not OWN_ANSWER.is_file(), reason="astroquery came without its test data")
