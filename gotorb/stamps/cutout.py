@@ -1,6 +1,13 @@
 """Cutting square stamps: where the pixels come from, and what stands where there are none."""
 
+from collections.abc import Iterable
+
 import numpy as np
+
+from gotorb.survey.planes import Block
+
+FAR = 1 << 40
+"""Stands for positions beyond all images, and for those that are no number."""
 
 
 def cut_stamps(image: np.ndarray, x: np.ndarray, y: np.ndarray, *, size: int) -> np.ndarray:
@@ -30,19 +37,33 @@ def cut_stamps(image: np.ndarray, x: np.ndarray, y: np.ndarray, *, size: int) ->
            [nan,  3.,  4.],
            [nan,  6.,  7.]], dtype=float32)
     """
-    stamps = np.full((len(x), size, size), np.nan, np.float32)
-    first_x = np.ceil(np.asarray(x, float) - size / 2).astype(int)
-    first_y = np.ceil(np.asarray(y, float) - size / 2).astype(int)
-    for i in np.argsort(first_y, kind="stable"):  # down the file, for the sake of memory-mapped reads
-        rows, stamp_rows = _overlap(first_y[i], size, image.shape[0])
-        columns, stamp_columns = _overlap(first_x[i], size, image.shape[1])
-        stamps[i, stamp_rows, stamp_columns] = image[rows, columns]
+    stamps = np.empty((len(x), size, size), np.float32)
+    cut_into(stamps, [Block(0, 0, image)], x, y)
     return stamps
 
 
-def _overlap(first: int, size: int, length: int) -> tuple[slice, slice]:
-    """Slices of the image and of the stamp along one axis where both have pixels."""
-    start, stop = max(first, 0), min(first + size, length)
-    if stop <= start:
-        return slice(0, 0), slice(0, 0)
-    return slice(start, stop), slice(start - first, stop - first)
+def cut_into(stamps: np.ndarray, blocks: Iterable[Block], x: np.ndarray, y: np.ndarray) -> None:
+    """Cut stamps out of an image that comes in blocks, into (n, size, size); NaN where there is no block."""
+    size = stamps.shape[1]
+    stamps.fill(np.nan)
+    first_x, first_y = _first_pixels(x, size), _first_pixels(y, size)
+    with np.errstate(over="ignore"):  # float64 beyond float32 is infinite, and counts as no data
+        for block in blocks:
+            _paste(stamps, block, first_x, first_y)
+
+
+def _first_pixels(positions: np.ndarray, size: int) -> np.ndarray:
+    first = np.ceil(np.asarray(positions, float) - size / 2)
+    return np.clip(np.where(np.isnan(first), FAR, first), -FAR, FAR).astype(np.int64)
+
+
+def _paste(stamps: np.ndarray, block: Block, first_x: np.ndarray, first_y: np.ndarray) -> None:
+    """Copy what a block has of each stamp, down the file for the sake of memory-mapped reads."""
+    size, pixels = stamps.shape[1], block.pixels
+    x, y = first_x - block.first_x, first_y - block.first_y
+    ny, nx = pixels.shape
+    reached = np.flatnonzero((x > -size) & (x < nx) & (y > -size) & (y < ny))
+    reached = reached[np.argsort(y[reached], kind="stable")]
+    for i, left, top in zip(reached.tolist(), x[reached].tolist(), y[reached].tolist(), strict=True):
+        x0, x1, y0, y1 = max(left, 0), min(left + size, nx), max(top, 0), min(top + size, ny)
+        stamps[i, y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]

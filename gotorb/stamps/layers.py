@@ -1,15 +1,18 @@
 """The six layers of a stamp: three of the stacked images, three over the single exposures."""
 
-import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
-from gotorb.stamps.cutout import cut_stamps
+from gotorb import layout
+from gotorb.stamps.cutout import cut_into
 from gotorb.survey.frames import Frame, open_frame
+
+ROWS_AT_ONCE = 8
+"""Stamps whose layers are made together, so that they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,17 @@ class Planes:
 
     def layers(self) -> np.ndarray:
         """The six layers (n, size, size, 6) in the order of `layout.LAYERS`; NaN where there are no data."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN pixels stay NaN
-            low, high = np.nanmin(self.exposures, axis=-1), np.nanmax(self.exposures, axis=-1)
-        return np.concatenate([self.stacked, np.stack([high - low, low, high], axis=-1)], axis=-1)
+        layers = np.empty((*self.stacked.shape[:3], len(layout.LAYERS)), np.float32)
+        for start in range(0, len(layers), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            exposures = np.moveaxis(self.exposures[rows], -1, 0)
+            low, high = reduce(np.fmin, exposures), reduce(np.fmax, exposures)  # pixels that lack in all stay NaN
+            layers[rows, ..., :3] = self.stacked[rows]
+            with np.errstate(invalid="ignore"):  # infinite minus infinite is NaN
+                spread = high - low
+            for layer, values in enumerate((spread, low, high), 3):
+                layers[rows, ..., layer] = values
+        return layers
 
 
 def cut_planes(
@@ -65,12 +75,15 @@ def cut_planes(
 ) -> Planes:
     """Cut stamps at sky positions from a difference image's file and from its single exposures.
 
+    One file is open beside the frame at a time and one plane at a time in memory, so that memory holds the
+    stamps and little else.
+
     Parameters
     ----------
     frame : Frame
         The difference image's open file.
     exposure_paths : sequence of Path
-        Its single exposures.
+        Its single exposures. One that does not show a position gives NaN there.
     ra, dec : ndarray
         (n,) deg, ICRS.
     size : int
@@ -79,28 +92,24 @@ def cut_planes(
         Names of the HDUs.
     xy : pair of ndarray, optional
         Positions on the difference image where the survey measured them (0-based); from its WCS when left out.
+
+    Raises
+    ------
+    ImageError
+        If a file is absent, truncated or lacks a part.
     """
-    sky = np.column_stack([ra, dec])
-    x, y = xy if xy is not None else _to_pixels(frame, extensions.difference, sky)
-    stacked = [
-        cut_stamps(frame.plane(ext), x, y, size=size)
-        for ext in (extensions.science, extensions.template, extensions.difference)
-    ]
-    single = []
-    with ExitStack() as stack:
-        for path in exposure_paths:
-            exposure = stack.enter_context(open_frame(path))
-            single.append(
-                cut_stamps(
-                    exposure.plane(extensions.exposure), *_to_pixels(exposure, extensions.exposure, sky), size=size
-                )
-            )
-    return Planes(np.stack(stacked, axis=-1), np.stack(single, axis=-1))
+    x, y = xy if xy is not None else frame.to_pixels(extensions.difference, ra, dec)
+    names = extensions.science, extensions.template, extensions.difference
+    stacked = np.empty((len(names), len(ra), size, size), np.float32)
+    exposures = np.empty((len(exposure_paths), len(ra), size, size), np.float32)
+    for name, stamps in zip(names, stacked, strict=True):
+        _cut_into(stamps, frame, name, x, y)
+    for path, stamps in zip(exposure_paths, exposures, strict=True):
+        with open_frame(path) as exposure:
+            _cut_into(stamps, exposure, extensions.exposure, *exposure.to_pixels(extensions.exposure, ra, dec))
+    return Planes(np.moveaxis(stacked, 0, -1), np.moveaxis(exposures, 0, -1))
 
 
-def _to_pixels(frame: Frame, ext: str, sky: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """0-based pixel positions of all the sky positions in one transform."""
-    if len(sky) == 0:
-        return np.empty(0), np.empty(0)
-    x, y = frame.wcs(ext).all_world2pix(sky, 0, quiet=True).T
-    return x, y
+def _cut_into(stamps: np.ndarray, frame: Frame, ext: str, x: np.ndarray, y: np.ndarray) -> None:
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    cut_into(stamps, frame.blocks(ext, x, y, stamps.shape[1] / 2), x, y)

@@ -1,8 +1,7 @@
-"""FITS files: planes, tables, headers and WCS of one image, read lazily and checked for truncation."""
+"""FITS files: pixels, tables, headers and WCS of one image, each read where and when it is wanted."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,25 +9,28 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 
-from gotorb.errors import ImageError, MissingPart, TruncatedImage
+from gotorb.errors import MissingPart
+from gotorb.survey.astrometry import read_wcs, sky_to_pixels
+from gotorb.survey.files import open_whole
+from gotorb.survey.planes import Block, open_pixels, read_blocks
 
-WCS_CARDS = ("WCSAXES", "CTYPE", "CRVAL", "CRPIX", "CDELT", "CUNIT", "CD1_", "CD2_", "PC1_", "PC2_", "CROTA",
-             "LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "PV1_", "PV2_", "A_", "B_", "AP_", "BP_", "NAXIS")  # fmt: skip
+IMAGES = fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU
 
 
 class Frame:
     """One open FITS file.
 
-    Pixel data come memory-mapped where the file allows it, so that cutting a few stamps out of a large image
-    reads only those stamps.
+    Of plain, scaled and tile-compressed images (.fz) only the pixels asked for are read; a packed file
+    (.fits.gz) is unpacked once into memory.
     """
 
-    def __init__(self, path: Path, hdus: fits.HDUList) -> None:
+    def __init__(self, path: Path, hdus: fits.HDUList, content: bytes | None = None) -> None:
         self.path = path
         self._hdus = hdus
+        self._content = content
+        self._wcs: dict[str | int, WCS] = {}
 
     def _hdu(self, ext: str | int) -> Any:
         try:
@@ -40,18 +42,42 @@ class Frame:
                 "set label_data.*_IMAGE_EXT or DIFFERENCE_PHOT_EXT if your survey names it otherwise"
             ) from None
 
-    def plane(self, ext: str | int) -> np.ndarray:
-        """Pixels of an image HDU, (ny, nx), as stored (possibly big-endian and memory-mapped)."""
-        data = self._hdu(ext).data
-        if data is None or data.ndim != 2:
-            shape = None if data is None else data.shape
+    def _image(self, ext: str | int) -> Any:
+        """An image HDU of two axes; a cube is refused even when it has but one plane."""
+        hdu = self._hdu(ext)
+        shape = hdu.shape if isinstance(hdu, IMAGES) else None
+        if shape is None or len(shape) != 2 or min(shape) < 1:
             raise MissingPart(f"HDU {ext!r} in {self.path} holds no 2-d image (shape {shape}); name another HDU")
-        return data
+        return hdu
 
-    def table(self, ext: str | int) -> np.ndarray:
+    def shape(self, ext: str | int) -> tuple[int, int]:
+        """(ny, nx) of an image HDU; no pixel is read."""
+        ny, nx = self._image(ext).shape
+        return int(ny), int(nx)
+
+    def plane(self, ext: str | int) -> np.ndarray:
+        """All pixels of an image HDU, (ny, nx): physical values, possibly big-endian and memory-mapped."""
+        return open_pixels(self._image(ext), self.path, self._content)[:, :]
+
+    def blocks(self, ext: str | int, x: np.ndarray, y: np.ndarray, reach: float) -> Iterator[Block]:
+        """Blocks of an image HDU that hold all pixels within `reach` pixels of (n,) 0-based positions."""
+        return read_blocks(self._image(ext), self.path, self._content, x=x, y=y, reach=reach)
+
+    def values_at(self, ext: str | int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Values of the pixels nearest to (n,) 0-based positions: (n,), float32, NaN off the image."""
+        values = np.full(len(x), np.nan, np.float32)
+        columns, rows = np.rint(np.asarray(x, float)), np.rint(np.asarray(y, float))
+        for first_y, first_x, pixels in self.blocks(ext, columns, rows, 0):
+            ny, nx = pixels.shape
+            column, row = columns - first_x, rows - first_y
+            inside = (column >= 0) & (column < nx) & (row >= 0) & (row < ny)
+            values[inside] = pixels[row[inside].astype(int), column[inside].astype(int)]
+        return values
+
+    def table(self, ext: str | int) -> fits.FITS_rec:
         """Rows of a table HDU as a structured array."""
         hdu = self._hdu(ext)
-        if not isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
+        if not isinstance(hdu, fits.BinTableHDU | fits.TableHDU) or hdu.data is None:
             raise MissingPart(f"HDU {ext!r} in {self.path} is not a table; name the detection table's HDU")
         return hdu.data
 
@@ -73,21 +99,31 @@ class Frame:
         raise MissingPart(f"no header key {name!r} in {self.path} (HDUs {', '.join(map(repr, exts))}); add it")
 
     def wcs(self, ext: str | int) -> WCS:
-        """Celestial WCS of an HDU, parsed from its WCS cards alone (faster than from the whole header).
+        """Celestial WCS of an HDU, parsed once.
 
         Raises
         ------
         MissingPart
-            If the header has no celestial WCS.
+            If the header has no celestial WCS, or one that contradicts itself.
         """
-        header = self.header(ext)
-        cards = [card for card in header.cards if card.keyword.startswith(WCS_CARDS)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            wcs = WCS(fits.Header(cards))
-        if not wcs.has_celestial:
-            raise MissingPart(f"HDU {ext!r} in {self.path} has no celestial WCS; solve the image's astrometry first")
-        return wcs
+        if ext not in self._wcs:
+            try:
+                wcs = read_wcs(self.header(ext))
+            except (ValueError, KeyError, TypeError) as error:  # the errors of wcslib are ValueErrors
+                reason = " ".join(str(error).split())
+                raise MissingPart(
+                    f"HDU {ext!r} in {self.path} has a WCS that cannot be used ({reason}); solve it again"
+                ) from None
+            if not wcs.has_celestial:
+                raise MissingPart(
+                    f"HDU {ext!r} in {self.path} has no celestial WCS; solve the image's astrometry first"
+                )
+            self._wcs[ext] = wcs
+        return self._wcs[ext]
+
+    def to_pixels(self, ext: str | int, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """0-based x, y (n,) of sky positions (deg, ICRS) on an image HDU; NaN for places far off it."""
+        return sky_to_pixels(self.wcs(ext), np.asarray(ra, float), np.asarray(dec, float), self.shape(ext))
 
 
 @contextmanager
@@ -101,32 +137,5 @@ def open_frame(path: Path | str) -> Iterator[Frame]:
     ImageError
         If the file is absent or not FITS.
     """
-    path = Path(path)
-    with warnings.catch_warnings():
-        # astropy only warns of a file that ends early and then hides the HDUs behind that point
-        warnings.simplefilter("ignore", AstropyWarning)
-        try:
-            hdus = fits.open(path, memmap=True, lazy_load_hdus=False)
-        except FileNotFoundError:
-            raise ImageError(f"no file {path}; check GOTOPHOTO_WORKDIR and GOTOPHOTO_STORAGEDIR in .env") from None
-        except OSError as error:
-            raise _unreadable(path, error) from None
-    with hdus:
-        _check_length(path, hdus)
-        yield Frame(path, hdus)
-
-
-def _unreadable(path: Path, error: OSError) -> ImageError:
-    if path.is_file() and path.stat().st_size < 2880:
-        return TruncatedImage(f"{path} ends after {path.stat().st_size} bytes, before its first header; copy it again")
-    return ImageError(f"{path} cannot be read as FITS ({error}); copy it again or leave it out")
-
-
-def _check_length(path: Path, hdus: fits.HDUList) -> None:
-    size = path.stat().st_size
-    last = hdus[-1].fileinfo()
-    declared = last["datLoc"] + last["datSpan"]
-    # a header cut in its middle is dropped by astropy without a trace: the bytes behind the last HDU betray it
-    compressed = path.suffix in {".gz", ".bz2", ".zip"}
-    if not compressed and size != declared:
-        raise TruncatedImage(f"{path} has {size} bytes but its headers declare {declared}; copy it again")
+    with open_whole(Path(path)) as (hdus, content):
+        yield Frame(Path(path), hdus, content)
