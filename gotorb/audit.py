@@ -17,6 +17,7 @@ from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.metrics import measure_scores, rounded
 from gotorb.evaluation.purity import join_truth, measure_purity
 from gotorb.labels.image import cut_detections
+from gotorb.labels.parallel import Workers
 from gotorb.labels.runs import make_shards, read_images, run_folder
 from gotorb.settings import read_settings
 
@@ -95,7 +96,7 @@ def _cut_all(images_dir: Path, image_ids: Collection[str], out_dir: Path, n_proc
     settings, options = read_settings(), label_data.cut_options(open_dataset(images_dir).size)
     tasks = [task for task in read_images(images_dir, settings) if task.image_id in image_ids]
     with run_folder(out_dir, "audit") as data_dir:
-        make_shards(data_dir, tasks, cut_detections, options, n_processes=n_processes, title="cut")
+        make_shards(data_dir, tasks, cut_detections, options, workers=Workers(n_processes), title="cut")
     return data_dir
 
 

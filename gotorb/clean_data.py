@@ -1,51 +1,286 @@
-"""Find rows of a labelled data set whose label is probably wrong."""
+"""Take doubtful rows out of a labelled data set: the front door.
 
-from collections.abc import Callable
-from functools import partial
+Every function leaves the data set given as it is and writes a new version beside it, with changes.csv, which
+names each row removed or flipped and the reason; ``gotorb data diff OLD NEW`` shows the sum. `clean` does
+several in one pass::
+
+    from gotorb import clean_data
+
+    clean_data.clean("data_20201105-203000", variables="atlas_var.fits", new_sources=True)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-MATCH_RADIUS_ARCSEC = 3.0
+from gotorb.settings import read_settings
+
+log = logging.getLogger(__name__)
+Action = Literal["remove", "flip"]
+Finder = Callable[[Path], pd.DataFrame]
 
 
-def find_variable_stars(
-    table: pd.DataFrame, catalogue: Path | str, *, radius_arcsec: float = MATCH_RADIUS_ARCSEC
-) -> np.ndarray:
-    """Random bogus rows at the place of a known variable star: real changes drawn as junk.
+def clean(
+    data_dir: Path | str,
+    *,
+    variables: Path | str | None = None,
+    variable_radius_arcsec: float = 3.0,
+    provider: str | None = None,
+    match_radius_arcsec: float = 2.0,
+    search_radius_deg: float = 1.8,
+    new_sources: bool = False,
+    galaxy_radius_arcsec: float | None = None,
+    max_galaxy_mag: float | None = None,
+    cosmic_rays: bool = False,
+    flagged: Path | str | Iterable[str] | None = None,
+    n_keep: int = 10,
+    seed: int = 0,
+    out_dir: Path | str | None = None,
+    name: str | None = None,
+) -> Path:
+    """Apply several of the cleanings below in one pass; a row is taken out for the first reason that holds.
 
     Parameters
     ----------
-    table : DataFrame
-        Rows with metalabel, ra, dec (deg, ICRS).
-    catalogue : path
-        csv or FITS table of variable stars with ra and dec in degrees.
-    radius_arcsec : float
-        Largest distance from the star.
+    data_dir : path
+        A data set.
+    variables, variable_radius_arcsec
+        See `remove_variable_stars`; None leaves it out.
+    provider, match_radius_arcsec, search_radius_deg
+        See `remove_asteroids`; None leaves it out.
+    new_sources : bool
+        See `remove_new_sources`.
+    galaxy_radius_arcsec, max_galaxy_mag
+        See `remove_galaxies`; None leaves it out.
+    cosmic_rays : bool
+        See `remove_cosmic_rays`.
+    flagged, n_keep, seed
+        See `cap_flagged_images`; None leaves it out.
+    out_dir : path, optional
+        Where the new folder is made; beside the old one when left out.
+    name : str, optional
+        Name of the new folder; ``data_YYYYMMDD-HHMMSS`` when left out.
 
     Returns
     -------
-    ndarray of bool
-        (n,) True for suspects.
+    Path
+        The new version's folder.
 
     Raises
     ------
+    DataError
+        If the data set cannot be used, or nothing would be left.
     CatalogueError
-        If the catalogue cannot be read.
-
-    References
-    ----------
-    Killestein et al. 2021 (MNRAS 503, 4838): about 4 % of vetted junk were variable stars.
+        If a catalogue cannot be used.
     """
-    from gotorb.catalogues.crossmatch import find_nearest
-    from gotorb.catalogues.variables import read_variables
+    finders: list[Finder] = []
+    if variables is not None:
+        finders.append(lambda d: _variables(d, variables, variable_radius_arcsec, "remove"))
+    if provider is not None:
+        finders.append(lambda d: _asteroids(d, provider, match_radius_arcsec, search_radius_deg, "remove"))
+    if new_sources:
+        finders.append(_new_sources)
+    if galaxy_radius_arcsec is not None:
+        finders.append(lambda d: _galaxies(d, galaxy_radius_arcsec, max_galaxy_mag))
+    if cosmic_rays:
+        finders.append(_cosmic_rays)
+    if flagged is not None:
+        finders.append(lambda d: _surplus(d, flagged, n_keep, seed))
+    return _write(data_dir, out_dir, name, finders)
 
-    stars = read_variables(catalogue)
-    _, separation = find_nearest(table["ra"], table["dec"], stars["ra"], stars["dec"])
-    return (table["metalabel"] == "randjunk").to_numpy() & (separation <= radius_arcsec)
+
+def remove_variable_stars(
+    data_dir: Path | str,
+    catalogue: Path | str,
+    *,
+    radius_arcsec: float = 3.0,
+    action: Action = "remove",
+    out_dir: Path | str | None = None,
+    name: str | None = None,
+) -> Path:
+    """Take out random bogus at known variable stars (csv or FITS with ra, dec in degrees), or flip them to real.
+
+    Flipped rows get the metalabel variable. Other parameters, result and errors as for `clean`.
+    """
+    return _write(data_dir, out_dir, name, [lambda d: _variables(d, catalogue, radius_arcsec, action)])
 
 
-def suspect_finder(catalogue: Path | str | None) -> Callable[[pd.DataFrame], np.ndarray] | None:
-    """`find_variable_stars` for one catalogue, or None without one."""
-    return None if catalogue is None else partial(find_variable_stars, catalogue=catalogue)
+def remove_asteroids(
+    data_dir: Path | str,
+    provider: str = "pympc",
+    *,
+    match_radius_arcsec: float = 2.0,
+    search_radius_deg: float = 1.8,
+    action: Action = "remove",
+    out_dir: Path | str | None = None,
+    name: str | None = None,
+) -> Path:
+    """Take out random bogus at minor planets, or flip them to real.
+
+    Finds what the catalogue of the labelling did not know yet; run it when a newer one is there. Flipped rows
+    get the metalabel asteroid. Other parameters, result and errors as for `clean`.
+    """
+    return _write(
+        data_dir, out_dir, name, [lambda d: _asteroids(d, provider, match_radius_arcsec, search_radius_deg, action)]
+    )
+
+
+def remove_new_sources(data_dir: Path | str, *, out_dir: Path | str | None = None, name: str | None = None) -> Path:
+    """Take out random bogus that look like unknown asteroids or supernovae.
+
+    Seen in every exposure, mostly new light, as sharp as a star: see `labels.cleaning.find_new_sources`.
+    Parameters, result and errors as for `clean`.
+    """
+    return _write(data_dir, out_dir, name, [_new_sources])
+
+
+def remove_galaxies(
+    data_dir: Path | str,
+    *,
+    radius_arcsec: float = 8.0,
+    max_mag: float | None = None,
+    out_dir: Path | str | None = None,
+    name: str | None = None,
+) -> Path:
+    """Take out random bogus at galaxies of the GLADE catalogue (CATSHTM_DIR), brighter than `max_mag` (B) if given.
+
+    Supernovae hide there; what junk looks like on galaxies is taught by the residuals of
+    `label_data.add_synthetic_transients`. Other parameters, result and errors as for `clean`.
+    """
+    return _write(data_dir, out_dir, name, [lambda d: _galaxies(d, radius_arcsec, max_mag)])
+
+
+def remove_cosmic_rays(data_dir: Path | str, *, out_dir: Path | str | None = None, name: str | None = None) -> Path:
+    """Take out random bogus seen in exactly one exposure, for surveys whose pipeline removes cosmic rays before.
+
+    Parameters, result and errors as for `clean`.
+    """
+    return _write(data_dir, out_dir, name, [_cosmic_rays])
+
+
+def cap_flagged_images(
+    data_dir: Path | str,
+    flagged: Path | str | Iterable[str],
+    *,
+    n_keep: int = 10,
+    seed: int = 0,
+    out_dir: Path | str | None = None,
+    name: str | None = None,
+) -> Path:
+    """Keep at most `n_keep` rows, drawn at random, of each image that is flagged as bad.
+
+    Parameters
+    ----------
+    flagged : path or iterable of str
+        Ids of images, or a csv with the column image_id.
+
+    Other parameters, result and errors as for `clean`.
+    """
+    return _write(data_dir, out_dir, name, [lambda d: _surplus(d, flagged, n_keep, seed)])
+
+
+def relabel(
+    csv_path: Path | str, data_dir: Path | str, *, out_dir: Path | str | None = None, name: str | None = None
+) -> Path:
+    """Give rows the labels that people gave their candidates: a csv of photometry_id and label, as for
+    `label_data.add_marshall_cands`. Flipped rows get the metalabel marshall.
+
+    Other parameters, result and errors as for `clean`.
+    """
+    return _write(data_dir, out_dir, name, [lambda d: _labels_of_people(d, csv_path)])
+
+
+def _write(data_dir: Path | str, out_dir: Path | str | None, name: str | None, finders: list[Finder]) -> Path:
+    from gotorb.dataset.changes import CHANGE_COLUMNS, write_version
+    from gotorb.labels.runs import run_folder
+
+    source = Path(data_dir)
+    with run_folder(out_dir or source.parent, name) as new_dir:
+        parts = [pd.DataFrame(columns=list(CHANGE_COLUMNS)), *(find(source) for find in finders)]
+        changes = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+        for reason, n_rows in changes.drop_duplicates("row")["reason"].value_counts().items():
+            log.info("%d rows: %s", n_rows, reason)
+        return write_version(source, new_dir, changes)
+
+
+def _variables(data_dir: Path, catalogue: Path | str, radius_arcsec: float, action: Action) -> pd.DataFrame:
+    from gotorb.dataset.store import read_table
+    from gotorb.labels.cleaning import find_variable_stars
+
+    rows = find_variable_stars(read_table(data_dir), catalogue, radius_arcsec=radius_arcsec)
+    return _change(rows, f"known variable star within {radius_arcsec:g} arcsec", action, "variable")
+
+
+def _asteroids(data_dir: Path, provider: str, match_arcsec: float, radius_deg: float, action: Action) -> pd.DataFrame:
+    from gotorb.catalogues.minor_planets import make_provider
+    from gotorb.dataset.store import read_table
+    from gotorb.labels.cleaning import find_minor_planets
+    from gotorb.labels.runs import read_images
+
+    settings = read_settings()
+    planets = make_provider(provider, settings)
+    images = read_images(data_dir, settings)
+    rows, _ = find_minor_planets(
+        read_table(data_dir), images, planets, radius_deg=radius_deg, match_arcsec=match_arcsec
+    )
+    return _change(rows, f"minor planet of {planets.version} within {match_arcsec:g} arcsec", action, "asteroid")
+
+
+def _new_sources(data_dir: Path) -> pd.DataFrame:
+    from gotorb.dataset.store import open_dataset
+    from gotorb.labels.cleaning import find_new_sources
+
+    return _change(find_new_sources(open_dataset(data_dir)), "new point source in every exposure", "remove")
+
+
+def _galaxies(data_dir: Path, radius_arcsec: float, max_mag: float | None) -> pd.DataFrame:
+    from gotorb.dataset.store import read_table
+    from gotorb.labels.cleaning import find_galaxies_behind
+
+    rows = find_galaxies_behind(
+        read_table(data_dir), read_settings().catshtm_dir, radius_arcsec=radius_arcsec, max_mag=max_mag
+    )
+    return _change(rows, f"galaxy within {radius_arcsec:g} arcsec", "remove")
+
+
+def _cosmic_rays(data_dir: Path) -> pd.DataFrame:
+    from gotorb.dataset.store import read_table
+    from gotorb.labels.cleaning import find_cosmic_rays
+
+    return _change(find_cosmic_rays(read_table(data_dir)), "cosmic ray: seen in one exposure", "remove")
+
+
+def _surplus(data_dir: Path, flagged: Path | str | Iterable[str], n_keep: int, seed: int) -> pd.DataFrame:
+    from gotorb.dataset.store import read_table
+    from gotorb.labels.cleaning import find_surplus, read_flagged
+
+    rng = np.random.default_rng([seed, n_keep])
+    rows = find_surplus(read_table(data_dir), read_flagged(flagged), n_keep=n_keep, rng=rng)
+    return _change(rows, f"flagged image: beyond {n_keep} rows", "remove")
+
+
+def _labels_of_people(data_dir: Path, csv_path: Path | str) -> pd.DataFrame:
+    from gotorb.dataset.changes import flips
+    from gotorb.dataset.store import read_table
+    from gotorb.labels.marshall import find_relabelled
+
+    rows, labels = find_relabelled(read_table(data_dir), csv_path)
+    return flips(rows, "labelled by people", label=labels, metalabel="marshall")
+
+
+def _change(rows: np.ndarray, reason: str, action: Action, metalabel: str = "") -> pd.DataFrame:
+    from gotorb import layout
+    from gotorb.dataset.changes import flips, removals
+    from gotorb.errors import ConfigError
+
+    if action not in ("remove", "flip"):
+        raise ConfigError(f"unknown action {action!r}; choose remove or flip")
+    if action == "flip":
+        return flips(rows, reason, label=layout.REAL, metalabel=metalabel)
+    return removals(rows, reason)

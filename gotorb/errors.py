@@ -7,6 +7,7 @@
     ├── SurveyError        where images and detections come from
     │   ├── DatabaseError      the gotophoto database
     │   ├── ImageError         one FITS file
+    │   │   ├── MissingImage       there is no such file
     │   │   ├── TruncatedImage     shorter than its header declares
     │   │   └── MissingPart        an HDU, column or header key is absent
     │   └── PacketError        one alert packet
@@ -37,15 +38,27 @@ class DatabaseError(SurveyError):
 
 
 class ImageError(SurveyError):
-    """One FITS file cannot be used."""
+    """One FITS file cannot be used; `state` is the image's state in a labelling run."""
+
+    state = "unreadable"
+
+
+class MissingImage(ImageError):
+    """There is no such file."""
+
+    state = "missing"
 
 
 class TruncatedImage(ImageError):
     """A FITS file is shorter than its headers declare."""
 
+    state = "truncated"
+
 
 class MissingPart(ImageError):
     """A FITS file lacks an HDU, a table column or a header key."""
+
+    state = "missing_part"
 
 
 class PacketError(SurveyError):
@@ -58,6 +71,8 @@ class CatalogueError(GotorbError):
 
 class LookupFailed(CatalogueError):
     """A catalogue gave no answer, which is not the answer "none there"."""
+
+    state = "no_lookup"
 
 
 class DataError(GotorbError):

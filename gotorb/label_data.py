@@ -15,13 +15,13 @@ Replacements are read once, when `make` starts, and hold in its worker processes
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gotorb.params import ArchiveParams
 from gotorb.settings import read_settings
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ DIFFERENCE_PHOT_EXT = "PHOTOMETRY_DIFF"
 INDIVIDUAL_IMAGE_EXT = "IMAGE"
 """HDU of the image in the file of a single exposure."""
 DETECTION_COLUMNS: dict[str, str] = {}
-"""Our column name to the survey's, where they differ: x, y (0-based), ra, dec, mag, id, fwhm, snr, realbogus."""
+"""Our column name to the survey's, where they differ: x, y, ra, dec, mag, id, fwhm, snr, realbogus, isdiffpos."""
+FIRST_PIXEL = 0
+"""x and y of the first pixel's centre in the table of detections: 0, or 1 as SExtractor counts."""
 
 
 def get_images(n_images: int) -> pd.DataFrame:
@@ -81,6 +83,9 @@ def get_individual_images(image: pd.Series) -> list[str]:
     return query_exposures(read_settings(), [int(image["relatedimage"])])["filepath"].tolist()
 
 
+_OWN_GETTER = get_individual_images
+
+
 def make(
     n_images: int = 100,
     out_dir: Path | str = ".",
@@ -95,6 +100,8 @@ def make(
     extra_bogus_per_image: int = 4,
     stamp_size: int = 55,
     n_processes: int = 1,
+    chunk: int = 4,
+    resume: bool = True,
     seed: int = 0,
 ) -> Path:
     """Make a labelled data set: minor planets are real, random unmatched detections bogus.
@@ -124,42 +131,51 @@ def make(
     stamp_size : int
         Side of a stamp in pixels, odd.
     n_processes : int
-        Worker processes.
+        Worker processes. Where DASK_SCHEDULER_ADDRESS is set, the workers of that cluster do the work instead;
+        they must see the survey's files and `out_dir` under the same paths.
+    chunk : int
+        Images that a worker takes at a time.
+    resume : bool
+        False forgets what a killed run of this name has finished.
     seed : int
         Decides which detections are drawn as bogus.
 
     Returns
     -------
     Path
-        The data set's folder, with a log, data_labels.csv, data_stamps.h5 and image.csv.
+        The data set's folder, with a log, data_labels.csv, data_stamps.h5, their SHA256SUMS, and image.csv, which
+        tells what became of each image (`layout.IMAGE_STATES`).
 
     Raises
     ------
     DataError
-        If no image gave a label, or another run is at work in the folder.
+        If no image gave a label, another run is at work in the folder, or the disk is full.
     DatabaseError, CatalogueError
         If the survey's database or the catalogue cannot be used.
     """
     from gotorb.catalogues.minor_planets import make_provider
     from gotorb.labels.image import LabelOptions, label_image
+    from gotorb.labels.parallel import Workers
     from gotorb.labels.rules import MatchRules
-    from gotorb.labels.runs import make_shards, run_folder, write_images
+    from gotorb.labels.runs import forget_shards, make_shards, run_folder
     from gotorb.labels.tasks import make_tasks
 
     settings = read_settings()
+    workers = Workers(n_processes, chunk, settings.dask_scheduler_address)
     options = LabelOptions(
         provider=make_provider(provider, settings),
         rules=MatchRules(match_radius_arcsec, mag_limit, min_realbogus, max_bogus_realbogus, extra_bogus_per_image),
         search_radius_deg=search_radius_deg,
         stamp_size=stamp_size,
-        extensions=_extensions(),
-        detection_columns=dict(DETECTION_COLUMNS),
+        files=_files(),
         seed=seed,
     )
     with run_folder(out_dir, name) as data_dir:
-        tasks = make_tasks(get_images(n_images), get_individual_images, settings)
-        write_images(data_dir, tasks)
-        make_shards(data_dir, tasks, label_image, options, n_processes=n_processes, title="label")
+        if not resume:
+            forget_shards(data_dir)
+        images = get_images(n_images)
+        tasks = make_tasks(images, _exposure_getter(images), settings)
+        make_shards(data_dir, tasks, label_image, options, workers=workers, title="label")
     return data_dir
 
 
@@ -176,6 +192,8 @@ def add_synthetic_transients(
     max_galaxy_mag: float = 18.0,
     n_residuals_per_transient: float = 1.0,
     negative_fraction: float = 0.0,
+    provider: str | None = None,
+    variables: Path | str | None = None,
     n_processes: int = 1,
     seed: int = 0,
 ) -> Path:
@@ -207,6 +225,11 @@ def add_synthetic_transients(
     negative_fraction : float
         Fraction of the transients that fade instead: their light is in the template and gone from the science
         image (metalabel synfading). Minor planets alone teach that every negative detection is bogus.
+    provider : {"skybot", "pympc"}, optional
+        Who knows minor planets: no bare galaxy is taken at one, however faint. None asks nobody; detections and
+        the labelled minor planets are kept clear of in any case.
+    variables : path, optional
+        Catalogue of variable stars (csv or FITS) that bare galaxies keep clear of too.
     n_processes, seed
         As for `make`.
 
@@ -215,20 +238,23 @@ def add_synthetic_transients(
     Path
         The new data set's folder.
     """
+    from gotorb.catalogues.minor_planets import make_provider
     from gotorb.dataset.store import open_dataset
+    from gotorb.labels.parallel import Workers
     from gotorb.labels.runs import make_shards, read_images, run_folder
     from gotorb.labels.synthetic import SyntheticOptions, make_synthetic, make_synthetic_tasks
 
     settings, data = read_settings(), open_dataset(data_dir)
     options = SyntheticOptions(
         settings.catshtm_dir, n_per_image, jitter_arcsec, search_radius_arcsec, min_mag, max_mag,
-        max_galaxy_mag, n_residuals_per_transient, negative_fraction, data.size, _extensions(),
-        dict(DETECTION_COLUMNS), seed,
+        max_galaxy_mag, n_residuals_per_transient, negative_fraction,
+        None if provider is None else make_provider(provider, settings), str(variables or ""),
+        data.size, _files(), seed,
     )  # fmt: skip
+    workers = Workers(n_processes, scheduler=settings.dask_scheduler_address)
     with run_folder(out_dir or Path(data_dir).parent, name) as new_dir:
         tasks = make_synthetic_tasks(read_images(data_dir, settings), data.table)
-        before = (data.table, (stamps for _, stamps in data.batches()))
-        make_shards(new_dir, tasks, make_synthetic, options, n_processes=n_processes, title="synthetic", before=before)
+        make_shards(new_dir, tasks, make_synthetic, options, workers=workers, title="synthetic", before=data)
     return new_dir
 
 
@@ -256,35 +282,37 @@ def add_marshall_cands(
     Returns
     -------
     Path
-        The new data set's folder; its log lists the ids that the database does not know.
+        The new data set's folder; its log lists the ids that stand twice in the csv, are in the data set already,
+        or are not in the database.
 
     Raises
     ------
     DataError
-        If the csv is malformed, an id has two labels, or the database knows none of the ids.
+        If the csv is malformed, an id has two labels, in the csv or one there and the other in the data set, or the
+        database knows none of the ids.
     DatabaseError
         If the database cannot be reached.
     """
     from gotorb.dataset.store import open_dataset
     from gotorb.errors import DataError
-    from gotorb.labels.marshall import cut_candidates, make_marshall_tasks, read_labels
+    from gotorb.labels.marshall import cut_candidates, leave_known, make_marshall_tasks, read_labels, tell_ids
+    from gotorb.labels.parallel import Workers
     from gotorb.labels.runs import make_shards, run_folder
     from gotorb.labels.tasks import make_tasks
     from gotorb.survey.gotophoto import query_candidates, query_images_by_id
 
-    settings, data, labels = read_settings(), open_dataset(data_dir), read_labels(csv_path)
-    candidates = query_candidates(settings, [int(id_) for id_ in labels.index])
-    if candidates.empty:
-        raise DataError(f"the database knows none of the {len(labels)} ids in {csv_path}; are they candidate ids?")
-    images = query_images_by_id(settings, sorted({int(id_) for id_ in candidates["image_id"]}))
-    tasks = make_marshall_tasks(make_tasks(images, get_individual_images, settings), candidates, labels)
-    absent = sorted(set(labels.index) - set(candidates["candidate_id"]))
+    settings, data = read_settings(), open_dataset(data_dir)
+    workers = Workers(n_processes, scheduler=settings.dask_scheduler_address)
     with run_folder(out_dir or Path(data_dir).parent, name) as new_dir:
-        if absent:
-            log.warning("%d ids of %s are not in the database: %s", len(absent), csv_path, ", ".join(map(str, absent)))
-        before = (data.table, (stamps for _, stamps in data.batches()))
+        labels = leave_known(read_labels(csv_path), data.table)
+        candidates = query_candidates(settings, [int(id_) for id_ in labels.index])
+        if candidates.empty:
+            raise DataError(f"no id in {csv_path} is a candidate of the database that is not in {data_dir} already")
+        images = query_images_by_id(settings, sorted({int(id_) for id_ in candidates["image_id"]}))
+        tell_ids(sorted(set(labels.index) - set(candidates["candidate_id"])), f"of {csv_path} are not in the database")
+        tasks = make_marshall_tasks(make_tasks(images, _exposure_getter(images), settings), candidates, labels)
         options = cut_options(data.size)
-        make_shards(new_dir, tasks, cut_candidates, options, n_processes=n_processes, title="marshall", before=before)
+        make_shards(new_dir, tasks, cut_candidates, options, workers=workers, title="marshall", before=data)
     return new_dir
 
 
@@ -316,56 +344,30 @@ def cut_image(path: Path | str, *, stamp_size: int = 55) -> tuple[pd.DataFrame, 
     return cut_detections(read_task(path, ext=SCIENCE_IMAGE_EXT), cut_options(stamp_size))
 
 
-def import_stamps(
-    path: Path | str, archive: ArchiveParams, *, out_dir: Path | str = ".", name: str | None = None
-) -> Path:
-    """Make a labelled data set of stamps that somebody else cut.
-
-    Parameters
-    ----------
-    path : path
-        Folder of a stamp archive (one hdf5, one csv), or of alert packets (``*.avro``).
-    archive : ArchiveParams
-        Section ``label.archive`` of params.yaml: files, columns and rules.
-    out_dir, name
-        As for `make`.
-
-    Returns
-    -------
-    Path
-        The data set's folder.
-
-    Raises
-    ------
-    DataError
-        If files are missing or broken, a column is absent, or no row gets a label.
-    """
-    from gotorb.labels.archive import label_archive
-    from gotorb.labels.runs import run_folder, write_stamps
-    from gotorb.survey.stamps import open_stamps
-
-    source = open_stamps(path, archive)
-    rows = label_archive(source.table, archive)
-    with run_folder(out_dir, name) as data_dir:
-        write_stamps(data_dir, rows, source)
-    return data_dir
-
-
 def cut_options(stamp_size: int) -> Any:
     """Options for cutting stamps without labels, with this module's HDU names as they are now."""
-    from gotorb.catalogues.minor_planets import Pympc
     from gotorb.labels.image import LabelOptions
 
-    nobody = Pympc("", read_settings().observatory)  # cutting without labels asks for no minor planets
-    return LabelOptions(
-        nobody, stamp_size=stamp_size, extensions=_extensions(), detection_columns=dict(DETECTION_COLUMNS)
-    )
+    return LabelOptions(provider=None, stamp_size=stamp_size, files=_files())
 
 
-def _extensions() -> Any:
-    """This module's HDU names as they are now, replaced or not."""
+def _files() -> Any:
+    """How this survey's files are laid out, by this module's names as they are now, replaced or not."""
+    from gotorb.labels.tasks import FileLayout
     from gotorb.stamps.layers import Extensions
 
-    return Extensions(
+    extensions = Extensions(
         SCIENCE_IMAGE_EXT, TEMPLATE_IMAGE_EXT, DIFFERENCE_IMAGE_EXT, DIFFERENCE_PHOT_EXT, INDIVIDUAL_IMAGE_EXT
     )
+    return FileLayout(extensions, dict(DETECTION_COLUMNS), FIRST_PIXEL)
+
+
+def _exposure_getter(images: pd.DataFrame) -> Callable[[pd.Series], list[str]]:
+    """`get_individual_images`; when nobody replaced it, one query for all images takes its place."""
+    if get_individual_images is not _OWN_GETTER or len(images) == 0:
+        return get_individual_images
+    from gotorb.survey.gotophoto import query_exposures
+
+    found = query_exposures(read_settings(), images["relatedimage"].astype(int).tolist())
+    files = found.groupby("relatedimage")["filepath"].agg(list).to_dict()
+    return lambda image: files.get(int(image["relatedimage"]), [])

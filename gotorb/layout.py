@@ -12,7 +12,10 @@ STAMPS_H5 = "data_stamps.h5"
 STAMPS_KEY = "src"
 IDS_KEY = "id"
 CARD_JSON = "card.json"
+SUMS_FILE = "SHA256SUMS"
+CHANGES_CSV = "changes.csv"
 SHARDS_DIR = "shards"
+OWNER_FILE = ".owner"
 
 LAYERS = ("science", "template", "difference", "ptp", "min", "max")
 """Layers of a stamp: median science image, template, difference, and the peak-to-peak, minimum and
@@ -48,6 +51,7 @@ PROVENANCE_COLUMNS = (
     "host_offset_arcsec",
     "rule",
     "catalogue",
+    "n_seen",
     "missing_fraction",
     "code_version",
 )
@@ -58,6 +62,11 @@ SPLIT_COLUMN = "split"
 SPLITS = ("train", "validation", "test")
 METALABELS = ("mp", "randjunk", "marshall", "syntransient", "synfading", "glxresid")
 REAL, BOGUS, UNKNOWN = 1, 0, -1
+
+LABELLED, EMPTY = "labelled", "empty"
+FAILED_STATES = ("missing", "truncated", "missing_part", "unreadable", "no_lookup", "crashed", "failed")
+IMAGE_STATES = (LABELLED, EMPTY, *FAILED_STATES)
+"""What can become of an image in a labelling run; each image ends in exactly one of them."""
 
 # --- a model: one folder beside its data -------------------------------------------------------
 MODEL_H5 = "model.h5"

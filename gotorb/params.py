@@ -69,6 +69,7 @@ class LabelParams(Section):
     extra_bogus_per_image: int = Field(4, ge=0)
     stamp_size: int = Field(55, ge=15, le=255, description="side of a stamp [pixel], odd")
     n_processes: int = Field(2, ge=1)
+    chunk: int = Field(4, ge=1, description="images that a worker takes at a time")
     archive: ArchiveParams = ArchiveParams()
 
 
@@ -85,13 +86,30 @@ class SyntheticParams(Section):
     negative_fraction: float = Field(0.0, ge=0, le=1, description="transients that fade instead of brighten")
 
 
+class CleanParams(Section):
+    """Which random bogus are left out because they are probably real, or too many of a kind."""
+
+    variables: str | None = Field(None, description="catalogue of variable stars (csv, FITS); null: none known")
+    variable_radius_arcsec: float = Field(3.0, gt=0)
+    provider: Literal["pympc", "skybot"] | None = Field(
+        None, description="who knows minor planets by now; of use with a newer catalogue than the labels'"
+    )
+    match_radius_arcsec: float = Field(2.0, gt=0, le=60)
+    search_radius_deg: float = Field(1.8, gt=0, le=10)
+    new_sources: bool = Field(True, description="what looks like an unknown asteroid or supernova")
+    galaxy_radius_arcsec: float | None = Field(8.0, gt=0, description="what is this close to a GLADE galaxy; null: no")
+    max_galaxy_mag: float | None = Field(None, description="faintest such galaxy (B); null: all")
+    cosmic_rays: bool = Field(False, description="what is seen in exactly one exposure")
+    flagged: str | None = Field(None, description="csv with the column image_id: images flagged as bad")
+    n_keep: int = Field(10, ge=0, description="rows kept of a flagged image")
+
+
 class DatasetParams(Section):
     """How rows are divided."""
 
     test_fraction: float = Field(0.2, gt=0, lt=1)
     validation_fraction: float = Field(0.15, gt=0, lt=1)
     link_radius_arcsec: float = Field(3.0, ge=0)
-    variables: str | None = Field(None, description="catalogue of variable stars (csv, FITS); their junk rows go")
 
 
 class TrainParams(Section):
@@ -138,6 +156,7 @@ class Params(Section):
     survey: SurveyParams = SurveyParams()
     label: LabelParams = LabelParams()
     synthetic: SyntheticParams = SyntheticParams()
+    clean: CleanParams = CleanParams()
     dataset: DatasetParams = DatasetParams()
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()

@@ -1,9 +1,8 @@
-"""Stage ``dataset``: leave doubtful rows out, divide the rest without leaks and write the data set's card."""
+"""Stage ``dataset``: divide a data set without leaks and write its card."""
 
 import sys
 from pathlib import Path
 
-from gotorb import clean_data
 from gotorb.dataset.version import make_version
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
@@ -15,8 +14,7 @@ def main() -> None:
     params = read_params()
     with track_stage("dataset", params) as run:
         data_dir = Path("data/dataset")
-        suspects = clean_data.suspect_finder(params.dataset.variables)
-        card = make_version(Path(sys.argv[1]), data_dir, params.dataset, seed=params.seed, find_suspects=suspects)
+        card = make_version(Path(sys.argv[1]), data_dir, params.dataset, seed=params.seed)
         run.log_metrics(card)
         run.log_data(data_dir, card, context="data set")
 

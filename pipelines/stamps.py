@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from gotorb import label_data
+from gotorb import import_data
 from gotorb.dataset.card import make_card
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
@@ -14,7 +14,7 @@ def main() -> None:
     """Write the labelled data set data/label from the folder named on the command line."""
     params = read_params()
     with track_stage("label", params) as run:
-        data_dir = label_data.import_stamps(sys.argv[1], params.label.archive, out_dir=Path("data"), name="label")
+        data_dir = import_data.import_stamps(sys.argv[1], params.label.archive, out_dir=Path("data"), name="label")
         run.log_data(data_dir, make_card(data_dir), context="labels")
 
 

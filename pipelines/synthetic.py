@@ -13,7 +13,8 @@ from pipelines import run_stage
 def main() -> None:
     """Write the supplemented data set data/synthetic."""
     params = read_params()
-    options = params.synthetic.model_dump() | {"n_processes": params.label.n_processes, "seed": params.seed}
+    options = params.synthetic.model_dump() | {"provider": params.label.provider, "variables": params.clean.variables}
+    options |= {"n_processes": params.label.n_processes, "seed": params.seed}
     with survey_environment(params.label.source, Path("data/survey")), track_stage("synthetic", params) as run:
         data_dir = label_data.add_synthetic_transients("data/label", out_dir="data", name="synthetic", **options)
         run.log_data(data_dir, make_card(data_dir), context="labels and synthetic transients")

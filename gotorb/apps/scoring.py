@@ -14,7 +14,8 @@ import numpy as np
 
 from gotorb import layout
 from gotorb.apps.batches import Batch, read_batches
-from gotorb.dataset.card import data_digest, file_digest, tree_digest
+from gotorb.dataset.card import data_digest, tree_digest
+from gotorb.dataset.store import file_digest
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.params import ArchiveParams

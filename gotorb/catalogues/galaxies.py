@@ -6,6 +6,7 @@ that holds sources names a data set of its own. Columns are found by name; RA an
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -57,6 +58,23 @@ def find_galaxies(
         near &= (table["mag"] <= max_mag).to_numpy()
     table = table[near].sort_values(["dec", "ra"]).reset_index(drop=True)
     return table.assign(galaxy_id=[f"glade:{r:.5f}{d:+.5f}" for r, d in zip(table["ra"], table["dec"], strict=True)])
+
+
+def catalogue_version(catshtm_dir: Path | str) -> str:
+    """Which catalogue answers, by the content of its index; goes into the provenance of synthetic rows.
+
+    Raises
+    ------
+    CatalogueError
+        If the catalogue is missing.
+    """
+    return f"{NAME.lower()}@{_index_digest(_folder(catshtm_dir) / f'{NAME}_htm.hdf5')}"
+
+
+@lru_cache(maxsize=8)
+def _index_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def _folder(catshtm_dir: Path | str) -> Path:

@@ -29,7 +29,7 @@ def read_variables(path: Path | str) -> pd.DataFrame:
     try:
         table = _read_fits(path) if path.suffix in {".fits", ".fit"} else pd.read_csv(path)
     except FileNotFoundError:
-        raise CatalogueError(f"no catalogue of variables {path}; correct dataset.variables in params.yaml") from None
+        raise CatalogueError(f"no catalogue of variables {path}; correct clean.variables in params.yaml") from None
     except (OSError, ValueError) as error:
         raise CatalogueError(f"{path} cannot be read as a table ({error}); give csv or FITS") from None
     columns = {str(name).lower(): name for name in table.columns}

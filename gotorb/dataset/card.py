@@ -9,18 +9,7 @@ from typing import Any
 import pandas as pd
 
 from gotorb import layout
-from gotorb.dataset.store import open_dataset
-
-BLOCK_BYTES = 1 << 20
-
-
-def file_digest(path: Path | str) -> str:
-    """Hex sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+from gotorb.dataset.store import file_digest, open_dataset
 
 
 def tree_digest(paths: Iterable[Path]) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 
 from gotorb import layout
+from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.errors import DataError
 
 LINK_COLUMNS = ("image_id", "object_id", "host_id")
-ARCSEC = np.pi / 180 / 3600
 
 
 def assign_splits(
@@ -76,8 +77,7 @@ def link_groups(table: pd.DataFrame, *, link_radius_arcsec: float = 3.0) -> np.n
     from scipy.sparse.csgraph import connected_components
 
     pairs = [_pairs_by_value(table[name]) for name in LINK_COLUMNS if name in table]
-    if link_radius_arcsec > 0 and {"ra", "dec"} <= set(table.columns):
-        pairs.append(_pairs_on_sky(table, link_radius_arcsec))
+    pairs.append(pairs_on_sky(table, link_radius_arcsec))
     first, second = np.concatenate([np.empty((2, 0), int), *pairs], axis=1)
     graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(table), len(table)))
     return pd.factorize(connected_components(graph, directed=False)[1])[0]
@@ -92,15 +92,14 @@ def _pairs_by_value(values: pd.Series) -> np.ndarray:
     return np.stack([rows, rows[first[codes]]])
 
 
-def _pairs_on_sky(table: pd.DataFrame, radius_arcsec: float) -> np.ndarray:
-    from scipy.spatial import cKDTree
-
-    ra, dec = np.radians(table["ra"].to_numpy(float)), np.radians(table["dec"].to_numpy(float))
-    rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    ra, dec = ra[rows], dec[rows]
-    unit = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-    chord = 2 * np.sin(radius_arcsec * ARCSEC / 2)
-    return rows[cKDTree(unit).query_pairs(chord, output_type="ndarray")].T
+def pairs_on_sky(table: pd.DataFrame, radius_arcsec: float) -> np.ndarray:
+    """(2, n) numbers of rows closer than a radius; none without ra and dec, or with a radius of 0."""
+    if radius_arcsec <= 0 or not {"ra", "dec"} <= set(table.columns):
+        return np.empty((2, 0), int)
+    position = table[["ra", "dec"]].to_numpy(float)
+    rows = np.flatnonzero(np.isfinite(position).all(axis=1))
+    tree = cKDTree(unit_vectors(*position[rows].T))
+    return rows[tree.query_pairs(chord(radius_arcsec), output_type="ndarray")].T
 
 
 def _class_counts(labels: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
@@ -131,18 +130,3 @@ def _similar_sizes(sizes: np.ndarray, order: np.ndarray) -> Iterable[np.ndarray]
     """Cut the ordered groups where their size halves, so that shuffling keeps the large ones first."""
     levels = np.floor(np.log2(np.maximum(sizes[order], 0.5)))
     return np.split(order, np.flatnonzero(np.diff(levels)) + 1)
-
-
-def find_leaks(table: pd.DataFrame, *, link_radius_arcsec: float = 3.0) -> pd.DataFrame:
-    """Groups of linked rows that stand in more than one part.
-
-    Returns
-    -------
-    DataFrame
-        Columns group, splits, n_rows; empty when nothing leaks.
-    """
-    groups = link_groups(table, link_radius_arcsec=link_radius_arcsec)
-    by_group = table.assign(group=groups).groupby("group")[layout.SPLIT_COLUMN]
-    splits, n_rows = by_group.agg(lambda parts: "+".join(sorted(set(parts)))), by_group.size()
-    leaks = pd.DataFrame({"splits": splits, "n_rows": n_rows}).reset_index()
-    return leaks[leaks["splits"].str.contains("+", regex=False)].reset_index(drop=True)

@@ -3,12 +3,14 @@
 The hdf5 repeats the row ids, so that a csv and an hdf5 that do not belong together are refused.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TextIO
 
 import h5py
 import numpy as np
@@ -18,6 +20,7 @@ from gotorb import layout
 from gotorb.errors import DataError
 
 CHUNK_ROWS = 16
+DATA_FILES = (layout.LABELS_CSV, layout.STAMPS_H5)
 TEXT_COLUMNS = (
     "id", "image_id", "fits_filepath", "ut", "metalabel", "number", "candidate_id", "image_name",
     "object_id", "host_id", "rule", "catalogue", "code_version", "split",
@@ -178,7 +181,7 @@ def read_table(data_dir: Path | str) -> pd.DataFrame:
     """
     path = layout.labels_path(data_dir)
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), low_memory=False)
+        table = read_csv(path)
     except FileNotFoundError:
         raise DataError(f"no {path.name} in {data_dir}; give a folder made by label_data.make()") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -190,6 +193,14 @@ def read_table(data_dir: Path | str) -> pd.DataFrame:
         raise DataError(f"{path} has no rows; label more images")
     if table["id"].duplicated().any():
         raise DataError(f"id {table['id'][table['id'].duplicated()].iloc[0]!r} stands twice in {path}; remove one row")
+    return table
+
+
+def read_csv(source: Path | TextIO) -> pd.DataFrame:
+    """Read a csv of rows; text columns are str, "" for nothing, and an object called NA keeps its name."""
+    table = pd.read_csv(
+        source, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""], low_memory=False
+    )
     text = [name for name in TEXT_COLUMNS if name in table]
     return table.assign(**{name: table[name].fillna("") for name in text})
 
@@ -217,13 +228,13 @@ def write_dataset(
     Raises
     ------
     DataError
-        If the stamps are not as many as the rows, not finite or of unequal shape.
+        If the stamps are not as many as the rows, not finite or of unequal shape, or the disk is full.
     """
     data_dir = Path(data_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)
     csv_path, h5_path = layout.labels_path(data_dir), layout.stamps_path(data_dir)
     csv_part, h5_part = (path.with_suffix(path.suffix + ".part") for path in (csv_path, h5_path))
     try:
+        data_dir.mkdir(parents=True, exist_ok=True)
         _write_stamps(h5_part, table["id"].to_numpy(dtype=str), stamps, tuple(layers))
         table.to_csv(csv_part, index=False, lineterminator="\n")
         for part in (h5_part, csv_part):
@@ -231,11 +242,36 @@ def write_dataset(
         csv_path.unlink(missing_ok=True)  # a csv on its own is complete, an hdf5 on its own is not
         h5_part.replace(h5_path)
         csv_part.replace(csv_path)
+        write_sums(data_dir)
+    except (OSError, RuntimeError) as error:  # h5py closes a file on a full disk with a RuntimeError
+        raise cannot_write(data_dir, error) from None
     finally:
         for part in (csv_part, h5_part):
             part.unlink(missing_ok=True)
-    fsync(data_dir)
     return data_dir
+
+
+def cannot_write(path: Path, error: Exception) -> DataError:
+    """What to tell when the disk is full, or cannot be written for another reason."""
+    reason = " ".join(str(error).split())
+    return DataError(f"cannot write {path} ({reason}); free space or mend the rights, then run again with this name")
+
+
+def file_digest(path: Path | str) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(data_dir: Path) -> Path:
+    """Write the sha256 of csv and hdf5 in the form that ``sha256sum --check`` reads; a check for flipped bytes."""
+    path = Path(data_dir) / layout.SUMS_FILE
+    part = path.with_suffix(".part")
+    part.write_text("".join(f"{file_digest(data_dir / name)}  {name}\n" for name in DATA_FILES))
+    fsync(part)
+    part.replace(path)
+    fsync(data_dir)
+    return path
 
 
 def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
@@ -244,7 +280,9 @@ def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
     part = path.with_suffix(path.suffix + ".part")
     table.to_csv(part, index=False, lineterminator="\n")
     fsync(part)
-    return part.replace(path)
+    part.replace(path)
+    write_sums(Path(data_dir))
+    return path
 
 
 def _write_stamps(path: Path, ids: np.ndarray, blocks: Iterable[np.ndarray], layers: tuple[str, ...]) -> None:

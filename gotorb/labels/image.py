@@ -10,11 +10,11 @@ import pandas as pd
 import gotorb
 from gotorb import layout
 from gotorb.catalogues.minor_planets import Field, MinorPlanets
-from gotorb.errors import MissingPart
+from gotorb.errors import ConfigError, MissingPart
 from gotorb.labels.rules import MatchRules, label_detections
-from gotorb.labels.tasks import ImageTask
-from gotorb.stamps.layers import Extensions, cut_planes
-from gotorb.survey.detections import read_detections
+from gotorb.labels.sightings import count_sightings
+from gotorb.labels.tasks import FileLayout, ImageTask
+from gotorb.stamps.layers import cut_planes
 from gotorb.survey.frames import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
@@ -26,12 +26,11 @@ ROW_IDS = uuid.UUID("6a1c8f0e-8f43-5a53-9c3b-7b1f5d9f2a10")
 class LabelOptions:
     """Everything, beside the image, that decides its labels and stamps."""
 
-    provider: MinorPlanets
+    provider: MinorPlanets | None
     rules: MatchRules = field(default_factory=MatchRules)
     search_radius_deg: float = 1.8
     stamp_size: int = 55
-    extensions: Extensions = field(default_factory=Extensions)
-    detection_columns: dict[str, str] = field(default_factory=dict)
+    files: FileLayout = field(default_factory=FileLayout)
     seed: int = 0
 
 
@@ -53,8 +52,10 @@ def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, n
         If the minor planets of the field cannot be had; no label is made then.
     """
     check_exposures(task)
+    if options.provider is None:
+        raise ConfigError("no provider of minor planets; choose one of pympc, skybot")
     with open_frame(task.path) as frame:
-        detections = read_detections(frame, options.extensions.detections, names=options.detection_columns)
+        detections = options.files.read_detections(frame)
         planets = options.provider.find(Field(task.ra_c, task.dec_c, options.search_radius_deg, task.epoch_mjd))
         rng = np.random.default_rng([options.seed, *task.image_id.encode()])
         chosen = label_detections(detections, planets, options.rules, rng=rng)
@@ -68,7 +69,7 @@ def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame
     """
     check_exposures(task)
     with open_frame(task.path) as frame:
-        detections = read_detections(frame, options.extensions.detections, names=options.detection_columns)
+        detections = options.files.read_detections(frame)
         unlabelled = {"label": layout.UNKNOWN, "metalabel": "", "number": "", "object_id": "", "rule": ""}
         return cut_rows(task, frame, detections.assign(**unlabelled), options, catalogue="")
 
@@ -83,11 +84,14 @@ def cut_rows(
         chosen["ra"].to_numpy(),
         chosen["dec"].to_numpy(),
         size=options.stamp_size,
-        extensions=options.extensions,
+        extensions=options.files.extensions,
         xy=(chosen["x"].to_numpy(), chosen["y"].to_numpy()),
     )
     stamps, missing = fill_missing(planes.layers())
-    return complete_rows(chosen.assign(missing_fraction=missing, catalogue=catalogue, host_id=""), task), stamps
+    rows = chosen.assign(
+        missing_fraction=missing, n_seen=count_sightings(planes.exposures), catalogue=catalogue, host_id=""
+    )
+    return complete_rows(rows, task), stamps
 
 
 def check_exposures(task: ImageTask) -> None:

@@ -1,9 +1,10 @@
 """Labels that people gave: a csv of candidate ids and labels, for instance scraped from a marshall."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from gotorb.labels.image import LabelOptions, check_exposures, cut_rows
 from gotorb.labels.tasks import ImageTask
 from gotorb.survey.frames import open_frame
 
+log = logging.getLogger(__name__)
+LARGEST_ID = 2**63 - 1
 ID_COLUMN, LABEL_COLUMN = "photometry_id", "label"
 
 
@@ -54,7 +57,7 @@ def read_labels(path: Path | str) -> pd.Series:
     Raises
     ------
     DataError
-        If a column is absent, a label is neither 1 nor 0, or an id has two different labels.
+        If a column is absent, an id is no whole number, a label is neither 1 nor 0, or an id has two labels.
     """
     try:
         table = pd.read_csv(path)
@@ -63,16 +66,73 @@ def read_labels(path: Path | str) -> pd.Series:
     absent = [name for name in (ID_COLUMN, LABEL_COLUMN) if name not in table]
     if absent:
         raise DataError(f"no column {absent[0]!r} in {path} (has {', '.join(map(str, table.columns))}); rename it")
+    number = pd.to_numeric(table[ID_COLUMN], errors="coerce")
+    odd_ids = table[ID_COLUMN][~(number % 1 == 0) | (number.abs() > LARGEST_ID)]
+    if len(odd_ids):
+        raise DataError(f"id {str(odd_ids.iloc[0])!r} in {path} is no candidate id; ids are whole numbers")
     odd = table[~table[LABEL_COLUMN].isin([layout.REAL, layout.BOGUS])]
     if len(odd):
         raise DataError(
             f"label {odd[LABEL_COLUMN].iloc[0]!r} of id {odd[ID_COLUMN].iloc[0]} in {path}; labels are 1 or 0"
         )
-    labels = table.groupby(ID_COLUMN)[LABEL_COLUMN].agg(["min", "max"])
+    labels = table.astype({ID_COLUMN: int}).groupby(ID_COLUMN)[LABEL_COLUMN].agg(["min", "max", "size"])
     torn = labels.index[labels["min"] != labels["max"]]
     if len(torn):
         raise DataError(f"id {torn[0]} has both labels in {path} ({len(torn)} such ids); keep one line of each")
+    tell_ids(labels.index[labels["size"] > 1], f"stand in {path} more than once, with one label")
     return labels["min"].astype(int)
+
+
+def tell_ids(ids: Iterable[Any], what: str) -> None:
+    """Log which ids something is the matter with, all of them."""
+    if ids := list(map(str, ids)):
+        log.warning("%d ids %s: %s", len(ids), what, ", ".join(ids))
+
+
+def _held(table: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
+    """A data set's own rows of labelled candidates; a synthetic transient only carries its minor planet's id."""
+    real_ones = ~table["metalabel"].isin(["syntransient", "synfading"])
+    return table[real_ones & table["candidate_id"].isin(labels.index.astype(str))]
+
+
+def find_relabelled(table: pd.DataFrame, csv_path: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose label is not the one that people gave, and that one.
+
+    Returns
+    -------
+    rows, labels : ndarray of int
+        Row numbers and new labels.
+
+    Raises
+    ------
+    DataError
+        As `read_labels`.
+    """
+    labels = read_labels(csv_path)
+    held = _held(table.reset_index(drop=True), labels)
+    theirs = labels.reindex(held["candidate_id"].astype(int)).to_numpy(int)
+    differs = held["label"].to_numpy(int) != theirs
+    return held.index.to_numpy()[differs], theirs[differs]
+
+
+def leave_known(labels: pd.Series, table: pd.DataFrame) -> pd.Series:
+    """Labels of the candidates that a data set does not hold yet.
+
+    Raises
+    ------
+    DataError
+        If the data set holds one with the other label.
+    """
+    held = _held(table, labels)
+    theirs = labels.reindex(held["candidate_id"].astype(int)).to_numpy()
+    torn = held["candidate_id"][(held["label"] != theirs).to_numpy()]
+    if len(torn):
+        raise DataError(
+            f"id {torn.iloc[0]} has the other label in the data set ({len(torn)} such ids); "
+            "clean_data.relabel() gives rows the labels of a csv"
+        )
+    tell_ids(held["candidate_id"], "are in the data set already")
+    return labels.drop(held["candidate_id"].astype(int).unique())
 
 
 def make_marshall_tasks(images: Sequence[ImageTask], candidates: pd.DataFrame, labels: pd.Series) -> list[MarshallTask]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,9 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from gotorb import layout
-from gotorb.dataset.store import write_dataset, write_table
+from gotorb.dataset.store import Dataset, cannot_write, write_dataset, write_table
 from gotorb.errors import DataError
-from gotorb.labels.parallel import Work, run_images
+from gotorb.labels.parallel import HERE, Outcome, Work, Workers, run_images
 from gotorb.labels.shards import assemble, remove_shards
 from gotorb.labels.tasks import ImageTask
 from gotorb.logs import run_log
@@ -36,21 +39,35 @@ def run_folder(out_dir: Path | str, name: str | None) -> Iterator[Path]:
         If another run holds the folder.
     """
     data_dir = Path(out_dir) / (name or layout.timestamped("data"))
-    data_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(data_dir / ".lock")
+    owner = data_dir / layout.OWNER_FILE
     try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(data_dir / ".lock")
         lock.acquire(timeout=0)
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%F %T} UTC")
     except Timeout:
-        raise DataError(f"another run is at work in {data_dir}; wait for it or choose another name") from None
+        held_by = owner.read_text() if owner.exists() else "another run"
+        raise DataError(f"{data_dir} is in use by {held_by}; wait for it, stop it or choose another name") from None
+    except OSError as error:
+        raise cannot_write(data_dir, error) from None
     try:
         with run_log(data_dir):
             yield data_dir
     finally:
+        owner.unlink(missing_ok=True)
         lock.release()
 
 
-def write_images(data_dir: Path, tasks: Sequence[ImageTask]) -> None:
-    """Remember which images a data set was made of, by the survey's own names."""
+def forget_shards(data_dir: Path) -> None:
+    """Throw away what a killed run has finished."""
+    remove_shards(data_dir / layout.SHARDS_DIR)
+
+
+def write_images(data_dir: Path, tasks: Sequence[ImageTask], outcome: Outcome, *, before: Dataset | None) -> None:
+    """Remember the images that a data set was made of, by the survey's own names, and what became of each.
+
+    Images of the data set before stay as they are there.
+    """
     rows = [
         {
             "image_id": task.image_id,
@@ -60,11 +77,17 @@ def write_images(data_dir: Path, tasks: Sequence[ImageTask]) -> None:
             "dec_c": task.dec_c,
             "jd": task.jd,
             "ut": task.ut,
+            "state": result.state,
+            "n_rows": result.n_rows,
         }
-        for task in tasks
+        for task, result in zip(tasks, outcome.results, strict=True)
     ]
+    images = pd.DataFrame(rows)
+    if before is not None and (before.data_dir / layout.IMAGES_CSV).exists():
+        known = pd.read_csv(before.data_dir / layout.IMAGES_CSV, dtype=str, keep_default_na=False)
+        images = pd.concat([known, images[~images["image_id"].isin(known["image_id"])].astype(str)])
     part = data_dir / f"{layout.IMAGES_CSV}.part"
-    pd.DataFrame(rows).to_csv(part, index=False, lineterminator="\n")
+    images.to_csv(part, index=False, lineterminator="\n")
     part.replace(data_dir / layout.IMAGES_CSV)
 
 
@@ -79,7 +102,9 @@ def read_images(data_dir: Path | str, settings: Settings) -> list[ImageTask]:
     path = Path(data_dir) / layout.IMAGES_CSV
     if not path.exists():
         raise DataError(f"no {path.name} in {data_dir}; give a data set made by label_data.make()")
-    images = pd.read_csv(path, dtype={"image_id": str, "ut": str}).fillna({"exposures": "", "ut": ""})
+    text = ["image_id", "filepath", "exposures", "ut"]
+    images = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
+    images[text] = images[text].fillna("")
     tasks = []
     for row in images.itertuples(index=False):
         exposures = tuple(name for name in row.exposures.split(";") if name)
@@ -96,9 +121,9 @@ def make_shards(
     work: Work,
     options: Any,
     *,
-    n_processes: int,
     title: str,
-    before: tuple[pd.DataFrame, Iterator[np.ndarray]] | None = None,
+    workers: Workers = HERE,
+    before: Dataset | None = None,
 ) -> None:
     """Work through the images and join what they gave to the data set in `data_dir`.
 
@@ -109,12 +134,13 @@ def make_shards(
     """
     shards_dir = data_dir / layout.SHARDS_DIR
     log.info("%s: %d images into %s", title, len(tasks), data_dir)
-    outcome = run_images(tasks, work, options, shards_dir=shards_dir, n_processes=n_processes, title=title)
+    outcome = run_images(tasks, work, options, shards_dir=shards_dir, workers=workers, title=title)
     if outcome.skipped and not outcome.shards:
         raise DataError(f"none of {len(tasks)} images could be used; the first: {outcome.skipped[0].reason}")
     assemble(data_dir, outcome.shards, before=before)
+    write_images(data_dir, tasks, outcome, before=before)
     remove_shards(shards_dir)
-    log.info("%s: %d images done, %d skipped", title, len(outcome.shards), len(outcome.skipped))
+    log.info("%s: %s", title, ", ".join(f"{n} images {state}" for state, n in outcome.states.items()))
 
 
 def write_stamps(data_dir: Path, rows: pd.DataFrame, source: StampSource) -> None:

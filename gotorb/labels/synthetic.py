@@ -15,11 +15,14 @@ import pandas as pd
 
 from gotorb import layout
 from gotorb.catalogues.crossmatch import find_nearest
-from gotorb.catalogues.galaxies import find_galaxies
+from gotorb.catalogues.galaxies import catalogue_version
+from gotorb.catalogues.minor_planets import Field, MinorPlanets
+from gotorb.catalogues.variables import read_variables
+from gotorb.labels.hosts import find_hosts
 from gotorb.labels.image import check_exposures, complete_rows
-from gotorb.labels.tasks import ImageTask
-from gotorb.stamps.layers import Extensions, Planes, cut_planes
-from gotorb.survey.detections import read_detections
+from gotorb.labels.sightings import count_sightings
+from gotorb.labels.tasks import FileLayout, ImageTask
+from gotorb.stamps.layers import Planes, cut_planes
 from gotorb.survey.frames import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
@@ -27,7 +30,9 @@ DIFFERENCE = layout.LAYERS.index("difference")
 ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec", "label",
                "metalabel", "rule", "planet_x", "planet_y", "planet_ra", "planet_dec")  # fmt: skip
 CLEAR_RADIUS_ARCSEC = 10.0
-"""A bare galaxy lies at least this far from every detection, so that no transient hides in it."""
+"""A bare galaxy lies at least this far from everything detected or known, so that no transient hides in it."""
+FIELD_RADIUS_DEG = 1.8
+"""Circle around the image's centre in which minor planets are asked for, as `label_data.make` does."""
 
 
 class PlanetRow(NamedTuple):
@@ -77,9 +82,10 @@ class SyntheticOptions:
     max_galaxy_mag: float = 18.0
     n_residuals_per_transient: float = 1.0
     negative_fraction: float = 0.0
+    provider: MinorPlanets | None = None
+    variables: str = ""
     stamp_size: int = 55
-    extensions: Extensions = field(default_factory=Extensions)
-    detection_columns: dict[str, str] = field(default_factory=dict)
+    files: FileLayout = field(default_factory=FileLayout)
     seed: int = 0
 
 
@@ -97,13 +103,15 @@ def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.D
     rng = np.random.default_rng([options.seed, 1, *task.image_id.encode()])
     with open_frame(task.path) as frame:
         planets = _choose_planets(task.planets, options, rng)
-        galaxies = _galaxies_on_image(task, frame, options)
-        detections = read_detections(frame, options.extensions.detections, names=options.detection_columns)
+        galaxies = find_hosts(
+            task, frame, options.files.extensions, options.catshtm_dir,
+            max_mag=options.max_galaxy_mag, margin=options.stamp_size // 2,
+        )  # fmt: skip
         transients = _pair(planets, galaxies, options, rng)
-        residuals = _choose_residuals(galaxies, transients, detections, options, rng)
+        residuals = _choose_residuals(galaxies, transients, _occupied(task, frame, options), options, rng)
         rows = pd.concat([part for part in (transients, residuals) if len(part)] or [transients], ignore_index=True)
         stamps, missing = _cut(task, frame, rows, options)
-    rows = rows.assign(missing_fraction=missing, catalogue=f"glade:{Path(options.catshtm_dir).name}")
+    rows = rows.assign(missing_fraction=missing, catalogue=catalogue_version(options.catshtm_dir))
     return complete_rows(rows, task), stamps
 
 
@@ -115,22 +123,14 @@ def _choose_planets(
     return table.iloc[rng.permutation(len(table))[: options.n_per_image]].reset_index(drop=True)
 
 
-def _galaxies_on_image(task: ImageTask, frame: Frame, options: SyntheticOptions) -> pd.DataFrame:
-    """Galaxies whose centres fall on pixels with data, with room for half a stamp."""
-    image, wcs = frame.plane(options.extensions.difference), frame.wcs(options.extensions.difference)
-    scale = np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600
-    radius = 0.5 * scale * float(np.hypot(*image.shape))
-    galaxies = find_galaxies(
-        options.catshtm_dir, task.ra_c, task.dec_c, radius_arcsec=radius, max_mag=options.max_galaxy_mag
-    )
-    if galaxies.empty:
-        return galaxies
-    x, y = wcs.all_world2pix(galaxies[["ra", "dec"]].to_numpy(), 0, quiet=True).T
-    margin, (height, width) = options.stamp_size // 2, image.shape
-    inside = (x > margin) & (x < width - 1 - margin) & (y > margin) & (y < height - 1 - margin)
-    galaxies = galaxies[inside].reset_index(drop=True)
-    columns, lines = np.rint(x[inside]).astype(int), np.rint(y[inside]).astype(int)
-    return galaxies[np.isfinite(image[lines, columns])].reset_index(drop=True)
+def _occupied(task: SyntheticTask, frame: Frame, options: SyntheticOptions) -> pd.DataFrame:
+    """Places (ra, dec) where something is detected or known, so that a bare galaxy there may not be bare."""
+    taken = [options.files.read_detections(frame), pd.DataFrame(task.planets, columns=list(PlanetRow._fields))]
+    if options.provider is not None:
+        taken.append(options.provider.find(Field(task.ra_c, task.dec_c, FIELD_RADIUS_DEG, task.epoch_mjd)))
+    if options.variables:
+        taken.append(read_variables(options.variables))
+    return pd.concat([table[["ra", "dec"]] for table in taken if len(table)] or [taken[0]], ignore_index=True)
 
 
 def _pair(
@@ -183,13 +183,13 @@ def _jitter(galaxy: pd.Series, largest_arcsec: float, rng: np.random.Generator) 
 def _choose_residuals(
     galaxies: pd.DataFrame,
     transients: pd.DataFrame,
-    detections: pd.DataFrame,
+    occupied: pd.DataFrame,
     options: SyntheticOptions,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Bare galaxies, never one that carries a transient or lies at a detection."""
+    """Bare galaxies, never one that carries a transient or lies where something is detected or known."""
     n_wanted = round(len(transients) * options.n_residuals_per_transient)
-    _, separation = find_nearest(galaxies["ra"], galaxies["dec"], detections["ra"], detections["dec"])
+    _, separation = find_nearest(galaxies["ra"], galaxies["dec"], occupied["ra"], occupied["dec"])
     able = (separation > CLEAR_RADIUS_ARCSEC) & ~galaxies["galaxy_id"].isin(transients["host_id"]).to_numpy()
     rows = np.flatnonzero(able)
     chosen = galaxies.iloc[rng.choice(rows, min(n_wanted, len(rows)), replace=False)]
@@ -212,7 +212,7 @@ def _residual_row(galaxy: pd.Series, options: SyntheticOptions, rng: np.random.G
         "host_offset_arcsec": offset,
         "label": layout.BOGUS,
         "metalabel": "glxresid",
-        "rule": f"galaxy B <= {options.max_galaxy_mag:g}, no detection within {CLEAR_RADIUS_ARCSEC:g} arcsec",
+        "rule": f"galaxy B <= {options.max_galaxy_mag:g}, nothing known within {CLEAR_RADIUS_ARCSEC:g} arcsec",
     }
 
 
@@ -222,15 +222,16 @@ def _cut(task: ImageTask, frame: Frame, rows: pd.DataFrame, options: SyntheticOp
         return np.empty((0, options.stamp_size, options.stamp_size, len(layout.LAYERS)), np.float32), np.empty(0)
     paths = [Path(path) for path in task.exposure_paths]
     ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
-    x, y = frame.wcs(options.extensions.difference).all_world2pix(np.column_stack([ra, dec]), 0, quiet=True).T
+    x, y = frame.wcs(options.files.extensions.difference).all_world2pix(np.column_stack([ra, dec]), 0, quiet=True).T
     rows[["x", "y"]] = np.column_stack([x, y])
-    cut = partial(cut_planes, frame, paths, size=options.stamp_size, extensions=options.extensions)
+    cut = partial(cut_planes, frame, paths, size=options.stamp_size, extensions=options.files.extensions)
     hosts = cut(ra, dec, xy=(x, y))
     lit = (rows["label"] == layout.REAL).to_numpy()
     at_planets = [rows.loc[lit, f"planet_{name}"].to_numpy(float) for name in ("ra", "dec", "x", "y")]
     planets = cut(*at_planets[:2], xy=(at_planets[2], at_planets[3]))
     fading = (rows["metalabel"] == "synfading").to_numpy()
     _add_light(hosts, planets, lit, fading[lit])
+    rows["n_seen"] = count_sightings(hosts.exposures)
     return fill_missing(hosts.layers())
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from gotorb import layout
 from gotorb.errors import DataError, MissingPart
 from gotorb.settings import Settings
-from gotorb.survey.frames import open_frame
+from gotorb.stamps.layers import Extensions
+from gotorb.survey.detections import read_detections
+from gotorb.survey.frames import Frame, open_frame
 from gotorb.survey.gotophoto import storage_path
 
 MJD_OF_JD = 2_400_000.5
@@ -67,12 +70,49 @@ def _stat(path: str) -> tuple[str, Any]:
 
 
 @dataclass(frozen=True)
+class FileLayout:
+    """How a survey's files are laid out.
+
+    Attributes
+    ----------
+    extensions : Extensions
+        Names of the HDUs.
+    detection_columns : dict
+        Our column name to the survey's, where they differ.
+    first_pixel : int
+        x and y of the first pixel's centre in the table of detections.
+    """
+
+    extensions: Extensions = field(default_factory=Extensions)
+    detection_columns: dict[str, str] = field(default_factory=dict)
+    first_pixel: int = 0
+
+    def read_detections(self, frame: Frame) -> pd.DataFrame:
+        """Detections of an image; see `survey.detections.read_detections`."""
+        return read_detections(
+            frame,
+            self.extensions.detections,
+            names=self.detection_columns,
+            first_pixel=self.first_pixel,
+            wcs_ext=self.extensions.difference,
+        )
+
+
+@dataclass(frozen=True)
 class Skipped:
-    """An image that gave no rows, and why."""
+    """An image that gave no rows: its state is one of `layout.FAILED_STATES`, the reason is for people."""
 
     image_id: str
     path: str
     reason: str
+    state: str
+
+    n_rows = 0
+
+    @classmethod
+    def crashed(cls, task: ImageTask) -> Skipped:
+        """An image on which workers died again and again."""
+        return cls(task.image_id, task.path, "workers died on it again and again; label it alone", "crashed")
 
 
 @dataclass(frozen=True)
@@ -83,7 +123,16 @@ class Done:
     shard: str
     n_rows: int
 
+    @property
+    def state(self) -> str:
+        """``labelled``, or ``empty`` when the image gave no row."""
+        return layout.LABELLED if self.n_rows else layout.EMPTY
 
+
+Part = Sequence[ImageTask]
+"""Images that a worker takes at a time."""
+Job = Callable[[Part], list[Done | Skipped]]
+Take = Callable[[Sequence[Done | Skipped]], None]
 NEEDED = ("id", "filepath", "ra_c", "dec_c", "jd")
 
 
@@ -104,7 +153,7 @@ def make_tasks(
     Raises
     ------
     DataError
-        If there is no image.
+        If there is no image, or one stands twice.
     MissingPart
         If a needed column is absent.
     """
@@ -116,6 +165,9 @@ def make_tasks(
             f"no column {absent[0]!r} in the table of images (has {', '.join(images.columns)}); "
             f"label_data.get_images() must give {', '.join(NEEDED)}"
         )
+    twice = images["id"].astype(str).duplicated()
+    if twice.any():
+        raise DataError(f"image {images['id'][twice].iloc[0]!r} stands twice in the table of images; give each id once")
     return [_make_task(row, get_exposures, settings) for _, row in images.iterrows()]
 
 

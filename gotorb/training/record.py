@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import keras
 
 from gotorb import __version__, layout
-from gotorb.dataset.card import data_digest, file_digest
-from gotorb.dataset.store import Dataset
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import Dataset, file_digest
 from gotorb.errors import ModelError
 from gotorb.training.files import read_model, write_model
 from gotorb.training.fit import Fit

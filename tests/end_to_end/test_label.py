@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import label_data, layout
+from gotorb import clean_data, label_data, layout
 from gotorb.audit import audit_labels
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset
@@ -33,7 +33,7 @@ def test_data_set_holds_what_the_readme_says(labelled):
     assert tuple(data.table.columns) == layout.LABEL_COLUMNS
     assert (data.size, data.layers) == (55, layout.LAYERS)
     assert set(data.table["metalabel"]) == {"mp", "randjunk"}
-    assert "images done" in (labelled / "whole.log").read_text()
+    assert "4 images labelled" in (labelled / "whole.log").read_text()
 
 
 def test_folder_is_named_by_the_time_when_no_name_is_given(served, tmp_path):
@@ -192,10 +192,11 @@ def test_missing_minor_planet_catalogue_ends_the_run_without_labels(served, tmp_
 
 
 def test_labels_of_people_are_joined_by_candidate_id(labelled, served, tiny_survey, tmp_path):
-    candidates = pd.read_csv(tiny_survey / layout.CANDIDATES_CSV).iloc[[5, 40, 7]]
-    csv = tmp_path / "marshall.csv"
-    ids = [*candidates["id"], candidates["id"].iloc[0], 99]
-    pd.DataFrame({"photometry_id": ids, "label": [1, 0, 1, 1, 0]}).to_csv(csv, index=False)
+    every, old = pd.read_csv(tiny_survey / layout.CANDIDATES_CSV), open_dataset(labelled).table
+    candidates = every[~every["id"].astype(str).isin(old["candidate_id"])].iloc[[5, 11, 7]]
+    csv, known = tmp_path / "marshall.csv", old[["candidate_id", "label"]].astype(int).iloc[0]
+    ids = [*candidates["id"], candidates["id"].iloc[0], 99, known["candidate_id"]]
+    pd.DataFrame({"photometry_id": ids, "label": [1, 0, 1, 1, 0, known["label"]]}).to_csv(csv, index=False)
     new = label_data.add_marshall_cands(csv, labelled, out_dir=tmp_path, name="new")
     data, n_old = open_dataset(new), len(open_dataset(labelled))
     added = data.table.iloc[n_old:].set_index("candidate_id")
@@ -204,7 +205,22 @@ def test_labels_of_people_are_joined_by_candidate_id(labelled, served, tiny_surv
         row = candidates.set_index(candidates["id"].astype(str)).loc[id_]
         assert added.loc[id_, "label"] == label
         assert added.loc[id_, "x"] == pytest.approx(row["x"])
-    assert "1 ids of" in (new / "new.log").read_text()
+    told = (new / "new.log").read_text()
+    assert f"1 ids of {csv} are not in the database: 99" in told
+    assert f"1 ids stand in {csv} more than once, with one label: {ids[0]}" in told
+    assert f"1 ids are in the data set already: {known['candidate_id']}" in told
+
+
+def test_label_of_people_that_contradicts_the_data_set_is_refused_and_relabel_flips_the_row(labelled, served, tmp_path):
+    row = open_dataset(labelled).table.query("metalabel == 'randjunk'").iloc[0]
+    csv = tmp_path / "marshall.csv"
+    csv.write_text(f"photometry_id,label\n{row['candidate_id']},1\n")
+    with pytest.raises(DataError, match=rf"id {row['candidate_id']} has the other label in the data set"):
+        label_data.add_marshall_cands(csv, labelled, out_dir=tmp_path)
+    new = open_dataset(clean_data.relabel(csv, labelled, out_dir=tmp_path, name="relabelled"))
+    flipped = new.table.set_index("id").loc[row["id"]]
+    assert (flipped["label"], flipped["metalabel"], flipped["rule"]) == (1, "marshall", "labelled by people")
+    assert len(new) == len(open_dataset(labelled))
 
 
 def test_conflicting_labels_of_people_are_refused(labelled, served, tmp_path):
@@ -214,6 +230,9 @@ def test_conflicting_labels_of_people_are_refused(labelled, served, tmp_path):
         label_data.add_marshall_cands(csv, labelled, out_dir=tmp_path)
     csv.write_text("photometry_id,label\n7,maybe\n")
     with pytest.raises(DataError, match="label 'maybe' of id 7"):
+        label_data.add_marshall_cands(csv, labelled, out_dir=tmp_path)
+    csv.write_text("photometry_id,label\n\"7; drop table image\",1\n")
+    with pytest.raises(DataError, match="id '7; drop table image' in .* is no candidate id"):
         label_data.add_marshall_cands(csv, labelled, out_dir=tmp_path)
     csv.write_text("id,label\n7,1\n")
     with pytest.raises(DataError, match="no column 'photometry_id'"):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gotorb.dataset.split import assign_splits, find_leaks, link_groups
+from gotorb.dataset.leaks import find_leaks
+from gotorb.dataset.split import assign_splits, link_groups
 from gotorb.errors import DataError
 
 

@@ -1,0 +1,99 @@
+"""Look into labelled data sets: their card, what is wrong with them, what leaks, what changed.
+
+Examples:
+  gotorb data card data/dataset
+  gotorb data verify data/dataset
+  gotorb data leaks data/dataset
+  gotorb data diff data/synthetic data/clean --rows changes.csv
+
+verify and leaks exit with 1 when they find anything.
+"""
+
+import argparse
+import json
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommands."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, (run_action, text) in ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text)
+        action.set_defaults(run_action=run_action)
+        for folder in ("old_dir", "new_dir") if name == "diff" else ("data_dir",):
+            action.add_argument(folder, help="folder of a data set")
+        if name != "card":
+            action.add_argument("--json", action="store_true", help="print json")
+        if name == "leaks":
+            action.add_argument(
+                "--link-radius", type=float, default=3.0, help="rows closer than this are one place [arcsec]"
+            )
+        if name == "diff":
+            action.add_argument("--rows", help="csv to write, with every row that differs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action asked for."""
+    return args.run_action(args)
+
+
+def _card(args: argparse.Namespace) -> int:
+    from gotorb.dataset.card import make_card
+
+    print(json.dumps(make_card(args.data_dir), indent=2, sort_keys=True))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from gotorb.dataset.check import verify_dataset
+
+    findings = verify_dataset(args.data_dir)
+    if args.json:
+        print(json.dumps(findings, indent=2))
+    for line in [] if args.json else findings or [f"{args.data_dir}: nothing wrong found"]:
+        print(line)
+    return 1 if findings else 0
+
+
+def _leaks(args: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from gotorb.dataset.leaks import find_leaks, find_pixel_leaks
+    from gotorb.dataset.store import open_dataset
+
+    data = open_dataset(args.data_dir)
+    leaks = pd.concat(
+        [find_leaks(data.table, link_radius_arcsec=args.link_radius), find_pixel_leaks(data)], ignore_index=True
+    )
+    if args.json:
+        print(leaks.to_json(orient="records", indent=2))
+    elif leaks.empty:
+        print(f"{args.data_dir}: no image, object, galaxy, place or pixels in two splits")
+    else:
+        print(leaks.to_string(index=False))
+    return 0 if leaks.empty else 1
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from gotorb.dataset.diff import compare_datasets
+
+    diff = compare_datasets(args.old_dir, args.new_dir)
+    if args.rows:
+        diff.rows.to_csv(args.rows, index=False, lineterminator="\n")
+        print(f"{args.rows}: {len(diff.rows)} rows", file=sys.stderr)
+    summary = diff.summary()
+    if args.json:
+        print(json.dumps({"same": diff.n_same, "changes": summary.to_dict(orient="records")}, indent=2))
+    else:
+        print(f"{diff.n_same} rows are the same")
+        if len(summary):
+            print(summary.to_string(index=False))
+    return 0
+
+
+ACTIONS = {
+    "card": (_card, "print identity and counts of a data set"),
+    "verify": (_verify, "look for flipped bytes, disagreement, duplicates and impossible values"),
+    "leaks": (_leaks, "look for what train, validation and test share"),
+    "diff": (_diff, "tell what changed between two versions"),
+}

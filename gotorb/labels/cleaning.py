@@ -1,0 +1,156 @@
+"""Which random bogus are probably no bogus, or no use: each function gives row numbers, none changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gotorb.catalogues.crossmatch import find_nearest
+from gotorb.catalogues.galaxies import find_galaxies
+from gotorb.catalogues.minor_planets import Field, MinorPlanets
+from gotorb.catalogues.variables import read_variables
+from gotorb.dataset.store import Dataset
+from gotorb.errors import DataError
+from gotorb.labels.sightings import core_light
+from gotorb.labels.tasks import ImageTask
+
+NEW_LIGHT = 0.5
+"""A source is new when at least this part of its light is in the difference image."""
+FWHM_RANGE = (0.6, 1.5)
+"""Of a point source's FWHM, in units of what the image's minor planets have."""
+GALAXY_MARGIN_ARCSEC = 60.0
+
+
+def bogus_rows(table: pd.DataFrame) -> np.ndarray:
+    """Numbers of the randomly drawn bogus, the only labels that nobody and nothing has confirmed."""
+    return np.flatnonzero(table["metalabel"] == "randjunk")
+
+
+def find_variable_stars(table: pd.DataFrame, catalogue: Path | str, *, radius_arcsec: float) -> np.ndarray:
+    """Random bogus at the place of a known variable star.
+
+    References
+    ----------
+    Killestein et al. 2021 (MNRAS 503, 4838): about 4 % of vetted junk were variable stars.
+    """
+    rows, stars = bogus_rows(table), read_variables(catalogue)
+    place = table.iloc[rows]
+    return rows[find_nearest(place["ra"], place["dec"], stars["ra"], stars["dec"])[1] <= radius_arcsec]
+
+
+def find_galaxies_behind(
+    table: pd.DataFrame, catshtm_dir: str, *, radius_arcsec: float, max_mag: float | None
+) -> np.ndarray:
+    """Random bogus at a catalogued galaxy, where supernovae are; bare galaxies (glxresid) teach what is junk there."""
+    found = [np.empty(0, int)]
+    for _, place in table.iloc[bogus_rows(table)].groupby("image_id"):
+        middle, reach = _circle(place)
+        galaxies = find_galaxies(
+            catshtm_dir, *middle, radius_arcsec=reach + radius_arcsec + GALAXY_MARGIN_ARCSEC, max_mag=max_mag
+        )
+        near = find_nearest(place["ra"], place["dec"], galaxies["ra"], galaxies["dec"])[1] <= radius_arcsec
+        found.append(place.index.to_numpy()[near])
+    return np.sort(np.concatenate(found))
+
+
+def _circle(place: pd.DataFrame) -> tuple[tuple[float, float], float]:
+    """A circle around some rows: centre (ra, dec) [deg] and radius [arcsec]."""
+    first = place[["ra", "dec"]].iloc[0].to_numpy(float)
+    reach = find_nearest(place["ra"], place["dec"], [first[0]], [first[1]])[1].max()
+    return (float(first[0]), float(first[1])), float(reach)
+
+
+def find_cosmic_rays(table: pd.DataFrame) -> np.ndarray:
+    """Random bogus seen in exactly one exposure.
+
+    What is in none shows in the stack alone and is kept; so is what an older data set, without the column
+    n_seen, or an image of a single exposure says nothing about.
+
+    Raises
+    ------
+    DataError
+        If the data set does not know in how many exposures its detections were seen.
+    """
+    if "n_seen" not in table or table["n_seen"].isna().all():
+        raise DataError("the data set has no column n_seen (exposures in which a detection is seen); make it again")
+    rows = bogus_rows(table)
+    return rows[((table["n_seen"] == 1) & (table["ncoadd"] > 1)).to_numpy()[rows]]
+
+
+def find_minor_planets(
+    table: pd.DataFrame, images: Sequence[ImageTask], provider: MinorPlanets, *, radius_deg: float, match_arcsec: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random bogus at a minor planet of any magnitude, by a newer catalogue or a wider circle than labelled them.
+
+    Returns
+    -------
+    rows : ndarray of int
+        Their numbers.
+    names : ndarray of str
+        The minor planet of each.
+    """
+    of_image = dict(tuple(table.iloc[bogus_rows(table)].groupby("image_id")))
+    rows, names = [], []
+    for image in images:
+        if image.image_id not in of_image:
+            continue
+        place = of_image[image.image_id]
+        planets = provider.find(Field(image.ra_c, image.dec_c, radius_deg, image.epoch_mjd))
+        index, separation = find_nearest(place["ra"], place["dec"], planets["ra"], planets["dec"])
+        near = separation <= match_arcsec
+        rows += place.index[near].tolist()
+        names += planets["name"].to_numpy(str)[index[near]].tolist()
+    order = np.argsort(rows)
+    return np.array(rows, int)[order], np.array(names, dtype=str)[order]
+
+
+def find_new_sources(data: Dataset) -> np.ndarray:
+    """Random bogus that look like an asteroid or supernova that no catalogue knows.
+
+    Seen in every exposure, at least half of the light new, and as sharp as the image's minor planets. Artefacts
+    seldom have all three: a cosmic ray, trail or glint is in one exposure, a star's residual has the star's
+    old light, ghosts and bad columns have no star's shape.
+    """
+    table, rows = data.table, bogus_rows(data.table)
+    planets = table[table["metalabel"] == "mp"]
+    usual = table["image_id"].map(planets.groupby("image_id")["fwhm"].median()).fillna(planets["fwhm"].median())
+    ratio = (table["fwhm"] / usual).to_numpy(float)
+    able = (ratio > FWHM_RANGE[0]) & (ratio < FWHM_RANGE[1])
+    able &= (table["n_seen"] >= np.maximum(table["ncoadd"], 2)).to_numpy()
+    able_rows = rows[able[rows]]
+    new = [np.zeros(0, bool)]
+    for _, stamps in data.batches(able_rows, layers=("science", "difference")):
+        science, difference = core_light(stamps)[0].T
+        new.append((science > 0) & (difference > NEW_LIGHT * science))
+    return able_rows[np.concatenate(new)]
+
+
+def read_flagged(flagged: Path | str | Iterable[str]) -> list[str]:
+    """Ids of flagged images, from a csv with the column image_id or given as they are.
+
+    Raises
+    ------
+    DataError
+        If the csv cannot be read or lacks the column.
+    """
+    if not isinstance(flagged, str | Path):
+        return [str(image_id) for image_id in flagged]
+    try:
+        table = pd.read_csv(flagged, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{flagged} cannot be read as csv ({str(error).strip()}); give the column image_id") from None
+    if "image_id" not in table:
+        raise DataError(f"no column 'image_id' in {flagged} (has {', '.join(table.columns)}); rename it")
+    return table["image_id"].tolist()
+
+
+def find_surplus(table: pd.DataFrame, flagged: Collection[str], *, n_keep: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of flagged images beyond the first `n_keep` of a random order: bad images flood a set with one artefact."""
+    surplus = [np.empty(0, int)]
+    for image_id in sorted(set(flagged)):
+        rows = np.flatnonzero(table["image_id"] == image_id)
+        surplus.append(rng.permutation(rows)[n_keep:])
+    return np.sort(np.concatenate(surplus))
