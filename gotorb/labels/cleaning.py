@@ -21,6 +21,8 @@ NEW_LIGHT = 0.5
 """A source is new when at least this part of its light is in the difference image."""
 FWHM_RANGE = (0.6, 1.5)
 """Of a point source's FWHM, in units of what the image's minor planets have."""
+MIN_PLANETS = 3
+"""Fewer minor planets of an image do not tell how sharp it is."""
 GALAXY_MARGIN_ARCSEC = 60.0
 
 
@@ -115,9 +117,7 @@ def find_new_sources(data: Dataset) -> np.ndarray:
     old light, ghosts and bad columns have no star's shape.
     """
     table, rows = data.table, bogus_rows(data.table)
-    planets = table[table["metalabel"] == "mp"]
-    usual = table["image_id"].map(planets.groupby("image_id")["fwhm"].median()).fillna(planets["fwhm"].median())
-    ratio = (table["fwhm"] / usual).to_numpy(float)
+    ratio = (table["fwhm"] / _usual_fwhm(table)).to_numpy(float)
     able = (ratio > FWHM_RANGE[0]) & (ratio < FWHM_RANGE[1])
     able &= (table["n_seen"] >= np.maximum(table["ncoadd"], 2)).to_numpy()
     able_rows = rows[able[rows]]
@@ -126,6 +126,14 @@ def find_new_sources(data: Dataset) -> np.ndarray:
         science, difference = core_light(stamps)[0].T
         new.append((science > 0) & (difference > NEW_LIGHT * science))
     return able_rows[np.concatenate(new)]
+
+
+def _usual_fwhm(table: pd.DataFrame) -> pd.Series:
+    """(n,) median FWHM of the minor planets of each row's image; of all images where it has few."""
+    planets = table[table["metalabel"] == "mp"]
+    of_image = planets.groupby("image_id")["fwhm"].agg(["median", "size"])
+    sure = of_image.loc[of_image["size"] >= MIN_PLANETS, "median"]
+    return table["image_id"].map(sure).fillna(planets["fwhm"].median())
 
 
 def read_flagged(flagged: Path | str | Iterable[str]) -> list[str]:

@@ -1,0 +1,218 @@
+"""What may go wrong while a data set is made, and that nothing is lost, doubled or called bogus by it."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+
+from gotorb import label_data, layout
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.check import verify_dataset
+from gotorb.dataset.store import open_dataset
+from gotorb.errors import DataError, LookupFailed
+from gotorb.labels import parallel
+from gotorb.settings import read_settings
+from gotorb.survey.gotophoto import query_images, storage_path
+
+N_KILLS = 20
+
+
+def make(out_dir, name="run", **options):
+    return label_data.make(100, out_dir, name=name, **({"provider": "pympc", "seed": 1} | options))
+
+
+def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(labelled, served, tmp_path, monkeypatch):
+    """Each life is killed by SIGKILL; work is slowed so that the kills fall into it and not only before it."""
+    slow = parallel.do_image
+    monkeypatch.setattr(parallel, "do_image", lambda *args: (time.sleep(0.1), slow(*args))[1])
+    draw, shards_seen = random.Random(7), set()
+    for _ in range(N_KILLS):
+        child = os.fork()
+        if child == 0:
+            try:
+                make(tmp_path)
+            finally:
+                os._exit(0)
+        time.sleep(draw.uniform(0.02, 0.6))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert not (layout.labels_path(tmp_path / "run").exists() and not layout.stamps_path(tmp_path / "run").exists())
+        shards_seen.add(len(list((tmp_path / "run" / layout.SHARDS_DIR).glob("*.h5"))))
+    assert len(shards_seen) > 1, "every kill fell at the same stage: the test shows nothing"
+    assert data_digest(make(tmp_path)) == data_digest(labelled)
+
+
+def test_run_twice_under_one_name_gives_the_same_bytes(labelled, served, tmp_path):
+    for _ in range(2):
+        assert data_digest(make(tmp_path)) == data_digest(labelled)
+    assert verify_dataset(tmp_path / "run") == []
+
+
+def test_two_runs_at_once_the_second_is_told_who_is_at_work(labelled, served, tmp_path, monkeypatch):
+    entered, go_on = threading.Event(), threading.Event()
+    do_image = parallel.do_image
+    monkeypatch.setattr(parallel, "do_image", lambda *args: (entered.set(), go_on.wait(), do_image(*args))[2])
+    first = threading.Thread(target=make, args=[tmp_path])
+    first.start()
+    try:
+        assert entered.wait(20)
+        with pytest.raises(DataError, match=rf"in use by process {os.getpid()} on \S+ since 20\d\d-.* another name"):
+            make(tmp_path)
+    finally:
+        go_on.set()
+        first.join()
+    assert data_digest(tmp_path / "run") == data_digest(labelled)
+
+
+@pytest.mark.parametrize(("where", "largest_file"), [("shard", 200_000), ("assembly", 1_200_000)])
+def test_full_disk_is_told_and_the_run_goes_on_when_there_is_space(labelled, served, tmp_path, where, largest_file):
+    """The kernel refuses to let files grow, as a full disk does (EFBIG in the place of ENOSPC)."""
+    said = tmp_path / "said"
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+        try:
+            make(tmp_path)
+        except BaseException as error:
+            said.write_text(f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert said.read_text().startswith("DataError: cannot write ")
+    assert "free space" in said.read_text()
+    assert not layout.labels_path(tmp_path / "run").exists()
+    assert bool(list((tmp_path / "run" / layout.SHARDS_DIR).glob("*.h5"))) == (where == "assembly")
+    assert data_digest(make(tmp_path)) == data_digest(labelled)
+
+
+MANY_IMAGES = """
+    import sys
+    from gotorb import cli, label_data
+    few = label_data.get_images
+    label_data.get_images = lambda n: __import__("pandas").concat(
+        [few(n).assign(id=lambda t: t["id"].astype(str) + f"-{i}") for i in range(15)])
+    sys.exit(cli.main(["label", "--provider", "pympc", "--processes", "2", "--chunk", "1", "--out-dir", sys.argv[1],
+                       "--name", "run"]))
+"""
+
+
+def test_interrupted_by_ctrl_c_ends_in_one_line_and_goes_on_later(served, tmp_path):
+    def start(folder):
+        command = [sys.executable, "-c", textwrap.dedent(MANY_IMAGES), str(folder)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    run = start(tmp_path / "interrupted")
+    shards = tmp_path / "interrupted" / "run" / layout.SHARDS_DIR
+    while not list(shards.glob("*.h5")):
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGINT)  # a terminal sends it to every process
+    said = run.communicate()[1]
+    assert run.returncode == 130, said
+    assert "Traceback" not in said and said.rstrip().endswith("gotorb: stopped")
+    assert 0 < len(list(shards.glob("*.h5"))) < 60
+    for folder in ("interrupted", "whole"):
+        again = start(tmp_path / folder)
+        assert (again.communicate()[1] is not None) and again.returncode == 0
+    assert data_digest(tmp_path / "interrupted" / "run") == data_digest(tmp_path / "whole" / "run")
+
+
+class Faults:
+    """Copies of one image, each with a fault of its own."""
+
+    def __init__(self, whole, folder):
+        self.whole, self.folder = whole, folder
+
+    def path(self, name):
+        return self.folder / f"{name}.fits"
+
+    def edit(self, name, change):
+        with fits.open(self.whole) as hdus:
+            change(hdus)
+            hdus.writeto(self.path(name))
+
+    def write_all(self):
+        content = self.whole.read_bytes()
+        self.path("truncated").write_bytes(content[: len(content) // 2])
+        self.path("truncated_table").write_bytes(content[:-2881])
+        self.path("page").write_text("<html>you are logged out</html>" * 200)
+        self.path("nothing").write_bytes(b"")
+        self.edit("no_hdu", lambda hdus: hdus.pop("TEMPLATE"))
+        self.edit("no_wcs", self.drop_wcs)
+        self.edit("no_column", lambda hdus: hdus["PHOTOMETRY_DIFF"].columns.del_col("x"))
+        self.edit("empty_table", self.empty_table)
+        self.edit("no_data_at_centre", self.blank_template)
+
+    @staticmethod
+    def drop_wcs(hdus):
+        for key in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2"):
+            del hdus["IMAGE"].header[key]
+            del hdus["DIFFERENCE"].header[key]
+
+    @staticmethod
+    def empty_table(hdus):
+        hdus["PHOTOMETRY_DIFF"] = fits.BinTableHDU(hdus["PHOTOMETRY_DIFF"].data[:0], name="PHOTOMETRY_DIFF")
+
+    @staticmethod
+    def blank_template(hdus):
+        hdus["TEMPLATE"].data[:] = np.nan
+
+
+EXPECTED = {
+    "whole": "labelled", "truncated": "truncated", "truncated_table": "truncated", "page": "unreadable",
+    "nothing": "truncated", "no_hdu": "missing_part", "no_column": "missing_part", "empty_table": "empty",
+    "no_data_at_centre": "labelled", "absent": "missing", "outside": "unreadable",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_every_image_ends_in_one_named_state_and_the_counts_add_up(served, tmp_path, monkeypatch, n_processes):
+    one = query_images(read_settings(), 100).iloc[:1]
+    faults = Faults(storage_path(one["filepath"].iloc[0], read_settings()), tmp_path)
+    faults.write_all()
+    names = list(EXPECTED)
+    paths = [str(faults.path(name)) for name in names]
+    paths[names.index("whole")] = one["filepath"].iloc[0]
+    paths[names.index("outside")] = str(tmp_path)
+    images = pd.concat([one] * len(names)).assign(id=names, filepath=paths)
+    monkeypatch.setattr(label_data, "get_images", lambda n: images)
+    data_dir = make(tmp_path, n_processes=n_processes)
+    table, data = pd.read_csv(data_dir / layout.IMAGES_CSV), open_dataset(data_dir)
+    assert dict(zip(table["image_id"], table["state"], strict=True)) == EXPECTED
+    assert table.set_index("image_id")["n_rows"].to_dict() == {
+        name: int((data.table["image_id"] == name).sum()) for name in names
+    }
+    told = (data_dir / "run.log").read_text()
+    assert "2 images labelled, 1 images empty, 1 images missing, 3 images truncated" in told
+    assert "missing HDU" not in told
+    blank = data.table["image_id"] == "no_data_at_centre"
+    assert (data.table["missing_fraction"][blank] == 1).all()
+    assert (data.read_stamps(np.flatnonzero(blank))[..., 1] == 0).all()
+
+
+class NoAnswer:
+    """A provider that is down for some fields."""
+
+    version = "nobody"
+
+    def find(self, field):
+        raise LookupFailed("SkyBoT gave no answer; try later")
+
+
+def test_failed_look_up_gives_no_label_at_all_least_of_all_a_bogus_one(served, tmp_path, monkeypatch):
+    from gotorb.catalogues import minor_planets
+
+    monkeypatch.setattr(minor_planets, "make_provider", lambda name, settings: NoAnswer())
+    with pytest.raises(DataError, match="none of 4 images could be used; the first: SkyBoT gave no answer"):
+        make(tmp_path)
+    assert not layout.labels_path(tmp_path / "run").exists()
