@@ -11,6 +11,10 @@ from gotorb import layout
 from gotorb.errors import ConfigError
 
 LA_PALMA = (342.1176, 0.877701, 0.478556)
+OBSERVATORY_CODE = "950"
+"""La Palma in the list of the Minor Planet Center."""
+SKYBOT_URL = "https://ssp.imcce.fr/webservices/skybot/api/conesearch.php"
+SKYBOT_DEADLINE_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,14 @@ class Settings:
         XEphem csv of minor planets; empty means pympc's own cache.
     gotorb_observatory : str
         ``longitude [deg East], rho cos phi', rho sin phi'``.
+    gotorb_observatory_code : str
+        The same observatory by its IAU code, for SkyBoT; empty means 950, La Palma.
+    gotorb_skybot_url : str
+        Address of SkyBoT's cone search; empty means IMCCE's.
+    gotorb_skybot_deadline_s : str
+        Seconds after which a look-up by SkyBoT is given up; empty means 180.
+    gotorb_cache_dir : str
+        Where orbits and answers of SkyBoT are kept; empty means ``gotorb`` in the user's cache folder.
     dask_scheduler_address : str
         ``tcp://host:port`` of a dask cluster that labels images; empty means processes of this machine.
     mlflow_tracking_uri : str
@@ -44,6 +56,10 @@ class Settings:
     catshtm_dir: str = ""
     gotorb_mpc_catalogue: str = ""
     gotorb_observatory: str = ""
+    gotorb_observatory_code: str = ""
+    gotorb_skybot_url: str = ""
+    gotorb_skybot_deadline_s: str = ""
+    gotorb_cache_dir: str = ""
     dask_scheduler_address: str = ""
     mlflow_tracking_uri: str = ""
 
@@ -81,6 +97,42 @@ class Settings:
                 "give three numbers: longitude in degrees East, rho cos phi', rho sin phi'"
             ) from None
         return lon, cos_phi, sin_phi
+
+    @property
+    def observatory_code(self) -> str:
+        """IAU code of the observatory."""
+        return self.gotorb_observatory_code or OBSERVATORY_CODE
+
+    @property
+    def skybot_url(self) -> str:
+        """Address of SkyBoT's cone search."""
+        return self.gotorb_skybot_url or SKYBOT_URL
+
+    @property
+    def skybot_deadline_s(self) -> float:
+        """Seconds after which a look-up by SkyBoT is given up.
+
+        Raises
+        ------
+        ConfigError
+            If the variable does not hold a positive number.
+        """
+        text = self.gotorb_skybot_deadline_s or str(SKYBOT_DEADLINE_S)
+        try:
+            if 0 < (seconds := float(text)) < float("inf"):
+                return seconds
+        except ValueError:
+            pass
+        raise ConfigError(
+            f"GOTORB_SKYBOT_DEADLINE_S is {text!r} in .env or the environment; give a number of seconds above 0"
+        )
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of what may be lost: made when something is first kept there."""
+        if self.gotorb_cache_dir:
+            return Path(self.gotorb_cache_dir).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotorb"
 
 
 def project_root(start: Path | None = None) -> Path:

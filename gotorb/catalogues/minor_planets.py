@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import pandas as pd
 
+from gotorb.catalogues.answers import COLUMNS, Question, make_table
+from gotorb.catalogues.drift import warn_of_drift
+from gotorb.catalogues.elements import read_catalogue
+from gotorb.catalogues.night import lines_near
 from gotorb.errors import CatalogueError, LookupFailed
-from gotorb.settings import Settings
+from gotorb.settings import OBSERVATORY_CODE, SKYBOT_URL, Settings, read_settings
 
 JD_TO_MJD = 2_400_000.5
-COLUMNS = ("name", "ra", "dec", "mag")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class MinorPlanets(Protocol):
 class Pympc:
     """Positions computed offline by pympc from a catalogue of orbital elements.
 
+    pympc reads and propagates the whole catalogue for every field. Here that is done once a night (`night`), and
+    pympc is given only the lines of the objects that can be in the field: its answer is the same.
+
     Attributes
     ----------
     catalogue : str
@@ -56,9 +63,25 @@ class Pympc:
     observatory: tuple[float, float, float]
 
     @property
+    def path(self) -> Path:
+        """The XEphem csv."""
+        if self.catalogue:
+            return Path(self.catalogue)
+        import pympc
+
+        return Path(pympc.get_catalogue_status()["xephem"]["path"])
+
+    @property
     def version(self) -> str:
-        """Name of the catalogue file."""
-        return f"pympc:{Path(self.catalogue).name if self.catalogue else 'cache'}"
+        """Name and digest of the catalogue: the same bytes have the same version on every machine.
+
+        Raises
+        ------
+        CatalogueError
+            If the catalogue file is missing or not in XEphem format.
+        """
+        path = self.path
+        return f"pympc:{path.name}@{read_catalogue(path).sha256[:12]}"
 
     def find(self, field: Field) -> pd.DataFrame:
         """Minor planets in a field.
@@ -68,31 +91,37 @@ class Pympc:
         CatalogueError
             If the catalogue file is missing or not in XEphem format.
         """
+        path, lines = self.path, None
+        while lines is None:  # a catalogue that is replaced meanwhile is read again
+            catalogue = read_catalogue(path)
+            lines = lines_near(catalogue, field, self.observatory[0])
+        warn_of_drift(path, catalogue.epoch_mjd, field.epoch_mjd)
+        return self._compute(lines, field) if lines else make_table((), (), (), ())
+
+    def _compute(self, lines: bytes, field: Field) -> pd.DataFrame:
+        """Exact positions by pympc of those lines of the catalogue that lie in the field."""
         import pympc
 
-        if self.catalogue and not Path(self.catalogue).is_file():
-            raise CatalogueError(
-                f"no minor-planet catalogue {self.catalogue}; run `pympc.update_catalogue()` "
-                "or set GOTORB_MPC_CATALOGUE in .env"
-            )
-        try:
-            found = pympc.minor_planet_check(
-                ra=field.ra,
-                dec=field.dec,
-                epoch=field.epoch_mjd,
-                search_radius=field.radius_deg * 3600,
-                xephem_filepath=self.catalogue or None,
-                include_major_bodies=False,
-                observatory=self.observatory,
-                chunk_size=0,
-            )
-        except Exception as error:
-            raise CatalogueError(
-                f"minor-planet catalogue {self.catalogue or 'in the cache of pympc'} cannot be used ({error}); "
-                "run `pympc.update_catalogue()` or set GOTORB_MPC_CATALOGUE in .env"
-            ) from None
-        table = found[list(COLUMNS)].to_pandas()
-        return table.assign(name=table["name"].astype(str).str.strip())
+        with TemporaryDirectory(prefix="gotorb-") as folder:
+            near = Path(folder, "near.csv")
+            near.write_bytes(lines)
+            try:
+                found = pympc.minor_planet_check(
+                    ra=field.ra,
+                    dec=field.dec,
+                    epoch=field.epoch_mjd,
+                    search_radius=field.radius_deg * 3600,
+                    xephem_filepath=str(near),
+                    include_major_bodies=False,
+                    observatory=self.observatory,
+                    chunk_size=0,
+                )
+            except Exception as error:
+                raise CatalogueError(
+                    f"minor-planet catalogue {self.path} cannot be used ({error}); "
+                    "run `gotorb catalogue update` or set GOTORB_MPC_CATALOGUE in .env"
+                ) from None
+        return make_table(found["name"], found["ra"], found["dec"], found["mag"])
 
 
 @dataclass(frozen=True)
@@ -103,9 +132,12 @@ class Skybot:
     ----------
     observatory_code : str
         IAU code of the observatory (950 is La Palma).
+    url : str
+        Address of the service.
     """
 
-    observatory_code: str = "950"
+    observatory_code: str = OBSERVATORY_CODE
+    url: str = SKYBOT_URL
 
     @property
     def version(self) -> str:
@@ -120,9 +152,10 @@ class Skybot:
         LookupFailed
             If the service gives no usable answer.
         """
-        from gotorb.catalogues.skybot import fetch_field
+        from gotorb.catalogues.skybot import Limits, look_up
 
-        return fetch_field(field.ra, field.dec, field.radius_deg, field.epoch_mjd, code=self.observatory_code)
+        question = Question(self.url, self.observatory_code, field.ra, field.dec, field.radius_deg, field.epoch_mjd)
+        return look_up(question, Limits(total_s=read_settings().skybot_deadline_s))
 
 
 def make_provider(name: str, settings: Settings) -> MinorPlanets:
@@ -135,11 +168,11 @@ def make_provider(name: str, settings: Settings) -> MinorPlanets:
     """
     providers: dict[str, MinorPlanets] = {
         "pympc": Pympc(settings.gotorb_mpc_catalogue, settings.observatory),
-        "skybot": Skybot(),
+        "skybot": Skybot(settings.observatory_code, settings.skybot_url),
     }
     if name not in providers:
         raise CatalogueError(f"unknown minor-planet provider {name!r}; choose one of {', '.join(sorted(providers))}")
     return providers[name]
 
 
-__all__ = ["Field", "LookupFailed", "MinorPlanets", "Pympc", "Skybot", "make_provider"]
+__all__ = ["COLUMNS", "Field", "LookupFailed", "MinorPlanets", "Pympc", "Skybot", "make_provider"]

@@ -1,9 +1,9 @@
 """Minor planets offline and online: "none there" and "no answer" are never confused."""
 
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib.resources import files
+import pickle
+import re
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,13 @@ import pandas as pd
 import pytest
 
 from gotorb import layout
-from gotorb.catalogues import skybot
 from gotorb.catalogues.minor_planets import COLUMNS, JD_TO_MJD, Field, Pympc, make_provider
-from gotorb.errors import CatalogueError, LookupFailed
+from gotorb.errors import CatalogueError
 from gotorb.settings import LA_PALMA, Settings
 
 MATCH_ARCSEC = 1.0
 FIELD = Field(ra=81.28, dec=4.49, radius_deg=0.2, epoch_mjd=60677.0)
-OWN_ANSWER = files("astroquery.imcce") / "tests" / "data" / "skybot_query.vot"
-NOTHING = "# Flag: 0\n# No solar system object was found in the requested FOV\n"
+EXCERPT = Path(__file__).with_name("xephem_four.csv")
 
 
 @pytest.fixture(scope="module")
@@ -73,95 +71,49 @@ def test_catalogue_of_another_format_is_told(tmp_path: Path) -> None:
         Pympc(str(path), LA_PALMA).find(FIELD)
 
 
-def test_version_names_the_catalogue() -> None:
-    assert make_provider("pympc", Settings(gotorb_mpc_catalogue="/a/mpc.csv")).version == "pympc:mpc.csv"
+def test_version_names_the_catalogue_and_its_content(tmp_path: Path, tiny_survey: Path) -> None:
+    name, _, digest = offline(tiny_survey).version.partition("@")
+    assert name == f"pympc:{layout.XEPHEM_CSV}"
+    assert len(digest) == 12
     assert make_provider("skybot", Settings()).version == "skybot"
+
+
+def test_version_of_a_missing_catalogue_is_told_with_the_cure(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match=r"no minor-planet catalogue .*no\.csv"):
+        _ = Pympc(str(tmp_path / "no.csv"), LA_PALMA).version
+
+
+def test_catalogue_left_out_is_pympcs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    provider = make_provider("pympc", Settings())
+    with pytest.raises(CatalogueError, match=r"pympc/xephem/xephem_astorb\.csv; run `gotorb catalogue update`"):
+        provider.find(FIELD)
+    shutil.copy(EXCERPT, provider.path)
+    assert provider.version.startswith("pympc:xephem_astorb.csv@")
+    found = provider.find(Field(10.0, 0.0, 180.0, FIELD.epoch_mjd))
+    assert len(found) == len(EXCERPT.read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", ["pympc", "skybot"])
+def test_providers_are_small_plain_and_travel(name: str) -> None:
+    settings = Settings(gotorb_mpc_catalogue="/a/mpc.csv", gotorb_observatory_code="W84", gotorb_skybot_url="http://s/")
+    provider = make_provider(name, settings)
+    assert pickle.loads(pickle.dumps(provider)) == provider
+    assert len(pickle.dumps(provider)) < 300
+    assert hash(provider) == hash(make_provider(name, settings))
+    assert (
+        asdict(provider).keys() == {"pympc": {"catalogue", "observatory"}, "skybot": {"observatory_code", "url"}}[name]
+    )
+
+
+def test_old_elements_are_warned_of_once(tiny_survey: Path, image: Any, caplog: pytest.LogCaptureFixture) -> None:
+    provider, field = offline(tiny_survey), around(image)
+    for days in (0, 30, 200, 250):
+        provider.find(replace(field, epoch_mjd=field.epoch_mjd + days))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert re.search(r"19\d days after its elements, positions are off by some 7\.\d arcsec; run `gotorb cat", message)
 
 
 def test_unknown_provider_is_told_with_the_known_ones() -> None:
     with pytest.raises(CatalogueError, match="unknown minor-planet provider 'horizons'; choose one of pympc, skybot"):
         make_provider("horizons", Settings())
-
-
-class Service(HTTPServer):
-    """A stand-in for SkyBoT on this machine: what it answers, and what it was asked."""
-
-    status = 200
-    body = b""
-    asked: list[str]
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Service
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        self.send_response(self.server.status)
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    from astroquery.imcce import conf
-
-    monkeypatch.setattr(skybot, "PAUSE_S", 0.01)
-    with Service(("127.0.0.1", 0), Answer) as server:
-        server.asked = []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        # conf itself takes no address but those it knows
-        monkeypatch.setattr(type(conf), "skybot_server", f"http://127.0.0.1:{server.server_port}/")
-        yield server
-        server.shutdown()
-
-
-def ask() -> pd.DataFrame:
-    return make_provider("skybot", Settings()).find(FIELD)
-
-
-@pytest.mark.skipif(not OWN_ANSWER.is_file(), reason="astroquery came without its test data")
-def test_skybot_answer_is_read_in_degrees(service: Service) -> None:
-    service.body = OWN_ANSWER.read_bytes()
-    found = ask()
-    assert tuple(found.columns) == COLUMNS
-    row = found.set_index("name").loc["2007 TE366"]
-    assert row["ra"] == pytest.approx(15 * (5 + 25 / 60 + 50.2836 / 3600), abs=1e-6)
-    assert row["dec"] == pytest.approx(4 + 30 / 60 + 33.419 / 3600, abs=1e-6)
-    assert row["mag"] == pytest.approx(21.6)
-    assert len(service.asked) == 1
-
-
-def test_skybot_is_asked_for_topocentric_positions(service: Service) -> None:
-    service.body = OWN_ANSWER.read_bytes()
-    ask()
-    assert "-observer=950" in service.asked[0]
-
-
-def test_skybot_empty_field_is_an_empty_table(service: Service) -> None:
-    service.body = NOTHING.encode()
-    found = ask()
-    assert tuple(found.columns) == COLUMNS
-    assert found.empty
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(500, b"broken"), (200, b"garbage"), (200, b"<html>You are blocked</html>"), (200, b""), (403, b"")],
-)
-def test_skybot_without_an_answer_is_never_an_empty_field(service: Service, status: int, body: bytes) -> None:
-    service.status, service.body = status, body
-    with pytest.raises(LookupFailed, match=r"SkyBoT .*try later") as caught:
-        ask()
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.skipif(not OWN_ANSWER.is_file(), reason="astroquery came without its test data")
-def test_skybot_error_table_without_rows_is_no_empty_field(service: Service) -> None:
-    whole = OWN_ANSWER.read_text()
-    start, end = whole.index("<vot:TABLEDATA>") + len("<vot:TABLEDATA>"), whole.index("</vot:TABLEDATA>")
-    service.body = (whole[:start] + whole[end:]).replace('value="OK"', 'value="ERROR"').encode()
-    with pytest.raises(LookupFailed):
-        ask()

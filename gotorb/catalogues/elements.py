@@ -1,0 +1,241 @@
+"""Orbits of an XEphem csv, read once: arrays of every line, kept in the user's cache folder and mapped into memory.
+
+Only what a screen of the sky needs is read. The lines themselves stay in the catalogue; each row knows where its line
+begins. Lines that are not plain ellipses (comets, other equinoxes, whatever cannot be read) have NaN for elements.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from gotorb.catalogues.cache import whole_file
+from gotorb.errors import CatalogueError
+from gotorb.settings import read_settings
+
+GAUSS_K = 0.01720209895
+"""sqrt(G M of the Sun) [au^1.5 / day]."""
+OBLIQUITY = np.radians(84381.448 / 3600)
+REFERENCE_MJD = 51544.5
+EPHEM_TO_MJD = 15019.5
+ROWS = ("px", "py", "pz", "qx", "qy", "qz", "e", "motion", "anomaly", "offset")
+"""Rows of `Catalogue.orbits`: vectors to perihelion and at right angles to it, of the length of the half axes (au,
+equatorial J2000); eccentricity; rad/day; mean anomaly at `REFERENCE_MJD`; where the line begins in the file."""
+FIELDS = ("name", "type", "i", "node", "peri", "a", "motion", "e", "anomaly", "epoch", "equinox")
+TYPES = ("e", "h", "p")
+BLOCK_BYTES = 1 << 25
+SMALL_BYTES = 1 << 22
+"""Smaller catalogues are read in a tenth of a second: not worth a file in the cache."""
+LAYOUT = 1
+"""Raise it when the arrays change their meaning: old files of the cache are then not read."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """A catalogue as it was when its file had this stamp.
+
+    Attributes
+    ----------
+    path : Path
+        The XEphem csv.
+    stamp : tuple of int
+        Its size and time of change.
+    sha256 : str
+        Of its bytes.
+    epoch_mjd : float
+        Median epoch of the elements; NaN without any ellipse.
+    orbits : ndarray
+        (10, n) float64, rows as in `ROWS`.
+    """
+
+    path: Path
+    stamp: tuple[int, int]
+    sha256: str
+    epoch_mjd: float
+    orbits: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return self.orbits.shape[1]
+
+    def lines(self, rows: NDArray[np.integer]) -> bytes | None:
+        """Lines of some rows as they stand in the file; None if the file has been replaced meanwhile."""
+        offset = self.orbits[-1]
+        begins, last = offset[rows].astype(int), len(self) - 1
+        ends = np.where(rows < last, offset[np.minimum(rows + 1, last)], self.stamp[0]).astype(int)
+        with self.path.open("rb") as file:
+            if _stamp(os.fstat(file.fileno())) != self.stamp:
+                return None
+            lines = [os.pread(file.fileno(), e - b, b).strip() for b, e in zip(begins, ends, strict=True)]
+        return b"".join(line + b"\n" for line in lines)
+
+
+def read_catalogue(path: Path | str) -> Catalogue:
+    """The catalogue as it is now; its arrays come from this process, from the cache or, once, from the csv.
+
+    Raises
+    ------
+    CatalogueError
+        If the file is missing or holds no orbit in XEphem format.
+    """
+    path = Path(path).absolute()
+    try:
+        return _load(path, _stamp(path.stat()))
+    except FileNotFoundError:
+        raise CatalogueError(
+            f"no minor-planet catalogue {path}; run `gotorb catalogue update` or set GOTORB_MPC_CATALOGUE in .env"
+        ) from None
+    except OSError as error:
+        raise CatalogueError(
+            f"minor-planet catalogue {path} cannot be used ({error.strerror}); correct GOTORB_MPC_CATALOGUE in .env"
+        ) from None
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, stamp: tuple[int, int]) -> Catalogue:
+    if stamp[0] < SMALL_BYTES:
+        return Catalogue(path, stamp, *parse(path))
+    folder = read_settings().cache_dir / "orbits"
+    place, content = (hashlib.sha256(repr(key).encode()).hexdigest()[:12] for key in (str(path), (LAYOUT, stamp)))
+    arrays, meta = folder / f"{place}-{content}.npy", folder / f"{place}-{content}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{place}.lock"):  # one process reads the csv, the others wait for its arrays
+            if (kept := _read_arrays(arrays, meta)) is None:
+                _write_arrays(arrays, meta, parse(path))
+                for old in set(folder.glob(f"{place}-*")) - {arrays, meta}:
+                    old.unlink()
+                kept = _read_arrays(arrays, meta)
+        if kept is not None:
+            return Catalogue(path, stamp, *kept)
+    except OSError as error:
+        log.info("no arrays of minor planets are kept in %s (%s); set GOTORB_CACHE_DIR in .env", folder, error)
+    return Catalogue(path, stamp, *parse(path))
+
+
+def _read_arrays(arrays: Path, meta: Path) -> tuple[str, float, NDArray[np.float64]] | None:
+    """Digest, epoch and orbits as an earlier process left them; None if it left nothing whole."""
+    try:
+        known = json.loads(meta.read_text())
+        orbits = np.load(arrays, mmap_mode="r", allow_pickle=False)
+        if orbits.shape == (len(ROWS), known["n"]) and orbits.dtype == np.float64:
+            return str(known["sha256"]), float(known["epoch_mjd"]), orbits
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _write_arrays(arrays: Path, meta: Path, parsed: tuple[str, float, NDArray[np.float64]]) -> None:
+    sha256, epoch_mjd, orbits = parsed
+    with whole_file(arrays) as aside, aside.open("wb") as file:
+        np.save(file, orbits)
+    with whole_file(meta) as aside:
+        aside.write_text(json.dumps({"n": orbits.shape[1], "sha256": sha256, "epoch_mjd": epoch_mjd}))
+
+
+def parse(path: Path) -> tuple[str, float, NDArray[np.float64]]:
+    """Read a csv: sha256 of its bytes, median epoch [MJD] of its ellipses, and the orbits of every line.
+
+    Raises
+    ------
+    CatalogueError
+        If no line is an orbit.
+    """
+    digest, start, parts, epochs, n_orbits = hashlib.sha256(), 0, [], [], 0
+    with path.open("rb") as file:
+        for block in _blocks(file):
+            digest.update(block)
+            orbits, epoch, n = _parse_block(block, start)
+            start += len(block)
+            parts.append(orbits)
+            epochs.append(epoch)
+            n_orbits += n
+    if n_orbits == 0:
+        raise CatalogueError(
+            f"minor-planet catalogue {path} cannot be used (no line is an orbit in XEphem format); "
+            "run `gotorb catalogue update` or set GOTORB_MPC_CATALOGUE in .env"
+        )
+    epoch = np.concatenate(epochs)
+    median = float(np.median(epoch)) if len(epoch) else np.nan
+    return digest.hexdigest(), median, np.concatenate(parts, axis=1)
+
+
+def _blocks(file: Any) -> Iterator[bytes]:
+    """Whole lines, many at a time."""
+    while block := file.read(BLOCK_BYTES) + file.readline():
+        yield block
+
+
+def _parse_block(block: bytes, start: int) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Orbits of some lines, the epochs [MJD] of their ellipses, and how many lines are orbits of any kind."""
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+    begins = np.append(0, ends + 1)
+    begins = begins[begins < len(block)]
+    orbits = np.full((len(ROWS), len(begins)), np.nan)
+    orbits[-1] = start + begins
+    frame = pd.read_csv(
+        io.BytesIO(",".join(FIELDS).encode() + b"\n" + block),
+        usecols=list(FIELDS[1:]),  # also keeps lines with more fields
+        index_col=False,
+        skip_blank_lines=False,
+        quoting=csv.QUOTE_NONE,
+        encoding_errors="replace",
+        low_memory=False,
+    )
+    if len(frame) != len(begins):  # stray line ends: nothing can be said of these lines
+        return orbits, np.empty(0), 0
+    number = {name: _numbers(frame[name]) for name in FIELDS[2:] if name not in ("motion", "epoch")}
+    plain = (frame["type"] == "e").to_numpy() & (number["equinox"] == 2000)
+    plain &= (number["a"] > 0) & (number["e"] >= 0) & (number["e"] < 1)
+    epoch = np.where(plain, _epochs(frame["epoch"]), np.nan)
+    orbits[:-1, plain] = _shapes({name: value[plain] for name, value in number.items()}, epoch[plain])
+    return orbits, epoch[np.isfinite(epoch)], int(frame["type"].isin(TYPES).sum())
+
+
+def _numbers(column: pd.Series) -> NDArray[np.float64]:
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+
+
+def _epochs(column: pd.Series) -> NDArray[np.float64]:
+    """MJD of decimal years or month/day/year, as PyEphem itself reads them."""
+    import ephem
+
+    codes, texts = pd.factorize(column)
+    known = [float(ephem.readdb(f"x,e,0,0,0,1,0,0,0,{text},2000,0,0")._epoch_M) + EPHEM_TO_MJD for text in texts]
+    return np.array([*known, np.nan])[codes]
+
+
+def _shapes(number: dict[str, NDArray[np.float64]], epoch: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The first nine of `ROWS` from elements in au and degrees."""
+    a, e = number["a"], number["e"]
+    node, peri, i = (np.radians(number[name]) for name in ("node", "peri", "i"))
+    cn, sn, cp, sp, ci, si = np.cos(node), np.sin(node), np.cos(peri), np.sin(peri), np.cos(i), np.sin(i)
+    p = a * _to_equator(cn * cp - sn * sp * ci, sn * cp + cn * sp * ci, sp * si)
+    q = a * np.sqrt(1 - e**2) * _to_equator(-cn * sp - sn * cp * ci, -sn * sp + cn * cp * ci, cp * si)
+    motion = GAUSS_K * a**-1.5
+    anomaly = np.mod(np.radians(number["anomaly"]) + motion * (REFERENCE_MJD - epoch), 2 * np.pi)
+    return np.concatenate([p, q, [e, motion, anomaly]])
+
+
+def _to_equator(x: NDArray, y: NDArray, z: NDArray) -> NDArray[np.float64]:
+    c, s = np.cos(OBLIQUITY), np.sin(OBLIQUITY)
+    return np.stack([x, c * y - s * z, s * y + c * z])

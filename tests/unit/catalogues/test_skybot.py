@@ -1,0 +1,206 @@
+"""SkyBoT in all its moods: an answer, a true "nothing there", or an error before the deadline; asked politely, once."""
+
+import json
+import multiprocessing
+import re
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import Table
+
+from gotorb.catalogues.answers import COLUMNS, Question, parse_answer
+from gotorb.catalogues.minor_planets import Field, Skybot, make_provider
+from gotorb.catalogues.skybot import Limits, look_up
+from gotorb.errors import LookupFailed
+from gotorb.settings import SKYBOT_URL, Settings
+from tests.unit.catalogues.fake_skybot import FakeSkybot, serving
+
+QUICK = Limits(total_s=2.0, connect_s=1.0, read_s=0.5, tries=3, backoff_s=0.02, pause_s=0.01)
+FIELD = Field(ra=81.28, dec=4.49, radius_deg=0.2, epoch_mjd=60677.0)
+
+
+def ask(server: FakeSkybot, limits: Limits = QUICK, field: Field = FIELD) -> pd.DataFrame:
+    return look_up(Question(server.url, "950", field.ra, field.dec, field.radius_deg, field.epoch_mjd), limits)
+
+
+def test_answer_is_read_in_degrees() -> None:
+    with serving("good") as server:
+        found = ask(server)
+    assert tuple(found.columns) == COLUMNS
+    assert found["name"].tolist() == ["Ceres", "2007 TE366"]
+    assert found["ra"].tolist() == [81.123456789, 81.2]
+    assert found["dec"].tolist() == [4.5, -0.25]
+    assert found["mag"].isna().tolist() == [False, True]
+
+
+def test_recorded_answer_of_the_service_is_read(real_dir: Path) -> None:
+    path = real_dir / "services" / "skybot_query.vot"
+    found = parse_answer(path.read_bytes())
+    row = found.set_index("name").loc["2007 TE366"]
+    assert row["ra"] == pytest.approx(15 * (5 + 25 / 60 + 50.2836 / 3600), abs=1e-6)
+    assert row["dec"] == pytest.approx(4 + 30 / 60 + 33.419 / 3600, abs=1e-6)
+    assert row["mag"] == pytest.approx(21.6)
+    assert len(found) == len(Table.read(path, format="votable"))
+
+
+def test_positions_are_asked_for_an_observatory_and_never_the_earths_centre() -> None:
+    with serving("good") as server:
+        settings = Settings(gotorb_skybot_url=server.url, gotorb_observatory_code="W84")
+        make_provider("skybot", settings).find(FIELD)
+    (asked,) = server.asked
+    assert "-observer=W84" in asked
+    assert "-ep=2460677.5000000" in asked
+    assert "-loc" not in asked
+
+
+def test_service_and_observatory_have_defaults() -> None:
+    assert make_provider("skybot", Settings()) == Skybot("950", SKYBOT_URL)
+    assert SKYBOT_URL.startswith("https://ssp.imcce.fr/")
+
+
+def test_nothing_there_is_an_empty_table() -> None:
+    with serving("nothing") as server:
+        found = ask(server)
+    assert tuple(found.columns) == COLUMNS
+    assert found.empty
+
+
+@pytest.mark.parametrize(
+    ("mood", "n_tries", "reason"),
+    [
+        ("overloaded", 3, "HTTP 503"),
+        ("internal", 3, "HTTP 500"),
+        ("reset", 3, "ConnectionError"),
+        ("half", 3, "half|bytes|IncompleteRead"),
+        ("half_without_length", 3, "no whole VOTable"),
+        ("garbage", 3, "no whole VOTable"),
+        ("empty_body", 3, "no whole VOTable"),
+        ("blocked", 1, "a web page instead of a table: .*You are blocked"),
+        ("forbidden", 1, "HTTP 403"),
+        ("no_rows", 1, "a table without rows and without a reason"),
+        ("error_status", 1, "status ERROR Wrong epoch"),
+        ("error_flag", 1, "the epoch is wrong"),
+    ],
+)
+def test_no_answer_is_an_error_with_its_reason_and_never_an_empty_field(mood: str, n_tries: int, reason: str) -> None:
+    complaint = r"^SkyBoT gave no answer for ra 81\.28.*try later"
+    with serving(mood) as server, pytest.raises(LookupFailed, match=complaint) as caught:
+        ask(server)
+    assert re.search(reason, str(caught.value))
+    assert "\n" not in str(caught.value)
+    assert len(server.asked) == n_tries
+
+
+@pytest.mark.parametrize("mood", ["overloaded", "reset", "half", "half_without_length", "hang"])
+def test_passing_trouble_is_overcome(mood: str) -> None:
+    with serving(mood, "good") as server:
+        assert len(ask(server)) == 2
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(("mood", "wait_s"), [("too_many", 1.0), ("too_many_until", 1.0)])
+def test_service_is_left_alone_as_long_as_it_asks_for(mood: str, wait_s: float) -> None:
+    with serving(mood, "good") as server:
+        assert len(ask(server, replace(QUICK, total_s=5))) == 2
+    first, second = server.starts
+    assert second - first >= wait_s
+
+
+def test_wait_beyond_the_deadline_is_not_waited_for() -> None:
+    with serving("too_many_for_long") as server:
+        started = time.monotonic()
+        with pytest.raises(LookupFailed, match="HTTP 429; no time for another try"):
+            ask(server)
+        assert time.monotonic() - started < 1
+        with pytest.raises(LookupFailed, match="the next request may start in"):
+            ask(server)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("mood", ["hang", "drip", "drip_header"])
+def test_deadline_bounds_the_whole_look_up(mood: str) -> None:
+    with serving(mood) as server:
+        started = time.monotonic()
+        with pytest.raises(LookupFailed):
+            ask(server, replace(QUICK, total_s=1.0))
+        assert time.monotonic() - started < 1.5
+
+
+def test_service_that_is_not_there_is_told() -> None:
+    with serving("good") as server:
+        pass
+    with pytest.raises(LookupFailed, match="ConnectionError"):
+        ask(server)
+
+
+def test_address_that_is_none_is_told_with_the_cure() -> None:
+    with pytest.raises(LookupFailed, match=r"correct GOTORB_SKYBOT_URL in \.env"):
+        look_up(Question("skybot", "950", 1, 2, 0.1, 60000), QUICK)
+
+
+@pytest.mark.parametrize("mood", ["good", "nothing"])
+def test_question_is_asked_once(mood: str) -> None:
+    with serving(mood) as server:
+        first = ask(server)
+        for field in (FIELD, replace(FIELD, ra=FIELD.ra + 1e-9), replace(FIELD, ra=FIELD.ra - 360)):
+            pd.testing.assert_frame_equal(ask(server, field=field), first)
+        assert len(server.asked) == 1
+        for field in (replace(FIELD, epoch_mjd=FIELD.epoch_mjd + 1e-5), replace(FIELD, radius_deg=0.3)):
+            ask(server, field=field)
+        assert len(server.asked) == 3
+
+
+def test_errors_are_not_kept() -> None:
+    with serving("blocked", "good") as server:
+        with pytest.raises(LookupFailed):
+            ask(server)
+        assert len(ask(server)) == 2
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[]", '{"question": 1}', "cut", "rows"])
+def test_broken_file_of_the_cache_is_asked_again(cache_dir: Path, broken: str) -> None:
+    with serving("good") as server:
+        whole = ask(server)
+        (path,) = (cache_dir / "skybot").iterdir()
+        kept = json.loads(path.read_text())
+        texts = {"cut": path.read_text()[:-20], "rows": json.dumps(kept | {"rows": [["Ceres", 1.0]]})}
+        path.write_text(texts.get(broken, broken))
+        pd.testing.assert_frame_equal(ask(server), whole)
+        assert len(server.asked) == 2
+        pd.testing.assert_frame_equal(ask(server), whole)
+        assert len(server.asked) == 2
+
+
+def test_dead_service_costs_few_deadlines_then_nothing_for_a_while() -> None:
+    limits = replace(QUICK, tries=1, n_failures=2, rest_s=0.5)
+    with serving("overloaded", "overloaded", "good") as server:
+        for _ in range(2):
+            with pytest.raises(LookupFailed):
+                ask(server, limits)
+        with pytest.raises(LookupFailed, match=r"2 look-ups failed in a row, none is made for . s; the last: HTTP 503"):
+            ask(server, limits)
+        assert len(server.asked) == 2
+        time.sleep(0.5)
+        assert len(ask(server, limits)) == 2
+
+
+def look_up_some(url: str, fields: list[Field]) -> int:
+    """What a worker process does."""
+    return sum(len(Skybot("950", url).find(field)) for field in fields)
+
+
+def test_eight_processes_together_are_polite_and_ask_nothing_twice() -> None:
+    fields = [replace(FIELD, ra=float(ra)) for ra in range(8)]
+    spawn = multiprocessing.get_context("spawn")
+    with serving("good", delay_s=1.5) as server, ProcessPoolExecutor(8, mp_context=spawn) as pool:
+        for _ in range(2):
+            jobs = [pool.submit(look_up_some, server.url, [field]) for field in fields]
+            assert [job.result() for job in jobs] == [2] * 8
+    assert len(server.asked) == len(set(server.asked)) == 8
+    assert server.most_at_once == 2
+    assert np.diff(sorted(server.starts)).min() > 0.995
