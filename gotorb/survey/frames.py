@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 
-from gotorb.errors import MissingPart
+from gotorb.errors import ImageError, MissingPart
 from gotorb.survey.astrometry import read_wcs, sky_to_pixels
-from gotorb.survey.files import open_whole
+from gotorb.survey.files import ODD, one_line, open_whole
 from gotorb.survey.planes import Block, open_pixels, read_blocks
 
 IMAGES = fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU
@@ -34,7 +36,8 @@ class Frame:
 
     def _hdu(self, ext: str | int) -> Any:
         try:
-            return self._hdus[ext]
+            with _without_warnings():
+                return self._hdus[ext]
         except (KeyError, IndexError):
             names = ", ".join(hdu.name or str(i) for i, hdu in enumerate(self._hdus))
             raise MissingPart(
@@ -46,7 +49,7 @@ class Frame:
         """An image HDU of two axes; a cube is refused even when it has but one plane."""
         hdu = self._hdu(ext)
         shape = hdu.shape if isinstance(hdu, IMAGES) else None
-        if shape is None or len(shape) != 2 or min(shape) < 1:
+        if shape is None or len(shape) != 2 or not all(isinstance(side, int) and side > 0 for side in shape):
             raise MissingPart(f"HDU {ext!r} in {self.path} holds no 2-d image (shape {shape}); name another HDU")
         return hdu
 
@@ -77,9 +80,16 @@ class Frame:
     def table(self, ext: str | int) -> fits.FITS_rec:
         """Rows of a table HDU as a structured array."""
         hdu = self._hdu(ext)
-        if not isinstance(hdu, fits.BinTableHDU | fits.TableHDU) or hdu.data is None:
+        try:
+            with _without_warnings():
+                rows = hdu.data if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else None
+        except ODD as error:
+            raise ImageError(
+                f"table {ext!r} in {self.path} cannot be read ({one_line(error)}); copy it again or leave it out"
+            ) from None
+        if rows is None:
             raise MissingPart(f"HDU {ext!r} in {self.path} is not a table; name the detection table's HDU")
-        return hdu.data
+        return rows
 
     def header(self, ext: str | int) -> fits.Header:
         """Header of an HDU."""
@@ -110,9 +120,8 @@ class Frame:
             try:
                 wcs = read_wcs(self.header(ext))
             except (ValueError, KeyError, TypeError) as error:  # the errors of wcslib are ValueErrors
-                reason = " ".join(str(error).split())
                 raise MissingPart(
-                    f"HDU {ext!r} in {self.path} has a WCS that cannot be used ({reason}); solve it again"
+                    f"HDU {ext!r} in {self.path} has a WCS that cannot be used ({one_line(error)}); solve it again"
                 ) from None
             if not wcs.has_celestial:
                 raise MissingPart(
@@ -135,7 +144,18 @@ def open_frame(path: Path | str) -> Iterator[Frame]:
     TruncatedImage
         If the file is shorter than its headers declare.
     ImageError
-        If the file is absent or not FITS.
+        If the file is absent or not FITS, or a header card that is read is damaged.
     """
     with open_whole(Path(path)) as (hdus, content):
-        yield Frame(Path(path), hdus, content)
+        try:
+            yield Frame(Path(path), hdus, content)
+        except fits.VerifyError as error:  # cards are parsed where they are read
+            raise ImageError(f"a header of {path} is damaged ({one_line(error)}); copy it again") from None
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Astropy warns of each odd card, also of those that nobody reads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        yield

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from gotorb.errors import ImageError
+from gotorb.survey.files import one_line
 
 BAND_ROWS = 256
 """Rows that are decompressed at a time: blocks stay in the processor's cache, and memory stays flat."""
@@ -135,9 +136,8 @@ def _decompress(hdu: fits.CompImageHDU, path: Path, key: Any) -> np.ndarray:
     try:
         return hdu.section[key]
     except Exception as error:  # the codecs raise whatever they stumble upon
-        reason = " ".join(str(error).split())
         raise ImageError(
-            f"HDU {hdu.name!r} in {path} cannot be decompressed ({reason}); copy it again or leave it out"
+            f"HDU {hdu.name!r} in {path} cannot be decompressed ({one_line(error)}); copy it again or leave it out"
         ) from None
 
 

@@ -1,12 +1,20 @@
-"""A bad FITS file says what is wrong with it."""
+"""The parts of a FITS file are read by name, and a part that is not there is named."""
+
+import gc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from gotorb.errors import ImageError, MissingPart, TruncatedImage
+from gotorb.errors import ImageError, MissingPart
+from gotorb.stamps.layers import Extensions, cut_planes
 from gotorb.survey.detections import read_detections
 from gotorb.survey.frames import open_frame
+from tests.unit.survey.images import write_image
+
+STACKED = ("IMAGE", "TEMPLATE", "DIFFERENCE")
+TABLE = {"x": [100.0, 2.0], "y": [50.0, 290.0], "ra": [150.0, 150.02], "dec": [2.0, 2.01]}
 
 
 @pytest.fixture
@@ -66,22 +74,40 @@ def test_table_hdu_is_no_image_and_image_hdu_no_table(image_path):
             frame.wcs("PHOTOMETRY_DIFF")
 
 
-@pytest.mark.parametrize("keep", [100, 3000, 8640, 12000, 20000])
-def test_truncated_file_is_called_truncated_wherever_it_ends(image_path, keep):
-    whole = image_path.read_bytes()
-    assert keep < len(whole)
-    image_path.write_bytes(whole[:keep])
-    with pytest.raises(TruncatedImage, match="copy it again"), open_frame(image_path) as frame:
-        frame.plane("IMAGE")
-
-
-def test_text_file_is_not_fits(tmp_path):
-    path = tmp_path / "notes.fits"
-    path.write_text("hello" * 1000)
-    with pytest.raises(ImageError, match="cannot be read as FITS"), open_frame(path):
-        pass
-
-
 def test_absent_file_names_the_settings_to_check(tmp_path):
     with pytest.raises(ImageError, match="GOTOPHOTO_STORAGEDIR"), open_frame(tmp_path / "no.fits"):
         pass
+
+
+def test_an_image_costs_no_open_file_and_no_map_when_it_is_done(tmp_path):
+    """2,000 small images of several kinds, stamps of each: what this process holds open stays the same."""
+    paths = [
+        write_image(tmp_path / f"{kind}.fits", kind, STACKED, table=TABLE)
+        for kind in ("float32", "scaled", "rows.fz", "gz")
+    ]
+    paths += [paths[0]] * (40 - len(paths))
+    exposures = [write_image(tmp_path / f"r{i}.fits", seed=i) for i in range(2)]
+    x, y, *sky = (np.array(values) for values in TABLE.values())
+    held = set()
+    gc.collect()
+    gc.disable()  # nothing may wait for the collector
+    try:
+        for i in range(2000):
+            with open_frame(paths[i % len(paths)]) as frame:
+                cut_planes(frame, [], *sky, size=15, extensions=Extensions(), xy=(x, y))
+                if i % 20 == 0:
+                    read_detections(frame, "PHOTOMETRY_DIFF")
+                    cut_planes(frame, exposures, *sky, size=15, extensions=Extensions())
+            if i % 50 == 49:
+                held.add((open_files(), maps_of(tmp_path)))
+    finally:
+        gc.enable()
+    assert len(held) == 1 and held.pop()[1] == 0
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def maps_of(folder: Path) -> int:
+    return Path("/proc/self/maps").read_text().count(str(folder))

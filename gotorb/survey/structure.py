@@ -1,0 +1,111 @@
+"""Headers and data of a FITS file from its first byte to its last, as the standard's block structure declares them.
+
+Walked before any library reads the file: astropy hides HDUs behind a cut with a warning, and never returns from a
+damaged header that declares a negative size.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+from gotorb.errors import ImageError, TruncatedImage
+
+BLOCK, CARD = 2880, 80
+FITS_START, EXTENSION_START = b"SIMPLE  =", b"XTENSION"
+SIZE_CARD = re.compile(rb"(BITPIX|NAXIS\d{0,3}|PCOUNT|GCOUNT|NEXTEND) *= *([+-]?\d{1,18}) *(?:/|$)")
+GROUPS_CARD = re.compile(rb"GROUPS  = *T *(?:/|$)")
+
+
+def check_structure(path: Path, file: BinaryIO) -> int:
+    """Number of HDUs of a FITS file that is all there.
+
+    Zeros behind the last HDU are some writers' padding.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    file : binary file
+        Unpacked; left at any position.
+
+    Raises
+    ------
+    TruncatedImage
+        If it ends before its headers say, be it within a header.
+    ImageError
+        If a header is damaged, or other bytes follow the last HDU.
+    """
+    size, start, n_hdus, n_told = file.seek(0, 2), 0, 0, 0
+    while start < size:
+        file.seek(start)
+        if n_hdus and not _is_extension(path, file, start, size):
+            break
+        header = _read_header(path, file, start, size)
+        values = _size_cards(header)
+        n_told = max(n_told, 0 if n_hdus else values.get("NEXTEND", 0))
+        end = start + len(header) + _whole_blocks(_data_bytes(path, start, values, header))
+        if end > size:
+            raise TruncatedImage(f"{path} has {size} bytes but its headers declare {end}; copy it again")
+        start, n_hdus = end, n_hdus + 1
+    if n_told > n_hdus - 1:
+        raise TruncatedImage(f"{path} has {n_hdus - 1} extensions but NEXTEND declares {n_told}; copy it again")
+    return n_hdus
+
+
+def _is_extension(path: Path, file: BinaryIO, start: int, size: int) -> bool:
+    """Whether another HDU follows; False for padding."""
+    first = file.read(len(EXTENSION_START))
+    file.seek(start)
+    if first == EXTENSION_START[: len(first)]:
+        return True
+    chunk = first
+    while chunk and not any(chunk):
+        chunk = file.read(1 << 20)
+    if chunk:
+        raise ImageError(f"{path} has {size - start} bytes behind its last HDU that are no HDU; copy it again")
+    return False
+
+
+def _read_header(path: Path, file: BinaryIO, start: int, size: int) -> bytes:
+    """All blocks of a header, up to the one that holds its END card."""
+    blocks: list[bytes] = []
+    while True:
+        block = file.read(BLOCK)
+        cards = [block[place : place + CARD] for place in range(0, len(block), CARD)]
+        ended = any(card[:8].rstrip() == b"END" for card in cards)
+        if len(block) < BLOCK:
+            raise TruncatedImage(f"{path} has {size} bytes and ends within its header at {start}; copy it again")
+        blocks.append(block)
+        if ended:
+            return b"".join(blocks)
+        if not block.isascii():
+            raise ImageError(f"{path} has a header without END at byte {start}; copy it again")
+
+
+def _size_cards(header: bytes) -> dict[str, int]:
+    values: dict[str, int] = {}
+    for place in range(0, len(header), CARD):
+        found = SIZE_CARD.match(header, place, place + CARD)
+        if found:
+            values.setdefault(found[1].decode(), int(found[2]))
+    return values
+
+
+def _data_bytes(path: Path, start: int, values: dict[str, int], header: bytes) -> int:
+    """Bytes of an HDU's data, heap included (FITS standard 4.0, equations 1 and 2)."""
+    n_axes = values.get("NAXIS", -1)
+    axes = [values.get(f"NAXIS{axis}", -1) for axis in range(1, n_axes + 1)]
+    bits, parameters, groups = abs(values.get("BITPIX", 0)), values.get("PCOUNT", 0), values.get("GCOUNT", 1)
+    if n_axes < 0 or bits not in (8, 16, 32, 64) or min([*axes, parameters, groups]) < 0:
+        raise ImageError(
+            f"{path} has a header at byte {start} whose NAXIS, BITPIX or PCOUNT make no size; copy it again"
+        )
+    if n_axes == 0:
+        return 0
+    grouped = axes[0] == 0 and any(GROUPS_CARD.match(header, place) for place in range(0, len(header), CARD))
+    return bits // 8 * groups * (parameters + math.prod(axes[1:] if grouped else axes))
+
+
+def _whole_blocks(n_bytes: int) -> int:
+    return -(-n_bytes // BLOCK) * BLOCK
