@@ -19,7 +19,8 @@ $(READY): requirements.lock pyproject.toml
 # make repro                                        the embedded survey
 # make repro SOURCE=archive DATA=folder             ready-made stamps
 # make repro SOURCE=packets DATA=folder             alert packets
-# make repro SOURCE=gotophoto                       your own survey, by .env
+# make repro SOURCE=gotophoto                       a gotophoto database, by .env
+# make repro SOURCE=own DATA=mysurvey.py            your own survey, see docs/own-survey.md
 repro: $(READY)
 	@$(RUN) python -m pipelines.repro $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data $(DATA))
 

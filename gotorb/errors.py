@@ -7,6 +7,7 @@
     ├── SurveyError        where images and detections come from
     │   ├── DatabaseError      the gotophoto database
     │   ├── ImageError         one FITS file
+    │   │   ├── OutsideStorage     its path leads out of the storage directory
     │   │   ├── MissingImage       there is no such file
     │   │   ├── TruncatedImage     shorter than its header declares
     │   │   └── MissingPart        an HDU, column or header key is absent
@@ -41,6 +42,12 @@ class ImageError(SurveyError):
     """One FITS file cannot be used; `state` is the image's state in a labelling run."""
 
     state = "unreadable"
+
+
+class OutsideStorage(ImageError):
+    """A path of the survey leads out of its storage directory."""
+
+    state = "refused"
 
 
 class MissingImage(ImageError):

@@ -15,6 +15,7 @@ Replacements are read once, when `make` starts, and hold in its worker processes
 from __future__ import annotations
 
 import logging
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,29 @@ def get_individual_images(image: pd.Series) -> list[str]:
 
 
 _OWN_GETTER = get_individual_images
+
+
+def adapt(path: Path | str) -> None:
+    """Run a Python file that replaces what differs in your survey; the pipeline does so with label.adapter.
+
+    Parameters
+    ----------
+    path : path
+        File that sets `get_images`, `get_individual_images` and constants of this module.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or it fails.
+    """
+    from gotorb.errors import ConfigError
+
+    try:
+        runpy.run_path(str(path), run_name="gotorb_adapter")
+    except FileNotFoundError:
+        raise ConfigError(f"no adapter {path}; correct label.adapter in params.yaml") from None
+    except Exception as error:
+        raise ConfigError(f"adapter {path} failed ({type(error).__name__}: {error}); mend it") from error
 
 
 def make(

@@ -64,7 +64,7 @@ METALABELS = ("mp", "randjunk", "marshall", "syntransient", "synfading", "glxres
 REAL, BOGUS, UNKNOWN = 1, 0, -1
 
 LABELLED, EMPTY = "labelled", "empty"
-FAILED_STATES = ("missing", "truncated", "missing_part", "unreadable", "no_lookup", "crashed", "failed")
+FAILED_STATES = ("refused", "missing", "truncated", "missing_part", "unreadable", "no_lookup", "crashed", "failed")
 IMAGE_STATES = (LABELLED, EMPTY, *FAILED_STATES)
 """What can become of an image in a labelling run; each image ends in exactly one of them."""
 

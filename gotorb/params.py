@@ -58,7 +58,8 @@ class ArchiveParams(Section):
 class LabelParams(Section):
     """Which detection gets which label."""
 
-    source: Literal["embedded", "gotophoto", "archive", "packets"] = "embedded"
+    source: Literal["embedded", "gotophoto", "own", "archive", "packets"] = "embedded"
+    adapter: str | None = Field(None, description="Python file that adapts label_data to your own survey")
     n_images: int = Field(100, ge=1, description="difference images to use at most")
     provider: Literal["pympc", "skybot"] = Field("pympc", description="who knows minor planets")
     search_radius_deg: float = Field(1.8, gt=0, le=10)

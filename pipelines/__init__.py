@@ -3,9 +3,15 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
+from gotorb import label_data
 from gotorb.errors import GotorbError
 from gotorb.logs import show_on_console
+from gotorb.params import Params
+from gotorb.settings import Settings
+from gotorb.simulate.source import survey_environment
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -17,3 +23,10 @@ def run_stage(main: Callable[[], None]) -> None:
         main()
     except GotorbError as error:
         sys.exit(f"gotorb: {error}")
+
+
+def open_survey(params: Params) -> AbstractContextManager[Settings]:
+    """The survey that params name, as the label code sees it while the block runs."""
+    if params.label.adapter is not None:
+        label_data.adapt(params.label.adapter)
+    return survey_environment(params.label.source, Path("data/survey"))

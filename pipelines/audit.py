@@ -5,9 +5,8 @@ from pathlib import Path
 from gotorb.audit import audit_labels, audit_models
 from gotorb.dataset.card import write_json
 from gotorb.params import read_params
-from gotorb.simulate.source import survey_environment
 from gotorb.tracking.runs import track_stage
-from pipelines import run_stage
+from pipelines import open_survey, run_stage
 
 
 def main() -> None:
@@ -16,7 +15,7 @@ def main() -> None:
     survey_dir, data_dir, reports = Path("data/survey"), Path("data/dataset"), Path("reports")
     model_dirs = [Path("models") / name for name in params.train.models]
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"}) | {"seed": params.seed}
-    with survey_environment(params.label.source, survey_dir), track_stage("audit", params) as run:
+    with open_survey(params), track_stage("audit", params) as run:
         purity = {
             "before_cleaning": audit_labels(Path("data/label"), survey_dir),
             "after_cleaning": audit_labels(data_dir, survey_dir),

@@ -1,20 +1,17 @@
 """Stage ``clean``: leave out random bogus that are probably real."""
 
-from pathlib import Path
-
 from gotorb import clean_data
 from gotorb.dataset.card import make_card
 from gotorb.params import read_params
-from gotorb.simulate.source import survey_environment
 from gotorb.tracking.runs import track_stage
-from pipelines import run_stage
+from pipelines import open_survey, run_stage
 
 
 def main() -> None:
     """Write the cleaned data set data/clean."""
     params = read_params()
     options = params.clean.model_dump() | {"seed": params.seed}
-    with survey_environment(params.label.source, Path("data/survey")), track_stage("clean", params) as run:
+    with open_survey(params), track_stage("clean", params) as run:
         data_dir = clean_data.clean("data/synthetic", out_dir="data", name="clean", **options)
         run.log_data(data_dir, make_card(data_dir), context="cleaned labels")
 

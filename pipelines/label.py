@@ -1,20 +1,17 @@
 """Stage ``label``: minor planets are real, random unmatched detections bogus."""
 
-from pathlib import Path
-
 from gotorb import label_data
 from gotorb.dataset.card import make_card
 from gotorb.params import read_params
-from gotorb.simulate.source import survey_environment
 from gotorb.tracking.runs import track_stage
-from pipelines import run_stage
+from pipelines import open_survey, run_stage
 
 
 def main() -> None:
     """Write the labelled data set data/label."""
     params = read_params()
-    options = params.label.model_dump(exclude={"source", "archive"})
-    with survey_environment(params.label.source, Path("data/survey")), track_stage("label", params) as run:
+    options = params.label.model_dump(exclude={"source", "adapter", "archive"})
+    with open_survey(params), track_stage("label", params) as run:
         data_dir = label_data.make(out_dir="data", name="label", seed=params.seed, **options)
         run.log_data(data_dir, make_card(data_dir), context="labels")
 

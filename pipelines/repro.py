@@ -24,8 +24,8 @@ DVC_YAML = "dvc.yaml"
 def main() -> int:
     """Run `dvc repro` in the right folder."""
     parser = argparse.ArgumentParser(prog="make repro")
-    parser.add_argument("--source", default="embedded", help="embedded, gotophoto, archive or packets")
-    parser.add_argument("--data", type=Path, help="folder of the archive or the packets")
+    parser.add_argument("--source", default="embedded", help="embedded, gotophoto, own, archive or packets")
+    parser.add_argument("--data", type=Path, help="folder of the archive or the packets, or your own survey's adapter")
     args = parser.parse_args()
     try:
         read_params()
@@ -53,8 +53,8 @@ def make_workspace(source: str, data: Path | None) -> Path:
     if source not in known:
         raise ConfigError(f"unknown SOURCE={source}; choose one of embedded, {', '.join(known)}")
     if source != "gotophoto" and (data is None or not data.exists()):
-        raise ConfigError(f"no DATA={data or ''} for SOURCE={source}; name the folder of its data: DATA=folder")
-    name = data.resolve().name if data else source
+        raise ConfigError(f"no DATA={data or ''} for SOURCE={source}; name the folder (own: the .py file): DATA=...")
+    name = data.resolve().name.removesuffix(".py") if data else source
     _check_name(data.resolve() if data else Path(source))
     here = Path(layout.SOURCES_DIR, name)
     here.mkdir(parents=True, exist_ok=True)
@@ -65,6 +65,8 @@ def make_workspace(source: str, data: Path | None) -> Path:
         subprocess.run([sys.executable, "-m", "dvc", "config", "core.analytics", "false"], cwd=here, check=True)
     params = merge(yaml.safe_load(Path(layout.PARAMS_YAML).read_text()), known[source]["params"])
     params = merge(params, {"promote": {"name": f"{params['promote']['name']}-{name}"}})
+    if source == "own":
+        params = merge(params, {"label": {"adapter": str(data.resolve() if data else "")}})
     Params.model_validate(params)
     _write_yaml(here / layout.PARAMS_YAML, params)
     _write_yaml(here / DVC_YAML, source_stages(known[source], data.resolve() if data else None, here))
@@ -87,7 +89,7 @@ def source_stages(change: dict[str, Any], data: Path | None, here: Path) -> dict
         if name == "label":
             stages[name] = stages[name] | {
                 "cmd": replacement["cmd"].replace("${data}", f"'{data}'"),
-                "deps": [*replacement["deps"], str(data)],
+                "deps": [*stages[name]["deps"], str(data)],
             }
     dropped_outs = {"data/survey"} if "survey" in change["drop"] else set()
     for stage in stages.values():

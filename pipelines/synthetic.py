@@ -1,13 +1,10 @@
 """Stage ``synthetic``: add simulated transients and galaxy residuals."""
 
-from pathlib import Path
-
 from gotorb import label_data
 from gotorb.dataset.card import make_card
 from gotorb.params import read_params
-from gotorb.simulate.source import survey_environment
 from gotorb.tracking.runs import track_stage
-from pipelines import run_stage
+from pipelines import open_survey, run_stage
 
 
 def main() -> None:
@@ -15,7 +12,7 @@ def main() -> None:
     params = read_params()
     options = params.synthetic.model_dump() | {"provider": params.label.provider, "variables": params.clean.variables}
     options |= {"n_processes": params.label.n_processes, "seed": params.seed}
-    with survey_environment(params.label.source, Path("data/survey")), track_stage("synthetic", params) as run:
+    with open_survey(params), track_stage("synthetic", params) as run:
         data_dir = label_data.add_synthetic_transients("data/label", out_dir="data", name="synthetic", **options)
         run.log_data(data_dir, make_card(data_dir), context="labels and synthetic transients")
 

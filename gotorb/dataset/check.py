@@ -81,7 +81,7 @@ def _check_rows(table: pd.DataFrame) -> Iterator[str]:
 def _check_images(data: Dataset) -> Iterator[str]:
     path = data.data_dir / layout.IMAGES_CSV
     if path.exists():
-        known = pd.read_csv(path, dtype=str)["image_id"]
+        known = pd.read_csv(path, dtype=str, keep_default_na=False)["image_id"]
         yield from _tell(f"image is not in {path.name}", data.table, ~data.table["image_id"].isin(known))
 
 

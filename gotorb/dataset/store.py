@@ -305,7 +305,7 @@ def _write_stamps(path: Path, ids: np.ndarray, blocks: Iterable[np.ndarray], lay
             raise DataError(
                 f"{row} stamps for {len(ids)} rows while writing {path.parent}; this data set is not written"
             )
-        file.create_dataset(layout.IDS_KEY, data=ids.astype("S"))
+        file.create_dataset(layout.IDS_KEY, data=np.char.encode(ids, "utf-8"))
 
 
 def _check_block(path: Path, block: np.ndarray, shape: tuple[int, ...], row: int) -> None:

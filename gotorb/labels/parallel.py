@@ -141,6 +141,8 @@ def do_images(part: Part, *, work: Work, options: Any, shards_dir: Path) -> list
 
 def do_image(task: ImageTask, work: Work, options: Any, shards_dir: Path) -> Done | Skipped:
     """Do one image, or find it done; whatever is wrong with the image ends in a state, never in an exception."""
+    if task.problem:
+        return Skipped(task.image_id, task.filepath, task.problem, "refused")
     path = shard_path(shards_dir, task, task.fingerprint(options))
     if path.exists():
         return Done(task.image_id, str(path), len(read_shard_table(path)))
@@ -181,7 +183,7 @@ def _run_pool(parts: Sequence[Part], job: Job, take: Take, n_processes: int) -> 
         except BrokenProcessPool:
             log.warning("a worker process died; its images are tried again")
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)  # leaving the block would let all of them run
             raise
     return list(waiting.values())
 

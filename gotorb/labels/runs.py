@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from gotorb import layout
 from gotorb.dataset.store import Dataset, cannot_write, write_dataset, write_table
-from gotorb.errors import DataError
+from gotorb.errors import DataError, OutsideStorage
 from gotorb.labels.parallel import HERE, Outcome, Work, Workers, run_images
 from gotorb.labels.shards import assemble, remove_shards
 from gotorb.labels.tasks import ImageTask
@@ -72,7 +73,7 @@ def write_images(data_dir: Path, tasks: Sequence[ImageTask], outcome: Outcome, *
         {
             "image_id": task.image_id,
             "filepath": task.filepath,
-            "exposures": ";".join(task.exposures),
+            "exposures": json.dumps(task.exposures),
             "ra_c": task.ra_c,
             "dec_c": task.dec_c,
             "jd": task.jd,
@@ -107,8 +108,11 @@ def read_images(data_dir: Path | str, settings: Settings) -> list[ImageTask]:
     images[text] = images[text].fillna("")
     tasks = []
     for row in images.itertuples(index=False):
-        exposures = tuple(name for name in row.exposures.split(";") if name)
-        places = tuple(str(storage_path(name, settings)) for name in (row.filepath, *exposures))
+        exposures = tuple(json.loads(row.exposures))
+        try:
+            places = tuple(str(storage_path(name, settings)) for name in (row.filepath, *exposures))
+        except OutsideStorage:
+            continue  # it gave no row
         tasks.append(
             ImageTask(row.image_id, row.filepath, exposures, places[0], places[1:], row.ra_c, row.dec_c, row.jd, row.ut)
         )

@@ -43,7 +43,7 @@ def write_shard(path: Path, table: pd.DataFrame, stamps: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(part, "w") as file:
             file.create_dataset(layout.STAMPS_KEY, data=stamps.astype(np.float32))
-            file.create_dataset(TABLE_KEY, data=np.bytes_(table.to_csv(index=False)))
+            file.create_dataset(TABLE_KEY, data=np.bytes_(table.to_csv(index=False).encode()))
         fsync(part)
         part.replace(path)
     except (OSError, RuntimeError) as error:  # h5py closes a file on a full disk with a RuntimeError

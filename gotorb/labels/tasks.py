@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gotorb import layout
-from gotorb.errors import DataError, MissingPart
+from gotorb.errors import DataError, GotorbError, MissingPart, OutsideStorage
 from gotorb.settings import Settings
 from gotorb.stamps.layers import Extensions
 from gotorb.survey.detections import read_detections
@@ -39,6 +39,8 @@ class ImageTask:
         Mid-exposure, UTC.
     ut : str
         Unit telescope.
+    problem : str
+        Why the image is refused before it is opened; "" for most.
     """
 
     image_id: str
@@ -50,6 +52,7 @@ class ImageTask:
     dec_c: float
     jd: float
     ut: str
+    problem: str = ""
 
     @property
     def epoch_mjd(self) -> float:
@@ -172,17 +175,29 @@ def make_tasks(
 
 
 def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], settings: Settings) -> ImageTask:
-    exposures = tuple(str(name) for name in get_exposures(row))
+    filepath, problem = str(row["filepath"]), ""
+    exposures: tuple[str, ...] = ()
+    places: tuple[str, ...] = ("",)
+    try:
+        exposures = tuple(str(name) for name in get_exposures(row))
+        places = tuple(str(storage_path(name, settings)) for name in (filepath, *exposures))
+    except OutsideStorage as error:
+        problem = str(error)
+    except GotorbError:
+        raise  # the database or a setting: every image would fail alike
+    except Exception as error:
+        problem = f"get_individual_images() failed on image {row['id']} ({type(error).__name__}: {error}); mend it"
     return ImageTask(
         image_id=str(row["id"]),
-        filepath=str(row["filepath"]),
+        filepath=filepath,
         exposures=exposures,
-        path=str(storage_path(str(row["filepath"]), settings)),
-        exposure_paths=tuple(str(storage_path(name, settings)) for name in exposures),
+        path=places[0],
+        exposure_paths=places[1:],
         ra_c=float(row["ra_c"]),
         dec_c=float(row["dec_c"]),
         jd=float(row["jd"]),
-        ut=str(row.get("instrument", ""))[-1:],
+        ut=_unit_telescope(row.get("instrument", "")),
+        problem=problem,
     )
 
 
@@ -204,5 +219,12 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
         centre = frame.wcs(ext).all_pix2world([[(n - 1) / 2 for n in frame.plane(ext).shape[::-1]]], 0)[0]
     beside = tuple(str(path.parent / Path(name).name) for name in names)
     return ImageTask(
-        path.stem, str(path), tuple(names), str(path), beside, float(centre[0]), float(centre[1]), jd, instrument[-1:]
-    )
+        path.stem, str(path), tuple(names), str(path), beside, float(centre[0]), float(centre[1]), jd,
+        _unit_telescope(instrument),
+    )  # fmt: skip
+
+
+def _unit_telescope(instrument: object) -> str:
+    """The digit at the end of an instrument's name, "" for none."""
+    last = str(instrument)[-1:]
+    return last if last.isdigit() else ""

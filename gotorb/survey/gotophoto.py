@@ -11,12 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from gotorb.errors import ConfigError, DatabaseError
+from gotorb.errors import ConfigError, DatabaseError, OutsideStorage
 from gotorb.settings import Settings
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 120_000
-READ_TRIES = 3
+RECONNECT_S = 30
+"""How long a server that was there may be away."""
+PAUSE_S = 0.2
 MAX_ABS_DEC_DEG = 35
 QUALITY_LIMIT = 128
 MIN_NCOADDS = 3
@@ -35,6 +37,10 @@ CANDIDATES = """
 IMAGES_BY_ID = """
     select id, filepath, ra_c, dec_c, jd, quality, ncoadds, instrument, relatedimage
     from image where id = any(%(ids)s) order by id"""
+
+
+class ServerRestarting(DatabaseError):
+    """The server is there but takes no connection yet."""
 
 
 @contextmanager
@@ -64,7 +70,8 @@ def connect(settings: Settings) -> Iterator[Any]:
             options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c default_transaction_read_only=on",
         )
     except psycopg2.Error as error:
-        raise DatabaseError(_describe(settings, error)) from None
+        restarting = re.search("starting up|shutting down|recovery mode", str(error))
+        raise (ServerRestarting if restarting else DatabaseError)(_describe(settings, error)) from None
     try:
         yield connection
     finally:
@@ -93,7 +100,8 @@ def query(settings: Settings, sql: str, values: dict[str, Any]) -> pd.DataFrame:
     """
     import psycopg2
 
-    for attempt in range(READ_TRIES):
+    deadline: float | None = None
+    while True:
         try:
             with connect(settings) as connection, connection.cursor() as cursor:
                 cursor.execute(sql, values)
@@ -103,11 +111,21 @@ def query(settings: Settings, sql: str, values: dict[str, Any]) -> pd.DataFrame:
                 f"database {settings.gotophoto_db_name!r} lacks a table ({str(error).splitlines()[0]}); "
                 "check GOTOPHOTO_DB_NAME in .env"
             ) from None
-        except psycopg2.Error as error:
-            if attempt == READ_TRIES - 1:
+        except psycopg2.errors.QueryCanceled:
+            raise DatabaseError(
+                f"database {settings.gotophoto_db_name!r} gave no answer within {STATEMENT_TIMEOUT_MS / 1000:g} s; "
+                "ask for fewer images, or see what keeps the server busy"
+            ) from None
+        except (psycopg2.Error, ServerRestarting) as error:
+            deadline = deadline or time.monotonic() + RECONNECT_S
+            if time.monotonic() > deadline:
                 raise DatabaseError(_describe(settings, error)) from None
-            time.sleep(0.2 * 2**attempt)
-    raise AssertionError("unreachable")
+            time.sleep(PAUSE_S)
+        except DatabaseError:
+            # refused at once: a mistake in .env; refused after a connection was lost: the server restarts
+            if deadline is None or time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE_S)
 
 
 def query_images(settings: Settings, n_images: int) -> pd.DataFrame:
@@ -138,7 +156,7 @@ def storage_path(filepath: str, settings: Settings) -> Path:
 
     Raises
     ------
-    ConfigError
+    OutsideStorage
         If the path leads out of the storage directory.
 
     Examples
@@ -152,5 +170,5 @@ def storage_path(filepath: str, settings: Settings) -> Path:
         return Path(filepath)
     inside = path.relative_to(settings.gotophoto_workdir).parts
     if ".." in inside:
-        raise ConfigError(f"path {filepath!r} in the database leads out of GOTOPHOTO_STORAGEDIR; correct that row")
+        raise OutsideStorage(f"path {filepath!r} of the survey leads out of GOTOPHOTO_STORAGEDIR; correct that row")
     return Path(settings.gotophoto_storagedir, *("final" if part == "reduced" else part for part in inside))

@@ -17,7 +17,7 @@ RANKS = {
     "training": 5,
     "evaluation": 6, "tracking": 6,
     "simulate": 7,
-    "label_data": 8, "clean_data": 8, "classifier": 8, "models": 8, "hyperparameter_tuning": 8,
+    "label_data": 8, "import_data": 8, "clean_data": 8, "classifier": 8, "models": 8, "hyperparameter_tuning": 8,
     "audit": 8, "promotion": 8, "peers": 8,
     "active_learning": 9, "eyeball": 9, "visualise": 9, "apps": 9,
     "cli": 10, "__main__": 10, "pipelines": 10,

@@ -216,3 +216,36 @@ def test_failed_look_up_gives_no_label_at_all_least_of_all_a_bogus_one(served, t
     with pytest.raises(DataError, match="none of 4 images could be used; the first: SkyBoT gave no answer"):
         make(tmp_path)
     assert not layout.labels_path(tmp_path / "run").exists()
+
+
+HOSTILE = ["1'; drop table image; --", "../../etc/passwd", 'a,b\n"c"', "NA", "é" * 300, "100%s"]
+
+
+def test_hostile_text_in_ids_stays_text(served, tmp_path, monkeypatch):
+    one = query_images(read_settings(), 100).iloc[:1]
+    monkeypatch.setattr(label_data, "get_images", lambda n: pd.concat([one] * len(HOSTILE)).assign(id=HOSTILE))
+    data_dir = make(tmp_path, n_processes=2)
+    assert list(dict.fromkeys(open_dataset(data_dir).table["image_id"])) == HOSTILE
+    assert [finding for finding in verify_dataset(data_dir) if "pixels of an earlier one" not in finding] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    added = label_data.add_synthetic_transients(
+        data_dir, out_dir=tmp_path, name="more", max_galaxy_mag=21, max_mag=20.5
+    )
+    assert set(open_dataset(added).table["image_id"]) == set(HOSTILE)
+
+
+def test_path_out_of_storage_and_getter_that_fails_cost_their_image_only(served, tmp_path, monkeypatch):
+    images = query_images(read_settings(), 100)
+    filepaths = [f"{served.gotophoto_workdir}/../secret.fits", *images["filepath"].iloc[1:]]
+    monkeypatch.setattr(label_data, "get_images", lambda n: images.assign(filepath=filepaths))
+    plain = label_data.get_individual_images
+
+    def mine(image):
+        return [][0] if image["id"] == images["id"].iloc[1] else plain(image)
+
+    monkeypatch.setattr(label_data, "get_individual_images", mine)
+    states = pd.read_csv(make(tmp_path) / layout.IMAGES_CSV)["state"].tolist()
+    assert states == ["refused", "refused", "labelled", "labelled"]
+    told = (tmp_path / "run" / "run.log").read_text()
+    assert "leads out of GOTOPHOTO_STORAGEDIR" in told
+    assert "get_individual_images() failed on image" in told and "IndexError" in told

@@ -56,6 +56,18 @@ def test_the_stages_of_a_source_hang_together(project: Path, data: Path) -> None
     assert not any("data/survey" in dep or "synthetic" in dep for body in bodies for dep in body["deps"])
 
 
+def test_own_survey_is_named_by_its_adapter(project: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "mysurvey.py"
+    adapter.write_text("")
+    here = repro.make_workspace("own", adapter)
+    assert here == Path("sources", "mysurvey")
+    params = Params.model_validate(yaml.safe_load((here / "params.yaml").read_text()))
+    assert (params.label.source, params.label.adapter) == ("own", str(adapter))
+    stages = yaml.safe_load((here / "dvc.yaml").read_text())["stages"]
+    assert set(stages) == {"label", "synthetic", "clean", "dataset", "train", "evaluate", "promote"}
+    assert str(adapter) in stages["label"]["deps"] and "data/survey" not in stages["label"]["deps"]
+
+
 def test_a_second_call_changes_nothing(project: Path, data: Path) -> None:
     here = repro.make_workspace("packets", data)
     before = {path: path.stat().st_mtime_ns for path in here.glob("*.yaml")}
@@ -72,7 +84,7 @@ def test_gotophoto_needs_no_data(project: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "folder", "says"),
     [
-        ("ztf", ".", "unknown SOURCE=ztf; choose one of embedded, gotophoto, archive, packets"),
+        ("ztf", ".", "unknown SOURCE=ztf; choose one of embedded, gotophoto, own, archive, packets"),
         ("archive", None, "no DATA= for SOURCE=archive"),
         ("packets", "absent", "no DATA=absent for SOURCE=packets"),
     ],

