@@ -52,17 +52,21 @@ def _galaxies() -> str:
 
 
 def _minor_planets() -> str:
-    from pathlib import Path
-
+    from gotorb.catalogues.minor_planets import Pympc
+    from gotorb.catalogues.renewal import describe
     from gotorb.errors import CatalogueError
+    from gotorb.params import find_params
     from gotorb.settings import read_settings
 
     settings = read_settings()
-    path = settings.gotorb_mpc_catalogue
-    if path and not Path(path).is_file():
+    path = Pympc(settings.gotorb_mpc_catalogue, settings.observatory).path
+    if settings.gotorb_mpc_catalogue and not path.is_file():
         raise CatalogueError(f"no file {path}; correct GOTORB_MPC_CATALOGUE in .env")
-    where = path or "pympc's own cache (filled by pympc.update_catalogue())"
-    return f"{where}; observatory {settings.observatory}"
+    if not path.is_file():
+        return "no catalogue yet: only the embedded survey has one; `gotorb catalogue update` fetches one"
+    status = describe(path, find_params(None).label.match_radius_arcsec)
+    cure = "" if status.fits else ": for images of today run `gotorb catalogue update`"
+    return f"{path}: {status.n_objects} objects, {status.age}{cure}; observatory {settings.observatory}"
 
 
 def _tracking() -> str:

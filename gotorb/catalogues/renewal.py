@@ -1,0 +1,180 @@
+"""How old a catalogue of minor planets is, and a new one in its place."""
+
+from __future__ import annotations
+
+import io
+import math
+import socket
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from gotorb.catalogues.drift import AGE_DAYS, expected_drift
+from gotorb.catalogues.elements import parse, read_catalogue
+from gotorb.errors import CatalogueError
+
+SOURCES = ("astorb", "mpcorb", "nea")
+"""Lowell's asteroids, the Minor Planet Center's, and the latter's near-Earth objects alone."""
+NETWORK_TIMEOUT_S = 30
+UNIX_MJD = 40587.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a catalogue is, and how well its two-body positions hold at a time.
+
+    Attributes
+    ----------
+    path, sha256 : str
+        File and digest of its content.
+    n_objects : int
+        Lines.
+    epoch_mjd, epoch_date : float, str
+        Median epoch of the elements (MJD, TT).
+    at_mjd, age_days : float
+        The time that is asked about, and how much later it is.
+    drift_arcsec : float
+        Typical error of a position at that time.
+    match_radius_arcsec : float
+        Within it a detection is taken for the minor planet.
+    fits : bool
+        The drift is within that radius.
+    """
+
+    path: str
+    sha256: str
+    n_objects: int
+    epoch_mjd: float
+    epoch_date: str
+    at_mjd: float
+    age_days: float
+    drift_arcsec: float
+    match_radius_arcsec: float
+    fits: bool
+
+    @property
+    def age(self) -> str:
+        """The age and what it means, for people."""
+        when = "before its elements" if self.age_days < 0 else "old"
+        more = " or more" if abs(self.age_days) > AGE_DAYS[-1] else ""
+        return (
+            f"elements of {self.epoch_date}, {abs(self.age_days):.0f} days {when}, "
+            f"two-body drift {self.drift_arcsec:.2g} arcsec{more}"
+        )
+
+
+def now_mjd() -> float:
+    """The present time."""
+    return time.time() / 86400 + UNIX_MJD
+
+
+def describe(path: Path, match_radius_arcsec: float, at_mjd: float | None = None) -> Status:
+    """State of a catalogue at a time [MJD], now unless given.
+
+    Raises
+    ------
+    CatalogueError
+        If it is missing, in another format, or holds no ellipse.
+    """
+    known, at_mjd = read_catalogue(path), now_mjd() if at_mjd is None else at_mjd
+    if not math.isfinite(known.epoch_mjd):
+        raise CatalogueError(f"no elliptical orbit in minor-planet catalogue {path}; run `gotorb catalogue update`")
+    drift = expected_drift(at_mjd - known.epoch_mjd)
+    return Status(
+        path=str(path),
+        sha256=known.sha256,
+        n_objects=len(known),
+        epoch_mjd=round(known.epoch_mjd, 3),
+        epoch_date=str((datetime(1858, 11, 17) + timedelta(days=known.epoch_mjd + 1e-3)).date()),
+        at_mjd=round(at_mjd, 3),
+        age_days=round(at_mjd - known.epoch_mjd, 1),
+        drift_arcsec=drift,
+        match_radius_arcsec=match_radius_arcsec,
+        fits=drift <= match_radius_arcsec,
+    )
+
+
+def default_path(source: str) -> Path:
+    """Where pympc keeps its catalogue of a source."""
+    import pympc
+
+    base = None if source == "nea" else source
+    return Path(pympc.get_catalogue_status(source=base)["xephem"]["path"])
+
+
+def renew(out: Path, source: str, from_file: Path | None = None) -> None:
+    """Make a catalogue from the network, or from a file that was downloaded, and put it in place whole.
+
+    Parameters
+    ----------
+    out : Path
+        XEphem csv to write or replace; it stays as it is when something fails.
+    source : str
+        One of `SOURCES`.
+    from_file : Path, optional
+        An extended JSON file of the Minor Planet Center (mpcorb, nea) or Lowell's astorb.dat, gzipped or not.
+
+    Raises
+    ------
+    CatalogueError
+        If there is no network, the file is not of that source, or `out` cannot be written.
+    """
+    if from_file is not None and not from_file.is_file():
+        raise CatalogueError(f"no file {from_file}; give an MPC extended JSON file, gzipped or not, to --from-file")
+    origin = from_file or f"{source} from the network"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogueError(f"{out} cannot be written ({error.strerror}); give another place to --out") from None
+    try:
+        with tempfile.TemporaryDirectory(prefix=".catalogue-", dir=out.parent) as folder, _quiet():
+            made = _generate(from_file, source, folder) if from_file else _download(source, folder)
+            parse(made)  # is it one?
+            made.replace(out)
+    except CatalogueError:
+        raise CatalogueError(f"no orbit in {origin}; is it of the source {source!r}? {out} is unchanged") from None
+    except Exception as error:  # pympc and pandas let through whatever a file or the network makes of them
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        cure = "give another file, or --source" if from_file else "check the network, or give a file to --from-file"
+        raise CatalogueError(f"no catalogue from {origin} ({reason}); {cure}; {out} is unchanged") from None
+
+
+def _generate(from_file: Path, source: str, folder: str) -> Path:
+    import pympc
+
+    if source == "nea":
+        files = {"base_filepath": None, "nea_filepath": str(from_file)}
+    else:
+        files = {"base_filepath": str(from_file), "nea_filepath": None}
+    return Path(pympc.generate_xephem_catalogue(**files, source=_base(source), xephem_dir=folder))
+
+
+def _download(source: str, folder: str) -> Path:
+    import pympc
+
+    made = pympc.update_catalogue(
+        cat_dir=folder, source=_base(source), include_comets=source != "nea", show_progress=False, cleanup=True
+    )
+    return Path(made)
+
+
+def _base(source: str) -> str:
+    return "none" if source == "nea" else source
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A dead network is noticed; what libraries print or warn of stays out of the result."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_TIMEOUT_S)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        socket.setdefaulttimeout(before)
