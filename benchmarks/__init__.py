@@ -6,7 +6,8 @@ A benchmark is a file with ``measure() -> list[Row]`` and one line in `BENCHMARK
 
 BENCHMARKS = {
     "help_seconds": "help",
-    "stamp_milliseconds": "stamps",
+    "stamps": "stamps",
+    "minor_planets_night": "minor_planets",
     "posterior_milliseconds": "posterior",
     "visit_cpu_seconds": "visit",
     "memory_10x": "memory",

@@ -39,3 +39,25 @@ def test_edge_stamp_is_marked_not_silently_zero():
 
 def test_no_positions_give_no_stamps():
     assert cut_stamps(IMAGE, np.empty(0), np.empty(0), size=15).shape == (0, 15, 15)
+
+
+@pytest.mark.parametrize("far", [-1.0, 1e9, -1e9, 2.0**31, 2.0**63, -1e300, np.inf, -np.inf, np.nan])
+def test_no_position_however_far_gives_pixels_of_another(far):
+    x = np.array([far * 1000 if far == -1 else far, 30.0, 30.0])
+    y = np.array([40.0, far * 1000 if far == -1 else far, 40.0])
+    stamps = cut_stamps(IMAGE, x, y, size=15)
+    assert np.isnan(stamps[:2]).all() and np.isfinite(stamps[2]).all()
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f8", ">f8", ">i2", ">u2", "u1", ">i4"])
+def test_every_type_of_pixel_comes_out_as_float32(dtype):
+    image = np.arange(80 * 60).reshape(80, 60).astype(dtype)
+    stamps = cut_stamps(image, np.array([30.0]), np.array([40.0]), size=15)
+    assert stamps.dtype == np.float32 and stamps.dtype.isnative
+    np.testing.assert_array_equal(stamps[0], image[33:48, 23:38].astype(np.float32))
+
+
+def test_numbers_beyond_float32_are_infinite_and_count_as_missing():
+    image = np.full((20, 20), 1e300)
+    stamps = cut_stamps(image, np.array([10.0]), np.array([10.0]), size=5)[..., None]
+    assert fill_missing(stamps)[1][0] == 1
