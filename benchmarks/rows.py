@@ -28,8 +28,8 @@ MEANINGS = {
     "planes copied out of memory maps and as many as the layers hold written to HDF5, with nothing done to them.",
     "stamps_memory": "How much more peak memory 1000 detections take than 100, mapped files included. Reference: the "
     "size of the stamps and layers that are more.",
-    "minor_planets_night": "CPU time, without imports, of a fresh process that finds the minor planets of 100 images of "
-    "one night (circles of 1.8 degrees all over the sky) among 1.4 million orbits known to the cache. Reference: pympc "
+    "minor_planets_night": "CPU time, without imports, of a fresh process that finds the minor planets of 100 images "
+    "of one night (circles of 1.8 degrees all over the sky) among 1.4 million orbits, read before. Reference: pympc "
     "with the same catalogue on three of them, times 100/3; names, positions and magnitudes must be equal to the bit. "
     "The aim is a ratio of 1/200.",
     "minor_planets_first": "The same for the first image with a new catalogue, which is read into the cache. "

@@ -6,8 +6,8 @@ at once and one start a second. A look-up that fails is an error, never an empty
 
 from __future__ import annotations
 
-import getpass
 import logging
+import os
 import queue
 import random
 import tempfile
@@ -104,12 +104,12 @@ def look_up(question: Question, limits: Limits | None = None) -> pd.DataFrame:
 
 def turnstile(limits: Limits) -> Turnstile:
     """The one of this user on this machine."""
-    return Turnstile(Path(tempfile.gettempdir()) / f"gotorb-skybot-{getpass.getuser()}", 2, limits.pause_s)
+    return Turnstile(Path(tempfile.gettempdir()) / f"gotorb-skybot-{os.getuid()}", 2, limits.pause_s)
 
 
 def _ask(question: Question, limits: Limits) -> pd.DataFrame:
     """Ask until there is an answer, a final no, or no time left."""
-    deadline, reason = Deadline.after(limits.total_s), "no time"
+    deadline, reason = Deadline.after(limits.total_s), "nothing"
     for attempt in range(limits.tries):
         try:
             return parse_answer(_within(deadline, lambda: _request(question, limits, deadline)))
@@ -121,6 +121,9 @@ def _ask(question: Question, limits: Limits) -> pd.DataFrame:
             reason, wait = str(error), error.wait_s
         except TimeoutError as error:
             reason = f"no answer within {limits.total_s:g} s: {error}; before: {reason}"
+            break
+        except OSError as error:
+            reason = f"no lock in {tempfile.gettempdir()}: {error}; set TMPDIR to a folder of yours"
             break
         if wait:
             turnstile(limits).postpone(wait)  # all processes leave the service alone

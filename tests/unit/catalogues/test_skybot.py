@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -141,6 +142,13 @@ def test_service_that_is_not_there_is_told() -> None:
 def test_address_that_is_none_is_told_with_the_cure() -> None:
     with pytest.raises(LookupFailed, match=r"correct GOTORB_SKYBOT_URL in \.env"):
         look_up(Question("skybot", "950", 1, 2, 0.1, 60000), QUICK)
+
+
+def test_place_of_the_locks_that_cannot_be_written_is_told(cache_dir: Path) -> None:
+    (cache_dir / f"gotorb-skybot-{os.getuid()}").write_text("in the way")
+    with serving("good") as server, pytest.raises(LookupFailed, match=r"no lock in .*set TMPDIR"):
+        ask(server)
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("mood", ["good", "nothing"])
