@@ -5,7 +5,7 @@ import pandas as pd
 
 from gotorb.catalogues.galaxies import find_galaxies
 from gotorb.labels.tasks import ImageTask
-from gotorb.stamps.cutout import cut_stamps
+from gotorb.stamps.cutout import cut_into
 from gotorb.stamps.layers import Extensions
 from gotorb.survey.frames import Frame
 
@@ -44,12 +44,12 @@ def find_hosts(
     galaxies = find_galaxies(catshtm_dir, task.ra_c, task.dec_c, radius_arcsec=radius, max_mag=max_mag)
     if galaxies.empty:
         return galaxies
-    x, y = wcs.all_world2pix(galaxies[["ra", "dec"]].to_numpy(), 0, quiet=True).T
+    x, y = frame.to_pixels(extensions.difference, galaxies["ra"].to_numpy(), galaxies["dec"].to_numpy())
     inside = (x > margin) & (x < width - 1 - margin) & (y > margin) & (y < height - 1 - margin)
     galaxies, x, y = galaxies[inside], x[inside], y[inside]
-    core = np.stack(
-        [cut_stamps(frame.plane(ext), x, y, size=CORE_PIXELS) for ext in (extensions.science, extensions.template)]
-    )
+    core = np.empty((2, len(x), CORE_PIXELS, CORE_PIXELS), np.float32)
+    for ext, stamps in zip((extensions.science, extensions.template), core, strict=True):
+        cut_into(stamps, frame.blocks(ext, x, y, CORE_PIXELS / 2), x, y)
     middle = frame.values_at(extensions.difference, x, y)
     clear = np.isfinite(middle) & ~(core > _saturation(frame, extensions)).any(axis=(0, 2, 3))
     return galaxies[clear].reset_index(drop=True)

@@ -6,7 +6,6 @@ Source: Killestein et al. 2021 (MNRAS 503, 4838), section 2.4.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -220,15 +219,16 @@ def _cut(task: ImageTask, frame: Frame, rows: pd.DataFrame, options: SyntheticOp
     """Stamps of all rows; the planets' planes are added to those of their galaxies before the layers are made."""
     if rows.empty:
         return np.empty((0, options.stamp_size, options.stamp_size, len(layout.LAYERS)), np.float32), np.empty(0)
-    paths = [Path(path) for path in task.exposure_paths]
-    ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
-    x, y = frame.wcs(options.files.extensions.difference).all_world2pix(np.column_stack([ra, dec]), 0, quiet=True).T
-    rows[["x", "y"]] = np.column_stack([x, y])
-    cut = partial(cut_planes, frame, paths, size=options.stamp_size, extensions=options.files.extensions)
-    hosts = cut(ra, dec, xy=(x, y))
+    extensions = options.files.extensions
+    rows["x"], rows["y"] = frame.to_pixels(extensions.difference, rows["ra"].to_numpy(), rows["dec"].to_numpy())
     lit = (rows["label"] == layout.REAL).to_numpy()
-    at_planets = [rows.loc[lit, f"planet_{name}"].to_numpy(float) for name in ("ra", "dec", "x", "y")]
-    planets = cut(*at_planets[:2], xy=(at_planets[2], at_planets[3]))
+    # hosts and planets in one call, so that each file is opened once
+    ra, dec, x, y = (
+        np.concatenate([rows[name], rows.loc[lit, f"planet_{name}"]]).astype(float) for name in ("ra", "dec", "x", "y")
+    )
+    paths = [Path(path) for path in task.exposure_paths]
+    both = cut_planes(frame, paths, ra, dec, size=options.stamp_size, extensions=extensions, xy=(x, y))
+    hosts, planets = both.take(np.arange(len(rows))), both.take(np.arange(len(rows), len(ra)))
     fading = (rows["metalabel"] == "synfading").to_numpy()
     _add_light(hosts, planets, lit, fading[lit])
     rows["n_seen"] = count_sightings(hosts.exposures)

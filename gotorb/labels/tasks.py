@@ -216,7 +216,7 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
         n_coadd, jd = int(frame.key("ncoadd", ext, 0)), float(frame.key("jd", ext, 0))
         names = [str(frame.key(f"coadd{i + 1}", ext, 0)) for i in range(n_coadd)]
         instrument = str(frame.header(ext).get("instrume", frame.header(0).get("instrume", "")))
-        centre = frame.wcs(ext).all_pix2world([[(n - 1) / 2 for n in frame.plane(ext).shape[::-1]]], 0)[0]
+        centre = frame.wcs(ext).all_pix2world([[(n - 1) / 2 for n in frame.shape(ext)[::-1]]], 0)[0]
     beside = tuple(str(path.parent / Path(name).name) for name in names)
     return ImageTask(
         path.stem, str(path), tuple(names), str(path), beside, float(centre[0]), float(centre[1]), jd,

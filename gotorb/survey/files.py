@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from gotorb.errors import ImageError, TruncatedImage
+from gotorb.errors import ImageError, MissingImage, TruncatedImage
 from gotorb.survey.structure import BLOCK, FITS_START, check_structure
 
 PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -58,7 +58,7 @@ def open_whole(path: Path) -> Iterator[tuple[fits.HDUList, bytes | None]]:
             if len(hdus) != n_hdus:
                 raise ValueError(f"{n_hdus} HDUs, of which only {len(hdus)} make sense")
         except FileNotFoundError:
-            raise ImageError(f"no file {path}; check GOTOPHOTO_WORKDIR and GOTOPHOTO_STORAGEDIR in .env") from None
+            raise MissingImage(f"no file {path}; check GOTOPHOTO_WORKDIR and GOTOPHOTO_STORAGEDIR in .env") from None
         except ODD as error:
             raise _unreadable(path, error) from None
         yield hdus, content
