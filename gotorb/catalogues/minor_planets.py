@@ -6,6 +6,9 @@ look-up failed gives no labels, because its asteroids would be labelled bogus.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,22 +109,41 @@ class Pympc:
             near = Path(folder, "near.csv")
             near.write_bytes(lines)
             try:
-                found = pympc.minor_planet_check(
-                    ra=field.ra,
-                    dec=field.dec,
-                    epoch=field.epoch_mjd,
-                    search_radius=field.radius_deg * 3600,
-                    xephem_filepath=str(near),
-                    include_major_bodies=False,
-                    observatory=self.observatory,
-                    chunk_size=0,
-                )
+                with _known_earth_rotation():
+                    found = pympc.minor_planet_check(
+                        ra=field.ra,
+                        dec=field.dec,
+                        epoch=field.epoch_mjd,
+                        search_radius=field.radius_deg * 3600,
+                        xephem_filepath=str(near),
+                        include_major_bodies=False,
+                        observatory=self.observatory,
+                        chunk_size=0,
+                    )
             except Exception as error:
                 raise CatalogueError(
                     f"minor-planet catalogue {self.path} cannot be used ({error}); "
                     "run `gotorb catalogue update` or set GOTORB_MPC_CATALOGUE in .env"
                 ) from None
         return make_table(found["name"], found["ra"], found["dec"], found["mag"])
+
+
+@contextmanager
+def _known_earth_rotation() -> Iterator[None]:
+    """The installed tables of the Earth's rotation must do, however old: a second of UT1 is 0.001 arcsec at 0.5 au.
+
+    Else astropy asks the network, refuses images that are newer than its tables, or warns of a dubious year.
+    """
+    from astropy.utils.iers import conf
+    from erfa import ErfaWarning
+
+    with (
+        warnings.catch_warnings(action="ignore", category=ErfaWarning),
+        conf.set_temp("auto_download", False),
+        conf.set_temp("auto_max_age", None),
+        conf.set_temp("iers_degraded_accuracy", "ignore"),
+    ):
+        yield
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,11 @@ class LabelOptions:
     files: FileLayout = field(default_factory=FileLayout)
     seed: int = 0
 
+    @property
+    def catalogues(self) -> tuple[str, ...]:
+        """Versions of the catalogues that decide labels, by content: a path may hold a newer one tomorrow."""
+        return () if self.provider is None else (self.provider.version,)
+
 
 def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:
     """Label one image's detections and cut their stamps.

@@ -87,6 +87,12 @@ class SyntheticOptions:
     files: FileLayout = field(default_factory=FileLayout)
     seed: int = 0
 
+    @property
+    def catalogues(self) -> tuple[str, ...]:
+        """Versions of the catalogues that decide rows, by content."""
+        known = (catalogue_version(self.catshtm_dir),)
+        return known if self.provider is None else (*known, self.provider.version)
+
 
 def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.DataFrame, np.ndarray]:
     """Synthetic transients and galaxy residuals of one image.

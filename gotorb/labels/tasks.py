@@ -60,9 +60,10 @@ class ImageTask:
         return self.jd - MJD_OF_JD
 
     def fingerprint(self, options: Any) -> str:
-        """Short digest of everything that decides this image's shard, files' sizes and times included."""
+        """Short digest of everything that decides this image's shard: files' sizes and times, options, catalogues."""
         files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in map(_stat, (self.path, *self.exposure_paths))]
-        return hashlib.sha256(repr((astuple(self), files, asdict(options))).encode()).hexdigest()[:16]
+        known = astuple(self), files, asdict(options), getattr(options, "catalogues", ())
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
 
 def _stat(path: str) -> tuple[str, Any]:

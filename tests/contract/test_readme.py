@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gotorb import classifier, label_data
+from gotorb import classifier, clean_data, label_data
 from pipelines.readme import END, START, make_table, replace_block
 
 ROOT = Path(__file__).parents[2]
@@ -30,11 +30,10 @@ def test_every_local_link_leads_somewhere(link):
     assert (ROOT / link).exists()
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), {(found[0], found[1]) for found in re.findall(r"\b(label_data|classifier)\.(\w+)\(", README)}
-)
+@pytest.mark.parametrize(("module", "name"), set(re.findall(r"\b(label_data|clean_data|classifier)\.(\w+)\(", README)))
 def test_every_function_named_exists(module, name):
-    assert callable(getattr({"label_data": label_data, "classifier": classifier}[module], name))
+    modules = {"label_data": label_data, "clean_data": clean_data, "classifier": classifier}
+    assert callable(getattr(modules[module], name))
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`make (\w+)", README)) - {"their"}))
@@ -46,6 +45,12 @@ def test_labels_are_pure_enough_before_cleaning():
     purity = read_report("purity")["before_cleaning"]
     assert purity["mp"]["purity"] >= 0.99
     assert purity["randjunk"]["purity"] >= 0.95
+
+
+def test_random_bogus_are_purer_after_cleaning():
+    purity = read_report("purity")["after_cleaning"]
+    assert purity["mp"]["purity"] >= 0.99
+    assert purity["randjunk"]["purity"] >= 0.98
 
 
 def test_bayesian_model_finds_what_is_real_on_held_out_images():

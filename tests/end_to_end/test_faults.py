@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -249,3 +250,19 @@ def test_path_out_of_storage_and_getter_that_fails_cost_their_image_only(served,
     told = (tmp_path / "run" / "run.log").read_text()
     assert "leads out of GOTOPHOTO_STORAGEDIR" in told
     assert "get_individual_images() failed on image" in told and "IndexError" in told
+
+
+def test_catalogue_renewed_between_two_lives_of_a_run_is_noticed(labelled, served, tmp_path, monkeypatch):
+    """Shards made with the old catalogue are not taken for those of the new one under the same path."""
+    catalogue = tmp_path / "mpc.csv"
+    lines = Path(served.gotorb_mpc_catalogue).read_text().splitlines(keepends=True)
+    catalogue.write_text(lines[0])
+    monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(catalogue))
+    monkeypatch.setattr("gotorb.labels.runs.assemble", lambda *args, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make(tmp_path)  # ends with all shards and no data set, as a kill would
+    monkeypatch.undo()
+    catalogue.write_text("".join(lines))
+    monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(catalogue))
+    found = open_dataset(make(tmp_path)).table.query("metalabel == 'mp'")
+    assert len(found) == len(open_dataset(labelled).table.query("metalabel == 'mp'"))

@@ -117,3 +117,9 @@ def test_old_elements_are_warned_of_once(tiny_survey: Path, image: Any, caplog: 
 def test_unknown_provider_is_told_with_the_known_ones() -> None:
     with pytest.raises(CatalogueError, match="unknown minor-planet provider 'horizons'; choose one of pympc, skybot"):
         make_provider("horizons", Settings())
+
+
+@pytest.mark.parametrize("mjd", [62500.0, 66000.0])
+def test_images_newer_than_the_tables_of_the_earths_rotation_need_no_network(tiny_survey: Path, mjd: float) -> None:
+    """astropy refuses such times by default, or asks the network for newer tables."""
+    assert len(offline(tiny_survey).find(Field(FIELD.ra, FIELD.dec, 180.0, mjd))) > 10

@@ -12,7 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from astropy import units
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from astropy.time import Time
+from astroquery import imcce
 
 from gotorb.catalogues.answers import COLUMNS, Question, parse_answer
 from gotorb.catalogues.minor_planets import Field, Skybot, make_provider
@@ -212,3 +216,18 @@ def test_eight_processes_together_are_polite_and_ask_nothing_twice() -> None:
     assert len(server.asked) == len(set(server.asked)) == 8
     assert server.most_at_once == 2
     assert np.diff(sorted(server.starts)).min() > 0.995
+
+
+def test_question_is_the_one_that_astroquery_asks_but_for_the_observer() -> None:
+    """astroquery names the observatory -loc, which the service ignores; the rest is its spelling."""
+    epoch = Time(59000.25, format="mjd", scale="utc")
+    theirs = imcce.Skybot().cone_search(
+        SkyCoord(10, 5, unit="deg"), 1.8 * units.deg, epoch, location="950", get_query_payload=True
+    )
+    ours = Question("url", "950", 10.0, 5.0, 1.8, 59000.25).payload
+    assert ours.pop("-from") == "gotorb" and ours.pop("-observer") == theirs.pop("-loc") == "950"
+    assert set(ours) == set(theirs)
+    numbers = ("-ra", "-dec", "-rd", "-ep", "-filter")
+    assert [float(ours[key]) for key in numbers] == [float(theirs[key]) for key in numbers]
+    assert all(ours[key] == theirs[key] for key in set(ours) - set(numbers))
+    assert imcce.conf.skybot_server == SKYBOT_URL
