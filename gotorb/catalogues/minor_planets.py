@@ -135,10 +135,9 @@ def _known_earth_rotation() -> Iterator[None]:
     Else astropy asks the network, refuses images that are newer than its tables, or warns of a dubious year.
     """
     from astropy.utils.iers import conf
-    from erfa import ErfaWarning
 
     with (
-        warnings.catch_warnings(action="ignore", category=ErfaWarning),
+        warnings.catch_warnings(action="ignore"),
         conf.set_temp("auto_download", False),
         conf.set_temp("auto_max_age", None),
         conf.set_temp("iers_degraded_accuracy", "ignore"),
