@@ -21,6 +21,7 @@ COMMANDS = {
     "params": "explain every parameter of params.yaml",
     "score": "score images, stamp archives or alert packets with a model",
     "simulate": "simulate a survey, or inject sources into your own image",
+    "threshold": "advise a threshold for a purity, a completeness or a number per night, with its costs",
     "ui": "open the MLflow pages that compare runs",
 }
 

@@ -8,7 +8,14 @@ from matplotlib.figure import Figure
 
 from gotorb.dataset.store import Dataset
 from gotorb.evaluation.curves import plot_error_rates, plot_roc
-from gotorb.evaluation.figures import plot_confusion, plot_history, plot_recovery, plot_reliability, plot_scores
+from gotorb.evaluation.figures import (
+    plot_confusion,
+    plot_history,
+    plot_recovery,
+    plot_reliability,
+    plot_retention,
+    plot_scores,
+)
 from gotorb.evaluation.pictures import plot_posteriors, plot_stamps
 
 N_EXAMPLES = 8
@@ -34,7 +41,8 @@ def draw_figures(predictions: pd.DataFrame, metrics: dict[str, Any], meta: dict[
     if len(rows):
         figures["confusion"] = plot_confusion(labels, scores, threshold)
         figures["scores"] = plot_scores(labels, scores, threshold)
-        figures["reliability"] = plot_reliability(labels, scores)
+        figures["reliability"] = plot_reliability(labels, scores, rows.get("probability"))
+        figures["retention"] = plot_retention(rows, threshold)
     if len(set(labels.tolist())) == 2:
         figures["error_rates"] = plot_error_rates(rows, threshold)
         figures["roc"] = plot_roc(labels, _named_scores(rows, meta["model"]))
@@ -42,6 +50,12 @@ def draw_figures(predictions: pd.DataFrame, metrics: dict[str, Any], meta: dict[
     mags = pd.to_numeric(real["mag"], errors="coerce").to_numpy(float)
     if np.isfinite(mags).any():
         figures["recovery"] = plot_recovery(mags, real["score"].to_numpy(float), threshold)
+    offsets = pd.to_numeric(real.get("host_offset_arcsec"), errors="coerce") if "host_offset_arcsec" in real else None
+    if offsets is not None and offsets.notna().any():
+        figures["recovery_offset"] = plot_recovery(
+            offsets.to_numpy(float), real["score"].to_numpy(float), threshold,
+            width=1.0, label="distance from the host's centre [arcsec]",
+        )  # fmt: skip
     return figures
 
 

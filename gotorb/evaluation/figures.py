@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gotorb.evaluation.intervals import wilson_interval
-from gotorb.evaluation.metrics import measure_errors, reliability_table
+from gotorb.evaluation.metrics import confidence_of, measure_errors, reliability_table
+from gotorb.evaluation.retention import retention_curve
 
 REAL_COLOUR, BOGUS_COLOUR, GREY = "#1f6fb4", "#d1495b", "#666666"
 HISTORY_PANELS = {"loss": "loss (cross-entropy + L2 penalty)", "auc": "area under the ROC curve"}
@@ -102,17 +103,28 @@ def plot_scores(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Fig
     return figure
 
 
-def plot_reliability(labels: np.ndarray, scores: np.ndarray) -> Figure:
-    """Plot the real fraction against the score: a calibrated score lies on the diagonal."""
+def plot_reliability(labels: np.ndarray, scores: np.ndarray, probability: pd.Series | None = None) -> Figure:
+    """Plot the real fraction against the score: a calibrated score lies on the diagonal.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) labels 0 and 1, scores.
+    probability : Series, optional
+        (n,) calibrated scores, shown beside.
+    """
     table = reliability_table(labels, scores)
     figure = new_figure(6, 6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.5, 1])
-    upper.plot([0, 1], [0, 1], color=GREY, ls="--", label="calibrated")
+    upper.plot([0, 1], [0, 1], color=GREY, ls="--", label="perfect")
     errors = [table["fraction_real"] - table["low"], table["high"] - table["fraction_real"]]
     upper.errorbar(
         table["mean_score"], table["fraction_real"], yerr=errors, fmt="o", capsize=3, color=REAL_COLOUR,
         label="rows in bins of 0.1 (bars: 95 %)",
     )  # fmt: skip
+    if probability is not None:
+        after = reliability_table(labels, probability.to_numpy(float))
+        upper.plot(after["mean_score"], after["fraction_real"], "s", color=BOGUS_COLOUR, mfc="none", label="calibrated")
     upper.set(ylabel="fraction labelled real", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title="Reliability of the score")
     upper.legend(loc="lower right")
     lower.bar(table["mean_score"], table["n"], width=0.06, color=GREY)
@@ -120,44 +132,69 @@ def plot_reliability(labels: np.ndarray, scores: np.ndarray) -> Figure:
     return figure
 
 
-def recovery_table(mags: np.ndarray, scores: np.ndarray, threshold: float, *, width: float = 0.5) -> pd.DataFrame:
-    """Recovered fraction of real rows in bins of magnitude.
+def recovery_table(values: np.ndarray, scores: np.ndarray, threshold: float, *, width: float = 0.5) -> pd.DataFrame:
+    """Recovered fraction of real rows in bins of magnitude, or of another quantity.
 
     Parameters
     ----------
-    mags, scores : ndarray
-        (n,) of real rows; rows without a magnitude are left out.
+    values, scores : ndarray
+        (n,) of real rows; rows without a value are left out.
     threshold : float
         Score at or above which a row is recovered.
     width : float
-        Width of a bin [mag].
+        Width of a bin.
 
     Returns
     -------
     DataFrame
-        Columns mag (centre), recovered, low, high (95 % Wilson), n; filled bins only.
+        Columns middle (of the bin), recovered, low, high (95 % Wilson), n; filled bins only.
     """
-    known = np.isfinite(mags)
-    places = np.floor(mags[known] / width)
+    known = np.isfinite(values)
+    places = np.floor(values[known] / width)
     table = []
     for place in np.unique(places):
         inside = places == place
         hits, n = int((scores[known][inside] >= threshold).sum()), int(inside.sum())
         low, high = wilson_interval(hits, n) or (np.nan, np.nan)
         table.append(((place + 0.5) * width, hits / n, low, high, n))
-    return pd.DataFrame(table, columns=["mag", "recovered", "low", "high", "n"])
+    return pd.DataFrame(table, columns=["middle", "recovered", "low", "high", "n"])
 
 
-def plot_recovery(mags: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
-    """Plot the recovered fraction of real rows against magnitude, with the number in each bin below."""
-    table = recovery_table(mags, scores, threshold)
+def plot_recovery(
+    values: np.ndarray, scores: np.ndarray, threshold: float, *, width: float = 0.5, label: str = "magnitude"
+) -> Figure:
+    """Plot the recovered fraction of real rows against magnitude or another quantity, and the number in each bin."""
+    table = recovery_table(values, scores, threshold, width=width)
     figure = new_figure(7, 5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     errors = [table["recovered"] - table["low"], table["high"] - table["recovered"]]
-    upper.errorbar(table["mag"], table["recovered"], yerr=errors, fmt="o-", capsize=3, color=REAL_COLOUR)
+    upper.errorbar(table["middle"], table["recovered"], yerr=errors, fmt="o-", capsize=3, color=REAL_COLOUR)
     upper.axhline(1, color=GREY, lw=0.8)
     upper.set(ylabel="fraction of real rows recovered", ylim=(min(0.5, table["low"].min()) - 0.02, 1.02))
     upper.set_title(f"Recovery at threshold {threshold:.3f} (bars: 95 %)")
-    lower.bar(table["mag"], table["n"], width=0.45, color=GREY)
-    lower.set(xlabel="magnitude", ylabel="real rows")
+    lower.bar(table["middle"], table["n"], width=0.9 * width, color=GREY)
+    lower.set(xlabel=label, ylabel="real rows")
+    return figure
+
+
+def plot_retention(rows: pd.DataFrame, threshold: float) -> Figure:
+    """Plot the error rate of the rows that are kept when the least confident ones go to people.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Labelled rows: label, score, and confidence where there is a posterior.
+    threshold : float
+        Score at or above which a row is called real.
+    """
+    wrong = ((rows["score"] >= threshold) != (rows["label"] == 1)).to_numpy(bool)
+    curve = retention_curve(wrong, confidence_of(rows, threshold))
+    figure = new_figure()
+    axes = figure.subplots()
+    axes.plot(curve.kept, curve.error, color=REAL_COLOUR, label=f"by confidence (area {curve.aurc:.4f})")
+    axes.axhline(curve.random_aurc, color=GREY, ls="--", label=f"random order (area {curve.random_aurc:.4f})")
+    axes.set(xlabel="fraction of rows kept, the most confident first", ylabel="error rate among them", xlim=(0, 1))
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"{int(wrong.sum())} wrong calls of {len(wrong)} at threshold {threshold:.3f}")
+    axes.legend()
     return figure

@@ -12,7 +12,9 @@ from gotorb import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError, ModelError
+from gotorb.evaluation.calibration import Calibration, fit_calibration
 from gotorb.evaluation.drawing import draw_figures, draw_stamps
+from gotorb.evaluation.metrics import measure_calibration, rounded
 from gotorb.evaluation.report import Evaluation, make_predictions, measure_predictions, write_evaluation
 from gotorb.evaluation.thresholds import choose_threshold
 
@@ -146,11 +148,15 @@ def judge_model(
     scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
     predictions = make_predictions(rows, scores, samples)
     threshold = _find_threshold(predictions, meta, how)
+    calibration = find_calibration(predictions, meta)
+    if calibration is not None:
+        predictions["probability"] = calibration.apply(predictions["score"].to_numpy(float))
     options: dict[str, Any] = {"n_bootstrap": how.n_bootstrap, "seed": how.seed}
     main = ALL if (rows["split"] == ALL).any() else "test"
     metrics = measure_predictions(predictions, threshold, split=main, **options)
     if main == "test":
         metrics["validation"] = measure_predictions(predictions, threshold, split="validation", **options)
+    metrics["calibrated"] = _judge_calibration(predictions, calibration, main)
     metrics |= {"model": meta["model"], "n_trained_on": int(rows["id"].isin(meta["split"]["train"]).sum())}
     for note in metrics["notes"]:
         LOG.warning("%s: %s", data.data_dir, note)
@@ -170,6 +176,26 @@ def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: Judgin
     if how.threshold_fpr is None or part.empty:
         return float(meta["threshold"])
     return choose_threshold(part["label"].to_numpy(), part["score"].to_numpy(), max_fpr=how.threshold_fpr)
+
+
+def find_calibration(predictions: pd.DataFrame, meta: dict[str, Any]) -> Calibration | None:
+    """The calibration stored with the model; fitted on validation rows if it has none; None if neither can be."""
+    if "calibration" in meta:
+        return Calibration.from_dict(meta["calibration"])
+    part = predictions[(predictions["split"] == "validation") & predictions["label"].isin((0, 1))]
+    if part["label"].nunique() < 2:
+        return None
+    return fit_calibration(part["label"].to_numpy(int), part["score"].to_numpy(float))
+
+
+def _judge_calibration(predictions: pd.DataFrame, calibration: Calibration | None, split: str) -> dict[str, Any]:
+    """Brier score and ECE after each kind of calibration, on the rows of a part."""
+    part = predictions[(predictions["split"] == split) & predictions["label"].isin((0, 1))]
+    if calibration is None or part.empty:
+        return {}
+    labels, scores = part["label"].to_numpy(int), part["score"].to_numpy(float)
+    found = {name: measure_calibration(labels, calibration.apply(scores, name)) for name in ("temperature", "isotonic")}
+    return rounded(found | {"n_fitted": calibration.n_rows})
 
 
 def score_model(

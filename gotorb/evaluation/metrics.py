@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_score, wilson_interval
+from gotorb.evaluation.retention import retention_curve
 from gotorb.evaluation.thresholds import fnr_at_fpr
 
 FPRS = (0.005, 0.01, 0.02, 0.05, 0.10)
@@ -22,7 +23,8 @@ def measure_scores(
     Parameters
     ----------
     rows : DataFrame
-        Columns label (1 or 0), score, and for the breakdowns metalabel and mag.
+        Columns label (1 or 0), score, and for the breakdowns metalabel, mag, ut, missing_fraction,
+        host_offset_arcsec and confidence.
     threshold : float
         Score at or above which a row is called real, chosen elsewhere.
     n_bootstrap : int
@@ -35,21 +37,49 @@ def measure_scores(
     dict
         Plain values for json: n_real, n_bogus, auc, auc_low, auc_high, average_precision, brier, ece,
         threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at
-        the threshold), by_metalabel_at_half and by_mag_at_half, notes.
+        the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge and by_host_offset (arcsec),
+        retention (see `retention.retention_curve`), notes.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     metrics: Metrics = {"n_real": int((labels == 1).sum()), "n_bogus": int((labels == 0).sum()), "threshold": threshold}
     metrics |= _ranking(labels, scores, n_bootstrap, rng)
-    metrics |= _calibration(labels, scores)
+    metrics |= measure_calibration(labels, scores)
     metrics |= {
         "at_threshold": measure_errors(labels, scores, threshold),
         "at_half": measure_errors(labels, scores, 0.5),
     }
-    mags = _magnitude_bins(rows.get("mag"))
+    mags, offsets = (
+        make_bins(rows[name], width) if name in rows else None
+        for name, width in (("mag", 1), ("host_offset_arcsec", 2))
+    )
     for name, groups in (("by_metalabel", rows.get("metalabel")), ("by_mag", mags)):
         metrics[name] = _by_group(labels, scores, groups, threshold)
         metrics[f"{name}_at_half"] = _by_group(labels, scores, groups, 0.5)
+    for name, groups in (
+        ("by_telescope", rows.get("ut")),
+        ("by_edge", _edge_groups(rows.get("missing_fraction"))),
+        ("by_host_offset", offsets),
+    ):
+        metrics[name] = _by_group(labels, scores, groups, threshold)
+    metrics["retention"] = _retention(rows, labels, scores, threshold)
     return rounded(metrics)
+
+
+def _retention(rows: pd.DataFrame, labels: np.ndarray, scores: np.ndarray, threshold: float) -> Metrics | None:
+    """Area under the error rate against the fraction kept, by confidence; None without rows."""
+    if len(labels) == 0:
+        return None
+    curve = retention_curve((scores >= threshold) != (labels == 1), confidence_of(rows, threshold))
+    return {"aurc": curve.aurc, "random_aurc": curve.random_aurc, "gain": curve.gain, "n": len(labels)}
+
+
+def confidence_of(rows: pd.DataFrame, threshold: float) -> np.ndarray:
+    """(n,) confidence of the posterior; without one, how far the score is from the threshold."""
+    known = rows.get("confidence")
+    if known is not None and known.notna().all():
+        return known.to_numpy(float)
+    scores = rows["score"].to_numpy(float)
+    return np.where(scores >= threshold, (scores - threshold) / (1 - threshold), (threshold - scores) / threshold)
 
 
 def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Metrics:
@@ -103,7 +133,8 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     return float((n_real[::-1] * found / called).sum() / n_real.sum())
 
 
-def _calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
+def measure_calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
+    """Brier score, and expected calibration error: mean gap of score and real fraction over ten bins of score."""
     if len(labels) == 0:
         return {"brier": None, "ece": None}
     table = reliability_table(labels, scores)
@@ -129,12 +160,19 @@ def reliability_table(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N
     return pd.DataFrame(table, columns=["mean_score", "fraction_real", "low", "high", "n"])
 
 
-def _magnitude_bins(mag: pd.Series | None) -> pd.Series | None:
-    """Whole-magnitude bins such as "18-19", None where the magnitude is unknown."""
-    if mag is None:
+def make_bins(values: pd.Series, width: int) -> pd.Series:
+    """Names of bins such as "18-19", None where the value is unknown."""
+    floor = np.floor(pd.to_numeric(values, errors="coerce").to_numpy(float) / width) * width
+    return pd.Series([f"{int(v)}-{int(v) + width}" if np.isfinite(v) else None for v in floor], dtype=object)
+
+
+def _edge_groups(missing: pd.Series | None) -> pd.Series | None:
+    """Whether a stamp lacks pixels: at an edge of the image, or behind a mask."""
+    if missing is None:
         return None
-    floor = np.floor(pd.to_numeric(mag, errors="coerce").to_numpy(float))
-    return pd.Series([f"{int(m)}-{int(m) + 1}" if np.isfinite(m) else None for m in floor], dtype=object)
+    lacking = pd.to_numeric(missing, errors="coerce").to_numpy(float)
+    names = np.select([lacking > 0, lacking == 0], ["pixels missing", "whole"], "")
+    return pd.Series([str(name) or None for name in names], dtype=object)
 
 
 def _by_group(labels: np.ndarray, scores: np.ndarray, groups: pd.Series | None, threshold: float) -> Metrics:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
+from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.metrics import Metrics, fpr_name, measure_scores, rounded
 from gotorb.evaluation.posterior import summarise_samples
@@ -22,8 +23,10 @@ OLD_SCORES = ("realbogus", "cnn_realbogus")
 """Columns of scores by earlier classifiers, compared with when the data set has them."""
 
 PREDICTION_COLUMNS = (
-    "id", "label", "metalabel", "split", "mag", "score", "mean", "std", "p_real", "confidence",
+    "id", "label", "metalabel", "split", "mag", "score", "mean", "std", "p_real", "confidence", "bald",
 )  # fmt: skip
+ROW_COLUMNS = ("snr", "ut", "missing_fraction", "host_offset_arcsec")
+"""Columns of the data set that breakdowns need, copied where it has them."""
 DPI = 120
 
 
@@ -61,13 +64,35 @@ def make_predictions(table: pd.DataFrame, scores: np.ndarray, samples: np.ndarra
     samples : ndarray, optional
         (n, n_samples) posterior samples; the summaries are empty without them.
     """
-    predictions = table.reindex(columns=[*PREDICTION_COLUMNS[:5], *(name for name in OLD_SCORES if name in table)])
+    copied = [name for name in (*ROW_COLUMNS, *OLD_SCORES) if name in table]
+    predictions = table.reindex(columns=[*PREDICTION_COLUMNS[:5], *copied])
     predictions["score"] = scores
     summary = None if samples is None else summarise_samples(samples)
-    for name in ("mean", "std", "p_real", "confidence"):
+    for name in ("mean", "std", "p_real", "confidence", "bald"):
         predictions[name] = np.nan if summary is None else getattr(summary, name)
-    old = [name for name in predictions if name in OLD_SCORES]
-    return predictions[[*PREDICTION_COLUMNS, *old]].reset_index(drop=True)
+    return predictions[[*PREDICTION_COLUMNS, *copied]].reset_index(drop=True)
+
+
+def read_predictions(path: Path | str) -> pd.DataFrame:
+    """Predictions of an evaluation, from its folder or the csv itself.
+
+    Raises
+    ------
+    DataError
+        If there is none, or a column lacks.
+    """
+    found = Path(path) / layout.PREDICTIONS_CSV if Path(path).is_dir() else Path(path)
+    try:
+        table = pd.read_csv(found, dtype={"id": str, "ut": str}, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{found} cannot be read as csv ({str(error).strip()}); give the folder of an evaluation, "
+            "as classifier.evaluate() or `make repro` writes it"
+        ) from None
+    absent = [name for name in ("id", "label", "split", "score", "mag") if name not in table]
+    if absent:
+        raise DataError(f"no column {absent[0]!r} in {found} (has {', '.join(table.columns)}); evaluate again")
+    return table
 
 
 def measure_predictions(

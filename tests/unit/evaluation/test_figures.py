@@ -54,7 +54,7 @@ def test_roc_curves_end_in_the_corners_and_skip_absent_scores(rows: pd.DataFrame
 
 def test_recovery_counts_real_rows_by_half_magnitudes() -> None:
     table = recovery_table(np.array([17.1, 17.2, 19.6, np.nan]), np.array([0.9, 0.2, 0.8, 0.9]), 0.5)
-    assert table["mag"].tolist() == [17.25, 19.75]
+    assert table["middle"].tolist() == [17.25, 19.75]
     assert table["recovered"].tolist() == [0.5, 1.0] and table["n"].tolist() == [2, 1]
 
 
@@ -102,5 +102,11 @@ def test_posterior_picture_shows_the_images_there_are() -> None:
 def test_figures_without_their_data_are_left_out(rows: pd.DataFrame) -> None:
     meta = {"history": {"loss": [1.0]}, "best_epoch": 0, "model": "vgg6"}
     real = rows[rows["label"] == 1].assign(mag=np.nan)
-    assert set(draw_figures(real, {"threshold": 0.5}, meta)) == {"history", "confusion", "scores", "reliability"}
+    assert set(draw_figures(real, {"threshold": 0.5}, meta)) == {
+        "history",
+        "confusion",
+        "scores",
+        "reliability",
+        "retention",
+    }
     assert set(draw_figures(rows.assign(label=-1), {"threshold": 0.5}, meta)) == {"history"}

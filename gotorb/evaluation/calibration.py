@@ -1,0 +1,161 @@
+"""From scores to probabilities: maps fitted on validation rows, and another fraction of real ones.
+
+A network's score orders detections; only after calibration is a score of 0.9 right nine times out of ten, and
+only for the fraction of real detections on which the map was fitted. `shift_prior` carries it to a night's.
+
+References
+----------
+Guo et al. 2017 (ICML, arXiv:1706.04599): temperature scaling. Zadrozny & Elkan 2002: isotonic regression.
+Saerens et al. 2002 (Neural Computation 14, 21): another prior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gotorb.errors import ConfigError, DataError
+
+TINY = 1e-7
+"""Scores are kept this far from 0 and 1, where float32 sigmoids end up."""
+METHODS = ("temperature", "isotonic", "none")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How scores become probabilities.
+
+    Attributes
+    ----------
+    temperature, offset : float
+        probability = sigmoid(logit(score) / temperature + offset).
+    steps_x, steps_y : ndarray
+        Scores and probabilities of the isotonic map, ascending, joined by straight lines.
+    real_fraction : float
+        Of the rows that it was fitted on.
+    n_rows : int
+        How many these were.
+    """
+
+    temperature: float
+    offset: float
+    steps_x: np.ndarray
+    steps_y: np.ndarray
+    real_fraction: float
+    n_rows: int
+
+    def apply(
+        self, scores: np.ndarray, method: str = "temperature", *, real_fraction: float | None = None
+    ) -> np.ndarray:
+        """Probabilities that detections are real.
+
+        Parameters
+        ----------
+        scores : ndarray
+            (n,) scores or posterior means of the model it was fitted for.
+        method : {"temperature", "isotonic", "none"}
+            Two numbers, which keep the order of scores; or a staircase, which needs some thousand rows.
+        real_fraction : float, optional
+            Fraction of real ones among tonight's detections; that of the fit when left out.
+
+        Raises
+        ------
+        ConfigError
+            If the method is unknown, or the fraction not between 0 and 1.
+        """
+        if method == "temperature":
+            found = expit(logit(scores) / self.temperature + self.offset)
+        elif method == "isotonic":
+            found = np.interp(scores, self.steps_x, self.steps_y)
+        elif method == "none":
+            found = np.asarray(scores, float)
+        else:
+            raise ConfigError(f"unknown calibration {method!r}; choose one of {', '.join(METHODS)}")
+        return found if real_fraction is None else shift_prior(found, self.real_fraction, real_fraction)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for the model's meta; `from_dict` reads them back."""
+        return {
+            "temperature": self.temperature,
+            "offset": self.offset,
+            "steps_x": np.asarray(self.steps_x, float),
+            "steps_y": np.asarray(self.steps_y, float),
+            "real_fraction": self.real_fraction,
+            "n_rows": self.n_rows,
+        }
+
+    @classmethod
+    def from_dict(cls, known: dict[str, Any]) -> Calibration:
+        """The inverse of `as_dict`."""
+        return cls(**known)
+
+
+def fit_calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
+    """Fit both maps on rows that were not trained on.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (n,) 1 real, 0 bogus; both present.
+    scores : ndarray
+        (n,) scores between 0 and 1.
+
+    Raises
+    ------
+    DataError
+        If a class is absent.
+    """
+    labels, scores = np.asarray(labels, int), np.asarray(scores, float)
+    if len(set(labels.tolist())) < 2:
+        raise DataError(f"calibration needs real and bogus rows; the {len(labels)} given are of one class")
+    temperature, offset = _fit_sigmoid(labels, logit(scores))
+    steps_x, steps_y = _fit_steps(labels, scores)
+    return Calibration(temperature, offset, steps_x, steps_y, float(labels.mean()), len(labels))
+
+
+def _fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Temperature and offset of the greatest likelihood; targets a little off 0 and 1, after Platt (1999)."""
+    from scipy.optimize import minimize
+
+    n_real, n_bogus = labels.sum(), (1 - labels).sum()
+    targets = np.where(labels == 1, (n_real + 1) / (n_real + 2), 1 / (n_bogus + 2))
+
+    def loss(at: np.ndarray) -> float:
+        z = logits * np.exp(at[0]) + at[1]
+        return float((np.logaddexp(0, z) - targets * z).mean())
+
+    slope, offset = minimize(loss, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-10}).x
+    return float(np.exp(-slope)), float(offset)
+
+
+def _fit_steps(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.isotonic import IsotonicRegression
+
+    fitted = IsotonicRegression(y_min=TINY, y_max=1 - TINY, out_of_bounds="clip").fit(scores, labels)
+    return np.asarray(fitted.X_thresholds_, float), np.asarray(fitted.y_thresholds_, float)
+
+
+def shift_prior(probability: np.ndarray, fitted: float, wanted: float) -> np.ndarray:
+    """Probabilities at another fraction of real detections.
+
+    Examples
+    --------
+    >>> shift_prior(np.array([0.5]), 0.5, 0.1).round(6).tolist()
+    [0.1]
+    """
+    if not 0 < wanted < 1:
+        raise ConfigError(f"a real fraction of {wanted} is impossible; give one between 0 and 1, as 0.02")
+    return expit(logit(probability) + logit(wanted) - logit(fitted))
+
+
+def logit(probability: np.ndarray | float) -> np.ndarray:
+    """Log odds; 0 and 1 are taken for values next to them."""
+    p = np.clip(np.asarray(probability, float), TINY, 1 - TINY)
+    return np.log(p) - np.log1p(-p)
+
+
+def expit(z: np.ndarray) -> np.ndarray:
+    """The inverse of `logit`."""
+    return 1 / (1 + np.exp(-np.asarray(z, float)))
