@@ -14,6 +14,7 @@ IDS_KEY = "id"
 CARD_JSON = "card.json"
 SUMS_FILE = "SHA256SUMS"
 CHANGES_CSV = "changes.csv"
+LABEL_ERRORS_CSV = "label_errors.csv"
 SHARDS_DIR = "shards"
 OWNER_FILE = ".owner"
 

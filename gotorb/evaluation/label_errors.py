@@ -1,0 +1,79 @@
+"""Labels that a classifier which has not seen them contradicts: a ranked list, and how many there may be.
+
+References
+----------
+Northcutt, Jiang & Chuang 2021 (JAIR 70, 1373): confident learning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.errors import DataError
+from gotorb.evaluation.intervals import wilson_interval
+
+LIST_COLUMNS = ("id", "label", "metalabel", "score", "doubt", "suspect")
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """What is doubtful.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        Every labelled row, the most doubtful first: the columns given, ``doubt`` (probability of the other label)
+        and ``suspect`` (confidently of the other class).
+    noise : DataFrame
+        For each metalabel n, n_suspects, rate and its 95 % interval low, high.
+    thresholds : tuple of float
+        Mean probability of being bogus among bogus labels, of being real among real ones: what "confident" means.
+    """
+
+    rows: pd.DataFrame
+    noise: pd.DataFrame
+    thresholds: tuple[float, float]
+
+
+def find_label_errors(rows: pd.DataFrame) -> LabelErrors:
+    """Rank labelled rows by doubt and count the confident contradictions.
+
+    A row is suspect when its probability of the other class is at least what rows of that class have on
+    average, and larger than that of its own.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        id, label (1, 0; others are left out), metalabel, and score: probability of being real by a network that was
+        not trained on the row nor on anything linked to it.
+
+    Raises
+    ------
+    DataError
+        If a class is absent or a score is no number.
+    """
+    known = rows[rows["label"].isin((layout.REAL, layout.BOGUS))].reset_index(drop=True)
+    labels, real = known["label"].to_numpy(int), known["score"].to_numpy(float)
+    if len(set(labels.tolist())) < 2 or not np.isfinite(real).all():
+        raise DataError(
+            f"label errors need real and bogus rows with scores; of {len(rows)} rows {len(known)} are labelled"
+        )
+    thresholds = float(np.mean(1 - real[labels == 0])), float(np.mean(real[labels == 1]))
+    doubt = np.where(labels == 1, 1 - real, real)
+    bar = np.where(labels == 1, thresholds[0], thresholds[1])
+    listed = known.assign(doubt=doubt, suspect=(doubt >= bar) & (doubt > 0.5))
+    order = np.lexsort((known["id"].to_numpy(str), -doubt))
+    return LabelErrors(listed.iloc[order].reset_index(drop=True), _noise(listed), thresholds)
+
+
+def _noise(listed: pd.DataFrame) -> pd.DataFrame:
+    table = []
+    for metalabel, part in listed.groupby("metalabel", sort=True):
+        n, hits = len(part), int(part["suspect"].sum())
+        low, high = wilson_interval(hits, n) or (np.nan, np.nan)
+        table.append((metalabel, n, hits, hits / n, low, high))
+    return pd.DataFrame(table, columns=["metalabel", "n", "n_suspects", "rate", "low", "high"])
