@@ -14,7 +14,7 @@ from gotorb.errors import GotorbError
 
 COMMANDS = {
     "catalogue": "tell the age of the minor-planet catalogue, or renew it",
-    "data": "look into data sets: card, verify, leaks, diff",
+    "data": "look into data sets: card, verify, leaks, diff, errors",
     "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
     "label": "make a labelled data set from the survey's images",
     "models": "list registered models",

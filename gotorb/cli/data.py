@@ -1,10 +1,11 @@
-"""Look into labelled data sets: their card, what is wrong with them, what leaks, what changed.
+"""Look into labelled data sets: card, faults, leaks, changes, doubtful labels.
 
 Examples:
   gotorb data card data/dataset
   gotorb data verify data/dataset
   gotorb data leaks data/dataset
   gotorb data diff data/synthetic data/clean --rows changes.csv
+  gotorb data errors data/dataset
 
 verify and leaks exit with 1 when they find anything.
 """
@@ -28,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument(
                 "--link-radius", type=float, default=3.0, help="rows closer than this are one place [arcsec]"
             )
+        if name == "errors":
+            action.add_argument("--network", default="bayesian_vgg6", help="what is trained (default: %(default)s)")
+            action.add_argument("--out", help="csv to write (default: label_errors.csv in the folder)")
         if name == "diff":
             action.add_argument("--rows", help="csv to write, with every row that differs")
 
@@ -74,6 +78,23 @@ def _leaks(args: argparse.Namespace) -> int:
     return 0 if leaks.empty else 1
 
 
+def _errors(args: argparse.Namespace) -> int:
+    from gotorb import label_errors
+    from gotorb.logs import show_on_console
+
+    show_on_console()
+    found = label_errors.hunt(args.data_dir, network=args.network, out=args.out)
+    suspects = found.rows[found.rows["suspect"]]
+    if args.json:
+        print(
+            json.dumps({"noise": found.noise.to_dict(orient="records"), "suspects": suspects["id"].tolist()}, indent=2)
+        )
+    else:
+        print(found.noise.to_string(index=False))
+        print(f"{len(suspects)} of {len(found.rows)} labels are confidently contradicted")
+    return 0
+
+
 def _diff(args: argparse.Namespace) -> int:
     from gotorb.dataset.diff import compare_datasets
 
@@ -95,5 +116,6 @@ ACTIONS = {
     "card": (_card, "print identity and counts of a data set"),
     "verify": (_verify, "look for flipped bytes, disagreement, duplicates and impossible values"),
     "leaks": (_leaks, "look for what train, validation and test share"),
+    "errors": (_errors, "hunt for wrong labels by trainings that have not seen them (minutes to hours)"),
     "diff": (_diff, "tell what changed between two versions"),
 }
