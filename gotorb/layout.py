@@ -61,7 +61,9 @@ PROVENANCE_COLUMNS = (
 LABEL_COLUMNS = GOTO_COLUMNS + PROVENANCE_COLUMNS
 SPLIT_COLUMN = "split"
 SPLITS = ("train", "validation", "test")
-METALABELS = ("mp", "randjunk", "marshall", "syntransient", "synfading", "glxresid")
+METALABELS = ("mp", "randjunk", "marshall", "syntransient", "synfading", "synvariable", "glxresid")
+SYNTHETIC = ("syntransient", "synfading", "synvariable")
+"""Metalabels of rows that carry the light, and the candidate id, of a minor planet elsewhere."""
 REAL, BOGUS, UNKNOWN = 1, 0, -1
 
 LABELLED, EMPTY = "labelled", "empty"

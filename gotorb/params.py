@@ -85,6 +85,7 @@ class SyntheticParams(Section):
     max_galaxy_mag: float = Field(18.0, description="faintest host galaxy (B)")
     n_residuals_per_transient: float = Field(1.0, ge=0)
     negative_fraction: float = Field(0.0, ge=0, le=1, description="transients that fade instead of brighten")
+    n_variables_per_image: int = Field(0, ge=0, description="known variable stars that get or lose light, at most")
 
 
 class CleanParams(Section):

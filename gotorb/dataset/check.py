@@ -16,6 +16,7 @@ LABEL_OF = {
     "mp": layout.REAL,
     "syntransient": layout.REAL,
     "synfading": layout.REAL,
+    "synvariable": layout.REAL,
     "randjunk": layout.BOGUS,
     "glxresid": layout.BOGUS,
 }
@@ -65,7 +66,7 @@ def _check_rows(table: pd.DataFrame) -> Iterator[str]:
     expected = table["metalabel"].map(LABEL_OF)
     yield from _tell("label contradicts its metalabel", table, expected.notna() & (expected != table["label"]))
     if "candidate_id" in table:
-        made = table["metalabel"].isin(["syntransient", "synfading"]) | (table["candidate_id"] == "")
+        made = table["metalabel"].isin(layout.SYNTHETIC) | (table["candidate_id"] == "")
         key = table["image_id"] + "/" + table["candidate_id"]
         twice = ~made & key[~made].duplicated(keep=False).reindex(table.index, fill_value=False)
         yield from _tell("detection stands twice", table, twice)

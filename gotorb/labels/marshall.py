@@ -91,7 +91,7 @@ def tell_ids(ids: Iterable[Any], what: str) -> None:
 
 def _held(table: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     """A data set's own rows of labelled candidates; a synthetic transient only carries its minor planet's id."""
-    real_ones = ~table["metalabel"].isin(["syntransient", "synfading"])
+    real_ones = ~table["metalabel"].isin(layout.SYNTHETIC)
     return table[real_ones & table["candidate_id"].isin(labels.index.astype(str))]
 
 

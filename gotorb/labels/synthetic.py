@@ -5,7 +5,7 @@ Source: Killestein et al. 2021 (MNRAS 503, 4838), section 2.4.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.catalogues.galaxies import catalogue_version
 from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.catalogues.variables import read_variables
-from gotorb.labels.hosts import find_hosts
+from gotorb.labels.hosts import find_hosts, find_stars
 from gotorb.labels.image import check_exposures, complete_rows
 from gotorb.labels.sightings import count_sightings
 from gotorb.labels.tasks import FileLayout, ImageTask
@@ -26,8 +26,10 @@ from gotorb.survey.frames import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
 DIFFERENCE = layout.LAYERS.index("difference")
-ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec", "label",
-               "metalabel", "rule", "planet_x", "planet_y", "planet_ra", "planet_dec")  # fmt: skip
+ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec",
+               "fading", "label", "metalabel", "rule", "planet_x", "planet_y", "planet_ra", "planet_dec")  # fmt: skip
+STAR_JITTER_ARCSEC = 0.3
+"""Light of a variable star lies on the star, as far as a catalogue and an astrometric solution agree."""
 CLEAR_RADIUS_ARCSEC = 10.0
 """A bare galaxy lies at least this far from everything detected or known, so that no transient hides in it."""
 FIELD_RADIUS_DEG = 1.8
@@ -83,6 +85,7 @@ class SyntheticOptions:
     negative_fraction: float = 0.0
     provider: MinorPlanets | None = None
     variables: str = ""
+    n_variables_per_image: int = 0
     stamp_size: int = 55
     files: FileLayout = field(default_factory=FileLayout)
     seed: int = 0
@@ -114,7 +117,8 @@ def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.D
         )  # fmt: skip
         transients = _pair(planets, galaxies, options, rng)
         residuals = _choose_residuals(galaxies, transients, _occupied(task, frame, options), options, rng)
-        rows = pd.concat([part for part in (transients, residuals) if len(part)] or [transients], ignore_index=True)
+        parts = (transients, residuals, _light_stars(task, frame, options))
+        rows = pd.concat([part for part in parts if len(part)] or [transients], ignore_index=True)
         stamps, missing = _cut(task, frame, rows, options)
     rows = rows.assign(missing_fraction=missing, catalogue=catalogue_version(options.catshtm_dir))
     return complete_rows(rows, task), stamps
@@ -126,6 +130,22 @@ def _choose_planets(
     table = pd.DataFrame(planets, columns=list(PlanetRow._fields))
     table = table[table["mag"].between(options.min_mag, options.max_mag)]
     return table.iloc[rng.permutation(len(table))[: options.n_per_image]].reset_index(drop=True)
+
+
+def _light_stars(task: SyntheticTask, frame: Frame, options: SyntheticOptions) -> pd.DataFrame:
+    """Known variable stars that brighten or fade by the light of a minor planet each."""
+    rng = np.random.default_rng([options.seed, 2, *task.image_id.encode()])
+    if not options.variables or options.n_variables_per_image == 0:
+        return pd.DataFrame(columns=list(ROW_COLUMNS))
+    stars = find_stars(
+        task, frame, options.files.extensions, options.variables, margin=options.stamp_size // 2
+    ).iloc[: options.n_variables_per_image]  # fmt: skip
+    planets = _choose_planets(task.planets, options, rng).iloc[: len(stars)]
+    calm = replace(options, jitter_arcsec=STAR_JITTER_ARCSEC, negative_fraction=0.5)
+    what = {"metalabel": "synvariable", "rule": "minor planet on or off a variable star"}
+    pairs = zip(planets.itertuples(index=False), stars.iterrows(), strict=False)
+    rows = [_transient_row(planet, star, calm, rng) | what for planet, (_, star) in pairs]
+    return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
 
 
 def _occupied(task: SyntheticTask, frame: Frame, options: SyntheticOptions) -> pd.DataFrame:
@@ -171,6 +191,7 @@ def _transient_row(
         "dec": dec,
         "host_id": galaxy["galaxy_id"],
         "host_offset_arcsec": offset,
+        "fading": negative,
         "label": layout.REAL,
         "metalabel": "synfading" if negative else "syntransient",
         "rule": f"minor planet {'off' if negative else 'on'} a galaxy, jitter <= {options.jitter_arcsec:g} arcsec",
@@ -215,6 +236,7 @@ def _residual_row(galaxy: pd.Series, options: SyntheticOptions, rng: np.random.G
         "snr": np.nan,
         "host_id": galaxy["galaxy_id"],
         "host_offset_arcsec": offset,
+        "fading": False,
         "label": layout.BOGUS,
         "metalabel": "glxresid",
         "rule": f"galaxy B <= {options.max_galaxy_mag:g}, nothing known within {CLEAR_RADIUS_ARCSEC:g} arcsec",
@@ -235,7 +257,7 @@ def _cut(task: ImageTask, frame: Frame, rows: pd.DataFrame, options: SyntheticOp
     paths = [Path(path) for path in task.exposure_paths]
     both = cut_planes(frame, paths, ra, dec, size=options.stamp_size, extensions=extensions, xy=(x, y))
     hosts, planets = both.take(np.arange(len(rows))), both.take(np.arange(len(rows), len(ra)))
-    fading = (rows["metalabel"] == "synfading").to_numpy()
+    fading = rows["fading"].to_numpy(bool)
     _add_light(hosts, planets, lit, fading[lit])
     rows["n_seen"] = count_sightings(hosts.exposures)
     return fill_missing(hosts.layers())

@@ -8,6 +8,7 @@ import pytest
 
 from gotorb import clean_data, label_data, layout
 from gotorb.audit import audit_labels
+from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, DatabaseError, DataError
@@ -128,6 +129,24 @@ def test_fading_transient_is_negative_and_leaves_the_science_image_alone(labelle
     assert "synfading" not in set(rising.table["metalabel"].iloc[n_old:])
     assert np.median(before[:, 27, 27, 2]) < 0
     assert np.median(before[:, 27, 27, 1] - before[:, 27, 27, 0]) > 0
+
+
+def test_known_variables_brighten_and_fade_on_the_star(labelled, served, tiny_survey, tmp_path):
+    catalogue = tiny_survey / layout.CATALOGUES_DIR / layout.VARIABLES_CSV
+    stars, centres = pd.read_csv(catalogue), []
+    for seed in range(4):  # few variables lie on images this small
+        new = label_data.add_synthetic_transients(
+            labelled, out_dir=tmp_path, variables=catalogue, n_variables_per_image=5, max_mag=20.5, seed=seed,
+            name=f"new{seed}",
+        )  # fmt: skip
+        data = open_dataset(new)
+        made = np.flatnonzero(data.table["metalabel"] == "synvariable")
+        rows = data.table.iloc[made]
+        assert len(made) and (rows["label"] == 1).all()
+        assert rows["host_id"].str.startswith("var:").all() and not rows.duplicated(["image_id", "host_id"]).any()
+        assert (find_nearest(rows["ra"], rows["dec"], stars["ra"], stars["dec"])[1] < 0.31).all()
+        centres += data.read_stamps(made)[:, 27, 27, 2].tolist()
+    assert max(centres) > 0 > min(centres)
 
 
 def test_no_catalogue_of_galaxies_says_which_setting(labelled, served, tmp_path, monkeypatch):
