@@ -43,4 +43,8 @@ def export_onnx(model: keras.Model, path: Path) -> Path:
         raise ConfigError(f"{path} needs tf2onnx, which is not installed; pip install tf2onnx onnxruntime") from None
     stamps = tf.TensorSpec(model.input_shape, tf.float32, name="stamps")
     network, _ = from_keras(model, input_signature=[stamps], opset=OPSET)
-    return replace_file(path, lambda part: part.write_bytes(network.SerializeToString()))
+
+    def write(part: Path) -> None:
+        part.write_bytes(network.SerializeToString())
+
+    return replace_file(path, write)

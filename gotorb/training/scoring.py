@@ -141,9 +141,8 @@ def make_sampler(model: keras.Model) -> Tree | Loop:
 
 
 def _compile_score(model: keras.Model) -> Compiled:
-    return tf.function(
-        lambda batch: model(batch, training=False)[:, 0], input_signature=[tf.TensorSpec(model.input_shape)]
-    ).get_concrete_function()
+    spec = tf.TensorSpec(model.input_shape)
+    return tf.function(lambda batch: model(batch, training=False)[:, 0], input_signature=[spec])
 
 
 def _batches(model: keras.Model, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
