@@ -111,7 +111,8 @@ def _walk(model: keras.Model) -> list[tuple[Any, tuple[int | None, ...]]]:
     while tensor is not model.inputs[0]:
         history = tensor._keras_history
         node = history.operation._inbound_nodes[history.node_index]
-        given = [value for value in node.arguments.kwargs.values() if value]  # training=False says nothing
+        # training=False is what Keras notes of any dropout
+        given = [value for value in node.arguments.kwargs.values() if value is not None and value is not False]
         if len(node.input_tensors) != 1 or len(node.arguments.args) != 1 or given:
             raise NotAChain(f"layer {history.operation.name!r} has several inputs or arguments of its own")
         tensor = node.input_tensors[0]
