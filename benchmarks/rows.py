@@ -35,8 +35,15 @@ MEANINGS = {
     "minor_planets_first": "The same for the first image with a new catalogue, which is read into the cache. "
     "Reference: one image with pympc.",
     "minor_planets_memory": "Peak memory of both, mapped files included. Reference: the limit.",
-    "posterior_milliseconds": "20 posterior samples of a stamp of 55 x 55 x 4 by bayesian_vgg6; reference: a loop of "
-    "model calls with dropout on.",
+    "posterior_p01": "Stamps of 55 x 55 x 4 per second, each with 20 posterior samples by bayesian_vgg6 at dropout "
+    "0.01. Reference: 20 calls of the model with dropout on, 128 stamps at a time.",
+    "posterior_p01_compiled": "The same beside 20 plain passes: compiled, dropout off, no Keras around them.",
+    "posterior_p05": "As posterior_p01 at dropout 0.05.",
+    "posterior_p05_compiled": "As posterior_p01_compiled at dropout 0.05.",
+    "posterior_p20": "As posterior_p01 at dropout 0.2.",
+    "posterior_p20_compiled": "As posterior_p01_compiled at dropout 0.2.",
+    "score": "Stamps of 55 x 55 x 4 per second, one plain score each. Reference: model.predict of Keras, 256 at a "
+    "time.",
     "visit_cpu_seconds": "One visit of the embedded survey at 1024 x 1024 pixels: three exposures, coadd, its share of "
     "the template, difference image, detection, FITS files; CPU time of one core. Reference: the limit.",
     "memory_10x": "Peak memory of one epoch and an evaluation in a fresh process on 20,000 stamps of 55 x 55 x 6; "

@@ -193,7 +193,7 @@ def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":
     return load_training(model, meta)
 
 
-def predict(model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 256) -> np.ndarray:
+def predict(model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 64) -> np.ndarray:
     """Score stamps deterministically, dropout off.
 
     Parameters
@@ -254,7 +254,7 @@ def score_rows(
 
     loaded = load(model, meta)
     wanted = np.arange(len(data)) if rows is None else np.asarray(rows, int)
-    how = judge.Judging(n_samples, 0, None, seed, 32)
+    how = judge.Judging(n_samples, 0, None, seed, 256)
     plain, samples = judge.score_model(loaded.model, judge.require_meta(loaded.meta), data, wanted, how)
     return plain if samples is None else samples.mean(axis=1)
 
@@ -265,9 +265,9 @@ def dropout_pred(
     nsamples: int = 20,
     *,
     seed: int | None = None,
-    batch_size: int = 32,
+    batch_size: int = 256,
 ) -> np.ndarray:
-    """Sample the posterior of the scores by Monte-Carlo dropout.
+    """Sample the posterior of the scores by Monte-Carlo dropout; see `gotorb.training.scoring.sample_scores`.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def dropout_pred(
     seed : int, optional
         Same seed, stamps and batch size: same samples. Fresh randomness when left out.
     batch_size : int
-        Stamps held at a time.
+        Stamps held at a time, which share networks.
 
     Returns
     -------
@@ -307,7 +307,7 @@ def evaluate(
     n_bootstrap: int = EVALUATE.n_bootstrap,
     threshold_fpr: float | None = None,
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int = 256,
 ) -> "Evaluation":
     """Judge a model on the validation and test rows of the data set that it was trained on.
 
@@ -366,7 +366,7 @@ def benchmark(
     out_dir: str | Path | None = None,
     n_bootstrap: int = EVALUATE.n_bootstrap,
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int = 256,
 ) -> "Evaluation":
     """Judge a model on all rows of any data set, in the layers that the model's meta names.
 

@@ -3,28 +3,27 @@
 A batch is all that is in memory; a source may be an array or anything that yields arrays.
 """
 
+import logging
+import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from gotorb.errors import DataError, ModelError
+from gotorb.training.chain import NotAChain, take_apart
+from gotorb.training.loop import Loop
+from gotorb.training.masks import find_dropouts
+from gotorb.training.tree import Tree
 
+LOG = logging.getLogger(__name__)
 Stamps = np.ndarray | Iterable[np.ndarray]
-Compiled = Callable[[np.ndarray], tf.Tensor]
-BATCH_SIZE = 256
-SAMPLING_BATCH_SIZE = 32
-"""Masks of larger batches no longer fit the processor's cache."""
-DROPOUT_LAYERS = (
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-    keras.layers.AlphaDropout,
-    keras.layers.GaussianDropout,
-)
+Compiled = Callable[[tf.Tensor], tf.Tensor]
+BATCH_SIZE = 64
+"""Activations of more stamps no longer fit the processor's cache."""
+SAMPLING_BATCH_SIZE = 256
+"""Stamps that share masks."""
 
 
 class CompiledModel:
@@ -40,12 +39,12 @@ class CompiledModel:
         self.model = model
         self.dropouts = find_dropouts(model)
         self._score: Compiled | None = None
-        self._samplers: dict[int, Compiled] = {}
+        self._sampler: Tree | Loop | None = None
 
     def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
         """Deterministic scores (n,); see `score_stamps`."""
         self._score = self._score or _compile_score(self.model)
-        parts = [self._score(batch).numpy() for batch in _batches(self.model, stamps, batch_size)]
+        parts = [self._score(tf.constant(batch)).numpy() for batch in _batches(self.model, stamps, batch_size)]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def sample(
@@ -57,11 +56,9 @@ class CompiledModel:
                 f"model {self.model.name!r} has no active dropout layer, so all samples would be equal; "
                 "train bayesian_vgg6 with dropout above 0, or use classifier.predict"
             )
-        with _seeded(self.dropouts, seed), _frozen_batch_norms(self.model):
-            if n_samples not in self._samplers:
-                self._samplers[n_samples] = _compile_sampler(self.model, n_samples)
-            sampler = self._samplers[n_samples]
-            parts = [sampler(batch).numpy().T for batch in _batches(self.model, stamps, batch_size)]
+        self._sampler = self._sampler or make_sampler(self.model)
+        entropy = secrets.randbits(64) if seed is None else seed
+        parts = list(self._sampler.sample(_batches(self.model, stamps, batch_size), n_samples, entropy=entropy))
         return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
 
 
@@ -100,7 +97,13 @@ def sample_scores(
     seed: int | None = None,
     batch_size: int = SAMPLING_BATCH_SIZE,
 ) -> np.ndarray:
-    """Posterior samples of the scores: dropout stays on, each pass draws new masks for each stamp.
+    """Posterior samples of the scores: dropout stays on.
+
+    A sample is one thinned network, drawn anew for each batch of stamps (`gotorb.training.tree`): for each stamp the
+    samples are independent and distributed as by a pass with dropout on, while stamps of a batch share networks and
+    so vary together. Networks that branch are sampled pass by pass, each stamp with masks of its own.
+
+    Source: Gal & Ghahramani 2016 (ICML), Monte-Carlo dropout.
 
     Parameters
     ----------
@@ -109,11 +112,11 @@ def sample_scores(
     stamps : ndarray or iterable of ndarray
         (n, size, size, n_layers), or batches of these.
     n_samples : int
-        Passes.
+        Thinned networks. The first samples are the same however many are drawn.
     seed : int, optional
         Same seed, stamps and batch size: same samples. Fresh randomness when left out.
     batch_size : int
-        Stamps held at a time.
+        Stamps held at a time, which share networks.
 
     Returns
     -------
@@ -128,29 +131,18 @@ def sample_scores(
     return CompiledModel(model).sample(stamps, n_samples, seed=seed, batch_size=batch_size)
 
 
-def find_dropouts(model: keras.Model) -> list[keras.layers.Layer]:
-    """Dropout layers of a model, nested ones included, that drop anything."""
-    layers = (layer for layer in model._flatten_layers() if isinstance(layer, DROPOUT_LAYERS))
-    return [layer for layer in layers if layer.rate > 0]
+def make_sampler(model: keras.Model) -> Tree | Loop:
+    """The quickest way to sample a network: as a tree where it can be taken apart, else pass by pass."""
+    try:
+        return Tree(take_apart(model), model.input_shape)
+    except NotAChain as reason:
+        LOG.debug("%s is sampled pass by pass: %s", model.name, reason)
+        return Loop(model)
 
 
 def _compile_score(model: keras.Model) -> Compiled:
-    return tf.function(lambda batch: model(batch, training=False)[:, 0], input_signature=[_signature(model)])
-
-
-def _compile_sampler(model: keras.Model, n_samples: int) -> Compiled:
-    @tf.function(input_signature=[_signature(model)])
-    def sample(batch: tf.Tensor) -> tf.Tensor:
-        samples = tf.TensorArray(tf.float32, n_samples)
-        for index in tf.range(n_samples):
-            samples = samples.write(index, model(batch, training=True)[:, 0])
-        return samples.stack()
-
-    return sample
-
-
-def _signature(model: keras.Model) -> tf.TensorSpec:
-    return tf.TensorSpec(model.input_shape, tf.float32)
+    spec = tf.TensorSpec(model.input_shape)
+    return tf.function(lambda batch: model(batch, training=False)[:, 0], input_signature=[spec])
 
 
 def _batches(model: keras.Model, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
@@ -176,35 +168,3 @@ def _check_batch(model: keras.Model, batch: np.ndarray, first: int) -> None:
             f"stamp {first + int(np.argmin(finite))} holds NaN or infinity and has no score; "
             "gotorb.survey.pixels.fill_missing fills pixels without data"
         )
-
-
-@contextmanager
-def _seeded(dropouts: list[keras.layers.Layer], seed: int | None) -> Iterator[None]:
-    """Start the layers' own generators from `seed`, and put them back as they were."""
-    states = [layer.seed_generator.state for layer in dropouts]
-    before = [state.numpy() for state in states]
-    seeds = np.random.SeedSequence(seed).generate_state(len(states), np.uint32)
-    for state, start in zip(states, seeds, strict=True):
-        state.assign(np.array([start, 0], before[0].dtype))
-    try:
-        yield
-    finally:
-        for state, old in zip(states, before, strict=True):
-            state.assign(old)
-
-
-@contextmanager
-def _frozen_batch_norms(model: keras.Model) -> Iterator[None]:
-    """Keep batch normalisation in its trained state although the pass is a training one."""
-    frozen = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
-    for layer in frozen:
-        layer.trainable = False
-    try:
-        yield
-    finally:
-        for layer in frozen:
-            layer.trainable = True
