@@ -22,7 +22,7 @@ SMALL = {
     "evaluate": {"n_samples": 5, "n_bootstrap": 50},
 }
 STAGE_RUNS = {
-    "survey", "label", "synthetic", "dataset", f"train {MODEL}", f"evaluate {MODEL}", "audit", "promote",
+    "survey", "label", "synthetic", "clean", "dataset", f"train {MODEL}", f"evaluate {MODEL}", "audit", "promote",
 }  # fmt: skip
 REPORTS = {f"{MODEL}.json", "promotion.json", "purity.json", "truth.json"}
 # settings of the machine that runs the tests must not reach the clone
