@@ -9,6 +9,7 @@ BENCHMARKS = {
     "stamps": "stamps",
     "minor_planets_night": "minor_planets",
     "posterior_milliseconds": "posterior",
+    "train": "training",
     "visit_cpu_seconds": "visit",
     "memory_10x": "memory",
     "repro_seconds": "repro",

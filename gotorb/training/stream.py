@@ -45,11 +45,11 @@ class Stream:
         """Number of batches that cover the rows once."""
         return -(-len(rows) // self.batch_size)
 
-    def training(self, rows: np.ndarray, *, seed: int, augment: bool) -> tf.data.Dataset:
+    def training(self, rows: np.ndarray, *, seed: int, augment: bool, first_epoch: int = 0) -> tf.data.Dataset:
         """Endless batches: each epoch a new order and, when asked, new orientations."""
 
         def batches() -> Iterator[Batch]:
-            for epoch in count():
+            for epoch in count(first_epoch):
                 rng = np.random.default_rng([seed, epoch])
                 yield from self._batches(rng.permutation(rows), rng if augment else None)
 
@@ -75,7 +75,10 @@ class Stream:
             tf.TensorSpec((None, 1), tf.float32),
             tf.TensorSpec((None,), tf.float32),
         )
-        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(N_AHEAD)
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        source = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        return source.prefetch(N_AHEAD).with_options(options)
 
 
 def check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> None:
