@@ -173,7 +173,8 @@ def train(
     )  # fmt: skip
     division = {name: options[name] for name in ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")}
     parts = rows.select_rows(data.table, rows.find_splits(data.table, **division), where=data.data_dir)
-    source = stream.Stream(data, layers, batch_size, rows.weigh_classes(data.labels[parts.train], class_weights))
+    weights = rows.weigh_classes(data.labels[parts.train], class_weights)
+    source = stream.Stream(data, layers, batch_size, weights, strategy.num_replicas_in_sync if strategy else 1)
     stream.check_finite(data, parts.all, layers)
     settings = {name: record.describe_option(value) for name, value in options.items()}
     settings["threads"] = process.prepare_process(seed, threads)

@@ -55,6 +55,6 @@ def check_strategy(strategy: tf.distribute.Strategy | None) -> None:
     """
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy | tf.distribute.ParameterServerStrategy):
         raise ConfigError(
-            f"Keras 3 cannot fit under {type(strategy).__name__} (keras issue 20585); use MirroredStrategy over the "
-            "GPUs of one machine, see docs/training.md"
+            f"Keras 3 cannot fit under a strategy over several machines ({type(strategy).__name__}; keras issue "
+            "20585); use MirroredStrategy over the GPUs of one machine, see docs/training.md"
         )
