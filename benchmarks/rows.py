@@ -37,9 +37,10 @@ MEANINGS = {
     "minor_planets_memory": "Peak memory of both, mapped files included. Reference: the limit.",
     "posterior_milliseconds": "20 posterior samples of a stamp of 55 x 55 x 4 by bayesian_vgg6; reference: a loop of "
     "model calls with dropout on.",
-    "train": "Training of bayesian_vgg6 on 1,024 stamps of 55 x 55 x 4 with flips and quarter turns, two threads, fastest "
-    "epoch of several, validation and the state on disk after each epoch included: streamed from hdf5. Reference: plain Keras `fit` on "
-    "float32 arrays in memory, turned beforehand and untimed; the losses of all epochs must be equal to the bit.",
+    "train": "Training of bayesian_vgg6 on 1,024 stamps of 55 x 55 x 4 with flips and quarter turns, two threads, the "
+    "cheapest epoch of several, validation and the state on disk after each epoch included: streamed from hdf5. "
+    "Reference: plain Keras `fit` on float32 arrays in memory, turned beforehand and not counted; the losses of all "
+    "epochs must be equal to the bit.",
     "train_bf16": "The same with mixed_precision bfloat16. Reference: our float32.",
     "train_flops": "Arithmetic that float32 training does, counted from the kernels. Reference: products of 2048 x "
     "2048 float32 matrices by the same library; the ratio is the fraction of the machine that training reaches.",
