@@ -10,6 +10,7 @@ BENCHMARKS = {
     "minor_planets_night": "minor_planets",
     "posterior": "posterior",
     "score": "score",
+    "train": "training",
     "visit_cpu_seconds": "visit",
     "memory_10x": "memory",
     "repro_seconds": "repro",

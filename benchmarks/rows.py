@@ -44,6 +44,13 @@ MEANINGS = {
     "posterior_p20_compiled": "As posterior_p01_compiled at dropout 0.2.",
     "score": "Stamps of 55 x 55 x 4 per second, one plain score each. Reference: model.predict of Keras, 256 at a "
     "time.",
+    "train": "Training of bayesian_vgg6 on 1,024 stamps of 55 x 55 x 4 with flips and quarter turns, two threads, the "
+    "cheapest epoch of several, validation and the state on disk after each epoch included: streamed from hdf5. "
+    "Reference: plain Keras `fit` on float32 arrays in memory, turned beforehand and not counted; the losses of all "
+    "epochs must be equal to the bit.",
+    "train_bf16": "The same with mixed_precision bfloat16. Reference: our float32.",
+    "train_flops": "Arithmetic that float32 training does, counted from the kernels. Reference: products of 2048 x "
+    "2048 float32 matrices by the same library; the ratio is the fraction of the machine that training reaches.",
     "visit_cpu_seconds": "One visit of the embedded survey at 1024 x 1024 pixels: three exposures, coadd, its share of "
     "the template, difference image, detection, FITS files; CPU time of one core. Reference: the limit.",
     "memory_10x": "Peak memory of one epoch and an evaluation in a fresh process on 20,000 stamps of 55 x 55 x 6; "

@@ -9,161 +9,25 @@
 TensorFlow is imported when a function needs it, so importing this module is quick.
 """
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gotorb import layout
 from gotorb.dataset.store import Dataset, open_dataset
-from gotorb.logs import run_log
-from gotorb.models import find_network
-from gotorb.params import DatasetParams, EvaluateParams, TrainParams
+from gotorb.params import EvaluateParams
+from gotorb.trainer import train
 
 if TYPE_CHECKING:
-    import keras
-
     from gotorb.evaluation.report import Evaluation
     from gotorb.training.record import Loaded
 
-LOG = logging.getLogger(__name__)
-TRAIN, DATASET, EVALUATE = TrainParams(), DatasetParams(), EvaluateParams()
+__all__ = ["benchmark", "dropout_pred", "evaluate", "load", "predict", "score_rows", "train"]
+EVALUATE = EvaluateParams()
 Meta = dict[str, Any]
 Source = Any
 """A model in memory, its folder, or its ``model.h5``."""
-
-
-def train(
-    data_dir: str | Path,
-    model: "str | Callable[..., keras.Model]" = "bayesian_vgg6",
-    *,
-    layers: Sequence[str] = TRAIN.layers,
-    epochs: int = TRAIN.epochs,
-    batch_size: int = TRAIN.batch_size,
-    learning_rate: float = TRAIN.learning_rate,
-    schedule: str = TRAIN.schedule,
-    optimizer: "str | Callable[[], keras.optimizers.Optimizer]" = "adam",
-    monitor: str = "val_loss",
-    patience: int = TRAIN.patience,
-    dropout: float | None = TRAIN.dropout,
-    model_kwargs: dict[str, Any] | None = None,
-    augment: bool = True,
-    class_weights: str | dict[int, float] | None = "balanced",
-    test_fraction: float = DATASET.test_fraction,
-    validation_fraction: float = DATASET.validation_fraction,
-    link_radius_arcsec: float = DATASET.link_radius_arcsec,
-    threshold_fpr: float | None = EVALUATE.threshold_fpr,
-    seed: int = 0,
-    threads: int | None = None,
-    out_dir: str | Path | None = None,
-    name: str | None = None,
-    callbacks: "Sequence[keras.callbacks.Callback]" = (),
-    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
-    verbose: int = 0,
-) -> tuple["keras.Model", Meta]:
-    """Train a model on a data set and write it to a folder of its own.
-
-    Makes ``<data_dir>/model_YYMMDD-HHMMSS/`` with a log file, ``meta.hkl`` and ``model.h5``. Stamps are read
-    from disk a batch at a time. The same data, parameters, seed and threads give the same bytes. Ctrl-C ends
-    the training and keeps the best weights so far.
-
-    Parameters
-    ----------
-    data_dir : path
-        Folder made by ``label_data.make()``.
-    model : str or callable
-        ``vgg6``, ``bayesian_vgg6``, or a function of the input shape (size, size, n_layers) that returns a
-        Keras model with one sigmoid output.
-    layers : sequence of str
-        Layers of the stamps to learn from.
-    epochs, patience : int
-        Epochs at most, and epochs without improvement after which training stops. The best epoch's weights
-        are kept.
-    monitor : str
-        Quantity that decides which epoch is best.
-    batch_size : int
-        Stamps of a training step.
-    learning_rate : float
-        Of the optimizer given by name. 3e-5 suits data sets of 10^5 rows and more.
-    schedule : {"constant", "cosine"}
-        Cosine lowers the learning rate to nothing over the epochs.
-    optimizer : str or callable
-        Keras name, or a function of no arguments that returns an optimizer.
-    dropout : float, optional
-        Rate handed to networks that take ``dropout``; their own default when None.
-    model_kwargs : dict, optional
-        More options of the network.
-    augment : bool
-        Flip and turn the training stamps; validation stamps never are.
-    class_weights : "balanced", dict or None
-        Weight of each class's loss.
-    test_fraction, validation_fraction, link_radius_arcsec : float
-        How rows are divided when the data set has no ``split`` column (see `gotorb.dataset.split`).
-    threshold_fpr : float, optional
-        False-positive rate on the validation rows at which the operating threshold is chosen; the smallest
-        mean misclassification error when None.
-    seed : int
-        Of everything random.
-    threads : int, optional
-        CPU threads inside an operation; part of the result's identity. None takes what the process has.
-    out_dir, name : path, str, optional
-        The folder is ``out_dir/name``; ``data_dir/model_YYMMDD-HHMMSS`` when left out.
-    callbacks : sequence of keras Callback
-        Passed to Keras.
-    on_epoch : callable, optional
-        Called after each epoch with its number (from 0) and its quantities.
-    verbose : int
-        Keras' own progress: 0 none, 1 bar, 2 a line per epoch.
-
-    Returns
-    -------
-    model : keras.Model
-        With the best epoch's weights.
-    meta : dict
-        What ``meta.hkl`` holds, and under ``run_dir`` the folder.
-
-    Raises
-    ------
-    DataError
-        If the data set cannot be trained on: one class only, odd labels, NaN, an absent layer.
-    ModelError
-        If no network has that name, or training diverges.
-    ConfigError
-        If an option is impossible, or `threads` cannot be had in this process.
-    """
-    options = {name: value for name, value in locals().items() if name not in NOT_SETTINGS}
-    builder, layers = find_network(model), tuple(layers)
-    data = open_dataset(data_dir)
-    data.layer_indices(layers)
-
-    from gotorb.evaluation.thresholds import choose_threshold
-    from gotorb.training import fit, record, rows, stream
-
-    division = {name: options[name] for name in ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")}
-    parts = rows.select_rows(data.table, rows.find_splits(data.table, **division), where=data.data_dir)
-    weights = rows.weigh_classes(data.labels[parts.train], class_weights)
-    stream.check_finite(data, parts.all, layers)
-    settings = {name: record.describe_option(value) for name, value in options.items()}
-    settings["threads"] = fit.prepare_process(seed, threads)
-    network = fit.build_network(builder, (data.size, data.size, len(layers)), dropout=dropout, options=model_kwargs)
-    recipe = fit.Recipe(epochs, patience, monitor, learning_rate, optimizer, augment, seed, verbose, schedule)
-    source = stream.Stream(data, layers, batch_size, weights)
-    run_dir = record.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
-    with run_log(run_dir):
-        LOG.info("training %s on %s with %s", network.name, data_dir, settings)
-        fitted = fit.fit_network(network, source, parts, recipe, callbacks=callbacks, on_epoch=on_epoch)
-        meta = record.describe_training(fitted, data, parts, settings=settings, run_dir=run_dir)
-        found = predict(fitted.model, (stamps for _, stamps in data.batches(parts.validation, layers=layers)))
-        meta["threshold"] = choose_threshold(data.labels[parts.validation], found, max_fpr=threshold_fpr)
-        loaded = record.write_training(run_dir, fitted.model, meta)
-        LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
-        return loaded.model, loaded.meta or {}
-
-
-NOT_SETTINGS = ("data_dir", "out_dir", "name", "callbacks", "on_epoch", "verbose", "threads")
-"""Arguments of `train` that do not decide the result, or are recorded otherwise."""
 
 
 def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":

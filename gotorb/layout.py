@@ -76,6 +76,8 @@ MODEL_H5 = "model.h5"
 META_HKL = "meta.hkl"
 PREDICTIONS_CSV = "predictions.csv"
 METRICS_JSON = "metrics.json"
+STATE_NPZ = "unfinished.npz"
+TENSORBOARD_DIR = "tensorboard"
 
 # --- the embedded survey -----------------------------------------------------------------------
 IMAGES_CSV = "image.csv"

@@ -1,11 +1,15 @@
-"""Networks by name, for ``classifier.train(..., model=models.vgg6)`` and for use on their own.
+"""Networks by name, and trained models by path or registry address.
 
-Keras is imported when a network is built, so importing this module is quick.
+``classifier.train(..., model=models.vgg6)`` takes a network, which may be used on its own too. Keras is imported
+when a network is built or read, so importing this module is quick.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gotorb import layout
 from gotorb.errors import ModelError
 
 if TYPE_CHECKING:
@@ -46,3 +50,52 @@ def find_network(model: str | Callable[..., "keras.Model"]) -> Callable[..., "ke
     if model not in NAMES:
         raise ModelError(f"no network {model!r} (has {', '.join(NAMES)}); name one or give a function that builds one")
     return {"vgg6": vgg6, "bayesian_vgg6": bayesian_vgg6}[model]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A trained model and who it is.
+
+    Attributes
+    ----------
+    model : keras.Model
+        The network; normalises by itself.
+    layers : tuple of str
+        Layers it was trained on, in their order; empty when nothing names them.
+    name, version : str
+        Registered name and version, or the folder's name and the digest of the file, shortened.
+    digest : str
+        Of the model file, after the name of its kind: ``sha256:`` or, from the registry, ``md5:``.
+    meta : dict or None
+        What its meta file holds; None from the registry or without one.
+    """
+
+    model: Any
+    layers: tuple[str, ...]
+    name: str
+    version: str
+    digest: str
+    meta: dict[str, Any] | None = None
+
+
+def find_model(address: str | Path) -> Origin:
+    """Load a trained model by registry address (``models:/gotorb@champion``), folder or file.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it is broken.
+    """
+    from gotorb.tracking.registry import is_registry_uri, load_registered
+
+    if is_registry_uri(address):
+        network, registered = load_registered(str(address))
+        layers = tuple(name for name in registered.tags.get("layers", "").split(",") if name)
+        return Origin(network, layers, registered.name, registered.version, f"md5:{registered.md5}")
+    from gotorb.dataset.store import file_digest
+    from gotorb.training.record import load_training
+
+    loaded = load_training(address)
+    path = Path(address) / layout.MODEL_H5 if Path(address).is_dir() else Path(address)
+    layers, digest = tuple((loaded.meta or {}).get("layers", ())), f"sha256:{file_digest(path)}"
+    return Origin(loaded.model, layers, path.resolve().parent.name, digest[:19], digest, loaded.meta)

@@ -126,6 +126,12 @@ class TrainParams(Section):
     patience: int = Field(10, ge=1)
     dropout: float = Field(0.01, ge=0, lt=1)
     threads: int = Field(2, ge=1, description="CPU threads; part of the result's identity")
+    init_from: str | None = Field(
+        None, description="start from this model: folder, model.h5 or models:/name@alias; null: from random weights"
+    )
+    freeze: int | str | list[str] | None = Field(
+        None, description="layers of init_from kept as they are: first so many, or names, or beginnings"
+    )
 
 
 class EvaluateParams(Section):

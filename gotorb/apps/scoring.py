@@ -18,11 +18,10 @@ from gotorb.dataset.card import data_digest, tree_digest
 from gotorb.dataset.store import file_digest
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
+from gotorb.models import find_model
 from gotorb.params import ArchiveParams
 from gotorb.survey.alerts import find_packets
 from gotorb.survey.pixels import crop_stamps
-from gotorb.tracking.registry import is_registry_uri, load_registered
-from gotorb.training.record import load_training
 from gotorb.training.scoring import CompiledModel
 
 COLUMNS = ("id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256")
@@ -67,15 +66,8 @@ def load_scorer(model: str) -> Scorer:
     ModelError
         If there is no such model, or nothing says which layers it takes.
     """
-    if is_registry_uri(model):
-        network, registered = load_registered(model)
-        layers = tuple(name for name in registered.tags.get("layers", "").split(",") if name)
-        scorer = Scorer(network, layers, registered.name, registered.version)
-    else:
-        loaded = load_training(model, None)
-        path = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
-        layers = tuple((loaded.meta or {}).get("layers", ()))
-        scorer = Scorer(loaded.model, layers, path.resolve().parent.name, f"sha256:{file_digest(path)[:12]}")
+    found = find_model(model)
+    scorer = Scorer(found.model, found.layers, found.name, found.version)
     if len(scorer.layers) != scorer.model.input_shape[-1]:
         raise ModelError(
             f"model {model} takes {scorer.model.input_shape[-1]} layers but nothing names them; "

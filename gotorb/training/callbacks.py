@@ -22,7 +22,7 @@ class BestWeights(keras.callbacks.Callback):
     Parameters
     ----------
     monitor : str
-        Quantity that decides; larger is better for ``auc`` and ``accuracy``, smaller for all others.
+        Quantity that decides; smaller is better when its name holds loss, error or entropy, else larger.
     patience : int
         Epochs without improvement before training stops.
     """
@@ -30,13 +30,17 @@ class BestWeights(keras.callbacks.Callback):
     def __init__(self, monitor: str, patience: int) -> None:
         super().__init__()
         self.monitor, self.patience = monitor, patience
-        self.sign = -1 if monitor.removeprefix("val_") in ("auc", "accuracy") else 1
+        self.sign = 1 if any(word in monitor for word in ("loss", "error", "entropy")) else -1
         self.best, self.best_epoch = math.inf, -1
         self.weights: list[np.ndarray] = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compare this epoch with the best so far."""
-        value = self.sign * _monitored(logs or {}, self.monitor, epoch)
+        """Compare this epoch with the best so far; one that was not validated is passed over."""
+        logs = logs or {}
+        validated = any(name.startswith("val_") for name in logs)
+        if self.monitor.startswith("val_") and not validated and "loss" in logs:
+            return
+        value = self.sign * _monitored(logs, self.monitor, epoch)
         if value < self.best:
             self.best, self.best_epoch = value, epoch
             self.weights = self.model.get_weights()
@@ -44,7 +48,17 @@ class BestWeights(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def restore(self, model: keras.Model) -> None:
-        """Put the best weights into the model."""
+        """Put the best weights into the model.
+
+        Raises
+        ------
+        ModelError
+            If no epoch was validated.
+        """
+        if not self.weights:
+            raise ModelError(
+                f"no epoch has a {self.monitor!r}, so none is best; lower validation_freq in fit_kwargs or train longer"
+            )
         model.set_weights(self.weights)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ import keras
 from gotorb import layout
 from gotorb.dataset.store import fsync
 from gotorb.errors import ModelError
+
+MAX_INPUT, MAX_KERNEL = 2**20, 255
+"""Values of a stamp (255 x 255 pixels in 16 layers), and pixels of a kernel, that a model file may declare."""
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> Path:
@@ -74,7 +78,8 @@ def _check_sizes(path: Path) -> None:
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
             raise ValueError("it holds no network, perhaps weights alone")
-        widths = _declared_widths(json.loads(file.attrs["model_config"]))
+        config = json.loads(file.attrs["model_config"])
+        widths = _declared(config, ("units", "filters"))
         stored: set[int] = set()
         file["model_weights"].visititems(
             lambda _, node: stored.update(node.shape) if isinstance(node, h5py.Dataset) else None
@@ -82,15 +87,32 @@ def _check_sizes(path: Path) -> None:
     excess = sorted(width for width in widths if width not in stored)
     if excess:
         raise ValueError(f"a layer declares {excess[-1]} outputs but no weights of that size are stored")
+    if any(size > MAX_KERNEL for size in _declared(config, ("kernel_size", "pool_size", "padding", "size"))):
+        raise ValueError(f"a layer declares a kernel or padding of more than {MAX_KERNEL} pixels")
+    shapes = [[size for size in shape if size] for shape in _values(config, ("batch_shape",))]
+    if any(math.prod(shape) > MAX_INPUT for shape in shapes):
+        raise ValueError(f"it declares stamps of {max(map(math.prod, shapes))} values, more than {MAX_INPUT}")
 
 
-def _declared_widths(config: Any) -> Iterator[int]:
-    """All ``units`` and ``filters`` anywhere in a model's description."""
+def _declared(config: Any, keys: tuple[str, ...]) -> list[int]:
+    """All whole numbers under some keys anywhere in a model's description."""
+    return [number for value in _values(config, keys) for number in _numbers(value)]
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, list):
+        yield from (number for item in value for number in _numbers(item))
+
+
+def _values(config: Any, keys: tuple[str, ...]) -> Iterator[Any]:
+    """All values under some keys, however deep."""
     if isinstance(config, dict):
-        yield from (value for key, value in config.items() if key in ("units", "filters") and isinstance(value, int))
+        yield from (value for key, value in config.items() if key in keys)
     if isinstance(config, (dict, list)):
         for value in config.values() if isinstance(config, dict) else config:
-            yield from _declared_widths(value)
+            yield from _values(value, keys)
 
 
 @contextmanager

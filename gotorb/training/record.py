@@ -1,14 +1,15 @@
 """The folder of a trained model: its name, what is recorded of the training, and how both are read back."""
 
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from gotorb import __version__, layout
-from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, file_digest
 from gotorb.errors import ModelError
 from gotorb.training.files import read_model, write_model
@@ -16,6 +17,7 @@ from gotorb.training.fit import Fit
 from gotorb.training.meta import read_meta, write_meta
 from gotorb.training.rows import Rows, count_rows
 
+LOG = logging.getLogger(__name__)
 Meta = dict[str, Any]
 
 
@@ -45,6 +47,14 @@ def make_run_dir(parent: Path, name: str | None) -> Path:
     return run_dir
 
 
+def make_tensorboard(wanted: bool | str | Path, run_dir: Path) -> list[keras.callbacks.Callback]:
+    """Build the callback that writes for TensorBoard, none when not wanted."""
+    if wanted is False:
+        return []
+    folder = run_dir / layout.TENSORBOARD_DIR if wanted is True else Path(wanted)
+    return [keras.callbacks.TensorBoard(str(folder), write_graph=False)]
+
+
 def describe_option(value: Any) -> Any:
     """Plain form of an option for the meta file: functions by their names."""
     if callable(value):
@@ -54,7 +64,9 @@ def describe_option(value: Any) -> Any:
     return list(value) if isinstance(value, (tuple, list)) else value
 
 
-def describe_training(fit: Fit, data: Dataset, rows: Rows, *, settings: dict[str, Any], run_dir: Path) -> Meta:
+def describe_training(
+    fit: Fit, data: Dataset, rows: Rows, *, settings: dict[str, Any], digest: str, parent: Meta | None, run_dir: Path
+) -> Meta:
     """Make the record of a training: plain values and numpy arrays, no absolute paths, no clock.
 
     Parameters
@@ -67,6 +79,10 @@ def describe_training(fit: Fit, data: Dataset, rows: Rows, *, settings: dict[str
         How it was divided.
     settings : dict
         Options of the training.
+    digest : str
+        Of the data set when the training began.
+    parent : dict or None
+        Name and digest of the model whose weights were the start.
     run_dir : Path
         Folder of the model; the data set is recorded relative to it.
     """
@@ -82,9 +98,31 @@ def describe_training(fit: Fit, data: Dataset, rows: Rows, *, settings: dict[str
         "split": {split: data.ids[rows.of(split)] for split in layout.SPLITS},
         "counts": count_rows(data.labels, rows),
         "data_dir": Path(os.path.relpath(data.data_dir, run_dir)).as_posix(),
-        "data_digest": data_digest(data.data_dir),
+        "data_digest": digest,
+        "preprocessing": {"normalise": settings["normalise"], "inside_model": True},
+        "parent": parent,
         "code_version": __version__,
     }
+
+
+def describe_parent(name: str, digest: str, meta: Meta | None, data: Dataset, rows: Rows) -> Meta:
+    """Make the record of the model whose weights are the start; say when it has seen rows that judge this one.
+
+    Parameters
+    ----------
+    name, digest : str
+        Who the parent is.
+    meta : dict or None
+        Its own record, which names the rows that it was trained on.
+    data, rows : Dataset, Rows
+        Of this training.
+    """
+    known = (meta or {}).get("split", {}).get("train", ())
+    held_out = data.ids[np.concatenate([rows.validation, rows.test])]
+    n_seen = int(np.isin(held_out, np.asarray(known, dtype=str)).sum()) if len(known) else 0
+    if n_seen:
+        LOG.warning("%s was trained on %d rows that are to judge this model; its scores will flatter", name, n_seen)
+    return {"name": name, "digest": digest, "n_held_out_seen": n_seen}
 
 
 def write_training(run_dir: Path, model: keras.Model, meta: Meta) -> Loaded:

@@ -1,5 +1,6 @@
 """Which rows of a data set are learned from, and the checks that come before any training."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,10 @@ from gotorb import layout
 from gotorb.dataset.split import assign_splits
 from gotorb.errors import ConfigError, DataError
 
+LOG = logging.getLogger(__name__)
 LABELS = (layout.BOGUS, layout.REAL)
+FEW = 10
+"""Fewer rows of a class than this in a part are worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ def _check_classes(labels: np.ndarray, split: str, where: object) -> None:
             f"the {split} part of {where} holds {n_real} real and {n_bogus} bogus rows; both classes are needed: "
             "label more images or change dataset.test_fraction and dataset.validation_fraction"
         )
+    if min(n_bogus, n_real) < FEW:
+        LOG.warning("the %s part of %s holds %d real and %d bogus rows: few to go by", split, where, n_real, n_bogus)
 
 
 def weigh_classes(labels: np.ndarray, class_weights: str | dict[int, float] | None) -> dict[int, float]:

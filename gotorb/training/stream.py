@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from gotorb.dataset.store import Dataset
-from gotorb.errors import DataError
+from gotorb.errors import ConfigError, DataError
 from gotorb.training.augment import draw_orientations, turn_stamps
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -34,31 +34,51 @@ class Stream:
         Rows of a batch; the last of an epoch may hold fewer.
     class_weights : dict
         Weight of each label's loss.
+    n_replicas : int
+        Replicas of a strategy that share a batch. They need equal parts: up to n_replicas - 1 rows of an epoch
+        are left out.
+
+    Raises
+    ------
+    ConfigError
+        If a batch cannot be divided evenly.
     """
 
     data: Dataset
     layers: tuple[str, ...]
     batch_size: int
     class_weights: dict[int, float]
+    n_replicas: int = 1
+
+    def __post_init__(self) -> None:
+        """Check that a batch divides evenly."""
+        if self.batch_size % self.n_replicas:
+            raise ConfigError(
+                f"batch_size is {self.batch_size}, which {self.n_replicas} replicas of the strategy cannot share; "
+                f"give a multiple of {self.n_replicas}"
+            )
 
     def n_batches(self, rows: np.ndarray) -> int:
         """Number of batches that cover the rows once."""
-        return -(-len(rows) // self.batch_size)
+        return -(-len(self._even(rows)) // self.batch_size)
 
-    def training(self, rows: np.ndarray, *, seed: int, augment: bool) -> tf.data.Dataset:
+    def training(self, rows: np.ndarray, *, seed: int, augment: bool, first_epoch: int = 0) -> tf.data.Dataset:
         """Endless batches: each epoch a new order and, when asked, new orientations."""
 
         def batches() -> Iterator[Batch]:
-            for epoch in count():
+            for epoch in count(first_epoch):
                 rng = np.random.default_rng([seed, epoch])
-                yield from self._batches(rng.permutation(rows), rng if augment else None)
+                yield from self._batches(self._even(rng.permutation(rows)), rng if augment else None)
 
         return self._as_tensors(batches)
 
     def validation(self, rows: np.ndarray) -> tf.data.Dataset:
         """Batches that cover the rows once, in order and as they are on disk."""
-        batches = self._as_tensors(lambda: self._batches(rows, None))
+        batches = self._as_tensors(lambda: self._batches(self._even(rows), None))
         return batches.apply(tf.data.experimental.assert_cardinality(self.n_batches(rows)))
+
+    def _even(self, rows: np.ndarray) -> np.ndarray:
+        return rows[: len(rows) // self.n_replicas * self.n_replicas]
 
     def _batches(self, rows: np.ndarray, rng: np.random.Generator | None) -> Iterator[Batch]:
         labels = self.data.labels
@@ -75,7 +95,10 @@ class Stream:
             tf.TensorSpec((None, 1), tf.float32),
             tf.TensorSpec((None,), tf.float32),
         )
-        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(N_AHEAD)
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        source = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        return source.prefetch(N_AHEAD).with_options(options)
 
 
 def check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> None:

@@ -15,7 +15,8 @@ from tests.model.blobs import make_blobs
 from tests.model.conftest import Trained
 
 FIGURES = {
-    "history", "confusion", "scores", "reliability", "error_rates", "roc", "recovery", "examples", "posteriors",
+    "history", "confusion", "scores", "reliability", "error_rates", "roc", "recovery", "retention",
+    "examples", "posteriors",
 }  # fmt: skip
 
 
@@ -101,3 +102,12 @@ def test_a_model_without_meta_or_data_is_refused(trained: Trained, tmp_path: Pat
         classifier.evaluate(trained.run_dir, data_dir=tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"not in .*use classifier\.benchmark"):
         classifier.evaluate(trained.run_dir, data_dir=make_blobs(tmp_path / "few", n=40))
+
+
+def test_data_changed_since_the_training_are_told(
+    trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = open_dataset(trained.data_dir)
+    brighter = write_dataset(tmp_path / "data", data.table, (2 * stamps for _, stamps in data.batches()))
+    classifier.evaluate(trained.run_dir, data_dir=brighter, n_samples=2, n_bootstrap=10, out_dir=tmp_path / "out")
+    assert "has changed since the model was trained on it" in caplog.text

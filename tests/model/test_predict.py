@@ -1,7 +1,9 @@
 """Scores and posterior samples of a trained model."""
 
+import json
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -114,14 +116,25 @@ def test_code_inside_a_model_is_not_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_declared_sizes_are_checked_before_they_are_allocated(trained: Trained, tmp_path: Path) -> None:
-    import h5py
-
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("units", 900_000_000, "declares 900000000 outputs"),
+        ("kernel_size", [90_000, 90_000], "kernel or padding of more than 255 pixels"),
+        ("batch_shape", [None, 90_000, 90_000, 4], "declares stamps of 32400000000 values"),
+    ],
+)
+def test_declared_sizes_are_checked_before_they_are_allocated(
+    trained: Trained, tmp_path: Path, key: str, value: object, message: str
+) -> None:
     path = tmp_path / "huge.h5"
     path.write_bytes((trained.run_dir / "model.h5").read_bytes())
     with h5py.File(path, "r+") as file:
-        file.attrs["model_config"] = file.attrs["model_config"].replace('"units": 256', '"units": 900000000')
-    with pytest.raises(ModelError, match="declares 900000000 outputs"):
+        config = json.loads(file.attrs["model_config"])
+        layer = next(layer for layer in config["config"]["layers"] if key in layer["config"])
+        layer["config"][key] = value
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(ModelError, match=message):
         classifier.load(path)
 
 

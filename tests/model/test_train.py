@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from gotorb import classifier, layout
+from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import ConfigError, DataError, GotorbError, ModelError
+from gotorb.training.meta import DECODERS
 from tests.model.blobs import make_blobs
 from tests.model.conftest import OPTIONS, Trained
 
@@ -146,6 +148,40 @@ def test_unknown_rows_are_left_out_and_counted(blobs: Path, tmp_path: Path) -> N
     assert meta["counts"]["unknown"] == 5
     assert "row-00000" not in meta["split"]["train"]
     assert meta["model"] == "vgg6"
+
+
+def test_few_rows_of_a_class_are_told(blobs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels = [1] * 20 + [0] * 10 + [1] * 12 + [0] * 3 + [1, 0] * 7 + [1]
+    classifier.train(edited(blobs, tmp_path, split=SPLIT, label=labels), "vgg6", epochs=1, layers=["difference"])
+    assert "the validation part" in caplog.text and "12 real and 3 bogus rows: few to go by" in caplog.text
+    assert "the train part" not in caplog.text
+
+
+def test_meta_is_plain_and_tells_what_was_done(trained: Trained) -> None:
+    import h5py
+
+    meta, found = trained.meta, {}
+    assert meta["preprocessing"] == {"normalise": "l2", "inside_model": True} and meta["parent"] is None
+    assert meta["data_digest"] == data_digest(trained.data_dir)
+    assert meta["parameters"]["epochs"] == 6 and len(meta["history"]["val_loss"]) == 6
+    with h5py.File(trained.run_dir / layout.META_HKL, "r") as file:
+        table = file["hickle_types_table"]
+        file["data"].visititems(lambda name, node: found.update({name: node.attrs.get("type")}))
+        bases = [table.file[table.file[kind].attrs["base_type"]].name for kind in found.values() if kind]
+    kinds = {name.rsplit("/", 1)[-1] for name in bases}
+    assert kinds <= set(DECODERS), "only plain types, nothing to unpickle"
+
+
+def test_validation_stamps_are_not_turned_during_training(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gotorb.training import stream
+
+    data, turned = open_dataset(blobs), []
+    monkeypatch.setattr(stream, "turn_stamps", lambda stamps, _: turned.append(len(stamps)) or stamps)
+    source = stream.Stream(data, ("ptp",), 64, {0: 1.0, 1: 1.0})
+    list(source.validation(np.arange(100)))
+    assert turned == []
+    list(source.training(np.arange(100), seed=1, augment=True).take(2))
+    assert turned[:2] == [64, 36]
 
 
 def test_a_function_may_build_the_network(tmp_path: Path) -> None:

@@ -150,3 +150,10 @@ def test_outside_a_project_the_defaults_hold(tmp_path: Path, monkeypatch: pytest
     path = write(tmp_path, {"seed": 9})
     assert find_params().seed == 9
     assert find_params(path).seed == 9
+
+
+@pytest.mark.parametrize("freeze", [None, 4, "conv", ["conv1", "dense"]])
+def test_layers_to_freeze_may_be_a_number_a_name_or_names(tmp_path: Path, freeze: Any) -> None:
+    params = read_params(write(tmp_path, nested("train.freeze", freeze)))
+    assert params.train.freeze == freeze and params.train.init_from is None
+    assert "train.freeze" in refusal(tmp_path, nested("train.freeze", 1.5))

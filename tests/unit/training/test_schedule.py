@@ -3,7 +3,7 @@
 import pytest
 
 from gotorb.errors import ConfigError
-from gotorb.training.fit import Recipe, make_schedule
+from gotorb.training.recipe import Recipe, make_schedule
 
 
 def make_recipe(schedule):

@@ -1,0 +1,133 @@
+"""How a network is fitted: the options, checked, and the Keras objects made of them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from gotorb.errors import ConfigError
+from gotorb.training.precision import FLOAT32, check_precision
+
+Loss = str | Callable[..., Any]
+Metric = str | Callable[..., Any]
+FIT_OPTIONS = ("validation_freq", "validation_steps")
+"""What of Keras' `fit` may be passed on; all else belongs to the stream or has an option of its own."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is fitted.
+
+    Attributes
+    ----------
+    epochs, patience : int
+        Epochs at most, and epochs without improvement before stopping.
+    monitor : str
+        Quantity that decides which epoch is best.
+    learning_rate : float
+        Of the optimizer, when that is given by name.
+    optimizer : str or callable
+        Keras name, or a function of no arguments that returns an optimizer.
+    augment : bool
+        Flips and quarter turns of training rows.
+    seed : int
+        Of the weights, the dropout, the order and the orientations.
+    verbose : int
+        Keras' own progress on stdout: 0 none, 1 bar, 2 line per epoch.
+    schedule : {"constant", "cosine"}
+        Cosine lowers the learning rate to nothing over the epochs.
+    loss : str or callable
+        Keras name, or a function of labels and scores.
+    metrics : sequence of str or callable
+        Quantities beside accuracy and AUC.
+    fit_kwargs : dict
+        Passed to Keras' `fit`; of `FIT_OPTIONS`.
+    precision : {"float32", "bfloat16"}
+        Arithmetic of the inner layers.
+    """
+
+    epochs: int
+    patience: int
+    monitor: str
+    learning_rate: float
+    optimizer: str | Callable[[], keras.optimizers.Optimizer]
+    augment: bool
+    seed: int
+    verbose: int = 0
+    schedule: str = "constant"
+    loss: Loss = "binary_crossentropy"
+    metrics: Sequence[Metric] = ()
+    fit_kwargs: dict[str, Any] = field(default_factory=dict)
+    precision: str = FLOAT32
+
+    def __post_init__(self) -> None:
+        """Refuse names that Keras does not know, before anything is written or trained."""
+        wrong = sorted(set(self.fit_kwargs) - set(FIT_OPTIONS))
+        if wrong:
+            raise ConfigError(
+                f"fit_kwargs holds {wrong[0]!r}, which the stream of stamps decides or train() has an option for; "
+                f"only {' and '.join(FIT_OPTIONS)} are passed on"
+            )
+        for kind, name in [("loss", self.loss), *(("metric", metric) for metric in self.metrics)]:
+            _check_name(kind, name)
+        make_schedule(self)
+        check_precision(self.precision)
+
+
+def _check_name(kind: str, name: Any) -> None:
+    known = keras.losses.get if kind == "loss" else keras.metrics.get
+    try:
+        if not callable(known(name)):
+            raise ValueError
+    except (ValueError, TypeError):
+        raise ConfigError(f"no {kind} {name!r} in Keras; give a name of Keras' own, or a function") from None
+
+
+def compile_network(model: keras.Model, recipe: Recipe) -> None:
+    """Give a network its optimizer, loss and metrics.
+
+    Raises
+    ------
+    ConfigError
+        If Keras knows no optimizer of that name.
+    """
+    metrics = [keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc"), *recipe.metrics]
+    model.compile(make_optimizer(recipe), recipe.loss, weighted_metrics=[], metrics=metrics)
+
+
+def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    """Build the optimizer that a recipe names.
+
+    Raises
+    ------
+    ConfigError
+        If Keras knows none of that name.
+    """
+    if callable(recipe.optimizer):
+        return recipe.optimizer()
+    try:
+        optimizer = keras.optimizers.get(recipe.optimizer)
+    except ValueError:
+        raise ConfigError(f"no optimizer {recipe.optimizer!r} in Keras; give a name such as 'adam'") from None
+    optimizer.learning_rate = recipe.learning_rate
+    return optimizer
+
+
+def make_schedule(recipe: Recipe) -> list[keras.callbacks.Callback]:
+    """Build the callback that lowers the learning rate, none for a constant one.
+
+    The epoch alone decides the rate. Source: Loshchilov & Hutter 2017 (ICLR), equation 5, one period.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such schedule.
+    """
+    if recipe.schedule == "constant":
+        return []
+    if recipe.schedule != "cosine":
+        raise ConfigError(f"no learning-rate schedule {recipe.schedule!r}; choose constant or cosine")
+    half = recipe.learning_rate / 2
+    return [keras.callbacks.LearningRateScheduler(lambda epoch: half * (1 + math.cos(math.pi * epoch / recipe.epochs)))]

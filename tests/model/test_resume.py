@@ -1,0 +1,115 @@
+"""A training that was killed or interrupted goes on and ends with the same bytes."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from gotorb import classifier, layout
+from tests.model.blobs import make_blobs
+
+OPTIONS: dict[str, Any] = {
+    "epochs": 5, "seed": 4, "name": "model", "schedule": "cosine", "dropout": 0.1, "batch_size": 32, "patience": 3,
+}  # fmt: skip
+RUN = f"""
+import os, signal, sys
+import keras
+from gotorb import classifier
+data_dir, out_dir, epoch, batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+
+class Kill(keras.callbacks.Callback):
+    def on_epoch_begin(self, number, logs=None):
+        self.number = number
+    def on_train_batch_end(self, number, logs=None):
+        if (self.number, number) == (epoch, batch):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+classifier.train(data_dir, threads=2, out_dir=out_dir, callbacks=[Kill()], **{OPTIONS!r})
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_blobs(tmp_path_factory.mktemp("small") / "data", n=200, size=21)
+
+
+def run(data_dir: Path, out_dir: Path, epoch: int = -1, batch: int = 0) -> int:
+    command = [sys.executable, "-c", RUN, str(data_dir), str(out_dir), str(epoch), str(batch)]
+    return subprocess.run(command, capture_output=True, check=False, timeout=200).returncode
+
+
+def test_killed_twice_and_gone_on_gives_the_bytes_of_an_uninterrupted_training(small: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run(small, whole) == 0
+    assert run(small, killed, epoch=1, batch=2) == -signal.SIGKILL
+    assert (killed / "model" / layout.STATE_NPZ).exists() and not (killed / "model" / layout.MODEL_H5).exists()
+    assert run(small, killed, epoch=4, batch=0) == -signal.SIGKILL
+    assert run(small, killed) == 0
+    for name in (layout.MODEL_H5, layout.META_HKL):
+        assert (killed / "model" / name).read_bytes() == (whole / "model" / name).read_bytes(), name
+    assert not (killed / "model" / layout.STATE_NPZ).exists()
+    assert "going on after epoch 3" in (killed / "model" / "model.log").read_text()
+
+
+def stop_after(last: int) -> Any:
+    def on_epoch(epoch: int, _: dict[str, float]) -> None:
+        if epoch == last:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+def test_ctrl_c_keeps_the_best_weights_and_the_run_can_go_on(small: Path, tmp_path: Path) -> None:
+    whole, _ = classifier.train(small, out_dir=tmp_path / "whole", **OPTIONS)
+    _, meta = classifier.train(small, out_dir=tmp_path, on_epoch=stop_after(2), **OPTIONS)
+    assert meta["interrupted"] and len(meta["history"]["val_loss"]) == 2 + 1
+    assert classifier.load(tmp_path / "model").meta is not None
+    seen: list[int] = []
+    model, meta = classifier.train(small, out_dir=tmp_path, on_epoch=lambda epoch, _: seen.append(epoch), **OPTIONS)
+    assert seen == [2, 3, 4] and not meta["interrupted"]
+    for mine, theirs in zip(model.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert (tmp_path / "model/model.h5").read_bytes() == (tmp_path / "whole/model/model.h5").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"learning_rate": 0.002}, "learning_rate"),
+        ({"optimizer": lambda: keras.optimizers.SGD(0.1)}, "optimizer"),
+        ({"normalise": "none"}, "network, normalise"),
+    ],
+)
+def test_other_settings_under_the_same_name_begin_anew_and_say_so(
+    small: Path, tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    classifier.train(small, out_dir=tmp_path, on_epoch=stop_after(1), **OPTIONS)
+    seen: list[int] = []
+    options = OPTIONS | changes | {"on_epoch": lambda epoch, _: seen.append(epoch)}
+    classifier.train(small, out_dir=tmp_path, **options)
+    assert seen[0] == 0
+    log = (tmp_path / "model" / "model.log").read_text()
+    assert f"of a training with another {named}" in log and "begins anew" in log
+
+
+def test_a_broken_state_is_not_gone_on_with(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for content in (b"", b"text", b"PK\x03\x04" + bytes(40)):
+        (tmp_path / "model" / layout.STATE_NPZ).write_bytes(content)
+        _, meta = classifier.train(small, out_dir=tmp_path, **OPTIONS | {"epochs": 1})
+        assert len(meta["history"]["loss"]) == 1
+    assert (tmp_path / "model" / "model.log").read_text().count("cannot be read") == 3
+
+
+def test_patience_goes_on_counting(small: Path, tmp_path: Path) -> None:
+    options = OPTIONS | {"learning_rate": 1e-9, "patience": 2, "epochs": 9, "monitor": "val_auc"}
+    _, whole = classifier.train(small, out_dir=tmp_path / "whole", **options)
+    classifier.train(small, out_dir=tmp_path, on_epoch=stop_after(2), **options)
+    _, meta = classifier.train(small, out_dir=tmp_path, **options)
+    assert len(whole["history"]["loss"]) < 9
+    assert meta["history"] == whole["history"] and meta["best_epoch"] == whole["best_epoch"]
