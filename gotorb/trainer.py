@@ -163,6 +163,7 @@ def train(
     data = open_dataset(data_dir)
     data.layer_indices(layers)
 
+    from gotorb.evaluation.calibration import fit_calibration
     from gotorb.evaluation.thresholds import choose_threshold
     from gotorb.training import building, fit, parent, process, recipe, record, rows, scoring, stream
 
@@ -207,6 +208,7 @@ def train(
         )
         found = scoring.score_stamps(network, (stamps for _, stamps in data.batches(parts.validation, layers=layers)))
         meta["threshold"] = choose_threshold(data.labels[parts.validation], found, max_fpr=threshold_fpr)
+        meta["calibration"] = fit_calibration(data.labels[parts.validation], found).as_dict()
         loaded = record.write_training(run_dir, network, meta)
         fitted.finish()
         LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
