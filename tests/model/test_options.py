@@ -120,8 +120,9 @@ def test_progress_bar_and_tensorboard_work_with_the_stream(
 
 
 def test_bfloat16_learns_nearly_the_same_and_the_model_written_is_float32(small: Path, tmp_path: Path) -> None:
-    _, exact = train(small, tmp_path / "float32", epochs=3)
-    model, meta = train(small, tmp_path / "bfloat16", epochs=3, mixed_precision="bfloat16")
+    calm = {"epochs": 3, "dropout": 0.0}  # a dropped map magnifies the least difference
+    _, exact = train(small, tmp_path / "float32", **calm)
+    model, meta = train(small, tmp_path / "bfloat16", mixed_precision="bfloat16", **calm)
     assert meta["history"]["loss"] != exact["history"]["loss"]
     np.testing.assert_allclose(meta["history"]["loss"], exact["history"]["loss"], rtol=0.02)
     for one in (model, classifier.load(tmp_path / "bfloat16" / "model").model):
