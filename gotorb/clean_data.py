@@ -226,9 +226,7 @@ def _asteroids(data_dir: Path, provider: str, match_arcsec: float, radius_deg: f
     settings = read_settings()
     planets = make_provider(provider, settings)
     images = read_images(data_dir, settings)
-    rows, _ = find_minor_planets(
-        read_table(data_dir), images, planets, radius_deg=radius_deg, match_arcsec=match_arcsec
-    )
+    rows = find_minor_planets(read_table(data_dir), images, planets, radius_deg=radius_deg, match_arcsec=match_arcsec)
     return _change(rows, f"minor planet of {planets.version} within {match_arcsec:g} arcsec", action, "asteroid")
 
 

@@ -391,7 +391,7 @@ def _files() -> Any:
 
 def _exposure_getter(images: pd.DataFrame) -> Callable[[pd.Series], list[str]]:
     """`get_individual_images`; when nobody replaced it, one query for all images takes its place."""
-    if get_individual_images is not _OWN_GETTER or len(images) == 0:
+    if get_individual_images is not _OWN_GETTER or "relatedimage" not in images:
         return get_individual_images
     from gotorb.survey.gotophoto import query_exposures
 

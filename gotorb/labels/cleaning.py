@@ -84,29 +84,18 @@ def find_cosmic_rays(table: pd.DataFrame) -> np.ndarray:
 
 def find_minor_planets(
     table: pd.DataFrame, images: Sequence[ImageTask], provider: MinorPlanets, *, radius_deg: float, match_arcsec: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Random bogus at a minor planet of any magnitude, by a newer catalogue or a wider circle than labelled them.
-
-    Returns
-    -------
-    rows : ndarray of int
-        Their numbers.
-    names : ndarray of str
-        The minor planet of each.
-    """
+) -> np.ndarray:
+    """Random bogus at a minor planet of any magnitude, by a newer catalogue or a wider circle than labelled them."""
     of_image = dict(tuple(table.iloc[bogus_rows(table)].groupby("image_id")))
-    rows, names = [], []
+    rows = [np.empty(0, int)]
     for image in images:
         if image.image_id not in of_image:
             continue
         place = of_image[image.image_id]
         planets = provider.find(Field(image.ra_c, image.dec_c, radius_deg, image.epoch_mjd))
-        index, separation = find_nearest(place["ra"], place["dec"], planets["ra"], planets["dec"])
-        near = separation <= match_arcsec
-        rows += place.index[near].tolist()
-        names += planets["name"].to_numpy(str)[index[near]].tolist()
-    order = np.argsort(rows)
-    return np.array(rows, int)[order], np.array(names, dtype=str)[order]
+        separation = find_nearest(place["ra"], place["dec"], planets["ra"], planets["dec"])[1]
+        rows.append(place.index.to_numpy()[separation <= match_arcsec])
+    return np.sort(np.concatenate(rows))
 
 
 def find_new_sources(data: Dataset) -> np.ndarray:

@@ -41,9 +41,6 @@ class Planes:
     stacked: np.ndarray
     exposures: np.ndarray
 
-    def __add__(self, other: "Planes") -> "Planes":
-        return Planes(self.stacked + other.stacked, self.exposures + other.exposures)
-
     def take(self, rows: np.ndarray) -> "Planes":
         """Planes of some rows."""
         return Planes(self.stacked[rows], self.exposures[rows])
