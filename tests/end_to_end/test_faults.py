@@ -266,3 +266,10 @@ def test_catalogue_renewed_between_two_lives_of_a_run_is_noticed(labelled, serve
     monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(catalogue))
     found = open_dataset(make(tmp_path)).table.query("metalabel == 'mp'")
     assert len(found) == len(open_dataset(labelled).table.query("metalabel == 'mp'"))
+
+
+def test_own_images_without_what_the_getter_of_exposures_needs_are_told(served, tmp_path, monkeypatch):
+    images = query_images(read_settings(), 100).drop(columns="relatedimage")
+    monkeypatch.setattr(label_data, "get_images", lambda n: images)
+    with pytest.raises(DataError, match=r"the first: get_individual_images\(\) failed on image .* 'relatedimage'"):
+        make(tmp_path)
