@@ -64,6 +64,8 @@ SPLITS = ("train", "validation", "test")
 METALABELS = ("mp", "randjunk", "marshall", "syntransient", "synfading", "synvariable", "glxresid")
 SYNTHETIC = ("syntransient", "synfading", "synvariable")
 """Metalabels of rows that carry the light, and the candidate id, of a minor planet elsewhere."""
+INJECTED = "injected"
+"""Metalabel of point sources added to stamps to try a model on; never in a training set."""
 REAL, BOGUS, UNKNOWN = 1, 0, -1
 
 LABELLED, EMPTY = "labelled", "empty"
@@ -93,6 +95,7 @@ PARAMS_YAML = "params.yaml"
 ENV_FILE = ".env"
 MLRUNS_DIR = "mlruns"
 SOURCES_DIR = "sources"
+STUDIES_DIR = "studies"
 STATE_DIR = ".gotorb"
 DATABASE_DIR = "postgres"
 

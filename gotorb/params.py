@@ -112,6 +112,12 @@ class DatasetParams(Section):
     test_fraction: float = Field(0.2, gt=0, lt=1)
     validation_fraction: float = Field(0.15, gt=0, lt=1)
     link_radius_arcsec: float = Field(3.0, ge=0)
+    grouping: Literal["linked", "none"] = Field(
+        "linked", description="linked rows stay together; none divides row by row and leaks: to measure the leak only"
+    )
+    label_noise: float = Field(
+        0.0, ge=0, le=0.5, description="fraction of train and validation labels flipped on purpose, for experiments"
+    )
 
 
 class TrainParams(Section):
@@ -126,6 +132,7 @@ class TrainParams(Section):
     patience: int = Field(10, ge=1)
     dropout: float = Field(0.01, ge=0, lt=1)
     threads: int = Field(2, ge=1, description="CPU threads; part of the result's identity")
+    seed: int | None = Field(None, ge=0, description="of the trainings alone; null: the seed of all")
     init_from: str | None = Field(
         None, description="start from this model: folder, model.h5 or models:/name@alias; null: from random weights"
     )
@@ -142,6 +149,18 @@ class EvaluateParams(Section):
     threshold_fpr: float | None = Field(
         None, gt=0, lt=1, description="false-positive rate of the operating threshold; null: smallest mean error"
     )
+
+
+class RecoveryParams(Section):
+    """Which transients are injected into the held-out images, to see which of them models find."""
+
+    n_per_image: int = Field(60, ge=1)
+    min_mag: float = 16.0
+    max_mag: float = 21.0
+    max_offset_arcsec: float = Field(8.0, gt=0, description="farthest from the host's centre")
+    hostless_fraction: float = Field(0.2, ge=0, le=1)
+    max_galaxy_mag: float = Field(18.0, description="faintest host galaxy (B)")
+    fpr: float = Field(0.02, gt=0, lt=1, description="false-positive rate on validation rows at which models compare")
 
 
 class PeersParams(Section):
@@ -162,6 +181,7 @@ class Params(Section):
 
     seed: int = Field(ge=0)
     survey: SurveyParams = SurveyParams()
+    judge: SurveyParams = SurveyParams(n_fields=30)
     label: LabelParams = LabelParams()
     synthetic: SyntheticParams = SyntheticParams()
     clean: CleanParams = CleanParams()
@@ -169,6 +189,7 @@ class Params(Section):
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
     promote: PromoteParams = PromoteParams()
+    recovery: RecoveryParams = RecoveryParams()
     peers: PeersParams = PeersParams()
 
     def flat(self) -> dict[str, Any]:

@@ -138,13 +138,13 @@ class Settings:
 def project_root(start: Path | None = None) -> Path:
     """Folder of the project, where .env and mlruns/ are.
 
-    DVC's root inside a stage, else the nearest parent with params.yaml, else here; from a source's folder
-    (``sources/<name>``) the project that it belongs to.
+    DVC's root inside a stage, else the nearest parent with params.yaml, else here; from the folder of a source or
+    a study (``sources/<name>``, ``studies/<name>``) the project that it belongs to.
     """
     start = Path(os.environ.get("DVC_ROOT") or start or Path.cwd()).resolve()
     with_params = (folder for folder in (start, *start.parents) if (folder / layout.PARAMS_YAML).exists())
     found = next(with_params, start)
-    return found.parents[1] if found.parent.name == layout.SOURCES_DIR else found
+    return found.parents[1] if found.parent.name in (layout.SOURCES_DIR, layout.STUDIES_DIR) else found
 
 
 def read_settings(env_path: Path | None = None) -> Settings:

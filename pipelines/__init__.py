@@ -25,8 +25,8 @@ def run_stage(main: Callable[[], None]) -> None:
         sys.exit(f"gotorb: {error}")
 
 
-def open_survey(params: Params) -> AbstractContextManager[Settings]:
+def open_survey(params: Params, survey_dir: str = "data/survey") -> AbstractContextManager[Settings]:
     """The survey that params name, as the label code sees it while the block runs."""
     if params.label.adapter is not None:
         label_data.adapt(params.label.adapter)
-    return survey_environment(params.label.source, Path("data/survey"))
+    return survey_environment(params.label.source, Path(survey_dir))

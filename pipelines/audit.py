@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from gotorb.audit import audit_labels, audit_models
+from gotorb.audit import audit_labels, audit_models, cut_images
 from gotorb.dataset.card import write_json
+from gotorb.dataset.split import images_of
+from gotorb.dataset.store import read_table
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import open_survey, run_stage
@@ -20,9 +22,8 @@ def main() -> None:
             "before_cleaning": audit_labels(Path("data/label"), survey_dir),
             "after_cleaning": audit_labels(data_dir, survey_dir),
         }
-        truth = audit_models(
-            model_dirs, data_dir, survey_dir, images_dir=Path("data/label"), out_dir=Path("data"), **options
-        )
+        detections = cut_images(Path("data/label"), images_of(read_table(data_dir), "test"), out_dir=Path("data"))
+        truth = audit_models(model_dirs, detections, survey_dir, **options).report
         write_json(reports / "purity.json", purity)
         write_json(reports / "truth.json", truth)
         run.log_headlines(truth["models"])

@@ -1,7 +1,8 @@
 """Run the pipeline: the embedded survey here, any other source in a folder of its own under sources/.
 
 A source's folder holds its own params.yaml, dvc.yaml, data, models and reports, made from the project's, so
-that no tracked file changes; tracking store and DVC cache are shared with the project.
+that no tracked file changes; tracking store and DVC cache are shared with the project. A study is such a folder of
+the embedded survey, under studies/ and part of the project's repository: its reports and dvc.lock are committed.
 """
 
 import argparse
@@ -24,7 +25,7 @@ DVC_YAML = "dvc.yaml"
 def main() -> int:
     """Run `dvc repro` in the right folder."""
     parser = argparse.ArgumentParser(prog="make repro")
-    parser.add_argument("--source", default="embedded", help="embedded, gotophoto, own, archive or packets")
+    parser.add_argument("--source", default="embedded", help="embedded, gotophoto, own, archive, packets or large")
     parser.add_argument("--data", type=Path, help="folder of the archive or the packets, or your own survey's adapter")
     args = parser.parse_args()
     try:
@@ -52,6 +53,8 @@ def make_workspace(source: str, data: Path | None) -> Path:
     known = yaml.safe_load(SOURCES_YAML.read_text())
     if source not in known:
         raise ConfigError(f"unknown SOURCE={source}; choose one of embedded, {', '.join(known)}")
+    if "folder" in known[source]:
+        return make_study(known[source])
     if source != "gotophoto" and (data is None or not data.exists()):
         raise ConfigError(f"no DATA={data or ''} for SOURCE={source}; name the folder (own: the .py file): DATA=...")
     name = data.resolve().name.removesuffix(".py") if data else source
@@ -70,6 +73,17 @@ def make_workspace(source: str, data: Path | None) -> Path:
     Params.model_validate(params)
     _write_yaml(here / layout.PARAMS_YAML, params)
     _write_yaml(here / DVC_YAML, source_stages(known[source], data.resolve() if data else None, here))
+    return here
+
+
+def make_study(change: dict[str, Any]) -> Path:
+    """Make or refresh a study's params.yaml and dvc.yaml from the project's."""
+    here = Path(change["folder"])
+    here.mkdir(parents=True, exist_ok=True)
+    params = merge(yaml.safe_load(Path(layout.PARAMS_YAML).read_text()), change["params"])
+    Params.model_validate(params)
+    _write_yaml(here / layout.PARAMS_YAML, params)
+    _write_yaml(here / DVC_YAML, source_stages(change, None, here))
     return here
 
 

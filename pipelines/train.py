@@ -14,7 +14,7 @@ def main() -> None:
     """Write models/<name>/model.h5 and meta.hkl."""
     params, name = read_params(), sys.argv[1]
     data_dir, out_dir = Path("data/dataset"), Path("models")
-    options = params.train.model_dump(exclude={"models"}) | {"seed": params.seed}
+    options = params.train.model_dump(exclude={"models"}) | {"seed": params.train.seed or params.seed}
     options["threshold_fpr"] = params.evaluate.threshold_fpr
     with track_stage("train", params, name=f"train {name}") as run:
         card = make_card(data_dir)

@@ -25,6 +25,7 @@ def assign_splits(
     validation_fraction: float = 0.15,
     seed: int = 0,
     link_radius_arcsec: float = 3.0,
+    grouping: str = "linked",
 ) -> np.ndarray:
     """Assign every row to ``train``, ``validation`` or ``test``, whole groups at a time.
 
@@ -38,6 +39,8 @@ def assign_splits(
         Decides the order in which groups are placed.
     link_radius_arcsec : float
         Rows closer than this on the sky stay together; 0 links no neighbours.
+    grouping : {"linked", "none"}
+        none divides row by row, so that parts share images and objects: only to measure what that feigns.
 
     Returns
     -------
@@ -49,7 +52,8 @@ def assign_splits(
     DataError
         If the rows form too few groups for three parts.
     """
-    groups = link_groups(table, link_radius_arcsec=link_radius_arcsec)
+    linked = grouping == "linked"
+    groups = link_groups(table, link_radius_arcsec=link_radius_arcsec) if linked else np.arange(len(table))
     n_groups = int(groups.max()) + 1
     if n_groups < len(layout.SPLITS):
         raise DataError(
@@ -130,3 +134,8 @@ def _similar_sizes(sizes: np.ndarray, order: np.ndarray) -> Iterable[np.ndarray]
     """Cut the ordered groups where their size halves, so that shuffling keeps the large ones first."""
     levels = np.floor(np.log2(np.maximum(sizes[order], 0.5)))
     return np.split(order, np.flatnonzero(np.diff(levels)) + 1)
+
+
+def images_of(table: pd.DataFrame, split: str) -> list[str]:
+    """Ids of the images that have rows in a part, sorted."""
+    return sorted(set(table.loc[table[layout.SPLIT_COLUMN] == split, "image_id"]))

@@ -1,5 +1,6 @@
 """The numbers by which a model is judged. What is undefined is None, and a note says why."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_
 from gotorb.evaluation.retention import retention_curve
 from gotorb.evaluation.thresholds import fnr_at_fpr
 
+SNR_EDGES = (0, 5, 7, 10, 20)
 FPRS = (0.005, 0.01, 0.02, 0.05, 0.10)
 N_CALIBRATION_BINS = 10
 N_DIGITS = 6
@@ -23,7 +25,7 @@ def measure_scores(
     Parameters
     ----------
     rows : DataFrame
-        Columns label (1 or 0), score, and for the breakdowns metalabel, mag, ut, missing_fraction,
+        Columns label (1 or 0), score, and for the breakdowns metalabel, mag, ut, missing_fraction, snr,
         host_offset_arcsec and confidence.
     threshold : float
         Score at or above which a row is called real, chosen elsewhere.
@@ -37,8 +39,8 @@ def measure_scores(
     dict
         Plain values for json: n_real, n_bogus, auc, auc_low, auc_high, average_precision, brier, ece,
         threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at
-        the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge and by_host_offset (arcsec),
-        retention (see `retention.retention_curve`), notes.
+        the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr and by_host_offset
+        (arcsec), retention (see `retention.retention_curve`), notes.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     metrics: Metrics = {"n_real": int((labels == 1).sum()), "n_bogus": int((labels == 0).sum()), "threshold": threshold}
@@ -58,6 +60,7 @@ def measure_scores(
     for name, groups in (
         ("by_telescope", rows.get("ut")),
         ("by_edge", _edge_groups(rows.get("missing_fraction"))),
+        ("by_snr", _snr_groups(rows.get("snr"))),
         ("by_host_offset", offsets),
     ):
         metrics[name] = _by_group(labels, scores, groups, threshold)
@@ -173,6 +176,16 @@ def _edge_groups(missing: pd.Series | None) -> pd.Series | None:
     lacking = pd.to_numeric(missing, errors="coerce").to_numpy(float)
     names = np.select([lacking > 0, lacking == 0], ["pixels missing", "whole"], "")
     return pd.Series([str(name) or None for name in names], dtype=object)
+
+
+def _snr_groups(snr: pd.Series | None) -> pd.Series | None:
+    """Names of bins of signal to noise, None where it is unknown."""
+    if snr is None:
+        return None
+    values = pd.to_numeric(snr, errors="coerce").to_numpy(float)
+    names = [f"{low}-{high}" for low, high in pairwise(SNR_EDGES)] + [f"{SNR_EDGES[-1]}-"]
+    place = np.clip(np.searchsorted(SNR_EDGES, np.nan_to_num(values), side="right") - 1, 0, len(names) - 1)
+    return pd.Series([names[i] if np.isfinite(v) else None for i, v in zip(place, values, strict=True)], dtype=object)
 
 
 def _by_group(labels: np.ndarray, scores: np.ndarray, groups: pd.Series | None, threshold: float) -> Metrics:

@@ -1,7 +1,7 @@
 """What an evaluation consists of, and how it is written beside its model."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -125,11 +125,19 @@ def write_evaluation(evaluation: Evaluation) -> Path:
     out_dir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(evaluation.metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"
     _replace(out_dir / layout.METRICS_JSON, lambda part: part.write_text(text, encoding="utf-8"))
-    _replace(
-        out_dir / layout.PREDICTIONS_CSV,
-        lambda part: evaluation.predictions.to_csv(part, index=False, float_format="%.6f", lineterminator="\n"),
-    )
-    for name, figure in evaluation.figures.items():
+    write_scores(out_dir / layout.PREDICTIONS_CSV, evaluation.predictions)
+    return write_figures(evaluation.figures, out_dir)
+
+
+def write_scores(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of scores as csv, whole or not at all."""
+    _replace(path, lambda part: table.to_csv(part, index=False, float_format="%.6f", lineterminator="\n"))
+
+
+def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> Path:
+    """Write one png per figure, each whole or not at all."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
         _replace(out_dir / f"{name}.png", partial(save_figure, figure))
     return out_dir
 

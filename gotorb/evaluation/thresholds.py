@@ -74,6 +74,18 @@ def choose_threshold(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float |
     return float((low + high) / 2)
 
 
+def find_balance(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Threshold at which the larger of FPR and FNR is smallest; 0.5 when a class is absent.
+
+    >>> find_balance(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.6, 0.9]))
+    0.6
+    """
+    if len(set(labels.tolist())) < 2:
+        return 0.5
+    rates = error_rates(labels, scores)
+    return float(rates.thresholds[int(np.argmin(np.maximum(rates.fpr, rates.fnr)))])
+
+
 def first_within(fpr: np.ndarray, max_fpr: float) -> int:
     """Place of the lowest threshold whose FPR is at most `max_fpr`."""
     return int(np.argmax(fpr <= max_fpr + 1e-12))

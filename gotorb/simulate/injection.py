@@ -129,7 +129,7 @@ def draw_sources(
     image: Array, header: fits.Header, n: int, mag_range: tuple[float, float], *, rng: np.random.Generator, path: Path
 ) -> pd.DataFrame:
     """Random places with data, apart from the edge, uniform magnitudes; flux from the header's zero point."""
-    zero_point = _zero_point(header, path)
+    zero_point = read_zero_point(header, path)
     good = np.isfinite(image)
     good[:EDGE_PIXEL], good[-EDGE_PIXEL:], good[:, :EDGE_PIXEL], good[:, -EDGE_PIXEL:] = False, False, False, False
     pixels = np.flatnonzero(good)
@@ -143,7 +143,7 @@ def draw_sources(
     return pd.DataFrame({"x": x, "y": y, "ra": ra, "dec": dec, "mag": mag, "flux": flux})
 
 
-def _zero_point(header: fits.Header, path: Path) -> float:
+def read_zero_point(header: fits.Header, path: Path) -> float:
     try:
         return float(header["MAGZP"])
     except (KeyError, TypeError, ValueError):
@@ -168,7 +168,7 @@ def _inject_exposure(path: Path, out_path: Path, sources: pd.DataFrame, rng: np.
     with _open(path) as hdus:
         image, header = _plane(hdus, "IMAGE", path)
         x, y = WCS(header).all_world2pix(sources["ra"].to_numpy(), sources["dec"].to_numpy(), 0)
-        flux = 10 ** (-0.4 * (sources["mag"].to_numpy() - _zero_point(header, path)))
+        flux = 10 ** (-0.4 * (sources["mag"].to_numpy() - read_zero_point(header, path)))
         own = pd.DataFrame({"x": x, "y": y, "flux": flux})
         light = paint(image.shape, own, measure_psf(image, path), gain=float(header.get("GAIN", 1.0)), rng=rng)
         hdus["IMAGE"].data = (image + light).astype(np.float32)

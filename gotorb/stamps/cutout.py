@@ -46,13 +46,14 @@ def cut_into(stamps: np.ndarray, blocks: Iterable[Block], x: np.ndarray, y: np.n
     """Cut stamps out of an image that comes in blocks, into (n, size, size); NaN where there is no block."""
     size = stamps.shape[1]
     stamps.fill(np.nan)
-    first_x, first_y = _first_pixels(x, size), _first_pixels(y, size)
+    first_x, first_y = first_pixels(x, size), first_pixels(y, size)
     with np.errstate(over="ignore"):  # float64 beyond float32 is infinite, and counts as no data
         for block in blocks:
             _paste(stamps, block, first_x, first_y)
 
 
-def _first_pixels(positions: np.ndarray, size: int) -> np.ndarray:
+def first_pixels(positions: np.ndarray, size: int) -> np.ndarray:
+    """(n,) first pixel of the stamps of `size` pixels around 0-based positions; `FAR` for those that are no number."""
     first = np.ceil(np.asarray(positions, float) - size / 2)
     return np.clip(np.where(np.isnan(first), FAR, first), -FAR, FAR).astype(np.int64)
 

@@ -84,7 +84,7 @@ def test_gotophoto_needs_no_data(project: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "folder", "says"),
     [
-        ("ztf", ".", "unknown SOURCE=ztf; choose one of embedded, gotophoto, own, archive, packets"),
+        ("ztf", ".", "unknown SOURCE=ztf; choose one of embedded, gotophoto, own, archive, large, packets"),
         ("archive", None, "no DATA= for SOURCE=archive"),
         ("packets", "absent", "no DATA=absent for SOURCE=packets"),
     ],
