@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
 PORT ?= 5000
 
-.PHONY: repro test check bench ui readme lock clean
+.PHONY: repro study ablations test check bench ui readme lock clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -23,6 +23,14 @@ $(READY): requirements.lock pyproject.toml
 # make repro SOURCE=own DATA=mysurvey.py            your own survey, see docs/own-survey.md
 repro: $(READY)
 	@$(RUN) python -m pipelines.repro $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data $(DATA))
+
+# a larger survey, judged on other fields: tables in studies/large/
+study: $(READY)
+	@$(RUN) python -m pipelines.repro --source large
+
+# what each part of the recipe is worth, as DVC experiments of that study
+ablations: $(READY)
+	@$(RUN) python -m pipelines.ablations
 
 test: $(READY)
 	@$(RUN) python -m pytest

@@ -115,6 +115,7 @@ class DatasetParams(Section):
     grouping: Literal["linked", "none"] = Field(
         "linked", description="linked rows stay together; none divides row by row and leaks: to measure the leak only"
     )
+    without: tuple[str, ...] = Field((), strict=False, description="metalabels left out, for experiments")
     label_noise: float = Field(
         0.0, ge=0, le=0.5, description="fraction of train and validation labels flipped on purpose, for experiments"
     )

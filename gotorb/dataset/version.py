@@ -40,7 +40,8 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
         If the rows cannot be divided, a class is absent, or anything leaks.
     """
     data = open_dataset(source_dir)
-    table = data.table
+    kept = np.flatnonzero(~data.table["metalabel"].isin(params.without))
+    table = data.table.iloc[kept].reset_index(drop=True)
     _check_classes(table["label"].to_numpy(), source_dir)
     split = assign_splits(
         table,
@@ -55,8 +56,8 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
     if len(leaks) and params.grouping == "linked":
         raise DataError(f"{len(leaks)} leaks between splits of {source_dir}; report this as a bug")
     table = flip_labels(table, params.label_noise, seed=seed)
-    write_dataset(data_dir, table, (stamps for _, stamps in data.batches()), layers=data.layers)
-    n_flipped = int((table["label"] != data.table["label"]).sum())
+    write_dataset(data_dir, table, (stamps for _, stamps in data.batches(kept)), layers=data.layers)
+    n_flipped = int((table["label"].to_numpy() != data.labels[kept]).sum())
     card = make_card(data_dir) | {"n_leaks": len(leaks), "n_flipped": n_flipped}
     write_json(data_dir / layout.CARD_JSON, card)
     return card

@@ -1,0 +1,89 @@
+"""Run the variants of ablations.yaml as DVC experiments of their study, and put them into one table.
+
+Each experiment works in the study's folder, so its large survey is made once. Results that DVC has seen before come
+from its cache. The folder's committed state is restored at the end.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from gotorb.dataset.card import write_json, write_text
+from gotorb.errors import ConfigError, GotorbError
+from gotorb.evaluation.ablations import Judged, compare_variants, format_variants
+
+PLAN = Path(__file__).with_name("ablations.yaml")
+
+
+def main() -> int:
+    """Write ablations.json and ablations.md into the study's folder."""
+    plan = yaml.safe_load(PLAN.read_text())
+    folder = Path(plan["folder"])
+    try:
+        _check_clean(folder)
+        variants: dict[str, list[Judged]] = {name: [] for name in plan["variants"]}
+        try:
+            for name, changes in plan["variants"].items():
+                for seed in plan["seeds"]:
+                    run_experiment(folder, name, plan["base"] | changes | {"train.seed": seed})
+                    variants[name].append(read_judged(folder, plan["network"]))
+        finally:
+            _restore(folder)
+        report = compare_variants(variants, plan["baseline"], rng=np.random.default_rng(0))
+        write_json(folder / "ablations.json", report)
+        write_text(folder / "ablations.md", format_variants(report))
+    except GotorbError as error:
+        print(f"make ablations: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_experiment(folder: Path, name: str, changes: dict[str, Any]) -> None:
+    """Run one experiment with changed parameters, in the folder itself.
+
+    Raises
+    ------
+    ConfigError
+        If it fails.
+    """
+    label = "-".join("".join(c if c.isalnum() else " " for c in f"{name} seed {changes['train.seed']}").split())
+    options = [word for key, value in changes.items() for word in ("-S", f"{key}={value}")]
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--force", "--name", label, *options]
+    if subprocess.run(command, cwd=folder, check=False).returncode:
+        raise ConfigError(f"experiment {label!r} failed; its output is above")
+
+
+def read_judged(folder: Path, network: str) -> Judged:
+    """What the study's folder holds after an experiment."""
+    scores = {name: pd.read_csv(folder / f"evaluations/judge/{name}.csv") for name in ("detections", "injected")}
+    own = json.loads((folder / f"reports/{network}.json").read_text())
+    card = json.loads((folder / "data/dataset/card.json").read_text())
+    return Judged(
+        scores["detections"].rename(columns={network: "score"})[["is_real", "snr", "score"]],
+        scores["injected"].rename(columns={f"{network}_found": "found"})[["mag", "snr", "host_offset_arcsec", "found"]],
+        card["by_split"]["train"]["rows"],
+        own["auc"],
+    )
+
+
+def _check_clean(folder: Path) -> None:
+    """Refuse a folder with changes that the experiments would mix with or lose."""
+    call = ["git", "status", "--porcelain", "--untracked-files=no", "--", str(folder)]
+    changed = subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+    if changed or not (folder / "dvc.lock").exists():
+        raise ConfigError(f"{folder} has uncommitted changes or no results; run `make study` and commit them first")
+
+
+def _restore(folder: Path) -> None:
+    subprocess.run(["git", "checkout", "--quiet", "--", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet"], cwd=folder, check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
