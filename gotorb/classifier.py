@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gotorb.evaluation.report import Evaluation
     from gotorb.training.record import Loaded
 
-__all__ = ["benchmark", "dropout_pred", "evaluate", "load", "predict", "score_rows", "train"]
+__all__ = ["benchmark", "dropout_pred", "evaluate", "latentvec_pred", "load", "predict", "score_rows", "train"]
 EVALUATE = EvaluateParams()
 Meta = dict[str, Any]
 Source = Any
@@ -159,6 +159,34 @@ def dropout_pred(
     from gotorb.training.scoring import sample_scores
 
     return sample_scores(load(model).model, stamps, nsamples, seed=seed, batch_size=batch_size)
+
+
+def latentvec_pred(
+    model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 64
+) -> np.ndarray:
+    """Latent vectors of stamps: the flattened feature map from which the network decides.
+
+    Parameters
+    ----------
+    model, stamps, batch_size
+        As in `predict`.
+
+    Returns
+    -------
+    ndarray
+        (n, n_features) float32; `gotorb.evaluation.latent.map_latent` makes a map of them.
+
+    Raises
+    ------
+    ModelError
+        If the network has no layer named ``latent`` and no dense layer.
+    """
+    from gotorb.training.latent import latent_vectors
+
+    network, meta = load(model)
+    if isinstance(stamps, Dataset):
+        stamps = (block for _, block in stamps.batches(layers=(meta or {}).get("layers"), batch=batch_size))
+    return latent_vectors(network, stamps, batch_size=batch_size)
 
 
 def evaluate(

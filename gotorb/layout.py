@@ -92,6 +92,7 @@ VARIABLES_CSV = "variables.csv"
 
 # --- the project -------------------------------------------------------------------------------
 PARAMS_YAML = "params.yaml"
+PROMOTION_JSON = "reports/promotion.json"
 ENV_FILE = ".env"
 MLRUNS_DIR = "mlruns"
 SOURCES_DIR = "sources"

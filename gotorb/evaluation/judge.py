@@ -14,12 +14,14 @@ from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.calibration import Calibration, fit_calibration
 from gotorb.evaluation.drawing import draw_figures, draw_stamps
+from gotorb.evaluation.latent import map_latent, plot_latent
 from gotorb.evaluation.metrics import measure_calibration, rounded
 from gotorb.evaluation.report import Evaluation, make_predictions, measure_predictions, write_evaluation
 from gotorb.evaluation.thresholds import choose_threshold
 
 if TYPE_CHECKING:
     import keras
+    from matplotlib.figure import Figure
 
 LOG = logging.getLogger(__name__)
 ALL = "all"
@@ -166,9 +168,24 @@ def judge_model(
         data, rows.index.to_numpy(int)[shown], predictions[shown], None if samples is None else samples[shown],
         threshold=threshold, seed=how.seed,
     )  # fmt: skip
+    figures |= _draw_latent(model, meta, data, predictions[shown], rows.index.to_numpy(int)[shown], how.seed)
     evaluation = Evaluation(metrics, predictions, figures, out_dir)
     write_evaluation(evaluation)
     return evaluation
+
+
+def _draw_latent(
+    model: "keras.Model", meta: dict[str, Any], data: Dataset, predictions: pd.DataFrame, rows: np.ndarray, seed: int
+) -> "dict[str, Figure]":
+    """Map of the rows' latent vectors; none for networks without one, or for too few rows."""
+    from gotorb.training.latent import latent_vectors
+
+    try:
+        vectors = latent_vectors(model, (stamps for _, stamps in data.batches(rows, layers=meta["layers"])))
+        return {"latent": plot_latent(map_latent(vectors, seed=seed), predictions.reset_index(drop=True))}
+    except (ModelError, DataError) as reason:
+        LOG.info("no latent map: %s", reason)
+        return {}
 
 
 def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: Judging) -> float:

@@ -58,6 +58,15 @@ def _registered(version: Any) -> Registered:
     )
 
 
+def find_by_md5(md5_of_model: str) -> Registered | None:
+    """The newest registered version, under any name, that was made of a model file of these bytes; None without one."""
+    import mlflow
+
+    open_store()
+    found = mlflow.MlflowClient().search_model_versions(f"tags.`{MD5_TAG}` = '{md5_of_model}'")
+    return max(map(_registered, found), key=lambda one: int(one.version), default=None)
+
+
 def register(name: str, run_id: str, md5_of_model: str, tags: Mapping[str, Any]) -> Registered:
     """Register a run's model; a model of the same bytes is not registered twice.
 

@@ -15,7 +15,7 @@ from tests.model.blobs import make_blobs
 from tests.model.conftest import Trained
 
 FIGURES = {
-    "history", "confusion", "scores", "reliability", "error_rates", "roc", "recovery", "retention",
+    "history", "latent", "confusion", "scores", "reliability", "error_rates", "roc", "recovery", "retention",
     "examples", "posteriors",
 }  # fmt: skip
 

@@ -1,0 +1,48 @@
+"""Latent maps: clusters stay apart, the same input gives the same bytes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gotorb.errors import DataError
+from gotorb.evaluation.latent import map_latent, plot_latent, reduce_vectors
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    """Two clouds in sixty dimensions, thirty vectors each."""
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.normal(centre, 1, (30, 60)) for centre in (0, 6)]).astype(np.float32)
+
+
+def test_clouds_stay_apart_on_the_map(vectors: np.ndarray) -> None:
+    places = map_latent(vectors, seed=1)
+    first, second = places[:30], places[30:]
+    distance = np.linalg.norm(first.mean(axis=0) - second.mean(axis=0))
+    assert distance > 3 * max(first.std(axis=0).max(), second.std(axis=0).max())
+
+
+def test_same_vectors_give_the_same_bytes(vectors: np.ndarray) -> None:
+    assert map_latent(vectors, seed=1).tobytes() == map_latent(vectors, seed=1).tobytes()
+
+
+def test_components_are_uncorrelated_and_ordered(vectors: np.ndarray) -> None:
+    reduced = reduce_vectors(vectors, n_components=5)
+    spread = reduced.std(axis=0)
+    assert reduced.shape == (60, 5)
+    assert (np.diff(spread) <= 0).all()
+    assert np.abs(np.corrcoef(reduced.T) - np.eye(5)).max() < 1e-4
+
+
+def test_too_few_stamps_are_told(vectors: np.ndarray) -> None:
+    with pytest.raises(DataError, match="7 stamps are too few"):
+        map_latent(vectors[:7])
+
+
+def test_map_is_drawn_by_class_and_by_what_is_known(vectors: np.ndarray) -> None:
+    rows = pd.DataFrame({"label": [1] * 30 + [0] * 30, "metalabel": ["mp"] * 30 + ["randjunk"] * 30, "score": 0.5})
+    places = vectors[:, :2]
+    titles = [axes.get_title() for axes in plot_latent(places, rows).axes]
+    assert titles[:2] == ["by class (o real, x bogus)", "by real/bogus score"]
+    both = plot_latent(places, rows.assign(confidence=0.9))
+    assert sum(axes.get_title().startswith("by") for axes in both.axes) == 3
