@@ -20,6 +20,8 @@ from gotorb.tracking.registry import CHAMPION, Registered, find_champion, load_r
 from gotorb.tracking.runs import find_run, md5, track_stage
 
 log = logging.getLogger(__name__)
+CALIBRATION = ("temperature", "offset")
+"""Numbers of the calibration that a registered version carries."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def _tags(best: Candidate, decision: dict[str, Any]) -> dict[str, str]:
         "threshold": f"{best.meta['threshold']:.6f}",
         "data_digest": decision["data_digest"],
         "validation_auc": f"{best.validation_auc:.6f}",
+        **{name: f"{best.meta['calibration'][name]:.6f}" for name in CALIBRATION if "calibration" in best.meta},
     }
 
 
@@ -96,7 +99,7 @@ def _run_of(best: Candidate, params: Params) -> str:
         return found
     with track_stage("train", params, name=f"restored {best.name}") as run:
         run.set_tags({"gotorb.restored": "true"})
-        run.log_model(best.model, best.model_dir / layout.MODEL_H5, tags={"network": best.name})
+        run.log_model(best.model_dir / layout.MODEL_H5, tags={"network": best.name})
     return run.run_id
 
 

@@ -19,8 +19,8 @@ def main() -> None:
     with track_stage("train", params, name=f"train {name}") as run:
         card = make_card(data_dir)
         run.log_data(data_dir, card, context="training")
-        model, _ = classifier.train(data_dir, name, out_dir=out_dir, name=name, on_epoch=run.log_epoch, **options)
-        run.log_model(model, out_dir / name / layout.MODEL_H5, tags={"data_digest": card["digest"], "network": name})
+        classifier.train(data_dir, name, out_dir=out_dir, name=name, on_epoch=run.log_epoch, **options)
+        run.log_model(out_dir / name / layout.MODEL_H5, tags={"data_digest": card["digest"], "network": name})
 
 
 if __name__ == "__main__":

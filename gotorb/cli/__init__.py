@@ -18,11 +18,18 @@ COMMANDS = {
     "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
     "figure": "draw a figure of a model, of this checkout or of a tagged version",
     "label": "make a labelled data set from the survey's images",
+    "lineage": "tell what belongs to a run, a model or a tagged version",
     "models": "list registered models",
     "params": "explain every parameter of params.yaml",
+    "promote": "give a registered model an alias, if it is not worse than the holder",
+    "rollback": "give an alias back to its holder before",
+    "runs": "give results of tags or pulls their runs in the tracking store",
     "score": "score images, stamp archives or alert packets with a model",
     "simulate": "simulate a survey, or inject sources into your own image",
+    "sync": "send runs that were recorded while the tracking server was down",
     "threshold": "advise a threshold for a purity, a completeness or a number per night, with its costs",
+    "tracking": "mend the tracking store after the project was moved",
+    "verify": "find flipped bytes in data, models and DVC's cache",
     "ui": "open the MLflow pages that compare runs",
 }
 

@@ -13,6 +13,8 @@ from gotorb.tracking.store import open_store
 
 CHAMPION = "champion"
 SCHEME = "models:/"
+HISTORY_TAG = "gotorb.history"
+"""Of a registered model, behind it the alias: versions that held the alias before, the oldest first."""
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What mlflow answers when there is no such name, or no such alias of it; anything else is no answer."""
 
@@ -99,6 +101,69 @@ def set_alias(registered: Registered, alias: str) -> None:
     mlflow.MlflowClient().set_registered_model_alias(registered.name, alias, registered.version)
 
 
+def move_alias(registered: Registered, alias: str, *, back: bool = False) -> None:
+    """Give a version an alias and remember who held it; `back` forgets the last holder instead."""
+    import mlflow
+
+    history = _history(registered.name, alias)
+    holder = find_alias(registered.name, alias)
+    if back:
+        history = history[:-1]
+    elif holder is not None and holder.version != registered.version:
+        history.append(holder.version)
+    set_alias(registered, alias)
+    tag = f"{HISTORY_TAG}.{alias}"
+    mlflow.MlflowClient().set_registered_model_tag(registered.name, tag, ",".join(history))
+
+
+def previous_holder(name: str, alias: str) -> Registered | None:
+    """The version that held an alias before its present holder; None when there was none."""
+    import mlflow
+
+    open_store()
+    history = _history(name, alias)
+    return _registered(mlflow.MlflowClient().get_model_version(name, history[-1])) if history else None
+
+
+def _history(name: str, alias: str) -> list[str]:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tags = mlflow.MlflowClient().get_registered_model(name).tags
+    except MlflowException as error:
+        if error.error_code in NOT_THERE:
+            return []
+        raise
+    return [number for number in tags.get(f"{HISTORY_TAG}.{alias}", "").split(",") if number]
+
+
+def describe_version(registered: Registered, text: str) -> None:
+    """Write a version's description: its card."""
+    import mlflow
+
+    mlflow.MlflowClient().update_model_version(registered.name, registered.version, text)
+
+
+def load_service(uri: str) -> Any:
+    """What `mlflow models serve` answers with: see `tracking.flavor`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    open_store()
+    try:
+        return mlflow.pyfunc.load_model(uri)
+    except (MlflowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"registered model {uri!r} cannot be served ({reason}); register it again") from None
+
+
 def load_registered(uri: str) -> tuple[Any, Registered]:
     """Load a registered model: ``models:/name@alias`` or ``models:/name/version``.
 
@@ -117,13 +182,32 @@ def load_registered(uri: str) -> tuple[Any, Registered]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    registered = load_version(uri)
+    try:
+        return mlflow.tensorflow.load_model(registered.uri), registered
+    except (MlflowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"no registered model {uri!r} that can be loaded ({reason}); register it again") from None
+
+
+def load_version(uri: str) -> Registered:
+    """What the registry knows of ``models:/name@alias`` or ``models:/name/version``, without its files.
+
+    Raises
+    ------
+    ModelError
+        If there is no such version.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
     open_store()
     client = mlflow.MlflowClient()
     name, _, alias = uri.removeprefix(SCHEME).partition("@")
     name, _, number = name.partition("/")
     try:
-        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
-        return mlflow.tensorflow.load_model(f"{SCHEME}{name}/{version.version}"), _registered(version)
+        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        return _registered(found)
     except (MlflowException, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

@@ -52,6 +52,11 @@ def read_lock(revision: str, root: Path | None = None) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", []) if "md5" in out}
 
 
+def list_tags(root: Path | None = None) -> list[str]:
+    """Tags of the repository, sorted."""
+    return sorted(_run(["git", "tag"], root or project_root()).stdout.split())
+
+
 def read_file(revision: str, path: str, root: Path | None = None) -> str | None:
     """Text of a tracked file at a version; None where it has none."""
     root = root or project_root()

@@ -1,9 +1,15 @@
-"""One tracked run for each stage: parameters, revision, data, wall time, metrics, figures, and failures."""
+"""One tracked run for each stage: parameters, revision, data, wall time, metrics, figures, and failures.
+
+A run writes its journal first and hands each event on to the tracking store. Where that is a server that is down, or
+goes down, the run goes on and the journal waits for ``gotorb sync``.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import json
+import logging
 import math
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -12,47 +18,76 @@ from pathlib import Path
 from typing import Any
 
 import gotorb
+from gotorb.errors import TrackingError
 from gotorb.params import Params, flatten
 from gotorb.settings import project_root
-from gotorb.tracking.store import open_experiment, open_store
+from gotorb.tracking.delivery import Delivery
+from gotorb.tracking.journal import Journal, find_journals
+from gotorb.tracking.lineage import describe_data, md5
+from gotorb.tracking.store import journals_dir, open_store, tracking_uri
 
-MODEL_ARTIFACT = "model"
-DIGEST_LENGTH = 36
+log = logging.getLogger(__name__)
 HEADLINE = ("auc", "average_precision", "brier", "ece", "threshold")
 ERRORS, HEADLINE_ERRORS = "at_threshold", ("fnr", "fpr", "mme")
 """Numbers of an evaluation report by which runs are compared; the rest is in the report's json."""
 STAGE_TAG, MD5_TAG, DATA_TAG = "gotorb.stage", "gotorb.model_md5", "gotorb.data_digest"
+EXPERIMENT_TAG = "gotorb.dvc_experiment"
 
 
 class Run:
-    """A run in progress; every method only records."""
+    """A run in progress; every method only records.
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    Parameters
+    ----------
+    journal : Journal
+        Where its events are kept until the tracking store has them.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal, self._delivery, self._live = journal, Delivery(journal), True
+
+    @property
+    def run_id(self) -> str:
+        """The tracking store's name of the run; "" while the store has not been reached."""
+        return self._delivery.run_id
+
+    def record(self, kind: str, **content: Any) -> None:
+        """Write an event to the journal and hand it on."""
+        self.journal.add(kind, **content)
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Hand on what the store lacks; after a failure nothing more is tried until the end of the run."""
+        if not self._live:
+            return
+        try:
+            self._delivery.send()
+        except TrackingError as error:
+            self._live = False
+            log.warning("%s; the run is recorded in %s, send it later with `gotorb sync`", error, self.journal.folder)
+
+    def finish(self, status: str) -> None:
+        """End the run, and try once more to hand on what is left."""
+        self._live = True
+        self.record("end", status=status)
+        self.journal.finish()
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters."""
-        import mlflow
-
-        mlflow.log_params({name: value for name, value in values.items() if value is not None})
+        self.record("params", values={name: str(value) for name, value in values.items() if value is not None})
 
     def log_metrics(self, values: Mapping[str, Any], *, step: int | None = None) -> None:
         """Record the finite numbers of a (nested) mapping; other values are left out."""
-        import mlflow
-
         numbers = {
             name.replace(".", "/"): float(value)
             for name, value in flatten(dict(values)).items()
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         }
-        mlflow.log_metrics(numbers, step=step)
+        self.record("metrics", values=numbers, step=step)
 
     def log_headlines(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
         """Record the few numbers of each evaluation report that make runs comparable, as ``<report>/<number>``."""
-        for name, report in reports.items():
-            few = {key: report.get(key) for key in HEADLINE}
-            errors = {key: report.get(ERRORS, {}).get(key) for key in HEADLINE_ERRORS}
-            self.log_metrics({name: few | errors})
+        self.log_metrics({name: headlines(report) for name, report in reports.items()})
 
     def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record one epoch's metrics."""
@@ -60,69 +95,38 @@ class Run:
 
     def log_figures(self, figures: Mapping[str, Any]) -> None:
         """Record Figures as ``plots/<name>.png``."""
-        import mlflow
-
         for name, figure in figures.items():
-            mlflow.log_figure(figure, f"plots/{name}.png")
+            path = self.journal.place(f"{name}.png")
+            figure.savefig(path, format="png", dpi=100)
+            self.record("file", path=str(path.relative_to(self.journal.folder)), folder="plots")
 
     def log_json(self, content: Mapping[str, Any], name: str) -> None:
         """Record a mapping as a json artifact."""
-        import mlflow
-
-        mlflow.log_dict(dict(content), name)
+        path = self.journal.place(name)
+        path.write_text(json.dumps(dict(content), indent=2, sort_keys=True), encoding="utf-8")
+        self.record("file", path=str(path.relative_to(self.journal.folder)), folder="")
 
     def log_data(self, data_dir: Path, card: Mapping[str, Any], *, context: str) -> None:
         """Record which data set, by content, the run made or used."""
-        import mlflow
-        from mlflow.data.code_dataset_source import CodeDatasetSource
-        from mlflow.data.meta_dataset import MetaDataset
-
-        digest = str(card["digest"])
-        source = CodeDatasetSource(tags={"data_dir": str(data_dir), DATA_TAG: digest})
-        data = MetaDataset(source, name=data_dir.name, digest=digest[:DIGEST_LENGTH])  # type: ignore[abstract]
-        mlflow.log_input(data, context=context)
-        mlflow.set_tag(DATA_TAG, digest)
-        mlflow.log_dict(dict(card), "data_card.json")
+        data, tags = describe_data(data_dir, card)
+        self.record("data", data=data, context=context)
+        self.set_tags(tags | {DATA_TAG: card["digest"]})
+        self.log_json(card, "data_card.json")
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Record tags."""
-        import mlflow
+        self.record("tags", values={name: str(value) for name, value in tags.items()})
 
-        mlflow.set_tags(dict(tags))
-
-    def log_model(self, model: Any, model_path: Path, *, tags: Mapping[str, str]) -> None:
-        """Record a Keras model with its signature: raw stamps in, score out."""
-        import mlflow
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
-        from numpy import dtype
-
-        shape = tuple(model.input_shape)[1:]
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(dtype("float32"), (-1, *shape), "stamps")]),
-            outputs=Schema([TensorSpec(dtype("float32"), (-1, 1), "score")]),
-        )
-        mlflow.set_tag(MD5_TAG, md5(model_path))
-        # explicit requirements: working them out would take ten seconds and a subprocess
-        mlflow.tensorflow.log_model(
-            model,
-            name=MODEL_ARTIFACT,
-            signature=signature,
-            pip_requirements=model_requirements(),
-            metadata=dict(tags),
-        )
+    def log_model(self, model_path: Path, *, tags: Mapping[str, str]) -> None:
+        """Record a model file: raw stamps in, scores out; see `tracking.flavor`."""
+        self.set_tags({MD5_TAG: md5(model_path)})
+        self.record("model", path=self.journal.keep_file(model_path), tags=dict(tags))
 
 
-def model_requirements() -> list[str]:
-    """Exact versions of what a logged model needs."""
-    from importlib.metadata import version
-
-    return [f"{name}=={version(name)}" for name in ("tensorflow", "keras", "numpy")]
-
-
-def md5(path: Path) -> str:
-    """Hex md5 of a file: the name under which DVC knows it."""
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+def headlines(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The few numbers of an evaluation report by which runs are compared."""
+    errors = {key: report.get(ERRORS, {}).get(key) for key in HEADLINE_ERRORS}
+    return {key: report.get(key) for key in HEADLINE} | errors
 
 
 @contextmanager
@@ -140,21 +144,51 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
     experiment : str
         Ending of the experiment's name (``<promote.name><ending>``).
     """
-    import mlflow
+    run, started = start_run(stage, params, name=name, experiment=experiment), time.monotonic()
+    status = "FAILED"
+    try:
+        run.log_params(params.flat())
+        yield run
+        run.log_metrics({"wall_seconds": time.monotonic() - started})
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        run.finish(status)
 
-    experiment_id = open_experiment(f"{params.promote.name}{experiment}")
-    tags = {
+
+def start_run(
+    stage: str, params: Params, *, name: str | None = None, experiment: str = "", tags: Mapping[str, str] | None = None
+) -> Run:
+    """Begin a run whose end is up to the caller; see `track_stage`."""
+    if not tracking_uri().startswith("http"):
+        open_store()  # a store of our own that cannot be opened is an error, not bad weather
+    known = {
         STAGE_TAG: stage,
         "gotorb.code_version": gotorb.__version__,
         "gotorb.git_revision": git_revision(),
         "gotorb.source": params.label.source,
     }
-    started = time.monotonic()
-    with mlflow.start_run(experiment_id=experiment_id, run_name=name or stage, tags=tags) as active:
-        run = Run(active.info.run_id)
-        run.log_params(params.flat())
-        yield run
-        run.log_metrics({"wall_seconds": time.monotonic() - started})
+    run = Run(Journal.new(journals_dir()))
+    where = f"{params.promote.name}{experiment}"
+    run.record("start", experiment=where, name=name or stage, tags=_who() | _experiment() | known | dict(tags or {}))
+    return run
+
+
+def _who() -> dict[str, str]:
+    import getpass
+
+    try:
+        return {"mlflow.user": getpass.getuser(), "mlflow.source.type": "LOCAL", "mlflow.source.name": "gotorb"}
+    except (OSError, KeyError):
+        return {}
+
+
+def _experiment() -> dict[str, str]:
+    """Name of the DVC experiment that runs the stage, if one does."""
+    found = os.environ.get("DVC_EXP_NAME", "")
+    return {EXPERIMENT_TAG: found} if found else {}
 
 
 def git_revision() -> str:
@@ -178,6 +212,21 @@ def find_run(md5_of_model: str, experiment: str) -> str | None:
     where = client.get_experiment_by_name(experiment)
     if where is None:
         return None
-    wanted = f"tags.`{MD5_TAG}` = '{md5_of_model}' and attributes.status = 'FINISHED'"
+    wanted = f"tags.`{MD5_TAG}` = '{md5_of_model}' and tags.`{STAGE_TAG}` = 'train' and attributes.status = 'FINISHED'"
     runs = client.search_runs([where.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
     return runs[0].info.run_id if runs else None
+
+
+def sync_runs() -> int:
+    """Send what journals hold to the tracking store; gives how many runs these were.
+
+    Raises
+    ------
+    TrackingError
+        If the server does not answer.
+    """
+    journals = find_journals(journals_dir())
+    for journal in journals:
+        Delivery(journal).send()
+        journal.finish()
+    return len(journals)

@@ -14,8 +14,8 @@ DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
@@ -24,7 +24,9 @@ for _name, _value in DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 
 STORE_FILE = "mlflow.db"
-ARTIFACTS_DIR = "artifacts"
+ARTIFACTS_DIR, JOURNALS_DIR = "artifacts", "journals"
+PREFLIGHT_S = 3
+"""Seconds in which a tracking server answers, or counts as down."""
 
 
 def tracking_uri() -> str:
@@ -33,10 +35,11 @@ def tracking_uri() -> str:
 
 
 def _local_uri() -> str:
-    return f"sqlite:///{_mlruns_dir() / STORE_FILE}"
+    return f"sqlite:///{mlruns_dir() / STORE_FILE}"
 
 
-def _mlruns_dir() -> Path:
+def mlruns_dir() -> Path:
+    """Folder of the store of this machine, and of journals."""
     return Path(os.environ.get("GOTORB_MLRUNS", project_root() / layout.MLRUNS_DIR))
 
 
@@ -63,6 +66,24 @@ def open_store() -> None:
             ) from None
 
 
+def answers() -> bool:
+    """Whether the tracking server is there, asked within seconds; a store on this machine always is."""
+    import requests
+
+    uri = tracking_uri()
+    if not uri.startswith("http"):
+        return True
+    try:
+        return requests.get(f"{uri.rstrip('/')}/health", timeout=PREFLIGHT_S).status_code < 500
+    except requests.RequestException:
+        return False
+
+
+def journals_dir() -> Path:
+    """Folder of the journals of runs that the tracking store does not have yet."""
+    return mlruns_dir() / JOURNALS_DIR
+
+
 def open_experiment(name: str) -> str:
     """Id of an experiment, made when it is new; safe when several processes meet in a fresh store."""
     import mlflow
@@ -75,12 +96,12 @@ def open_experiment(name: str) -> str:
             return found.experiment_id
         # not "no MLFLOW_TRACKING_URI": mlflow itself puts its store's address into the environment
         local = tracking_uri() == _local_uri()
-        place = (_mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if local else None
+        place = (mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if local else None
         return client.create_experiment(name, artifact_location=place)
 
 
 def _set_up_lock() -> FileLock:
     """First contact of two processes with a fresh store breaks one of them, so they queue."""
-    folder = _mlruns_dir()
+    folder = mlruns_dir()
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / ".setup.lock", timeout=120)

@@ -13,7 +13,7 @@ from gotorb import layout
 from gotorb.dataset.card import make_card
 from gotorb.tracking.runs import find_run, md5, track_stage
 from gotorb.tracking.store import tracking_uri
-from tests.unit.tracking.tiny import LAYERS, SIZE, make_model, make_params
+from tests.unit.tracking.tiny import LAYERS, SIZE, make_params
 
 PARAMS = make_params()
 
@@ -140,7 +140,7 @@ def test_model_has_a_signature_and_is_found_by_its_bytes(project: Path, models_d
     path = models_dir / "vgg6" / layout.MODEL_H5
     assert find_run(md5(path), "gotorb") is None
     with track_stage("train", PARAMS) as run:
-        run.log_model(make_model(), path, tags={"network": "vgg6"})
+        run.log_model(path, tags={"network": "vgg6"})
     (output,) = read(run.run_id).outputs.model_outputs
     info = get_model_info(f"models:/{output.model_id}")
     (column,) = info.signature.inputs

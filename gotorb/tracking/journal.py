@@ -1,0 +1,94 @@
+"""What a run has to tell, on disk before any server hears of it, so that no server can lose or slow a run.
+
+A journal is a folder: ``events.jsonl`` with one event a line, the files that events speak of, and ``sent.json`` with
+the number of events that the tracking store has. Once all are sent the folder goes; ``gotorb sync`` sends what is left.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+EVENTS, SENT = "events.jsonl", "sent.json"
+Event = dict[str, Any]
+
+
+class Journal:
+    """The events of one run, in order.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when it is new.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def new(cls, parent: Path) -> Journal:
+        """Start a journal in a folder of its own; later ones have later names."""
+        return cls(parent / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
+
+    @property
+    def key(self) -> str:
+        """Name by which the tracking store knows the run, whichever of its own it gives it."""
+        return self.folder.name
+
+    def add(self, kind: str, **content: Any) -> None:
+        """Append an event; the time is that of the call."""
+        line = json.dumps({"kind": kind, "time_ms": time.time_ns() // 1_000_000} | content, default=str)
+        with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def place(self, name: str) -> Path:
+        """Where a file that an event speaks of is to be put."""
+        path = self.folder / f"{uuid.uuid4().hex[:12]}" / Path(name).name
+        path.parent.mkdir()
+        return path
+
+    def keep_file(self, path: Path) -> str:
+        """Copy a file into the journal; gives its place there."""
+        target = self.place(path.name)
+        shutil.copyfile(path, target)
+        return str(target.relative_to(self.folder))
+
+    def unsent(self) -> Iterator[Event]:
+        """Events that the tracking store does not have; a line cut off by a kill is the last, and left out."""
+        path = self.folder / EVENTS
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for line in lines[self.sent["n"] :]:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                return
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """How many events the tracking store has (n), and its name of the run (run_id)."""
+        path = self.folder / SENT
+        return json.loads(path.read_text()) if path.exists() else {"n": 0, "run_id": ""}
+
+    def acknowledge(self, run_id: str) -> None:
+        """One more event is in the tracking store."""
+        content = json.dumps({"n": self.sent["n"] + 1, "run_id": run_id})
+        part = self.folder / f"{SENT}.part"
+        part.write_text(content)
+        part.replace(self.folder / SENT)
+
+    def finish(self) -> None:
+        """Remove the journal when all is sent."""
+        if not any(True for _ in self.unsent()):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def find_journals(parent: Path) -> list[Journal]:
+    """Journals with something unsent, the oldest first."""
+    folders = sorted(path for path in parent.glob("*") if (path / EVENTS).exists()) if parent.is_dir() else []
+    return [Journal(path) for path in folders]
