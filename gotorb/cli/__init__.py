@@ -22,6 +22,7 @@ COMMANDS = {
     "score": "score images, stamp archives or alert packets with a model",
     "simulate": "simulate a survey, or inject sources into your own image",
     "threshold": "advise a threshold for a purity, a completeness or a number per night, with its costs",
+    "tune": "search the hyperparameters of bayesian_vgg6",
     "ui": "open the MLflow pages that compare runs",
 }
 

@@ -20,6 +20,8 @@ METHODS = ("hyperband", "random", "bayesian")
 MAX_DRAWS = 50
 """Draws after which no configuration is small enough."""
 NEVER = 10**9
+MIN_RANDOM, MAX_RANDOM = 3, 24
+"""Random trials with which the Bayesian search begins: a third of all within these limits."""
 OBJECTIVES = {
     "val_binary_crossentropy": "min",
     "val_loss": "min",
@@ -121,8 +123,11 @@ def make_oracle(
     if method == "hyperband":
         options |= {"max_epochs": max_epochs, "factor": factor, "hyperband_iterations": iterations}
         oracle = LimitedHyperband(**options)
+    elif method == "bayesian":
+        n_random = min(MAX_RANDOM, max(MIN_RANDOM, (max_trials or 0) // 3))
+        oracle = LimitedBayesian(max_trials=max_trials, num_initial_points=n_random, **options)
     else:
-        oracle = {"random": LimitedRandom, "bayesian": LimitedBayesian}[method](max_trials=max_trials, **options)
+        oracle = LimitedRandom(max_trials=max_trials, **options)
     oracle.max_trials, oracle.fits, oracle.verbose = max_trials, fits, 0
     return oracle
 
