@@ -273,9 +273,7 @@ def _tell_others(folder: Path, setting: "Setting") -> None:
             LOG.warning("%s is of another %s and is left; remove it if not needed", path.parent, ", ".join(changed))
 
 
-def _write(
-    out_dir: Path, trials: "list[Trial]", best: "Trial", objective: str, setting: "Setting"
-) -> Tuning:
+def _write(out_dir: Path, trials: "list[Trial]", best: "Trial", objective: str, setting: "Setting") -> Tuning:
     from gotorb.evaluation.trials import plot_trials
     from gotorb.training.oracle import OBJECTIVES
     from gotorb.training.space import training_options

@@ -69,7 +69,5 @@ def _asked(args: argparse.Namespace) -> dict[str, Any]:
         try:
             asked["space"] = dict(json.loads(args.space))
         except (ValueError, TypeError):
-            raise ConfigError(
-                f"--space is {args.space!r}; give json such as '{{\"dropout\": [0.05, 0.5]}}'"
-            ) from None
+            raise ConfigError(f"--space is {args.space!r}; give json such as '{{\"dropout\": [0.05, 0.5]}}'") from None
     return asked

@@ -115,9 +115,7 @@ class Scale:
             values = pd.Series(ticks)
         places = self.place(values)
         texts = values if self.names else [f"{value:.4g}" for value in values]
-        return {
-            text: float(place) for text, place in zip(texts, places, strict=True) if -0.001 <= place <= 1.001
-        }
+        return {text: float(place) for text, place in zip(texts, places, strict=True) if -0.001 <= place <= 1.001}
 
     def _log_ticks(self) -> pd.Series:
         """Decades, and more where there are few of them."""

@@ -5,12 +5,15 @@ a tuning that goes on asks a new oracle and tells it the results that are there.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from gotorb.errors import ConfigError
 from gotorb.training.space import Limits, as_hyperparameters, read_values
@@ -71,6 +74,12 @@ class LimitedRandom(Limited, RandomSearchOracle):
 
 class LimitedBayesian(Limited, BayesianOptimizationOracle):
     """Gaussian process with an upper confidence bound, after some random trials."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Answer quickly, for thousands of tiny matrices are slower on several threads, and quietly."""
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return super().populate_space(trial_id)
 
 
 def make_oracle(
@@ -143,7 +152,10 @@ def check_search(
     if max_trials is None and method != "hyperband":
         raise ConfigError(f"max_trials is None, but {method} has no end of its own; give a number (tune.max_trials)")
     for name, value, least in (
-        ("max_trials", max_trials, 1), ("max_epochs", max_epochs, 1), ("iterations", iterations, 1), ("factor", factor, 2)
-    ):  # fmt: skip
+        ("max_trials", max_trials, 1),
+        ("max_epochs", max_epochs, 1),
+        ("iterations", iterations, 1),
+        ("factor", factor, 2),
+    ):
         if value is not None and value < least:
             raise ConfigError(f"{name} is {value}; give {least} or more")

@@ -240,7 +240,7 @@ def find_trial(task: Task, setting: Setting) -> Trial | None:
     """Result of a trial that was done before; None when there is none, or it is of something else."""
     try:
         found = json.loads(_result_path(setting.folder, task.number).read_text(encoding="utf-8"))
-        trial = Trial(**(found["trial"] | {"tuning": setting.tuning}))
+        trial = Trial(**(found["trial"] | {"tuning": setting.tuning, "values": task.values}))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return trial if found["task"] == asdict(task) else None

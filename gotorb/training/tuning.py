@@ -85,4 +85,3 @@ def choose_best(trials: list[Trial], direction: str) -> Trial | None:
     sign = 1 if direction == "min" else -1
     completed = [trial for trial in trials if trial.status == COMPLETED]
     return min(completed, key=lambda trial: sign * (trial.objective or 0.0), default=None)
-
