@@ -156,8 +156,8 @@ class TuneParams(Section):
 class EvaluateParams(Section):
     """How models are judged."""
 
-    models: tuple[Literal["vgg6", "bayesian_vgg6", "tuned"], ...] = Field(
-        ("bayesian_vgg6",), min_length=1, strict=False, description="of train.models, and tuned"
+    models: tuple[Literal["vgg6", "bayesian_vgg6", "tuned"], ...] | None = Field(
+        None, min_length=1, strict=False, description="of train.models, and tuned; null: train.models"
     )
     n_samples: int = Field(20, ge=2, description="posterior samples per stamp")
     n_bootstrap: int = Field(500, ge=10)
@@ -196,10 +196,15 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _judge_what_is_trained(self) -> "Params":
-        absent = [name for name in self.evaluate.models if name not in (*self.train.models, layout.TUNED)]
+        absent = [name for name in self.judged_models if name not in (*self.train.models, layout.TUNED)]
         if absent:
             raise ValueError(f"evaluate.models names {absent[0]}, which train.models does not")
         return self
+
+    @property
+    def judged_models(self) -> tuple[str, ...]:
+        """Names of the models that are evaluated, audited, and promoted."""
+        return self.evaluate.models or self.train.models
 
     def flat(self) -> dict[str, Any]:
         """Dotted names to plain values, for tracking."""
