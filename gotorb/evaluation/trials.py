@@ -52,7 +52,7 @@ def plot_trials(trials: pd.DataFrame, objective: str, *, best: int, direction: s
     figure = new_figure(13, 6)
     axes = figure.subplots()
     for row in np.argsort(goodness, kind="stable"):
-        _draw_line(axes, lines[row], colours.to_rgba(goodness[row]), is_best=int(done["trial"][row]) == best)
+        _draw_line(axes, lines[row], tuple(colours.to_rgba(goodness[row])), is_best=int(done["trial"][row]) == best)
     for x, name in enumerate(AXES):
         scales[name].draw(axes, x)
         title = AXES[name] or objective.removeprefix("val_").replace("_", " ").replace(" ", "\n", 1)

@@ -197,7 +197,11 @@ def take_over(task: Task, folder: Path) -> Path:
     if task.continues is not None and not path.exists():
         earlier = state_path(folder, task.continues)
         if earlier.exists():
-            replace_file(path, lambda part: shutil.copyfile(earlier, part))
+
+            def copy(part: Path) -> None:
+                shutil.copyfile(earlier, part)
+
+            replace_file(path, copy)
     return path
 
 

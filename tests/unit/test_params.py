@@ -126,7 +126,6 @@ def test_impossible_value_is_told_with_name_and_value(tmp_path: Path, name: str,
         ("tune.max_trials", 1),
         ("tune.max_epochs", 1),
         ("tune.factor", 2),
-        ("tune.space", {}),
         ("evaluate.threshold_fpr", None),
     ],
 )
