@@ -229,13 +229,15 @@ def _prepare(data: Any, options: dict[str, Any], threads: int | None) -> "Settin
     )  # fmt: skip
     settings = {name: record.describe_option(value) for name, value in options.items()}
     settings["threads"] = process.prepare_process(options["seed"], threads)
+    # here, what is pinned already cannot be asked for once more
+    pinned = threads if options["n_workers"] == 1 else settings["threads"]
     identity = {name: json.dumps(value, sort_keys=True) for name, value in settings.items()}
     identity |= {"data set": data_digest(data.data_dir), "code": __version__}
     identity |= {"keras": keras.__version__, "keras-tuner": keras_tuner.__version__}
     recipe = {name: options[name] for name in ("patience", "augment", "mixed_precision", "normalise")}
     setting = Setting(
         data.data_dir, options["layers"], options["batch_size"], taught.stream.class_weights,
-        replace(taught.rows, test=np.array([], int)), options["objective"], recipe, options["seed"], threads,
+        replace(taught.rows, test=np.array([], int)), options["objective"], recipe, options["seed"], pinned,
         Path(), "", identity,
     )  # fmt: skip
     make_recipe(setting, options["max_epochs"], TRAIN.learning_rate, options["seed"])  # refuses impossible ones

@@ -54,7 +54,8 @@ def run_trials(oracle: Limited, setting: Setting, *, max_epochs: int, n_workers:
 def _do(task: Task, setting: Setting, submit: Submit) -> "Future[Trial]":
     found = find_trial(task, setting)
     if found is None:
-        LOG.info("trial %02d: %s, %d epochs", task.number, task.values, task.epochs)
+        begun = "" if task.continues is None else f", going on from trial {task.continues:02d}"
+        LOG.info("trial %02d to epoch %d%s: %s", task.number, task.epochs, begun, task.values)
         return submit(task)
     LOG.info("trial %02d was done before", task.number)
     done: Future[Trial] = Future()

@@ -33,7 +33,7 @@ def test_each_completed_trial_is_a_line_and_the_better_end_is_up(trials, directi
     assert len(drawn) == 2
     (red,) = [line for line in drawn if to_hex(line.get_color()) == BOGUS_COLOUR]
     assert red.get_ydata()[-1] == 1
-    assert (red.get_ydata()[0] == 1) is up  # 32 filters are the most
+    assert bool(red.get_ydata()[0] == 1) is up  # 32 filters are the most
     assert "2 trials, 1 failed" in figure.get_suptitle()
 
 
