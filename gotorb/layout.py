@@ -81,6 +81,14 @@ METRICS_JSON = "metrics.json"
 STATE_NPZ = "unfinished.npz"
 TENSORBOARD_DIR = "tensorboard"
 
+# --- a tuning of hyperparameters ---------------------------------------------------------------
+TRIALS_CSV = "trials.csv"
+BEST_JSON = "best.json"
+TRIALS_PNG = "trials.png"
+UNFINISHED_DIR = "unfinished"
+TUNED = "tuned"
+"""Name of the model that is trained with the best configuration."""
+
 # --- the embedded survey -----------------------------------------------------------------------
 IMAGES_CSV = "image.csv"
 CANDIDATES_CSV = "candidate.csv"

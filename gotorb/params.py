@@ -1,10 +1,11 @@
 """params.yaml as a frozen, validated model: one section per stage, unknown names refused."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gotorb import layout
 from gotorb.errors import ConfigError
@@ -142,9 +143,30 @@ class TrainParams(Section):
     )
 
 
+class TuneParams(Section):
+    """How the hyperparameters of bayesian_vgg6 are searched."""
+
+    method: Literal["hyperband", "random", "bayesian"] = Field("hyperband", description="who chooses what is tried")
+    objective: Literal["val_binary_crossentropy", "val_loss", "val_auc", "val_average_precision", "val_accuracy"] = (
+        Field("val_binary_crossentropy", description="by what a trial is judged; val_loss holds the L2 penalty too")
+    )
+    max_trials: int | None = Field(8, ge=1, description="trials at most; null: as many as Hyperband wants")
+    max_epochs: int = Field(6, ge=1, description="epochs of the longest trial")
+    factor: float = Field(math.e, ge=2, description="Hyperband: ratio of epochs and trials of successive rounds")
+    iterations: int = Field(2, ge=1, description="Hyperband: how often it starts over")
+    max_parameters: int = Field(1_000_000, ge=1, description="of a network; larger ones are not tried")
+    n_workers: int = Field(1, ge=1, description="trials at a time; part of the result's identity")
+    space: dict[str, float | int | str | list[float | int | str]] = Field(
+        default_factory=dict, description="narrower limits: [lowest, highest], or the names to choose from"
+    )
+
+
 class EvaluateParams(Section):
     """How models are judged."""
 
+    models: tuple[Literal["vgg6", "bayesian_vgg6", "tuned"], ...] | None = Field(
+        None, min_length=1, strict=False, description="of train.models, and tuned; null: train.models"
+    )
     n_samples: int = Field(20, ge=2, description="posterior samples per stamp")
     n_bootstrap: int = Field(500, ge=10)
     threshold_fpr: float | None = Field(
@@ -188,10 +210,23 @@ class Params(Section):
     clean: CleanParams = CleanParams()
     dataset: DatasetParams = DatasetParams()
     train: TrainParams = TrainParams()
+    tune: TuneParams = TuneParams()
     evaluate: EvaluateParams = EvaluateParams()
     promote: PromoteParams = PromoteParams()
     recovery: RecoveryParams = RecoveryParams()
     peers: PeersParams = PeersParams()
+
+    @model_validator(mode="after")
+    def _judge_what_is_trained(self) -> "Params":
+        absent = [name for name in self.judged_models if name not in (*self.train.models, layout.TUNED)]
+        if absent:
+            raise ValueError(f"evaluate.models names {absent[0]}, which train.models does not")
+        return self
+
+    @property
+    def judged_models(self) -> tuple[str, ...]:
+        """Names of the models that are evaluated, audited, and promoted."""
+        return self.evaluate.models or self.train.models
 
     def flat(self) -> dict[str, Any]:
         """Dotted names to plain values, for tracking."""

@@ -48,7 +48,7 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
         refused, reason.
     """
     data = open_dataset(data_dir)
-    best = max((_judge(models_dir / name, data) for name in params.train.models), key=lambda one: one.validation_auc)
+    best = max((_judge(models_dir / name, data) for name in params.judged_models), key=lambda one: one.validation_auc)
     decision: dict[str, Any] = {
         "name": params.promote.name,
         "model": best.name,

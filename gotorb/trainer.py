@@ -161,11 +161,10 @@ def train(
     options = {name: value for name, value in locals().items() if name not in NOT_SETTINGS}
     builder, layers = find_network(model), tuple(layers)
     data = open_dataset(data_dir)
-    data.layer_indices(layers)
 
     from gotorb.evaluation.calibration import fit_calibration
     from gotorb.evaluation.thresholds import choose_threshold
-    from gotorb.training import building, fit, parent, process, recipe, record, rows, scoring, stream
+    from gotorb.training import building, fit, lesson, parent, process, recipe, record, rows, scoring
 
     process.check_strategy(strategy)
     plan = recipe.Recipe(
@@ -173,10 +172,11 @@ def train(
         fit_kwargs or {}, mixed_precision,
     )  # fmt: skip
     division = {name: options[name] for name in ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")}
-    parts = rows.select_rows(data.table, rows.find_splits(data.table, **division), where=data.data_dir)
-    weights = rows.weigh_classes(data.labels[parts.train], class_weights)
-    source = stream.Stream(data, layers, batch_size, weights, strategy.num_replicas_in_sync if strategy else 1)
-    stream.check_finite(data, parts.all, layers)
+    taught = lesson.prepare_lesson(
+        data, layers, batch_size, class_weights=class_weights, division=division,
+        n_replicas=strategy.num_replicas_in_sync if strategy else 1,
+    )  # fmt: skip
+    parts = taught.rows
     settings = {name: record.describe_option(value) for name, value in options.items()}
     settings["threads"] = process.prepare_process(seed, threads)
     settings["strategy"] = strategy and type(strategy).__name__
@@ -200,7 +200,7 @@ def train(
         identity |= {"data set": digest, "code": __version__, "parent": origin.digest if origin else ""}
         with strategy.scope() if strategy else nullcontext():
             fitted = fit.fit_network(
-                network, source, parts, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
+                network, taught.stream, parts, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
                 state=(run_dir / layout.STATE_NPZ, identity),
             )  # fmt: skip
         meta = record.describe_training(

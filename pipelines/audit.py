@@ -15,7 +15,7 @@ def main() -> None:
     """Write reports/purity.json and reports/truth.json."""
     params = read_params()
     survey_dir, data_dir, reports = Path("data/survey"), Path("data/dataset"), Path("reports")
-    model_dirs = [Path("models") / name for name in params.train.models]
+    model_dirs = [Path("models") / name for name in params.judged_models]
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"}) | {"seed": params.seed}
     with open_survey(params), track_stage("audit", params) as run:
         purity = {

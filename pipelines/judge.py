@@ -14,7 +14,7 @@ from pipelines import run_stage
 def main() -> None:
     """Write reports/judge.json, the scores and the maps in evaluations/judge/."""
     params, here, out_dir = read_params(), Path("data/judge"), Path("evaluations/judge")
-    model_dirs = [Path("models") / name for name in params.train.models]
+    model_dirs = [Path("models") / name for name in params.judged_models]
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"}) | {"seed": params.seed}
     with track_stage("judge", params, experiment="-evaluation") as run:
         audit = audit_models(model_dirs, here / "detections", here / "survey", **options)

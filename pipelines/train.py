@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from gotorb import classifier, layout
 from gotorb.dataset.card import make_card
-from gotorb.params import read_params
+from gotorb.params import Params, read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 
@@ -13,13 +14,17 @@ from pipelines import run_stage
 def main() -> None:
     """Write models/<name>/model.h5 and meta.hkl."""
     params, name = read_params(), sys.argv[1]
+    train_model(params, name, params.train.model_dump(exclude={"models"}) | {"model": name})
+
+
+def train_model(params: Params, name: str, options: dict[str, Any]) -> None:
+    """Train and track one model."""
     data_dir, out_dir = Path("data/dataset"), Path("models")
-    options = params.train.model_dump(exclude={"models"}) | {"seed": params.train.seed or params.seed}
-    options["threshold_fpr"] = params.evaluate.threshold_fpr
+    options = options | {"seed": params.train.seed or params.seed, "threshold_fpr": params.evaluate.threshold_fpr}
     with track_stage("train", params, name=f"train {name}") as run:
         card = make_card(data_dir)
         run.log_data(data_dir, card, context="training")
-        classifier.train(data_dir, name, out_dir=out_dir, name=name, on_epoch=run.log_epoch, **options)
+        classifier.train(data_dir, out_dir=out_dir, name=name, on_epoch=run.log_epoch, **options)
         run.log_model(out_dir / name / layout.MODEL_H5, tags={"data_digest": card["digest"], "network": name})
 
 

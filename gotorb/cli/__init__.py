@@ -29,8 +29,9 @@ COMMANDS = {
     "sync": "send runs that were recorded while the tracking server was down",
     "threshold": "advise a threshold for a purity, a completeness or a number per night, with its costs",
     "tracking": "mend the tracking store after the project was moved",
-    "verify": "find flipped bytes in data, models and DVC's cache",
+    "tune": "search the hyperparameters of bayesian_vgg6",
     "ui": "open the MLflow pages that compare runs",
+    "verify": "find flipped bytes in data, models and DVC's cache",
 }
 
 

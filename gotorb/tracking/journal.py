@@ -7,6 +7,7 @@ the number of events that the tracking store has. Once all are sent the folder g
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import uuid
@@ -14,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-EVENTS, SENT = "events.jsonl", "sent.json"
+import psutil
+
+EVENTS, SENT, OWNER = "events.jsonl", "sent.json", "process"
 Event = dict[str, Any]
 
 
@@ -34,7 +37,24 @@ class Journal:
     @classmethod
     def new(cls, parent: Path) -> Journal:
         """Start a journal in a folder of its own; later ones have later names."""
-        return cls(parent / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
+        journal = cls(parent / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
+        (journal.folder / OWNER).write_text(str(os.getpid()))
+        return journal
+
+    @property
+    def owner_lives(self) -> bool:
+        """Whether the process that writes the journal is still at work on this machine."""
+        path = self.folder / OWNER
+        return path.exists() and psutil.pid_exists(int(path.read_text() or 0))
+
+    def close_if_orphaned(self) -> None:
+        """End a run whose process was killed before it could."""
+        if not self.owner_lives and self._last_kind() != "end":
+            self.add("end", status="KILLED")
+
+    def _last_kind(self) -> str:
+        lines = (self.folder / EVENTS).read_text(encoding="utf-8").splitlines()
+        return next((event["kind"] for event in map(_parse, reversed(lines)) if event), "")
 
     @property
     def key(self) -> str:
@@ -64,10 +84,10 @@ class Journal:
         path = self.folder / EVENTS
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         for line in lines[self.sent["n"] :]:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
+            event = _parse(line)
+            if event is None:
                 return
+            yield event
 
     @property
     def sent(self) -> dict[str, Any]:
@@ -86,6 +106,13 @@ class Journal:
         """Remove the journal when all is sent."""
         if not any(True for _ in self.unsent()):
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _parse(line: str) -> Event | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
 
 
 def find_journals(parent: Path) -> list[Journal]:

@@ -225,8 +225,9 @@ def sync_runs() -> int:
     TrackingError
         If the server does not answer.
     """
-    journals = find_journals(journals_dir())
+    journals = [journal for journal in find_journals(journals_dir()) if not journal.owner_lives]
     for journal in journals:
+        journal.close_if_orphaned()
         Delivery(journal).send()
         journal.finish()
     return len(journals)

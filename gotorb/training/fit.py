@@ -92,6 +92,7 @@ def fit_network(
     started, interrupted = time.perf_counter(), False
     with frozen(freeze), mixed_precision(model, recipe.precision):
         compile_network(model, recipe)
+        model.optimizer.build(model.trainable_variables)  # in the first step, that would be traced a second time
         progress = Progress(state[0], state[1] | describe_network(model), best, report) if state else None
         first = progress.resume(model) if progress else 0
         try:

@@ -19,12 +19,15 @@ MODEL = "bayesian_vgg6"
 SMALL = {
     "survey": {"n_fields": 5, "n_visits": 2, "size": 448, "n_asteroids": 100, "n_training_fields": 2},
     "train": {"models": [MODEL], "epochs": 3},
-    "evaluate": {"n_samples": 5, "n_bootstrap": 50},
+    "tune": {"max_trials": 2, "max_epochs": 1},
+    "evaluate": {"models": [MODEL, "tuned"], "n_samples": 5, "n_bootstrap": 50},
 }
 STAGE_RUNS = {
-    "survey", "label", "synthetic", "clean", "dataset", f"train {MODEL}", f"evaluate {MODEL}", "audit", "promote",
+    "survey", "label", "synthetic", "clean", "dataset", f"train {MODEL}", "tune", "train tuned", f"evaluate {MODEL}",
+    "evaluate tuned", "audit", "promote",
 }  # fmt: skip
-REPORTS = {f"{MODEL}.json", "promotion.json", "purity.json", "truth.json"}
+TRIALS = ["trial 00", "trial 01"]
+REPORTS = {f"{MODEL}.json", "tuned.json", "promotion.json", "purity.json", "truth.json"}
 # settings of the machine that runs the tests must not reach the clone
 FOREIGN = ("DVC_", "GOTORB_", "GOTOPHOTO_", "MLFLOW_", "CATSHTM_", "GIT_")
 
@@ -120,13 +123,20 @@ def test_first_run_writes_the_reports(first: First) -> None:
 
 
 def test_every_stage_has_one_finished_run_with_its_parameters(first: First) -> None:
-    assert sorted(run.info.run_name for run in first.runs) == sorted(STAGE_RUNS)
+    stages = [run for run in first.runs if "mlflow.parentRunId" not in run.data.tags]
+    assert sorted(run.info.run_name for run in stages) == sorted(STAGE_RUNS)
     revision = first.project.git("rev-parse", "HEAD~1").strip()
-    for run in first.runs:
+    for run in stages:
         assert run.info.status == "FINISHED"
         assert run.data.params["survey.n_fields"] == "5"
         assert run.data.tags["gotorb.git_revision"].removesuffix("+changes") == revision
         assert run.data.metrics["wall_seconds"] > 0
+
+
+def test_each_trial_of_the_tuning_is_one_nested_run(first: First) -> None:
+    (parent,) = (run for run in first.runs if run.info.run_name == "tune")
+    nested = [run for run in first.runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(run.info.run_name for run in nested) == TRIALS
 
 
 def test_registry_has_a_champion_with_the_bytes_of_the_model_on_disk(first: First) -> None:
@@ -134,8 +144,10 @@ def test_registry_has_a_champion_with_the_bytes_of_the_model_on_disk(first: Firs
 
     champion = first.project.client(MlflowClient).get_model_version_by_alias("gotorb", "champion")
     lock = yaml.safe_load((first.project.root / "dvc.lock").read_text())
-    (model,) = (out for out in lock["stages"][f"train@{MODEL}"]["outs"] if out["path"].endswith("model.h5"))
-    assert champion.tags["gotorb.model_md5"] == model["md5"]
+    outs = [out for stage in (f"train@{MODEL}", "retrain") for out in lock["stages"][stage]["outs"]]
+    models = {out["path"].split("/")[1]: out["md5"] for out in outs if out["path"].endswith("model.h5")}
+    assert set(models) == {MODEL, "tuned"}
+    assert champion.tags["gotorb.model_md5"] == models[champion.tags["network"]]
 
 
 def test_second_run_does_no_work(first: First) -> None:

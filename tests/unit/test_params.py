@@ -84,6 +84,17 @@ def test_unknown_or_misplaced_name_is_told(tmp_path: Path, name: str) -> None:
         ("dataset.test_fraction", 1.0),
         ("synthetic.negative_fraction", 1.01),
         ("evaluate.n_samples", 1),
+        ("evaluate.models", []),
+        ("evaluate.models", ["resnet"]),
+        ("tune.method", "grid"),
+        ("tune.objective", "loss"),
+        ("tune.max_trials", 0),
+        ("tune.max_epochs", 0),
+        ("tune.factor", 1.9),
+        ("tune.iterations", 0),
+        ("tune.max_parameters", 0),
+        ("tune.n_workers", 0),
+        ("tune.space", "wide"),
         ("evaluate.n_bootstrap", 9),
         ("evaluate.threshold_fpr", 0.0),
         ("promote.name", ""),
@@ -111,11 +122,24 @@ def test_impossible_value_is_told_with_name_and_value(tmp_path: Path, name: str,
         ("label.min_realbogus", 1.0),
         ("synthetic.negative_fraction", 1),
         ("evaluate.n_samples", 2),
+        ("tune.max_trials", None),
+        ("tune.max_trials", 1),
+        ("tune.max_epochs", 1),
+        ("tune.factor", 2),
         ("evaluate.threshold_fpr", None),
     ],
 )
 def test_value_at_the_border_is_taken(tmp_path: Path, name: str, value: Any) -> None:
     assert read_params(write(tmp_path, nested(name, value))).flat()[name] == value
+
+
+def test_only_what_is_trained_can_be_judged(tmp_path: Path) -> None:
+    tree = {"seed": 1, "train": {"models": ["vgg6"]}}
+    assert read_params(write(tmp_path, tree)).judged_models == ("vgg6",)
+    assert read_params(write(tmp_path, tree | {"evaluate": {"models": ["vgg6", "tuned"]}})).judged_models[1] == "tuned"
+    assert "evaluate.models names bayesian_vgg6" in refusal(
+        tmp_path, tree | {"evaluate": {"models": ["bayesian_vgg6"]}}
+    )
 
 
 def test_missing_file_is_told_with_its_folder(tmp_path: Path) -> None:

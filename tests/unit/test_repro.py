@@ -41,6 +41,7 @@ def test_a_source_runs_in_a_folder_of_its_own(project: Path, data: Path) -> None
     params = Params.model_validate(yaml.safe_load((here / "params.yaml").read_text()))
     assert (params.promote.name, params.label.source) == ("gotorb-my ztf", "archive")
     assert params.train.layers == ("science", "template", "difference")
+    assert params.judged_models == params.train.models  # nothing is tuned on so few stamps
     status = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)
     assert status.stdout == ""
 
@@ -64,7 +65,9 @@ def test_own_survey_is_named_by_its_adapter(project: Path, tmp_path: Path) -> No
     params = Params.model_validate(yaml.safe_load((here / "params.yaml").read_text()))
     assert (params.label.source, params.label.adapter) == ("own", str(adapter))
     stages = yaml.safe_load((here / "dvc.yaml").read_text())["stages"]
-    assert set(stages) == {"label", "synthetic", "clean", "dataset", "train", "evaluate", "promote"}
+    assert set(stages) == {
+        "label", "synthetic", "clean", "dataset", "train", "tune", "retrain", "evaluate", "promote",
+    }  # fmt: skip
     assert str(adapter) in stages["label"]["deps"] and "data/survey" not in stages["label"]["deps"]
 
 

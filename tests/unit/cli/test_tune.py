@@ -1,0 +1,41 @@
+"""`gotorb tune`: the best in one line, and mistakes in one line."""
+
+import json
+
+import pytest
+
+from gotorb import layout
+from tests.model.blobs import make_blobs
+
+QUICK = ("--method", "random", "--trials", "1", "--epochs", "1", "--space", '{"block1": 8, "activation": "elu"}')
+
+
+@pytest.fixture
+def data(project):
+    return str(make_blobs(project / "data", n=120, size=21))
+
+
+def test_the_best_is_told_and_written(gotorb, project, data):
+    said = gotorb("tune", data, "--out", "tuning", *QUICK)
+    assert said.code == 0
+    (line,) = said.out.splitlines()
+    best = json.loads((project / "tuning" / layout.BEST_JSON).read_text())
+    assert line.startswith(f"best: trial 0, val_binary_crossentropy {best['objective']['value']:g}: learning_rate")
+    assert "block1 8" in line and "activation elu" in line
+    assert {layout.TRIALS_CSV, layout.TRIALS_PNG} <= {path.name for path in (project / "tuning").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--objective", "val_luck"), "no objective 'val_luck' to tune for"),
+        (("--method", "random", "--trials", "0"), "random has no end of its own"),
+        (("--trials", "-1"), "max_trials is -1; give 1 or more"),
+        (("--space", "[1"), "--space is '[1'; give json"),
+        (("--space", '{"depth": 1}'), "no hyperparameter 'depth'"),
+    ],
+)
+def test_mistakes_are_one_line(gotorb, data, words, says):
+    said = gotorb("tune", data, *words)
+    assert said.code == 1 and said.out == ""
+    assert says in said.err and len(said.err.splitlines()) == 1
