@@ -49,7 +49,13 @@ class Journal:
 
     def close_if_orphaned(self) -> None:
         """End a run whose process was killed before it could."""
-        if not self.owner_lives and self._last_kind() != "end":
+        if self.owner_lives:
+            return
+        path = self.folder / EVENTS
+        whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
+        if torn:  # the kill came while a line was written
+            path.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
+        if self._last_kind() != "end":
             self.add("end", status="KILLED")
 
     def _last_kind(self) -> str:
