@@ -68,6 +68,8 @@ class Origin:
         Of the model file, after the name of its kind: ``sha256:`` or, from the registry, ``md5:``.
     meta : dict or None
         What its meta file holds; None from the registry or without one.
+    threshold : float
+        Score at or above which it calls a row real; 0.5 when nothing names one.
     """
 
     model: Any
@@ -76,6 +78,7 @@ class Origin:
     version: str
     digest: str
     meta: dict[str, Any] | None = None
+    threshold: float = 0.5
 
 
 def find_model(address: str | Path) -> Origin:
@@ -91,11 +94,13 @@ def find_model(address: str | Path) -> Origin:
     if is_registry_uri(address):
         network, registered = load_registered(str(address))
         layers = tuple(name for name in registered.tags.get("layers", "").split(",") if name)
-        return Origin(network, layers, registered.name, registered.version, f"md5:{registered.md5}")
+        threshold = float(registered.tags.get("threshold", 0.5))
+        return Origin(network, layers, registered.name, registered.version, f"md5:{registered.md5}", None, threshold)
     from gotorb.dataset.store import file_digest
     from gotorb.training.record import load_training
 
     loaded = load_training(address)
     path = Path(address) / layout.MODEL_H5 if Path(address).is_dir() else Path(address)
+    threshold = float((loaded.meta or {}).get("threshold", 0.5))
     layers, digest = tuple((loaded.meta or {}).get("layers", ())), f"sha256:{file_digest(path)}"
-    return Origin(loaded.model, layers, path.resolve().parent.name, digest[:19], digest, loaded.meta)
+    return Origin(loaded.model, layers, path.resolve().parent.name, digest[:19], digest, loaded.meta, threshold)

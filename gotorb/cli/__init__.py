@@ -14,6 +14,7 @@ from gotorb.errors import GotorbError
 
 COMMANDS = {
     "catalogue": "tell the age of the minor-planet catalogue, or renew it",
+    "compare": "compare two models on the same rows, with paired intervals and tests",
     "data": "look into data sets: card, verify, leaks, diff, errors",
     "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
     "figure": "draw a figure of a model, of this checkout or of a tagged version",

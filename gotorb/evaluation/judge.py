@@ -1,6 +1,7 @@
 """A model, its meta and a data set in; an Evaluation out, written to its folder."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,13 @@ def _judge_calibration(predictions: pd.DataFrame, calibration: Calibration | Non
     labels, scores = part["label"].to_numpy(int), part["score"].to_numpy(float)
     found = {name: measure_calibration(labels, calibration.apply(scores, name)) for name in ("temperature", "isotonic")}
     return rounded(found | {"n_fitted": calibration.n_rows})
+
+
+def score_rows_of(model: "keras.Model", layers: Sequence[str], data: Dataset) -> np.ndarray:
+    """Plain scores (n,) of all rows of a data set, in the layers that the model takes."""
+    from gotorb.training.scoring import score_stamps
+
+    return score_stamps(model, (stamps for _, stamps in data.batches(layers=list(layers))))
 
 
 def score_model(

@@ -19,19 +19,20 @@ RANKS = {
     "simulate": 7,
     "label_data": 8, "import_data": 8, "label_errors": 8, "clean_data": 8, "classifier": 8, "trainer": 8, "models": 8,
     "hyperparameter_tuning": 8, "audit": 8, "recovery": 8,
-    "paper": 8, "versions": 8, "production": 8, "promotion": 8, "peers": 8,
+    "paper": 8, "versions": 8, "production": 8, "compare": 8, "promotion": 8, "peers": 8,
     "active_learning": 9, "eyeball": 9, "visualise": 9, "apps": 9,
     "cli": 10, "__main__": 10, "pipelines": 10,
 }  # fmt: skip
 """Room -> rank, as in docs/architecture.md."""
 SAME_RANK = {
     ("params", "settings"), ("logs", "settings"),
+    ("tracking", "evaluation"),  # a served model answers with the summary of its posterior
     ("labels", "dataset"),  # labelled rows are written as a data set
     # the front door's own order
     ("classifier", "trainer"), ("trainer", "models"),
     ("hyperparameter_tuning", "models"), ("hyperparameter_tuning", "classifier"),
     ("audit", "classifier"), ("recovery", "classifier"),
-    ("paper", "classifier"), ("versions", "paper"), ("production", "classifier"),
+    ("paper", "classifier"), ("versions", "paper"), ("compare", "models"), ("production", "classifier"),
     ("label_errors", "peers"), ("audit", "label_data"),
     ("promotion", "classifier"), ("peers", "classifier"),
     ("visualise", "apps"), ("eyeball", "apps"), ("active_learning", "apps"),
