@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
 PORT ?= 5000
 
-.PHONY: repro study ablations test check bench ui readme lock clean
+.PHONY: repro study ablations test check bench ui readme notebook lock clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -48,6 +48,10 @@ readme: $(READY)
 
 ui: $(READY)
 	@$(RUN) gotorb ui --port $(PORT)
+
+# run the notebook and keep its pictures
+notebook: $(READY)
+	@$(RUN) python -m pipelines.notebook notebooks/paper_figures.ipynb
 
 lock: $(READY)
 	$(RUN) uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

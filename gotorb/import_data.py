@@ -1,5 +1,6 @@
 """Make labelled data sets of stamps that somebody else cut: the front door beside `label_data`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gotorb.params import ArchiveParams
@@ -37,4 +38,59 @@ def import_stamps(
     rows = label_archive(source.table, archive)
     with run_folder(out_dir, name) as data_dir:
         write_stamps(data_dir, rows, source)
+    return data_dir
+
+
+def import_datapack(
+    path: Path | str,
+    *,
+    out_dir: Path | str = ".",
+    name: str | None = None,
+    layers: Sequence[str] | None = None,
+) -> Path:
+    """Make a data set of a published validation pack (``datapack.hkl``), once; see `gotorb.dataset.datapack`.
+
+    Nothing that the file holds is run. Pixels without a number become 0, as in every data set.
+
+    Parameters
+    ----------
+    path : path
+        The hickle file.
+    out_dir, name
+        As for `import_stamps`.
+    layers : sequence of str, optional
+        What the layers of its stamps are; science, template, difference and peak-to-peak, as many as there are, when
+        left out.
+
+    Returns
+    -------
+    Path
+        The data set's folder. Rows have no split: all of them may judge a model.
+
+    Raises
+    ------
+    DataError
+        If the file is refused or broken, or its table has no label.
+    """
+    from gotorb import layout
+    from gotorb.dataset.datapack import read_datapack
+    from gotorb.dataset.store import write_dataset
+    from gotorb.errors import DataError
+    from gotorb.labels.runs import run_folder
+    from gotorb.survey.pixels import fill_missing
+
+    pack = read_datapack(path)
+    named = tuple(layers or layout.LAYERS[: pack.stamps.shape[-1]])
+    if "label" not in pack.meta or len(named) != pack.stamps.shape[-1]:
+        raise DataError(
+            f"{path} has the columns {', '.join(map(str, pack.meta))} and {pack.stamps.shape[-1]} layers; a column "
+            f"'label' and a name for each layer ({', '.join(named)}) are needed"
+        )
+    table = pack.meta.reset_index(drop=True)
+    ids = table["id"].astype(str) if "id" in table else table.index.astype(str)
+    metalabels = table.get("metalabel", "")
+    stamps, missing = fill_missing(pack.stamps.astype("float32"))
+    rows = table.assign(id=ids, metalabel=metalabels, missing_fraction=missing)
+    with run_folder(out_dir, name) as data_dir:
+        write_dataset(data_dir, rows, [stamps], layers=named)
     return data_dir

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gotorb import import_data
 from gotorb.dataset.datapack import read_datapack, unpickle_shells
+from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError
 
 OLD = Path(__file__).with_name("datapack_3_4.hkl")
@@ -118,3 +120,12 @@ def test_names_of_other_modules_are_refused_whatever_they_are_called() -> None:
         content = f"c{module}\nDataFrame\n.".encode()
         with pytest.raises(DataError, match=module):
             unpickle_shells(content, Path("pack.hkl"))
+
+
+def test_pack_becomes_a_data_set_with_named_layers(tmp_path: Path) -> None:
+    data = open_dataset(import_data.import_datapack(OLD, out_dir=tmp_path, name="pack"))
+    assert data.layers == ("science", "template", "difference", "ptp")
+    assert data.labels.tolist() == [1, 0, 1, 0, 1, 0]
+    assert np.array_equal(data.read_stamps(range(6)), read_datapack(OLD).stamps)
+    with pytest.raises(DataError, match="4 layers"):
+        import_data.import_datapack(OLD, out_dir=tmp_path, name="other", layers=["science"])
