@@ -16,6 +16,7 @@ COMMANDS = {
     "catalogue": "tell the age of the minor-planet catalogue, or renew it",
     "data": "look into data sets: card, verify, leaks, diff, errors",
     "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
+    "export": "write a model as ONNX, for plain scores without TensorFlow",
     "label": "make a labelled data set from the survey's images",
     "models": "list registered models",
     "params": "explain every parameter of params.yaml",

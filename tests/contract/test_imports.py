@@ -13,7 +13,7 @@ RANKS = {
     "settings": 1, "params": 1, "logs": 1,
     "survey": 2, "catalogues": 2,
     "stamps": 3,
-    "labels": 4, "dataset": 4,
+    "labels": 4, "dataset": 4, "portable": 4,
     "training": 5,
     "evaluation": 6, "tracking": 6,
     "simulate": 7,
@@ -27,7 +27,7 @@ SAME_RANK = {
     ("params", "settings"), ("logs", "settings"),
     ("labels", "dataset"),  # labelled rows are written as a data set
     # the front door's own order
-    ("classifier", "trainer"), ("trainer", "models"),
+    ("classifier", "trainer"), ("trainer", "models"), ("classifier", "models"),
     ("hyperparameter_tuning", "models"), ("hyperparameter_tuning", "classifier"),
     ("audit", "classifier"), ("label_errors", "peers"), ("audit", "label_data"),
     ("promotion", "classifier"), ("peers", "classifier"),
