@@ -72,7 +72,7 @@ def _convert(model: keras.Model, path: Path) -> Any:
 
 
 def _settle(network: Any, about: Mapping[str, str]) -> Any:
-    """Put nodes in the order of the data's flow and number all names: Keras and tf2onnx count theirs up in a process."""
+    """Order nodes as the data flows and number all names: Keras and tf2onnx count theirs up within a process."""
     graph = network.graph
     nodes = list(_in_order(graph))
     constants = {one.name: one for one in graph.initializer}

@@ -117,7 +117,7 @@ def test_stamps_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported_is_told_and_nothing_written(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="takes 3 layers but nothing names them; keep meta.hkl"):
+    with pytest.raises(ModelError, match=r"takes 3 layers but nothing names them; keep meta\.hkl"):
         classifier.export(small(), tmp_path / "a.onnx")
     with pytest.raises(ConfigError, match=r"model\.h5 is to hold an exported model; end its name with \.onnx"):
         classifier.export(trained.run_dir, tmp_path / "model.h5")
@@ -155,7 +155,7 @@ def test_broken_and_hostile_files_are_refused_in_one_line(how: str, reason: str,
 
 
 def test_a_missing_file_is_told() -> None:
-    with pytest.raises(ModelError, match="no nowhere.onnx; make it with `gotorb export MODEL --out nowhere.onnx`"):
+    with pytest.raises(ModelError, match=r"no nowhere\.onnx; make it with `gotorb export MODEL --out nowhere\.onnx`"):
         read_portable("nowhere.onnx")
 
 
