@@ -18,7 +18,7 @@ RANKS = {
     "evaluation": 6, "tracking": 6,
     "simulate": 7,
     "label_data": 8, "import_data": 8, "label_errors": 8, "clean_data": 8, "classifier": 8, "trainer": 8, "models": 8,
-    "hyperparameter_tuning": 8, "audit": 8, "promotion": 8, "peers": 8,
+    "hyperparameter_tuning": 8, "audit": 8, "promotion": 8, "peers": 8, "learning_curves": 8,
     "active_learning": 9, "eyeball": 9, "visualise": 9, "apps": 9,
     "cli": 10, "__main__": 10, "pipelines": 10,
 }  # fmt: skip
@@ -30,7 +30,7 @@ SAME_RANK = {
     ("classifier", "trainer"), ("trainer", "models"), ("classifier", "models"),
     ("hyperparameter_tuning", "models"), ("hyperparameter_tuning", "classifier"),
     ("audit", "classifier"), ("label_errors", "peers"), ("audit", "label_data"),
-    ("promotion", "classifier"), ("peers", "classifier"),
+    ("learning_curves", "models"), ("promotion", "classifier"), ("peers", "classifier"),
     ("visualise", "apps"), ("eyeball", "apps"), ("active_learning", "apps"),
     ("__main__", "cli"),
 }  # fmt: skip
