@@ -1,49 +1,60 @@
-"""Latent vectors: what a network makes of a stamp before it decides."""
-
-from collections.abc import Iterable
+"""Latent vectors: what a network makes of a stamp before it decides, the flattened feature map."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gotorb.stamps.batches import cut_batches
-from gotorb.training.scoring import BATCH_SIZE
+from gotorb.errors import ModelError
+from gotorb.training.scoring import BATCH_SIZE, Stamps, check_batches
 
 LATENT = "latent"
-"""Layer of our networks that holds them; of others, the input of the last layer is taken."""
+"""Name of the layer in our networks."""
 
 
-def latent_vectors(
-    model: keras.Model, stamps: np.ndarray | Iterable[np.ndarray], *, batch_size: int = BATCH_SIZE
-) -> np.ndarray:
-    """Flattened feature maps of stamps, dropout off.
+def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+    """Latent vectors of stamps, dropout off.
 
     Parameters
     ----------
     model : keras.Model
-        The network.
+        With a layer ``latent``, or whose first dense layer reads a flat vector.
     stamps : ndarray or iterable of ndarray
         (n, size, size, n_layers), or batches of these.
     batch_size : int
-        Stamps at a time.
+        Stamps taken at a time.
 
     Returns
     -------
     ndarray
-        (n, k) float32.
+        (n, n_features) float32.
 
     Raises
     ------
+    ModelError
+        If the network has no such layer, or the stamps do not fit it.
     DataError
         If a stamp is not finite.
-    ModelError
-        If the stamps' shape is not the model's.
     """
-    named = [layer for layer in model.layers if layer.name == LATENT]
-    output = named[0].output if named else model.layers[-1].input
-    inner = keras.Model(model.inputs[0], output)
-    spec = tf.TensorSpec(model.input_shape)
-    compute = tf.function(lambda batch: inner(batch, training=False), input_signature=[spec])
-    batches = cut_batches(stamps, batch_size, shape=tuple(model.input_shape[1:]), name=model.name)
-    parts = [compute(tf.constant(batch)).numpy() for batch in batches]
-    return np.concatenate([part.reshape(len(part), -1) for part in parts]) if parts else np.empty((0, 0), np.float32)
+    inner = keras.Model(model.inputs, find_latent(model))
+    compiled = tf.function(
+        lambda batch: inner(batch, training=False), input_signature=[tf.TensorSpec(model.input_shape)]
+    )
+    parts = [compiled(tf.constant(batch)).numpy() for batch in check_batches(model, stamps, batch_size)]
+    return np.concatenate(parts) if parts else np.empty((0, inner.output_shape[-1]), np.float32)
+
+
+def find_latent(model: keras.Model) -> keras.KerasTensor:
+    """Output of the layer ``latent``, else the input of the first dense layer.
+
+    Raises
+    ------
+    ModelError
+        If there is neither.
+    """
+    for layer in model.layers:
+        if layer.name == LATENT:
+            return layer.output
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense) and len(layer.input.shape) == 2:
+            return layer.input
+    raise ModelError(f"network {model.name!r} has no layer {LATENT!r} and no dense layer; name one of its layers so")

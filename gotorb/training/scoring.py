@@ -44,7 +44,7 @@ class CompiledModel:
     def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
         """Deterministic scores (n,); see `score_stamps`."""
         self._score = self._score or _compile_score(self.model)
-        parts = [self._score(tf.constant(batch)).numpy() for batch in _batches(self.model, stamps, batch_size)]
+        parts = [self._score(tf.constant(batch)).numpy() for batch in check_batches(self.model, stamps, batch_size)]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def sample(
@@ -58,7 +58,7 @@ class CompiledModel:
             )
         self._sampler = self._sampler or make_sampler(self.model)
         entropy = secrets.randbits(64) if seed is None else seed
-        parts = list(self._sampler.sample(_batches(self.model, stamps, batch_size), n_samples, entropy=entropy))
+        parts = list(self._sampler.sample(check_batches(self.model, stamps, batch_size), n_samples, entropy=entropy))
         return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
 
 
@@ -145,5 +145,6 @@ def _compile_score(model: keras.Model) -> Compiled:
     return tf.function(lambda batch: model(batch, training=False)[:, 0], input_signature=[spec])
 
 
-def _batches(model: keras.Model, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
+def check_batches(model: keras.Model, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
+    """Cut any source of stamps to checked float32 batches of at most `batch_size`."""
     return cut_batches(stamps, batch_size, shape=tuple(model.input_shape[1:]), name=model.name)
