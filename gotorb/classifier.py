@@ -18,7 +18,7 @@ import numpy as np
 from gotorb import layout
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, ModelError
-from gotorb.models import Origin, describe_model, find_model
+from gotorb.models import Origin, find_model
 from gotorb.params import EvaluateParams
 from gotorb.trainer import train
 
@@ -209,7 +209,7 @@ def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | Non
     about = {
         "layers": ",".join(origin.layers),
         "stamp_size": str(origin.model.input_shape[1]),
-        "threshold": "" if origin.threshold is None else repr(float(origin.threshold)),
+        "threshold": repr(float(origin.threshold)),
         "name": origin.name,
         "version": origin.version,
         "digest": origin.digest,
@@ -219,9 +219,10 @@ def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | Non
 
 def _describe(network: Any, meta: Meta | str | Path | None) -> Origin:
     """A model in memory by the meta of its training."""
-    _, known = load(network, meta)
-    known = known or {}
-    return describe_model(network, known, Path(known.get("run_dir", network.name)).name, known.get("model_digest", ""))
+    known = load(network, meta).meta or {}
+    digest, name = f"sha256:{known.get('model_digest', '')}", Path(known.get("run_dir", network.name)).name
+    layers = tuple(known.get("layers", ()))
+    return Origin(network, layers, name, digest[:19], digest, known, float(known.get("threshold", 0.5)))
 
 
 def evaluate(

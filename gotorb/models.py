@@ -68,8 +68,8 @@ class Origin:
         Of the model file, after the name of its kind: ``sha256:`` or, from the registry, ``md5:``.
     meta : dict or None
         What its meta file holds; None from the registry or without one.
-    threshold : float or None
-        Score at or above which a detection is called real; None when nothing names one.
+    threshold : float
+        Score at or above which it calls a row real; 0.5 when nothing names one.
     """
 
     model: Any
@@ -78,7 +78,7 @@ class Origin:
     version: str
     digest: str
     meta: dict[str, Any] | None = None
-    threshold: float | None = None
+    threshold: float = 0.5
 
 
 def find_model(address: str | Path) -> Origin:
@@ -94,19 +94,13 @@ def find_model(address: str | Path) -> Origin:
     if is_registry_uri(address):
         network, registered = load_registered(str(address))
         layers = tuple(name for name in registered.tags.get("layers", "").split(",") if name)
-        threshold = float(registered.tags["threshold"]) if "threshold" in registered.tags else None
-        digest = f"md5:{registered.md5}"
-        return Origin(network, layers, registered.name, registered.version, digest, threshold=threshold)
+        threshold = float(registered.tags.get("threshold", 0.5))
+        return Origin(network, layers, registered.name, registered.version, f"md5:{registered.md5}", None, threshold)
     from gotorb.dataset.store import file_digest
     from gotorb.training.record import load_training
 
     loaded = load_training(address)
     path = Path(address) / layout.MODEL_H5 if Path(address).is_dir() else Path(address)
-    return describe_model(loaded.model, loaded.meta, path.resolve().parent.name, file_digest(path))
-
-
-def describe_model(model: "keras.Model", meta: dict[str, Any] | None, name: str, sha256: str) -> Origin:
-    """What is known of a trained model: its meta, the folder's name, and the digest of its file."""
-    known = meta or {}
-    digest = f"sha256:{sha256}"
-    return Origin(model, tuple(known.get("layers", ())), name, digest[:19], digest, meta, known.get("threshold"))
+    threshold = float((loaded.meta or {}).get("threshold", 0.5))
+    layers, digest = tuple((loaded.meta or {}).get("layers", ())), f"sha256:{file_digest(path)}"
+    return Origin(loaded.model, layers, path.resolve().parent.name, digest[:19], digest, loaded.meta, threshold)

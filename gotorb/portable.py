@@ -44,9 +44,9 @@ class PortableModel:
         return tuple(self.about["layers"].split(","))
 
     @property
-    def threshold(self) -> float | None:
-        """Score at or above which a detection is called real; None when the model named none."""
-        return float(self.about["threshold"]) if self.about["threshold"] else None
+    def threshold(self) -> float:
+        """Score at or above which a detection is called real."""
+        return float(self.about["threshold"])
 
     @property
     def input_shape(self) -> tuple[int | None, int, int, int]:
@@ -130,8 +130,7 @@ def _check(session: Any, about: dict[str, str]) -> None:
     if absent:
         raise ValueError(f"it does not name its {absent[0]}")
     size, n_layers = int(about["stamp_size"]), len(about["layers"].split(","))
-    if about["threshold"]:
-        float(about["threshold"])
+    float(about["threshold"])
     ends = [
         [(end.name, end.type, end.shape[1:]) for end in some()] for some in (session.get_inputs, session.get_outputs)
     ]
