@@ -44,6 +44,8 @@ MEANINGS = {
     "posterior_p20_compiled": "As posterior_p01_compiled at dropout 0.2.",
     "score": "Stamps of 55 x 55 x 4 per second, one plain score each. Reference: model.predict of Keras, 256 at a "
     "time.",
+    "score_onnx": "The same by the exported model with onnxruntime, two threads, 256 at a time; the scores must be "
+    "equal to 1e-6. Reference: as for score, in the same run.",
     "train": "Training of bayesian_vgg6 on 1,024 stamps of 55 x 55 x 4 with flips and quarter turns, two threads, the "
     "cheapest epoch of several, validation and the state on disk after each epoch included: streamed from hdf5. "
     "Reference: plain Keras `fit` on float32 arrays in memory, turned beforehand and not counted; the losses of all "

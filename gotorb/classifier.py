@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gotorb import layout
 from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.errors import ConfigError, ModelError
+from gotorb.models import Origin, find_model
 from gotorb.params import EvaluateParams
 from gotorb.trainer import train
 
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     from gotorb.evaluation.report import Evaluation
     from gotorb.training.record import Loaded
 
-__all__ = ["benchmark", "dropout_pred", "evaluate", "latentvec_pred", "load", "predict", "score_rows", "train"]
+__all__ = [
+    "benchmark", "dropout_pred", "evaluate", "export", "latentvec_pred", "load", "predict", "score_rows", "train",
+]  # fmt: skip
 EVALUATE = EvaluateParams()
 Meta = dict[str, Any]
 Source = Any
@@ -187,6 +192,67 @@ def latentvec_pred(
     if isinstance(stamps, Dataset):
         stamps = (block for _, block in stamps.batches(layers=(meta or {}).get("layers"), batch=batch_size))
     return latent_vectors(network, stamps, batch_size=batch_size)
+
+
+def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | None = None) -> Path:
+    """Write a model as ONNX: plain scores by onnxruntime, without TensorFlow and without a posterior.
+
+    The file holds layers, stamp size, threshold, name, version and digest of the model; the same model gives the
+    same bytes. ``gotorb score`` and `gotorb.portable.read_portable` read it.
+
+    Parameters
+    ----------
+    model : path, str or keras.Model
+        Model folder, ``model.h5``, ``models:/name@alias``, or a model in memory.
+    out_path : path
+        The file, ``*.onnx``.
+    meta : dict or path, optional
+        Of a model in memory.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ConfigError
+        If what converts is not installed (``pip install 'gotorb[onnx]'``), or the file is not called ``*.onnx``.
+    ModelError
+        If nothing names the model's layers, or it cannot be converted.
+
+    Examples
+    --------
+    >>> scores = read_portable(classifier.export("models/vgg6", "vgg6.onnx")).score(stamps)  # doctest: +SKIP
+    """
+    path = Path(out_path)
+    if path.suffix != layout.ONNX_SUFFIX:
+        raise ConfigError(f"{path} is to hold an exported model; end its name with {layout.ONNX_SUFFIX}")
+    origin = find_model(model) if isinstance(model, (str, Path)) else _describe(model, meta)
+    if len(origin.layers) != origin.model.input_shape[-1]:
+        raise ModelError(
+            f"model {origin.name} takes {origin.model.input_shape[-1]} layers but nothing names them; "
+            f"keep {layout.META_HKL} beside {layout.MODEL_H5}, or give meta="
+        )
+    from gotorb.training.export import export_onnx
+
+    about = {
+        "layers": ",".join(origin.layers),
+        "stamp_size": str(origin.model.input_shape[1]),
+        "threshold": repr(float(origin.threshold)),
+        "name": origin.name,
+        "version": origin.version,
+        "digest": origin.digest,
+    }
+    return export_onnx(origin.model, path, about)
+
+
+def _describe(network: Any, meta: Meta | str | Path | None) -> Origin:
+    """A model in memory by the meta of its training."""
+    known = load(network, meta).meta or {}
+    digest, name = f"sha256:{known.get('model_digest', '')}", Path(known.get("run_dir", network.name)).name
+    layers = tuple(known.get("layers", ()))
+    return Origin(network, layers, name, digest[:19], digest, known, float(known.get("threshold", 0.5)))
 
 
 def evaluate(

@@ -80,6 +80,10 @@ PREDICTIONS_CSV = "predictions.csv"
 METRICS_JSON = "metrics.json"
 STATE_NPZ = "unfinished.npz"
 TENSORBOARD_DIR = "tensorboard"
+ONNX_SUFFIX = ".onnx"
+ONNX_INPUT = "stamps"
+ONNX_KEYS = ("layers", "stamp_size", "threshold", "name", "version", "digest")
+"""What an exported model says of the one that it was made from."""
 
 # --- a tuning of hyperparameters ---------------------------------------------------------------
 TRIALS_CSV = "trials.csv"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,9 +20,12 @@ from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.models import find_model
 from gotorb.params import ArchiveParams
+from gotorb.portable import PortableModel, read_portable
 from gotorb.survey.alerts import find_packets
 from gotorb.survey.pixels import crop_stamps
-from gotorb.training.scoring import CompiledModel
+
+if TYPE_CHECKING:
+    from gotorb.training.scoring import CompiledModel
 
 COLUMNS = ("id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256")
 N_DIGITS = 6
@@ -34,12 +37,13 @@ class Scorer:
 
     Attributes
     ----------
-    model : keras.Model
+    model : keras.Model or PortableModel
         The network; normalises by itself.
     layers : tuple of str
         Layers it was trained on, in their order.
     name, version : str
-        Registered name and version, or the folder's name and the md5 of the file.
+        Registered name and version, or the folder's name and the digest of the file; of an exported model those of
+        the one that it was made from.
     """
 
     model: Any
@@ -48,8 +52,12 @@ class Scorer:
     version: str
 
     @cached_property
-    def compiled(self) -> CompiledModel:
+    def compiled(self) -> CompiledModel | PortableModel:
         """The network, compiled once for all batches."""
+        if isinstance(self.model, PortableModel):
+            return self.model
+        from gotorb.training.scoring import CompiledModel
+
         return CompiledModel(self.model)
 
     @property
@@ -59,13 +67,18 @@ class Scorer:
 
 
 def load_scorer(model: str) -> Scorer:
-    """Load a model by registry name (``models:/gotorb@champion``) or by path.
+    """Load a model by registry name (``models:/gotorb@champion``) or by path; an exported one without TensorFlow.
 
     Raises
     ------
+    ConfigError
+        If an exported model's onnxruntime is not installed.
     ModelError
         If there is no such model, or nothing says which layers it takes.
     """
+    if Path(model).suffix == layout.ONNX_SUFFIX:
+        exported = read_portable(model)
+        return Scorer(exported, exported.layers, exported.name, exported.about["version"])
     found = find_model(model)
     scorer = Scorer(found.model, found.layers, found.name, found.version)
     if len(scorer.layers) != scorer.model.input_shape[-1]:
@@ -90,7 +103,7 @@ def score_source(
         A difference image, a folder of them, a data set, a stamp archive (folder or hdf5), or alert packets.
     out_path : path
         The csv: id, ra, dec, score, posterior mean, std, confidence, model name and version, digest of the data.
-        The three of the posterior are empty for a model without dropout.
+        The three of the posterior are empty for a model without dropout and for an exported one.
     archive : ArchiveParams
         How to read stamp archives.
     n_samples : int
@@ -140,7 +153,7 @@ def _score_batch(
 ) -> Iterator[tuple[Any, ...]]:
     scores = scorer.compiled.score(stamps)
     posterior: list[tuple[Any, ...]] = [("", "", "")] * len(scores)
-    if scorer.compiled.dropouts:
+    if not isinstance(scorer.compiled, PortableModel) and scorer.compiled.dropouts:
         samples = scorer.compiled.sample(stamps, n_samples, seed=seed)
         summary = summarise_samples(samples)
         values = np.column_stack([summary.mean, summary.std, summary.confidence])

@@ -13,12 +13,15 @@ import gotorb
 from gotorb.errors import GotorbError
 
 COMMANDS = {
+    "ask": "choose the rows of a data set that people should label next",
     "catalogue": "tell the age of the minor-planet catalogue, or renew it",
     "compare": "compare two models on the same rows, with paired intervals and tests",
     "data": "look into data sets: card, verify, leaks, diff, errors",
     "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
+    "export": "write a model as ONNX, for plain scores without TensorFlow",
     "figure": "draw a figure of a model, of this checkout or of a tagged version",
     "label": "make a labelled data set from the survey's images",
+    "learning-curves": "measure what choosing labels gains over random choice",
     "lineage": "tell what belongs to a run, a model or a tagged version",
     "models": "list registered models",
     "params": "explain every parameter of params.yaml",
@@ -65,7 +68,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == called:
-            module = importlib.import_module(f"gotorb.cli.{name}")
+            module = importlib.import_module(f"gotorb.cli.{name.replace('-', '_')}")
             sub.description = module.__doc__
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)

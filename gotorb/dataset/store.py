@@ -65,7 +65,9 @@ class Dataset:
     def _file(self) -> h5py.File:
         return h5py.File(layout.stamps_path(self.data_dir), "r")
 
-    def read_stamps(self, rows: Sequence[int] | np.ndarray, layers: Sequence[str] | None = None) -> np.ndarray:
+    def read_stamps(
+        self, rows: Sequence[int] | np.ndarray, layers: Sequence[str] | None = None, *, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Stamps of some rows, in the order asked.
 
         Parameters
@@ -74,6 +76,8 @@ class Dataset:
             Row numbers.
         layers : sequence of str, optional
             Names of the layers wanted, in the order wanted; all when left out.
+        out : ndarray, optional
+            Where they go; new memory when left out.
 
         Returns
         -------
@@ -82,7 +86,7 @@ class Dataset:
         """
         source = self._file[layout.STAMPS_KEY]
         picked = self.layer_indices(layers)
-        stamps = np.empty((len(rows), self.size, self.size, len(picked)), np.float32)
+        stamps = np.empty((len(rows), self.size, self.size, len(picked)), np.float32) if out is None else out
         for start, stop, where in _runs(np.asarray(rows, dtype=int)):
             stamps[where] = source[start:stop][..., picked]
         return stamps

@@ -5,7 +5,7 @@ import numpy as np
 N_ORIENTATIONS = 8
 
 
-def turn_stamps(stamps: np.ndarray, orientations: np.ndarray) -> np.ndarray:
+def turn_stamps(stamps: np.ndarray, orientations: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Turn each stamp to one of its eight orientations.
 
     Parameters
@@ -14,6 +14,8 @@ def turn_stamps(stamps: np.ndarray, orientations: np.ndarray) -> np.ndarray:
         (n, size, size, n_layers).
     orientations : ndarray of int
         (n,) 0 to 7: quarter turns = orientation % 4, mirrored when orientation >= 4.
+    out : ndarray, optional
+        Where the copy goes; new memory when left out.
 
     Returns
     -------
@@ -26,7 +28,7 @@ def turn_stamps(stamps: np.ndarray, orientations: np.ndarray) -> np.ndarray:
     >>> turn_stamps(stamp, np.array([4]))[0, :, :, 0].tolist()
     [[1.0, 0.0], [3.0, 2.0]]
     """
-    turned = np.empty_like(stamps)
+    turned = np.empty_like(stamps) if out is None else out
     for orientation in np.unique(orientations):
         rows = orientations == orientation
         part = np.rot90(stamps[rows], int(orientation) % 4, axes=(1, 2))

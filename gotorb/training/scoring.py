@@ -5,20 +5,20 @@ A batch is all that is in memory; a source may be an array or anything that yiel
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gotorb.errors import DataError, ModelError
+from gotorb.errors import ModelError
+from gotorb.stamps.batches import Stamps, cut_batches
 from gotorb.training.chain import NotAChain, take_apart
 from gotorb.training.loop import Loop
 from gotorb.training.masks import find_dropouts
 from gotorb.training.tree import Tree
 
 LOG = logging.getLogger(__name__)
-Stamps = np.ndarray | Iterable[np.ndarray]
 Compiled = Callable[[tf.Tensor], tf.Tensor]
 BATCH_SIZE = 64
 """Activations of more stamps no longer fit the processor's cache."""
@@ -147,24 +147,4 @@ def _compile_score(model: keras.Model) -> Compiled:
 
 def check_batches(model: keras.Model, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
     """Cut any source of stamps to checked float32 batches of at most `batch_size`."""
-    first = 0
-    for block in [stamps] if isinstance(stamps, np.ndarray) else stamps:
-        for start in range(0, len(block), batch_size):
-            batch = np.asarray(block[start : start + batch_size], np.float32)
-            _check_batch(model, batch, first)
-            yield batch
-            first += len(batch)
-
-
-def _check_batch(model: keras.Model, batch: np.ndarray, first: int) -> None:
-    if batch.shape[1:] != model.input_shape[1:]:
-        raise ModelError(
-            f"stamps of shape {batch.shape[1:]} (size, size, layers) do not fit model {model.name!r}, which takes "
-            f"{model.input_shape[1:]}; give the size and the layers that the model was trained on"
-        )
-    finite = np.isfinite(batch).all(axis=(1, 2, 3))
-    if not finite.all():
-        raise DataError(
-            f"stamp {first + int(np.argmin(finite))} holds NaN or infinity and has no score; "
-            "gotorb.survey.pixels.fill_missing fills pixels without data"
-        )
+    return cut_batches(stamps, batch_size, shape=tuple(model.input_shape[1:]), name=model.name)

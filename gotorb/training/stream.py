@@ -14,6 +14,7 @@ import tensorflow as tf
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ConfigError, DataError
 from gotorb.training.augment import draw_orientations, turn_stamps
+from gotorb.training.buffers import Buffers
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 CHECK_ROWS = 512
@@ -65,28 +66,36 @@ class Stream:
     def training(self, rows: np.ndarray, *, seed: int, augment: bool, first_epoch: int = 0) -> tf.data.Dataset:
         """Endless batches: each epoch a new order and, when asked, new orientations."""
 
+        buffers = self._buffers()
+
         def batches() -> Iterator[Batch]:
             for epoch in count(first_epoch):
                 rng = np.random.default_rng([seed, epoch])
-                yield from self._batches(self._even(rng.permutation(rows)), rng if augment else None)
+                yield from self._batches(self._even(rng.permutation(rows)), rng if augment else None, buffers)
 
         return self._as_tensors(batches)
 
     def validation(self, rows: np.ndarray) -> tf.data.Dataset:
         """Batches that cover the rows once, in order and as they are on disk."""
-        batches = self._as_tensors(lambda: self._batches(self._even(rows), None))
+        buffers = self._buffers()
+        batches = self._as_tensors(lambda: self._batches(self._even(rows), None, buffers))
         return batches.apply(tf.data.experimental.assert_cardinality(self.n_batches(rows)))
 
     def _even(self, rows: np.ndarray) -> np.ndarray:
         return rows[: len(rows) // self.n_replicas * self.n_replicas]
 
-    def _batches(self, rows: np.ndarray, rng: np.random.Generator | None) -> Iterator[Batch]:
+    def _buffers(self) -> Buffers:
+        return Buffers((self.batch_size, self.data.size, self.data.size, len(self.layers)))
+
+    def _batches(self, rows: np.ndarray, rng: np.random.Generator | None, buffers: Buffers) -> Iterator[Batch]:
         labels = self.data.labels
-        for part, stamps in self.data.batches(rows, layers=self.layers, batch=self.batch_size):
+        weight_of = np.array([self.class_weights[label] for label in (0, 1)], np.float32)
+        for start in range(0, len(rows), self.batch_size):
+            part = rows[start : start + self.batch_size]
+            stamps = self.data.read_stamps(part, self.layers, out=buffers.take(len(part)))
             if rng is not None:
-                stamps = turn_stamps(stamps, draw_orientations(len(stamps), rng))
-            weights = np.array([self.class_weights[int(label)] for label in labels[part]], np.float32)
-            yield stamps, labels[part].astype(np.float32)[:, None], weights
+                stamps = turn_stamps(stamps, draw_orientations(len(part), rng), out=buffers.take(len(part)))
+            yield stamps, labels[part].astype(np.float32)[:, None], weight_of[labels[part]]
 
     def _as_tensors(self, batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
         size = self.data.size

@@ -13,13 +13,14 @@ RANKS = {
     "settings": 1, "params": 1, "logs": 1,
     "survey": 2, "catalogues": 2,
     "stamps": 3,
-    "labels": 4, "dataset": 4,
+    "labels": 4, "dataset": 4, "portable": 4,
     "training": 5,
     "evaluation": 6, "tracking": 6,
     "simulate": 7,
     "label_data": 8, "import_data": 8, "label_errors": 8, "clean_data": 8, "classifier": 8, "trainer": 8, "models": 8,
     "hyperparameter_tuning": 8, "audit": 8, "recovery": 8,
     "paper": 8, "versions": 8, "production": 8, "compare": 8, "promotion": 8, "peers": 8,
+    "learning_curves": 8,
     "active_learning": 9, "eyeball": 9, "visualise": 9, "apps": 9,
     "cli": 10, "__main__": 10, "pipelines": 10,
 }  # fmt: skip
@@ -29,11 +30,11 @@ SAME_RANK = {
     ("tracking", "evaluation"),  # a served model answers with the summary of its posterior
     ("labels", "dataset"),  # labelled rows are written as a data set
     # the front door's own order
-    ("classifier", "trainer"), ("trainer", "models"),
+    ("classifier", "trainer"), ("trainer", "models"), ("classifier", "models"),
     ("hyperparameter_tuning", "models"), ("hyperparameter_tuning", "classifier"),
     ("audit", "classifier"), ("recovery", "classifier"),
     ("paper", "classifier"), ("versions", "paper"), ("compare", "models"), ("production", "classifier"),
-    ("label_errors", "peers"), ("audit", "label_data"),
+    ("learning_curves", "models"), ("label_errors", "peers"), ("audit", "label_data"),
     ("promotion", "classifier"), ("peers", "classifier"),
     ("visualise", "apps"), ("eyeball", "apps"), ("active_learning", "apps"),
     ("__main__", "cli"),

@@ -1,0 +1,151 @@
+"""Which rows people should label next, and what that gains: the front door.
+
+>>> from gotorb import active_learning
+>>> ask = active_learning.choose("models/bayesian_vgg6", "data_20200304-050607", 100)  # doctest: +SKIP
+>>> report = active_learning.learning_curves("data/dataset", out_path="active_learning.json")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.dataset.store import Dataset, open_dataset, read_csv
+from gotorb.errors import DataError, ModelError
+from gotorb.evaluation.acquisition import choose_rows
+from gotorb.learning_curves import learning_curves, sample_pool
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["choose", "learning_curves", "read_asked", "write_ask"]
+ASK_COLUMNS = ("id", "photometry_id", "label", "value", "score", "image_id", "x", "y", "ra", "dec", "mag", "metalabel")
+"""Of the csv for people: they fill in ``label``; `clean_data.relabel` reads photometry_id and label."""
+PEOPLE = "marshall"
+N_SAMPLES = 30
+N_DIGITS = 6
+
+
+def choose(
+    model: str | Path,
+    data_dir: str | Path,
+    n: int,
+    *,
+    method: str = "bald",
+    already: Collection[str] = (),
+    n_samples: int = N_SAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Choose the rows of a data set whose labels would teach a model most, and not all alike.
+
+    The pool are the rows that people can label: with a candidate id of the survey (a whole number, each once), not
+    synthetic, not labelled by people before, not chosen before.
+
+    Parameters
+    ----------
+    model : path or str
+        Model folder, ``model.h5`` or ``models:/name@alias``; with dropout unless the choice is random.
+    data_dir : path
+        A data set, labelled or not (label -1).
+    n : int
+        Rows wanted.
+    method : {"bald", "margin", "random"}
+        See `gotorb.evaluation.acquisition`.
+    already : collection of str
+        Row ids chosen before; never chosen again.
+    n_samples, seed : int
+        Posterior samples, and the seed of these and of ties.
+
+    Returns
+    -------
+    DataFrame
+        `ASK_COLUMNS`, in the order chosen; label is empty. Fewer than n rows when the pool runs out.
+
+    Raises
+    ------
+    ConfigError
+        If the method is unknown or n below 1.
+    DataError
+        If the pool is empty or the data set lacks the model's layers.
+    ModelError
+        If the model cannot be read or used.
+    """
+    from gotorb.models import find_model
+
+    data = open_dataset(data_dir)
+    rows = _askable(data)
+    known = find_model(model)
+    _check_layers(known.layers, known.model, str(model))
+    samples, features = sample_pool(known.model, data, rows, known.layers, method, n_samples, seed)
+    chosen = choose_rows(
+        data.ids[rows], samples, n, method=method, taken=already, features=features, rng=np.random.default_rng(seed)
+    )
+    numbers = rows[chosen["row"].to_numpy(int)]
+    scores = samples[chosen["row"].to_numpy(int)].mean(axis=1) if samples.size else np.full(len(chosen), np.nan)
+    table = data.table.iloc[numbers].assign(
+        photometry_id=data.table["candidate_id"].iloc[numbers], label="", value=chosen["value"].to_numpy(), score=scores
+    )
+    return table.reindex(columns=list(ASK_COLUMNS)).round({"value": N_DIGITS, "score": N_DIGITS}).reset_index(drop=True)
+
+
+def _askable(data: Dataset) -> np.ndarray:
+    """Row numbers that people can label."""
+    table = data.table
+    ids = table["candidate_id"].astype(str) if "candidate_id" in table else pd.Series("", index=table.index)
+    own = ids.str.fullmatch(r"\d+") & ~table["metalabel"].isin((*layout.SYNTHETIC, PEOPLE))
+    rows = np.flatnonzero(own & ~ids.where(own).duplicated())
+    if len(rows) == 0:
+        raise DataError(
+            f"no row of {data.data_dir} can be labelled by people: none has a candidate_id that is a whole number and "
+            f"is neither synthetic nor labelled by them ({PEOPLE}); label more images"
+        )
+    return rows
+
+
+def _check_layers(layers: Sequence[str], network: keras.Model, model: str) -> None:
+    if len(layers) != network.input_shape[-1]:
+        raise ModelError(
+            f"model {model} takes {network.input_shape[-1]} layers but nothing names them; "
+            f"keep {layout.META_HKL} beside {layout.MODEL_H5}"
+        )
+
+
+def write_ask(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write rows to be labelled as csv.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written, or is there: it may hold labels.
+    """
+    path = Path(path)
+    if path.exists():
+        raise DataError(f"{path} is there and may hold labels that people gave; give another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(path, index=False, lineterminator="\n")
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error}); give another place") from None
+    return path
+
+
+def read_asked(paths: Iterable[str | Path]) -> set[str]:
+    """Ids of the rows in csv files written before.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read or has no column id.
+    """
+    asked: set[str] = set()
+    for path in paths:
+        try:
+            asked |= set(read_csv(Path(path))["id"])
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} is no csv with the column id ({error}); give files of `gotorb ask`") from None
+    return asked
