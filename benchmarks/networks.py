@@ -21,13 +21,14 @@ HERE = Path(__file__).parent
 RESULTS_JSON, PAGE = HERE / "networks.json", HERE.parent / "docs" / "networks.md"
 INTRODUCTION = """# Other networks
 
-Would another network of about equal cost tell real from bogus better than `bayesian_vgg6`? Each candidate was trained
-on the embedded survey's data set with {n_seeds} seeds ({epochs} epochs, cosine schedule from {learning_rate}, batches
-of {batch_size}) and judged on its {n_real} real and {n_bogus} bogus test rows: the area under the ROC curve (AUC) of all
-rows, of synthetic transients alone, and of the faintest third of the real rows, each against all bogus ones. The mean
-over seeds stands with the standard deviation of the seeds; in brackets the mean difference to `bayesian_vgg6`, seed by
-seed, with its standard error. A candidate belongs in the package when it wins by more than the scatter on all rows and
-loses in neither slice; the others stay in `benchmarks/networks.py`.
+Would another network of about equal cost tell real from bogus better than `bayesian_vgg6`? Each candidate was
+trained on the embedded survey's data set with {n_seeds} seeds ({epochs} epochs, cosine schedule from
+{learning_rate}, batches of {batch_size}) and judged on its {n_real} real and {n_bogus} bogus test rows: the
+area under the ROC curve (AUC) of all rows, of synthetic transients alone, and of the faintest third of the real
+rows, each against all bogus ones. The mean over seeds stands with the standard deviation of the seeds; in
+brackets the mean difference to `bayesian_vgg6`, seed by seed, with its standard error. A candidate belongs in
+the package when it wins by more than the scatter on all rows and loses in neither slice; the others stay in
+`benchmarks/networks.py`.
 
 - `bayesian_resnet`: pre-activation residual network (He et al. 2016), two blocks behind a stem.
 - `bayesian_separable`: depthwise separable convolutions (Chollet 2017) in place of three of the four, and wider.

@@ -153,7 +153,7 @@ n_samples, threads
     report = {
         "plan": asdict(plan),
         "data_digest": experiment.digest,
-        "summary": summarise_curves(runs, rng=np.random.default_rng(0)),
+        "summary": summarise_curves(runs),
         "runs": runs.to_dict("records"),
     }
     _write_json(out_path, report)

@@ -12,11 +12,10 @@ from gotorb.evaluation.acquisition import RANDOM
 
 QUANTITIES = {"auc": 1, "error": -1}
 """What is measured, and whether more or less of it is better."""
-N_BOOTSTRAP = 1000
 COLOURS = {"bald": "tab:blue", "margin": "tab:orange", RANDOM: "0.4"}
 
 
-def summarise_curves(runs: pd.DataFrame, *, rng: np.random.Generator) -> dict[str, Any]:
+def summarise_curves(runs: pd.DataFrame) -> dict[str, Any]:
     """Compare methods with random choice, seed by seed.
 
     Parameters
@@ -24,8 +23,6 @@ def summarise_curves(runs: pd.DataFrame, *, rng: np.random.Generator) -> dict[st
     runs : DataFrame
         Columns method, seed, round, n_labels, auc, error; each method, the random one among them, with the same seeds
         and rounds.
-    rng : Generator
-        Of the resamples of seeds for the interval of the ratio of labels.
 
     Returns
     -------
@@ -40,7 +37,7 @@ def summarise_curves(runs: pd.DataFrame, *, rng: np.random.Generator) -> dict[st
     found: dict[str, Any] = {"n_labels": n_labels.tolist(), "n_seeds": int(runs["seed"].nunique()), "methods": {}}
     for method in methods:
         found["methods"][method] = {
-            quantity: _compare(_curves(runs, method, quantity), _curves(runs, RANDOM, quantity), n_labels, sign, rng)
+            quantity: _compare(_curves(runs, method, quantity), _curves(runs, RANDOM, quantity), n_labels, sign)
             if method != RANDOM
             else {"curve": _interval(_curves(runs, method, quantity))}
             for quantity, sign in QUANTITIES.items()
@@ -53,15 +50,13 @@ def _curves(runs: pd.DataFrame, method: str, quantity: str) -> np.ndarray:
     return runs[runs["method"] == method].pivot(index="seed", columns="round", values=quantity).to_numpy(float)
 
 
-def _compare(
-    curves: np.ndarray, control: np.ndarray, n_labels: np.ndarray, sign: int, rng: np.random.Generator
-) -> dict[str, Any]:
+def _compare(curves: np.ndarray, control: np.ndarray, n_labels: np.ndarray, sign: int) -> dict[str, Any]:
     difference = sign * (curves - control)
     return {
         "curve": _interval(curves),
         "difference": _interval(difference),
         "gain": {key: value[0] for key, value in _interval(difference[:, 1:].mean(axis=1, keepdims=True)).items()},
-        "labels_ratio": _labels_ratio(sign * curves, sign * control, n_labels, rng),
+        "labels_ratio": _labels_ratio(sign * curves, sign * control, n_labels),
     }
 
 
@@ -80,17 +75,25 @@ def _plain(values: np.ndarray) -> list[float | None]:
     return [round(float(value), 6) for value in values]
 
 
-def _labels_ratio(
-    curves: np.ndarray, control: np.ndarray, n_labels: np.ndarray, rng: np.random.Generator
-) -> dict[str, float | None]:
-    """Ratio of labels for equal performance of the mean curves; the interval by resampling seeds, pairs kept."""
-    found = {"value": labels_ratio(curves.mean(axis=0), control.mean(axis=0), n_labels), "low": None, "high": None}
+def _labels_ratio(curves: np.ndarray, control: np.ndarray, n_labels: np.ndarray) -> dict[str, float | None]:
+    """Ratio of labels for equal performance of the mean curves; Student's interval of its logarithm by the jackknife.
+
+    Resampling a handful of seeds would give too narrow an interval.
+    """
+    from scipy.stats import t
+
+    def log_ratio(seeds: np.ndarray) -> float:
+        return float(np.log(labels_ratio(curves[seeds].mean(axis=0), control[seeds].mean(axis=0), n_labels)))
+
     n = len(curves)
-    if n > 1:
-        draws = rng.integers(0, n, (N_BOOTSTRAP, n))
-        ratios = [labels_ratio(curves[draw].mean(axis=0), control[draw].mean(axis=0), n_labels) for draw in draws]
-        found["low"], found["high"] = np.percentile(ratios, [2.5, 97.5]).tolist()
-    return {key: None if value is None else round(float(value), 4) for key, value in found.items()}
+    every = np.arange(n)
+    value = log_ratio(every)
+    if n < 2:
+        return {"value": round(float(np.exp(value)), 4), "low": None, "high": None}
+    without = np.array([log_ratio(np.delete(every, seed)) for seed in every])
+    half = t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    found = {"value": value, "low": value - half, "high": value + half}
+    return {key: round(float(np.exp(one)), 4) for key, one in found.items()}
 
 
 def labels_ratio(curve: np.ndarray, control: np.ndarray, n_labels: np.ndarray) -> float:
@@ -138,7 +141,8 @@ def plot_learning(summary: dict[str, Any]) -> Figure:
             curve, colour = found[quantity]["curve"], COLOURS.get(method)
             axis.plot(summary["n_labels"], curve["mean"], "o-", ms=3, label=method, color=colour)
             if None not in curve["low"]:
-                axis.fill_between(summary["n_labels"], curve["low"], curve["high"], alpha=0.15, color=colour, lw=0)
+                band = np.clip([curve["low"], curve["high"]], 0, 1)  # few seeds give wider ones than can be
+                axis.fill_between(summary["n_labels"], *band, alpha=0.15, color=colour, lw=0)
         axis.set_xlabel("labels")
     axes[0].set_ylabel("AUC of the test rows")
     axes[1].set_ylabel("mean of FPR and FNR at 0.5")
