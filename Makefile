@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
 PORT ?= 5000
 
-.PHONY: repro study ablations test check bench ui readme notebook lock clean
+.PHONY: repro study ablations finetune test check bench ui readme notebook lock clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -31,6 +31,10 @@ study: $(READY)
 # what each part of the recipe is worth, as DVC experiments of that study
 ablations: $(READY)
 	@$(RUN) python -m pipelines.ablations
+
+# few stamps of another camera: trained on them alone, and starting from our model (ARCHIVE names a folder in sources/)
+finetune: $(READY)
+	@$(RUN) python -m pipelines.finetune --archive $(ARCHIVE) $(if $(PARENT),--parent $(PARENT))
 
 test: $(READY)
 	@$(RUN) python -m pytest

@@ -13,6 +13,7 @@ import pandas as pd
 from gotorb import classifier, layout
 from gotorb.dataset.split import link_groups
 from gotorb.dataset.store import Dataset, open_dataset, read_table, write_table
+from gotorb.errors import DataError
 from gotorb.evaluation.peers import compare_peers
 from gotorb.params import Params
 
@@ -62,6 +63,32 @@ def _compare(rows: pd.DataFrame, ours: pd.Series, params: Params) -> Table:
     others = {name.removeprefix(PREFIX): rows[name].to_numpy(float) for name in rows if name.startswith(PREFIX)}
     labels, rng = rows["label"].to_numpy(int), np.random.default_rng(params.seed)
     return compare_peers(labels, ours.to_numpy(), others, n_bootstrap=params.evaluate.n_bootstrap, rng=rng)
+
+
+def compare_ways(data_dir: Path, network: str, ways: Mapping[str, Params]) -> dict[str, Table]:
+    """Compare several ways to train with every ``peer_`` column, each row scored out of fold.
+
+    Parameters
+    ----------
+    data_dir : Path
+        The data set.
+    network : str
+        Which network is trained.
+    ways : mapping of str to Params
+        Name of a way -> its parameters.
+
+    Raises
+    ------
+    DataError
+        If a class has fewer than 5 rows for each fold.
+    """
+    table, tables = read_table(data_dir).set_index("id"), {}
+    for name, params in ways.items():
+        scores = score_out_of_fold(data_dir, network, params)
+        if scores.empty:
+            raise DataError(f"{data_dir} has too few rows of a class for {params.peers.n_folds} folds; use more data")
+        tables[name] = _compare(table.loc[scores.index], scores, params)
+    return tables
 
 
 def score_out_of_fold(data_dir: Path, network: str, params: Params) -> pd.Series:

@@ -90,13 +90,13 @@ def format_peers(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title
     Parameters
     ----------
     tables : mapping
-        A key of `HEADINGS` to the table of `compare_peers`.
+        A key of `HEADINGS`, or any other heading, to the table of `compare_peers`.
     title : str
         First heading.
     """
     lines = [f"# {title}", "", INTRODUCTION]
     for name, table in tables.items():
-        heading, text = HEADINGS[name]
+        heading, text = HEADINGS.get(name, (name, HEADINGS["out_of_fold"][1]))
         lines += ["", f"## {heading}", "", text, "", *_format_table(table)]
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,67 @@
+"""What fine-tuning gains on an archive of few stamps: trained on it alone, and starting from the embedded survey.
+
+Run it behind `make repro` and `make repro SOURCE=archive DATA=folder`. The parent learns from the project's own data
+set (or another one, with --parent), cut and lit like the archive's stamps; both ways then score every labelled row of
+the archive by trainings that have not seen it, with the archive's own recipe.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from gotorb import classifier, layout
+from gotorb.dataset.adapt import adapt_dataset
+from gotorb.dataset.card import write_json, write_text
+from gotorb.dataset.store import open_dataset
+from gotorb.errors import GotorbError
+from gotorb.evaluation.peers import format_peers
+from gotorb.logs import show_on_console
+from gotorb.params import Params, read_params
+from gotorb.peers import compare_ways
+
+SKY = (3.0, 40.0)
+"""Sky levels given to the parent's stamps, in units of their noise: those of images of a minute or less."""
+PARENT = {"epochs": 12, "batch_size": 64}
+CHILD = {"learning_rate": 5e-4, "epochs": 15}
+"""Fewer and smaller steps than from random weights, so that what the parent knows is not lost."""
+
+
+def main() -> int:
+    """Write reports/<archive>_finetune.json and .md."""
+    parser = argparse.ArgumentParser(prog="make finetune", description=__doc__)
+    parser.add_argument("--archive", required=True, help="folder under sources/")
+    parser.add_argument(
+        "--parent", type=Path, default=Path("data/dataset"), help="data set that the parent learns from"
+    )
+    args = parser.parse_args()
+    show_on_console()
+    here = Path(layout.SOURCES_DIR, args.archive)
+    try:
+        params = read_params(here / layout.PARAMS_YAML)
+        data = open_dataset(here / "data/dataset")
+        parent = train_parent(args.parent, here / "parent", params, size=data.size)
+        ways = {"trained on the archive alone": params, "fine-tuned": fine_tuning(params, parent)}
+        tables = compare_ways(data.data_dir, "bayesian_vgg6", ways)
+    except GotorbError as error:
+        print(f"make finetune: {error}", file=sys.stderr)
+        return 1
+    write_json(f"reports/{args.archive}_finetune.json", tables)
+    write_text(f"reports/{args.archive}_finetune.md", format_peers(tables, title=f"Fine-tuning on {args.archive}"))
+    return 0
+
+
+def train_parent(source: Path, folder: Path, params: Params, *, size: int) -> Path:
+    """Train a model on another survey's data set made like the archive's."""
+    like = adapt_dataset(source, folder / "data", size=size, layers=params.train.layers, sky=SKY, seed=params.seed)
+    recipe = params.train.model_copy(update=PARENT).model_dump(exclude={"models", "seed"})
+    classifier.train(like, "bayesian_vgg6", out_dir=folder, name="model", **recipe | {"seed": params.seed})
+    return folder / "model"
+
+
+def fine_tuning(params: Params, parent: Path) -> Params:
+    """The archive's parameters with a training that begins with the parent's weights."""
+    return params.model_copy(update={"train": params.train.model_copy(update=CHILD | {"init_from": str(parent)})})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
