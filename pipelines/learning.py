@@ -1,4 +1,4 @@
-"""Stage ``learning``: what choosing labels gains over random choice; on smaller stamps, for there are many trainings."""
+"""Stage ``learning``: what choosing labels gains over random choice; stamps are cut smaller, to train many times."""
 
 from pathlib import Path
 

@@ -44,17 +44,21 @@ def find_variable_stars(table: pd.DataFrame, catalogue: Path | str, *, radius_ar
 
 
 def find_galaxies_behind(
-    table: pd.DataFrame, catshtm_dir: str, *, radius_arcsec: float, max_mag: float | None
+    table: pd.DataFrame, catshtm_dir: str, *, radius_arcsec: float, max_mag: float | None, core_arcsec: float = 0.0
 ) -> np.ndarray:
-    """Random bogus at a catalogued galaxy, where supernovae are; bare galaxies (glxresid) teach what is junk there."""
+    """Random bogus at a catalogued galaxy, where supernovae are.
+
+    Those within `core_arcsec` of its centre stay: what is detected there is nearly always the galaxy's own residual,
+    and no other row teaches it, for bare galaxies (glxresid) are taken where nothing is detected.
+    """
     found = [np.empty(0, int)]
     for _, place in table.iloc[bogus_rows(table)].groupby("image_id"):
         middle, reach = _circle(place)
         galaxies = find_galaxies(
             catshtm_dir, *middle, radius_arcsec=reach + radius_arcsec + GALAXY_MARGIN_ARCSEC, max_mag=max_mag
         )
-        near = find_nearest(place["ra"], place["dec"], galaxies["ra"], galaxies["dec"])[1] <= radius_arcsec
-        found.append(place.index.to_numpy()[near])
+        distance = find_nearest(place["ra"], place["dec"], galaxies["ra"], galaxies["dec"])[1]
+        found.append(place.index.to_numpy()[(distance <= radius_arcsec) & (distance > core_arcsec)])
     return np.sort(np.concatenate(found))
 
 
