@@ -21,6 +21,8 @@ def main() -> None:
     readme = Path("README.md")
     write_text(readme, replace_block(readme.read_text(encoding="utf-8"), make_table(Path("reports"))))
     write_text(Path("reports/README.md"), make_breakdown(Path("reports")))
+    studies = Path("docs/studies.md")
+    write_text(studies, replace_block(studies.read_text(encoding="utf-8"), make_study(Path("studies/large/reports"))))
     draw_layers(Path("data/dataset"), Path("docs/images/layers.png"))
 
 
@@ -66,6 +68,49 @@ def make_breakdown(reports: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def make_study(reports: Path) -> str:
+    """The larger survey's results, as markdown."""
+    judged = json.loads((reports / "judge.json").read_text())
+    truth, network = judged["truth"], "bayesian_vgg6"
+    model, old, own = (
+        truth["models"][network],
+        truth["old_scores"]["realbogus"],
+        json.loads((reports / f"{network}.json").read_text()),
+    )
+    clear, calibrated = model["clear"], own["calibrated"]
+    lines = [
+        f"{truth['n_detections']} detections ({model['n_real']} real) of {truth['n_images']} images of other fields, "
+        f"against truth. The old random forest has an AUC of {old['auc']:.4f} there.",
+        "",
+        "| rows | AUC | threshold | FPR | FNR |",
+        "|---|---|---|---|---|",
+        _study_line("all", _auc(model), model["threshold"], model["at_threshold"]),
+        _study_line(f"S/N {clear['min_snr']:g} and more", "", model["threshold"], clear["at_threshold"]),
+        _study_line("the same, best threshold for these rows", "", clear["balanced_threshold"], clear["at_balanced"]),
+        *(_study_line(f"S/N {name}", "", model["threshold"], errors) for name, errors in model["by_snr"].items()),
+        "",
+        f"On its own {own['n_real'] + own['n_bogus']} test rows: AUC {_auc(own)}, calibration error {own['ece']:.4f}, "
+        f"after temperature {calibrated['temperature']['ece']:.4f}, after isotonic {calibrated['isotonic']['ece']:.4f}; "
+        f"area under the retention curve {own['retention']['gain']:.1f} times smaller than in random order "
+        f"(on truth {model['retention']['gain']:.1f} times).",
+        "",
+        "| injected transients | n | found at 2 % FPR |",
+        "|---|---|---|",
+    ]
+    for name, part in judged["recovery"]["models"][network]["at_fpr"]["slices"].items():
+        low, high = 100 * part["low"], 100 * part["high"]
+        lines.append(f"| {name} | {part['n']} | {100 * part['fraction']:.1f} % ({low:.1f} to {high:.1f}) |")
+    return "\n".join(lines) + "\n\nIntervals are 95 %. Source: `studies/large/reports/`.\n"
+
+
+def _auc(metrics: dict[str, Any]) -> str:
+    return f"{metrics['auc']:.4f} ({metrics['auc_low']:.4f} to {metrics['auc_high']:.4f})"
+
+
+def _study_line(name: str, auc: str, threshold: float, errors: dict[str, Any]) -> str:
+    return f"| {name} | {auc} | {threshold:.3f} | {_count(errors, 'fpr')} | {_count(errors, 'fnr')} |"
+
+
 def _group_lines(metrics: dict[str, Any]) -> list[str]:
     lines = []
     chosen = f"{metrics['threshold']:.3f}"
@@ -84,7 +129,7 @@ def _count(errors: dict[str, Any], name: str) -> str:
 
 def _model_line(name: str, metrics: dict[str, Any]) -> str:
     at = metrics["at_threshold"]
-    auc = f"{metrics['auc']:.4f} ({metrics['auc_low']:.4f} to {metrics['auc_high']:.4f})"
+    auc = _auc(metrics)
     missed = f"{100 * metrics['fnr_at_fpr']['1_percent']:.1f} %"
     return f"| {name} | {auc} | {missed} | {_rate(at, 'fpr')} | {_rate(at, 'fnr')} |"
 
