@@ -90,7 +90,7 @@ def make_study(reports: Path) -> str:
         *(_study_line(f"S/N {name}", "", model["threshold"], errors) for name, errors in model["by_snr"].items()),
         "",
         f"On its own {own['n_real'] + own['n_bogus']} test rows: AUC {_auc(own)}, calibration error {own['ece']:.4f}, "
-        f"after temperature {calibrated['temperature']['ece']:.4f}, after isotonic {calibrated['isotonic']['ece']:.4f}; "
+        f"after temperature {calibrated['temperature']['ece']:.4f}, isotonic {calibrated['isotonic']['ece']:.4f}; "
         f"area under the retention curve {own['retention']['gain']:.1f} times smaller than in random order "
         f"(on truth {model['retention']['gain']:.1f} times).",
         "",
