@@ -117,3 +117,18 @@ def test_a_folder_whose_name_a_shell_would_read_otherwise_is_refused(project: Pa
     (tmp_path / name).mkdir()
     with pytest.raises(ConfigError, match="folder"):
         repro.make_workspace("archive", tmp_path / name)
+
+
+def test_committed_study_is_the_one_that_the_project_makes(project: Path) -> None:
+    here = repro.make_workspace("large", None)
+    assert here == Path("studies/large")
+    for name in ("dvc.yaml", "params.yaml"):
+        assert yaml.safe_load((here / name).read_text()) == yaml.safe_load((PROJECT / here / name).read_text()), name
+
+
+def test_study_learns_from_one_survey_and_is_judged_on_another(project: Path) -> None:
+    here = repro.make_workspace("large", None)
+    stages = yaml.safe_load((here / "dvc.yaml").read_text())["stages"]
+    assert not {"audit", "promote", "tune", "retrain"} & set(stages)
+    assert "data/judge/survey" not in " ".join(stages["label"]["deps"] + stages["dataset"]["deps"])
+    assert {"data/judge/detections", "data/judge/injected"} <= set(stages["judge"]["deps"])
