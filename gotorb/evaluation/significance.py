@@ -10,7 +10,7 @@ def group_masks(rows: pd.DataFrame, columns: tuple[str, ...] = ("metalabel", "ut
     masks = {"all": np.ones(len(rows), bool), "real": labels == 1, "bogus": labels == 0}
     for column in columns:
         if column in rows:
-            values = rows[column].fillna("").astype(str).to_numpy()
+            values = rows[column].astype("string").fillna("").to_numpy(str)
             masks |= {f"{column} {value}": values == value for value in sorted(set(values)) if value}
     return masks
 
