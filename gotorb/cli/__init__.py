@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "compare two models on the same rows, with paired intervals and tests",
     "data": "look into data sets: card, verify, leaks, diff, errors",
     "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
+    "eyeball": "look at stamps and label them, explore what a model sees",
     "figure": "draw a figure of a model, of this checkout or of a tagged version",
     "label": "make a labelled data set from the survey's images",
     "lineage": "tell what belongs to a run, a model or a tagged version",
