@@ -91,7 +91,7 @@ def ask_model(model: str, data_dir: Path, *, n_samples: int, seed: int) -> Opini
     ModelError
         If the model cannot be loaded or does not fit the rows.
     """
-    path = layout_path(data_dir, model, n_samples, seed)
+    path = kept_path(data_dir, model, n_samples, seed)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "gotorb.apps.model_rows", model, str(data_dir), str(path)]
@@ -101,7 +101,7 @@ def ask_model(model: str, data_dir: Path, *, n_samples: int, seed: int) -> Opini
     return read_opinions(path, Path(model).name if Path(model).exists() else model)
 
 
-def layout_path(data_dir: Path, model: str, n_samples: int, seed: int) -> Path:
+def kept_path(data_dir: Path, model: str, n_samples: int, seed: int) -> Path:
     """Where the answers of a model are kept: named by the digests of model and data."""
     file = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
     digest = file_digest(file) if file.is_file() else _registered_digest(model)

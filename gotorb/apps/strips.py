@@ -18,8 +18,10 @@ PNG_LEVEL = 1
 
 
 def stretch_percentile(layer: np.ndarray) -> np.ndarray:
-    """Linear between two percentiles of the pixels, 0 to 1."""
-    return _linear(layer, *np.percentile(layer, PERCENTILES))
+    """Linear between two percentiles of the central pixels, 0 to 1: a bright star at the edge dims nothing."""
+    margin = layer.shape[0] // 4
+    low, high = np.percentile(layer[margin : layer.shape[0] - margin, margin : layer.shape[1] - margin], PERCENTILES)
+    return _linear(layer, low, high) if high > low else stretch_asinh(layer)
 
 
 def stretch_zscale(layer: np.ndarray) -> np.ndarray:

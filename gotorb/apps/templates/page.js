@@ -42,10 +42,10 @@ export function scoreColour(score) {
   return `rgb(${to.map((c) => Math.round(139 + (c - 139) * part)).join(",")})`;
 }
 
-export function meter(name, score) {
+export function meter(name, score, colour = scoreColour(score ?? 0.5)) {
   const bar = el("i");
   bar.style.width = `${100 * Math.min(1, Math.max(0, score ?? 0))}%`;
-  bar.style.background = scoreColour(score ?? 0.5);
+  bar.style.background = colour;
   return el("div", { class: "meter" }, el("span", { class: "dim" }, name), el("div", { class: "bar" }, bar),
     el("b", {}, number(score)));
 }

@@ -31,7 +31,7 @@ function scores(row, model) {
   if (row.score !== undefined && row.score !== null) {
     parts.push(el("h2", {}, model || "model"), posterior(row), meter("score", row.score));
     const more = [["p_real", "p(real)"], ["confidence", "confidence"]].filter(([name]) => row[name] !== undefined);
-    parts.push(...more.map(([name, text]) => meter(text, row[name])));
+    parts.push(...more.map(([name, text]) => meter(text, row[name], name === "confidence" ? "#58a6ff" : undefined)));
     parts.push(el("dl", {}, ...[["std", "std"], ["bald", "BALD"], ["doubt", "label doubt"]]
       .filter(([name]) => row[name] !== undefined && row[name] !== null)
       .flatMap(([name, text]) => [el("dt", {}, text), el("dd", {}, number(row[name]))])));

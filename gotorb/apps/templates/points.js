@@ -4,7 +4,7 @@
 const CATEGORIES = ["#58a6ff", "#f0703c", "#3fb950", "#d6a72c", "#b083f0", "#ff7ab8", "#4fd1c5", "#a3b18a", "#e06c75", "#9aa5b1"];
 const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 const RAMPS = { score: ["#f0703c", "#8b96a5", "#3fb950"], default: VIRIDIS };
-const UNKNOWN = "#4b5563", GROUND = "#0d1117", FADED = 0.16, STEPS = 256;
+const UNKNOWN = "#4b5563", GROUND = "#0d1117", FADED = 0.22, STEPS = 256;
 
 const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 const pack = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
@@ -87,7 +87,7 @@ export class Plot {
     const zoom = view.scale / this.home, radius = Math.round((x.length > 20000 ? 1 : 2.4) * Math.min(2.2, zoom ** 0.35) * this.dense);
     const spots = [];
     for (let dy = -radius; dy <= radius; dy++) for (let dx = -radius; dx <= radius; dx++) {
-      if (dx * dx + dy * dy <= radius * radius + 0.3) spots.push(dy * width + dx);
+      if (dx * dx + dy * dy <= radius * radius + radius * 0.7) spots.push(dy * width + dx);
     }
     pixels.fill(pack(ground));
     for (const above of selected ? [0, 1] : [1]) {
