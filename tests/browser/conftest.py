@@ -58,6 +58,14 @@ class LabelServer:
             self.process = None
 
 
+def wait_until(page: Any, expression: str, *, seconds: float = 30) -> None:
+    """Wait for a JavaScript expression to be true; asked from outside, since the page's policy forbids eval."""
+    ends = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < ends, f"still not: {expression}"
+        page.wait_for_timeout(20)
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """A browser, or the reason why there is none."""

@@ -11,6 +11,7 @@ let meta, ahead, outbox, labeller = "", stretch, blind;
 let order = [], position = 0, shownRow = null, shownAt = null, drawnRow = null;
 let sequence = "as_is", filters = {}, chosen = null;
 let past = [], oldest = null;  // decisions that can be taken back, oldest first; number of the oldest that was fetched
+let recalling = null;
 const mine = new Map();        // row -> own decisions on it, the last one holds
 
 async function begin() {
@@ -143,7 +144,11 @@ function decide(kind) {
 }
 
 async function undo() {
-  if (!past.length && oldest) await recall(oldest);
+  if (!past.length && oldest) {
+    recalling ??= recall(oldest).catch(() => notice("the server does not answer; take back again later"));
+    await recalling;
+    recalling = null;
+  }
   const last = past.pop();
   if (!last) return notice("nothing left to take back");
   press("undo", last);
