@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,46 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.browser import ARGUMENTS, LabelServer, find_browser
 from gotorb.dataset.store import open_dataset
 from tests.unit.apps.small import make_small, write_answers
-
-BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
-LIMIT_SECONDS = 60
-
-
-class LabelServer:
-    """`gotorb eyeball` as a process on a port that stays the same when it is killed and started again."""
-
-    def __init__(self, data_dir: Path, *words: str) -> None:
-        self.data_dir, self.words = data_dir, words
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start and wait until it answers."""
-        command = [sys.executable, "-m", "gotorb", "eyeball", str(self.data_dir), "--port", str(self.port), *self.words]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        ends = time.monotonic() + LIMIT_SECONDS
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.url}api/meta", timeout=5).read()
-                return
-            except OSError:
-                assert self.process.poll() is None, "the server ended"
-                assert time.monotonic() < ends, "the server does not answer"
-                time.sleep(0.05)
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
 
 def wait_until(page: Any, expression: str, *, seconds: float = 30) -> None:
@@ -70,7 +27,7 @@ def wait_until(page: Any, expression: str, *, seconds: float = 30) -> None:
 def chromium() -> Iterator[Any]:
     """A browser, or the reason why there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'gotorb[dev]' for browser tests")
-    path = os.environ.get("GOTORB_CHROMIUM") or next((name for name in BROWSERS if Path(name).exists()), None)
+    path = find_browser()
     if path is None:
         pytest.skip("no Chromium found; install one or name it in GOTORB_CHROMIUM")
     with playwright.sync_playwright() as driver:

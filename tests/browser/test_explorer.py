@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.browser import LabelServer
 from gotorb import eyeball
 from gotorb.dataset.store import open_dataset
-from tests.browser.conftest import LabelServer, wait_until
+from tests.browser.conftest import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.browser import LabelServer
 from gotorb import layout
 from gotorb.apps.journal import Journal
-from tests.browser.conftest import LabelServer, wait_until
+from tests.browser.conftest import wait_until
 
 pytestmark = pytest.mark.slow
 KEYS = {"r": "real", "b": "bogus", "u": "unsure", "f": "flag"}

@@ -7,9 +7,10 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
+from benchmarks.browser import LabelServer
 from gotorb import eyeball
 from gotorb.dataset.store import open_dataset
-from tests.browser.conftest import LabelServer, wait_until
+from tests.browser.conftest import wait_until
 from tests.unit.apps.small import make_small, write_answers
 
 pytestmark = pytest.mark.slow
