@@ -13,6 +13,9 @@ let sequence = "as_is", filters = {}, chosen = null;
 let past = [], oldest = null;  // decisions that can be taken back, oldest first; number of the oldest that was fetched
 let recalling = null;
 const mine = new Map();        // row -> own decisions on it, the last one holds
+const fetched = new Set();     // rows among those decisions that the server told of
+const touched = new Set();     // rows on which something was decided or taken back on this page
+let total = 0;                 // rows that the server knows as decided
 
 async function begin() {
   meta = await get("/api/meta");
@@ -41,6 +44,8 @@ async function begin() {
 async function recall(before) {
   const told = await post("/api/history", before ? { labeller, before } : { labeller });
   const known = told.events.reverse().map(({ uuid, id, row, label }) => ({ uuid, id, row, kind: label }));
+  if (!before) total = told.n;
+  known.forEach(({ row }) => fetched.add(row));
   oldest = told.events.length ? told.events[0].number : null;
   if (before) { past.unshift(...known); } else { past = [...known]; replay(); }
   mine.clear();
@@ -56,7 +61,12 @@ function replay() {
 
 function remember(row, kind) { mine.set(row, [...(mine.get(row) || []), kind]); }
 
-const own = (row) => (mine.get(row) || []).at(-1);
+function own(row) {
+  const vote = ahead.row(row)?.votes.find(([who]) => who === labeller);
+  return (mine.get(row) || []).at(-1) ?? (touched.has(row) ? undefined : vote?.[1]);
+}
+
+const decided = () => Math.max(0, total - fetched.size) + mine.size;
 
 // --- showing ---------------------------------------------------------------------------------------
 
@@ -98,14 +108,15 @@ function draw() {
   shownAt = performance.now();
   tiles.dataset.row = shownRow;
   notice("");
-  fillPanel(find("panel"), told, { blind, model: meta.model, mine: own(shownRow) });
+  const others = told.votes.filter(([who]) => who !== labeller);
+  fillPanel(find("panel"), { ...told, votes: others }, { blind, model: meta.model, mine: own(shownRow) });
   for (const button of document.querySelectorAll(".decide")) {
     button.classList.toggle("given", own(shownRow) === button.dataset.kind);
   }
 }
 
 function tellPlace() {
-  find("place").textContent = order.length ? `${position + 1} of ${order.length} · ${mine.size} decided` : "no rows";
+  find("place").textContent = order.length ? `${position + 1} of ${order.length} · ${decided()} decided` : "no rows";
   find("progress").firstChild.style.width = `${100 * (position + 1) / Math.max(1, order.length)}%`;
   find("trail").replaceChildren(...past.slice(-24).map(({ kind, row }) =>
     el("button", { class: kind, type: "button", title: `${kind}, row ${row}`, onclick: () => goTo(row) })));
@@ -131,6 +142,7 @@ function press(kind, target) {
     sequence, shown_ms: target ? null : Math.round(performance.now() - shownAt), made_at: new Date().toISOString(),
   };
   if (target) Object.assign(event, { row: target.row, id: target.id });
+  touched.add(event.row);
   outbox.add(event);
   return event;
 }
