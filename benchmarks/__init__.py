@@ -11,6 +11,7 @@ BENCHMARKS = {
     "posterior": "posterior",
     "score": "score",
     "train": "training",
+    "eyeball": "eyeball",
     "visit_cpu_seconds": "visit",
     "memory_10x": "memory",
     "repro_seconds": "repro",

@@ -53,6 +53,14 @@ MEANINGS = {
     "train_bf16": "The same with mixed_precision bfloat16. Reference: our float32.",
     "train_flops": "Arithmetic that float32 training does, counted from the kernels. Reference: products of 2048 x "
     "2048 float32 matrices by the same library; the ratio is the fraction of the machine that training reaches.",
+    "eyeball_key": "From a key press to the next stamp painted, median of 200 at a fast reader's pace, in headless "
+    "Chromium without a graphics card, on a data set of 100,000 rows. Reference: the limit.",
+    "eyeball_key_p95": "The same, 95th percentile. Reference: the limit.",
+    "eyeball_memory": "Peak memory of the server that shows these rows, the explorer's points included. Reference: the "
+    "limit.",
+    "explorer_ready": "From asking for the latent explorer of these rows to its points painted. Reference: the limit.",
+    "explorer_redraw": "From a turn of the wheel to all points painted anew, median. Reference: the limit.",
+    "explorer_lasso": "From the end of a lasso around half of the points to its counts painted. Reference: the limit.",
     "visit_cpu_seconds": "One visit of the embedded survey at 1024 x 1024 pixels: three exposures, coadd, its share of "
     "the template, difference image, detection, FITS files; CPU time of one core. Reference: the limit.",
     "memory_10x": "Peak memory of one epoch and an evaluation in a fresh process on 20,000 stamps of 55 x 55 x 6; "

@@ -17,6 +17,9 @@ CHANGES_CSV = "changes.csv"
 LABEL_ERRORS_CSV = "label_errors.csv"
 SHARDS_DIR = "shards"
 OWNER_FILE = ".owner"
+EYEBALL_DB = "eyeball.sqlite"
+EYEBALL_CSV = "eyeball.csv"
+EYEBALL_CACHE = ".eyeball"
 
 LAYERS = ("science", "template", "difference", "ptp", "min", "max")
 """Layers of a stamp: median science image, template, difference, and the peak-to-peak, minimum and

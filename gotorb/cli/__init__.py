@@ -19,6 +19,7 @@ COMMANDS = {
     "data": "look into data sets: card, verify, leaks, diff, errors",
     "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
     "export": "write a model as ONNX, for plain scores without TensorFlow",
+    "eyeball": "look at stamps and label them, explore what a model sees",
     "figure": "draw a figure of a model, of this checkout or of a tagged version",
     "label": "make a labelled data set from the survey's images",
     "learning-curves": "measure what choosing labels gains over random choice",

@@ -19,6 +19,9 @@ N_COMPONENTS = 50
 PERPLEXITY = 30.0
 FEWEST = 8
 """Fewer stamps make no map."""
+MOST_TSNE = 5000
+"""Of more stamps so many are landmarks, among which the others are placed."""
+N_LANDMARKS = 4
 PANELS = {"score": ("viridis", "real/bogus score"), "confidence": ("cividis", "confidence")}
 
 
@@ -61,6 +64,73 @@ def map_latent(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
         reduced = reduce_vectors(vectors)
         perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
         return TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(reduced)
+
+
+def principal_axes(
+    vectors: np.ndarray, *, n_components: int = N_COMPONENTS, block: int = 4096
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and principal axes of any number of vectors, read a block at a time (a memory map will do).
+
+    Parameters
+    ----------
+    vectors : ndarray
+        (n, n_features).
+
+    Returns
+    -------
+    mean : ndarray
+        (n_features,).
+    axes : ndarray
+        (n_features, at most n_components), of fixed sign: ``(vectors - mean) @ axes`` are the components.
+
+    Examples
+    --------
+    >>> mean, axes = principal_axes(np.array([[1.0, 0.0], [3.0, 0.0]]), n_components=1)
+    >>> mean.tolist(), np.abs(axes).tolist()
+    ([2.0, 0.0], [[1.0], [0.0]])
+    """
+    n, n_features = vectors.shape
+    mean = np.zeros(n_features)
+    for start in range(0, n, block):
+        mean += vectors[start : start + block].sum(axis=0, dtype=float)
+    mean /= n
+    covariance = np.zeros((n_features, n_features))
+    for start in range(0, n, block):
+        centred = vectors[start : start + block].astype(float) - mean
+        covariance += centred.T @ centred
+    _, found = np.linalg.eigh(covariance)
+    axes = found[:, ::-1][:, : min(n_components, n, n_features)]
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return mean, axes * signs
+
+
+def make_maps(components: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Maps for an explorer by name, (n, 2) each: the first two components, and t-SNE.
+
+    Of more than MOST_TSNE vectors that many, drawn at random, are landmarks on the t-SNE map; each other lies at the
+    mean of its nearest landmarks, weighted by their closeness. Fewer than eight vectors have no t-SNE.
+    """
+    n = len(components)
+    maps = {"pca": np.pad(components[:, :2], ((0, 0), (0, max(0, 2 - components.shape[1]))))}
+    if n < FEWEST:
+        return maps
+    chosen = np.arange(n)
+    if n > MOST_TSNE:
+        chosen = np.sort(np.random.default_rng([seed, n]).choice(n, MOST_TSNE, replace=False))
+    places = np.zeros((n, 2))
+    places[chosen] = map_latent(components[chosen], seed=seed)
+    others = np.setdiff1d(np.arange(n), chosen)
+    if len(others):
+        places[others] = _place_by_landmarks(components[others], components[chosen], places[chosen])
+    return maps | {"tsne": places}
+
+
+def _place_by_landmarks(vectors: np.ndarray, landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:
+    from sklearn.neighbors import NearestNeighbors
+
+    distance, nearest = NearestNeighbors(n_neighbors=N_LANDMARKS).fit(landmarks).kneighbors(vectors)
+    weights = 1 / np.maximum(distance, 1e-9) ** 2
+    return np.einsum("ij,ijk->ik", weights / weights.sum(axis=1, keepdims=True), places[nearest])
 
 
 def plot_latent(places: np.ndarray, rows: pd.DataFrame) -> "Figure":

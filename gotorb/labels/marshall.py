@@ -150,6 +150,12 @@ def cut_candidates(task: MarshallTask, options: LabelOptions) -> tuple[pd.DataFr
     """Rows and stamps of one image's labelled candidates; returns and raises as `label_image` does."""
     check_exposures(task)
     rows = pd.DataFrame(task.candidates, columns=list(CandidateRow._fields))
-    rows = rows.assign(metalabel="marshall", number="", object_id="", rule=f"{ID_COLUMN} in a list of labels")
+    known = rows["label"] != layout.UNKNOWN
+    rows = rows.assign(
+        metalabel=np.where(known, "marshall", ""),
+        number="",
+        object_id="",
+        rule=np.where(known, f"{ID_COLUMN} in a list of labels", ""),
+    )
     with open_frame(task.path) as frame:
         return cut_rows(task, frame, rows, options, catalogue="")

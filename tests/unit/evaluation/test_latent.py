@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gotorb.errors import DataError
-from gotorb.evaluation.latent import map_latent, plot_latent, reduce_vectors
+from gotorb.evaluation.latent import make_maps, map_latent, plot_latent, principal_axes, reduce_vectors
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +46,18 @@ def test_map_is_drawn_by_class_and_by_what_is_known(vectors: np.ndarray) -> None
     assert titles[:2] == ["by class (o real, x bogus)", "by real/bogus score"]
     both = plot_latent(places, rows.assign(confidence=0.9))
     assert sum(axes.get_title().startswith("by") for axes in both.axes) == 3
+
+
+def test_axes_found_block_by_block_are_those_of_the_whole(vectors: np.ndarray) -> None:
+    mean, axes = principal_axes(vectors, n_components=4, block=7)
+    np.testing.assert_allclose((vectors - mean) @ axes, reduce_vectors(vectors, n_components=4), atol=1e-3)
+
+
+def test_what_is_beyond_the_landmarks_lies_among_its_like(vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gotorb.evaluation.latent.MOST_TSNE", 30)
+    maps = make_maps(vectors, seed=2)
+    assert {name: places.shape for name, places in maps.items()} == {"pca": (60, 2), "tsne": (60, 2)}
+    centres = [maps["tsne"][part].mean(axis=0) for part in (slice(0, 30), slice(30, 60))]
+    nearer = np.argmin([np.linalg.norm(maps["tsne"] - centre, axis=1) for centre in centres], axis=0)
+    np.testing.assert_array_equal(nearer, np.repeat([0, 1], 30))
+    assert set(make_maps(vectors[:5])) == {"pca"}

@@ -1,0 +1,133 @@
+"""The pages for people on 100,000 rows, in a browser without a screen or graphics card, beside stated limits."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.browser import ARGUMENTS, LabelServer, find_browser
+from benchmarks.memory import make_table
+from benchmarks.rows import Row
+from gotorb.apps.opinions import kept_path, write_opinions
+from gotorb.dataset.store import write_dataset
+
+N_ROWS, SIZE, BLOCK, N_COMPONENTS, N_SAMPLES = 100_000, 21, 2000, 30, 20
+N_PRESSES, PAUSE_MS, N_TURNS, WARM_UP_MS = 200, 120, 20, 3000
+LIMITS = {"eyeball_key": 50, "eyeball_key_p95": 100, "eyeball_memory": 400, "explorer_ready": 1.5,
+          "explorer_redraw": 60, "explorer_lasso": 0.1}  # fmt: skip
+UNITS = {"eyeball_memory": "MiB", "explorer_ready": "s", "explorer_lasso": "s"}
+WATCH = """
+window.took = [];
+let began = 0;
+for (const kind of ["keydown", "wheel", "pointerup"]) {
+  addEventListener(kind, (event) => { began = event.timeStamp; }, { capture: true, passive: true });
+}
+const painted = () => requestAnimationFrame(() => {
+  const channel = new MessageChannel();
+  channel.port1.onmessage = () => window.took.push(performance.now() - began);
+  channel.port2.postMessage(0);
+});
+addEventListener("DOMContentLoaded", () => {
+  new MutationObserver(painted).observe(document.body, {
+    subtree: true, attributes: true, attributeFilter: ["data-row", "data-ms", "data-n"],
+  });
+});
+"""
+"""Notes the time from an event to the frame after the page says that it has drawn."""
+
+
+def measure() -> list[Row]:
+    """One server, one browser, both pages."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        data_dir, model = make_rows(Path(folder) / "data")
+        server = LabelServer(data_dir, "--labeller", "reader", "--model", str(model))
+        browser = driver.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
+        try:
+            server.start()
+            page = browser.new_page(viewport={"width": 1400, "height": 860})
+            page.add_init_script(WATCH)
+            found = press_keys(page, server.url) | explore(page, server.url)
+            found["eyeball_memory"] = server.peak_mib()
+        finally:
+            browser.close()
+            server.kill()
+    return [Row(name, found[name], limit, UNITS.get(name, "ms")) for name, limit in LIMITS.items()]
+
+
+def make_rows(data_dir: Path) -> tuple[Path, Path]:
+    """A data set of noise, and the answers of a model that was never run: two clouds on the map."""
+    table = make_table(N_ROWS)
+    write_dataset(data_dir, table, _blocks())
+    rng, labels = np.random.default_rng(3), table["label"].to_numpy(int)
+    vectors = rng.normal(0, 1, (N_ROWS, N_COMPONENTS))
+    vectors[:, 0] += 6 * labels
+    score = np.clip(labels * 0.7 + rng.normal(0.15, 0.1, N_ROWS), 0, 1)
+    samples = np.clip(score[:, None] + rng.normal(0, 0.03, (N_ROWS, N_SAMPLES)), 0, 1)
+    model = data_dir / "model"
+    model.write_bytes(b"a model whose answers are known")
+    path = kept_path(data_dir, str(model), N_SAMPLES, 0)
+    path.parent.mkdir()
+    write_opinions(path, score=score, samples=samples, places={"pca": vectors[:, :2]}, vectors=vectors)
+    return data_dir, model
+
+
+def _blocks() -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(2)
+    noise = rng.normal(0, 1, (BLOCK, SIZE, SIZE, 6)).astype(np.float32)
+    for start in range(0, N_ROWS, BLOCK):
+        noise[:, SIZE // 2, SIZE // 2] = start / 1000
+        yield noise
+
+
+def press_keys(page: Any, url: str) -> dict[str, float]:
+    """Decide on row after row."""
+    page.goto(f"{url}?order=random")
+    page.wait_for_selector("#tiles[data-row]")
+    page.wait_for_timeout(WARM_UP_MS)
+    page.evaluate("window.took.length = 0")
+    for number in range(N_PRESSES):
+        page.keyboard.press("rb"[number % 2])
+        page.wait_for_timeout(PAUSE_MS)
+    took = page.evaluate("window.took")
+    if len(took) != N_PRESSES:
+        raise RuntimeError(f"{len(took)} stamps painted after {N_PRESSES} presses")
+    return {"eyeball_key": statistics.median(took), "eyeball_key_p95": float(np.percentile(took, 95))}
+
+
+def explore(page: Any, url: str) -> dict[str, float]:
+    """Open the map, turn the wheel, draw a lasso around the right half."""
+    page.goto(f"{url}explorer")
+    page.wait_for_selector("body[data-ready]")
+    ready = float(page.get_attribute("body", "data-ready")) / 1000
+    box = page.locator("#above").bounding_box()
+    x, y, width, height = box["x"], box["y"], box["width"], box["height"]
+    page.mouse.move(x + width / 2, y + height / 2)
+    page.wait_for_timeout(500)
+    page.evaluate("window.took.length = 0")
+    for turn in range(N_TURNS):
+        page.mouse.wheel(0, -60 if turn % 2 else 60)
+        page.wait_for_timeout(250)
+    redraw = statistics.median(page.evaluate("window.took"))
+    page.keyboard.press("l")
+    corners = [(0.5, 0.02), (0.98, 0.02), (0.98, 0.98), (0.5, 0.98), (0.5, 0.5)]
+    page.mouse.move(x + width * 0.5, y + height * 0.02)
+    page.mouse.down()
+    for across, down in corners:
+        page.mouse.move(x + width * across, y + height * down, steps=20)
+    page.evaluate("window.took.length = 0")
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    if int(page.get_attribute("#selection", "data-n")) < N_ROWS // 4:
+        raise RuntimeError("the lasso caught too few points")
+    return {
+        "explorer_ready": ready,
+        "explorer_redraw": redraw,
+        "explorer_lasso": max(page.evaluate("window.took")) / 1000,
+    }

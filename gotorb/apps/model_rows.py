@@ -1,0 +1,71 @@
+"""Run a model on all rows of a data set: scores, posterior samples, latent components and maps, into one npz.
+
+Called as a process: ``python -m gotorb.apps.model_rows MODEL DATA_DIR OUT N_SAMPLES SEED``.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from gotorb.apps.opinions import write_opinions
+from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.errors import GotorbError, ModelError
+from gotorb.evaluation.latent import make_maps, principal_axes
+
+BATCH = 256
+N_COMPONENTS = 30
+
+
+def run_model(model: str, data_dir: Path, out_path: Path, *, n_samples: int, seed: int) -> Path:
+    """Write what a model says of every row; memory does not grow with the latent vectors, which go to disk.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded, or nothing names its layers.
+    """
+    from gotorb.models import find_model
+    from gotorb.training.latent import latent_vectors
+    from gotorb.training.scoring import CompiledModel
+
+    found, data = find_model(model), open_dataset(data_dir)
+    if not found.layers:
+        raise ModelError(f"nothing names the layers of model {model}; keep meta.hkl beside it, or register it")
+    compiled = CompiledModel(found.model)
+    score = compiled.score(_blocks(data, found.layers))
+    samples = compiled.sample(_blocks(data, found.layers), n_samples, seed=seed) if compiled.dropouts else None
+    with tempfile.TemporaryDirectory(dir=out_path.parent) as folder:
+        first = latent_vectors(found.model, data.read_stamps([0], found.layers))
+        vectors = np.memmap(Path(folder) / "vectors", np.float32, "w+", shape=(len(data), first.shape[1]))
+        for start in range(0, len(data), BATCH * 16):
+            rows = np.arange(start, min(start + BATCH * 16, len(data)))
+            vectors[rows] = latent_vectors(found.model, _blocks(data, found.layers, rows))
+        mean, axes = principal_axes(vectors, n_components=N_COMPONENTS)
+        components = np.concatenate([(vectors[at : at + 4096] - mean) @ axes for at in range(0, len(data), 4096)])
+        del vectors
+    return write_opinions(
+        out_path, score=score, samples=samples, places=make_maps(components, seed=seed), vectors=components
+    )
+
+
+def _blocks(data: Dataset, layers: tuple[str, ...], rows: np.ndarray | None = None):  # type: ignore[no-untyped-def]
+    return (stamps for _, stamps in data.batches(rows, layers=layers, batch=BATCH))
+
+
+def main() -> int:
+    """Run on the arguments; an error is one line."""
+    model, data_dir, out_path, n_samples, seed = sys.argv[1:]
+    try:
+        run_model(model, Path(data_dir), Path(out_path), n_samples=int(n_samples), seed=int(seed))
+    except GotorbError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

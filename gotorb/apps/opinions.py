@@ -1,0 +1,143 @@
+"""What models say of a data set's rows: read from an evaluation's predictions, or computed once and kept.
+
+A network is run in a process of its own (`gotorb.apps.model_rows`), so that the server that shows pages holds neither
+TensorFlow nor stamps.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import file_digest, read_csv
+from gotorb.errors import DataError, ModelError
+from gotorb.evaluation.posterior import summarise_samples
+
+SCORE_COLUMNS = ("score", "mean", "std", "p_real", "confidence", "bald")
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What a model says of n rows.
+
+    Attributes
+    ----------
+    name : str
+        Who says it; "" when nobody does.
+    table : DataFrame
+        (n,) the columns of SCORE_COLUMNS that are known; score is the mean of the posterior where there is one.
+    samples : ndarray or None
+        (n, n_samples) posterior samples.
+    places : dict of str to ndarray
+        Maps of the latent space by name, (n, 2) each; empty without a model.
+    vectors : ndarray or None
+        (n, n_components) principal components of the latent vectors.
+    """
+
+    name: str
+    table: pd.DataFrame
+    samples: np.ndarray | None = None
+    places: dict[str, np.ndarray] | None = None
+    vectors: np.ndarray | None = None
+
+
+def no_opinion(n: int) -> Opinions:
+    """Nobody was asked."""
+    return Opinions("", pd.DataFrame(index=range(n)))
+
+
+def read_predictions(path: Path, ids: pd.Series) -> Opinions:
+    """Scores of a predictions.csv, joined by id; rows that it lacks stay without.
+
+    Raises
+    ------
+    DataError
+        If it has no id and score, or knows none of the rows.
+    """
+    try:
+        found = read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); give an evaluation's file") from None
+    if not {"id", "score"} <= set(found):
+        raise DataError(f"no id and score in {path} (has {', '.join(found.columns)}); give an evaluation's file")
+    table = found.drop_duplicates("id").set_index("id").reindex(ids)
+    if table["score"].isna().all():
+        raise DataError(f"{path} knows none of the {len(ids)} rows; give predictions of this data set")
+    table = table[[name for name in SCORE_COLUMNS if name in table]].reset_index(drop=True)
+    if "mean" in table:
+        table["score"] = table["mean"].fillna(table["score"])
+    return Opinions(path.resolve().parent.name, table)
+
+
+def find_predictions(data_dir: Path) -> Path | None:
+    """The latest predictions of a model trained beside the data; None without one."""
+    found = sorted(data_dir.glob(f"*/{layout.PREDICTIONS_CSV}"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def ask_model(model: str, data_dir: Path, *, n_samples: int, seed: int) -> Opinions:
+    """Run a model on all rows, or read what it said of the same bytes before.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded or does not fit the rows.
+    """
+    path = kept_path(data_dir, model, n_samples, seed)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "gotorb.apps.model_rows", model, str(data_dir), str(path)]
+        done = subprocess.run([*command, str(n_samples), str(seed)], stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise ModelError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{model} was killed")
+    return read_opinions(path, Path(model).name if Path(model).exists() else model)
+
+
+def kept_path(data_dir: Path, model: str, n_samples: int, seed: int) -> Path:
+    """Where the answers of a model are kept: named by the digests of model and data."""
+    file = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
+    digest = file_digest(file) if file.is_file() else _registered_digest(model)
+    name = f"rows_{digest[:16]}_{data_digest(data_dir)[:16]}_{n_samples}_{seed}.npz"
+    return data_dir / layout.EYEBALL_CACHE / name
+
+
+def _registered_digest(model: str) -> str:
+    """The md5 of a registered model, asked in a process of its own since the registry's client is large."""
+    code = "import sys; from gotorb.models import find_model; print(find_model(sys.argv[1]).digest)"
+    done = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ModelError(done.stderr.strip().splitlines()[-1].removeprefix("gotorb.errors.ModelError: "))
+    return done.stdout.split()[-1].partition(":")[2]
+
+
+def write_opinions(
+    path: Path, *, score: np.ndarray, samples: np.ndarray | None, places: dict[str, np.ndarray], vectors: np.ndarray
+) -> Path:
+    """Keep a model's answers, whole or not at all."""
+    part = path.with_suffix(".part.npz")
+    kept: dict[str, Any] = {f"map_{name}": values.astype(np.float32) for name, values in places.items()}
+    kept |= {} if samples is None else {"samples": samples.astype(np.float16)}
+    kept |= {"score": score.astype(np.float32), "vectors": vectors.astype(np.float32)}
+    np.savez(part, **kept)
+    return part.replace(path)
+
+
+def read_opinions(path: Path, name: str) -> Opinions:
+    """Read what `write_opinions` kept."""
+    with np.load(path, allow_pickle=False) as kept:
+        score, vectors = kept["score"], kept["vectors"]
+        samples = kept.get("samples")
+        places = {key.removeprefix("map_"): kept[key] for key in kept.files if key.startswith("map_")}
+    table = pd.DataFrame({"score": score.astype(float)})
+    if samples is not None:
+        summary = summarise_samples(samples.astype(np.float32))
+        table = table.assign(**{key: getattr(summary, key) for key in SCORE_COLUMNS[1:]}, score=summary.mean)
+    return Opinions(name, table, samples, places, vectors)

@@ -1,0 +1,124 @@
+"""Everything that the pages know of a data set's rows, in one place; stamps stay on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.apps.opinions import Opinions
+from gotorb.apps.orders import disagreement
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import Dataset, read_csv
+
+NUMBERS = ("mag", "fwhm", "snr", "ra", "dec", "realbogus", "cnn_realbogus", "n_seen", "missing_fraction")
+TEXTS = ("image_name", "object_id", "host_id", "candidate_id", "rule", "ut", "split")
+SCORES = ("score", "std", "p_real", "confidence", "bald", "doubt")
+KEPT = ("id", "label", "metalabel", *NUMBERS, *TEXTS)
+N_NEIGHBOURS = 12
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A data set's rows with what a model says of them.
+
+    Attributes
+    ----------
+    data : Dataset
+        The data set.
+    opinions : Opinions
+        Scores, samples and maps.
+    """
+
+    data: Dataset
+    opinions: Opinions
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the content."""
+        return data_digest(self.data.data_dir)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Columns that are shown, with scores, and doubt from label_errors.csv where it is."""
+        rows = self.data.table
+        table = rows[[name for name in KEPT if name in rows]].copy()
+        for name in NUMBERS:
+            if name in table:
+                table[name] = pd.to_numeric(table[name], errors="coerce")
+        for name in TEXTS:
+            if name in table:
+                table[name] = table[name].fillna("").astype(str)
+        for name in self.opinions.table:
+            table[name] = self.opinions.table[name].to_numpy()
+        doubt = read_doubt(self.data.data_dir)
+        return table if doubt is None else table.assign(doubt=doubt.reindex(table["id"]).to_numpy())
+
+    @cached_property
+    def number_of(self) -> dict[str, int]:
+        """Row number by id."""
+        return {id_: row for row, id_ in enumerate(self.table["id"])}
+
+    def describe(self, row: int) -> dict[str, Any]:
+        """One row as plain values for json; unknown numbers are None."""
+        values = self.table.iloc[row]
+        told: dict[str, Any] = {"row": row, "id": str(values["id"]), "label": int(values["label"])}
+        told["metalabel"] = str(values["metalabel"])
+        told |= {name: plain_number(values[name]) for name in (*NUMBERS, *SCORES) if name in values}
+        told |= {name: str(values[name]) for name in TEXTS if name in values}
+        if self.opinions.samples is not None:
+            told["samples"] = [round(float(sample), 4) for sample in self.opinions.samples[row]]
+        return told
+
+    def values(self, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """What points of the explorer are coloured by: float32, NaN where unknown; kinds as codes, see `kinds`."""
+        table = self.table if rows is None else self.table.iloc[rows]
+        found = {"label": np.where(table["label"] == layout.UNKNOWN, np.nan, table["label"])}
+        found |= {name: table[name].to_numpy(float) for name in ("score", "std", "confidence") if name in table}
+        if "score" in table:
+            found["disagreement"] = disagreement(table)
+        for name, names in self.kinds.items():
+            found[name] = table[name].map({kind: code for code, kind in enumerate(names)}).to_numpy(float)
+        return {name: values.astype(np.float32) for name, values in found.items()}
+
+    @cached_property
+    def kinds(self) -> dict[str, list[str]]:
+        """Values of metalabel and split, in order."""
+        return {
+            name: sorted(set(self.table[name].astype(str))) for name in ("metalabel", "split") if name in self.table
+        }
+
+    def neighbours(self, row: int, *, n: int = N_NEIGHBOURS) -> list[int]:
+        """Rows nearest in the space of latent components, the nearest first, without the row itself."""
+        vectors = self.opinions.vectors
+        if vectors is None:
+            return []
+        distance = ((vectors - vectors[row]) ** 2).sum(axis=1)
+        distance[row] = np.inf
+        n = min(n, len(vectors) - 1)
+        nearest = np.argpartition(distance, n - 1)[:n] if n else np.array([], int)
+        return [int(other) for other in nearest[np.argsort(distance[nearest], kind="stable")]]
+
+
+def plain_number(value: Any) -> float | None:
+    """A number for json, to six digits; None for what is none."""
+    number = float(value)
+    return float(f"{number:.6g}") if abs(number) < 1e4 and np.isfinite(number) else (
+        number if np.isfinite(number) else None
+    )  # fmt: skip
+
+
+def read_doubt(data_dir: Path) -> pd.Series | None:
+    """Doubt of suspected label errors by id, from `gotorb data errors`; None when nobody hunted for them."""
+    path = data_dir / layout.LABEL_ERRORS_CSV
+    if not path.exists():
+        return None
+    found = read_csv(path)
+    if "suspect" in found:
+        found = found[found["suspect"].astype(str) == "True"]
+    return found.drop_duplicates("id").set_index("id")["doubt"].astype(float)

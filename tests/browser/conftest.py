@@ -1,0 +1,69 @@
+"""A browser without a screen, a small data set, and a server in a process of its own that can be killed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.browser import ARGUMENTS, LabelServer, find_browser
+from gotorb.dataset.store import open_dataset
+from tests.unit.apps.small import make_small, write_answers
+
+
+def wait_until(page: Any, expression: str, *, seconds: float = 30) -> None:
+    """Wait for a JavaScript expression to be true; asked from outside, since the page's policy forbids eval."""
+    ends = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < ends, f"still not: {expression}"
+        page.wait_for_timeout(20)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser, or the reason why there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'gotorb[dev]' for browser tests")
+    path = find_browser()
+    if path is None:
+        pytest.skip("no Chromium found; install one or name it in GOTORB_CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """A fresh page of a fresh profile, on which no script may fail."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 860})
+    made = context.new_page()
+    failures: list[str] = []
+    made.on("pageerror", lambda error: failures.append(str(error)))
+    yield made
+    context.close()
+    assert failures == []
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LabelServer]:
+    """A server of 150 rows, started; ann is looking."""
+    served = LabelServer(make_small(tmp_path / "data", n=150), "--labeller", "ann")
+    served.start()
+    yield served
+    served.kill()
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> Iterator[LabelServer]:
+    """A server whose model has already been asked: two clouds, real ones to the right."""
+    data_dir = make_small(tmp_path / "data", n=150)
+    labels = open_dataset(data_dir).labels
+    model = write_answers(data_dir, labels, np.random.default_rng(5))
+    served = LabelServer(data_dir, "--labeller", "ann", "--model", str(model))
+    served.start()
+    yield served
+    served.kill()

@@ -1,0 +1,102 @@
+"""Hostile text in every field that a file or a person names runs nowhere."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from benchmarks.browser import LabelServer
+from gotorb import eyeball
+from gotorb.dataset.store import open_dataset
+from tests.browser.conftest import wait_until
+from tests.unit.apps.small import make_small, write_answers
+
+pytestmark = pytest.mark.slow
+RUN = "window.ran=(window.ran||0)+1"
+PAYLOADS = [
+    f"<script>{RUN}</script>",
+    f"<img src=x onerror={RUN}>",
+    f"<svg onload={RUN}>",
+    f'"><img src=x onerror="{RUN}">',
+    f"'><svg/onload='{RUN}'>",
+    f"</script><script>{RUN}</script>",
+    f"<details open ontoggle={RUN}>x",
+    f"<input autofocus onfocus={RUN}>",
+    "<iframe srcdoc='<script>parent.ran=1</script>'></iframe>",
+    f"</title></style><img src=x onerror={RUN}>",
+]
+
+
+def test_payloads_run_on_a_page_that_escapes_nothing(page: Any) -> None:
+    """The control: each of them works where text is put into html."""
+    for payload in PAYLOADS:
+        page.goto("about:blank")
+        assert page.evaluate("window.ran") is None
+        page.set_content(f"<title></title><p>{payload}</p>")
+        wait_until(page, "window.ran > 0", seconds=5)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Any:
+    """A data set whose folder, model, ids and texts are payloads, each of them somewhere in each field."""
+    n = len(PAYLOADS)
+    data_dir = make_small(
+        tmp_path / PAYLOADS[1].replace("/", "_"), n=4 * n,
+        ids=[f"{row} {PAYLOADS[row % n]}" for row in range(4 * n)],
+        metalabels=[PAYLOADS[(row + 1) % n] for row in range(4 * n)],
+    )  # fmt: skip
+    path = data_dir / "data_labels.csv"
+    table = open_dataset(data_dir).table
+    for shift, name in enumerate(("image_name", "object_id", "host_id", "rule", "ut", "split"), start=2):
+        table[name] = [PAYLOADS[(row + shift) % n] for row in range(len(table))]
+    table.to_csv(path, index=False)
+    labels = open_dataset(data_dir).labels
+    model = write_answers(data_dir, labels, np.random.default_rng(5), name=PAYLOADS[2].replace("/", "_"))
+    return LabelServer(data_dir, "--model", str(model))
+
+
+def test_nothing_runs(page: Any, hostile: LabelServer, tmp_path: Path) -> None:
+    hostile.start()
+    foreign: list[str] = []
+    home = hostile.url
+    page.on("request", lambda request: None if request.url.startswith((home, "data:", "blob:", "file:"))
+            else foreign.append(request.url))  # fmt: skip
+    try:
+        for number, payload in enumerate(PAYLOADS):
+            page.goto(f"{home}?labeller={quote(payload[:64])}")
+            page.wait_for_selector("#tiles[data-row]")
+            page.keyboard.press("r")
+            page.keyboard.press("ArrowLeft")
+            for key in ("a", "Escape", "/", "Escape", "?", "Escape", "g"):
+                page.keyboard.press(key)
+                page.wait_for_timeout(40)
+            page.fill("dialog input", f"{number} {payload}")
+            page.keyboard.press("Enter")
+            page.wait_for_selector(f"#tiles[data-row='{number}']")
+            assert payload in page.inner_text("#panel .id")
+            assert page.evaluate("window.ran") is None
+        page.goto(f"{home}explorer")
+        page.wait_for_selector("body[data-ready]")
+        sweep(page)
+        model = hostile.words[-1]
+        page.goto(eyeball.explore(hostile.data_dir, model, tmp_path / "explorer.html").as_uri())
+        page.wait_for_selector("body[data-ready]")
+        sweep(page)
+    finally:
+        hostile.kill()
+    assert foreign == []
+
+
+def sweep(page: Any) -> None:
+    """Colour by everything, move over the map, click."""
+    for name in page.locator("#colour option").all_inner_texts():
+        page.select_option("#colour", name)
+    box = page.locator("#above").bounding_box()
+    for step in range(60):
+        page.mouse.move(box["x"] + box["width"] * step / 60, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.ran") is None

@@ -1,0 +1,69 @@
+"""The journal keeps each decision once, whatever is sent how often, and takes back by adding."""
+
+import sqlite3
+import uuid
+from pathlib import Path
+
+import pytest
+
+from gotorb.apps.journal import Event, Journal
+from gotorb.errors import DataError
+
+
+def press(id_: str, kind: str = "real", *, by: str = "ann", target: Event | None = None) -> Event:
+    return Event(str(uuid.uuid4()), by, id_, kind, target=target.uuid if target else None)
+
+
+def labels(journal: Journal) -> dict[tuple[str, str], str]:
+    return {(row.labeller, row.id): row.label for row in journal.current().itertuples()}
+
+
+def test_the_same_event_sent_twice_is_one(tmp_path: Path) -> None:
+    journal, event = Journal(tmp_path / "j"), press("a")
+    assert journal.append([event]) == [event.uuid]
+    assert journal.append([event, press("b")])[0] == event.uuid
+    assert journal.events()["id"].tolist() == ["a", "b"]
+
+
+def test_the_last_decision_holds_and_undo_brings_back_the_one_before(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    first, second = press("a", "real"), press("a", "bogus")
+    journal.append([first, second, press("a", "unsure", by="bob")])
+    assert labels(journal) == {("ann", "a"): "bogus", ("bob", "a"): "unsure"}
+    journal.append([press("a", "undo", target=second)])
+    assert labels(journal)["ann", "a"] == "real"
+    journal.append([press("a", "undo", target=first)])
+    assert labels(journal) == {("bob", "a"): "unsure"}
+    assert len(journal.events()) == 5
+
+
+def test_nobody_takes_back_anothers_decision(tmp_path: Path) -> None:
+    journal, event = Journal(tmp_path / "j"), press("a")
+    journal.append([event, press("a", "undo", by="bob", target=event)])
+    assert labels(journal) == {("ann", "a"): "real"}
+
+
+def test_history_is_paged_from_the_newest(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    events = [press(str(number)) for number in range(7)]
+    journal.append(events)
+    journal.append([press("6", "undo", target=events[6])])
+    page = journal.history("ann", limit=4)
+    assert page["id"].tolist() == ["5", "4", "3", "2"]
+    assert journal.history("ann", before=int(page["number"].iloc[-1]))["id"].tolist() == ["1", "0"]
+    assert journal.count("ann") == 6
+    assert journal.votes(["1", "6"])["id"].tolist() == ["1"]
+
+
+def test_two_servers_write_to_one_journal(tmp_path: Path) -> None:
+    one, two = Journal(tmp_path / "j"), Journal(tmp_path / "j")
+    for number in range(20):
+        (one if number % 2 else two).append([press(str(number))])
+    assert len(one.current()) == 20
+    assert sqlite3.connect(tmp_path / "j").execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "j").write_bytes(b"not a database" * 100)
+    with pytest.raises(DataError, match="cannot be used"):
+        Journal(tmp_path / "j")
