@@ -49,7 +49,7 @@ def cohen_kappa(first: np.ndarray, second: np.ndarray) -> tuple[float, float, fl
     weights = columns[:, None] + rows[None, :]
     off = ~np.eye(len(kinds), dtype=bool)
     a = float(np.sum(np.diag(p) * (1 - np.diag(weights) * (1 - kappa)) ** 2))
-    b = (1 - kappa) ** 2 * float(np.sum((p * weights.T**2)[off]))
+    b = (1 - kappa) ** 2 * float(np.sum((p * weights**2)[off]))
     c = (kappa - expected * (1 - kappa)) ** 2
     error = np.sqrt(max(a + b - c, 0.0) / n) / (1 - expected)
     return float(kappa), float(max(kappa - Z_95 * error, -1.0)), float(min(kappa + Z_95 * error, 1.0))

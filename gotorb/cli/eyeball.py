@@ -22,7 +22,9 @@ from gotorb.errors import DataError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments: an action may stand before the folder; without one the pages are served."""
-    parser.add_argument("words", nargs="+", metavar="[ACTION] DIR", help=f"folder; actions: {', '.join(ACTIONS)}")
+    parser.usage = "gotorb eyeball [ACTION] DIR [options]"
+    actions = ", ".join(ACTIONS)
+    parser.add_argument("words", nargs="+", metavar="DIR", help=f"data set; before it may stand: {actions}")
     look = parser.add_argument_group("serve")
     look.add_argument("--model", help="model folder or registry address (models:/gotorb@champion)")
     look.add_argument("--predictions", help="predictions.csv of an evaluation, instead of a model")

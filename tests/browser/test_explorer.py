@@ -32,8 +32,19 @@ def lasso(page: Any, x: float, y: float, width: float, height: float) -> int:
     return int(page.get_attribute("#selection", "data-n"))
 
 
+def click_point(page: Any, *, n_layers: int) -> None:
+    """Move over the right-hand cloud until a point is under the mouse, see its stamp, click it, see neighbours."""
+    row = find_point(page)
+    wait_until(page, f"document.getElementById('row').textContent.includes('row-{row:04d}')")
+    assert page.locator("#row canvas").count() == n_layers
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_selector("#neighbours figure")
+    assert page.locator("#neighbours figure").count() == 12
+
+
 def find_point(page: Any) -> int:
-    """Move over the right-hand cloud until a point is under the mouse."""
+    """Number of the first row that the mouse meets."""
     box = page.locator("#above").bounding_box()
     for step in range(200):
         page.mouse.move(box["x"] + box["width"] * (0.6 + 0.3 * step / 200), box["y"] + box["height"] * 0.5)
@@ -47,13 +58,7 @@ def test_hover_click_lasso_and_back_to_eyeball(page: Any, mapped: LabelServer) -
     labels = open_dataset(mapped.data_dir).labels
     page.goto(mapped.url + "explorer")
     page.wait_for_selector("body[data-ready]")
-    row = find_point(page)
-    wait_until(page, f"document.getElementById('row').textContent.includes('row-{row:04d}')")
-    assert page.locator("#row canvas").count() == 6
-    page.mouse.down()
-    page.mouse.up()
-    page.wait_for_selector("#neighbours figure")
-    assert page.locator("#neighbours figure").count() == 12
+    click_point(page, n_layers=6)
     assert lasso(page, 0.78, 0.5, 0.21, 0.49) == labels.sum()
     assert page.locator("#selection dd").all_inner_texts() == ["75", "75"]
     with page.expect_download() as downloaded:
@@ -73,11 +78,6 @@ def test_one_file_works_without_server_or_network(page: Any, mapped: LabelServer
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
     page.wait_for_selector("body[data-ready]")
-    row = find_point(page)
-    wait_until(page, f"document.getElementById('row').textContent.includes('row-{row:04d}')")
-    assert page.locator("#row canvas").count() == 3
-    page.mouse.down()
-    page.mouse.up()
-    page.wait_for_selector("#neighbours figure")
+    click_point(page, n_layers=3)
     assert lasso(page, 0.78, 0.5, 0.21, 0.49) == 75
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []

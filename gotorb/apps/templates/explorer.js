@@ -165,7 +165,7 @@ async function showRow(row) {
   const info = await describe(row), pictures = await picture(row);
   if (mark !== turn) return;
   const facts = [["label", labelName(info.label)], ["metalabel", info.metalabel], ["score", number(info.score)],
-    ["std", number(info.std)], ["mag", info.mag === undefined ? null : number(info.mag, 2)], ["split", info.split]];
+    ["std", number(info.std)], ["mag", Number.isFinite(info.mag) ? number(info.mag, 2) : null], ["split", info.split]];
   find("row").className = "";
   find("row").replaceChildren(el("div", { class: "id" }, info.id), el("div", { class: "stamps" }, ...pictures),
     el("dl", {}, ...facts.filter(([, text]) => text).flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])));
