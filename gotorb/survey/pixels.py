@@ -23,6 +23,8 @@ def fill_missing(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (n,) largest fraction of missing pixels over the layers.
     """
     missing = ~np.isfinite(stamps)
+    if not missing.any():
+        return stamps, np.zeros(len(stamps))
     return np.where(missing, np.float32(0), stamps), missing.mean(axis=(1, 2)).max(axis=-1, initial=0)
 
 
@@ -43,8 +45,9 @@ def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.nda
     missing_fraction : ndarray
         (n,) largest fraction of missing pixels over the layers.
     """
-    raw = np.where(np.isfinite(raw), raw, np.nan).astype(np.float32)
+    raw = np.asarray(raw, np.float32)
     if background == "median":
+        raw = np.where(np.isfinite(raw), raw, np.float32(np.nan))
         raw = raw - _medians(raw)
     return fill_missing(raw)
 
@@ -80,7 +83,10 @@ def kept_size(side: int, wanted: int | None, where: Path | str) -> int:
 
 def _medians(raw: np.ndarray) -> np.ndarray:
     """(n, 1, 1, n_layers) median of each layer; 0 where a layer has no data."""
-    values = raw.reshape(len(raw), -1, raw.shape[-1])
-    empty = np.isnan(values).all(axis=1, keepdims=True)
-    medians = np.nanmedian(np.where(empty, 0, values), axis=1, keepdims=True)
-    return medians[:, :, None, :].astype(np.float32)
+    values = np.ascontiguousarray(raw.reshape(len(raw), -1, raw.shape[-1]).transpose(0, 2, 1))
+    gaps = np.isnan(values).any(axis=-1)
+    medians = np.zeros(gaps.shape, np.float32)
+    medians[~gaps] = np.median(values[~gaps], axis=-1)  # without gaps it takes a fifth of the time
+    some = gaps & ~np.isnan(values).all(axis=-1)
+    medians[some] = np.nanmedian(values[some], axis=-1)
+    return medians[:, None, None, :]

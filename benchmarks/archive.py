@@ -1,0 +1,49 @@
+"""`gotorb score` from a stamp archive to the csv, beside the bare network on arrays in memory."""
+
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from benchmarks.posterior import N_SAMPLES, SHAPE, time_in_turns
+from benchmarks.rows import Row
+
+N_STAMPS = 3072
+LAYERS = ("science", "template", "difference", "ptp")
+BLOCK = 512
+
+
+def measure() -> list[Row]:
+    """Stamps per second for plain scores and for posteriors, ours and the bare network in turn in one run."""
+    from gotorb import models
+    from gotorb.apps.scoring import Scorer, score_source
+    from gotorb.params import ArchiveParams
+    from gotorb.training.scoring import CompiledModel
+
+    model = models.bayesian_vgg6(SHAPE)
+    bare, scorer = CompiledModel(model), Scorer(model, LAYERS, "model", "1")
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder) / "stamps.h5", Path(folder) / "scores.csv"
+        stamps = write_archive(source)
+        options = {"archive": ArchiveParams(layers=LAYERS)}
+        seconds = time_in_turns(
+            lambda: score_source(scorer, source, out, n_samples=0, **options),
+            lambda: bare.score(stamps),
+            lambda: score_source(scorer, source, out, n_samples=N_SAMPLES, **options),
+            lambda: bare.sample(stamps, N_SAMPLES, seed=1),
+        )
+    rates = [N_STAMPS / taken for taken in seconds]
+    return [Row("archive_score", rates[0], rates[1], "1/s"), Row("archive_posterior", rates[2], rates[3], "1/s")]
+
+
+def write_archive(path: Path) -> np.ndarray:
+    """Write stamps with a sky level and their ids; they are returned too."""
+    rng = np.random.default_rng(1)
+    stamps = rng.normal(100, 1, (N_STAMPS, *SHAPE)).astype(np.float32)
+    with h5py.File(path, "w") as file:
+        file["candid"] = np.arange(N_STAMPS).astype("S")
+        kept = file.create_dataset("stamps", stamps.shape, np.float32, chunks=(16, *SHAPE))
+        for start in range(0, N_STAMPS, BLOCK):
+            kept[start : start + BLOCK] = stamps[start : start + BLOCK]
+    return stamps
