@@ -35,6 +35,7 @@ COMMANDS = {
     "tracking": "mend the tracking store after the project was moved",
     "tune": "search the hyperparameters of bayesian_vgg6",
     "ui": "open the MLflow pages that compare runs",
+    "visualise": "write pages that show what a model makes of images",
     "verify": "find flipped bytes in data, models and DVC's cache",
 }
 
