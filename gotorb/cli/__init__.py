@@ -24,6 +24,7 @@ COMMANDS = {
     "learning-curves": "measure what choosing labels gains over random choice",
     "lineage": "tell what belongs to a run, a model or a tagged version",
     "models": "list registered models",
+    "night": "score a night's images and write its summary page",
     "params": "explain every parameter of params.yaml",
     "promote": "give a registered model an alias, if it is not worse than the holder",
     "rollback": "give an alias back to its holder before",
@@ -35,8 +36,8 @@ COMMANDS = {
     "tracking": "mend the tracking store after the project was moved",
     "tune": "search the hyperparameters of bayesian_vgg6",
     "ui": "open the MLflow pages that compare runs",
-    "visualise": "write pages that show what a model makes of images",
     "verify": "find flipped bytes in data, models and DVC's cache",
+    "visualise": "write pages that show what a model makes of images",
 }
 
 

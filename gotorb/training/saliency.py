@@ -36,23 +36,26 @@ def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = B
     Raises
     ------
     ModelError
-        If the network has no convolution.
+        If the network has no convolution, or does not end in a dense layer.
     """
     last = [layer for layer in model.layers if len(layer.output.shape) == 4 and "conv" in layer.name.lower()]
-    if not last:
-        raise ModelError(f"network {model.name!r} has no convolution, so no saliency map; leave --saliency out")
-    inner = keras.Model(model.inputs, [last[-1].output, model.output])
-    parts = [_maps(inner, tf.constant(batch)) for batch in check_batches(model, stamps, batch_size)]
+    if not last or not isinstance(model.layers[-1], keras.layers.Dense):
+        raise ModelError(
+            f"network {model.name!r} has no convolution, or no dense layer at its end, so no saliency map; "
+            "leave --saliency out"
+        )
+    head = model.layers[-1]
+    inner = keras.Model(model.inputs, [last[-1].output, head.input])
+    parts = [_maps(inner, head, tf.constant(batch)) for batch in check_batches(model, stamps, batch_size)]
     return np.concatenate(parts) if parts else np.empty(stamps.shape[:3], np.float32)
 
 
-def _maps(inner: keras.Model, batch: tf.Tensor) -> np.ndarray:
+def _maps(inner: keras.Model, head: keras.layers.Dense, batch: tf.Tensor) -> np.ndarray:
     with tf.GradientTape() as tape:
         tape.watch(batch)
-        features, score = inner(batch, training=False)
-        score = tf.clip_by_value(score[:, 0], 1e-6, 1 - 1e-6)
-        logit = tf.math.log(score / (1 - score))
-        spoken = tf.where(score >= 0.5, logit, -logit)
+        features, last = inner(batch, training=False)
+        logit = (tf.matmul(last, head.kernel) + head.bias)[:, 0]  # a score near 0 or 1 has lost its gradient
+        spoken = tf.abs(logit)
     weights = tf.reduce_mean(tape.gradient(spoken, features), axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
     heat = tf.image.resize(heat, batch.shape[1:3])[..., 0]

@@ -9,8 +9,9 @@
     const text = row.getAttribute(`data-${key}`);
     return text === null || text === "" ? NaN : Number(text);
   };
+  const names = new Intl.Collator("en", { numeric: true });
   const compare = (key, sign) => (a, b) => {
-    if (key === "name") return sign * a.dataset.name.localeCompare(b.dataset.name, "en", { numeric: true });
+    if (key === "name") return sign * names.compare(a.dataset.name, b.dataset.name);
     const x = read(a, key), y = read(b, key);
     if (Number.isNaN(x)) return Number.isNaN(y) ? 0 : 1;
     return Number.isNaN(y) ? -1 : sign * (x - y);
