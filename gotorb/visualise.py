@@ -33,6 +33,7 @@ from gotorb.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from gotorb.apps.neighbours import Neighbour
+    from gotorb.apps.why import Reason
 
 log = logging.getLogger(__name__)
 KEYS = ("best", "std", "confidence", "p_real", "mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "doubt", "contrast")
@@ -109,9 +110,7 @@ def make_pages(
     blocks = []
     for source in map(Path, sources):
         for found in _read(source, look.archive, scorer.size):
-            judged = judge(
-                scorer, found, source, n_samples=look.n_samples, seed=look.seed, threshold=threshold
-            )
+            judged = judge(scorer, found, source, n_samples=look.n_samples, seed=look.seed, threshold=threshold)
             blocks.append(write_block(out_dir, judged, scorer, threshold, settings=settings, near=near, look=look))
     if not blocks:
         raise DataError(f"no detection in {', '.join(map(str, sources))}; give other images")
@@ -185,7 +184,7 @@ def page_name(found: Detections) -> str:
 def write_rows(stem: Path, rows: pd.DataFrame) -> None:
     """Write rows as csv and json."""
     rows = rows.assign(called_real=rows["called_real"].astype(int), uncertain=rows["uncertain"].astype(int))
-    rows = rows.round({name: N_DIGITS for name in SUMMARIES})
+    rows = rows.round(dict.fromkeys(SUMMARIES, N_DIGITS))
     write_text(stem.with_name(f"{stem.name}.csv"), rows.to_csv(index=False, lineterminator="\n"))
     records = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
     write_text(stem.with_name(f"{stem.name}.json"), json.dumps(records, indent=1, allow_nan=False) + "\n")
@@ -223,3 +222,19 @@ def _card(
         "ranks": {key.replace("_", "-"): "" if ranks[key] != ranks[key] else f"{ranks[key]:.6g}" for key in KEYS},
         "words": " ".join(str(one) for one in (known["id"], tag, known["object_id"], planet)),
     }  # fmt: skip
+
+
+def write_reasons(reasons: Sequence[Reason], path: Path | str) -> Path:
+    """Write what `apps.why.explain` found as a self-contained page."""
+    first = reasons[0]
+    shown = []
+    for one in reasons:
+        planes, names = _planes(one.judged, one.scorer, Look(saliency=not isinstance(one.scorer.model, PortableModel)))
+        card = _card(one.judged, 0, one.flags, "", draw_strips(planes)[0], [], one.threshold)
+        shown.append(
+            {"card": card, "planes": names, "neighbours": one.neighbours, "slices": one.slices, "others": one.others}
+        )
+    return write_page(
+        Path(path), "why", title=f"Why {first.judged.table['id'].iloc[0]}", reasons=shown, model=first.scorer.name,
+        version=first.scorer.version, threshold=first.threshold,
+    )  # fmt: skip

@@ -164,7 +164,11 @@ def _columns(table: pd.DataFrame, names: dict[str, str] | None = None) -> pd.Dat
     for ours in COLUMNS:
         theirs = next((name for name in (ours, (names or {}).get(ours)) if name in table), None)
         if ours in TEXTS:
-            text = table[theirs].astype(object).where(table[theirs].notna(), "").astype(str) if theirs else pd.Series("", index=table.index)
+            text = (
+                table[theirs].astype(object).where(table[theirs].notna(), "").astype(str)
+                if theirs
+                else pd.Series("", index=table.index)
+            )
             found[ours] = text.where(~text.isin(["null", "nan"]), "")
         else:
             found[ours] = pd.to_numeric(table[theirs], errors="coerce") if theirs else np.nan

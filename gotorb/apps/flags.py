@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 
+from gotorb import layout
 from gotorb.apps.detections import Detections
 from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.catalogues.galaxies import find_galaxies
@@ -84,7 +85,8 @@ def _dipoles(found: Detections, core: np.ndarray) -> np.ndarray:
 
 
 def _planets(found: Detections, settings: Settings) -> list[str]:
-    known = found.table["number"].astype(str).tolist()
+    light = found.table["metalabel"].isin(layout.SYNTHETIC)  # these name whose light they carry, not what they are
+    known = found.table["number"].astype(str).where(~light, "").tolist()
     if found.field is None or not settings.gotorb_mpc_catalogue:
         return known
     ra, dec, radius, epoch = found.field

@@ -42,9 +42,7 @@ class Judged:
     fitted: np.ndarray
 
 
-def judge(
-    scorer: Scorer, found: Detections, source: Path, *, n_samples: int, seed: int, threshold: float
-) -> Judged:
+def judge(scorer: Scorer, found: Detections, source: Path, *, n_samples: int, seed: int, threshold: float) -> Judged:
     """Score a block of detections, with the samples that `gotorb score` draws for it.
 
     Raises
@@ -70,9 +68,7 @@ def _score(
         yield found.plain, found.samples
 
 
-def _summarise(
-    table: pd.DataFrame, plain: np.ndarray, samples: np.ndarray | None, threshold: float
-) -> pd.DataFrame:
+def _summarise(table: pd.DataFrame, plain: np.ndarray, samples: np.ndarray | None, threshold: float) -> pd.DataFrame:
     if samples is None:
         empty = dict.fromkeys(("mean", "std", "p_real", "confidence"), np.nan)
         return table.assign(score=plain, **empty, best=plain, called_real=plain >= threshold, uncertain=False)

@@ -10,9 +10,9 @@ import numpy as np
 
 from gotorb import layout
 from gotorb.apps.strips import draw_strips
-from gotorb.stamps.batches import Stamps
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import DataError
+from gotorb.stamps.batches import Stamps
 from gotorb.survey.pixels import crop_stamps
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def open_neighbourhood(scorer: Scorer, data_dir: Path | str) -> Neighbourhood:
     if len(rows) == 0:
         raise DataError(f"no labelled row in {data_dir}; give the data set that the model was trained on")
     if data.size < scorer.size or (data.size - scorer.size) % 2:
-        raise DataError(f"stamps of {data_dir} have {data.size} pixels, the model takes {scorer.size}; give its own data")
+        raise DataError(
+            f"stamps of {data_dir} have {data.size} pixels, the model takes {scorer.size}; give its own data"
+        )
     stamps = (crop_stamps(part, scorer.size) for _, part in data.batches(rows, layers=scorer.layers))
     return Neighbourhood(data, rows, _unit_vectors(scorer, stamps), scorer)
 

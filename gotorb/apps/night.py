@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,10 @@ class NightOptions:
     threshold: float | None = None
     data: Path | str | None = None
     n_audit: int = 100
-    archive: ArchiveParams = ArchiveParams()
+    archive: ArchiveParams = field(default_factory=ArchiveParams)
 
 
-def summarise_night(
-    source: Path | str, model: str, out_dir: Path | str, options: NightOptions | None = None
-) -> Path:
+def summarise_night(source: Path | str, model: str, out_dir: Path | str, options: NightOptions | None = None) -> Path:
     """Score all detections of a night and write its page, with csv of scores, csv of the audit sample, and json.
 
     Parameters
@@ -117,9 +115,7 @@ def _score(
     settings: Settings,
 ) -> Iterator[pd.DataFrame]:  # fmt: skip
     for found in blocks:
-        judged = judge(
-            scorer, found, source, n_samples=options.n_samples, seed=options.seed, threshold=threshold
-        )
+        judged = judge(scorer, found, source, n_samples=options.n_samples, seed=options.seed, threshold=threshold)
         flags, planets = find_flags(found, settings)
         yield judged.table.assign(
             source=found.name, flags=["; ".join(one) for one in flags], minor_planet=planets, threshold=threshold,

@@ -203,7 +203,9 @@ def _rows(batch: Batch, found: Scores, about: tuple[Any, ...], threshold: float)
     if found.samples is not None:
         summary = summarise_samples(found.samples)
         posterior = [np.round(values, N_DIGITS).tolist() for values in (summary.mean, summary.std, summary.confidence)]
-    places = [["" if value != value else value for value in np.round(angle, 7).tolist()] for angle in (batch.ra, batch.dec)]
+    places = [
+        ["" if value != value else value for value in np.round(angle, 7).tolist()] for angle in (batch.ra, batch.dec)
+    ]
     plain = np.round(found.plain.astype(float), N_DIGITS).tolist()
     called = (found.best >= threshold).astype(int).tolist()
     *model, shown = about

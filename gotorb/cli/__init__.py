@@ -38,6 +38,7 @@ COMMANDS = {
     "ui": "open the MLflow pages that compare runs",
     "verify": "find flipped bytes in data, models and DVC's cache",
     "visualise": "write pages that show what a model makes of images",
+    "why": "tell why a model scored a detection as it did",
 }
 
 

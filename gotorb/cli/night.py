@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of samples and audit (default: %(default)s)")
     parser.add_argument("--threshold", type=float, help="a detection is shown from here on (default: the model's own)")
     parser.add_argument("--n-audit", type=int, default=100, help="hidden detections to label (default: %(default)s)")
-    parser.add_argument("--audit", metavar="CSV", help="labelled audit.csv of a night: tell the miss rate, score nothing")
+    parser.add_argument(
+        "--audit", metavar="CSV", help="labelled audit.csv of a night: tell the miss rate, score nothing"
+    )
     parser.add_argument("--params", help="params.yaml whose label.archive tells how to read an archive")
 
 
@@ -61,7 +63,7 @@ def _tell_missed(path: str) -> int:
         raise DataError(f"{path} cannot be used ({error}); give audit.csv beside {SUMMARY_JSON} of its night") from None
     found = estimate_missed(audit, n_hidden)
     low, high = found["n_missed_interval"]
-    rate, interval = 100 * found["rate"], [100 * edge for edge in found["interval"]]
-    print(f"{found['n_labelled']} labelled, {rate:.2f} % of the hidden are real ({interval[0]:.2f} to {interval[1]:.2f} %)")
+    rate, lower, upper = (100 * value for value in (found["rate"], *found["interval"]))
+    print(f"{found['n_labelled']} labelled, {rate:.2f} % of the hidden are real ({lower:.2f} to {upper:.2f} %)")
     print(f"of {n_hidden} hidden detections about {found['n_missed']} are real ({low} to {high})")
     return 0

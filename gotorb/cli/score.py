@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
     parser.add_argument("--threshold", type=float, help="a row is called real from here on (default: the model's own)")
     parser.add_argument("--processes", type=int, default=1, help="sources scored at a time (default: %(default)s)")
-    parser.add_argument("--watch", metavar="FOLDER", help="score files that arrive in a folder, each once, until stopped")
+    parser.add_argument(
+        "--watch", metavar="FOLDER", help="score files that arrive in a folder, each once, until stopped"
+    )
     parser.add_argument("--poll", type=float, default=10.0, help="seconds between looks (default: %(default)s)")
     parser.add_argument("--params", help="params.yaml whose label.archive tells how to read an archive")
 

@@ -72,12 +72,12 @@ def test_packets_are_shown_and_a_model_without_a_posterior_too(tmp_path: Path) -
 
 def test_real_packets_and_archives_are_shown_or_refused(model: Path, tmp_path: Path) -> None:
     assert len(make_pages([real_data("ztf_packets")], model, tmp_path / "a", Look(n_samples=2))) == 2
-    with pytest.raises(DataError, match="takes stamps of 25 pixels, .* has 30"):
+    with pytest.raises(DataError, match=r"takes stamps of 25 pixels, .* has 30"):
         make_pages([real_data("rubin") / "rubin_stamps.h5"], model, tmp_path / "b")
 
 
 def test_what_cannot_be_shown_is_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no .*absent"):
+    with pytest.raises(DataError, match=r"no .*absent"):
         make_pages([tmp_path / "absent"], model, tmp_path / "pages")
 
 
@@ -100,7 +100,8 @@ def test_flags_are_what_they_say() -> None:
     stamps[0, 12, 10, 2], stamps[0, 12, 14, 2] = 50, -40
     stamps[1, 2, 2, 1] = 5000
     table = pd.DataFrame(
-        {"missing_fraction": [0, 0, 0.1, 0, 0], "n_seen": [3, 3, 3, 1, 3], "number": ["", "", "", "", "7"],
+        {"missing_fraction": [0, 0, 0.1, 0, 0], "n_seen": [3, 3, 3, 1, 3], "number": ["", "", "8", "", "7"],
+         "metalabel": ["", "", "synvariable", "", ""],
          "ra": 0.0, "dec": 0.0}
     )  # fmt: skip
     found = Detections("x", table, stamps, layout.LAYERS[:3], np.zeros((5, SIZE, SIZE, 3), np.float32))

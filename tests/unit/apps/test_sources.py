@@ -71,13 +71,11 @@ def test_the_call_goes_by_the_threshold(model: str, three: list[Path], tmp_path:
 
 
 def test_nothing_to_score_is_refused(model: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no .*absent"):
+    with pytest.raises(DataError, match=r"no .*absent"):
         score_sources(model, [tmp_path / "absent"], tmp_path / "scores.csv", OPTIONS)
 
 
-def test_a_watched_folder_scores_each_file_once(
-    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_watched_folder_scores_each_file_once(model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     write_packet(folder / "a.avro", 1)
