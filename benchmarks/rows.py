@@ -51,6 +51,10 @@ MEANINGS = {
     "bare network on the same array in memory, in turn in the same run. The limit is a ratio of 0.7.",
     "archive_posterior": "The same with plain scores and 20 posterior samples. Reference: the bare sampler on the "
     "array in memory. The limit is a ratio of 0.7.",
+    "night_plain": "Alerts per second of a night of Rubin, 10 million in 10 hours. Reference: the rate of "
+    "`archive_score`; the ratio is the number of such machines that keep up.",
+    "night_posterior": "The same with 20 posterior samples for every alert. Reference: the rate of "
+    "`archive_posterior`.",
     "visualise_seconds": "The page of 500 detections with six layers and three exposures of 55 x 55 pixels, made from "
     "scores and samples that are there: curves, pictures, flags, html, csv, json. Reference: the limit.",
     "visualise_size": "Size of that page's file. Reference: the limit.",

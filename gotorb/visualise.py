@@ -157,7 +157,7 @@ def write_block(
     write_page(
         out_dir / f"{stem}.html", "visualise", title=found.name, cards=cards, planes=names, threshold=threshold,
         model=scorer.name, version=scorer.version, n_samples=0 if judged.samples is None else judged.samples.shape[1],
-        sorts=SORTS, flags=FLAGS, before="", after="", **counts,
+        sorts=SORTS, flags=FLAGS, **counts,
     )  # fmt: skip
     rows = table.assign(
         flags=["; ".join(one) for one in flags], minor_planet=planets, threshold=threshold, model_name=scorer.name,
@@ -199,7 +199,7 @@ def _planes(judged: Judged, scorer: Scorer, look: Look) -> tuple[np.ndarray, lis
         from gotorb.training.saliency import saliency_maps
 
         maps = np.zeros(found.stamps.shape[:3], np.float32)
-        edge = (maps.shape[1] - scorer.size) // 2
+        edge = (found.stamps.shape[1] - scorer.size) // 2
         maps[:, edge : edge + scorer.size, edge : edge + scorer.size] = saliency_maps(scorer.model, judged.fitted)
         parts, names = [*parts, maps[..., None]], [*names, "saliency"]
     return np.concatenate(parts, axis=-1), names

@@ -51,7 +51,9 @@ def judge(scorer: Scorer, found: Detections, source: Path, *, n_samples: int, se
         If the stamps do not fit the model.
     """
     table = found.table
-    batch = Batch(table["id"].to_numpy(str), *table[["ra", "dec"]].to_numpy().T, found.stamps, found.layers)
+    batch = Batch(
+        table["id"].to_numpy(str), table["ra"].to_numpy(float), table["dec"].to_numpy(float), found.stamps, found.layers
+    )
     fitted = fit_stamps(scorer, batch, source)
     parts = list(_score(scorer, fitted, n_samples, seed + found.first))
     plain = np.concatenate([part for part, _ in parts]) if parts else np.empty(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -13,7 +13,7 @@ AHEAD = 3
 _END = object()
 
 
-def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Iterator[T]:
+def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Generator[T, None, None]:
     """Yield the items in their order, fetched by a thread of their own.
 
     An error of the source is raised where its item would have come. When the caller stops early, the thread ends
