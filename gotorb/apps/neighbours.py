@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gotorb import layout
-from gotorb.apps.strips import draw_strips
+from gotorb.apps.inline_strips import draw_strips
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import DataError
 from gotorb.stamps.batches import Stamps

@@ -31,7 +31,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     values
         For the template; every text is escaped.
     """
-    style, script = read_part("page.css"), read_part("page.js")
+    style, script = read_part("page.css"), read_part("detections.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
         "base-uri 'none'; form-action 'none'"

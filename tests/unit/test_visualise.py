@@ -15,7 +15,7 @@ from gotorb import layout, models, visualise
 from gotorb.apps import scoring
 from gotorb.apps.detections import Detections, read_detections
 from gotorb.apps.flags import find_flags
-from gotorb.apps.strips import draw_strips
+from gotorb.apps.inline_strips import draw_strips
 from gotorb.errors import DataError
 from gotorb.params import ArchiveParams
 from gotorb.settings import Settings
