@@ -10,6 +10,8 @@ BENCHMARKS = {
     "minor_planets_night": "minor_planets",
     "posterior": "posterior",
     "score": "score",
+    "archive_score": "archive",
+    "visualise": "visualise",
     "train": "training",
     "eyeball": "eyeball",
     "visit_cpu_seconds": "visit",

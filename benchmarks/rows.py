@@ -46,6 +46,20 @@ MEANINGS = {
     "time.",
     "score_onnx": "The same by the exported model with onnxruntime, two threads, 256 at a time; the scores must be "
     "equal to 1e-6. Reference: as for score, in the same run.",
+    "archive_score": "`gotorb score --no-posterior` from a stamp archive (hdf5) of 55 x 55 x 4 stamps: digest of the "
+    "file, reading, sky level taken off, checks, one plain score each, csv on disk; stamps per second. Reference: the "
+    "bare network on the same array in memory, in turn in the same run. The limit is a ratio of 0.7.",
+    "archive_posterior": "The same with plain scores and 20 posterior samples. Reference: the bare sampler on the "
+    "array in memory. The limit is a ratio of 0.7.",
+    "night_plain": "Alerts per second of a night of Rubin, 10 million in 10 hours. Reference: the rate of "
+    "`archive_score`; the ratio is the number of such machines that keep up.",
+    "night_posterior": "The same with 20 posterior samples for every alert. Reference: the rate of "
+    "`archive_posterior`.",
+    "visualise_seconds": "The page of 500 detections with six layers and three exposures of 55 x 55 pixels, made from "
+    "scores and samples that are there: curves, pictures, flags, html, csv, json. Reference: the limit.",
+    "visualise_size": "Size of that page's file. Reference: the limit.",
+    "visualise_open": "Opened in headless Chromium, until it has loaded and painted. Reference: the limit.",
+    "visualise_sort": "The slowest sort of its rows, until painted. Reference: the limit.",
     "train": "Training of bayesian_vgg6 on 1,024 stamps of 55 x 55 x 4 with flips and quarter turns, two threads, the "
     "cheapest epoch of several, validation and the state on disk after each epoch included: streamed from hdf5. "
     "Reference: plain Keras `fit` on float32 arrays in memory, turned beforehand and not counted; the losses of all "

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from gotorb import layout
 from gotorb.apps.batches import Batch, read_batches
+from gotorb.apps.prefetch import fetch_ahead
 from gotorb.dataset.card import data_digest, tree_digest
 from gotorb.dataset.store import file_digest
 from gotorb.errors import DataError, ModelError
@@ -27,7 +30,10 @@ from gotorb.survey.pixels import crop_stamps
 if TYPE_CHECKING:
     from gotorb.training.scoring import CompiledModel
 
-COLUMNS = ("id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256")
+COLUMNS = (
+    "id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256",
+    "threshold", "called_real",
+)  # fmt: skip
 N_DIGITS = 6
 
 
@@ -44,12 +50,15 @@ class Scorer:
     name, version : str
         Registered name and version, or the folder's name and the digest of the file; of an exported model those of
         the one that it was made from.
+    threshold : float
+        Score at or above which it calls a detection real.
     """
 
     model: Any
     layers: tuple[str, ...]
     name: str
     version: str
+    threshold: float = 0.5
 
     @cached_property
     def compiled(self) -> CompiledModel | PortableModel:
@@ -59,6 +68,11 @@ class Scorer:
         from gotorb.training.scoring import CompiledModel
 
         return CompiledModel(self.model)
+
+    @property
+    def samples(self) -> bool:
+        """Whether it has a posterior: an exported model and one without dropout have none."""
+        return not isinstance(self.compiled, PortableModel) and bool(self.compiled.dropouts)
 
     @property
     def size(self) -> int:
@@ -78,9 +92,9 @@ def load_scorer(model: str) -> Scorer:
     """
     if Path(model).suffix == layout.ONNX_SUFFIX:
         exported = read_portable(model)
-        return Scorer(exported, exported.layers, exported.name, exported.about["version"])
+        return Scorer(exported, exported.layers, exported.name, exported.about["version"], exported.threshold)
     found = find_model(model)
-    scorer = Scorer(found.model, found.layers, found.name, found.version)
+    scorer = Scorer(found.model, found.layers, found.name, found.version, found.threshold)
     if len(scorer.layers) != scorer.model.input_shape[-1]:
         raise ModelError(
             f"model {model} takes {scorer.model.input_shape[-1]} layers but nothing names them; "
@@ -91,7 +105,7 @@ def load_scorer(model: str) -> Scorer:
 
 def score_source(
     scorer: Scorer, source: Path | str, out_path: Path | str, *, archive: ArchiveParams, n_samples: int = 20,
-    seed: int = 0,
+    seed: int = 0, threshold: float | None = None,
 ) -> int:  # fmt: skip
     """Score every stamp of a source and write one row for each.
 
@@ -102,14 +116,17 @@ def score_source(
     source : path
         A difference image, a folder of them, a data set, a stamp archive (folder or hdf5), or alert packets.
     out_path : path
-        The csv: id, ra, dec, score, posterior mean, std, confidence, model name and version, digest of the data.
-        The three of the posterior are empty for a model without dropout and for an exported one.
+        The csv: id, ra, dec, score, posterior mean, std, confidence, model name and version, digest of the data,
+        threshold and the call (1 real, 0 bogus), which goes by the posterior mean where there is one.
+        The three of the posterior are empty for a model without dropout, for an exported one and without samples.
     archive : ArchiveParams
         How to read stamp archives.
     n_samples : int
-        Posterior samples for each stamp.
+        Posterior samples for each stamp; 0 for plain scores only.
     seed : int
         Of the samples.
+    threshold : float, optional
+        Score at or above which a row is called real; the model's own when left out.
 
     Returns
     -------
@@ -124,18 +141,11 @@ def score_source(
     source, out_path = Path(source), Path(out_path)
     if not source.exists():
         raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
-    digest = source_digest(source)
     part = out_path.with_name(out_path.name + ".part")
-    n_rows = 0
     try:
         out_path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for batch in read_batches(source, archive, scorer.size):
-                stamps = _fitting(scorer, batch, source)
-                writer.writerows(_score_batch(scorer, batch, stamps, digest, n_samples, seed + n_rows))
-                n_rows += len(batch.ids)
+            n_rows = _write_rows(file, scorer, source, archive, n_samples, seed, threshold)
             file.flush()
             os.fsync(file.fileno())
         part.replace(out_path)
@@ -148,24 +158,61 @@ def score_source(
     return n_rows
 
 
-def _score_batch(
-    scorer: Scorer, batch: Batch, stamps: np.ndarray, digest: str, n_samples: int, seed: int
-) -> Iterator[tuple[Any, ...]]:
-    scores = scorer.compiled.score(stamps)
-    posterior: list[tuple[Any, ...]] = [("", "", "")] * len(scores)
-    if not isinstance(scorer.compiled, PortableModel) and scorer.compiled.dropouts:
-        samples = scorer.compiled.sample(stamps, n_samples, seed=seed)
-        summary = summarise_samples(samples)
-        values = np.column_stack([summary.mean, summary.std, summary.confidence])
-        posterior = [tuple(row) for row in np.round(values, N_DIGITS).tolist()]
+def _write_rows(
+    file: TextIO, scorer: Scorer, source: Path, archive: ArchiveParams, n_samples: int, seed: int,
+    threshold: float | None,
+) -> int:  # fmt: skip
+    """Score a batch while a thread reads the next ones."""
+    writer, n_rows = csv.writer(file, lineterminator="\n"), 0
+    writer.writerow(COLUMNS)
+    threshold = scorer.threshold if threshold is None else threshold
+    about = scorer.name, scorer.version, source_digest(source), round(threshold, N_DIGITS)
+    ready = ((batch, fit_stamps(scorer, batch, source)) for batch in read_batches(source, archive, scorer.size))
+    with closing(fetch_ahead(ready)) as batches:
+        for batch, stamps in batches:
+            found = score_batch(scorer, stamps, n_samples, seed + n_rows)
+            writer.writerows(_rows(batch, found, about, threshold))
+            n_rows += len(batch.ids)
+    return n_rows
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a batch, (n,), and its posterior samples (n, n_samples), None where there are none."""
+
+    plain: np.ndarray
+    samples: np.ndarray | None
+
+    @property
+    def best(self) -> np.ndarray:
+        """What the call goes by: the mean of the samples, else the plain score."""
+        return self.plain if self.samples is None else self.samples.mean(axis=1, dtype=float)
+
+
+def score_batch(scorer: Scorer, stamps: np.ndarray, n_samples: int, seed: int) -> Scores:
+    """Plain scores, and posterior samples where the model has them and some are wanted."""
+    plain = scorer.compiled.score(stamps)
+    if not n_samples or isinstance(scorer.compiled, PortableModel) or not scorer.samples:
+        return Scores(plain, None)
+    return Scores(plain, scorer.compiled.sample(stamps, n_samples, seed=seed))
+
+
+def _rows(batch: Batch, found: Scores, about: tuple[Any, ...], threshold: float) -> Iterator[tuple[Any, ...]]:
+    """Rows of the csv, made column by column: a call for each value would cost more than its score."""
+    posterior: list[Iterable[Any]] = [repeat("")] * 3
+    if found.samples is not None:
+        summary = summarise_samples(found.samples)
+        posterior = [np.round(values, N_DIGITS).tolist() for values in (summary.mean, summary.std, summary.confidence)]
     places = [
-        [round(float(v), 7) if np.isfinite(v) else "" for v in pair] for pair in zip(batch.ra, batch.dec, strict=True)
+        ["" if value != value else value for value in np.round(angle, 7).tolist()] for angle in (batch.ra, batch.dec)
     ]
-    for id_, place, score, three in zip(batch.ids, places, scores, posterior, strict=True):
-        yield (id_, *place, round(float(score), N_DIGITS), *three, scorer.name, scorer.version, digest)
+    plain = np.round(found.plain.astype(float), N_DIGITS).tolist()
+    called = (found.best >= threshold).astype(int).tolist()
+    *model, shown = about
+    return zip(batch.ids.tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called, strict=False)
 
 
-def _fitting(scorer: Scorer, batch: Batch, source: Path) -> np.ndarray:
+def fit_stamps(scorer: Scorer, batch: Batch, source: Path) -> np.ndarray:
     """The layers and central pixels that the model takes, refused when they do not fit."""
     absent = [name for name in scorer.layers if name not in batch.layers]
     if absent:
@@ -179,7 +226,10 @@ def _fitting(scorer: Scorer, batch: Batch, source: Path) -> np.ndarray:
             f"model {scorer.name} takes stamps of {scorer.size} pixels, {source} has {side}; "
             "use a model trained on such stamps"
         )
-    return crop_stamps(batch.stamps, scorer.size)[..., [batch.layers.index(name) for name in scorer.layers]]
+    stamps = crop_stamps(batch.stamps, scorer.size)
+    if batch.layers == scorer.layers:
+        return np.ascontiguousarray(stamps)
+    return stamps[..., [batch.layers.index(name) for name in scorer.layers]]
 
 
 def source_digest(source: Path) -> str:

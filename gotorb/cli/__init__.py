@@ -25,6 +25,7 @@ COMMANDS = {
     "learning-curves": "measure what choosing labels gains over random choice",
     "lineage": "tell what belongs to a run, a model or a tagged version",
     "models": "list registered models",
+    "night": "score a night's images and write its summary page",
     "params": "explain every parameter of params.yaml",
     "promote": "give a registered model an alias, if it is not worse than the holder",
     "rollback": "give an alias back to its holder before",
@@ -37,6 +38,8 @@ COMMANDS = {
     "tune": "search the hyperparameters of bayesian_vgg6",
     "ui": "open the MLflow pages that compare runs",
     "verify": "find flipped bytes in data, models and DVC's cache",
+    "visualise": "write pages that show what a model makes of images",
+    "why": "tell why a model scored a detection as it did",
 }
 
 

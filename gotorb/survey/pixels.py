@@ -23,6 +23,8 @@ def fill_missing(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (n,) largest fraction of missing pixels over the layers.
     """
     missing = ~np.isfinite(stamps)
+    if not missing.any():
+        return stamps, np.zeros(len(stamps))
     return np.where(missing, np.float32(0), stamps), missing.mean(axis=(1, 2)).max(axis=-1, initial=0)
 
 
@@ -43,7 +45,7 @@ def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.nda
     missing_fraction : ndarray
         (n,) largest fraction of missing pixels over the layers.
     """
-    raw = np.where(np.isfinite(raw), raw, np.nan).astype(np.float32)
+    raw = np.asarray(raw, np.float32)
     if background == "median":
         raw = raw - _medians(raw)
     return fill_missing(raw)
@@ -79,8 +81,20 @@ def kept_size(side: int, wanted: int | None, where: Path | str) -> int:
 
 
 def _medians(raw: np.ndarray) -> np.ndarray:
-    """(n, 1, 1, n_layers) median of each layer; 0 where a layer has no data."""
-    values = raw.reshape(len(raw), -1, raw.shape[-1])
-    empty = np.isnan(values).all(axis=1, keepdims=True)
-    medians = np.nanmedian(np.where(empty, 0, values), axis=1, keepdims=True)
-    return medians[:, :, None, :].astype(np.float32)
+    """(n, 1, 1, n_layers) median of each layer's pixels with data; 0 where a layer has none."""
+    values = np.array(raw.reshape(len(raw), -1, raw.shape[-1]).transpose(0, 2, 1), order="C")  # a copy: it is sorted
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = np.isfinite(values.sum(axis=-1))
+    medians = np.zeros(whole.shape, np.float32)
+    medians[whole] = _middle(values[whole] if not whole.all() else values.reshape(-1, values.shape[-1]))
+    for place in zip(*np.nonzero(~whole), strict=True):
+        held = values[place][np.isfinite(values[place])]
+        medians[place] = np.median(held) if held.size else 0
+    return medians[:, None, None, :]
+
+
+def _middle(values: np.ndarray) -> np.ndarray:
+    """Median over the last axis by one partition in place, several times as fast as np.median."""
+    half, odd = divmod(values.shape[-1], 2)
+    values.partition(half if odd else (half - 1, half), axis=-1)
+    return values[..., half] if odd else values[..., half - 1 : half + 1].mean(axis=-1)

@@ -1,0 +1,76 @@
+"""Has the sample changed? Two-sample tests of what a model is given and of what it says.
+
+References
+----------
+Kolmogorov 1933, Smirnov 1939: the two-sample test. Cliff 1993 (Psych. Bull. 114, 494): delta, the effect size.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+FEWEST = 8
+"""Values on each side without which nothing is said."""
+ALPHA = 0.01
+SMALL, LARGE = 0.147, 0.33
+"""Cliff's delta up to which a shift is negligible, and from which it is more than small (Romano et al. 2006)."""
+
+
+def measure_drift(now: pd.DataFrame, before: pd.DataFrame, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Compare columns of two samples.
+
+    Parameters
+    ----------
+    now, before : DataFrame
+        Values, NaN where there is none.
+    columns : tuple of str
+        Those compared; one that either lacks is left out.
+
+    Returns
+    -------
+    list of dict
+        name, n_now, n_before, median_now, median_before, ks (largest distance of the distributions), p_value,
+        delta (chance that a new value is larger less that it is smaller) and verdict: ``same``, ``shifted`` or
+        ``shifted a little``. A large night makes every difference significant, so a shift needs an effect too.
+
+    Examples
+    --------
+    >>> same = pd.DataFrame({"mag": np.linspace(15, 20, 50)})
+    >>> [(one["name"], one["verdict"]) for one in measure_drift(same + 4, same, ("mag", "fwhm"))]
+    [('mag', 'shifted')]
+    """
+    found = []
+    for name in columns:
+        if name not in now or name not in before:
+            continue
+        a, b = (np.sort(table[name].to_numpy(float)) for table in (now, before))
+        a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+        if min(len(a), len(b)) >= FEWEST:
+            found.append({"name": name, **_compare(a, b)})
+    return found
+
+
+def _compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    from scipy.stats import ks_2samp
+
+    test = ks_2samp(a, b, method="asymp")
+    delta = cliffs_delta(a, b)
+    verdict = "same"
+    if test.pvalue < ALPHA and max(abs(delta), float(test.statistic)) > SMALL:
+        verdict = "shifted" if max(abs(delta), float(test.statistic)) > LARGE else "shifted a little"
+    return {
+        "n_now": len(a), "n_before": len(b), "median_now": float(np.median(a)), "median_before": float(np.median(b)),
+        "ks": float(test.statistic), "p_value": float(test.pvalue), "delta": delta, "verdict": verdict,
+    }  # fmt: skip
+
+
+def cliffs_delta(a: np.ndarray, b: np.ndarray) -> float:
+    """Chance that a value of `a` exceeds one of `b`, less the chance that it is below.
+
+    >>> cliffs_delta(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
+    0.75
+    """
+    b = np.sort(b)
+    below, up_to = np.searchsorted(b, a, "left"), np.searchsorted(b, a, "right")
+    return float((below - (len(b) - up_to)).mean() / len(b))

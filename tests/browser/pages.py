@@ -1,0 +1,48 @@
+"""Chromium without a screen, and detections made up for pages."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gotorb import layout
+from gotorb.apps.detections import NUMBERS, TEXTS, Detections
+from gotorb.apps.judged import Judged, _summarise
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
+SIZE, THRESHOLD = 55, 0.5
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """A page of headless Chromium; the test is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"no {CHROMIUM}")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        try:
+            yield browser.new_page(viewport={"width": 1600, "height": 1000})
+        finally:
+            browser.close()
+
+
+def make_judged(n: int, *, text: str | None = None, n_samples: int = 20) -> Judged:
+    """n made-up detections with samples; `text` stands in every text field."""
+    rng = np.random.default_rng(3)
+    stamps = rng.normal(0, 1, (n, SIZE, SIZE, len(layout.LAYERS))).astype(np.float32)
+    stamps[:, 25:30, 25:30] += 20
+    table = pd.DataFrame({name: rng.uniform(0, 20, n) for name in NUMBERS})
+    table = table.assign(label=-1, realbogus=rng.random(n), cnn_realbogus=rng.random(n), missing_fraction=0.0)
+    for name in TEXTS:
+        table[name] = text if text is not None else [f"{name}-{row}" for row in range(n)]
+    samples = rng.beta(2, 2, (n, 1)) * 0.9 + rng.random((n, n_samples)) * 0.1
+    exposures = rng.normal(0, 1, (n, SIZE, SIZE, 3)).astype(np.float32)
+    found = Detections(text or "night.fits", table, stamps, layout.LAYERS, exposures)
+    return Judged(found, _summarise(table, samples.mean(1), samples, THRESHOLD), samples, stamps)

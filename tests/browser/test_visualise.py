@@ -1,0 +1,89 @@
+"""Pages in headless Chromium: hostile text runs nowhere, and sorting and filtering do what they say."""
+
+import html
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gotorb.settings import Settings
+from gotorb.visualise import Look, write_block
+from tests.browser.pages import THRESHOLD, make_judged, open_browser
+
+pytestmark = pytest.mark.slow
+PAYLOADS = (
+    "<script>window.hit=1</script>",
+    "<img src=x onerror=window.hit=1>",
+    '"><script>window.hit=1</script>',
+    '"><img src=x onerror="window.hit=1">',
+    "<svg onload=window.hit=1></svg>",
+    '"><svg/onload=window.hit=1>',
+    "<details open ontoggle=window.hit=1>x</details>",
+    "</title></style><script>window.hit=1</script>",
+    "<iframe srcdoc='<script>parent.hit=1</script>'></iframe>",
+    "<video><source onerror=window.hit=1></video>",
+)
+
+
+def write(folder: Path, text: str | None, n: int = 2) -> Path:
+    name = text or "model"
+    scorer: Any = SimpleNamespace(name=name, version=name, size=55)
+    line = write_block(folder, make_judged(n, text=text), scorer, THRESHOLD, settings=Settings(), look=Look())
+    return folder / line["file"]
+
+
+def was_hit(page: Any, path: Path) -> bool:
+    page.goto(f"file://{path}")
+    page.wait_for_timeout(300)
+    return bool(page.evaluate("() => window.hit === 1"))
+
+
+def test_hostile_text_runs_nowhere_but_on_an_unescaped_page(tmp_path: Path) -> None:
+    asked: list[str] = []
+    with open_browser() as page:
+        page.on("request", lambda request: asked.append(request.url))
+        for number, payload in enumerate(PAYLOADS):
+            path = write(tmp_path / str(number), payload)
+            del asked[:]
+            assert not was_hit(page, path), payload
+            assert all(url.startswith(("file:", "data:")) for url in asked)
+            assert page.locator("#rows > .row").count() == 2
+            control = path.with_name("control.html")
+            policy_free = re.sub(r"<meta http-equiv[^>]*>", "", path.read_text(encoding="utf-8"))
+            control.write_text(html.unescape(policy_free), encoding="utf-8")
+            assert was_hit(page, control), f"{payload} does not run at all: the test proves nothing"
+
+
+def test_the_policy_stops_what_escaping_would_miss(tmp_path: Path) -> None:
+    path = write(tmp_path, None)
+    path.write_text(path.read_text(encoding="utf-8").replace("<main", f"{PAYLOADS[0]}{PAYLOADS[1]}<main"), "utf-8")
+    with open_browser() as page:
+        assert not was_hit(page, path)
+
+
+def test_a_page_sorts_and_filters(tmp_path: Path) -> None:
+    path = write(tmp_path, None, n=30)
+    with open_browser() as page:
+        page.goto(f"file://{path}")
+        numbers = "(rows) => rows.map((row) => Number(row.getAttribute('data-%s')))"
+        rows = page.locator("#rows > .row")
+        best = rows.evaluate_all(numbers % "best")
+        assert best == sorted(best, reverse=True)
+        page.select_option("#sort", "mag up")
+        mags = rows.evaluate_all(numbers % "mag")
+        assert mags == sorted(mags) and len(mags) == 30
+        page.click("#turn")
+        assert rows.evaluate_all(numbers % "mag") == mags[::-1]
+        page.select_option("#call", "real")
+        shown = page.locator("#rows > .row:not([hidden])")
+        assert shown.count() == sum(value >= THRESHOLD for value in best)
+        page.select_option("#call", "")
+        page.fill("#faint", "10")
+        assert shown.count() == sum(mag <= 10 for mag in mags)
+        page.fill("#faint", "")
+        page.fill("#words", "id-7")
+        assert shown.count() == 1
+        page.click("#rows > .row:not([hidden]) .strip img")
+        assert page.locator(".row.big").count() == 1

@@ -1,0 +1,113 @@
+"""Several sources in one csv, a killed call that goes on, and a folder that is watched."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+import pytest
+
+from gotorb import models
+from gotorb.apps import sources
+from gotorb.apps.prefetch import fetch_ahead
+from gotorb.apps.sources import Options, score_sources, watch_folder
+from gotorb.errors import DataError
+from tests.unit.apps.test_scoring import write_model_folder
+from tests.unit.survey.synthetic import write_archive, write_packet
+
+OPTIONS = Options(n_samples=3)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    keras.utils.set_random_seed(5)
+    network = models.bayesian_vgg6((63, 63, 3), dropout=0.1, block1=2, block2=2, dense=4)
+    return str(write_model_folder(tmp_path_factory.mktemp("models") / "bayesian", network))
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Path]:
+    return [write_archive(tmp_path / name, n) for name, n in (("a", 3), ("b", 4), ("c", 5))]
+
+
+def test_rows_follow_the_sources(model: str, three: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    assert score_sources(model, three, out, OPTIONS) == 12
+    table = pd.read_csv(out)
+    assert table.groupby("data_sha256", sort=False).size().tolist() == [3, 4, 5]
+    assert not Path(f"{out}.parts").exists()
+
+
+def test_a_killed_call_goes_on_and_ends_with_the_same_bytes(
+    model: str, three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out, done = tmp_path / "whole.csv", tmp_path / "scores.csv", []
+    score_sources(model, three, whole, OPTIONS)
+    own = sources.score_source
+
+    def dying(scorer: Any, source: Path, *rest: Any, **options: Any) -> int:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(source)
+        return own(scorer, source, *rest, **options)
+
+    monkeypatch.setattr(sources, "score_source", dying)
+    with pytest.raises(KeyboardInterrupt):
+        score_sources(model, three, out, OPTIONS)
+    assert not out.exists()
+    done[:] = []
+    score_sources(model, three, out, OPTIONS)
+    assert done == three[2:] and out.read_bytes() == whole.read_bytes()
+
+
+def test_the_call_goes_by_the_threshold(model: str, three: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    for threshold, called in ((0.0, 1), (1.0, 0)):
+        score_sources(model, three[:1], out, Options(n_samples=0, threshold=threshold))
+        table = pd.read_csv(out)
+        assert (table["threshold"] == threshold).all() and (table["called_real"] == called).all()
+        assert table["std"].isna().all()
+
+
+def test_nothing_to_score_is_refused(model: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no .*absent"):
+        score_sources(model, [tmp_path / "absent"], tmp_path / "scores.csv", OPTIONS)
+
+
+def test_a_watched_folder_scores_each_file_once(model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    write_packet(folder / "a.avro", 1)
+    (folder / "bad.avro").write_bytes(b"no")
+    (folder / "note.txt").write_text("no")
+    looks = iter([True, True, False])
+
+    def next_look() -> bool:
+        write_packet(folder / "b.avro", 2) if not (folder / "b.avro").exists() else None
+        return next(looks)
+
+    with caplog.at_level(logging.WARNING):
+        assert watch_folder(model, folder, out, OPTIONS, poll_s=0, goes_on=next_look) == 2
+    assert sorted(path.name for path in out.iterdir()) == ["a.avro.csv", "b.avro.csv"]
+    assert sum("not scored" in record.message for record in caplog.records) == 1
+    stamp = (out / "a.avro.csv").stat().st_mtime_ns
+    looks = iter([True, False])
+    assert watch_folder(model, folder, out, OPTIONS, poll_s=0, goes_on=lambda: next(looks)) == 0
+    assert (out / "a.avro.csv").stat().st_mtime_ns == stamp
+
+
+def test_reading_ahead_keeps_order_errors_and_ends_with_its_caller() -> None:
+    def failing() -> Any:
+        yield 1
+        raise OSError("disk")
+
+    ahead = fetch_ahead(failing())
+    assert next(ahead) == 1
+    with pytest.raises(OSError, match="disk"):
+        next(ahead)
+    read: list[int] = []
+    endless = fetch_ahead((read.append(n) or n for n in range(1000)), ahead=2)
+    assert next(endless) == 0
+    endless.close()
+    assert len(read) < 10
