@@ -70,10 +70,10 @@ def _minor_planets() -> str:
 
 
 def _tracking() -> str:
-    from gotorb.tracking.store import open_store, tracking_uri
+    from gotorb.tracking.store import open_store, shown_uri
 
     open_store()
-    return f"{tracking_uri()} answers"
+    return f"{shown_uri()} answers"
 
 
 CHECKS: dict[str, Callable[[], str]] = {

@@ -67,7 +67,7 @@ def log_model(run_id: str, model_path: Path, *, name: str, tags: dict[str, str])
     from gotorb.training.files import read_model
 
     model = read_model(model_path)
-    with mlflow.start_run(run_id=run_id):  # else the model would go to another experiment
+    with mlflow.start_run(run_id=run_id, nested=True):  # else the model would go to another experiment
         info = Model.log(artifact_path=None, name=name, flavor=flavor, run_id=run_id, model=model, metadata=dict(tags))
     # leaving the block ends the run, which may be going on
     mlflow.MlflowClient().update_run(run_id, status="RUNNING")

@@ -1,7 +1,10 @@
 """Where runs are kept: a tracking server named in .env, or a sqlite file and a folder in mlruns/."""
 
 import os
+import re
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -34,6 +37,11 @@ def tracking_uri() -> str:
     return read_settings().mlflow_tracking_uri or _local_uri()
 
 
+def shown_uri() -> str:
+    """The same without a password, for messages."""
+    return re.sub(r"(?<=//)([^/@:]+):[^/@]+@", r"\1:***@", tracking_uri())
+
+
 def _local_uri() -> str:
     return f"sqlite:///{mlruns_dir() / STORE_FILE}"
 
@@ -62,7 +70,7 @@ def open_store() -> None:
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise TrackingError(
-                f"tracking store {uri} does not answer ({reason}); check MLFLOW_TRACKING_URI in .env"
+                f"tracking store {shown_uri()} does not answer ({reason}); check MLFLOW_TRACKING_URI in .env"
             ) from None
 
 
@@ -77,6 +85,19 @@ def answers() -> bool:
         return requests.get(f"{uri.rstrip('/')}/health", timeout=PREFLIGHT_S).status_code < 500
     except requests.RequestException:
         return False
+
+
+def artifacts_answer() -> bool:
+    """Whether the S3-compatible store of .env takes connections, asked within seconds; boto itself takes minutes."""
+    parts = urlsplit(os.environ.get("MLFLOW_S3_ENDPOINT_URL", ""))
+    if not parts.hostname:
+        return True
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout=PREFLIGHT_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def journals_dir() -> Path:
