@@ -32,15 +32,19 @@ def describe_data(data_dir: Path, card: Mapping[str, Any]) -> tuple[dict[str, st
         Its card (`dataset.card.make_card`), shown as the profile.
     """
     files = {name: md5(data_dir / name) for name in (layout.LABELS_CSV, layout.STAMPS_H5)}
-    source = {"path": _in_project(data_dir), "files": files}
-    entry = {
-        "name": data_dir.name,
+    tags = {LABELS_TAG: files[layout.LABELS_CSV], STAMPS_TAG: files[layout.STAMPS_H5]}
+    return make_entry(_in_project(data_dir), files, card), tags
+
+
+def make_entry(path: str, files: Mapping[str, str], card: Mapping[str, Any]) -> dict[str, str]:
+    """What MLflow keeps under *Datasets* of files (name -> md5) in a folder of the project."""
+    return {
+        "name": Path(path).name,
         "digest": str(card["digest"])[:DIGEST_LENGTH],
         "source_type": SOURCE_TYPE,
-        "source": json.dumps(source, sort_keys=True),
+        "source": json.dumps({"path": path, "files": dict(files)}, sort_keys=True),
         "profile": json.dumps(dict(card), sort_keys=True),
     }
-    return entry, {LABELS_TAG: files[layout.LABELS_CSV], STAMPS_TAG: files[layout.STAMPS_H5]}
 
 
 def md5(path: Path) -> str:
@@ -72,9 +76,9 @@ def load_data(source: Mapping[str, Any], target: Path) -> Path:
     return target
 
 
-def cache_path(md5_of_file: str) -> Path:
+def cache_path(md5_of_file: str, root: Path | None = None) -> Path:
     """Where DVC's cache keeps a file of that content."""
-    return _cache_dir(project_root()) / "files" / "md5" / md5_of_file[:2] / md5_of_file[2:]
+    return _cache_dir(root or project_root()) / "files" / "md5" / md5_of_file[:2] / md5_of_file[2:]
 
 
 @lru_cache(maxsize=8)
@@ -109,7 +113,7 @@ def commits_with(md5_of_file: str) -> list[str]:
 
 def _holds(commit: str, md5_of_file: str) -> bool:
     call = ["git", "grep", "--quiet", md5_of_file, commit, "--", "dvc.lock", "*/dvc.lock"]
-    return subprocess.run(call, cwd=project_root(), check=False).returncode == 0
+    return subprocess.run(call, cwd=project_root(), capture_output=True, check=False).returncode == 0
 
 
 def tags_with(md5_of_file: str) -> list[str]:

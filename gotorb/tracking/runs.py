@@ -34,6 +34,8 @@ ERRORS, HEADLINE_ERRORS = "at_threshold", ("fnr", "fpr", "mme")
 """Numbers of an evaluation report by which runs are compared; the rest is in the report's json."""
 STAGE_TAG, MD5_TAG, DATA_TAG = "gotorb.stage", "gotorb.model_md5", "gotorb.data_digest"
 EXPERIMENT_TAG = "gotorb.dvc_experiment"
+VERSION_TAG = "gotorb.version"
+"""Git tags whose data or model a run made or used."""
 
 
 class Run:
@@ -186,6 +188,11 @@ def _who() -> dict[str, str]:
         return {"mlflow.user": getpass.getuser(), "mlflow.source.type": "LOCAL", "mlflow.source.name": "gotorb"}
     except (OSError, KeyError):
         return {}
+
+
+def in_experiment() -> bool:
+    """Whether this is a stage of a DVC experiment (``dvc exp run``)."""
+    return bool(os.environ.get("DVC_EXP_NAME"))
 
 
 def _experiment() -> dict[str, str]:
