@@ -1,0 +1,69 @@
+"""The DVC remote that .env names, written where DVC looks for it: ``.dvc/config.local``, which git does not know."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from gotorb import layout
+from gotorb.settings import project_root, read_settings
+
+NAME = "team"
+LOCAL_CONFIG = Path(".dvc", "config.local")
+DVC = (sys.executable, "-m", "dvc")
+
+
+def set_remote(root: Path | None = None) -> str:
+    """Let DVC know the remote of DVC_REMOTE_URL (a folder, s3://bucket/path or ssh://host/path); gives its address.
+
+    Without that variable nothing changes: a remote of `.dvc/config` stays. Keys of S3 are not written anywhere; DVC
+    reads them from the environment, where `read_settings` puts those of .env.
+    """
+    root = root or project_root()
+    known, local = _known(root), root / LOCAL_CONFIG
+    if local.parent.is_dir():
+        for (section, key), value in _wanted(root).items():
+            if known.get((section, key)) != value:
+                _run(root, "config", "--local", f"{section}.{key}", value)
+    return find_remote(root)
+
+
+def find_remote(root: Path | None = None) -> str:
+    """Address of DVC's remote; "" where none is configured."""
+    root = root or project_root()
+    default = _run(root, "config", "core.remote").strip()
+    return _run(root, "config", f"remote.{default}.url").strip() if default else ""
+
+
+def _known(root: Path) -> dict[tuple[str, str], str]:
+    """What `.dvc/config.local` holds; read here, for asking DVC takes a second of each `make repro`."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(root / LOCAL_CONFIG)
+    except configparser.Error:
+        return {}
+    sections = {name.strip("'\"").replace(' "', "."): parser[name] for name in parser.sections()}
+    return {(name, key): value.strip("\"'") for name, section in sections.items() for key, value in section.items()}
+
+
+def _wanted(root: Path) -> dict[tuple[str, str], str]:
+    """What `.dvc/config.local` is to hold."""
+    base = root if (root / layout.ENV_FILE).exists() else project_root()
+    read_settings(base / layout.ENV_FILE)
+    url = os.environ.get("DVC_REMOTE_URL", "").strip()
+    if not url:
+        return {}
+    if "://" not in url:
+        url = str((base / Path(url).expanduser()).resolve())
+    wanted = {("core", "remote"): NAME, (f"remote.{NAME}", "url"): url}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+    if url.startswith("s3://") and endpoint:
+        wanted[f"remote.{NAME}", "endpointurl"] = endpoint
+    return wanted
+
+
+def _run(root: Path, *words: str) -> str:
+    return subprocess.run([*DVC, *words], cwd=root, capture_output=True, text=True, check=False).stdout
