@@ -14,7 +14,7 @@ from gotorb.errors import GotorbError
 
 COMMANDS = {
     "catalogue": "tell the age of the minor-planet catalogue, or renew it",
-    "data": "look into data sets: card, verify, leaks, diff, errors",
+    "data": "look into data sets: card, verify, leaks, diff, errors; tag a version",
     "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
     "figure": "draw a figure of a model, of this checkout or of a tagged version",
     "label": "make a labelled data set from the survey's images",

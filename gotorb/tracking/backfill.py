@@ -111,7 +111,7 @@ def _restore_training(revision: str, lock: dict[str, str], network: str, md5: st
     here = project_root() / "models" / network / layout.MODEL_H5
     for path in (cache_path(md5), here):
         if path.exists() and md5_of(path) == md5:
-            run.record("model", path=run.journal.keep_file(path), tags={"network": network})
+            run.record("model", path=run.journal.keep_file(path, layout.MODEL_H5), tags={"network": network})
             break
     run.finish("FINISHED")
 

@@ -138,7 +138,7 @@ def _describe(name: str, models: set[str], data: set[Pair], runs: list[Any]) -> 
 
 def _describe_data(pair: Pair, digest: str) -> dict[str, Any]:
     known = {"labels_md5": pair[0], "stamps_md5": pair[1], "digest": digest}
-    return known | {"git_tags": tags_with(pair[0]), "commit": next(iter(commits_with(pair[0])), "")}
+    return known | {"git_tags": tags_with(*pair), "commit": next(iter(commits_with(*pair)), "")}
 
 
 def _describe_model(md5: str, registered: list[dict[str, str]]) -> dict[str, Any]:

@@ -101,9 +101,9 @@ class Journal:
         path.parent.mkdir()
         return path
 
-    def keep_file(self, path: Path) -> str:
-        """Copy a file into the journal; gives its place there."""
-        target = self.place(path.name)
+    def keep_file(self, path: Path, name: str = "") -> str:
+        """Copy a file into the journal, under another name where one is given; gives its place there."""
+        target = self.place(name or path.name)
         shutil.copyfile(path, target)
         return str(target.relative_to(self.folder))
 

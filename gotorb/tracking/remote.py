@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from gotorb import layout
+from gotorb.errors import TrackingError
 from gotorb.settings import project_root, read_settings
 
 NAME = "team"
 LOCAL_CONFIG = Path(".dvc", "config.local")
+ASK_S = 60
 DVC = (sys.executable, "-m", "dvc")
 
 
-def set_remote(root: Path | None = None) -> str:
-    """Let DVC know the remote of DVC_REMOTE_URL (a folder, s3://bucket/path or ssh://host/path); gives its address.
+def set_remote(root: Path | None = None) -> None:
+    """Let DVC know the remote of DVC_REMOTE_URL: a folder, s3://bucket/path or ssh://host/path.
 
     Without that variable nothing changes: a remote of `.dvc/config` stays. Keys of S3 are not written anywhere; DVC
     reads them from the environment, where `read_settings` puts those of .env.
@@ -28,7 +31,6 @@ def set_remote(root: Path | None = None) -> str:
         for (section, key), value in _wanted(root).items():
             if known.get((section, key)) != value:
                 _run(root, "config", "--local", f"{section}.{key}", value)
-    return find_remote(root)
 
 
 def find_remote(root: Path | None = None) -> str:
@@ -36,6 +38,36 @@ def find_remote(root: Path | None = None) -> str:
     root = root or project_root()
     default = _run(root, "config", "core.remote").strip()
     return _run(root, "config", f"remote.{default}.url").strip() if default else ""
+
+
+def check_remote(root: Path | None = None) -> str:
+    """What there is to say of the remote, after a try to reach it.
+
+    Raises
+    ------
+    TrackingError
+        If it cannot be reached.
+    """
+    root = root or project_root()
+    set_remote(root)
+    address = find_remote(root)
+    if not address:
+        return "DVC_REMOTE_URL is not set: data stay on this machine"
+    missing = _n_missing(root, address)
+    return f"{address} answers; " + (f"{missing} files are not pushed: `dvc push`" if missing else "all is pushed")
+
+
+def _n_missing(root: Path, address: str) -> int:
+    """Files of this checkout that the remote lacks."""
+    command = [*DVC, "status", "--cloud", "--json"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=ASK_S)
+        reason = (done.stderr.strip().splitlines() or ["no answer"])[-1] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        reason = f"no answer in {ASK_S} s"
+    if reason:
+        raise TrackingError(f"DVC's remote {address} cannot be reached ({reason}); correct DVC_REMOTE_URL in .env")
+    return sum(state in ("new", "missing") for state in json.loads(done.stdout or "{}").values())
 
 
 def _known(root: Path) -> dict[tuple[str, str], str]:

@@ -46,6 +46,12 @@ def _local_uri() -> str:
     return f"sqlite:///{mlruns_dir() / STORE_FILE}"
 
 
+def is_local() -> bool:
+    """Whether the store is the project's own sqlite file."""
+    # not "no MLFLOW_TRACKING_URI": mlflow itself puts its store's address into the environment
+    return tracking_uri() == _local_uri()
+
+
 def mlruns_dir() -> Path:
     """Folder of the store of this machine, and of journals."""
     return Path(os.environ.get("GOTORB_MLRUNS", project_root() / layout.MLRUNS_DIR))
@@ -115,9 +121,7 @@ def open_experiment(name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
-        # not "no MLFLOW_TRACKING_URI": mlflow itself puts its store's address into the environment
-        local = tracking_uri() == _local_uri()
-        place = (mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if local else None
+        place = (mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if is_local() else None
         return client.create_experiment(name, artifact_location=place)
 
 

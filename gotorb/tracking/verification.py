@@ -45,11 +45,9 @@ def _outputs(lock: dict, root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _members(listing: Path) -> list[dict[str, str]]:
-    """Files of a folder; none where the listing is absent, or so damaged that it cannot be read."""
-    try:
-        return json.loads(listing.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return []
+    """Files of a folder; none where the listing is absent, or damaged, which is told by itself."""
+    whole = listing.is_file() and md5(listing) == (listing.parent.name + listing.name).removesuffix(".dir")
+    return json.loads(listing.read_bytes()) if whole else []
 
 
 def _damaged_files(root: Path, wanted: dict[str, str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ RANKS = {
     "simulate": 7,
     "label_data": 8, "import_data": 8, "label_errors": 8, "clean_data": 8, "classifier": 8, "trainer": 8, "models": 8,
     "hyperparameter_tuning": 8, "audit": 8, "recovery": 8,
-    "paper": 8, "versions": 8, "production": 8, "promotion": 8, "peers": 8,
+    "paper": 8, "versions": 8, "production": 8, "service": 8, "promotion": 8, "peers": 8,
     "active_learning": 9, "eyeball": 9, "visualise": 9, "apps": 9,
     "cli": 10, "__main__": 10, "pipelines": 10,
 }  # fmt: skip

@@ -142,6 +142,7 @@ def test_source_of_a_runs_data_brings_the_files_of_its_version(
     )
 
 
+@pytest.mark.slow
 def test_source_brings_the_files_from_the_remote_where_the_cache_lacks_them(
     made: tuple[Repository, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_source_brings_the_files_from_the_remote_where_the_cache_lacks_them(
     assert clone.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_fresh_clone_gets_the_runs_of_every_tag_once(
     made: tuple[Repository, dict[str, str]],
     fresh_store: Path,
