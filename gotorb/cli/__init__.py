@@ -16,6 +16,7 @@ COMMANDS = {
     "catalogue": "tell the age of the minor-planet catalogue, or renew it",
     "data": "look into data sets: card, verify, leaks, diff, errors; tag a version",
     "doctor": "check .env, database, catalogues and tracking store, and say what to mend",
+    "dvc": "run a DVC command with the remote and keys of .env",
     "figure": "draw a figure of a model, of this checkout or of a tagged version",
     "label": "make a labelled data set from the survey's images",
     "lineage": "tell what belongs to a run, a model or a tagged version",

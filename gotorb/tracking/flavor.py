@@ -113,5 +113,5 @@ def write_example(folder: Path, shape: tuple[int, ...]) -> None:
     y, x = np.mgrid[: shape[0], : shape[1]] - shape[0] // 2
     star = np.round(100 * np.exp(-(x**2 + y**2) / 4.5), 1)
     stamps = np.repeat(np.stack([star, star / 2])[..., None], shape[2], axis=-1).tolist()
-    (folder / EXAMPLE["artifact_path"]).write_text(json.dumps({"inputs": stamps}))
+    (folder / EXAMPLE["artifact_path"]).write_text(json.dumps(stamps))
     (folder / EXAMPLE["serving_input_path"]).write_text(json.dumps({"inputs": stamps}))

@@ -62,12 +62,18 @@ def _n_missing(root: Path, address: str) -> int:
     command = [*DVC, "status", "--cloud", "--json"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=ASK_S)
-        reason = (done.stderr.strip().splitlines() or ["no answer"])[-1] if done.returncode else ""
+        reason = what_failed(done) if done.returncode else ""
     except subprocess.TimeoutExpired:
         reason = f"no answer in {ASK_S} s"
     if reason:
         raise TrackingError(f"DVC's remote {address} cannot be reached ({reason}); correct DVC_REMOTE_URL in .env")
     return sum(state in ("new", "missing") for state in json.loads(done.stdout or "{}").values())
+
+
+def what_failed(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command of DVC or git says went wrong, on one line; DVC's last one offers help."""
+    lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+    return next((line for line in lines if line.startswith(("ERROR", "fatal", "error"))), lines[-1])
 
 
 def _known(root: Path) -> dict[tuple[str, str], str]:

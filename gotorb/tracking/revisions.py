@@ -16,7 +16,7 @@ import yaml
 from gotorb import layout
 from gotorb.errors import TrackingError
 from gotorb.settings import project_root
-from gotorb.tracking.remote import DVC, LOCAL_CONFIG, set_remote
+from gotorb.tracking.remote import DVC, LOCAL_CONFIG, set_remote, what_failed
 
 
 
@@ -103,7 +103,7 @@ def checked_out(revision: str, outputs: Sequence[str], root: Path | None = None)
     try:
         added = _run(["git", "worktree", "add", "--detach", "--force", str(tree), commit], root)
         if added.returncode:
-            raise TrackingError(f"git cannot check out {revision!r} beside this checkout ({_last_line(added)})")
+            raise TrackingError(f"git cannot check out {revision!r} beside this checkout ({what_failed(added)})")
         set_remote(root)
         _share_cache(root, tree)
         _bring(tree, outputs, revision)
@@ -130,15 +130,10 @@ def _bring(tree: Path, outputs: Sequence[str], revision: str) -> None:
         done = _run([*DVC, "pull", "--quiet", *outputs], tree)
     if done.returncode:
         raise TrackingError(
-            f"data of version {revision!r} are not in the DVC cache ({_last_line(done)}); set DVC_REMOTE_URL in .env "
+            f"data of version {revision!r} are not in the DVC cache ({what_failed(done)}); set DVC_REMOTE_URL in .env "
             "to where they were pushed, or make them again: git checkout, make repro"
         )
 
 
 def _run(command: Sequence[Any], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(list(command), cwd=cwd, capture_output=True, text=True, check=False)
-
-
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stderr or done.stdout).strip().splitlines()
-    return lines[-1] if lines else f"exit code {done.returncode}"

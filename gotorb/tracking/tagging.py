@@ -10,7 +10,7 @@ from gotorb import layout
 from gotorb.errors import TrackingError
 from gotorb.settings import project_root
 from gotorb.tracking.family import mark_runs
-from gotorb.tracking.remote import DVC, find_remote, set_remote
+from gotorb.tracking.remote import DVC, find_remote, set_remote, what_failed
 
 WATCHED = ("dvc.lock", "dvc.yaml", layout.PARAMS_YAML, "reports")
 """What a version consists of in git; everything else is code."""
@@ -49,7 +49,7 @@ def tag_data(name: str, *, message: str) -> Tagged:
     if not known:
         made = _git(root, "tag", "--annotate", "--message", message, "--end-of-options", name)
         if made.returncode:
-            raise TrackingError(f"git makes no tag {name!r} ({_last_line(made)})")
+            raise TrackingError(f"git makes no tag {name!r} ({what_failed(made)})")
     return Tagged(commit, _push(root, name), mark_runs(name))
 
 
@@ -74,7 +74,7 @@ def _push(root: Path, name: str) -> str:
         done = subprocess.run([*DVC, "push", "--quiet"], cwd=root, capture_output=True, text=True, check=False)
         if done.returncode:
             raise TrackingError(
-                f"tag {name!r} is made, but its data could not be pushed to {remote} ({_last_line(done)}); mend that, "
+                f"tag {name!r} is made, but its data could not be pushed to {remote} ({what_failed(done)}); mend that, "
                 "then give the same command again"
             )
     return remote
@@ -82,7 +82,3 @@ def _push(root: Path, name: str) -> str:
 
 def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-
-
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    return ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"])[-1]
