@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,8 @@ from gotorb.errors import ModelError, TrackingError
 from gotorb.evaluation.calibration import expit, logit
 from gotorb.evaluation.gate import Check, Limits, check_auc, check_calibration, check_parity, check_slices
 from gotorb.params import find_params
+from gotorb.settings import project_root
+from gotorb.tracking.lineage import cache_path, md5
 from gotorb.tracking.registry import Registered, find_alias, load_registered, load_service, move_alias, previous_holder
 from gotorb.tracking.runs import track_stage
 
@@ -143,6 +147,8 @@ def _test_rows(data: Dataset) -> pd.DataFrame:
     if layout.SPLIT_COLUMN not in data.table:
         raise ModelError(f"{data.data_dir} has no column {layout.SPLIT_COLUMN!r}; give a divided data set (--data)")
     inside = (data.table[layout.SPLIT_COLUMN] == "test") & data.table["label"].isin((layout.REAL, layout.BOGUS))
+    if data.table.loc[inside, "label"].nunique() < 2:
+        raise ModelError(f"{data.data_dir} has no real or no bogus test rows; give a larger divided data set (--data)")
     return data.table[inside]
 
 
@@ -169,11 +175,23 @@ def _check(new: Scored, old: Scored | None, data: Dataset, rows: pd.DataFrame, l
 
 
 def _check_service(new: Scored, data: Dataset, rows: pd.DataFrame) -> Check:
-    """Scores by the service that would answer, against the model's own."""
+    """Scores by the service that would answer, against those of the file that DVC knows by the version's md5."""
     few = rows.index.to_numpy(int)[:N_PARITY]
-    layers = new.registered.tags["layers"].split(",")
-    answered = load_service(new.registered.uri).predict(data.read_stamps(few, layers), params={"n_samples": 0})
-    return check_parity(answered["score"].to_numpy(float), new.scores[: len(few)])
+    stamps = data.read_stamps(few, new.registered.tags["layers"].split(","))
+    answered = load_service(new.registered.uri).predict(stamps, params={"n_samples": 0})
+    original = _original(new.registered)
+    expected = new.scores[: len(few)] if original is None else classifier.predict(original, stamps)
+    return check_parity(answered["score"].to_numpy(float), expected, against="registry" if original is None else "file")
+
+
+def _original(registered: Registered) -> Any | None:
+    """The model of the file that a version was made from; None where this machine does not have it."""
+    kept = [cache_path(registered.md5), *sorted((project_root() / "models").glob(f"*/{layout.MODEL_H5}"))]
+    for path in kept if registered.md5 else ():
+        if path.is_file() and md5(path) == registered.md5:
+            with TemporaryDirectory() as folder:  # objects in DVC's cache have no suffix
+                return classifier.load(shutil.copyfile(path, Path(folder) / layout.MODEL_H5)).model
+    return None
 
 
 def _record(decision: Decision, reason: str, data: Dataset | None) -> None:

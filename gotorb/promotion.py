@@ -16,8 +16,8 @@ from gotorb.errors import ModelError
 from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.metrics import rounded
 from gotorb.params import Params
-from gotorb.tracking.registry import CHAMPION, Registered, find_champion, load_registered, register, set_alias
-from gotorb.tracking.runs import find_run, md5, track_stage
+from gotorb.tracking.registry import CHAMPION, Registered, find_champion, load_registered, move_alias, register
+from gotorb.tracking.runs import find_run, in_experiment, md5, track_stage
 
 log = logging.getLogger(__name__)
 CALIBRATION = ("temperature", "offset")
@@ -45,7 +45,8 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
     -------
     dict
         model, md5, data_digest, name, validation and test AUC, champion (whether it is now), and, when it was
-        refused, reason.
+        refused, reason. In a DVC experiment nothing is registered: registered is False, and champion tells whether
+        it would be.
     """
     data = open_dataset(data_dir)
     best = max((_judge(models_dir / name, data) for name in params.judged_models), key=lambda one: one.validation_auc)
@@ -56,10 +57,13 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
         "data_digest": data_digest(data_dir),
         "validation_auc": best.validation_auc,
     }
+    decision |= _against_champion(best, data, params)
+    if in_experiment():  # one of many tries: it may be forgotten, a registered version stays
+        log.info("%s %s: not registered, for it is a DVC experiment's", params.promote.name, best.name)
+        return rounded(decision | {"registered": False})
     registered = register(params.promote.name, _run_of(best, params), best.md5, _tags(best, decision))
-    decision |= _against_champion(registered, best, data, params)
     if decision["champion"]:
-        set_alias(registered, CHAMPION)
+        move_alias(registered, CHAMPION)
     log.info("%s %s: %s", params.promote.name, best.name, "champion" if decision["champion"] else decision["reason"])
     return rounded(decision)
 
@@ -103,7 +107,7 @@ def _run_of(best: Candidate, params: Params) -> str:
     return run.run_id
 
 
-def _against_champion(registered: Registered, best: Candidate, data: Dataset, params: Params) -> dict[str, Any]:
+def _against_champion(best: Candidate, data: Dataset, params: Params) -> dict[str, Any]:
     """Compare with the present champion on the same test rows."""
     rng = np.random.default_rng(params.seed)
     labels, scores = _scores(best.model, best.meta["layers"], data, "test")

@@ -20,11 +20,11 @@ import pandas as pd
 from gotorb.apps.curves import posterior_path, ticks
 from gotorb.apps.detections import Detections, read_detections
 from gotorb.apps.flags import FLAGS, find_flags
+from gotorb.apps.inline_strips import draw_strips
 from gotorb.apps.judged import SUMMARIES, Judged, judge
 from gotorb.apps.neighbours import Neighbourhood, open_neighbourhood
 from gotorb.apps.pages import write_page
 from gotorb.apps.scoring import Scorer, load_scorer
-from gotorb.apps.inline_strips import draw_strips
 from gotorb.dataset.card import write_text
 from gotorb.errors import DataError, ModelError
 from gotorb.params import ArchiveParams

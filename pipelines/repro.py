@@ -17,6 +17,7 @@ import yaml
 from gotorb import layout
 from gotorb.errors import ConfigError, GotorbError
 from gotorb.params import Params, read_params
+from gotorb.tracking.remote import set_remote
 
 SOURCES_YAML = Path(__file__).with_name("sources.yaml")
 DVC_YAML = "dvc.yaml"
@@ -34,6 +35,7 @@ def main() -> int:
     except GotorbError as error:
         print(f"make repro: {error}", file=sys.stderr)
         return 1
+    set_remote(here.resolve())
     return subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=here, env=_environment(), check=False).returncode
 
 

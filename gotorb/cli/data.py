@@ -1,4 +1,4 @@
-"""Look into labelled data sets: card, faults, leaks, changes, doubtful labels.
+"""Look into labelled data sets: card, faults, leaks, changes, doubtful labels; name a version of them.
 
 Examples:
   gotorb data card data/dataset
@@ -6,6 +6,7 @@ Examples:
   gotorb data leaks data/dataset
   gotorb data diff data/synthetic data/clean --rows changes.csv
   gotorb data errors data/dataset
+  gotorb data tag dataset-v1 --message "first season"
 
 verify and leaks exit with 1 when they find anything.
 """
@@ -21,6 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (run_action, text) in ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text)
         action.set_defaults(run_action=run_action)
+        if name == "tag":
+            action.add_argument("name", help="of the version, such as dataset-v1")
+            action.add_argument("--message", help="why it is worth a name (default: the name)")
+            continue
         for folder in ("old_dir", "new_dir") if name == "diff" else ("data_dir",):
             action.add_argument(folder, help="folder of a data set")
         if name != "card":
@@ -112,10 +117,25 @@ def _diff(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tag(args: argparse.Namespace) -> int:
+    from gotorb.tracking.tagging import tag_data
+
+    tagged = tag_data(args.name, message=args.message or args.name)
+    print(f"{args.name} is commit {tagged.commit[:10]}; {tagged.n_runs} runs are marked")
+    print(
+        f"data are pushed to {tagged.remote}; give others the tag by `git push origin {args.name}`"
+        if tagged.remote
+        else "data are on this machine only: set DVC_REMOTE_URL in .env, then give the same command again",
+        file=sys.stderr,
+    )
+    return 0
+
+
 ACTIONS = {
     "card": (_card, "print identity and counts of a data set"),
     "verify": (_verify, "look for flipped bytes, disagreement, duplicates and impossible values"),
     "leaks": (_leaks, "look for what train, validation and test share"),
     "errors": (_errors, "hunt for wrong labels by trainings that have not seen them (minutes to hours)"),
     "diff": (_diff, "tell what changed between two versions"),
+    "tag": (_tag, "name the committed version: git tag, data pushed to DVC's remote, its runs marked"),
 }

@@ -1,4 +1,4 @@
-"""Check .env, database, catalogues and tracking store, and say what to mend.
+"""Check .env, database, catalogues, tracking store and DVC's remote, and say what to mend.
 
 Example: gotorb doctor
 """
@@ -70,10 +70,37 @@ def _minor_planets() -> str:
 
 
 def _tracking() -> str:
-    from gotorb.tracking.store import open_store, tracking_uri
+    from gotorb.tracking.store import open_store, shown_uri
 
     open_store()
-    return f"{tracking_uri()} answers"
+    return f"{shown_uri()} answers"
+
+
+def _artifacts() -> str:
+    from gotorb.errors import TrackingError
+    from gotorb.tracking.relocation import find_moved
+    from gotorb.tracking.store import artifacts_answer, is_local
+
+    if not artifacts_answer():
+        raise TrackingError("the store of MLFLOW_S3_ENDPOINT_URL takes no connection; start it, or correct .env")
+    if not is_local():
+        return "kept where the tracking server says"
+    if moved := find_moved():
+        raise TrackingError(f"artifacts are looked for in {moved[0]}: moved here? `gotorb tracking relocate` mends it")
+    return "kept in mlruns/"
+
+
+def _journals() -> str:
+    from gotorb.tracking.runs import waiting_journals
+
+    n_waiting = len(waiting_journals())
+    return f"{n_waiting} runs wait for the tracking store: `gotorb sync`" if n_waiting else "no run waits"
+
+
+def _remote() -> str:
+    from gotorb.tracking.remote import check_remote
+
+    return check_remote()
 
 
 CHECKS: dict[str, Callable[[], str]] = {
@@ -82,4 +109,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "galaxies": _galaxies,
     "minor planets": _minor_planets,
     "tracking": _tracking,
+    "artifacts": _artifacts,
+    "journals": _journals,
+    "data remote": _remote,
 }

@@ -120,8 +120,9 @@ def check_calibration(labels: np.ndarray, probability: np.ndarray, limits: Limit
     return Check("calibration", ece <= limits.max_ece, text, {"ece": ece, "max_ece": limits.max_ece})
 
 
-def check_parity(scores: np.ndarray, expected: np.ndarray, *, tolerance: float = 1e-6) -> Check:
-    """Compare scores of the registered model with those of the file it was made from."""
+def check_parity(scores: np.ndarray, expected: np.ndarray, *, against: str = "file", tolerance: float = 1e-6) -> Check:
+    """Compare scores of the service with those of the file that the model was made from, or of the registry's copy."""
     largest = float(np.abs(scores - expected).max())
-    text = f"registered model differs from its file by {largest:.2e}, allowed {tolerance:.0e}"
-    return Check("parity", largest <= tolerance, text, {"largest": largest, "n": len(scores)})
+    passed = bool(np.isfinite(scores).all() and largest <= tolerance)
+    text = f"service differs from the model's {against} by {largest:.2e}, allowed {tolerance:.0e}"
+    return Check("parity", passed, text, {"largest": largest, "n": len(scores), "against": against})

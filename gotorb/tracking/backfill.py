@@ -15,14 +15,15 @@ from gotorb import layout
 from gotorb.params import flatten
 from gotorb.settings import project_root
 from gotorb.tracking.journal import Journal
-from gotorb.tracking.lineage import LABELS_TAG, STAMPS_TAG, cache_path
+from gotorb.tracking.lineage import LABELS_TAG, STAMPS_TAG, cache_path, make_entry
 from gotorb.tracking.lineage import md5 as md5_of
 from gotorb.tracking.revisions import find_commit, list_tags, read_file, read_lock
-from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG, Run, headlines
+from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG, VERSION_TAG, Run
 from gotorb.tracking.store import journals_dir, open_store
 
-RESTORED_TAG, VERSION_TAG = "gotorb.restored", "gotorb.version"
+RESTORED_TAG = "gotorb.restored"
 DATASET = "data/dataset"
+FILES = {LABELS_TAG: layout.LABELS_CSV, STAMPS_TAG: layout.STAMPS_H5}
 
 
 def import_versions(revisions: list[str], *, name: str) -> list[str]:
@@ -76,22 +77,33 @@ def _known(md5: str, stage: str) -> bool:
 
 
 def _begin(revision: str, lock: dict[str, str], stage: str, network: str, md5: str, experiment: str) -> Run:
-    run = Run(Journal.new(journals_dir()))
+    run, card = Run(Journal.new(journals_dir())), _card(revision, lock)
     tags = {
         STAGE_TAG: stage, RESTORED_TAG: "true", VERSION_TAG: revision, MD5_TAG: md5, "gotorb.network": network,
-        "gotorb.git_revision": find_commit(revision), **_data_tags(revision, lock),
+        "gotorb.git_revision": find_commit(revision), **_data_tags(lock),
     }  # fmt: skip
     run.record("start", experiment=experiment, name=f"{stage} {network}", tags=tags)
     params = yaml.safe_load(read_file(revision, layout.PARAMS_YAML) or "{}")
     run.log_params(flatten(params))
+    files = {name: lock[f"{DATASET}/{name}"] for name in FILES.values() if f"{DATASET}/{name}" in lock}
+    if files and card:
+        context = "test" if stage == "evaluate" else "training"
+        run.record("data", data=make_entry(DATASET, files, card), context=context)
+        run.set_tags({DATA_TAG: card["digest"]})
     return run
 
 
-def _data_tags(revision: str, lock: dict[str, str]) -> dict[str, str]:
-    files = {LABELS_TAG: layout.LABELS_CSV, STAMPS_TAG: layout.STAMPS_H5}
-    tags = {tag: lock[f"{DATASET}/{name}"] for tag, name in files.items() if f"{DATASET}/{name}" in lock}
+def _data_tags(lock: dict[str, str]) -> dict[str, str]:
+    return {tag: lock[f"{DATASET}/{name}"] for tag, name in FILES.items() if f"{DATASET}/{name}" in lock}
+
+
+def _card(revision: str, lock: dict[str, str]) -> dict[str, Any]:
+    """The data set's card from DVC's cache; where that lacks it, its digest alone; {} where nothing tells it."""
+    card = cache_path(lock.get(f"{DATASET}/{layout.CARD_JSON}", "none"))
+    if card.is_file():
+        return json.loads(card.read_text())
     promotion = read_file(revision, layout.PROMOTION_JSON)
-    return tags | ({DATA_TAG: json.loads(promotion)["data_digest"]} if promotion else {})
+    return {"digest": json.loads(promotion)["data_digest"]} if promotion else {}
 
 
 def _restore_training(revision: str, lock: dict[str, str], network: str, md5: str, experiment: str) -> None:
@@ -99,7 +111,7 @@ def _restore_training(revision: str, lock: dict[str, str], network: str, md5: st
     here = project_root() / "models" / network / layout.MODEL_H5
     for path in (cache_path(md5), here):
         if path.exists() and md5_of(path) == md5:
-            run.record("model", path=run.journal.keep_file(path), tags={"network": network})
+            run.record("model", path=run.journal.keep_file(path, layout.MODEL_H5), tags={"network": network})
             break
     run.finish("FINISHED")
 
@@ -108,6 +120,6 @@ def _restore_evaluation(
     revision: str, lock: dict[str, str], network: str, md5: str, report: dict[str, Any], experiment: str
 ) -> None:
     run = _begin(revision, lock, "evaluate", network, md5, experiment)
-    run.log_metrics({"test": headlines(report), "validation": headlines(report.get("validation", {}))})
+    run.log_headlines({"test": report, "validation": report.get("validation", {})})
     run.log_json(report, layout.METRICS_JSON)
     run.finish("FINISHED")

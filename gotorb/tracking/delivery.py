@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from gotorb.errors import TrackingError
+from gotorb.errors import GotorbError, TrackingError
 from gotorb.tracking.journal import Event, Journal
-from gotorb.tracking.store import answers, open_experiment, tracking_uri
+from gotorb.tracking.store import answers, artifacts_answer, open_experiment, open_store, shown_uri
 
+log = logging.getLogger(__name__)
 KEY_TAG = "gotorb.run_key"
+REFUSED_TAG = "gotorb.refused"
+REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "REQUEST_LIMIT_EXCEEDED")
+"""What MLflow answers to what it will never take, however often it is sent."""
 BATCH = 500
 """More metrics at a time are refused."""
 MODEL_ARTIFACT = "model"
@@ -27,6 +32,7 @@ class Delivery:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.run_id: str = journal.sent["run_id"]
+        self._is_open = False
 
     def send(self) -> None:
         """Send what is not there yet.
@@ -34,18 +40,34 @@ class Delivery:
         Raises
         ------
         TrackingError
-            If the store is a server that does not answer any more; what is left stays in the journal.
+            If the store does not answer, does not let us in, or breaks; what is left stays in the journal.
         """
         if not answers():
-            raise TrackingError(f"tracking server {tracking_uri()} does not answer")
+            raise TrackingError(f"tracking server {shown_uri()} does not answer")
+        if not self._is_open:  # what another process began has no start event left
+            open_store()
+            self._is_open = True
         for event in self.journal.unsent():
-            try:
-                SENDERS[event["kind"]](self, event)
-            except Exception as error:
-                if not is_unreachable(error):
-                    raise
-                raise TrackingError(f"tracking server {tracking_uri()} does not answer any more") from None
+            if event["kind"] in WITH_FILES and not artifacts_answer():
+                raise TrackingError("the artifact store of MLFLOW_S3_ENDPOINT_URL does not answer")
+            self._send(event)
             self.journal.acknowledge(self.run_id)
+
+    def _send(self, event: Event) -> None:
+        try:
+            SENDERS[event["kind"]](self, event)
+        except GotorbError:
+            raise
+        except Exception as error:  # of mlflow, its server, boto or a database: a record is not worth a training
+            if self.run_id and getattr(error, "error_code", "") in REFUSALS:
+                self._leave_out(event, error)
+                return
+            raise TrackingError(f"tracking store {shown_uri()} fails ({first_line(error)})") from error
+
+    def _leave_out(self, event: Event, error: Exception) -> None:
+        """Go on without what the store will never take, and let the run say so."""
+        log.warning("the tracking store refuses %s of run %s (%s)", event["kind"], self.run_id, first_line(error))
+        self.client.set_tag(self.run_id, f"{REFUSED_TAG}.{event['kind']}", first_line(error))
 
     @property
     def client(self) -> Any:
@@ -55,22 +77,9 @@ class Delivery:
         return mlflow.MlflowClient()
 
 
-def is_unreachable(error: BaseException | None) -> bool:
-    """Whether an error, or what it came from, says that a server cannot be reached or is broken."""
-    from mlflow.exceptions import MlflowException, RestException
-    from requests.exceptions import RequestException
-
-    while error is not None:
-        if isinstance(error, RequestException | ConnectionError | TimeoutError):
-            return True
-        if isinstance(error, MlflowException) and not isinstance(error, RestException):
-            text = str(error)
-            if "API request to" in text or "Max retries exceeded" in text or "timed out" in text:
-                return True
-        if isinstance(error, RestException) and error.get_http_status_code() >= 500:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _start(delivery: Delivery, event: Event) -> None:
@@ -126,7 +135,19 @@ def _data(delivery: Delivery, event: Event) -> None:
 def _model(delivery: Delivery, event: Event) -> None:
     from gotorb.tracking.flavor import log_model
 
+    if _has_model(delivery):
+        return  # a kill came between sending and acknowledging
     log_model(delivery.run_id, delivery.journal.folder / event["path"], name=MODEL_ARTIFACT, tags=event["tags"])
+
+
+def _has_model(delivery: Delivery) -> bool:
+    """Whether the run has its model, whole; one that was cut off is taken away."""
+    outputs = delivery.client.get_run(delivery.run_id).outputs
+    for output in outputs.model_outputs if outputs else ():
+        if str(delivery.client.get_logged_model(output.model_id).status) == "READY":
+            return True
+        delivery.client.delete_logged_model(output.model_id)
+    return False
 
 
 def _child(delivery: Delivery, event: Event) -> None:
@@ -150,3 +171,5 @@ SENDERS: dict[str, Callable[[Delivery, Event], None]] = {
     "child": _child,
     "end": _end,
 }
+WITH_FILES = ("file", "model")
+"""Kinds of events that go to the artifact store."""

@@ -10,10 +10,10 @@ from gotorb.errors import TrackingError
 from gotorb.tracking.lineage import LABELS_TAG, STAMPS_TAG, commits_with, tags_with
 from gotorb.tracking.registry import is_registry_uri, list_models, load_version
 from gotorb.tracking.revisions import find_commit, read_lock
-from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG
+from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG, VERSION_TAG
 from gotorb.tracking.store import open_store
 
-MAX_RUNS = 1000
+PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Family:
     models : tuple of dict
         Model files: md5, registered versions with aliases, git tags and newest commit that hold them.
     runs : tuple of dict
-        Runs of these models and data: id, name, stage, status, experiment.
+        Runs of these models, and of these data before any model: id, name, stage, status.
     """
 
     asked: str
@@ -51,40 +51,41 @@ def find_family(name: str) -> Family:
         If it is none of these.
     """
     open_store()
+    known = _all_runs()
     if is_registry_uri(name):
-        models, data = _around({load_version(name).md5}, set())
+        models = {load_version(name).md5} - {""}
+        data = _seen_by(models, known)
     elif (tags := _tags_of_run(name)) is not None:
-        models, data = _around({tags[MD5_TAG]} if MD5_TAG in tags else set(), {_data_of(tags)} - {None})
+        data = {pair} if (pair := _data_of(tags)) else set()
+        models = {tags[MD5_TAG]} if MD5_TAG in tags else _trained_on(data, known)
     else:
         models, data = _in_version(name)
-    runs = [run for run in _all_runs() if run.data.tags.get(MD5_TAG) in models or _data_of(run.data.tags) in data]
-    digests = {_data_of(run.data.tags): run.data.tags.get(DATA_TAG, "") for run in runs}
-    return Family(
-        name,
-        tuple(_describe_data(pair, digests.get(pair, "")) for pair in sorted(data)),
-        tuple(_describe_model(md5) for md5 in sorted(models)),
-        tuple(_describe_run(run) for run in runs),
-    )
+    runs = [run for run in known if _belongs(run.data.tags, models, data)]
+    return _describe(name, models, data, runs)
 
 
 Pair = tuple[str, str]
 """md5 of a data set's csv and hdf5."""
 
 
+def _belongs(tags: dict[str, str], models: set[str], data: set[Pair]) -> bool:
+    """Whether a run is of one of the models, or of one of the data sets and of no model at all."""
+    return tags[MD5_TAG] in models if MD5_TAG in tags else _data_of(tags) in data
+
+
 def _data_of(tags: dict[str, str]) -> Pair | None:
     return (tags[LABELS_TAG], tags[STAMPS_TAG]) if LABELS_TAG in tags and STAMPS_TAG in tags else None
 
 
-def _around(models: set[str], data: set[Any]) -> tuple[set[str], set[Pair]]:
-    """Models with the data that their training runs name, and the other way round."""
-    for run in _all_runs():
-        tags = run.data.tags
-        pair = _data_of(tags)
-        if tags.get(MD5_TAG) in models and pair:
-            data.add(pair)
-        elif pair in data and tags.get(STAGE_TAG) == "train" and MD5_TAG in tags and not models:
-            models.add(tags[MD5_TAG])
-    return models, data
+def _seen_by(models: set[str], runs: list[Any]) -> set[Pair]:
+    """Data sets that the models' own runs name."""
+    return {pair for run in runs if run.data.tags.get(MD5_TAG) in models and (pair := _data_of(run.data.tags))}
+
+
+def _trained_on(data: set[Pair], runs: list[Any]) -> set[str]:
+    """Models whose training runs name one of the data sets."""
+    trained = [run.data.tags for run in runs if run.data.tags.get(STAGE_TAG) == "train" and MD5_TAG in run.data.tags]
+    return {tags[MD5_TAG] for tags in trained if _data_of(tags) in data}
 
 
 def _in_version(revision: str) -> tuple[set[str], set[Pair]]:
@@ -102,11 +103,16 @@ def _in_version(revision: str) -> tuple[set[str], set[Pair]]:
 
 
 def _all_runs() -> list[Any]:
+    """All runs, the oldest first."""
     import mlflow
 
-    client = mlflow.MlflowClient()
+    client, runs, page = mlflow.MlflowClient(), [], None
     ids = [found.experiment_id for found in client.search_experiments()]
-    return list(client.search_runs(ids, order_by=["attributes.start_time ASC"], max_results=MAX_RUNS))
+    while page != "":
+        found = client.search_runs(ids, order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=page)
+        runs += found
+        page = found.token or ""
+    return runs
 
 
 def _tags_of_run(run_id: str) -> dict[str, str] | None:
@@ -119,14 +125,26 @@ def _tags_of_run(run_id: str) -> dict[str, str] | None:
         return None
 
 
+def _describe(name: str, models: set[str], data: set[Pair], runs: list[Any]) -> Family:
+    digests = {_data_of(run.data.tags): run.data.tags.get(DATA_TAG, "") for run in runs}
+    registered = list_models()
+    return Family(
+        name,
+        tuple(_describe_data(pair, digests.get(pair, "")) for pair in sorted(data)),
+        tuple(_describe_model(md5, registered) for md5 in sorted(models)),
+        tuple(_describe_run(run) for run in runs),
+    )
+
+
 def _describe_data(pair: Pair, digest: str) -> dict[str, Any]:
     known = {"labels_md5": pair[0], "stamps_md5": pair[1], "digest": digest}
-    return known | {"git_tags": tags_with(pair[0]), "commit": next(iter(commits_with(pair[0])), "")}
+    return known | {"git_tags": tags_with(*pair), "commit": next(iter(commits_with(*pair)), "")}
 
 
-def _describe_model(md5: str) -> dict[str, Any]:
-    versions = [f"{row['name']}/{row['version']}" for row in list_models() if row["md5"] == md5]
-    aliases = [row["aliases"] for row in list_models() if row["md5"] == md5 and row["aliases"]]
+def _describe_model(md5: str, registered: list[dict[str, str]]) -> dict[str, Any]:
+    ours = [row for row in registered if row["md5"] == md5]
+    versions = [f"{row['name']}/{row['version']}" for row in ours]
+    aliases = [alias for row in ours for alias in row["aliases"].split(", ") if alias]
     known = {"md5": md5, "registered": versions, "aliases": aliases}
     return known | {"git_tags": tags_with(md5), "commit": next(iter(commits_with(md5)), "")}
 
@@ -141,10 +159,11 @@ def _describe_run(run: Any) -> dict[str, Any]:
 
 
 def mark_runs(tag: str) -> int:
-    """Mark the runs of a version's models and data with its tag; gives how many."""
+    """Mark the runs of a version's models and data with its tag, beside those they have; gives how many."""
     import mlflow
 
-    runs = find_family(tag).runs
+    client, runs = mlflow.MlflowClient(), find_family(tag).runs
     for run in runs:
-        mlflow.MlflowClient().set_tag(run["run_id"], "gotorb.version", tag)
+        marks = client.get_run(run["run_id"]).data.tags.get(VERSION_TAG, "")
+        client.set_tag(run["run_id"], VERSION_TAG, ", ".join(sorted({tag, *filter(None, marks.split(", "))})))
     return len(runs)

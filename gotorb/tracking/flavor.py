@@ -16,15 +16,14 @@ import yaml
 import gotorb
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow.models import Model, ModelSignature
 
-LOADER = "gotorb.tracking.flavor"
+LOADER = "gotorb.service"
+"""What MLflow imports to serve a model; it may know more rooms than this one."""
 COLUMNS = ("score", "mean", "std", "confidence")
 DEFAULTS = {"n_samples": 20, "seed": 0}
 """What a caller may set: posterior samples of each stamp, and their seed. n_samples 0 gives plain scores alone."""
 NEEDED = ("tensorflow", "keras", "numpy", "pandas", "h5py")
-N_EXAMPLE = 2
 
 
 def make_signature(shape: tuple[int, ...]) -> ModelSignature:
@@ -67,7 +66,7 @@ def log_model(run_id: str, model_path: Path, *, name: str, tags: dict[str, str])
     from gotorb.training.files import read_model
 
     model = read_model(model_path)
-    with mlflow.start_run(run_id=run_id):  # else the model would go to another experiment
+    with mlflow.start_run(run_id=run_id, nested=True):  # else the model would go to another experiment
         info = Model.log(artifact_path=None, name=name, flavor=flavor, run_id=run_id, model=model, metadata=dict(tags))
     # leaving the block ends the run, which may be going on
     mlflow.MlflowClient().update_run(run_id, status="RUNNING")
@@ -114,42 +113,5 @@ def write_example(folder: Path, shape: tuple[int, ...]) -> None:
     y, x = np.mgrid[: shape[0], : shape[1]] - shape[0] // 2
     star = np.round(100 * np.exp(-(x**2 + y**2) / 4.5), 1)
     stamps = np.repeat(np.stack([star, star / 2])[..., None], shape[2], axis=-1).tolist()
-    (folder / EXAMPLE["artifact_path"]).write_text(json.dumps({"inputs": stamps}))
+    (folder / EXAMPLE["artifact_path"]).write_text(json.dumps(stamps))
     (folder / EXAMPLE["serving_input_path"]).write_text(json.dumps({"inputs": stamps}))
-
-
-class Service:
-    """What answers: see the module's docstring.
-
-    Parameters
-    ----------
-    model : keras.Model
-        The network; normalises by itself.
-    """
-
-    def __init__(self, model: Any) -> None:
-        from gotorb.training.scoring import CompiledModel
-
-        self.compiled = CompiledModel(model)
-
-    def predict(self, stamps: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Scores of stamps (n, size, size, n_layers): a row each, with `COLUMNS`."""
-        import pandas as pd
-
-        from gotorb.evaluation.posterior import summarise_samples
-
-        wanted = DEFAULTS | (params or {})
-        batch = np.asarray(stamps["stamps"] if isinstance(stamps, dict) else stamps, np.float32)
-        rows = pd.DataFrame({"score": self.compiled.score(batch).astype(float)})
-        if self.compiled.dropouts and wanted["n_samples"] > 1:
-            samples = self.compiled.sample(batch, int(wanted["n_samples"]), seed=int(wanted["seed"]))
-            summary = summarise_samples(samples)
-            return rows.assign(mean=summary.mean, std=summary.std, confidence=summary.confidence)
-        return rows.assign(mean=np.nan, std=np.nan, confidence=np.nan)
-
-
-def _load_pyfunc(path: str) -> Service:
-    """Load the service (called by MLflow) from the folder of Keras' model; code inside the file is refused."""
-    import keras
-
-    return Service(keras.saving.load_model(Path(path) / "model.keras", compile=False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from typing import Any
 
 import psutil
 
-EVENTS, SENT, OWNER = "events.jsonl", "sent.json", "process"
+EVENTS, SENT, OWNER = "events.jsonl", "sent.json", "process.json"
+FORSAKEN_S = 24 * 3600.0
+"""Age of the last event at which the process of another machine counts as gone."""
 Event = dict[str, Any]
 
 
@@ -38,29 +41,48 @@ class Journal:
     def new(cls, parent: Path) -> Journal:
         """Start a journal in a folder of its own; later ones have later names."""
         journal = cls(parent / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
-        (journal.folder / OWNER).write_text(str(os.getpid()))
+        started = psutil.Process().create_time()
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+        (journal.folder / OWNER).write_text(json.dumps(owner))
         return journal
 
     @property
     def owner_lives(self) -> bool:
-        """Whether the process that writes the journal is still at work on this machine."""
-        path = self.folder / OWNER
-        return path.exists() and psutil.pid_exists(int(path.read_text() or 0))
+        """Whether the process that writes the journal is still at work on it."""
+        try:
+            owner = json.loads((self.folder / OWNER).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return False
+        if owner["host"] != socket.gethostname():
+            return time.time() - (self.folder / EVENTS).stat().st_mtime < FORSAKEN_S
+        try:  # another process may have got the number since
+            return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1
+        except psutil.NoSuchProcess:
+            return False
+
+    def release(self) -> None:
+        """Say that no more will be written, though the process lives on."""
+        (self.folder / OWNER).unlink(missing_ok=True)
 
     def close_if_orphaned(self) -> None:
         """End a run whose process was killed before it could."""
         if self.owner_lives:
             return
         path = self.folder / EVENTS
-        whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
-        if torn:  # the kill came while a line was written
-            path.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
-        if self._last_kind() != "end":
+        content = path.read_bytes()  # the cut may be inside a letter
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:  # the kill came while a line was written
+            path.write_bytes(whole)
+        if whole and self._last_kind() != "end":
             self.add("end", status="KILLED")
 
     def _last_kind(self) -> str:
-        lines = (self.folder / EVENTS).read_text(encoding="utf-8").splitlines()
-        return next((event["kind"] for event in map(_parse, reversed(lines)) if event), "")
+        return next((event["kind"] for event in map(_parse, reversed(self._lines())) if event), "")
+
+    def _lines(self) -> list[str]:
+        path = self.folder / EVENTS
+        # not splitlines(), which cuts at more than the end of a line
+        return path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
 
     @property
     def key(self) -> str:
@@ -79,17 +101,15 @@ class Journal:
         path.parent.mkdir()
         return path
 
-    def keep_file(self, path: Path) -> str:
-        """Copy a file into the journal; gives its place there."""
-        target = self.place(path.name)
+    def keep_file(self, path: Path, name: str = "") -> str:
+        """Copy a file into the journal, under another name where one is given; gives its place there."""
+        target = self.place(name or path.name)
         shutil.copyfile(path, target)
         return str(target.relative_to(self.folder))
 
     def unsent(self) -> Iterator[Event]:
         """Events that the tracking store does not have; a line cut off by a kill is the last, and left out."""
-        path = self.folder / EVENTS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        for line in lines[self.sent["n"] :]:
+        for line in self._lines()[self.sent["n"] :]:
             event = _parse(line)
             if event is None:
                 return

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,19 @@ def describe_data(data_dir: Path, card: Mapping[str, Any]) -> tuple[dict[str, st
         Its card (`dataset.card.make_card`), shown as the profile.
     """
     files = {name: md5(data_dir / name) for name in (layout.LABELS_CSV, layout.STAMPS_H5)}
-    source = {"path": _in_project(data_dir), "files": files}
-    entry = {
-        "name": data_dir.name,
+    tags = {LABELS_TAG: files[layout.LABELS_CSV], STAMPS_TAG: files[layout.STAMPS_H5]}
+    return make_entry(_in_project(data_dir), files, card), tags
+
+
+def make_entry(path: str, files: Mapping[str, str], card: Mapping[str, Any]) -> dict[str, str]:
+    """What MLflow keeps under *Datasets* of files (name -> md5) in a folder of the project."""
+    return {
+        "name": Path(path).name,
         "digest": str(card["digest"])[:DIGEST_LENGTH],
         "source_type": SOURCE_TYPE,
-        "source": json.dumps(source, sort_keys=True),
+        "source": json.dumps({"path": path, "files": dict(files)}, sort_keys=True),
         "profile": json.dumps(dict(card), sort_keys=True),
     }
-    return entry, {LABELS_TAG: files[layout.LABELS_CSV], STAMPS_TAG: files[layout.STAMPS_H5]}
 
 
 def md5(path: Path) -> str:
@@ -72,9 +76,9 @@ def load_data(source: Mapping[str, Any], target: Path) -> Path:
     return target
 
 
-def cache_path(md5_of_file: str) -> Path:
+def cache_path(md5_of_file: str, root: Path | None = None) -> Path:
     """Where DVC's cache keeps a file of that content."""
-    return _cache_dir(project_root()) / "files" / "md5" / md5_of_file[:2] / md5_of_file[2:]
+    return _cache_dir(root or project_root()) / "files" / "md5" / md5_of_file[:2] / md5_of_file[2:]
 
 
 @lru_cache(maxsize=8)
@@ -88,31 +92,37 @@ def _cache_dir(root: Path) -> Path:
 def _from_commit(source: Mapping[str, Any], target: Path) -> Path:
     from gotorb.tracking.revisions import checked_out
 
-    stamps = source["files"][layout.STAMPS_H5]
-    commits = commits_with(stamps)
+    wanted = source["files"]
+    commits = commits_with(*wanted.values())
     if not commits:
-        raise TrackingError(f"no commit's dvc.lock knows data of md5 {stamps}; it was never committed, or git lacks it")
-    outputs = [f"{source['path']}/{name}" for name in source["files"]]
-    with checked_out(commits[0], outputs) as tree:
-        for name in source["files"]:
-            shutil.copyfile(tree / source["path"] / name, target / name)
+        raise TrackingError(
+            f"no commit's dvc.lock knows data of md5 {', '.join(wanted.values())}; they were never committed, or git "
+            "lacks the commit (git fetch --all --tags)"
+        )
+    with checked_out(commits[0], [f"{source['path']}/{name}" for name in wanted]) as tree:
+        for name, expected in wanted.items():
+            brought = shutil.copyfile(tree / source["path"] / name, target / name)
+            if md5(brought) != expected:
+                raise TrackingError(
+                    f"{name} of commit {commits[0]} is not of md5 {expected}; `gotorb verify` tells more"
+                )
     return target
 
 
-def commits_with(md5_of_file: str) -> list[str]:
-    """Commits that brought an output of that content into a dvc.lock, the newest first."""
-    call = ["git", "log", "--all", "--format=%H", f"-S{md5_of_file}", "--", "dvc.lock", "*/dvc.lock"]
+def commits_with(*md5s: str) -> list[str]:
+    """Commits that brought an output of such content into a dvc.lock, and hold them all; the newest first."""
+    call = ["git", "log", "--all", "--format=%H", "-G" + "|".join(md5s), "--", "dvc.lock", "*/dvc.lock"]
     done = subprocess.run(call, cwd=project_root(), capture_output=True, text=True, check=False)
-    found = done.stdout.split()
-    return [commit for commit in found if _holds(commit, md5_of_file)]
+    return [commit for commit in done.stdout.split() if _holds(commit, md5s)]
 
 
-def _holds(commit: str, md5_of_file: str) -> bool:
-    call = ["git", "grep", "--quiet", md5_of_file, commit, "--", "dvc.lock", "*/dvc.lock"]
-    return subprocess.run(call, cwd=project_root(), check=False).returncode == 0
+def _holds(commit: str, md5s: Sequence[str]) -> bool:
+    words = [word for one in md5s for word in ("-e", one)]
+    call = ["git", "grep", "--quiet", "--all-match", *words, commit, "--", "dvc.lock", "*/dvc.lock"]
+    return subprocess.run(call, cwd=project_root(), capture_output=True, check=False).returncode == 0
 
 
-def tags_with(md5_of_file: str) -> list[str]:
-    """Git tags whose dvc.lock holds an output of that content, sorted."""
+def tags_with(*md5s: str) -> list[str]:
+    """Git tags whose dvc.lock holds outputs of all these contents, sorted."""
     done = subprocess.run(["git", "tag"], cwd=project_root(), capture_output=True, text=True, check=False)
-    return [tag for tag in sorted(done.stdout.split()) if _holds(tag, md5_of_file)]
+    return [tag for tag in sorted(done.stdout.split()) if _holds(tag, md5s)]

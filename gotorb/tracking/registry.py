@@ -79,6 +79,7 @@ def register(name: str, run_id: str, md5_of_model: str, tags: Mapping[str, Any])
     """
     import mlflow
 
+    open_store()
     client = mlflow.MlflowClient()
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get(MD5_TAG) == md5_of_model:
@@ -102,27 +103,38 @@ def set_alias(registered: Registered, alias: str) -> None:
 
 
 def move_alias(registered: Registered, alias: str, *, back: bool = False) -> None:
-    """Give a version an alias and remember who held it; `back` forgets the last holder instead."""
+    """Give a version an alias and remember who held it; `back` forgets that version and those after it instead.
+
+    A kill in between leaves a holder that is remembered too, which `previous_holder` passes over.
+    """
+    history = _history(registered.name, alias)
+    if back:
+        set_alias(registered, alias)
+        last = len(history) - 1 - history[::-1].index(registered.version) if registered.version in history else 0
+        _remember(registered.name, alias, history[:last])
+        return
+    holder = find_alias(registered.name, alias)
+    if holder is not None and holder.version != registered.version:
+        _remember(registered.name, alias, [*history, holder.version])
+    set_alias(registered, alias)
+
+
+def _remember(name: str, alias: str, versions: list[str]) -> None:
     import mlflow
 
-    history = _history(registered.name, alias)
-    holder = find_alias(registered.name, alias)
-    if back:
-        history = history[:-1]
-    elif holder is not None and holder.version != registered.version:
-        history.append(holder.version)
-    set_alias(registered, alias)
-    tag = f"{HISTORY_TAG}.{alias}"
-    mlflow.MlflowClient().set_registered_model_tag(registered.name, tag, ",".join(history))
+    mlflow.MlflowClient().set_registered_model_tag(name, f"{HISTORY_TAG}.{alias}", ",".join(versions))
 
 
 def previous_holder(name: str, alias: str) -> Registered | None:
-    """The version that held an alias before its present holder; None when there was none."""
-    import mlflow
-
-    open_store()
-    history = _history(name, alias)
-    return _registered(mlflow.MlflowClient().get_model_version(name, history[-1])) if history else None
+    """The version that held an alias before its present holder; None when there was none that still exists."""
+    holder = find_alias(name, alias)
+    for number in reversed(_history(name, alias)):
+        if holder is None or number != holder.version:
+            try:
+                return load_version(f"{SCHEME}{name}/{number}")
+            except ModelError:
+                continue  # it was deleted
+    return None
 
 
 def _history(name: str, alias: str) -> list[str]:

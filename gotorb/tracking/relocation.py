@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
+from gotorb import layout
 from gotorb.errors import TrackingError
 from gotorb.tracking.store import ARTIFACTS_DIR, STORE_FILE, mlruns_dir
 
@@ -39,8 +42,8 @@ def relocate() -> dict[str, int]:
         If the store is a server, or none.
     """
     changed: Counter[str] = Counter()
-    with closing(_open()) as store, store:
-        for table, column, place in list(_read(store)):
+    with closing(_open()) as store, store:  # all or nothing
+        for table, column, place in _read(store):
             root = _root_of(place)
             if root is None or root == _here():
                 continue
@@ -56,15 +59,14 @@ def _here() -> str:
 
 def _root_of(place: str) -> str | None:
     """The part of a place up to mlruns/artifacts; None for other places, such as s3://."""
-    mark = f"/{ARTIFACTS_DIR}"
-    if not place.startswith("file://") or f"{mark}/" not in f"{place}/":
-        return None
-    return place[: place.index(mark, place.rindex("/mlruns/") if "/mlruns/" in place else 0) + len(mark)]
+    names = "|".join(re.escape(quote(name)) for name in {mlruns_dir().name, layout.MLRUNS_DIR})
+    found = re.match(rf"file://.*/(?:{names})/{ARTIFACTS_DIR}(?=/|$)", place)
+    return found.group() if found else None
 
 
 def _places() -> list[tuple[str, str, str]]:
     with closing(_open()) as store:
-        return list(_read(store))
+        return _read(store)
 
 
 def _read(store: sqlite3.Connection) -> list[tuple[str, str, str]]:

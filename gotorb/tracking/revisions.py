@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,7 @@ import yaml
 from gotorb import layout
 from gotorb.errors import TrackingError
 from gotorb.settings import project_root
-
-LOCAL_CONFIG = Path(".dvc", "config.local")
+from gotorb.tracking.remote import DVC, LOCAL_CONFIG, set_remote, what_failed
 
 
 def find_commit(revision: str, root: Path | None = None) -> str:
@@ -104,7 +102,8 @@ def checked_out(revision: str, outputs: Sequence[str], root: Path | None = None)
     try:
         added = _run(["git", "worktree", "add", "--detach", "--force", str(tree), commit], root)
         if added.returncode:
-            raise TrackingError(f"git cannot check out {revision!r} beside this checkout ({_last_line(added)})")
+            raise TrackingError(f"git cannot check out {revision!r} beside this checkout ({what_failed(added)})")
+        set_remote(root)
         _share_cache(root, tree)
         _bring(tree, outputs, revision)
         yield tree
@@ -119,29 +118,21 @@ def _share_cache(root: Path, tree: Path) -> None:
     local = root / LOCAL_CONFIG
     if local.exists():
         (tree / LOCAL_CONFIG).write_bytes(local.read_bytes())
-    known = _run([*_DVC, "cache", "dir"], root).stdout.strip()
+    known = _run([*DVC, "cache", "dir"], root).stdout.strip()
     cache = (root / known).resolve() if known else root / ".dvc" / "cache"
-    _run([*_DVC, "config", "--local", "cache.dir", str(cache)], tree)
+    _run([*DVC, "config", "--local", "cache.dir", str(cache)], tree)
 
 
 def _bring(tree: Path, outputs: Sequence[str], revision: str) -> None:
-    done = _run([*_DVC, "checkout", "--quiet", *outputs], tree)
-    if done.returncode and _run([*_DVC, "remote", "list"], tree).stdout.strip():
-        done = _run([*_DVC, "pull", "--quiet", *outputs], tree)
+    done = _run([*DVC, "checkout", "--quiet", *outputs], tree)
+    if done.returncode and _run([*DVC, "remote", "list"], tree).stdout.strip():
+        done = _run([*DVC, "pull", "--quiet", *outputs], tree)
     if done.returncode:
         raise TrackingError(
-            f"data of version {revision!r} are not in the DVC cache ({_last_line(done)}); set DVC_REMOTE_URL in .env "
+            f"data of version {revision!r} are not in the DVC cache ({what_failed(done)}); set DVC_REMOTE_URL in .env "
             "to where they were pushed, or make them again: git checkout, make repro"
         )
 
 
-_DVC = (sys.executable, "-m", "dvc")
-
-
 def _run(command: Sequence[Any], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(list(command), cwd=cwd, capture_output=True, text=True, check=False)
-
-
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stderr or done.stdout).strip().splitlines()
-    return lines[-1] if lines else f"exit code {done.returncode}"

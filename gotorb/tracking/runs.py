@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 import gotorb
-from gotorb.errors import TrackingError
+from gotorb.errors import GotorbError, TrackingError
 from gotorb.params import Params, flatten
 from gotorb.settings import project_root
 from gotorb.tracking.delivery import Delivery
@@ -32,6 +34,8 @@ ERRORS, HEADLINE_ERRORS = "at_threshold", ("fnr", "fpr", "mme")
 """Numbers of an evaluation report by which runs are compared; the rest is in the report's json."""
 STAGE_TAG, MD5_TAG, DATA_TAG = "gotorb.stage", "gotorb.model_md5", "gotorb.data_digest"
 EXPERIMENT_TAG = "gotorb.dvc_experiment"
+VERSION_TAG = "gotorb.version"
+"""Git tags whose data or model a run made or used."""
 
 
 class Run:
@@ -70,6 +74,7 @@ class Run:
         """End the run, and try once more to hand on what is left."""
         self._live = True
         self.record("end", status=status)
+        self.journal.release()
         self.journal.finish()
 
     def log_params(self, values: Mapping[str, Any]) -> None:
@@ -185,6 +190,11 @@ def _who() -> dict[str, str]:
         return {}
 
 
+def in_experiment() -> bool:
+    """Whether this is a stage of a DVC experiment (``dvc exp run``)."""
+    return bool(os.environ.get("DVC_EXP_NAME"))
+
+
 def _experiment() -> dict[str, str]:
     """Name of the DVC experiment that runs the stage, if one does."""
     found = os.environ.get("DVC_EXP_NAME", "")
@@ -220,14 +230,28 @@ def find_run(md5_of_model: str, experiment: str) -> str | None:
 def sync_runs() -> int:
     """Send what journals hold to the tracking store; gives how many runs these were.
 
+    One that cannot be sent does not keep the others back.
+
     Raises
     ------
     TrackingError
-        If the server does not answer.
+        If any could not be sent.
     """
-    journals = [journal for journal in find_journals(journals_dir()) if not journal.owner_lives]
-    for journal in journals:
-        journal.close_if_orphaned()
-        Delivery(journal).send()
-        journal.finish()
-    return len(journals)
+    failed, n_sent = [], 0
+    with FileLock(journals_dir().parent / ".sync.lock"):
+        for journal in waiting_journals():
+            try:
+                journal.close_if_orphaned()
+                Delivery(journal).send()
+                journal.finish()
+                n_sent += 1
+            except GotorbError as error:
+                failed.append(f"{journal.folder}: {error}")
+    if failed:
+        raise TrackingError(f"{n_sent} runs sent, {len(failed)} not ({failed[0]}); mend that, then `gotorb sync` again")
+    return n_sent
+
+
+def waiting_journals() -> list[Journal]:
+    """Journals that nobody writes any more, with something that the tracking store lacks."""
+    return [journal for journal in find_journals(journals_dir()) if not journal.owner_lives]

@@ -1,7 +1,10 @@
 """Where runs are kept: a tracking server named in .env, or a sqlite file and a folder in mlruns/."""
 
 import os
+import re
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -34,8 +37,19 @@ def tracking_uri() -> str:
     return read_settings().mlflow_tracking_uri or _local_uri()
 
 
+def shown_uri() -> str:
+    """The same without a password, for messages."""
+    return re.sub(r"(?<=//)([^/@:]+):[^/@]+@", r"\1:***@", tracking_uri())
+
+
 def _local_uri() -> str:
     return f"sqlite:///{mlruns_dir() / STORE_FILE}"
+
+
+def is_local() -> bool:
+    """Whether the store is the project's own sqlite file."""
+    # not "no MLFLOW_TRACKING_URI": mlflow itself puts its store's address into the environment
+    return tracking_uri() == _local_uri()
 
 
 def mlruns_dir() -> Path:
@@ -62,7 +76,7 @@ def open_store() -> None:
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise TrackingError(
-                f"tracking store {uri} does not answer ({reason}); check MLFLOW_TRACKING_URI in .env"
+                f"tracking store {shown_uri()} does not answer ({reason}); check MLFLOW_TRACKING_URI in .env"
             ) from None
 
 
@@ -77,6 +91,19 @@ def answers() -> bool:
         return requests.get(f"{uri.rstrip('/')}/health", timeout=PREFLIGHT_S).status_code < 500
     except requests.RequestException:
         return False
+
+
+def artifacts_answer() -> bool:
+    """Whether the S3-compatible store of .env takes connections, asked within seconds; boto itself takes minutes."""
+    parts = urlsplit(os.environ.get("MLFLOW_S3_ENDPOINT_URL", ""))
+    if not parts.hostname:
+        return True
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout=PREFLIGHT_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def journals_dir() -> Path:
@@ -94,9 +121,7 @@ def open_experiment(name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
-        # not "no MLFLOW_TRACKING_URI": mlflow itself puts its store's address into the environment
-        local = tracking_uri() == _local_uri()
-        place = (mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if local else None
+        place = (mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if is_local() else None
         return client.create_experiment(name, artifact_location=place)
 
 

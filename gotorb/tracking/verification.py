@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import yaml
 from gotorb.errors import TrackingError
 from gotorb.settings import project_root
 from gotorb.tracking.lineage import cache_path, md5
+
+OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 def find_damage(root: Path | None = None) -> list[str]:
@@ -25,30 +28,37 @@ def find_damage(root: Path | None = None) -> list[str]:
     lock = root / "dvc.lock"
     if not lock.exists():
         raise TrackingError(f"no dvc.lock in {root}; run `make repro` first, or go to the project's folder")
-    wanted = dict(_outputs(yaml.safe_load(lock.read_text())))
-    return [*_damaged_files(root, wanted), *_damaged_objects(set(wanted.values()))]
+    wanted = dict(_outputs(yaml.safe_load(lock.read_text()) or {}, root))
+    return [*_damaged_files(root, wanted), *_damaged_objects(root)]
 
 
-def _outputs(lock: dict) -> Iterator[tuple[str, str]]:
+def _outputs(lock: dict, root: Path) -> Iterator[tuple[str, str]]:
     """Path and md5 of each file of dvc.lock; folders by their members, as the cache lists them."""
     for stage in lock.get("stages", {}).values():
         for out in stage.get("outs", []):
             name = str(out.get("md5", ""))
             if not name.endswith(".dir"):
                 yield out["path"], name
-            elif (listing := cache_path(name)).exists():
-                for member in json.loads(listing.read_text()):
+            else:
+                for member in _members(cache_path(name, root)):
                     yield f"{out['path']}/{member['relpath']}", member["md5"]
+
+
+def _members(listing: Path) -> list[dict[str, str]]:
+    """Files of a folder; none where the listing is absent, or damaged, which is told by itself."""
+    whole = listing.is_file() and md5(listing) == (listing.parent.name + listing.name).removesuffix(".dir")
+    return json.loads(listing.read_bytes()) if whole else []
 
 
 def _damaged_files(root: Path, wanted: dict[str, str]) -> Iterator[str]:
     for path, expected in sorted(wanted.items()):
         if expected and (root / path).is_file() and md5(root / path) != expected:
-            yield f"{path} is not what dvc.lock says; `dvc checkout --force {path}` brings it back, or run `make repro`"
+            yield f"{path} is not what dvc.lock says; `dvc checkout --force {path}` or git bring it back, or `make repro`"
 
 
-def _damaged_objects(wanted: set[str]) -> Iterator[str]:
-    for name in sorted(wanted - {""}):
-        cached = cache_path(name)
-        if cached.is_file() and md5(cached) != name.removesuffix(".dir"):
-            yield f"{cached} in DVC's cache is damaged; remove it, then `dvc pull` or run `make repro`"
+def _damaged_objects(root: Path) -> Iterator[str]:
+    """Objects of all versions in the cache, whose names are their md5."""
+    for path in sorted(cache_path("", root).glob("*/*")):
+        name = path.parent.name + path.name
+        if OBJECT.fullmatch(name) and path.is_file() and md5(path) != name.removesuffix(".dir"):
+            yield f"{path} in DVC's cache is damaged; remove it, then `dvc pull` or run `make repro`"

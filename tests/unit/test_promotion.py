@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gotorb import layout
+from gotorb.production import rollback
 from gotorb.promotion import promote_best
 from gotorb.tracking.registry import find_champion, list_models
 from gotorb.tracking.runs import find_run, md5
@@ -88,3 +89,25 @@ def test_model_without_its_meta_is_told(project: Path, models_dir: Path, data_di
     (copy / GOOD / layout.META_HKL).unlink()
     with pytest.raises(Exception, match=rf"no {layout.META_HKL} in .*run the train stage again"):
         promote_best(copy, data_dir, make_params(GOOD))
+
+
+def test_experiment_computes_the_gate_and_registers_nothing(
+    project: Path, models_dir: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc exp run` may be one of many; what is kept of it is registered by the next `dvc repro --force promote`."""
+    promote_best(models_dir, data_dir, make_params(MIDDLING))
+    monkeypatch.setenv("DVC_EXP_NAME", "hazy-otter")
+    tried = promote_best(models_dir, data_dir, make_params(GOOD))
+    assert (tried["champion"], tried["registered"], tried["model"]) == (True, False, GOOD)
+    assert [row["aliases"] for row in list_models()] == ["champion"]
+    monkeypatch.delenv("DVC_EXP_NAME")
+    kept = promote_best(models_dir, data_dir, make_params(GOOD))
+    assert kept == {name: value for name, value in tried.items() if name != "registered"}
+    assert [row["aliases"] for row in list_models()] == ["", "champion"]
+
+
+def test_champion_can_be_rolled_back(project: Path, models_dir: Path, data_dir: Path) -> None:
+    promote_best(models_dir, data_dir, make_params(MIDDLING))
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    rollback("gotorb", "champion", reason="misses supernovae")
+    assert [row["aliases"] for row in list_models()] == ["champion", ""]
