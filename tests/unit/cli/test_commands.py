@@ -34,7 +34,7 @@ def test_doctor_says_ok_for_an_embedded_project(gotorb: Call) -> None:
     said = gotorb("doctor")
     assert said.code == 0
     lines = said.out.splitlines()
-    assert [line.split(":")[0].split("  ")[0] for line in lines] == ["ok"] * 5
+    assert [line.split(":")[0].split("  ")[0] for line in lines] == ["ok"] * 8
     assert "embedded survey is used" in said.out
     assert "mlruns/mlflow.db answers" in said.out
 
@@ -67,7 +67,7 @@ def test_doctor_goes_on_after_a_bad_parameter(gotorb: Call, project: Path) -> No
     said = gotorb("doctor")
     assert said.code == 1
     assert "FAIL  parameters" in said.out
-    assert len(said.out.splitlines()) == 5
+    assert len(said.out.splitlines()) == 8
 
 
 def test_models_of_a_new_project_are_none(gotorb: Call) -> None:
