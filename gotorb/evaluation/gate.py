@@ -120,9 +120,7 @@ def check_calibration(labels: np.ndarray, probability: np.ndarray, limits: Limit
     return Check("calibration", ece <= limits.max_ece, text, {"ece": ece, "max_ece": limits.max_ece})
 
 
-def check_parity(
-    scores: np.ndarray, expected: np.ndarray, *, against: str = "file", tolerance: float = 1e-6
-) -> Check:
+def check_parity(scores: np.ndarray, expected: np.ndarray, *, against: str = "file", tolerance: float = 1e-6) -> Check:
     """Compare scores of the service with those of the file that the model was made from, or of the registry's copy."""
     largest = float(np.abs(scores - expected).max())
     passed = bool(np.isfinite(scores).all() and largest <= tolerance)

@@ -106,7 +106,8 @@ def _all_runs() -> list[Any]:
     """All runs, the oldest first."""
     import mlflow
 
-    client, runs, page = mlflow.MlflowClient(), [], None
+    client, page = mlflow.MlflowClient(), None
+    runs: list[Any] = []
     ids = [found.experiment_id for found in client.search_experiments()]
     while page != "":
         found = client.search_runs(ids, order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=page)

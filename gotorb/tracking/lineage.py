@@ -103,7 +103,9 @@ def _from_commit(source: Mapping[str, Any], target: Path) -> Path:
         for name, expected in wanted.items():
             brought = shutil.copyfile(tree / source["path"] / name, target / name)
             if md5(brought) != expected:
-                raise TrackingError(f"{name} of commit {commits[0]} is not of md5 {expected}; `gotorb verify` tells more")
+                raise TrackingError(
+                    f"{name} of commit {commits[0]} is not of md5 {expected}; `gotorb verify` tells more"
+                )
     return target
 
 

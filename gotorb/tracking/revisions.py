@@ -19,7 +19,6 @@ from gotorb.settings import project_root
 from gotorb.tracking.remote import DVC, LOCAL_CONFIG, set_remote, what_failed
 
 
-
 def find_commit(revision: str, root: Path | None = None) -> str:
     """Full name of the commit that a tag, branch or short name means.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from gotorb import layout
-from tests.unit.tracking.tiny import make_data, make_params, write_model
+from tests.unit.tracking.tiny import make_data, write_model
 
 NETWORKS = ("bayesian_vgg6", "vgg6")
 STAGES = {

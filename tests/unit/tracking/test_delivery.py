@@ -93,7 +93,7 @@ def test_server_that_is_down_costs_seconds_and_sync_brings_all(
     assert lost < LOST_S
     print(f"server down: {lost:.2f} s")
     assert run.run_id == ""
-    with pytest.raises(TrackingError, match="2 not .*does not answer"):
+    with pytest.raises(TrackingError, match=r"2 not .*does not answer"):
         sync_runs()
     process.start()
     assert sync_runs() == 2

@@ -59,5 +59,5 @@ def test_artifacts_elsewhere_on_purpose_stay(project: Path) -> None:
 
 def test_project_without_a_store_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point_to(monkeypatch, tmp_path)
-    with pytest.raises(TrackingError, match="no tracking store .*mlflow.db"):
+    with pytest.raises(TrackingError, match=r"no tracking store .*mlflow\.db"):
         relocate()

@@ -54,9 +54,7 @@ def test_nothing_is_said_of_whole_files(repository: Repository, capsys: pytest.C
         "data/folder/one",
     ],
 )
-def test_flipped_byte_of_a_file_is_found(
-    repository: Repository, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_flipped_byte_of_a_file_is_found(repository: Repository, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flip(repository.root / name)
     (line,) = find_damage()
     assert line.startswith(f"{name} is not what dvc.lock says")
