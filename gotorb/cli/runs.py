@@ -27,6 +27,6 @@ def run(args: argparse.Namespace) -> int:
     if not args.all_tags and not args.revisions:
         raise ConfigError("nothing to import; name tags or commits, or give --all-tags")
     name = find_params().promote.name
-    made = import_tags(name=name) if args.all_tags else import_versions(args.revisions, name=name)
+    made = (import_tags(name=name) if args.all_tags else []) + import_versions(args.revisions, name=name)
     print("\n".join(made) if made else "every model has its runs")
     return 0

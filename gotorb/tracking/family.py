@@ -163,7 +163,8 @@ def mark_runs(tag: str) -> int:
     """Mark the runs of a version's models and data with its tag, beside those they have; gives how many."""
     import mlflow
 
-    client, runs = mlflow.MlflowClient(), find_family(tag).runs
+    runs = find_family(tag).runs  # opens the store
+    client = mlflow.MlflowClient()
     for run in runs:
         marks = client.get_run(run["run_id"]).data.tags.get(VERSION_TAG, "")
         client.set_tag(run["run_id"], VERSION_TAG, ", ".join(sorted({tag, *filter(None, marks.split(", "))})))

@@ -17,7 +17,7 @@ WATCHED = ("dvc.lock", "dvc.yaml", layout.PARAMS_YAML, "reports")
 
 
 class Tagged(NamedTuple):
-    """What became of a version: its commit, the remote that has its data ("" for none), and how many runs have it."""
+    """What became of a version: its commit, the remote with its data ("" for none), and how many runs are marked."""
 
     commit: str
     remote: str

@@ -53,7 +53,7 @@ def _members(listing: Path) -> list[dict[str, str]]:
 def _damaged_files(root: Path, wanted: dict[str, str]) -> Iterator[str]:
     for path, expected in sorted(wanted.items()):
         if expected and (root / path).is_file() and md5(root / path) != expected:
-            yield f"{path} is not what dvc.lock says; `dvc checkout --force {path}`, git or `make repro` bring it back"
+            yield f"{path} is not what dvc.lock says; `dvc checkout --force {path}` or git brings it back"
 
 
 def _damaged_objects(root: Path) -> Iterator[str]:

@@ -1,20 +1,15 @@
 """`make repro` in a fresh clone, as a user runs it: from no data to a champion, twice the same bytes."""
 
-import os
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
-from pipelines.repro import merge
+from tests.end_to_end.clones import Project, make_clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 MODEL = "bayesian_vgg6"
 SMALL = {
     "survey": {"n_fields": 5, "n_visits": 2, "size": 448, "n_asteroids": 100, "n_training_fields": 2},
@@ -24,47 +19,10 @@ SMALL = {
 }
 STAGE_RUNS = {
     "survey", "label", "synthetic", "clean", "dataset", f"train {MODEL}", "tune", "train tuned", f"evaluate {MODEL}",
-    "evaluate tuned", "audit", "promote",
+    "evaluate tuned", "audit", "recovery", "promote",
 }  # fmt: skip
 TRIALS = ["trial 00", "trial 01"]
 REPORTS = {f"{MODEL}.json", "tuned.json", "promotion.json", "purity.json", "truth.json"}
-# settings of the machine that runs the tests must not reach the clone
-FOREIGN = ("DVC_", "GOTORB_", "GOTOPHOTO_", "MLFLOW_", "CATSHTM_", "GIT_")
-
-
-class Project(NamedTuple):
-    """A clone with the environment in which a user works."""
-
-    root: Path
-    environment: dict[str, str]
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
-
-    def git(self, *words: str) -> str:
-        who = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]
-        done = self.run("git", *who, *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def commit(self, message: str) -> None:
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--message", message)
-
-    def repro(self) -> subprocess.CompletedProcess[str]:
-        """What `make repro` runs once the environment is there."""
-        return self.run(sys.executable, "-m", "pipelines.repro")
-
-    def runs(self) -> list[Any]:
-        """All tracked runs, oldest first."""
-        from mlflow import MlflowClient
-
-        client = self.client(MlflowClient)
-        ids = [experiment.experiment_id for experiment in client.search_experiments()]
-        return list(client.search_runs(ids, order_by=["attributes.start_time ASC"], max_results=1000))
-
-    def client(self, make: Any) -> Any:
-        return make(f"sqlite:///{self.root}/mlruns/mlflow.db")
 
 
 class First(NamedTuple):
@@ -77,33 +35,8 @@ class First(NamedTuple):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone of this checkout with its uncommitted changes and a small survey."""
-    root = tmp_path_factory.mktemp("clone") / "gotorb"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
-    copy_changes(root)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    (root / "params.yaml").write_text(yaml.safe_dump(merge(params, SMALL)))
-    for product in ("dvc.lock", *(f"reports/{path.name}" for path in (root / "reports").glob("*"))):
-        (root / product).unlink(missing_ok=True)  # a clone of a finished project would restore instead of run
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    environment["PYTHONPATH"] = str(root)
-    clone = Project(root, environment)
-    clone.commit("a small survey")
-    return clone
-
-
-def copy_changes(root: Path) -> None:
-    """Copy what is changed or new in this checkout and not committed yet."""
-    listed = ["git", "ls-files", "-z", "--modified", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, names.split("\0")):
-        target = root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_file():
-            shutil.copy(ROOT / name, target)
-        else:
-            target.unlink(missing_ok=True)
+    """A clone with a small survey."""
+    return make_clone(tmp_path_factory.mktemp("clone") / "gotorb", SMALL)
 
 
 @pytest.fixture(scope="module")
