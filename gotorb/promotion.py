@@ -10,13 +10,22 @@ from typing import Any
 import numpy as np
 
 from gotorb import classifier, layout
-from gotorb.dataset.card import data_digest
+from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
 from gotorb.evaluation.comparison import compare_auc
-from gotorb.evaluation.metrics import rounded
+from gotorb.evaluation.metrics import measure_scores, rounded
+from gotorb.evaluation.model_card import make_model_card
 from gotorb.params import Params
-from gotorb.tracking.registry import CHAMPION, Registered, find_champion, load_registered, move_alias, register
+from gotorb.tracking.registry import (
+    CHAMPION,
+    Registered,
+    describe_version,
+    find_champion,
+    load_registered,
+    move_alias,
+    register,
+)
 from gotorb.tracking.runs import find_run, in_experiment, md5, track_stage
 
 log = logging.getLogger(__name__)
@@ -62,6 +71,7 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
         log.info("%s %s: not registered, for it is a DVC experiment's", params.promote.name, best.name)
         return rounded(decision | {"registered": False})
     registered = register(params.promote.name, _run_of(best, params), best.md5, _tags(best, decision))
+    describe_version(registered, _card(best, data, params))
     if decision["champion"]:
         move_alias(registered, CHAMPION)
     log.info("%s %s: %s", params.promote.name, best.name, "champion" if decision["champion"] else decision["reason"])
@@ -94,6 +104,16 @@ def _tags(best: Candidate, decision: dict[str, Any]) -> dict[str, str]:
         "validation_auc": f"{best.validation_auc:.6f}",
         **{name: f"{best.meta['calibration'][name]:.6f}" for name in CALIBRATION if "calibration" in best.meta},
     }
+
+
+def _card(best: Candidate, data: Dataset, params: Params) -> str:
+    """What people read of the version in the registry: its data, its test rows by group, what it is not for."""
+    labels, scores = _scores(best.model, best.meta["layers"], data, "test")
+    inside = (data.table[layout.SPLIT_COLUMN] == "test").to_numpy() & (data.labels != layout.UNKNOWN)
+    rows = data.table[inside].assign(label=labels, score=scores)
+    rng = np.random.default_rng(params.seed)
+    metrics = measure_scores(rows, best.meta["threshold"], n_bootstrap=params.evaluate.n_bootstrap, rng=rng)
+    return make_model_card(best.name, metrics, make_card(data.data_dir), layers=best.meta["layers"])
 
 
 def _run_of(best: Candidate, params: Params) -> str:

@@ -13,6 +13,8 @@ from gotorb.tracking.store import open_store
 
 CHAMPION = "champion"
 SCHEME = "models:/"
+MAX_DESCRIPTION = 5000
+"""Characters that MLflow's database keeps of a description."""
 HISTORY_TAG = "gotorb.history"
 """Of a registered model, behind it the alias: versions that held the alias before, the oldest first."""
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -151,10 +153,11 @@ def _history(name: str, alias: str) -> list[str]:
 
 
 def describe_version(registered: Registered, text: str) -> None:
-    """Write a version's description: its card."""
+    """Write a version's description: its card, cut at a line where a server keeps no more."""
     import mlflow
 
-    mlflow.MlflowClient().update_model_version(registered.name, registered.version, text)
+    kept = text if len(text) <= MAX_DESCRIPTION else text[: text.rindex("\n", 0, MAX_DESCRIPTION - 4)] + "\n..."
+    mlflow.MlflowClient().update_model_version(registered.name, registered.version, kept)
 
 
 def load_service(uri: str) -> Any:

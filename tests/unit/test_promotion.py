@@ -111,3 +111,19 @@ def test_champion_can_be_rolled_back(project: Path, models_dir: Path, data_dir: 
     promote_best(models_dir, data_dir, make_params(GOOD))
     rollback("gotorb", "champion", reason="misses supernovae")
     assert [row["aliases"] for row in list_models()] == ["champion", ""]
+
+
+def test_registered_version_carries_its_card(project: Path, models_dir: Path, data_dir: Path) -> None:
+    from mlflow import MlflowClient
+
+    from gotorb.tracking.registry import MAX_DESCRIPTION, describe_version
+
+    decision = promote_best(models_dir, data_dir, make_params(GOOD))
+    champion = find_champion("gotorb")
+    assert champion is not None
+    text = MlflowClient().get_model_version("gotorb", champion.version).description
+    assert f"AUC {decision['test_auc']:.4f}" in text
+    assert "| metalabel mp | 20 |" in text and "## Not for" in text
+    describe_version(champion, "line\n" * 2000)
+    kept = MlflowClient().get_model_version("gotorb", champion.version).description
+    assert len(kept) <= MAX_DESCRIPTION and kept.endswith("\n...")
