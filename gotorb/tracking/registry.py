@@ -99,6 +99,7 @@ def set_alias(registered: Registered, alias: str) -> None:
     """Give a version an alias, taking it from its holder."""
     import mlflow
 
+    open_store()
     mlflow.MlflowClient().set_registered_model_alias(registered.name, alias, registered.version)
 
 
@@ -107,6 +108,7 @@ def move_alias(registered: Registered, alias: str, *, back: bool = False) -> Non
 
     A kill in between leaves a holder that is remembered too, which `previous_holder` passes over.
     """
+    open_store()
     history = _history(registered.name, alias)
     if back:
         set_alias(registered, alias)
@@ -154,6 +156,7 @@ def describe_version(registered: Registered, text: str) -> None:
     """Write a version's description: its card."""
     import mlflow
 
+    open_store()
     mlflow.MlflowClient().update_model_version(registered.name, registered.version, text)
 
 
