@@ -101,6 +101,7 @@ def set_alias(registered: Registered, alias: str) -> None:
     """Give a version an alias, taking it from its holder."""
     import mlflow
 
+    open_store()
     mlflow.MlflowClient().set_registered_model_alias(registered.name, alias, registered.version)
 
 
@@ -109,6 +110,7 @@ def move_alias(registered: Registered, alias: str, *, back: bool = False) -> Non
 
     A kill in between leaves a holder that is remembered too, which `previous_holder` passes over.
     """
+    open_store()
     history = _history(registered.name, alias)
     if back:
         set_alias(registered, alias)
@@ -156,6 +158,7 @@ def describe_version(registered: Registered, text: str) -> None:
     """Write a version's description: its card, cut at a line where a server keeps no more."""
     import mlflow
 
+    open_store()
     kept = text if len(text) <= MAX_DESCRIPTION else text[: text.rindex("\n", 0, MAX_DESCRIPTION - 4)] + "\n..."
     mlflow.MlflowClient().update_model_version(registered.name, registered.version, kept)
 
