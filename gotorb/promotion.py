@@ -26,7 +26,7 @@ from gotorb.tracking.registry import (
     move_alias,
     register,
 )
-from gotorb.tracking.runs import find_run, in_experiment, md5, track_stage
+from gotorb.tracking.runs import find_run, in_experiment, md5, send_waiting, track_stage
 
 log = logging.getLogger(__name__)
 CALIBRATION = ("temperature", "offset")
@@ -118,6 +118,7 @@ def _card(best: Candidate, data: Dataset, params: Params) -> str:
 
 def _run_of(best: Candidate, params: Params) -> str:
     """The run that logged the model; a stage restored from DVC's cache has none here, so it gets one."""
+    send_waiting()  # it may have been trained while the server was away
     found = find_run(best.md5, params.promote.name)
     if found is not None:
         return found

@@ -18,7 +18,7 @@ from gotorb.tracking.journal import Journal
 from gotorb.tracking.lineage import LABELS_TAG, STAMPS_TAG, cache_path, make_entry
 from gotorb.tracking.lineage import md5 as md5_of
 from gotorb.tracking.revisions import find_commit, list_tags, read_file, read_lock
-from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG, VERSION_TAG, Run
+from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG, VERSION_TAG, Run, send_waiting
 from gotorb.tracking.store import journals_dir, open_store
 
 RESTORED_TAG = "gotorb.restored"
@@ -41,6 +41,7 @@ def import_versions(revisions: list[str], *, name: str) -> list[str]:
     list of str
         Names of the runs made.
     """
+    send_waiting()
     return [made for revision in revisions for made in _import(revision, name)]
 
 

@@ -252,6 +252,15 @@ def sync_runs() -> int:
     return n_sent
 
 
+def send_waiting() -> None:
+    """Send what waits before the store is asked what it knows; a failure is told, and no more."""
+    try:
+        if waiting_journals():
+            sync_runs()
+    except TrackingError as error:
+        log.warning("%s", error)
+
+
 def waiting_journals() -> list[Journal]:
     """Journals that nobody writes any more, with something that the tracking store lacks."""
     return [journal for journal in find_journals(journals_dir()) if not journal.owner_lives]

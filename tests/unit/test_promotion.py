@@ -9,7 +9,7 @@ from gotorb import layout
 from gotorb.production import rollback
 from gotorb.promotion import promote_best
 from gotorb.tracking.registry import find_champion, list_models
-from gotorb.tracking.runs import find_run, md5
+from gotorb.tracking.runs import find_run, md5, track_stage
 from tests.unit.tracking.conftest import data_dir, fresh_store, models_dir, project
 from tests.unit.tracking.tiny import SIZE, make_data, make_params, write_model
 
@@ -81,6 +81,27 @@ def test_model_restored_from_the_cache_gets_a_run(project: Path, models_dir: Pat
     assert found is not None
     assert get_run(found).info.run_name == f"restored {GOOD}"
     assert get_run(found).data.tags["gotorb.restored"] == "true"
+
+
+def test_model_trained_while_the_server_was_away_gets_no_second_run(
+    project: Path, models_dir: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = models_dir / GOOD / layout.MODEL_H5
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        with track_stage("train", make_params(GOOD), name="train away") as run:
+            run.log_model(path, tags={})
+    assert run.run_id == ""
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    assert all_names() == ["train away"]
+
+
+def all_names() -> list[str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    found = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    return [str(run.info.run_name) for run in found]
 
 
 def test_model_without_its_meta_is_told(project: Path, models_dir: Path, data_dir: Path, tmp_path: Path) -> None:
