@@ -58,7 +58,7 @@ def check_remote(root: Path | None = None) -> str:
 
 
 def _n_missing(root: Path, address: str) -> int:
-    """Files of this checkout that the remote lacks."""
+    """Files of this checkout that the remote lacks; those that are in neither, such as a study's, are not meant."""
     command = [*DVC, "status", "--cloud", "--json"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=ASK_S)
@@ -67,7 +67,7 @@ def _n_missing(root: Path, address: str) -> int:
         reason = f"no answer in {ASK_S} s"
     if reason:
         raise TrackingError(f"DVC's remote {address} cannot be reached ({reason}); correct DVC_REMOTE_URL in .env")
-    return sum(state in ("new", "missing") for state in json.loads(done.stdout or "{}").values())
+    return sum(state == "new" for state in json.loads(done.stdout or "{}").values())
 
 
 def what_failed(done: subprocess.CompletedProcess[str]) -> str:

@@ -143,7 +143,7 @@ def test_elsewhere_the_same_metrics_without_training(story: Story, tmp_path: Pat
     subprocess.run(["git", "clone", "--quiet", str(story.project.root), str(root)], check=True)
     (root / ".env").write_text(f"DVC_REMOTE_URL={story.store}\n")
     clone = Project(root, clean_environment(root))
-    clone.gotorb("dvc", "pull", "--quiet")
+    clone.gotorb("dvc", "pull", "--quiet", "dvc.yaml")  # studies have a dvc.yaml of their own, and were not pushed
     made = clone.gotorb("runs", "import", "--all-tags", "HEAD").stdout.splitlines()
     expected = [f"{stage} {MODEL} ({rev})" for rev in ("HEAD", TAG) for stage in ("evaluate", "train")]
     assert sorted(made) == expected
