@@ -1,5 +1,6 @@
 """Fixtures that several rooms share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,18 @@ import pytest
 from gotorb.params import SurveyParams
 
 TINY_SEED = 2
+N_THREADS = 2
+NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
+"""Folders whose tests may run a network in this process."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Give TensorFlow its threads before the first test: it keeps those it starts with, and trainings name theirs."""
+    if any(NETWORK_ROOMS & set(item.path.parts) for item in session.items):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(N_THREADS)
 
 
 @pytest.fixture(scope="session")
