@@ -95,7 +95,7 @@ def save_model(path: str, model: Any, mlflow_model: Model | None = None, **optio
     description.write_text(yaml.safe_dump(known, sort_keys=False))
     if mlflow_model is not None:
         mlflow_model.flavors["python_function"]["loader_module"] = LOADER
-        mlflow_model.saved_input_example_info = EXAMPLE
+        # not the example: MLflow would try it at once, which takes seconds of each training and is the gate's business
 
 
 EXAMPLE = {
