@@ -15,6 +15,7 @@ import pandas as pd
 
 from gotorb import classifier, layout
 from gotorb.dataset.card import data_digest
+from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError, TrackingError
 from gotorb.evaluation.calibration import expit, logit
@@ -146,10 +147,10 @@ def rollback(name: str, alias: str, *, reason: str) -> Decision:
 def _test_rows(data: Dataset) -> pd.DataFrame:
     if layout.SPLIT_COLUMN not in data.table:
         raise ModelError(f"{data.data_dir} has no column {layout.SPLIT_COLUMN!r}; give a divided data set (--data)")
-    inside = (data.table[layout.SPLIT_COLUMN] == "test") & data.table["label"].isin((layout.REAL, layout.BOGUS))
-    if data.table.loc[inside, "label"].nunique() < 2:
+    rows = data.table.iloc[labelled_rows(data.table, "test")]
+    if rows["label"].nunique() < 2:
         raise ModelError(f"{data.data_dir} has no real or no bogus test rows; give a larger divided data set (--data)")
-    return data.table[inside]
+    return rows
 
 
 def _score(uri: str, data: Dataset, rows: pd.DataFrame) -> Scored:

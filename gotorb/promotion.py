@@ -11,6 +11,7 @@ import numpy as np
 
 from gotorb import classifier, layout
 from gotorb.dataset.card import data_digest, make_card
+from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
 from gotorb.evaluation.comparison import compare_auc
@@ -66,12 +67,13 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
         "data_digest": data_digest(data_dir),
         "validation_auc": best.validation_auc,
     }
-    decision |= _against_champion(best, data, params)
+    scores = _scores(best.model, best.meta["layers"], data, "test")[1]
+    decision |= _against_champion(best, scores, data, params)
     if in_experiment():  # one of many tries: it may be forgotten, a registered version stays
         log.info("%s %s: not registered, for it is a DVC experiment's", params.promote.name, best.name)
         return rounded(decision | {"registered": False})
     registered = register(params.promote.name, _run_of(best, params), best.md5, _tags(best, decision))
-    describe_version(registered, _card(best, data, params))
+    describe_version(registered, _card(best, scores, data, params))
     if decision["champion"]:
         move_alias(registered, CHAMPION)
     log.info("%s %s: %s", params.promote.name, best.name, "champion" if decision["champion"] else decision["reason"])
@@ -89,8 +91,7 @@ def _judge(model_dir: Path, data: Dataset) -> Candidate:
 
 def _scores(model: Any, layers: list[str], data: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels and plain scores of one part's labelled rows."""
-    inside = (data.table[layout.SPLIT_COLUMN] == split).to_numpy() & (data.labels != layout.UNKNOWN)
-    rows = np.flatnonzero(inside)
+    rows = labelled_rows(data.table, split)
     batches = (stamps for _, stamps in data.batches(rows, layers=layers))
     return data.labels[rows], classifier.predict(model, batches)
 
@@ -106,11 +107,9 @@ def _tags(best: Candidate, decision: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _card(best: Candidate, data: Dataset, params: Params) -> str:
+def _card(best: Candidate, scores: np.ndarray, data: Dataset, params: Params) -> str:
     """What people read of the version in the registry: its data, its test rows by group, what it is not for."""
-    labels, scores = _scores(best.model, best.meta["layers"], data, "test")
-    inside = (data.table[layout.SPLIT_COLUMN] == "test").to_numpy() & (data.labels != layout.UNKNOWN)
-    rows = data.table[inside].assign(label=labels, score=scores)
+    rows = data.table.iloc[labelled_rows(data.table, "test")].assign(score=scores)
     rng = np.random.default_rng(params.seed)
     metrics = measure_scores(rows, best.meta["threshold"], n_bootstrap=params.evaluate.n_bootstrap, rng=rng)
     return make_model_card(best.name, metrics, make_card(data.data_dir), layers=best.meta["layers"])
@@ -128,10 +127,10 @@ def _run_of(best: Candidate, params: Params) -> str:
     return run.run_id
 
 
-def _against_champion(best: Candidate, data: Dataset, params: Params) -> dict[str, Any]:
+def _against_champion(best: Candidate, scores: np.ndarray, data: Dataset, params: Params) -> dict[str, Any]:
     """Compare with the present champion on the same test rows."""
     rng = np.random.default_rng(params.seed)
-    labels, scores = _scores(best.model, best.meta["layers"], data, "test")
+    labels = data.labels[labelled_rows(data.table, "test")]
     holder = find_champion(params.promote.name)
     theirs = scores if holder is None or holder.md5 == best.md5 else _champion_scores(holder, data)
     if theirs is None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gotorb import classifier, layout
+from gotorb import classifier
+from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.evaluation.recovery import compare_recovery, measure_recovery, plot_recovery_difference, plot_recovery_map
 from gotorb.evaluation.thresholds import choose_threshold
@@ -110,9 +111,7 @@ def judge_recovery(
 
 def _find(model_dir: Path | str, injected: Dataset, data: Dataset, fpr: float, n_samples: int, seed: int) -> Finds:
     _, meta = classifier.load(model_dir)
-    validation = np.flatnonzero(
-        (data.table[layout.SPLIT_COLUMN] == layout.SPLITS[1]).to_numpy() & (data.labels != layout.UNKNOWN)
-    )
+    validation = labelled_rows(data.table, "validation")
     known = classifier.score_rows(model_dir, None, data, validation, n_samples=n_samples, seed=seed)
     threshold = choose_threshold(data.labels[validation], known, max_fpr=fpr)
     scores = classifier.score_rows(model_dir, None, injected, n_samples=n_samples, seed=seed)

@@ -1,17 +1,20 @@
 """One thin script per DVC stage: read parameters, call the library, record the run."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gotorb import label_data
 from gotorb.errors import GotorbError
 from gotorb.logs import show_on_console
-from gotorb.params import Params
-from gotorb.settings import Settings
-from gotorb.simulate.source import survey_environment
+
+if TYPE_CHECKING:
+    from gotorb.params import Params
+    from gotorb.settings import Settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -27,6 +30,9 @@ def run_stage(main: Callable[[], None]) -> None:
 
 def open_survey(params: Params, survey_dir: str = "data/survey") -> AbstractContextManager[Settings]:
     """The survey that params name, as the label code sees it while the block runs."""
+    from gotorb import label_data  # here, for `make repro` with nothing to do is to be quick
+    from gotorb.simulate.source import survey_environment
+
     if params.label.adapter is not None:
         label_data.adapt(params.label.adapter)
     return survey_environment(params.label.source, Path(survey_dir))

@@ -20,6 +20,7 @@ from gotorb.survey.pixels import prepare_stamps
 
 log = logging.getLogger(__name__)
 BATCH = 256
+DATASET, PACKETS, IMAGES, ARCHIVE = "data set", "packets", "images", "archive"
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fits.fz")
 
 
@@ -46,14 +47,25 @@ def read_batches(source: Path, archive: ArchiveParams, size: int) -> Iterator[Ba
     size : int
         Side of the stamps cut from images.
     """
-    if source.is_dir() and layout.labels_path(source).exists():
+    kind, images = tell_source(source)
+    if kind == DATASET:
         yield from _from_dataset(source)
-    elif holds_packets(source):
+    elif kind == PACKETS:
         yield from _from_packets(source, archive)
-    elif images := find_images(source):
+    elif kind == IMAGES:
         yield from _from_images(images, size)
     else:
         yield from _from_archive(source, archive)
+
+
+def tell_source(source: Path) -> tuple[str, list[Path]]:
+    """What a source is, by what is there: one of `DATASET`, `PACKETS`, `IMAGES`, `ARCHIVE`; and its images."""
+    if source.is_dir() and layout.labels_path(source).exists():
+        return DATASET, []
+    if holds_packets(source):
+        return PACKETS, []
+    images = find_images(source)
+    return (IMAGES, images) if images else (ARCHIVE, [])
 
 
 def find_images(source: Path) -> list[Path]:

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
-from gotorb.apps.batches import find_images
+from gotorb.apps.batches import DATASET, IMAGES, PACKETS, tell_source
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ImageError
 from gotorb.params import ArchiveParams
-from gotorb.survey.alerts import LAYERS, find_packets, holds_packets, stream_packets
+from gotorb.survey.alerts import LAYERS, find_packets, stream_packets
 from gotorb.survey.archives import open_archive
 from gotorb.survey.pixels import fill_missing, prepare_stamps
 
@@ -87,11 +87,12 @@ def read_detections(source: Path, archive: ArchiveParams, size: int) -> Iterator
     size : int
         Side of the stamps cut from images.
     """
-    if source.is_dir() and layout.labels_path(source).exists():
+    kind, images = tell_source(source)
+    if kind == DATASET:
         yield from _from_dataset(source)
-    elif holds_packets(source):
+    elif kind == PACKETS:
         yield from _from_packets(source, archive)
-    elif images := find_images(source):
+    elif kind == IMAGES:
         for path in images:
             try:
                 yield from read_image(path, size).blocks()

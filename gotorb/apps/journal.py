@@ -17,7 +17,6 @@ import pandas as pd
 from gotorb.errors import DataError
 
 LABELS = ("real", "bogus", "unsure", "flag")
-UNDO = "undo"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, labeller TEXT NOT NULL, id TEXT NOT NULL,

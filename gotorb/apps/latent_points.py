@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SHEET_COLUMNS = 40
 THUMBNAIL = 32
 JPEG_QUALITY = 80
-MOST_STAMPS = 2000
 
 
 def pack_points(rows: Rows, chosen: np.ndarray | None = None) -> bytes:

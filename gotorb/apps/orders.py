@@ -11,7 +11,6 @@ import pandas as pd
 from gotorb import layout
 
 Key = Callable[[pd.DataFrame], np.ndarray]
-WHO = ("all", "mine_left", "second", "disputed", "mine")
 
 
 @dataclass(frozen=True)

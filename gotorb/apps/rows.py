@@ -15,9 +15,12 @@ from gotorb.apps.opinions import Opinions
 from gotorb.apps.orders import disagreement
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, read_csv
+from gotorb.evaluation.posterior import posterior_density
 
 NUMBERS = ("mag", "fwhm", "snr", "ra", "dec", "realbogus", "cnn_realbogus", "n_seen", "missing_fraction")
 TEXTS = ("image_name", "object_id", "host_id", "candidate_id", "rule", "ut", "split")
+GRID = np.linspace(0, 1, 151)
+"""Scores at which a posterior's curve is drawn."""
 SCORES = ("score", "std", "p_real", "confidence", "bald", "doubt")
 KEPT = ("id", "label", "metalabel", *NUMBERS, *TEXTS)
 N_NEIGHBOURS = 12
@@ -72,7 +75,9 @@ class Rows:
         told |= {name: plain_number(values[name]) for name in (*NUMBERS, *SCORES) if name in values}
         told |= {name: str(values[name]) for name in TEXTS if name in values}
         if self.opinions.samples is not None:
-            told["samples"] = [round(float(sample), 4) for sample in self.opinions.samples[row]]
+            samples = self.opinions.samples[row].astype(float)
+            told["samples"] = samples.round(4).tolist()
+            told["density"] = posterior_density(samples, GRID).round(4).tolist()
         return told
 
     def values(self, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:

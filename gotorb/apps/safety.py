@@ -18,7 +18,6 @@ from typing import Any
 
 from gotorb.errors import ConfigError
 
-LOOPBACK = "127.0.0.1"
 LARGEST_BODY = 16 << 20
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 Message = MutableMapping[str, Any]

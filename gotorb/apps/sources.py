@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from gotorb.apps.batches import find_images
+from gotorb.apps.batches import tell_source
 from gotorb.apps.scoring import Scorer, load_scorer, score_source
 from gotorb.dataset.store import fsync
 from gotorb.errors import DataError, GotorbError, ImageError
 from gotorb.params import ArchiveParams
-from gotorb.survey.alerts import holds_packets
 from gotorb.survey.files import one_line
 
 log = logging.getLogger(__name__)
@@ -95,8 +94,7 @@ def _expand(sources: Iterable[Path | str]) -> list[Path]:
     for source in map(Path, sources):
         if not source.exists():
             raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
-        images = find_images(source) if source.is_dir() and not holds_packets(source) else []
-        every += images or [source]
+        every += tell_source(source)[1] or [source]
     return every
 
 

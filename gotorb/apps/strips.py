@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
@@ -14,7 +15,6 @@ from gotorb.dataset.store import Dataset
 PERCENTILES = (0.5, 99.5)
 ASINH_SOFTENING = 0.1
 MAX_CACHED = 2048
-PNG_LEVEL = 1
 
 
 def stretch_percentile(layer: np.ndarray) -> np.ndarray:
@@ -69,11 +69,11 @@ def draw_strip(stamp: np.ndarray, stretch: str) -> np.ndarray:
 
 
 def encode_png(grey: np.ndarray) -> bytes:
-    """PNG of a grey picture."""
+    """PNG of a grey picture; noise repeats nothing, so looking for repetitions takes time and saves no bytes."""
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(grey).save(file, "png", compress_level=PNG_LEVEL)
+    Image.fromarray(grey).save(file, "png", compress_type=zlib.Z_HUFFMAN_ONLY)
     return file.getvalue()
 
 

@@ -6,7 +6,7 @@ a network is trained anew, always for the same number of optimizer steps. Writes
 
 Examples:
   gotorb learning-curves data/dataset --out reports/active_learning.json
-  gotorb learning-curves data/dataset --out /tmp/short.json --seeds 1 2 --start 50 --step 50 --rounds 3 --steps 100
+  gotorb learning-curves data/dataset --out short.json --seeds 1 2 --start 50 --step 50 --rounds 3 --steps 100
 """
 
 import argparse

@@ -136,6 +136,11 @@ def _similar_sizes(sizes: np.ndarray, order: np.ndarray) -> Iterable[np.ndarray]
     return np.split(order, np.flatnonzero(np.diff(levels)) + 1)
 
 
+def labelled_rows(table: pd.DataFrame, split: str) -> np.ndarray:
+    """Numbers of the rows of a part that are labelled real or bogus, ascending."""
+    return np.flatnonzero((table[layout.SPLIT_COLUMN] == split) & table["label"].isin((layout.REAL, layout.BOGUS)))
+
+
 def images_of(table: pd.DataFrame, split: str) -> list[str]:
     """Ids of the images that have rows in a part, sorted."""
     return sorted(set(table.loc[table[layout.SPLIT_COLUMN] == split, "image_id"]))

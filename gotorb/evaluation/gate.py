@@ -63,7 +63,7 @@ def declared_slices(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         slices[f"nuclear (within {NUCLEAR_ARCSEC:g} arcsec)"] = _numbers(rows, "host_offset_arcsec") < NUCLEAR_ARCSEC
     for column, title in (("ut", "telescope"), ("metalabel", "metalabel")):
         if column in rows:
-            values = rows[column].fillna("").astype(str).to_numpy()
+            values = rows[column].astype("string").fillna("").to_numpy(str)
             slices |= {f"{title} {value}": values == value for value in sorted(set(values)) if value}
     return slices
 

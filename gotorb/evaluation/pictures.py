@@ -8,34 +8,19 @@ from matplotlib.figure import Figure
 
 from gotorb.evaluation.figures import GREY, REAL_COLOUR, new_figure
 from gotorb.evaluation.posterior import posterior_density
+from gotorb.evaluation.stretch import stretch_limits
 
 IMAGE_LAYERS = ("science", "template", "difference")
-STRETCH_PERCENTILES = (1.0, 99.5)
-MIDDLE_SHARE = 0.4
-"""Fraction of the way from the sky to the extremes in a stamp's middle that the stretch covers at least."""
 INCH_PER_STAMP = 1.35
 GRID = np.linspace(0, 1, 401)
 
 
 def draw_stamp(axes: Axes, stamp: np.ndarray) -> None:
     """Draw one layer (size, size) in grey."""
-    low, high = stretch_limits(stamp)
+    low, high = (float(limit) for limit in stretch_limits(stamp))
     axes.imshow(stamp, origin="lower", cmap="gray", vmin=low, vmax=high)
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def stretch_limits(stamp: np.ndarray) -> tuple[float, float]:
-    """Values drawn black and white: the 1st and 99.5th percentile, wider where the middle of the stamp needs it.
-
-    Percentiles alone would hide a single hot pixel in the noise.
-    """
-    half, reach = len(stamp) // 2, max(len(stamp) // 8, 1)
-    middle = stamp[half - reach : half + reach + 1, half - reach : half + reach + 1]
-    sky, (low, high) = np.median(stamp), np.percentile(stamp, STRETCH_PERCENTILES)
-    low = min(low, sky + MIDDLE_SHARE * (middle.min() - sky))
-    high = max(high, sky + MIDDLE_SHARE * (middle.max() - sky))
-    return float(low), float(high if high > low else low + 1)
 
 
 def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[str], *, title: str) -> Figure:

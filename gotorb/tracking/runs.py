@@ -149,7 +149,7 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
     experiment : str
         Ending of the experiment's name (``<promote.name><ending>``).
     """
-    run, started = start_run(stage, params, name=name, experiment=experiment), time.monotonic()
+    run, started = _start(stage, params, name or stage, experiment), time.monotonic()
     status = "FAILED"
     try:
         run.log_params(params.flat())
@@ -163,10 +163,7 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
         run.finish(status)
 
 
-def start_run(
-    stage: str, params: Params, *, name: str | None = None, experiment: str = "", tags: Mapping[str, str] | None = None
-) -> Run:
-    """Begin a run whose end is up to the caller; see `track_stage`."""
+def _start(stage: str, params: Params, name: str, experiment: str) -> Run:
     if not tracking_uri().startswith("http"):
         open_store()  # a store of our own that cannot be opened is an error, not bad weather
     known = {
@@ -177,7 +174,7 @@ def start_run(
     }
     run = Run(Journal.new(journals_dir()))
     where = f"{params.promote.name}{experiment}"
-    run.record("start", experiment=where, name=name or stage, tags=_who() | _experiment() | known | dict(tags or {}))
+    run.record("start", experiment=where, name=name, tags=_who() | _experiment() | known)
     return run
 
 

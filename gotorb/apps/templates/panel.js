@@ -48,19 +48,12 @@ function votes(row) {
     el("span", { class: `chip ${kind}` }, `${who}: ${kind}`)))];
 }
 
-// density of the posterior samples on [0, 1]: a Gaussian kernel of Silverman's width, reflected at both ends
-function density(samples, x, width) {
-  let sum = 0;
-  for (const s of samples) for (const at of [s, -s, 2 - s]) sum += Math.exp(-0.5 * ((x - at) / width) ** 2);
-  return sum / (samples.length * width * Math.sqrt(2 * Math.PI));
-}
-
 function posterior(row) {
   const canvas = el("canvas", { class: "posterior", width: 616, height: 184 });
   const pen = canvas.getContext("2d"), left = 8, right = 608, low = 152;
   const at = (x) => left + (right - left) * x;
   const samples = row.samples && row.samples.length ? row.samples : null;
-  if (samples) drawDensity(pen, samples, at, low);
+  if (samples) drawDensity(pen, samples, row.density, at, low);
   else if (row.std) {
     pen.fillStyle = "#58a6ff44";
     pen.fillRect(at(Math.max(0, row.score - row.std)), 30, at(Math.min(1, 2 * row.std)) - left, low - 30);
@@ -78,15 +71,12 @@ function posterior(row) {
   return canvas;
 }
 
-function drawDensity(pen, samples, at, low) {
-  const mean = samples.reduce((a, b) => a + b, 0) / samples.length;
-  const spread = Math.sqrt(samples.reduce((a, b) => a + (b - mean) ** 2, 0) / samples.length);
-  const width = Math.max(0.012, 1.06 * spread * samples.length ** -0.2);
-  const curve = Array.from({ length: 151 }, (_, i) => density(samples, i / 150, width));
+function drawDensity(pen, samples, curve, at, low) {
+  const last = curve.length - 1;
   const top = Math.max(...curve);
   pen.beginPath();
   pen.moveTo(at(0), low);
-  curve.forEach((value, i) => pen.lineTo(at(i / 150), low - 120 * value / top));
+  curve.forEach((value, i) => pen.lineTo(at(i / last), low - 120 * value / top));
   pen.lineTo(at(1), low);
   pen.fillStyle = "#58a6ff33"; pen.fill();
   pen.strokeStyle = "#58a6ff"; pen.lineWidth = 3; pen.stroke();

@@ -7,7 +7,8 @@ import pytest
 from gotorb.evaluation.curves import plot_error_rates, plot_roc, population_rates, roc_curves
 from gotorb.evaluation.drawing import confidence_extremes, draw_figures, misclassified_rows
 from gotorb.evaluation.figures import confusion_counts, plot_history, recovery_table
-from gotorb.evaluation.pictures import plot_layers, plot_posteriors, stretch_limits
+from gotorb.evaluation.pictures import plot_layers, plot_posteriors
+from gotorb.evaluation.stretch import stretch_limits
 
 
 @pytest.fixture
