@@ -104,7 +104,7 @@ def judge_recovery(
         both = found[one].at_fpr, found[other].at_fpr
         report["differences"][f"{one} minus {other}"] = compare_recovery(rows, *both)
         figures[f"recovery_{one}_minus_{other}"] = plot_recovery_difference(
-            rows, *both, title=f"found by {one} minus found by {other}"
+            rows, *both, title=f"found by {one} minus found by {other} (below: by one of them alone)"
         )
     return Recovery(report, figures, scores)
 
