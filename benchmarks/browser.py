@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -59,3 +62,16 @@ class LabelServer:
 def find_browser() -> str | None:
     """Path of Chromium: GOTORB_CHROMIUM, or where distributions put it."""
     return os.environ.get("GOTORB_CHROMIUM") or next((name for name in BROWSERS if Path(name).exists()), None)
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """Headless Chromium while the block runs; an event loop runs in this thread until it ends."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.browser import ARGUMENTS, LabelServer, find_browser
+from benchmarks.browser import LabelServer, open_browser
 from benchmarks.memory import make_table
 from benchmarks.rows import Row
 from gotorb.apps.opinions import kept_path, write_opinions
@@ -43,12 +43,9 @@ addEventListener("DOMContentLoaded", () => {
 
 def measure() -> list[Row]:
     """One server, one browser, both pages."""
-    from playwright.sync_api import sync_playwright
-
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+    with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
         data_dir, model = make_rows(Path(folder) / "data")
         server = LabelServer(data_dir, "--labeller", "reader", "--model", str(model))
-        browser = driver.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
         try:
             server.start()
             page = browser.new_page(viewport={"width": 1400, "height": 860})
@@ -56,7 +53,6 @@ def measure() -> list[Row]:
             found = press_keys(page, server.url) | explore(page, server.url)
             found["eyeball_memory"] = server.peak_mib()
         finally:
-            browser.close()
             server.kill()
     return [Row(name, found[name], limit, UNITS.get(name, "ms")) for name, limit in LIMITS.items()]
 

@@ -7,6 +7,8 @@ its posterior. The package's own code travels with the model, so a machine that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,15 +80,16 @@ def save_model(path: str, model: Any, mlflow_model: Model | None = None, **optio
     import mlflow
 
     shape = tuple(model.input_shape[1:])
-    mlflow.tensorflow.save_model(
-        model,
-        path,
-        mlflow_model=mlflow_model,
-        signature=make_signature(shape),
-        pip_requirements=requirements(),
-        code_paths=[str(Path(gotorb.__file__).parent)],
-        metadata=options.get("metadata"),
-    )
+    with _no_registered_objects():
+        mlflow.tensorflow.save_model(
+            model,
+            path,
+            mlflow_model=mlflow_model,
+            signature=make_signature(shape),
+            pip_requirements=requirements(),
+            code_paths=[str(Path(gotorb.__file__).parent)],
+            metadata=options.get("metadata"),
+        )
     write_example(Path(path), shape)
     description = Path(path) / "MLmodel"
     known = yaml.safe_load(description.read_text())
@@ -104,6 +107,24 @@ EXAMPLE = {
     "type": "ndarray",
     "format": "tf-serving",
 }
+
+
+@contextmanager
+def _no_registered_objects() -> Iterator[None]:
+    """Hide what is registered with Keras: MLflow would pickle all of it beside the model and then refuse to load it.
+
+    Importing keras-tuner registers a layer already. Layers of the user's own are found at loading where they are
+    registered, as `keras.saving.register_keras_serializable` does.
+    """
+    import keras
+
+    registered = keras.saving.get_custom_objects()
+    kept = dict(registered)
+    registered.clear()
+    try:
+        yield
+    finally:
+        registered.update(kept)
 
 
 def write_example(folder: Path, shape: tuple[int, ...]) -> None:

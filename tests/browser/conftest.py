@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.browser import ARGUMENTS, LabelServer, find_browser
+from benchmarks.browser import LabelServer, find_browser, open_browser
 from gotorb.dataset.store import open_dataset
 from tests.unit.apps.small import make_small, write_answers
 
@@ -23,17 +23,14 @@ def wait_until(page: Any, expression: str, *, seconds: float = 30) -> None:
         page.wait_for_timeout(20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser, or the reason why there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'gotorb[dev]' for browser tests")
-    path = find_browser()
-    if path is None:
+    """A browser, or the reason why there is none; of one module, since tests elsewhere run event loops of their own."""
+    pytest.importorskip("playwright.sync_api", reason="pip install 'gotorb[dev]' for browser tests")
+    if find_browser() is None:
         pytest.skip("no Chromium found; install one or name it in GOTORB_CHROMIUM")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

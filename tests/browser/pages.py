@@ -1,36 +1,13 @@
-"""Chromium without a screen, and detections made up for pages."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+"""Detections made up for pages."""
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from gotorb import layout
 from gotorb.apps.detections import NUMBERS, TEXTS, Detections
 from gotorb.apps.judged import Judged, _summarise
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
 SIZE, THRESHOLD = 55, 0.5
-
-
-@contextmanager
-def open_browser() -> Iterator[Any]:
-    """A page of headless Chromium; the test is skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"no {CHROMIUM}")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        try:
-            yield browser.new_page(viewport={"width": 1600, "height": 1000})
-        finally:
-            browser.close()
 
 
 def make_judged(n: int, *, text: str | None = None, n_samples: int = 20) -> Judged:

@@ -176,7 +176,7 @@ def test_validation_stamps_are_not_turned_during_training(blobs: Path, monkeypat
     from gotorb.training import stream
 
     data, turned = open_dataset(blobs), []
-    monkeypatch.setattr(stream, "turn_stamps", lambda stamps, _: turned.append(len(stamps)) or stamps)
+    monkeypatch.setattr(stream, "turn_stamps", lambda stamps, _, out: turned.append(len(stamps)) or stamps)
     source = stream.Stream(data, ("ptp",), 64, {0: 1.0, 1: 1.0})
     list(source.validation(np.arange(100)))
     assert turned == []

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import requests
@@ -34,7 +35,8 @@ class Process:
 
     def __init__(self, command: list[str], address: str, log: Path, **environment: str) -> None:
         self.command, self.address, self.log = command, address, log
-        self.environment = os.environ | environment
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # MLflow calls uvicorn by name
+        self.environment = os.environ | {"PATH": path} | environment
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -54,7 +56,8 @@ class Process:
     def kill(self) -> None:
         """SIGKILL to the server and its workers."""
         if self.process is not None:
-            os.killpg(self.process.pid, 9)
+            with suppress(ProcessLookupError):  # it may have died, and that is what the log tells
+                os.killpg(self.process.pid, 9)
             self.process.wait()
             self.process = None
 

@@ -38,12 +38,14 @@ print(model.predict(np.ones((2, {size}, {size}, 4), "float32"), params={{"n_samp
 def registered(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Iterator[tuple[Registered, Path]]:
     """A real network with dropout, registered, and the folder of its file."""
     import keras
+    import keras_tuner  # registers a layer with Keras, which must not be pickled beside the model
 
     from gotorb.training.files import write_model
 
     root = tmp_path_factory.mktemp("flavor")
     with pytest.MonkeyPatch.context() as patch:
         point_to(patch, root)
+        assert keras_tuner and keras.saving.get_custom_objects()
         keras.utils.set_random_seed(1)
         path = write_model(root / layout.MODEL_H5, models.bayesian_vgg6((SIZE, SIZE, len(LAYERS)), 0.1))
         with track_stage("train", make_params()) as run:

@@ -152,12 +152,12 @@ def test_source_brings_the_files_from_the_remote_where_the_cache_lacks_them(
     repository.dvc("push", "--quiet", "--all-tags")
     clone = repository.clone(tmp_path / "clone")
     monkeypatch.setenv("DVC_ROOT", str(clone.root))
+    monkeypatch.setenv("DVC_REMOTE_URL", "")  # and what read_settings exports is undone
     with pytest.raises(TrackingError, match="DVC_REMOTE_URL"):
         mlflow.data.get_source(recorded).load(str(tmp_path / "nothing"))
     (clone.root / ".env").write_text(f"DVC_REMOTE_URL={tmp_path}/store\n")
-    monkeypatch.delenv("DVC_REMOTE_URL", raising=False)
+    monkeypatch.delenv("DVC_REMOTE_URL")
     folder = Path(mlflow.data.get_source(recorded).load(str(tmp_path / "files")))
-    monkeypatch.delenv("DVC_REMOTE_URL", raising=False)
     tags = mlflow.get_run(ids["train vgg6 v1"]).data.tags
     assert [md5(folder / name) for name in NAMES] == [tags["gotorb.labels_md5"], tags["gotorb.stamps_md5"]]
     assert clone.git("status", "--porcelain") == ""
