@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import os
 import subprocess
 import sys
 
@@ -12,7 +11,6 @@ from benchmarks.rows import write_results
 
 def main() -> None:
     """Measure one after the other; each result is kept as soon as it is there."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME", help=", ".join(BENCHMARKS))
     names = parser.parse_args().names or list(BENCHMARKS)

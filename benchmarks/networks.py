@@ -7,7 +7,6 @@ Candidates that do not win stay here, out of the package.
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -129,7 +128,6 @@ CANDIDATES: dict[str, Callable[..., Any] | str] = {
 
 def main() -> None:
     """Train what is not yet in the results, then write the table."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__)
     parser.add_argument("data_dir", help="a divided data set, for instance data/dataset")
     data_dir = parser.parse_args().data_dir

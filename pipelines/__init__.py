@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,8 +14,6 @@ from gotorb.logs import show_on_console
 if TYPE_CHECKING:
     from gotorb.params import Params
     from gotorb.settings import Settings
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def run_stage(main: Callable[[], None]) -> None:

@@ -1,6 +1,5 @@
 """Fixtures that several rooms share."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Give TensorFlow its threads before the first test: it keeps those it starts with, and trainings name theirs."""
     if any(NETWORK_ROOMS & set(item.path.parts) for item in session.items):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(N_THREADS)

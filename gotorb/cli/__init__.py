@@ -5,7 +5,6 @@ A subcommand's module has ``HELP`` (one line), ``add_arguments(parser)`` and ``r
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -46,7 +45,6 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; exit 0 done, 1 an error the user can act on, 2 wrong usage."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parse(argv)
     try:
