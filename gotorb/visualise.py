@@ -26,7 +26,7 @@ from gotorb.apps.neighbours import Neighbourhood, open_neighbourhood
 from gotorb.apps.pages import write_page
 from gotorb.apps.scoring import Scorer, load_scorer
 from gotorb.dataset.card import write_text
-from gotorb.errors import DataError, ModelError
+from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.params import ArchiveParams
 from gotorb.portable import PortableModel
 from gotorb.settings import Settings, read_settings
@@ -64,6 +64,8 @@ class Look:
         Whether a Grad-CAM map is added to the layers.
     archive : ArchiveParams
         How to read stamp archives.
+    eyeball : str
+        Address of an eyeball that holds the same rows; the ids of a page lead there. Empty: no links.
     """
 
     n_samples: int = 20
@@ -72,6 +74,12 @@ class Look:
     neighbours: Path | str | None = None
     saliency: bool = False
     archive: ArchiveParams = field(default_factory=ArchiveParams)
+    eyeball: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse an address that is none: a link may hold a script."""
+        if self.eyeball and not re.fullmatch(r"https?://[\w.:\[\]-]+/?", self.eyeball):
+            raise ConfigError(f"eyeball {self.eyeball!r} is no address; give http://host:port")
 
 
 def make_pages(
@@ -157,7 +165,7 @@ def write_block(
     write_page(
         out_dir / f"{stem}.html", "visualise", title=found.name, cards=cards, planes=names, threshold=threshold,
         model=scorer.name, version=scorer.version, n_samples=0 if judged.samples is None else judged.samples.shape[1],
-        sorts=SORTS, flags=FLAGS, **counts,
+        sorts=SORTS, flags=FLAGS, eyeball=look.eyeball, **counts,
     )  # fmt: skip
     rows = table.assign(
         flags=["; ".join(one) for one in flags], minor_planet=planets, threshold=threshold, model_name=scorer.name,

@@ -95,6 +95,12 @@ def check_bind(host: str) -> str:
     return host
 
 
+def _follows_link(scope: Message, headers: dict[str, str]) -> bool:
+    """Whether a person came by a link, as from a page of `gotorb visualise`: the browser opens our page by itself."""
+    asked = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return scope["method"] == "GET" and asked == ("navigate", "document") and scope["path"] == "/"
+
+
 def own_names(port: int) -> tuple[str, ...]:
     """Names under which a server on loopback may be addressed."""
     return tuple(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
@@ -137,7 +143,7 @@ class Guard:
             return 403, "this server answers only to its own address"
         if headers.get("origin", f"http://{headers['host']}") not in {f"http://{name}" for name in self.names}:
             return 403, "only this server's own pages may ask"
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not _follows_link(scope, headers):
             return 403, "only this server's own pages may ask"
         if scope["method"] in CHANGING:
             if headers.get("content-type", "").split(";")[0].strip() != "application/json":

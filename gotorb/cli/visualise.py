@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, help="a detection is called real from here on")
     parser.add_argument("--neighbours", metavar="DIR", help="labelled data set whose nearest rows are shown")
     parser.add_argument("--saliency", action="store_true", help="add a map of where the network looks (Grad-CAM)")
+    parser.add_argument("--eyeball", default="", metavar="URL", help="ids lead to this eyeball, http://127.0.0.1:8650")
     parser.add_argument("--params", help="params.yaml whose label.archive tells how to read an archive")
 
 
@@ -36,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
 
     show_on_console()
     archive = find_params(args.params).label.archive
-    look = visualise.Look(args.samples, args.seed, args.threshold, args.neighbours, args.saliency, archive)
+    look = visualise.Look(
+        args.samples, args.seed, args.threshold, args.neighbours, args.saliency, archive, args.eyeball
+    )
     pages = visualise.make_pages(args.source, args.model, args.out, look)
     print(pages[-1])
     return 0

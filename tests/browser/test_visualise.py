@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.browser import LabelServer
+from gotorb.dataset.store import open_dataset
+from gotorb.errors import ConfigError
 from gotorb.settings import Settings
 from gotorb.visualise import Look, write_block
+from tests.browser.conftest import wait_until
 from tests.browser.pages import THRESHOLD, make_judged
 
 pytestmark = pytest.mark.slow
@@ -27,10 +31,10 @@ PAYLOADS = (
 )
 
 
-def write(folder: Path, text: str | None, n: int = 2) -> Path:
+def write(folder: Path, text: str | None, n: int = 2, look: Look | None = None) -> Path:
     name = text or "model"
     scorer: Any = SimpleNamespace(name=name, version=name, size=55)
-    line = write_block(folder, make_judged(n, text=text), scorer, THRESHOLD, settings=Settings(), look=Look())
+    line = write_block(folder, make_judged(n, text=text), scorer, THRESHOLD, settings=Settings(), look=look or Look())
     return folder / line["file"]
 
 
@@ -85,3 +89,17 @@ def test_a_page_sorts_and_filters(page: Any, tmp_path: Path) -> None:
     assert shown.count() == 1
     page.click("#rows > .row:not([hidden]) .strip img")
     assert page.locator(".row.big").count() == 1
+
+
+def test_an_id_leads_to_its_stamp_in_eyeball(page: Any, server: LabelServer, tmp_path: Path) -> None:
+    known = str(open_dataset(server.data_dir).ids[7])
+    page.goto(f"file://{write(tmp_path, known, look=Look(eyeball=server.url))}")
+    with page.context.expect_page() as opened:
+        page.click(f"#rows a.id >> text={known} >> nth=0")
+    wait_until(opened.value, "document.getElementById('tiles').dataset.row === '7'")
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "http://a b", "ftp://host", 'http://x" onclick="y'])
+def test_a_link_holds_no_script(address: str) -> None:
+    with pytest.raises(ConfigError, match="no address"):
+        Look(eyeball=address)

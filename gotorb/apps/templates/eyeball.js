@@ -37,6 +37,16 @@ async function begin() {
   if (query.has("selection")) filters.rows = JSON.parse(localStorage.getItem(`${SELECTION} ${meta.digest}`) || "[]");
   await reorder(query.get("order") || meta.start.order);
   outbox.send();
+  await followLink();
+  addEventListener("hashchange", followLink);
+}
+
+// a link from another page names an id: .../#id=f012_v3-17
+async function followLink() {
+  const text = new URLSearchParams(location.hash.slice(1)).get("id");
+  if (!text) return;
+  const { row } = await post("/api/find", { text });
+  if (row === null) notice(`no ${text} in this data set`); else goTo(row);
 }
 
 // --- what was decided before -----------------------------------------------------------------------

@@ -93,6 +93,14 @@ def test_foreign_pages_and_names_are_refused(client: Client, headers: dict[str, 
     assert client.journal.events().empty
 
 
+def test_a_link_from_elsewhere_opens_the_page_and_nothing_else(client: Client) -> None:
+    link = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+    assert client("GET", "/", **link)[0] == 200
+    assert client("GET", "/api/meta", **link)[0] == 403
+    assert client("GET", "/", **link | {"sec_fetch_dest": "iframe"})[0] == 403
+    assert client("GET", "/", **link | {"host": "evil.example:8650"})[0] == 403
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 def test_only_json_changes_anything(client: Client, kind: str) -> None:
     body = json.dumps({"labeller": "x", "events": [press(1)]}).encode()
