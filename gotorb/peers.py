@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -65,7 +65,9 @@ def _compare(rows: pd.DataFrame, ours: pd.Series, params: Params) -> Table:
     return compare_peers(labels, ours.to_numpy(), others, n_bootstrap=params.evaluate.n_bootstrap, rng=rng)
 
 
-def compare_ways(data_dir: Path, network: str, ways: Mapping[str, Params]) -> dict[str, Table]:
+def compare_ways(
+    data_dir: Path, network: str, ways: Mapping[str, Params], *, n_trainings: Sequence[int] = (1,)
+) -> dict[str, Table]:
     """Compare several ways to train with every ``peer_`` column, each row scored out of fold.
 
     Parameters
@@ -76,6 +78,8 @@ def compare_ways(data_dir: Path, network: str, ways: Mapping[str, Params]) -> di
         Which network is trained.
     ways : mapping of str to Params
         Name of a way -> its parameters.
+    n_trainings : sequence of int
+        How many trainings, alike but for the seed, are averaged; a table for each way and number.
 
     Raises
     ------
@@ -84,14 +88,17 @@ def compare_ways(data_dir: Path, network: str, ways: Mapping[str, Params]) -> di
     """
     table, tables = read_table(data_dir).set_index("id"), {}
     for name, params in ways.items():
-        scores = score_out_of_fold(data_dir, network, params)
-        if scores.empty:
+        trained = [score_out_of_fold(data_dir, network, params, n_before=number) for number in range(max(n_trainings))]
+        if trained[0].empty:
             raise DataError(f"{data_dir} has too few rows of a class for {params.peers.n_folds} folds; use more data")
-        tables[name] = _compare(table.loc[scores.index], scores, params)
+        for n in n_trainings:
+            scores = sum(trained[1:n], trained[0]) / n
+            shown = name if n == 1 else f"{name}, {n} trainings averaged"
+            tables[shown] = _compare(table.loc[scores.index], scores, params)
     return tables
 
 
-def score_out_of_fold(data_dir: Path, network: str, params: Params) -> pd.Series:
+def score_out_of_fold(data_dir: Path, network: str, params: Params, *, n_before: int = 0) -> pd.Series:
     """Score every labelled row by a network trained without it and all that is linked to it.
 
     Parameters
@@ -102,6 +109,8 @@ def score_out_of_fold(data_dir: Path, network: str, params: Params) -> pd.Series
         Which network of the training recipe.
     params : Params
         ``peers.n_folds``, the recipe ``train``, ``dataset.link_radius_arcsec``, ``evaluate.n_samples``, ``seed``.
+    n_before : int
+        Number of trainings of the same folds before this one: each has first weights and orders of its own.
 
     Returns
     -------
@@ -123,7 +132,7 @@ def score_out_of_fold(data_dir: Path, network: str, params: Params) -> pd.Series
         inner = assign_folds(data.labels[rest], groups[rest], n_folds=N_VALIDATION_PARTS, seed=params.seed + fold)
         split[rest[inner == 0]] = layout.SPLITS[1]
         split[known[folds == fold]] = layout.SPLITS[2]
-        scores.iloc[np.flatnonzero(folds == fold)] = _train_and_score(data, split, network, params)
+        scores.iloc[np.flatnonzero(folds == fold)] = _train_and_score(data, split, network, params, n_before)
         log.info("scored fold %d of %d", fold + 1, n_folds)
     return scores
 
@@ -139,9 +148,9 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int, seed: 
     return folds
 
 
-def _train_and_score(data: Dataset, split: np.ndarray, network: str, params: Params) -> np.ndarray:
+def _train_and_score(data: Dataset, split: np.ndarray, network: str, params: Params, n_before: int) -> np.ndarray:
     """Scores of the labelled test rows by a network trained on the others."""
-    options: Mapping[str, Any] = params.train.model_dump(exclude={"models"}) | {"seed": params.seed}
+    options: Mapping[str, Any] = params.train.model_dump(exclude={"models"}) | {"seed": params.seed + n_before}
     rows = np.flatnonzero((split == layout.SPLITS[2]) & (data.labels != layout.UNKNOWN))
     with TemporaryDirectory() as folder:
         layout.stamps_path(folder).symlink_to(layout.stamps_path(data.data_dir).resolve())

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
+from gotorb.dataset.store import read_table
 from gotorb.evaluation.peers import compare_peers, format_peers
 from gotorb.params import Params
-from gotorb.peers import assign_folds, score_out_of_fold
+from gotorb.peers import assign_folds, compare_ways, score_out_of_fold
 from tests.model.blobs import make_blobs
 
 
@@ -23,6 +25,19 @@ def test_folds_keep_groups_whole_and_spread_the_classes() -> None:
 def test_too_few_rows_are_not_divided(tmp_path: Path) -> None:
     data_dir = make_blobs(tmp_path / "data", n=40, size=21)  # 20 of each class, 25 are wanted for five folds
     assert score_out_of_fold(data_dir, "bayesian_vgg6", Params(seed=1)).empty
+
+
+def test_ways_are_judged_by_one_training_and_by_the_mean_of_several(tmp_path: Path) -> None:
+    data_dir = make_blobs(tmp_path / "data", n=60, size=21)
+    params = Params(seed=1, train={"epochs": 1, "models": ["bayesian_vgg6"]}, peers={"n_folds": 2})
+    one = score_out_of_fold(data_dir, "bayesian_vgg6", params)
+    other = score_out_of_fold(data_dir, "bayesian_vgg6", params, n_before=1)
+    assert one.index.equals(other.index) and not np.allclose(one, other)
+    tables = compare_ways(data_dir, "bayesian_vgg6", {"alone": params}, n_trainings=(1, 2))
+    assert list(tables) == ["alone", "alone, 2 trainings averaged"]
+    labels = read_table(data_dir).set_index("id").loc[one.index, "label"].to_numpy(int)
+    for table, scores in zip(tables.values(), (one, (one + other) / 2), strict=True):
+        assert table["gotorb"]["auc"] == round(float(roc_auc_score(labels, scores)), 6)
 
 
 def test_the_table_names_counts_intervals_and_both_sets_of_rows() -> None:
