@@ -13,6 +13,7 @@ BENCHMARKS = {
     "archive_score": "archive",
     "visualise": "visualise",
     "train": "training",
+    "logging": "tracking",
     "eyeball": "eyeball",
     "visit_cpu_seconds": "visit",
     "memory_10x": "memory",

@@ -36,7 +36,6 @@ def clean(
     search_radius_deg: float = 1.8,
     new_sources: bool = False,
     galaxy_radius_arcsec: float | None = None,
-    galaxy_core_arcsec: float = 1.0,
     max_galaxy_mag: float | None = None,
     cosmic_rays: bool = False,
     flagged: Path | str | Iterable[str] | None = None,
@@ -57,7 +56,7 @@ def clean(
         See `remove_asteroids`; None leaves it out.
     new_sources : bool
         See `remove_new_sources`.
-    galaxy_radius_arcsec, galaxy_core_arcsec, max_galaxy_mag
+    galaxy_radius_arcsec, max_galaxy_mag
         See `remove_galaxies`; None leaves it out.
     cosmic_rays : bool
         See `remove_cosmic_rays`.
@@ -88,7 +87,7 @@ def clean(
     if new_sources:
         finders.append(_new_sources)
     if galaxy_radius_arcsec is not None:
-        finders.append(lambda d: _galaxies(d, galaxy_radius_arcsec, galaxy_core_arcsec, max_galaxy_mag))
+        finders.append(lambda d: _galaxies(d, galaxy_radius_arcsec, max_galaxy_mag))
     if cosmic_rays:
         finders.append(_cosmic_rays)
     if flagged is not None:
@@ -145,18 +144,16 @@ def remove_galaxies(
     data_dir: Path | str,
     *,
     radius_arcsec: float = 8.0,
-    core_arcsec: float = 1.0,
     max_mag: float | None = None,
     out_dir: Path | str | None = None,
     name: str | None = None,
 ) -> Path:
     """Take out random bogus at galaxies of the GLADE catalogue (CATSHTM_DIR), brighter than `max_mag` (B) if given.
 
-    Supernovae hide there. Rows within `core_arcsec` of a galaxy's centre stay: what is detected there is nearly always
-    the galaxy's own residual, which the bare galaxies of `label_data.add_synthetic_transients` do not show. Other
-    parameters, result and errors as for `clean`.
+    Supernovae hide there; most of these rows are the galaxies' own residuals, though, which no other rows teach to
+    refuse (see `labels.cleaning.find_galaxies_behind`).
     """
-    return _write(data_dir, out_dir, name, [lambda d: _galaxies(d, radius_arcsec, core_arcsec, max_mag)])
+    return _write(data_dir, out_dir, name, [lambda d: _galaxies(d, radius_arcsec, max_mag)])
 
 
 def remove_cosmic_rays(data_dir: Path | str, *, out_dir: Path | str | None = None, name: str | None = None) -> Path:
@@ -240,13 +237,13 @@ def _new_sources(data_dir: Path) -> pd.DataFrame:
     return _change(find_new_sources(open_dataset(data_dir)), "new point source in every exposure", "remove")
 
 
-def _galaxies(data_dir: Path, radius_arcsec: float, core_arcsec: float, max_mag: float | None) -> pd.DataFrame:
+def _galaxies(data_dir: Path, radius_arcsec: float, max_mag: float | None) -> pd.DataFrame:
     from gotorb.dataset.store import read_table
     from gotorb.labels.cleaning import find_galaxies_behind
 
     rows = find_galaxies_behind(
         read_table(data_dir), read_settings().catshtm_dir,
-        radius_arcsec=radius_arcsec, core_arcsec=core_arcsec, max_mag=max_mag,
+        radius_arcsec=radius_arcsec, max_mag=max_mag,
     )  # fmt: skip
     return _change(rows, f"galaxy within {radius_arcsec:g} arcsec", "remove")
 

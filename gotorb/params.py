@@ -100,8 +100,9 @@ class CleanParams(Section):
     match_radius_arcsec: float = Field(2.0, gt=0, le=60)
     search_radius_deg: float = Field(1.8, gt=0, le=10)
     new_sources: bool = Field(True, description="what looks like an unknown asteroid or supernova")
-    galaxy_radius_arcsec: float | None = Field(8.0, gt=0, description="what is this close to a GLADE galaxy; null: no")
-    galaxy_core_arcsec: float = Field(1.0, ge=0, description="but not this close: there the galaxy's own residual is")
+    galaxy_radius_arcsec: float | None = Field(
+        None, gt=0, description="what is this close to a GLADE galaxy; null: no. Takes galaxies' own residuals out, too"
+    )
     max_galaxy_mag: float | None = Field(None, description="faintest such galaxy (B); null: all")
     cosmic_rays: bool = Field(False, description="what is seen in exactly one exposure")
     flagged: str | None = Field(None, description="csv with the column image_id: images flagged as bad")

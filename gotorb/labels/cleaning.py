@@ -44,12 +44,12 @@ def find_variable_stars(table: pd.DataFrame, catalogue: Path | str, *, radius_ar
 
 
 def find_galaxies_behind(
-    table: pd.DataFrame, catshtm_dir: str, *, radius_arcsec: float, max_mag: float | None, core_arcsec: float = 0.0
+    table: pd.DataFrame, catshtm_dir: str, *, radius_arcsec: float, max_mag: float | None
 ) -> np.ndarray:
     """Random bogus at a catalogued galaxy, where supernovae are.
 
-    Those within `core_arcsec` of its centre stay: what is detected there is nearly always the galaxy's own residual,
-    and no other row teaches it, for bare galaxies (glxresid) are taken where nothing is detected.
+    Most of what is taken out is the galaxies' own residuals, which a classifier then never learns to refuse: bare
+    galaxies (glxresid) are taken where nothing is detected. For surveys that find more supernovae than residuals.
     """
     found = [np.empty(0, int)]
     for _, place in table.iloc[bogus_rows(table)].groupby("image_id"):
@@ -58,7 +58,7 @@ def find_galaxies_behind(
             catshtm_dir, *middle, radius_arcsec=reach + radius_arcsec + GALAXY_MARGIN_ARCSEC, max_mag=max_mag
         )
         distance = find_nearest(place["ra"], place["dec"], galaxies["ra"], galaxies["dec"])[1]
-        found.append(place.index.to_numpy()[(distance <= radius_arcsec) & (distance > core_arcsec)])
+        found.append(place.index.to_numpy()[distance <= radius_arcsec])
     return np.sort(np.concatenate(found))
 
 

@@ -105,13 +105,6 @@ def test_bogus_at_galaxies_are_removed(half_known, served, tmp_path):
     assert set(compare_datasets(half_known, fewer).rows["id"]) < set(rows["id"])
 
 
-def test_bogus_in_the_core_of_a_galaxy_stay(half_known, served, tmp_path):
-    everything = clean_data.remove_galaxies(half_known, radius_arcsec=20.0, core_arcsec=0, out_dir=tmp_path, name="all")
-    some = clean_data.remove_galaxies(half_known, radius_arcsec=20.0, core_arcsec=10.0, out_dir=tmp_path, name="some")
-    gone, fewer = (set(compare_datasets(half_known, new).rows["id"]) for new in (everything, some))
-    assert fewer < gone
-
-
 def test_several_cleanings_in_one_pass_name_the_first_reason(half_known, served, tmp_path):
     options = {"provider": "pympc", "new_sources": True, "galaxy_radius_arcsec": 8.0, "cosmic_rays": True}
     new = clean_data.clean(half_known, out_dir=tmp_path, name="new", **options)
