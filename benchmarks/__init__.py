@@ -11,6 +11,7 @@ BENCHMARKS = {
     "posterior": "posterior",
     "score": "score",
     "archive_score": "archive",
+    "image_score": "image",
     "visualise": "visualise",
     "train": "training",
     "logging": "tracking",

@@ -51,6 +51,10 @@ MEANINGS = {
     "bare network on the same array in memory, in turn in the same run. The limit is a ratio of 0.7.",
     "archive_posterior": "The same with plain scores and 20 posterior samples. Reference: the bare sampler on the "
     "array in memory. The limit is a ratio of 0.7.",
+    "image_score": "One difference image of 8176 x 6132 pixels with science image, template, four exposures and 1000 "
+    "detections, from the FITS files to plain scores in a csv by `gotorb score --no-posterior`, the network loaded and "
+    "compiled before; wall time. Reference: the limit.",
+    "image_posterior": "The same with 20 posterior samples.",
     "night_plain": "Alerts per second of a night of Rubin, 10 million in 10 hours. Reference: the rate of "
     "`archive_score`; the ratio is the number of such machines that keep up.",
     "night_posterior": "The same with 20 posterior samples for every alert. Reference: the rate of "
