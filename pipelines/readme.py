@@ -87,7 +87,7 @@ def make_study(reports: Path) -> str:
         _study_line("all", _auc(model), model["threshold"], model["at_threshold"]),
         _study_line(f"S/N {clear['min_snr']:g} and more", "", model["threshold"], clear["at_threshold"]),
         _study_line("the same, best threshold for these rows", "", clear["balanced_threshold"], clear["at_balanced"]),
-        *(_study_line(f"S/N {name}", "", model["threshold"], errors) for name, errors in model["by_snr"].items()),
+        *(_study_line(f"S/N {name}", "", model["threshold"], errors) for name, errors in by_number(model["by_snr"])),
         "",
         f"On its own {own['n_real'] + own['n_bogus']} test rows: AUC {_auc(own)}, calibration error {own['ece']:.4f}, "
         f"after temperature {calibrated['temperature']['ece']:.4f}, isotonic {calibrated['isotonic']['ece']:.4f}; "
@@ -101,6 +101,15 @@ def make_study(reports: Path) -> str:
         low, high = 100 * part["low"], 100 * part["high"]
         lines.append(f"| {name} | {part['n']} | {100 * part['fraction']:.1f} % ({low:.1f} to {high:.1f}) |")
     return "\n".join(lines) + "\n\nIntervals are 95 %. Source: `studies/large/reports/`.\n"
+
+
+def by_number(groups: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Groups named by a range, in the order of its lower end.
+
+    >>> by_number({"10-20": 1, "5-7": 2})
+    [('5-7', 2), ('10-20', 1)]
+    """
+    return sorted(groups.items(), key=lambda group: float(group[0].split("-")[0]))
 
 
 def _auc(metrics: dict[str, Any]) -> str:
