@@ -31,7 +31,7 @@ def main() -> int:
         try:
             for name, changes in plan["variants"].items():
                 for seed in plan["seeds"]:
-                    run_experiment(folder, name, plan["base"] | changes | {"train.seed": seed})
+                    run_experiment(folder, name, plan["base"] | changes | {"train.seed": seed}, plan["targets"])
                     variants[name].append(read_judged(folder, plan["network"]))
         finally:
             _restore(folder)
@@ -44,8 +44,8 @@ def main() -> int:
     return 0
 
 
-def run_experiment(folder: Path, name: str, changes: dict[str, Any]) -> None:
-    """Run one experiment with changed parameters, in the folder itself.
+def run_experiment(folder: Path, name: str, changes: dict[str, Any], targets: list[str]) -> None:
+    """Run one experiment with changed parameters up to some stages, in the folder itself.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def run_experiment(folder: Path, name: str, changes: dict[str, Any]) -> None:
     """
     label = "-".join("".join(c if c.isalnum() else " " for c in f"{name} seed {changes['train.seed']}").split())
     options = [word for key, value in changes.items() for word in ("-S", f"{key}={value}")]
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--force", "--name", label, *options]
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--force", "--name", label, *options, *targets]
     if subprocess.run(command, cwd=folder, check=False).returncode:
         raise ConfigError(f"experiment {label!r} failed; its output is above")
 
