@@ -8,13 +8,13 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from benchmarks.archive import LAYERS
 from benchmarks.plain_stamps import EXPOSURE, STACKED
 from benchmarks.posterior import N_SAMPLES, SHAPE
 from benchmarks.rows import Row
 from benchmarks.stamps import N_EXPOSURES, NX, NY, make_header
 
 N_DETECTIONS, LIMIT_SECONDS, N_ROUNDS = 1000, 5.0, 2
-LAYERS = ("science", "template", "difference", "ptp")
 
 
 def measure() -> list[Row]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from gotorb.active_learning import learning_curves
 from gotorb.dataset.adapt import adapt_dataset
-from gotorb.dataset.card import make_card
+from gotorb.dataset.card import data_digest
+from gotorb.learning_curves import RUNS_SUFFIX
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
@@ -27,8 +28,8 @@ def main() -> None:
 
 def forget_other_data(data_dir: Path) -> None:
     """Remove what an interrupted run left behind, unless it is of these data and can be gone on with."""
-    kept = REPORT.with_suffix(".runs.json")
-    if kept.exists() and json.loads(kept.read_text())["identity"]["data_digest"] != make_card(data_dir)["digest"]:
+    kept = REPORT.with_suffix(RUNS_SUFFIX)
+    if kept.exists() and json.loads(kept.read_text())["identity"]["data_digest"] != data_digest(data_dir):
         kept.unlink()
 
 

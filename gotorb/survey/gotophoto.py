@@ -161,8 +161,8 @@ def storage_path(filepath: str, settings: Settings) -> Path:
 
     Examples
     --------
-    >>> here = Settings(gotophoto_workdir="/work", gotophoto_storagedir="/store")
-    >>> storage_path("/work/reduced/2020-01-02/r1.fits", here).as_posix()
+    >>> here = Settings(gotophoto_workdir="/gotophoto", gotophoto_storagedir="/store")
+    >>> storage_path("/gotophoto/reduced/2020-01-02/r1.fits", here).as_posix()
     '/store/final/2020-01-02/r1.fits'
     """
     path = PurePosixPath(filepath)
