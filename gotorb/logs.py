@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from gotorb import layout
 
@@ -16,11 +17,22 @@ def show_on_console(level: int = logging.INFO) -> None:
     logger = logging.getLogger("gotorb")
     logger.setLevel(level)
     if not any(getattr(handler, "is_gotorb_console", False) for handler in logger.handlers):
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _Console()
         handler.setFormatter(logging.Formatter("%(levelname).1s %(message)s"))
         handler.is_gotorb_console = True  # type: ignore[attr-defined]
         logger.addHandler(handler)
         logger.propagate = False  # else the root handlers that other libraries install would say all twice
+
+
+class _Console(logging.StreamHandler):  # type: ignore[type-arg]
+    """What stderr is when a message comes, not what it was at the start: that one may be closed since."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Many images over the workers of a dask cluster, which share this machine's folders.
 
-A worker that dies costs what it was at a retry on another (dask does that); a group of images on which
-workers keep dying is taken apart, and an image on which they die even alone is given up.
+A worker that dies costs what it was at a retry on another (dask does that). Dask blames all that waited on the
+dead worker, so images of which it despairs are tried again, one at a time at the end: then the image that kills a
+worker is the only one there, and only that one is given up.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gotorb.errors import ConfigError, DataError
-from gotorb.labels.tasks import Job, Part, Skipped, Take
+from gotorb.labels.tasks import ImageTask, Job, Part, Skipped, Take
 
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 10
@@ -34,31 +35,37 @@ def run_on_cluster(parts: Sequence[Part], job: Job, take: Take, *, address: str)
     DataError
         If the cluster has no workers for a long time, or they lack gotorb.
     """
-    queue = deque(parts)
-    running: dict[Any, Part] = {}
     with _connect(address) as client:
-        while queue or running:
-            while queue and len(running) < IN_FLIGHT:
-                part = queue.popleft()
-                running[client.submit(job, part, pure=False)] = part
-            for future in _wait(client, list(running), address):
-                queue.extend(_take_result(future, running.pop(future), take, address))
+        suspects = _run_parts(client, parts, job, take, address, in_flight=IN_FLIGHT)
+        if suspects:
+            log.warning("workers died and %d images were with them; each is tried alone", len(suspects))
+        for suspect in suspects:
+            for task in _run_parts(client, [[suspect]], job, take, address, in_flight=1):
+                take([Skipped.crashed(task)])
 
 
-def _take_result(future: Any, part: Part, take: Take, address: str) -> list[Part]:
-    """Hand on what became of a part; return what must be tried again."""
+def _run_parts(
+    client: Any, parts: Sequence[Part], job: Job, take: Take, address: str, *, in_flight: int
+) -> list[ImageTask]:
+    """Hand on what becomes of the parts; return the images that were with workers that died."""
     from distributed import KilledWorker
 
-    try:
-        take(future.result())
-    except KilledWorker:
-        if len(part) > 1:
-            log.warning("workers died on a group of %d images; each is tried alone", len(part))
-            return [[task] for task in part]
-        take([Skipped.crashed(part[0])])
-    except ModuleNotFoundError as error:
-        raise DataError(f"a worker of {address} has no module {error.name!r}; install gotorb there") from None
-    return []
+    queue = deque(parts)
+    running: dict[Any, Part] = {}
+    suspects: list[ImageTask] = []
+    while queue or running:
+        while queue and len(running) < in_flight:
+            part = queue.popleft()
+            running[client.submit(job, part, pure=False)] = part
+        for future in _wait(client, list(running), address):
+            part = running.pop(future)
+            try:
+                take(future.result())
+            except KilledWorker:
+                suspects.extend(part)
+            except ModuleNotFoundError as error:
+                raise DataError(f"a worker of {address} has no module {error.name!r}; install gotorb there") from None
+    return suspects
 
 
 def _wait(client: Any, futures: list[Any], address: str) -> list[Any]:

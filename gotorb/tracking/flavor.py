@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import yaml
@@ -80,7 +81,7 @@ def save_model(path: str, model: Any, mlflow_model: Model | None = None, **optio
     import mlflow
 
     shape = tuple(model.input_shape[1:])
-    with _no_registered_objects():
+    with _no_registered_objects(), _no_walk_over_packages():
         mlflow.tensorflow.save_model(
             model,
             path,
@@ -125,6 +126,15 @@ def _no_registered_objects() -> Iterator[None]:
         yield
     finally:
         registered.update(kept)
+
+
+@contextmanager
+def _no_walk_over_packages() -> Iterator[None]:
+    """Spare MLflow the look at every file of every installed package, by which it would check our exact versions."""
+    from mlflow.utils import environment
+
+    with patch.object(environment, "warn_dependency_requirement_mismatches", lambda *_, **__: None):
+        yield
 
 
 def write_example(folder: Path, shape: tuple[int, ...]) -> None:

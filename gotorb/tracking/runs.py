@@ -1,7 +1,8 @@
 """One tracked run for each stage: parameters, revision, data, wall time, metrics, figures, and failures.
 
-A run writes its journal first and hands each event on to the tracking store. Where that is a server that is down, or
-goes down, the run goes on and the journal waits for ``gotorb sync``.
+A run writes its journal first and hands each event on to the tracking store, from a thread of its own where the stage
+asks for that. Where the store is a server that is down, or goes down, the run goes on and the journal waits for
+``gotorb sync``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,14 +47,21 @@ class Run:
     ----------
     journal : Journal
         Where its events are kept until the tracking store has them.
+    beside : bool
+        Hand them on in a thread, so that the stage need not wait for the store.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, beside: bool = False) -> None:
         self.journal, self._delivery, self._live = journal, Delivery(journal), True
+        self._thread = ThreadPoolExecutor(1, "gotorb-run") if beside else None
+        self._last: Future[None] | None = None
+        if beside:
+            self._do(_open_own_store)
 
     @property
     def run_id(self) -> str:
         """The tracking store's name of the run; "" while the store has not been reached."""
+        self._wait()
         return self._delivery.run_id
 
     def record(self, kind: str, **content: Any) -> None:
@@ -62,6 +71,29 @@ class Run:
 
     def deliver(self) -> None:
         """Hand on what the store lacks; after a failure nothing more is tried until the end of the run."""
+        if self._last and self._last.done():
+            self._last.result()
+        self._do(self._deliver)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Do it now or, in the thread, after what went before; what failed there is raised by all that follows."""
+        before = self._last
+
+        def follow() -> None:
+            if before:
+                before.result()
+            work()
+
+        if self._thread:
+            self._last = self._thread.submit(follow)
+        else:
+            follow()
+
+    def _wait(self) -> None:
+        if self._last:
+            self._last.result()
+
+    def _deliver(self) -> None:
         if not self._live:
             return
         try:
@@ -72,6 +104,10 @@ class Run:
 
     def finish(self, status: str) -> None:
         """End the run, and try once more to hand on what is left."""
+        if self._thread:
+            self._thread.shutdown()
+            self._thread = None
+            self._wait()
         self._live = True
         self.record("end", status=status)
         self.journal.release()
@@ -135,7 +171,9 @@ def headlines(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def track_stage(stage: str, params: Params, *, name: str | None = None, experiment: str = "") -> Iterator[Run]:
+def track_stage(
+    stage: str, params: Params, *, name: str | None = None, experiment: str = "", beside: bool = False
+) -> Iterator[Run]:
     """Track one stage; an exception ends the run as FAILED.
 
     Parameters
@@ -148,8 +186,10 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
         Name of the run; the stage's when left out.
     experiment : str
         Ending of the experiment's name (``<promote.name><ending>``).
+    beside : bool
+        Hand on what is recorded in a thread: for work outside Python that is longer than MLflow's import.
     """
-    run, started = _start(stage, params, name or stage, experiment), time.monotonic()
+    run, started = _start(stage, params, name or stage, experiment, beside), time.monotonic()
     status = "FAILED"
     try:
         run.log_params(params.flat())
@@ -163,19 +203,25 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
         run.finish(status)
 
 
-def _start(stage: str, params: Params, name: str, experiment: str) -> Run:
-    if not tracking_uri().startswith("http"):
-        open_store()  # a store of our own that cannot be opened is an error, not bad weather
+def _start(stage: str, params: Params, name: str, experiment: str, beside: bool) -> Run:
     known = {
         STAGE_TAG: stage,
         "gotorb.code_version": gotorb.__version__,
         "gotorb.git_revision": git_revision(),
         "gotorb.source": params.label.source,
     }
-    run = Run(Journal.new(journals_dir()))
+    if not beside:
+        _open_own_store()
+    run = Run(Journal.new(journals_dir()), beside=beside)
     where = f"{params.promote.name}{experiment}"
     run.record("start", experiment=where, name=name, tags=_who() | _experiment() | known)
     return run
+
+
+def _open_own_store() -> None:
+    """Open a store of this machine: one that cannot be opened is an error, not bad weather."""
+    if not tracking_uri().startswith("http"):
+        open_store()
 
 
 def _who() -> dict[str, str]:
