@@ -22,7 +22,7 @@ def main() -> None:
         evaluation = classifier.evaluate(model_path, meta_path, data_dir, out_dir=Path("evaluations") / name, **options)
         write_json(Path("reports") / f"{name}.json", evaluation.metrics)
         run.log_headlines({"test": evaluation.metrics, "validation": evaluation.metrics["validation"]})
-        run.log_figures(evaluation.figures)
+        run.log_plots(evaluation.plots)
         run.log_json(evaluation.metrics, layout.METRICS_JSON)
 
 

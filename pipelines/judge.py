@@ -23,11 +23,11 @@ def main() -> None:
             fpr=params.recovery.fpr, n_samples=params.evaluate.n_samples, seed=params.seed,
         )  # fmt: skip
         write_json("reports/judge.json", {"truth": audit.report, "recovery": recovery.report})
-        write_figures(recovery.figures, out_dir)
+        plots = write_figures(recovery.figures, out_dir)
         write_scores(out_dir / "detections.csv", audit.scores)
         write_scores(out_dir / "injected.csv", recovery.scores)
         run.log_headlines(audit.report["models"])
-        run.log_figures(recovery.figures)
+        run.log_plots(plots)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ def main() -> None:
             fpr=params.recovery.fpr, n_samples=params.evaluate.n_samples, seed=params.seed,
         )  # fmt: skip
         write_json("reports/recovery.json", recovery.report)
-        write_figures(recovery.figures, Path("evaluations/recovery"))
+        plots = write_figures(recovery.figures, Path("evaluations/recovery"))
         run.log_metrics({"recovery": recovery.slices})
-        run.log_figures(recovery.figures)
+        run.log_plots(plots)
         run.log_json(recovery.report, "recovery.json")
 
 

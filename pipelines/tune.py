@@ -22,7 +22,7 @@ def main() -> None:
         tuning = run_model_tuning(data_dir, out_dir=out_dir, on_trial=TrialRuns(run).record, **options)
         run.log_json(tuning.best, "best.json")
         run.log_metrics({"best": tuning.best["objective"]})
-        run.log_figures({"trials": tuning.figure})
+        run.log_plots([out_dir / "trials.png"])
 
 
 if __name__ == "__main__":

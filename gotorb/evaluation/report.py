@@ -28,6 +28,8 @@ PREDICTION_COLUMNS = (
 ROW_COLUMNS = ("snr", "ut", "missing_fraction", "host_offset_arcsec")
 """Columns of the data set that breakdowns need, copied where it has them."""
 DPI = 120
+LEVEL = 2
+"""Of png's compression: more of it takes longer and saves nothing on noise."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Evaluation:
     predictions: pd.DataFrame
     figures: "dict[str, Figure]" = field(default_factory=dict)
     out_dir: Path = Path()
+
+    @property
+    def plots(self) -> list[Path]:
+        """Files of the figures."""
+        return [self.out_dir / f"{name}.png" for name in self.figures]
 
 
 def make_predictions(table: pd.DataFrame, scores: np.ndarray, samples: np.ndarray | None) -> pd.DataFrame:
@@ -119,14 +126,14 @@ def _compare_old(rows: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, A
     return compared
 
 
-def write_evaluation(evaluation: Evaluation) -> Path:
+def write_evaluation(evaluation: Evaluation) -> None:
     """Write metrics.json, predictions.csv and one png per figure; equal content gives equal bytes."""
     out_dir = evaluation.out_dir
     out_dir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(evaluation.metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"
     _replace(out_dir / layout.METRICS_JSON, lambda part: part.write_text(text, encoding="utf-8"))
     write_scores(out_dir / layout.PREDICTIONS_CSV, evaluation.predictions)
-    return write_figures(evaluation.figures, out_dir)
+    write_figures(evaluation.figures, out_dir)
 
 
 def write_scores(path: Path, table: pd.DataFrame) -> None:
@@ -134,17 +141,18 @@ def write_scores(path: Path, table: pd.DataFrame) -> None:
     _replace(path, lambda part: table.to_csv(part, index=False, float_format="%.6f", lineterminator="\n"))
 
 
-def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> Path:
-    """Write one png per figure, each whole or not at all."""
+def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
+    """Write one png per figure, each whole or not at all; gives their paths."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        _replace(out_dir / f"{name}.png", partial(save_figure, figure))
-    return out_dir
+    paths = {name: out_dir / f"{name}.png" for name in figures}
+    for name, path in paths.items():
+        _replace(path, partial(save_figure, figures[name]))
+    return list(paths.values())
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
     """Save a figure as png without the program's version, so that equal figures are equal bytes."""
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": LEVEL})
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -13,7 +13,7 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,12 +134,10 @@ class Run:
         """Record one epoch's metrics."""
         self.log_metrics({f"epoch/{name}": value for name, value in values.items()}, step=epoch)
 
-    def log_figures(self, figures: Mapping[str, Any]) -> None:
-        """Record Figures as ``plots/<name>.png``."""
-        for name, figure in figures.items():
-            path = self.journal.place(f"{name}.png")
-            figure.savefig(path, format="png", dpi=100)
-            self.record("file", path=str(path.relative_to(self.journal.folder)), folder="plots")
+    def log_plots(self, paths: Iterable[Path]) -> None:
+        """Record pictures as ``plots/<name>``."""
+        for path in paths:
+            self.record("file", path=self.journal.keep_file(path), folder="plots")
 
     def log_json(self, content: Mapping[str, Any], name: str) -> None:
         """Record a mapping as a json artifact."""

@@ -30,7 +30,8 @@ for name in ("vgg6", "bayesian_vgg6"):
     with track_stage("train", read_params(), name=f"train {name}") as run:
         run.log_data(Path("data/dataset"), make_card("data/dataset"), context="training")
         run.log_epoch(0, {"loss": 0.5})
-        run.log_figures({"plot": Figure()})
+        Figure().savefig(path.with_name("plot.png"))
+        run.log_plots([path.with_name("plot.png")])
         run.log_model(path, tags={"network": name})
     tags = {"layers": "science,template,difference,ptp", "threshold": "0.5", "network": name}
     print(register("gotorb", run.run_id, md5(path), tags).uri)

@@ -88,9 +88,19 @@ def test_single_hot_pixel_stays_visible() -> None:
 
 def test_layers_picture_shows_two_stamps_in_six_layers() -> None:
     stamps = np.random.default_rng(0).normal(size=(3, 21, 21, 6))
-    figure = plot_layers(stamps, stamps[1], ("science", "template", "difference", "ptp", "min", "max"))
-    assert len(figure.axes) == 12
-    np.testing.assert_array_equal(figure.axes[6].images[0].get_array(), stamps[1, :, :, 0])
+    layers = ("science", "template", "difference", "ptp", "min", "max")
+    (axes,) = plot_layers(stamps, stamps[1], layers).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(layers)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["real", "bogus"]
+    image = axes.images[0].get_array()
+    step = axes.get_xticks()[1] - axes.get_xticks()[0]
+    for row, layer in ((0, 0), (1, 5)):
+        x, y = round(axes.get_xticks()[layer]), round(axes.get_yticks()[row])
+        shown = image[y - 10 : y + 11, x - 10 : x + 11][::-1]  # drawn upwards
+        low, high = stretch_limits(stamps[row, :, :, layer])
+        np.testing.assert_allclose(shown, np.clip((stamps[row, :, :, layer] - low) / (high - low), 0, 1))
+        assert image.mask[y, x + 11]
+    assert step > 21
 
 
 def test_posterior_picture_shows_the_images_there_are() -> None:

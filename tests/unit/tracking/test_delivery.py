@@ -51,7 +51,8 @@ def train(name: str, data_dir: Path, model: Path, *, between: Any = lambda: None
             run.log_epoch(epoch, {"loss": 1.0 / (epoch + 1)})
             if epoch == EPOCHS // 2:
                 between()
-        run.log_figures({"plot": Figure()})
+        Figure().savefig(picture := model / "plot.png")
+        run.log_plots([picture])
         run.log_json({"answer": 42}, "report.json")
         run.log_model(model / layout.MODEL_H5, tags={"network": "vgg6"})
     return run
