@@ -93,14 +93,12 @@ def test_layers_picture_shows_two_stamps_in_six_layers() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == list(layers)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["real", "bogus"]
     image = axes.images[0].get_array()
-    step = axes.get_xticks()[1] - axes.get_xticks()[0]
-    for row, layer in ((0, 0), (1, 5)):
+    for row, layer in ((0, 0), (1, 4)):
         x, y = round(axes.get_xticks()[layer]), round(axes.get_yticks()[row])
         shown = image[y - 10 : y + 11, x - 10 : x + 11][::-1]  # drawn upwards
         low, high = stretch_limits(stamps[row, :, :, layer])
         np.testing.assert_allclose(shown, np.clip((stamps[row, :, :, layer] - low) / (high - low), 0, 1))
         assert image.mask[y, x + 11]
-    assert step > 21
 
 
 def test_posterior_picture_shows_the_images_there_are() -> None:
