@@ -62,7 +62,7 @@ def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":
     return load_training(model, meta)
 
 
-def predict(model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 64) -> np.ndarray:
+def predict(model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 256) -> np.ndarray:
     """Score stamps deterministically, dropout off.
 
     Parameters
@@ -167,7 +167,7 @@ def dropout_pred(
 
 
 def latentvec_pred(
-    model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 64
+    model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 256
 ) -> np.ndarray:
     """Latent vectors of stamps: the flattened feature map from which the network decides.
 

@@ -1,8 +1,7 @@
 """One tracked run for each stage: parameters, revision, data, wall time, metrics, figures, and failures.
 
-A run writes its journal first and hands each event on to the tracking store, from a thread of its own where the stage
-asks for that. Where the store is a server that is down, or goes down, the run goes on and the journal waits for
-``gotorb sync``.
+A run writes its journal first and hands each event on to the tracking store. Where that is a server that is down, or
+goes down, the run goes on and the journal waits for ``gotorb sync``.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,21 +45,14 @@ class Run:
     ----------
     journal : Journal
         Where its events are kept until the tracking store has them.
-    beside : bool
-        Hand them on in a thread, so that the stage need not wait for the store.
     """
 
-    def __init__(self, journal: Journal, *, beside: bool = False) -> None:
+    def __init__(self, journal: Journal) -> None:
         self.journal, self._delivery, self._live = journal, Delivery(journal), True
-        self._thread = ThreadPoolExecutor(1, "gotorb-run") if beside else None
-        self._last: Future[None] | None = None
-        if beside:
-            self._do(_open_own_store)
 
     @property
     def run_id(self) -> str:
         """The tracking store's name of the run; "" while the store has not been reached."""
-        self._wait()
         return self._delivery.run_id
 
     def record(self, kind: str, **content: Any) -> None:
@@ -71,29 +62,6 @@ class Run:
 
     def deliver(self) -> None:
         """Hand on what the store lacks; after a failure nothing more is tried until the end of the run."""
-        if self._last and self._last.done():
-            self._last.result()
-        self._do(self._deliver)
-
-    def _do(self, work: Callable[[], None]) -> None:
-        """Do it now or, in the thread, after what went before; what failed there is raised by all that follows."""
-        before = self._last
-
-        def follow() -> None:
-            if before:
-                before.result()
-            work()
-
-        if self._thread:
-            self._last = self._thread.submit(follow)
-        else:
-            follow()
-
-    def _wait(self) -> None:
-        if self._last:
-            self._last.result()
-
-    def _deliver(self) -> None:
         if not self._live:
             return
         try:
@@ -104,10 +72,6 @@ class Run:
 
     def finish(self, status: str) -> None:
         """End the run, and try once more to hand on what is left."""
-        if self._thread:
-            self._thread.shutdown()
-            self._thread = None
-            self._wait()
         self._live = True
         self.record("end", status=status)
         self.journal.release()
@@ -169,9 +133,7 @@ def headlines(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def track_stage(
-    stage: str, params: Params, *, name: str | None = None, experiment: str = "", beside: bool = False
-) -> Iterator[Run]:
+def track_stage(stage: str, params: Params, *, name: str | None = None, experiment: str = "") -> Iterator[Run]:
     """Track one stage; an exception ends the run as FAILED.
 
     Parameters
@@ -184,10 +146,8 @@ def track_stage(
         Name of the run; the stage's when left out.
     experiment : str
         Ending of the experiment's name (``<promote.name><ending>``).
-    beside : bool
-        Hand on what is recorded in a thread: for work outside Python that is longer than MLflow's import.
     """
-    run, started = _start(stage, params, name or stage, experiment, beside), time.monotonic()
+    run, started = _start(stage, params, name or stage, experiment), time.monotonic()
     status = "FAILED"
     try:
         run.log_params(params.flat())
@@ -201,25 +161,19 @@ def track_stage(
         run.finish(status)
 
 
-def _start(stage: str, params: Params, name: str, experiment: str, beside: bool) -> Run:
+def _start(stage: str, params: Params, name: str, experiment: str) -> Run:
+    if not tracking_uri().startswith("http"):
+        open_store()  # a store of our own that cannot be opened is an error, not bad weather
     known = {
         STAGE_TAG: stage,
         "gotorb.code_version": gotorb.__version__,
         "gotorb.git_revision": git_revision(),
         "gotorb.source": params.label.source,
     }
-    if not beside:
-        _open_own_store()
-    run = Run(Journal.new(journals_dir()), beside=beside)
+    run = Run(Journal.new(journals_dir()))
     where = f"{params.promote.name}{experiment}"
     run.record("start", experiment=where, name=name, tags=_who() | _experiment() | known)
     return run
-
-
-def _open_own_store() -> None:
-    """Open a store of this machine: one that cannot be opened is an error, not bad weather."""
-    if not tracking_uri().startswith("http"):
-        open_store()
 
 
 def _who() -> dict[str, str]:

@@ -20,8 +20,8 @@ from gotorb.training.tree import Tree
 
 LOG = logging.getLogger(__name__)
 Compiled = Callable[[tf.Tensor], tf.Tensor]
-BATCH_SIZE = 64
-"""Activations of more stamps no longer fit the processor's cache."""
+BATCH_SIZE = 256
+"""oneDNN's kernels go through more stamps at a time more quickly; 512 are no better."""
 SAMPLING_BATCH_SIZE = 256
 """Stamps that share masks."""
 

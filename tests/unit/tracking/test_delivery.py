@@ -45,7 +45,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[str, 
 
 def train(name: str, data_dir: Path, model: Path, *, between: Any = lambda: None) -> Run:
     """All that a training records; `between` happens in its middle."""
-    with track_stage("train", make_params(), name=name, beside=True) as run:
+    with track_stage("train", make_params(), name=name) as run:
         run.log_data(data_dir, make_card(data_dir), context="training")
         for epoch in range(EPOCHS):
             run.log_epoch(epoch, {"loss": 1.0 / (epoch + 1)})

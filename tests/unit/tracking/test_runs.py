@@ -1,7 +1,6 @@
 """What a tracked stage leaves behind, read with mlflow's own client."""
 
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ from mlflow import MlflowClient
 import gotorb
 from gotorb import layout
 from gotorb.dataset.card import make_card
-from gotorb.errors import TrackingError
-from gotorb.tracking.journal import find_journals
 from gotorb.tracking.runs import find_run, md5, track_stage
-from gotorb.tracking.store import journals_dir, tracking_uri
+from gotorb.tracking.store import tracking_uri
 from tests.unit.tracking.tiny import LAYERS, SIZE, make_params
 
 PARAMS = make_params()
@@ -46,30 +43,6 @@ def test_run_has_flat_parameters_tags_and_wall_time(project: Path) -> None:
     assert seen.data.tags["gotorb.code_version"] == gotorb.__version__
     assert seen.data.tags["gotorb.source"] == "embedded"
     assert seen.data.metrics["wall_seconds"] >= 0
-
-
-def test_run_recorded_beside_the_work_is_the_same(project: Path) -> None:
-    with track_stage("train", PARAMS, beside=True) as run:
-        for epoch in range(3):
-            run.log_epoch(epoch, {"loss": 1.0 / (epoch + 1)})
-        assert run.run_id, "asking for it waits until it is known"
-    seen = read(run.run_id)
-    assert seen.info.status == "FINISHED"
-    assert seen.data.params["seed"] == "1"
-    history = client().get_metric_history(run.run_id, "epoch/loss")
-    assert [(point.step, point.value) for point in history] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
-    assert not find_journals(journals_dir())
-
-
-def test_own_store_that_cannot_be_opened_ends_work_beside_it_at_the_next_record(project: Path) -> None:
-    (project / layout.MLRUNS_DIR / "mlflow.db").write_bytes(b"no database" * 100)
-    n_epochs = 0
-    with pytest.raises(TrackingError, match="does not answer"), track_stage("train", PARAMS, beside=True) as run:
-        for epoch in range(100):
-            time.sleep(0.1)
-            run.log_epoch(epoch, {"loss": 1.0})
-            n_epochs += 1
-    assert n_epochs < 100
 
 
 def test_revision_is_the_commit_and_tells_of_changes(project: Path) -> None:
