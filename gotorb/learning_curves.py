@@ -60,6 +60,8 @@ class Plan:
         As in `gotorb.classifier.train`.
     n_samples : int
         Posterior samples of each row of the pool.
+    n_pool : int, optional
+        Train rows that take part, drawn at random, the same for all methods and seeds; all when None.
     """
 
     methods: tuple[str, ...]
@@ -76,6 +78,7 @@ class Plan:
     batch_size: int
     n_samples: int
     threads: int
+    n_pool: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse plans that compare nothing."""
@@ -111,6 +114,8 @@ def learning_curves(
     batch_size: int = 32,
     n_samples: int = 20,
     threads: int = TRAIN.threads,
+    n_pool: int | None = None,
+    anew: bool = False,
 ) -> dict[str, Any]:
     """Measure AUC and error on the test rows against the number of labels, for each method and seed.
 
@@ -124,8 +129,10 @@ def learning_curves(
     out_path : path
         The report, ``*.json``.
     methods, n_start, n_step, n_rounds, seeds, n_steps, n_epochs, network, layers, dropout, learning_rate, batch_size, \
-n_samples, threads
+n_samples, threads, n_pool
         See `Plan`.
+    anew : bool
+        Begin anew where what is kept is of other data or another plan; else that is an error.
 
     Returns
     -------
@@ -142,12 +149,12 @@ n_samples, threads
     """
     plan = Plan(
         tuple(methods), n_start, n_step, n_rounds, tuple(seeds), n_steps, n_epochs, network, tuple(layers), dropout,
-        learning_rate, batch_size, n_samples, threads,
+        learning_rate, batch_size, n_samples, threads, n_pool,
     )  # fmt: skip
     out_path = Path(out_path)
     if out_path.suffix != ".json":
         raise ConfigError(f"the report is to be {out_path}; end its name with .json")
-    experiment = Experiment(plan, open_dataset(data_dir), out_path.with_suffix(RUNS_SUFFIX))
+    experiment = Experiment(plan, open_dataset(data_dir), out_path.with_suffix(RUNS_SUFFIX), anew=anew)
     experiment.run()
     runs = pd.DataFrame([{key: value for key, value in run.items() if key != "chosen"} for run in experiment.wanted()])
     report = {
@@ -172,21 +179,26 @@ class Experiment:
         Where the rows are.
     runs_path : Path
         Where finished rounds are kept.
+    anew : bool
+        Begin anew where these are of something else.
     """
 
-    def __init__(self, plan: Plan, data: Dataset, runs_path: Path) -> None:
+    def __init__(self, plan: Plan, data: Dataset, runs_path: Path, *, anew: bool = False) -> None:
         from gotorb.training.rows import find_splits, select_rows
 
         data.layer_indices(plan.layers)
         self.plan, self.data, self.runs_path = plan, data, runs_path
         self.parts = select_rows(data.table, find_splits(data.table), where=data.data_dir)
+        self.pool = self.parts.train
+        if plan.n_pool is not None and plan.n_pool < len(self.pool):
+            self.pool = np.sort(np.random.default_rng(0).choice(self.pool, plan.n_pool, replace=False))
         needed = plan.n_start + plan.n_step * plan.n_rounds
-        if len(self.parts.train) < needed:
+        if len(self.pool) < needed:
             raise DataError(
-                f"{data.data_dir} has {len(self.parts.train)} labelled train rows, {plan.n_start} and {plan.n_rounds} "
+                f"{data.data_dir} has {len(self.pool)} labelled train rows, {plan.n_start} and {plan.n_rounds} "
                 f"rounds of {plan.n_step} need {needed}; lower n_start, n_step or n_rounds"
             )
-        self.runs: list[Run] = self._read()
+        self.runs: list[Run] = self._read(anew)
 
     @cached_property
     def digest(self) -> str:
@@ -228,8 +240,8 @@ class Experiment:
 
     def _labelled(self, method: str, seed: int, number: int) -> np.ndarray:
         """Rows whose labels are known in a round, ascending."""
-        rng = np.random.default_rng([seed, len(self.parts.train)])
-        start = rng.choice(self.parts.train, self.plan.n_start, replace=False)
+        rng = np.random.default_rng([seed, len(self.pool)])
+        start = rng.choice(self.pool, self.plan.n_start, replace=False)
         if len(set(self.data.labels[start].tolist())) < 2:
             raise DataError(f"the first {self.plan.n_start} rows of seed {seed} hold one class only; raise n_start")
         later = [self._find(method, seed, earlier)["chosen"] for earlier in range(number)]  # type: ignore[index]
@@ -264,7 +276,7 @@ class Experiment:
         return {"auc": round(float(auc), 6), "error": round(float(np.mean(wrong)), 6)}
 
     def _choose(self, network: keras.Model, labelled: np.ndarray, method: str, seed: list[int]) -> list[int]:
-        pool = np.setdiff1d(self.parts.train, labelled)
+        pool = np.setdiff1d(self.pool, labelled)
         samples, features = sample_pool(
             network, self.data, pool, self.plan.layers, method, self.plan.n_samples, seed=seed[0]
         )
@@ -284,7 +296,7 @@ class Experiment:
         plan = {key: value for key, value in asdict(self.plan).items() if key not in ("methods", "seeds")}
         return json.loads(json.dumps(plan | {"data_digest": self.digest, "code_version": __version__}))
 
-    def _read(self) -> list[Run]:
+    def _read(self, anew: bool) -> list[Run]:
         if not self.runs_path.exists():
             return []
         try:
@@ -293,6 +305,9 @@ class Experiment:
             runs = kept["runs"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self.runs_path} cannot be read ({error}); remove it to begin anew") from None
+        if changed and anew:
+            LOG.info("what %s keeps is of another %s; beginning anew", self.runs_path, ", ".join(changed))
+            return []
         if changed:
             raise DataError(
                 f"{self.runs_path} is of curves with another {', '.join(changed)}; give another --out, or remove it"

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", nargs="+", choices=methods, default=methods, help="default: all; random is needed")
     parser.add_argument("--start", type=int, default=100, help="rows labelled at first (default: %(default)s)")
     parser.add_argument("--step", type=int, default=100, help="rows chosen in a round (default: %(default)s)")
+    parser.add_argument("--pool", type=int, help="train rows that take part (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of choosing (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="default: 1 2 3 4 5")
     parser.add_argument("--steps", type=int, default=400, help="optimizer steps of a training (default: %(default)s)")
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     report = learning_curves(
         args.data_dir, out_path=args.out, methods=args.methods, n_start=args.start, n_step=args.step,
         n_rounds=args.rounds, seeds=args.seeds, n_steps=args.steps, dropout=args.dropout, n_samples=args.samples,
-        threads=args.threads,
+        threads=args.threads, n_pool=args.pool,
     )  # fmt: skip
     for method, found in report["summary"]["methods"].items():
         if "gain" in found["auc"]:

@@ -135,6 +135,21 @@ def test_labels_are_revealed_once_and_only_of_train_rows(small: Path, whole: Pat
     assert runs[runs["round"] == 0]["auc"].nunique() == 1
 
 
+def test_pool_is_a_part_of_the_train_rows_and_other_curves_are_begun_anew_when_asked(
+    small: Path, tmp_path: Path
+) -> None:
+    out, plan = tmp_path / "a.json", TINY | {"n_pool": 42, "methods": ("random",), "seeds": (1, 2)}
+    (tmp_path / "a.runs.json").write_text('{"identity": {"n_start": 1}, "runs": []}')
+    active_learning.learning_curves(small, out_path=out, anew=True, **plan)
+    experiment = learning_curves.Experiment(
+        learning_curves.Plan(**json.loads(out.read_text())["plan"]), open_dataset(small), tmp_path / "a.runs.json"
+    )
+    labelled = np.concatenate([experiment._labelled("random", seed, 2) for seed in (1, 2)])
+    assert len(labelled) == 80 and 40 < len(set(labelled)) <= 42
+    with pytest.raises(DataError, match="has 39 labelled train rows"):
+        active_learning.learning_curves(small, out_path=tmp_path / "b.json", **plan | {"n_pool": 39})
+
+
 def test_curves_that_compare_nothing_are_refused(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.json"
     for options, reason in (
