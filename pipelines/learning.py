@@ -21,8 +21,8 @@ def main() -> None:
     with track_stage("learning", params, experiment="-evaluation") as run:
         small = adapt_dataset("data/dataset", Path("data/small"), size=SIZE, layers=params.train.layers)
         report = learning_curves(
-            small, out_path=REPORT, layers=params.train.layers, threads=params.train.threads, n_pool=N_POOL, anew=True
-        )
+            small, out_path=REPORT, layers=params.train.layers, threads=1, n_pool=N_POOL, anew=True
+        )  # batches this small gain nothing from a second thread
         run.log_json(report, "active_learning.json")
 
 
