@@ -53,7 +53,8 @@ def run_experiment(folder: Path, name: str, changes: dict[str, Any], targets: li
         If it fails.
     """
     label = "-".join("".join(c if c.isalnum() else " " for c in f"{name} seed {changes['train.seed']}").split())
-    options = [word for key, value in changes.items() for word in ("-S", f"{key}={value}")]
+    # ++: params.yaml need not name them; each stage refuses what it does not know
+    options = [word for key, value in changes.items() for word in ("-S", f"++{key}={value}")]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--force", "--name", label, *options, *targets]
     if subprocess.run(command, cwd=folder, check=False).returncode:
         raise ConfigError(f"experiment {label!r} failed; its output is above")
