@@ -1,7 +1,7 @@
 """Run the variants of ablations.yaml as DVC experiments of their study, and put them into one table.
 
-Each experiment works in the study's folder, so its large survey is made once. Results that DVC has seen before come
-from its cache. The folder's committed state is restored at the end.
+Each experiment works in the study's folder, on a smaller survey that is made once. Results that DVC has seen before
+come from its cache. The folder's committed state is restored at the end, but for the large survey, which is in no cache.
 """
 
 import json
@@ -55,8 +55,10 @@ def run_experiment(folder: Path, name: str, changes: dict[str, Any], targets: li
     label = "-".join("".join(c if c.isalnum() else " " for c in f"{name} seed {changes['train.seed']}").split())
     # ++: params.yaml need not name them; each stage refuses what it does not know
     options = [word for key, value in changes.items() for word in ("-S", f"++{key}={value}")]
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--force", "--name", label, *options, *targets]
-    if subprocess.run(command, cwd=folder, check=False).returncode:
+    dvc = [sys.executable, "-m", "dvc", "exp"]
+    # not `exp run --force`, which would do every stage again, not only take the name
+    subprocess.run([*dvc, "remove", "--quiet", label], cwd=folder, check=False, capture_output=True)
+    if subprocess.run([*dvc, "run", "--name", label, *options, *targets], cwd=folder, check=False).returncode:
         raise ConfigError(f"experiment {label!r} failed; its output is above")
 
 
