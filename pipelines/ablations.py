@@ -1,7 +1,7 @@
 """Run the variants of ablations.yaml as DVC experiments of their study, and put them into one table.
 
 Each experiment works in the study's folder, on a smaller survey that is made once. Results that DVC has seen before
-come from its cache. The folder's committed state is restored at the end, but for the large survey, which is in no cache.
+come from its cache. The folder's committed state is restored at the end, without the large survey: it is in no cache.
 """
 
 import json
