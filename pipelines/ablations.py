@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from gotorb import layout
 from gotorb.dataset.card import write_json, write_text
 from gotorb.errors import ConfigError, GotorbError
 from gotorb.evaluation.ablations import Judged, compare_variants, format_variants
@@ -58,6 +59,8 @@ def run_experiment(folder: Path, name: str, changes: dict[str, Any], targets: li
     dvc = [sys.executable, "-m", "dvc", "exp"]
     # not `exp run --force`, which would do every stage again, not only take the name
     subprocess.run([*dvc, "remove", "--quiet", label], cwd=folder, check=False, capture_output=True)
+    # an experiment leaves its parameters behind: the next one would have them too
+    subprocess.run(["git", "checkout", "--quiet", "--", layout.PARAMS_YAML], cwd=folder, check=True)
     if subprocess.run([*dvc, "run", "--name", label, *options, *targets], cwd=folder, check=False).returncode:
         raise ConfigError(f"experiment {label!r} failed; its output is above")
 
