@@ -25,7 +25,7 @@ from gotorb.dataset.store import Dataset, cannot_write, fsync, open_dataset
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.acquisition import METHODS, RANDOM, choose_rows
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
-from gotorb.evaluation.learning import plot_learning, summarise_curves
+from gotorb.evaluation.learning import describe_choices, plot_learning, summarise_curves
 from gotorb.params import TrainParams
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ n_samples, threads, n_pool
     Returns
     -------
     dict
-        The report: ``plan``, ``data_digest``, ``runs`` (method, seed, round, n_labels, auc, error) and ``summary``
-        (see `gotorb.evaluation.learning.summarise_curves`).
+        The report: ``plan``, ``data_digest``, ``runs`` (method, seed, round, n_labels, auc, error), ``summary`` and
+        ``chosen`` (see `gotorb.evaluation.learning`).
 
     Raises
     ------
@@ -156,11 +156,15 @@ n_samples, threads, n_pool
         raise ConfigError(f"the report is to be {out_path}; end its name with .json")
     experiment = Experiment(plan, open_dataset(data_dir), out_path.with_suffix(RUNS_SUFFIX), anew=anew)
     experiment.run()
+    chosen: dict[str, list[int]] = {method: [] for method in plan.methods}
+    for run in experiment.wanted():
+        chosen[run["method"]] += run["chosen"]
     runs = pd.DataFrame([{key: value for key, value in run.items() if key != "chosen"} for run in experiment.wanted()])
     report = {
         "plan": asdict(plan),
         "data_digest": experiment.digest,
         "summary": summarise_curves(runs),
+        "chosen": describe_choices(chosen, experiment.pool, experiment.data.table),
         "runs": runs.to_dict("records"),
     }
     _write_json(out_path, report)

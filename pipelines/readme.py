@@ -21,8 +21,9 @@ def main() -> None:
     readme = Path("README.md")
     write_text(readme, replace_block(readme.read_text(encoding="utf-8"), make_table(Path("reports"))))
     write_text(Path("reports/README.md"), make_breakdown(Path("reports")))
-    studies = Path("docs/studies.md")
-    write_text(studies, replace_block(studies.read_text(encoding="utf-8"), make_study(Path("studies/large/reports"))))
+    for page, make in (("docs/studies.md", make_study), ("docs/active-learning.md", make_learning)):
+        text = Path(page).read_text(encoding="utf-8")
+        write_text(Path(page), replace_block(text, make(Path("studies/large/reports"))))
     draw_layers(Path("data/dataset"), Path("docs/images/layers.png"))
 
 
@@ -101,6 +102,38 @@ def make_study(reports: Path) -> str:
         low, high = 100 * part["low"], 100 * part["high"]
         lines.append(f"| {name} | {part['n']} | {100 * part['fraction']:.1f} % ({low:.1f} to {high:.1f}) |")
     return "\n".join(lines) + "\n\nIntervals are 95 %. Source: `studies/large/reports/`.\n"
+
+
+def make_learning(reports: Path) -> str:
+    """What choosing labels gains on the larger survey, as markdown."""
+    report = json.loads((reports / "active_learning.json").read_text())
+    summary, plan = report["summary"], report["plan"]
+    methods = summary["methods"]
+    lines = [
+        f"On the larger survey (`make study`; a pool of {plan['n_pool']} train rows, {summary['n_seeds']} seeds): mean "
+        "AUC on the test rows.",
+        "",
+        f"| labels | {' | '.join(methods)} |",
+        f"|---|{'---|' * len(methods)}",
+    ]
+    for place, n in enumerate(summary["n_labels"]):
+        means = (f"{one['auc']['curve']['mean'][place]:.4f}" for one in methods.values())
+        lines.append(f"| {n} | {' | '.join(means)} |")
+    lines += ["", "| against random | AUC gained | labels that random needs, times |", "|---|---|---|"]
+    for name, one in methods.items():
+        if "gain" in one["auc"]:
+            gain, ratio = one["auc"]["gain"], one["auc"]["labels_ratio"]
+            lines.append(
+                f"| {name} | {gain['mean']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f}) "
+                f"| {ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) |"
+            )
+    kinds = list(report["chosen"]["pool"]["metalabels"])
+    lines += ["", f"| what was chosen | real | {' | '.join(kinds)} |", f"|---|---|{'---|' * len(kinds)}"]
+    for name, one in report["chosen"].items():
+        shares = (f"{100 * share:.1f} %" for share in one["metalabels"].values())
+        lines.append(f"| {name} | {100 * one['real']:.1f} % | {' | '.join(shares)} |")
+    lines += ["", "Intervals are 95 %, over seeds. Source: `studies/large/reports/active_learning.json`."]
+    return "\n".join(lines) + "\n"
 
 
 def by_number(groups: dict[str, Any]) -> list[tuple[str, Any]]:

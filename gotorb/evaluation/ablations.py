@@ -18,8 +18,8 @@ from gotorb.evaluation.thresholds import fnr_at_fpr
 FPR = 0.02
 SHOWN_SLICES = ("faint", "nuclear", "off the nucleus", "no host")
 INTRODUCTION = (
-    "Written by `make ablations`. Each line is the mean over {n_seeds} trainings of other seeds, judged on "
-    "{n_detections} detections ({n_real} real) and {n_injected} injected transients of fields that no variant "
+    "Written by `make ablations`. Trainings of each variant, of other seeds: {n_seeds}; a line is their mean. Judged "
+    "on {n_detections} detections ({n_real} real) and {n_injected} injected transients of fields that no variant "
     'was trained on. "own test" is the AUC that a variant gives itself, on its own test rows and labels. '
     '"missed" is at {fpr:g} % false positives. "found" are fractions of the injected transients of S/N 5 and '
     "more (faint: below 10; nuclear: within 1.5 arcsec of the host's centre), at the threshold where {fpr:g} % "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gotorb import layout
 from gotorb.evaluation.acquisition import RANDOM
 
 QUANTITIES = {"auc": 1, "error": -1}
@@ -43,6 +45,28 @@ def summarise_curves(runs: pd.DataFrame) -> dict[str, Any]:
             for quantity, sign in QUANTITIES.items()
         }
     return found
+
+
+def describe_choices(chosen: Mapping[str, Sequence[int]], pool: np.ndarray, table: pd.DataFrame) -> dict[str, Any]:
+    """What each method chose, beside what there was: number of rows, fraction of real ones, and of each metalabel.
+
+    Parameters
+    ----------
+    chosen : mapping of str to sequence of int
+        Row numbers that a method chose, of all seeds and rounds.
+    pool : ndarray of int
+        (n,) row numbers that could be chosen.
+    table : DataFrame
+        The rows, with label and metalabel.
+    """
+    kinds = sorted(set(table["metalabel"].iloc[pool]))
+
+    def describe(numbers: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        rows = table.iloc[list(numbers)]
+        shares = {kind: round(float((rows["metalabel"] == kind).mean()), 4) for kind in kinds}
+        return {"n": len(rows), "real": round(float((rows["label"] == layout.REAL).mean()), 4), "metalabels": shares}
+
+    return {"pool": describe(pool)} | {method: describe(numbers) for method, numbers in chosen.items() if numbers}
 
 
 def _curves(runs: pd.DataFrame, method: str, quantity: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gotorb import classifier, clean_data, label_data
-from pipelines.readme import END, START, make_table, replace_block
+from pipelines.readme import END, START, make_learning, make_study, make_table, replace_block
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,6 +19,12 @@ def read_report(name):
 
 def test_table_of_results_is_the_one_of_the_reports():
     assert replace_block(README, make_table(ROOT / "reports")) == README
+
+
+@pytest.mark.parametrize(("page", "make"), [("studies", make_study), ("active-learning", make_learning)])
+def test_measured_parts_of_pages_are_those_of_the_study(page, make):
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert replace_block(text, make(ROOT / "studies/large/reports")) == text
 
 
 def test_block_is_replaced_and_the_rest_kept():

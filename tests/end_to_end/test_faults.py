@@ -97,8 +97,9 @@ def test_full_disk_is_told_and_the_run_goes_on_when_there_is_space(labelled, ser
 
 
 MANY_IMAGES = """
-    import sys
+    import signal, sys
     from gotorb import cli, label_data
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests are a job in the background
     few = label_data.get_images
     label_data.get_images = lambda n: __import__("pandas").concat(
         [few(n).assign(id=lambda t: t["id"].astype(str) + f"-{i}") for i in range(15)])

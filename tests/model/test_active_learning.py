@@ -130,7 +130,12 @@ def test_labels_are_revealed_once_and_only_of_train_rows(small: Path, whole: Pat
     for method in TINY["methods"]:
         chosen = [row for run in kept if run["method"] == method for row in run["chosen"]]
         assert len(chosen) == len(set(chosen)) == 20 and set(chosen) <= train
-    runs = pd.DataFrame(json.loads(whole.read_text())["runs"])
+    report = json.loads(whole.read_text())
+    assert {name: one["n"] for name, one in report["chosen"].items()} == {"pool": len(train), "bald": 20, "random": 20}
+    pool = data.table[data.table["split"] == "train"]
+    assert report["chosen"]["pool"]["real"] == pytest.approx((pool["label"] == 1).mean(), abs=1e-4)
+    assert sum(report["chosen"]["bald"]["metalabels"].values()) == pytest.approx(1, abs=1e-3)
+    runs = pd.DataFrame(report["runs"])
     assert runs["n_labels"].tolist() == [20, 30, 40] * 2
     assert runs[runs["round"] == 0]["auc"].nunique() == 1
 

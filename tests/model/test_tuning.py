@@ -195,6 +195,13 @@ def test_other_options_begin_anew_and_leave_the_unfinished_one(
     assert len(list((tmp_path / layout.UNFINISHED_DIR).iterdir())) == 1
 
 
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:  # of other tests, ended
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_workers_find_the_same_trials_though_one_is_killed(small: Path, tmp_path: Path) -> None:
@@ -203,7 +210,7 @@ def test_two_workers_find_the_same_trials_though_one_is_killed(small: Path, tmp_
     killed: list[int] = []
 
     def kill_one(_: Any) -> None:
-        workers = [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+        workers = [one for one in psutil.Process().children() if is_worker(one)]
         if not killed:
             killed.append(workers[-1].pid)
             workers[-1].kill()
