@@ -73,8 +73,7 @@ MEANINGS = {
     "2048 float32 matrices by the same library; the ratio is the fraction of the machine that training reaches.",
     "logging": "Record of a training in MLflow's store on this machine: import, parameters, data, metrics of each "
     "epoch, the model with its code; wall time. Reference: the limit, 2 % of the training, which is the epochs of "
-    "params.yaml by bayesian_vgg6 on 3,325 rows, as many as the embedded survey's data set has. The record of a longer "
-    "training takes no longer.",
+    "params.yaml by bayesian_vgg6 on 3,325 rows, as many as the embedded survey's data set has.",
     "eyeball_key": "From a key press to the next stamp painted, median of 200 at a fast reader's pace, in headless "
     "Chromium without a graphics card, on a data set of 100,000 rows. Reference: the limit.",
     "eyeball_key_p95": "The same, 95th percentile. Reference: the limit.",

@@ -92,6 +92,8 @@ class Plan:
         for name in ("n_start", "n_step", "n_rounds", "n_epochs", "batch_size", "n_samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
+        if self.n_pool is not None and self.n_pool < 1:
+            raise ConfigError(f"n_pool is {self.n_pool}; give at least 1, or leave it out for all train rows")
         if self.n_steps < self.n_epochs:
             raise ConfigError(f"{self.n_steps} steps cannot be divided into {self.n_epochs} epochs; give more steps")
 
@@ -157,9 +159,10 @@ n_samples, threads, n_pool
     experiment = Experiment(plan, open_dataset(data_dir), out_path.with_suffix(RUNS_SUFFIX), anew=anew)
     experiment.run()
     chosen: dict[str, list[int]] = {method: [] for method in plan.methods}
-    for run in experiment.wanted():
+    wanted = experiment.wanted()
+    for run in wanted:
         chosen[run["method"]] += run["chosen"]
-    runs = pd.DataFrame([{key: value for key, value in run.items() if key != "chosen"} for run in experiment.wanted()])
+    runs = pd.DataFrame([{key: value for key, value in run.items() if key != "chosen"} for run in wanted])
     report = {
         "plan": asdict(plan),
         "data_digest": experiment.digest,
@@ -200,7 +203,7 @@ class Experiment:
         if len(self.pool) < needed:
             raise DataError(
                 f"{data.data_dir} has {len(self.pool)} labelled train rows, {plan.n_start} and {plan.n_rounds} "
-                f"rounds of {plan.n_step} need {needed}; lower n_start, n_step or n_rounds"
+                f"rounds of {plan.n_step} need {needed}; lower n_start, n_step or n_rounds, or raise n_pool"
             )
         self.runs: list[Run] = self._read(anew)
 

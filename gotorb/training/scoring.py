@@ -21,7 +21,7 @@ from gotorb.training.tree import Tree
 LOG = logging.getLogger(__name__)
 Compiled = Callable[[tf.Tensor], tf.Tensor]
 BATCH_SIZE = 256
-"""oneDNN's kernels go through more stamps at a time more quickly; 512 are no better."""
+"""With oneDNN's kernels the quickest of 16, 32, 64, 128 and 256 that were tried."""
 SAMPLING_BATCH_SIZE = 256
 """Stamps that share masks."""
 

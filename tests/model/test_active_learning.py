@@ -163,6 +163,7 @@ def test_curves_that_compare_nothing_are_refused(small: Path, tmp_path: Path) ->
         ({"seeds": ()}, "give at least one"),
         ({"n_steps": 1}, "1 steps cannot be divided into 2 epochs"),
         ({"n_step": 0}, "n_step is 0"),
+        ({"n_pool": -5}, "n_pool is -5"),
     ):
         with pytest.raises(ConfigError, match=reason):
             active_learning.learning_curves(small, out_path=out, **TINY | options)
