@@ -43,9 +43,11 @@ MEANINGS = {
     "posterior_p20": "As posterior_p01 at dropout 0.2.",
     "posterior_p20_compiled": "As posterior_p01_compiled at dropout 0.2.",
     "score": "Stamps of 55 x 55 x 4 per second, one plain score each. Reference: model.predict of Keras, 256 at a "
-    "time.",
+    "time, in a script of its own; TensorFlow decides there itself whether it uses oneDNN's kernels, which gotorb "
+    "always does.",
     "score_onnx": "The same by the exported model with onnxruntime, two threads, 256 at a time; the scores must be "
     "equal to 1e-6. Reference: as for score, in the same run.",
+    "score_same_kernels": "As score, beside model.predict in our process, with oneDNN's kernels too.",
     "archive_score": "`gotorb score --no-posterior` from a stamp archive (hdf5) of 55 x 55 x 4 stamps: digest of the "
     "file, reading, sky level taken off, checks, one plain score each, csv on disk; stamps per second. Reference: the "
     "bare network on the same array in memory, in turn in the same run. The limit is a ratio of 0.7.",
@@ -71,9 +73,10 @@ MEANINGS = {
     "train_bf16": "The same with mixed_precision bfloat16. Reference: our float32.",
     "train_flops": "Arithmetic that float32 training does, counted from the kernels. Reference: products of 2048 x "
     "2048 float32 matrices by the same library; the ratio is the fraction of the machine that training reaches.",
-    "logging": "Record of a training in MLflow's store on this machine: import, parameters, data, metrics of each "
-    "epoch, the model with its code; wall time. Reference: the limit, 2 % of the training, which is the epochs of "
-    "params.yaml by bayesian_vgg6 on 3,325 rows, as many as the embedded survey's data set has.",
+    "logging": "Record of a training in MLflow's store on this machine: parameters, data, metrics of each epoch, the "
+    "model with its code; how much longer the stage takes with it than without, each in a process of its own, the "
+    "least of four. Reference: the limit, 2 % of the training, which is the epochs of params.yaml by bayesian_vgg6 on "
+    "3,325 rows, as many as the embedded survey's data set has.",
     "eyeball_key": "From a key press to the next stamp painted, median of 200 at a fast reader's pace, in headless "
     "Chromium without a graphics card, on a data set of 100,000 rows. Reference: the limit.",
     "eyeball_key_p95": "The same, 95th percentile. Reference: the limit.",

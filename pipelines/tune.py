@@ -17,7 +17,7 @@ def main() -> None:
     """Write tuning/trials.csv, best.json and trials.png; every trial is a nested run."""
     params, data_dir, out_dir = read_params(), Path("data/dataset"), Path("tuning")
     options = params.tune.model_dump() | params.train.model_dump(include=SHARED) | {"seed": params.seed}
-    with track_stage("tune", params) as run:
+    with track_stage("tune", params, beside=True) as run:
         run.log_data(data_dir, make_card(data_dir), context="training")
         tuning = run_model_tuning(data_dir, out_dir=out_dir, on_trial=TrialRuns(run).record, **options)
         run.log_json(tuning.best, "best.json")

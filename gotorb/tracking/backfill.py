@@ -14,6 +14,7 @@ import yaml
 from gotorb import layout
 from gotorb.params import flatten
 from gotorb.settings import project_root
+from gotorb.tracking.carrier import Messenger
 from gotorb.tracking.journal import Journal
 from gotorb.tracking.lineage import LABELS_TAG, STAMPS_TAG, cache_path, make_entry
 from gotorb.tracking.lineage import md5 as md5_of
@@ -78,7 +79,8 @@ def _known(md5: str, stage: str) -> bool:
 
 
 def _begin(revision: str, lock: dict[str, str], stage: str, network: str, md5: str, experiment: str) -> Run:
-    run, card = Run(Journal.new(journals_dir())), _card(revision, lock)
+    journal, card = Journal.new(journals_dir()), _card(revision, lock)
+    run = Run(journal, Messenger(journal))
     tags = {
         STAGE_TAG: stage, RESTORED_TAG: "true", VERSION_TAG: revision, MD5_TAG: md5, "gotorb.network": network,
         "gotorb.git_revision": find_commit(revision), **_data_tags(lock),

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-EVENTS, SENT, OWNER = "events.jsonl", "sent.json", "process.json"
+EVENTS, SENT, OWNER, CARRIER = "events.jsonl", "sent.json", "process.json", "courier.json"
 FORSAKEN_S = 24 * 3600.0
 """Age of the last event at which the process of another machine counts as gone."""
 Event = dict[str, Any]
@@ -41,16 +41,22 @@ class Journal:
     def new(cls, parent: Path) -> Journal:
         """Start a journal in a folder of its own; later ones have later names."""
         journal = cls(parent / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}")
-        started = psutil.Process().create_time()
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
-        (journal.folder / OWNER).write_text(json.dumps(owner))
+        journal.claim(OWNER, os.getpid())
         return journal
+
+    def claim(self, role: str, pid: int) -> None:
+        """Note that a process is at work on the journal: who writes it (OWNER), or brings it to the store (CARRIER)."""
+        known = {"host": socket.gethostname(), "pid": pid, "started": psutil.Process(pid).create_time()}
+        (self.folder / role).write_text(json.dumps(known))
 
     @property
     def owner_lives(self) -> bool:
-        """Whether the process that writes the journal is still at work on it."""
+        """Whether a process is still at work on the journal."""
+        return any(self._lives(role) for role in (OWNER, CARRIER))
+
+    def _lives(self, role: str) -> bool:
         try:
-            owner = json.loads((self.folder / OWNER).read_text())
+            owner = json.loads((self.folder / role).read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return False
         if owner["host"] != socket.gethostname():
@@ -66,8 +72,11 @@ class Journal:
 
     def close_if_orphaned(self) -> None:
         """End a run whose process was killed before it could."""
-        if self.owner_lives:
-            return
+        if not self.owner_lives:
+            self.close()
+
+    def close(self) -> None:
+        """End a run whose writer is gone, unless it has told its end."""
         path = self.folder / EVENTS
         content = path.read_bytes()  # the cut may be inside a letter
         whole = content[: content.rfind(b"\n") + 1]

@@ -12,7 +12,7 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ import gotorb
 from gotorb.errors import GotorbError, TrackingError
 from gotorb.params import Params, flatten
 from gotorb.settings import project_root
+from gotorb.tracking.carrier import Carrier, Courier, Messenger
 from gotorb.tracking.delivery import Delivery
 from gotorb.tracking.journal import Journal, find_journals
 from gotorb.tracking.lineage import describe_data, md5
-from gotorb.tracking.store import journals_dir, open_store, tracking_uri
+from gotorb.tracking.store import check_store, journals_dir, open_store
 
 log = logging.getLogger(__name__)
 HEADLINE = ("auc", "average_precision", "brier", "ece", "threshold")
@@ -45,37 +46,27 @@ class Run:
     ----------
     journal : Journal
         Where its events are kept until the tracking store has them.
+    carrier : Carrier
+        Brings them there.
     """
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal, self._delivery, self._live = journal, Delivery(journal), True
+    def __init__(self, journal: Journal, carrier: Carrier) -> None:
+        self.journal, self._carrier = journal, carrier
 
     @property
     def run_id(self) -> str:
-        """The tracking store's name of the run; "" while the store has not been reached."""
-        return self._delivery.run_id
+        """The tracking store's name of the run; "" while it is not known."""
+        return self._carrier.run_id
 
     def record(self, kind: str, **content: Any) -> None:
         """Write an event to the journal and hand it on."""
         self.journal.add(kind, **content)
-        self.deliver()
-
-    def deliver(self) -> None:
-        """Hand on what the store lacks; after a failure nothing more is tried until the end of the run."""
-        if not self._live:
-            return
-        try:
-            self._delivery.send()
-        except TrackingError as error:
-            self._live = False
-            log.warning("%s; the run is recorded in %s, send it later with `gotorb sync`", error, self.journal.folder)
+        self._carrier.deliver()
 
     def finish(self, status: str) -> None:
-        """End the run, and try once more to hand on what is left."""
-        self._live = True
-        self.record("end", status=status)
-        self.journal.release()
-        self.journal.finish()
+        """End the run, and hand on what is left."""
+        self.journal.add("end", status=status)
+        self._carrier.finish()
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters."""
@@ -133,7 +124,9 @@ def headlines(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def track_stage(stage: str, params: Params, *, name: str | None = None, experiment: str = "") -> Iterator[Run]:
+def track_stage(
+    stage: str, params: Params, *, name: str | None = None, experiment: str = "", beside: bool = False
+) -> Iterator[Run]:
     """Track one stage; an exception ends the run as FAILED.
 
     Parameters
@@ -146,8 +139,11 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
         Name of the run; the stage's when left out.
     experiment : str
         Ending of the experiment's name (``<promote.name><ending>``).
+    beside : bool
+        Whether a process of its own talks to the tracking store, so that the stage need not wait for MLflow; the
+        run's `run_id` is known at the end then.
     """
-    run, started = _start(stage, params, name or stage, experiment), time.monotonic()
+    run, started = _start(stage, params, name or stage, experiment, Courier if beside else Messenger), time.monotonic()
     status = "FAILED"
     try:
         run.log_params(params.flat())
@@ -161,16 +157,16 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
         run.finish(status)
 
 
-def _start(stage: str, params: Params, name: str, experiment: str) -> Run:
-    if not tracking_uri().startswith("http"):
-        open_store()  # a store of our own that cannot be opened is an error, not bad weather
+def _start(stage: str, params: Params, name: str, experiment: str, carry: Callable[[Journal], Carrier]) -> Run:
+    check_store()
+    journal = Journal.new(journals_dir())
+    run = Run(journal, carry(journal))  # a courier imports what it needs while the rest is looked up
     known = {
         STAGE_TAG: stage,
         "gotorb.code_version": gotorb.__version__,
         "gotorb.git_revision": git_revision(),
         "gotorb.source": params.label.source,
     }
-    run = Run(Journal.new(journals_dir()))
     where = f"{params.promote.name}{experiment}"
     run.record("start", experiment=where, name=name, tags=_who() | _experiment() | known)
     return run

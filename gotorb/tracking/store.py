@@ -3,6 +3,8 @@
 import os
 import re
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -78,6 +80,27 @@ def open_store() -> None:
             raise TrackingError(
                 f"tracking store {shown_uri()} does not answer ({reason}); check MLFLOW_TRACKING_URI in .env"
             ) from None
+
+
+def check_store() -> None:
+    """A look at the store's file, where it is one, without MLflow.
+
+    Raises
+    ------
+    TrackingError
+        If it is no database, or may not be written: unlike a server that is down, this does not mend itself.
+    """
+    path = mlruns_dir() / STORE_FILE
+    if not is_local() or not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(path)) as store:
+            store.execute("pragma schema_version")
+        reason = "" if os.access(path, os.W_OK) else "it may not be written"
+    except sqlite3.DatabaseError as error:
+        reason = str(error)
+    if reason:
+        raise TrackingError(f"tracking store {path} cannot be used: {reason}; put it right, or move it away")
 
 
 def answers() -> bool:
