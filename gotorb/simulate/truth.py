@@ -13,6 +13,8 @@ REAL_KINDS = ("asteroid", "supernova", "variable")
 MATCH_PIXEL = 1.6
 FLUX_RATIO = (0.3, 3.5)
 """A real source explains a detection whose flux is within these factors of the expected difference."""
+BLEND_PIXEL = 8.0
+"""Sources farther from a detection than this are not blended in it, however wide it is."""
 
 
 class Injected(NamedTuple):
@@ -54,7 +56,7 @@ def classify(table: pd.DataFrame, injected: Injected, fixed: Fixed, labels: Labe
     Parameters
     ----------
     table : DataFrame
-        Detections with x, y, flux (signed).
+        Detections with x, y, flux (signed), fwhm [pixel].
     labels : ndarray of uint8
         Artefacts on the coadd's grid, already grown.
     warped : bool
@@ -63,6 +65,7 @@ def classify(table: pd.DataFrame, injected: Injected, fixed: Fixed, labels: Labe
     x, y = table["x"].to_numpy(), table["y"].to_numpy()
     kind = _artefact_kinds(x, y, fixed, labels, warped=warped)
     row = _match_real(x, y, table["flux"].to_numpy(), injected)
+    row = _match_blends(table, row, injected)
     is_real = row >= 0
     picked = np.where(is_real, row, 0)
     if len(injected.x) == 0:
@@ -90,6 +93,26 @@ def _match_real(x: Array, y: Array, flux: Array, injected: Injected) -> NDArray[
         best = int(np.argmin(distance[:, source]))
         if np.isfinite(distance[best, source]) and row[best] < 0:
             row[best] = source
+    return row
+
+
+def _match_blends(table: pd.DataFrame, row: NDArray[np.intp], injected: Injected) -> NDArray[np.intp]:
+    """The brightest source behind each detection that no source explains alone but several free ones do together.
+
+    Their light adds up to the detection's, its centre is at the detection, and they lie within its width.
+    """
+    row = row.copy()
+    free = ~np.isin(np.arange(len(injected.x)), row)
+    for i in np.flatnonzero(row < 0):
+        x, y, flux, fwhm = table[["x", "y", "flux", "fwhm"]].iloc[i]
+        near = free & (np.hypot(injected.x - x, injected.y - y) < min(fwhm, BLEND_PIXEL)) & (injected.flux * flux > 0)
+        light = injected.flux[near]
+        if len(light) < 2 or not FLUX_RATIO[0] < flux / light.sum() < FLUX_RATIO[1]:
+            continue
+        centre = [np.average(place[near], weights=light) for place in (injected.x, injected.y)]
+        if np.hypot(centre[0] - x, centre[1] - y) < MATCH_PIXEL:
+            row[i] = np.flatnonzero(near)[np.argmax(np.abs(light))]
+            free &= ~near
     return row
 
 

@@ -31,7 +31,7 @@ def fixed(star_flux: float = 0.0, *, moves: bool = False, galaxy_radius: float =
 def classify(
     flux: float, sources: truth.Injected, static: truth.Fixed, mark: int = 0, *, warped: bool = False
 ) -> pd.Series:
-    table = pd.DataFrame({"x": [30.4], "y": [29.8], "flux": [flux]})
+    table = pd.DataFrame({"x": [30.4], "y": [29.8], "flux": [flux], "fwhm": [3.0]})
     labels = np.full((SIZE, SIZE), mark, dtype=np.uint8)
     return truth.classify(table, sources, static, labels, warped=warped).iloc[0]
 
@@ -72,7 +72,38 @@ def test_bogus_detections_are_named_by_their_cause(static: truth.Fixed, mark: in
 
 
 def test_one_source_explains_one_detection() -> None:
-    table = pd.DataFrame({"x": [30.0, 30.9], "y": [30.0, 30.0], "flux": [900.0, 900.0]})
+    table = pd.DataFrame({"x": [30.0, 30.9], "y": [30.0, 30.0], "flux": [900.0, 900.0], "fwhm": [3.0, 3.0]})
     labels = np.zeros((SIZE, SIZE), dtype=np.uint8)
     rows = truth.classify(table, injected(30.0, 30.0, 1000.0), fixed(), labels, warped=False)
+    assert rows["is_real"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("x", "fluxes", "flux", "fwhm", "is_real"),
+    [
+        ((28.0, 33.0), (1500.0, 1000.0), 2400.0, 7.0, 1),
+        ((28.0, 33.0), (1500.0, 1000.0), 2400.0, 2.5, 0),
+        ((28.0, 33.0), (1500.0, 1000.0), 9000.0, 7.0, 0),
+        ((28.0, 33.0), (1500.0, 1000.0), -2400.0, 7.0, 0),
+        ((28.0, 33.0), (1500.0, -1000.0), 2400.0, 7.0, 0),
+        ((27.0, 28.0), (1500.0, 1000.0), 2400.0, 7.0, 0),
+        ((20.5, 39.5), (1000.0, 1000.0), 1900.0, 20.0, 0),
+        ((28.0, 33.0), (1500.0, 0.0), 2400.0, 7.0, 0),
+    ],
+    ids=["blend", "too narrow", "too bright", "sign", "one fades", "centre elsewhere", "too far", "one only"],
+)
+def test_sources_blended_in_one_detection_are_real_by_the_brightest(
+    x: tuple[float, float], fluxes: tuple[float, float], flux: float, fwhm: float, is_real: int
+) -> None:
+    sources = truth.join_injected([injected(place, 30.0, light) for place, light in zip(x, fluxes, strict=True)])
+    sources = sources._replace(name=np.array(["A1", "A2"]))
+    table = pd.DataFrame({"x": [30.0], "y": [30.0], "flux": [flux], "fwhm": [fwhm]})
+    row = truth.classify(table, sources, fixed(), np.zeros((SIZE, SIZE), np.uint8), warped=False).iloc[0]
+    assert (row["is_real"], row["name"]) == (is_real, "A1" if is_real else "")
+
+
+def test_source_that_explains_a_detection_of_its_own_is_in_no_blend() -> None:
+    sources = truth.join_injected([injected(28.0, 30.0, 1500.0), injected(33.0, 30.0, 1000.0)])
+    table = pd.DataFrame({"x": [28.0, 30.0], "y": [30.0, 30.0], "flux": [1500.0, 2400.0], "fwhm": [3.0, 7.0]})
+    rows = truth.classify(table, sources, fixed(), np.zeros((SIZE, SIZE), np.uint8), warped=False)
     assert rows["is_real"].tolist() == [1, 0]
