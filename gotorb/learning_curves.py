@@ -36,6 +36,8 @@ TRAIN = TrainParams()
 RUNS_SUFFIX = ".runs.json"
 """Of the file beside the report that keeps each finished round."""
 Run = dict[str, Any]
+CHOICE = ("chosen", "n_wrong")
+"""Of a round: rows chosen, and how many of these the network that chose them had wrong."""
 
 
 @dataclass(frozen=True)
@@ -159,15 +161,17 @@ n_samples, threads, n_pool
     experiment = Experiment(plan, open_dataset(data_dir), out_path.with_suffix(RUNS_SUFFIX), anew=anew)
     experiment.run()
     chosen: dict[str, list[int]] = {method: [] for method in plan.methods}
+    n_wrong = dict.fromkeys(plan.methods, 0)
     wanted = experiment.wanted()
     for run in wanted:
         chosen[run["method"]] += run["chosen"]
-    runs = pd.DataFrame([{key: value for key, value in run.items() if key != "chosen"} for run in wanted])
+        n_wrong[run["method"]] += run["n_wrong"]
+    runs = pd.DataFrame([{key: value for key, value in run.items() if key not in CHOICE} for run in wanted])
     report = {
         "plan": asdict(plan),
         "data_digest": experiment.digest,
         "summary": summarise_curves(runs),
-        "chosen": describe_choices(chosen, experiment.pool, experiment.data.table),
+        "chosen": describe_choices(chosen, n_wrong, experiment.pool, experiment.data.table),
         "runs": runs.to_dict("records"),
     }
     _write_json(out_path, report)
@@ -241,7 +245,7 @@ class Experiment:
         for method in methods:
             chosen = [] if number == self.plan.n_rounds else self._choose(network, labelled, method, [seed, number])
             run = {"method": method, "seed": seed, "round": number, "n_labels": len(labelled)} | scores
-            self.runs.append(run | {"chosen": chosen})
+            self.runs.append(run | {"chosen": chosen, "n_wrong": self._count_wrong(network, chosen)})
             LOG.info("%s, seed %d, %d labels: AUC %.4f", method, seed, len(labelled), scores["auc"])
         self._write()
 
@@ -291,6 +295,15 @@ class Experiment:
         found = choose_rows(self.data.ids[pool], samples, self.plan.n_step, method=method, features=features, rng=rng)
         return sorted(pool[found["row"].to_numpy(int)].tolist())
 
+    def _count_wrong(self, network: keras.Model, rows: list[int]) -> int:
+        """Rows that the network has on the wrong side of one half."""
+        from gotorb.training.scoring import score_stamps
+
+        if not rows:
+            return 0
+        scores = score_stamps(network, self._stamps(np.array(rows)))
+        return int(((scores >= 0.5) != (self.data.labels[rows] == layout.REAL)).sum())
+
     def _stamps(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         return (stamps for _, stamps in self.data.batches(rows, layers=self.plan.layers))
 
@@ -301,7 +314,8 @@ class Experiment:
     def _identity(self) -> dict[str, Any]:
         """What decides a round's result; methods and seeds are part of each round."""
         plan = {key: value for key, value in asdict(self.plan).items() if key not in ("methods", "seeds")}
-        return json.loads(json.dumps(plan | {"data_digest": self.digest, "code_version": __version__}))
+        found = plan | {"data_digest": self.digest, "code_version": __version__, "choice": CHOICE}
+        return json.loads(json.dumps(found))
 
     def _read(self, anew: bool) -> list[Run]:
         if not self.runs_path.exists():

@@ -128,10 +128,15 @@ def make_learning(reports: Path) -> str:
                 f"| {ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) |"
             )
     kinds = list(report["chosen"]["pool"]["metalabels"])
-    lines += ["", f"| what was chosen | real | {' | '.join(kinds)} |", f"|---|---|{'---|' * len(kinds)}"]
+    lines += [
+        "",
+        f"| what was chosen | network wrong | real | {' | '.join(kinds)} |",
+        f"|---|---|---|{'---|' * len(kinds)}",
+    ]
     for name, one in report["chosen"].items():
         shares = (f"{100 * share:.1f} %" for share in one["metalabels"].values())
-        lines.append(f"| {name} | {100 * one['real']:.1f} % | {' | '.join(shares)} |")
+        wrong = f"{100 * one['wrong']:.1f} %" if "wrong" in one else ""
+        lines.append(f"| {name} | {wrong} | {100 * one['real']:.1f} % | {' | '.join(shares)} |")
     lines += ["", "Intervals are 95 %, over seeds. Source: `studies/large/reports/active_learning.json`."]
     return "\n".join(lines) + "\n"
 

@@ -47,13 +47,20 @@ def summarise_curves(runs: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def describe_choices(chosen: Mapping[str, Sequence[int]], pool: np.ndarray, table: pd.DataFrame) -> dict[str, Any]:
+def describe_choices(
+    chosen: Mapping[str, Sequence[int]], n_wrong: Mapping[str, int], pool: np.ndarray, table: pd.DataFrame
+) -> dict[str, Any]:
     """What each method chose, beside what there was: number of rows, fraction of real ones, and of each metalabel.
+
+    Of the chosen ones also ``wrong``, the fraction whose label the network that chose them had wrong: those from
+    which there was most to learn.
 
     Parameters
     ----------
     chosen : mapping of str to sequence of int
         Row numbers that a method chose, of all seeds and rounds.
+    n_wrong : mapping of str to int
+        How many of these the network had wrong.
     pool : ndarray of int
         (n,) row numbers that could be chosen.
     table : DataFrame
@@ -66,7 +73,11 @@ def describe_choices(chosen: Mapping[str, Sequence[int]], pool: np.ndarray, tabl
         shares = {kind: round(float((rows["metalabel"] == kind).mean()), 4) for kind in kinds}
         return {"n": len(rows), "real": round(float((rows["label"] == layout.REAL).mean()), 4), "metalabels": shares}
 
-    return {"pool": describe(pool)} | {method: describe(numbers) for method, numbers in chosen.items() if numbers}
+    return {"pool": describe(pool)} | {
+        method: describe(numbers) | {"wrong": round(n_wrong[method] / len(numbers), 4)}
+        for method, numbers in chosen.items()
+        if numbers
+    }
 
 
 def _curves(runs: pd.DataFrame, method: str, quantity: str) -> np.ndarray:

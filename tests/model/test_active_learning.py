@@ -135,9 +135,26 @@ def test_labels_are_revealed_once_and_only_of_train_rows(small: Path, whole: Pat
     pool = data.table[data.table["split"] == "train"]
     assert report["chosen"]["pool"]["real"] == pytest.approx((pool["label"] == 1).mean(), abs=1e-4)
     assert sum(report["chosen"]["bald"]["metalabels"].values()) == pytest.approx(1, abs=1e-3)
+    wrong = {name: sum(run["n_wrong"] for run in kept if run["method"] == name) for name in TINY["methods"]}
+    assert {name: report["chosen"][name]["wrong"] * 20 for name in TINY["methods"]} == pytest.approx(wrong)
     runs = pd.DataFrame(report["runs"])
     assert runs["n_labels"].tolist() == [20, 30, 40] * 2
     assert runs[runs["round"] == 0]["auc"].nunique() == 1
+
+
+def test_rows_that_the_network_has_wrong_are_counted(small: Path, whole: Path, tmp_path: Path) -> None:
+    import keras
+
+    data, plan = open_dataset(small), learning_curves.Plan(**json.loads(whole.read_text())["plan"])
+    experiment = learning_curves.Experiment(plan, data, tmp_path / "a.runs.json")
+    shape = (data.size, data.size, len(plan.layers))
+    for bias, wrong in ((2.0, 0), (-2.0, 1)):  # all real, all bogus
+        layers = [keras.layers.Flatten(), keras.layers.Dense(1, "sigmoid", kernel_initializer="zeros")]
+        network = keras.Sequential([keras.Input(shape), *layers])
+        layers[-1].bias.assign([bias])
+        rows = experiment.pool[:30]
+        assert experiment._count_wrong(network, rows.tolist()) == (data.labels[rows] == wrong).sum()
+    assert experiment._count_wrong(network, []) == 0
 
 
 def test_pool_is_a_part_of_the_train_rows_and_other_curves_are_begun_anew_when_asked(
