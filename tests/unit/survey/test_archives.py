@@ -57,12 +57,14 @@ def test_an_hdf5_alone_needs_no_csv(archive: Path) -> None:
 def test_pixels_without_data_become_zero_and_are_counted() -> None:
     raw = np.full((2, 21, 21, 3), 100, np.float32)
     raw[0, :7, :, 1] = np.nan
-    raw[1, 0, 0, 0], raw[1, :, :, 2] = np.inf, np.nan
+    raw[1, 0, 0, 0], raw[1, 0, 1, 0], raw[1, :, :, 2] = np.inf, np.finfo(np.float32).min, np.nan
     stamps, missing = prepare_stamps(raw, "none")
     assert np.isfinite(stamps).all() and stamps.dtype == np.float32
-    assert (stamps[0, :7, :, 1] == 0).all() and stamps[1, 0, 0, 0] == 0
+    assert (stamps[0, :7, :, 1] == 0).all() and (stamps[1, 0, :2, 0] == 0).all()
     np.testing.assert_allclose(missing, [1 / 3, 1])
     assert np.abs(prepare_stamps(raw, "median")[0]).max() == 0
+    raw[0, :14, :, 1] = np.finfo(np.float32).min
+    assert np.abs(prepare_stamps(raw, "median")[0]).max() == 0, "no median of gaps"
 
 
 @pytest.mark.parametrize(
