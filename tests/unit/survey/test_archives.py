@@ -78,6 +78,7 @@ def test_pixels_without_data_become_zero_and_are_counted() -> None:
         ({"stamps": np.full((9, 2, 2, 3), b"x")}, "no numbers"),
         ({"candid": np.arange(5)}, "9 stamps and 5 ids"),
         ({"candid": np.arange(9)}, "number or order"),
+        ({"candid": None}, r"no array 'candid' of row ids .* set label\.archive\.ids_key .* the csv's 'candid'"),
         ({"stamps": np.zeros((8, 63, 63, 3)), "candid": np.arange(8)}, "number or order"),
     ],
 )
@@ -94,6 +95,11 @@ def test_a_group_in_place_of_the_array_is_refused(archive: Path) -> None:
         file["stamps/row0"] = np.zeros((63, 63, 3))
     with pytest.raises(DataError, match="no array stamps"):
         open_archive(archive, PARAMS)
+
+
+def test_a_csv_without_the_ids_says_what_it_has(archive: Path) -> None:
+    with pytest.raises(DataError, match=r"no column 'sourceid' of row ids in .*my_meta\.csv \(has jd, rcid, .*ids_key"):
+        open_archive(archive, ArchiveParams(columns={"candidate_id": "sourceid"}))
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", 'candid\n"never closed', "candid\n\x00\xff"])
