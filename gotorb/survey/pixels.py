@@ -66,6 +66,23 @@ def crop_stamps(stamps: np.ndarray, size: int) -> np.ndarray:
     return stamps[:, start : start + size, start : start + size]
 
 
+def check_middle(side: int, size: int, *, model: str, where: Path | str) -> None:
+    """Refuse stamps of `side` pixels that have no middle of the `size` pixels that a model takes.
+
+    Raises
+    ------
+    DataError
+        If they are smaller than the model's, or odd where the model's are even, or the other way round.
+    """
+    if side >= size and (side - size) % 2 == 0:
+        return
+    reason = "too few" if side < size else f"whose middle {size} would lie half a pixel off"
+    raise DataError(
+        f"model {model} takes stamps of {size} pixels, {where} has {side}, {reason}; use a model trained on stamps "
+        f"of at most {side} pixels, an {'odd' if side % 2 else 'even'} number"
+    )
+
+
 def kept_size(side: int, wanted: int | None, where: Path | str) -> int:
     """Side of the stamps after the crop that params asks for.
 
