@@ -24,7 +24,7 @@ from gotorb.apps.inline_strips import draw_strips
 from gotorb.apps.judged import SUMMARIES, Judged, judge
 from gotorb.apps.neighbours import Neighbourhood, open_neighbourhood
 from gotorb.apps.pages import write_page
-from gotorb.apps.scoring import Scorer, load_scorer
+from gotorb.apps.scoring import Scorer, load_scorer, tell_middle
 from gotorb.dataset.card import write_text
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.params import ArchiveParams
@@ -118,6 +118,8 @@ def make_pages(
     blocks = []
     for source in map(Path, sources):
         for found in _read(source, look.archive, scorer.size):
+            if found.first == 0 and (told := tell_middle(scorer, found.stamps.shape[1], source)):
+                log.info(told)
             judged = judge(scorer, found, source, n_samples=look.n_samples, seed=look.seed, threshold=threshold)
             blocks.append(write_block(out_dir, judged, scorer, threshold, settings=settings, near=near, look=look))
     if not blocks:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gotorb.apps.batches import BATCH, Batch
+from gotorb.apps.batches import BATCH
 from gotorb.apps.detections import Detections
 from gotorb.apps.scoring import Scorer, fit_stamps, score_batch
 from gotorb.evaluation.posterior import summarise_samples
@@ -51,10 +51,7 @@ def judge(scorer: Scorer, found: Detections, source: Path, *, n_samples: int, se
         If the stamps do not fit the model.
     """
     table = found.table
-    batch = Batch(
-        table["id"].to_numpy(str), table["ra"].to_numpy(float), table["dec"].to_numpy(float), found.stamps, found.layers
-    )
-    fitted = fit_stamps(scorer, batch, source)
+    fitted = fit_stamps(scorer, found.stamps, found.layers, source)
     parts = list(_score(scorer, fitted, n_samples, seed + found.first))
     plain = np.concatenate([part for part, _ in parts]) if parts else np.empty(0)
     drawn = [part for _, part in parts if part is not None]

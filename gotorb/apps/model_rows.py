@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from gotorb.apps.opinions import write_opinions
+from gotorb.apps.scoring import Scorer, fit_stamps, load_scorer, tell_middle
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import GotorbError, ModelError
 from gotorb.evaluation.latent import make_maps, principal_axes
+from gotorb.portable import PortableModel
 
 BATCH = 256
 N_COMPONENTS = 30
@@ -26,34 +29,37 @@ def run_model(model: str, data_dir: Path, out_path: Path, *, n_samples: int, see
     Raises
     ------
     ModelError
-        If the model cannot be loaded, or nothing names its layers.
+        If the model cannot be loaded, nothing names its layers, or it is an exported one.
+    DataError
+        If the stamps do not fit the model; of larger ones it gets the middle, which is told on stdout.
     """
-    from gotorb.models import find_model
     from gotorb.training.latent import latent_vectors
     from gotorb.training.scoring import CompiledModel
 
-    found, data = find_model(model), open_dataset(data_dir)
-    if not found.layers:
-        raise ModelError(f"nothing names the layers of model {model}; keep meta.hkl beside it, or register it")
-    compiled = CompiledModel(found.model)
-    score = compiled.score(_blocks(data, found.layers))
-    samples = compiled.sample(_blocks(data, found.layers), n_samples, seed=seed) if compiled.dropouts else None
+    scorer, data = load_scorer(model), open_dataset(data_dir)
+    if isinstance(scorer.model, PortableModel):
+        raise ModelError(f"{model} is an exported model, which has no posterior and no map; give the model itself")
+    compiled = CompiledModel(scorer.model)
+    score = compiled.score(_blocks(scorer, data))
+    samples = compiled.sample(_blocks(scorer, data), n_samples, seed=seed) if compiled.dropouts else None
     with tempfile.TemporaryDirectory(dir=out_path.parent) as folder:
-        first = latent_vectors(found.model, data.read_stamps([0], found.layers))
+        first = latent_vectors(scorer.model, _blocks(scorer, data, np.array([0])))
         vectors = np.memmap(Path(folder) / "vectors", np.float32, "w+", shape=(len(data), first.shape[1]))
         for start in range(0, len(data), BATCH * 16):
             rows = np.arange(start, min(start + BATCH * 16, len(data)))
-            vectors[rows] = latent_vectors(found.model, _blocks(data, found.layers, rows))
+            vectors[rows] = latent_vectors(scorer.model, _blocks(scorer, data, rows))
         mean, axes = principal_axes(vectors, n_components=N_COMPONENTS)
         components = np.concatenate([(vectors[at : at + 4096] - mean) @ axes for at in range(0, len(data), 4096)])
         del vectors
+    print(tell_middle(scorer, data.size, data_dir))
     return write_opinions(
         out_path, score=score, samples=samples, places=make_maps(components, seed=seed), vectors=components
     )
 
 
-def _blocks(data: Dataset, layers: tuple[str, ...], rows: np.ndarray | None = None):  # type: ignore[no-untyped-def]
-    return (stamps for _, stamps in data.batches(rows, layers=layers, batch=BATCH))
+def _blocks(scorer: Scorer, data: Dataset, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    for _, stamps in data.batches(rows, batch=BATCH):
+        yield fit_stamps(scorer, stamps, data.layers, data.data_dir)
 
 
 def main() -> int:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gotorb import layout
 from gotorb.apps.inline_strips import draw_strips
+from gotorb.apps.scoring import Scorer, fit_stamps
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import DataError
 from gotorb.stamps.batches import Stamps
 from gotorb.survey.pixels import crop_stamps
-
-if TYPE_CHECKING:
-    from gotorb.apps.scoring import Scorer
 
 N_NEAREST = 3
 SHOWN_PIXELS = 31
@@ -84,11 +81,7 @@ def open_neighbourhood(scorer: Scorer, data_dir: Path | str) -> Neighbourhood:
     rows = np.flatnonzero(mask)
     if len(rows) == 0:
         raise DataError(f"no labelled row in {data_dir}; give the data set that the model was trained on")
-    if data.size < scorer.size or (data.size - scorer.size) % 2:
-        raise DataError(
-            f"stamps of {data_dir} have {data.size} pixels, the model takes {scorer.size}; give its own data"
-        )
-    stamps = (crop_stamps(part, scorer.size) for _, part in data.batches(rows, layers=scorer.layers))
+    stamps = (fit_stamps(scorer, part, data.layers, data_dir) for _, part in data.batches(rows))
     return Neighbourhood(data, rows, _unit_vectors(scorer, stamps), scorer)
 
 

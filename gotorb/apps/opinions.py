@@ -6,6 +6,7 @@ TensorFlow nor stamps.
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from gotorb.dataset.store import file_digest, read_csv
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 
+log = logging.getLogger(__name__)
 SCORE_COLUMNS = ("score", "mean", "std", "p_real", "confidence", "bald")
 
 
@@ -95,9 +97,11 @@ def ask_model(model: str, data_dir: Path, *, n_samples: int, seed: int) -> Opini
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "gotorb.apps.model_rows", model, str(data_dir), str(path)]
-        done = subprocess.run([*command, str(n_samples), str(seed)], stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([*command, str(n_samples), str(seed)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise ModelError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{model} was killed")
+        if told := done.stdout.strip():
+            log.info(told)
     return read_opinions(path, Path(model).name if Path(model).exists() else model)
 
 

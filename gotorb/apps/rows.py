@@ -24,6 +24,9 @@ GRID = np.linspace(0, 1, 151)
 SCORES = ("score", "std", "p_real", "confidence", "bald", "doubt")
 KEPT = ("id", "label", "metalabel", *NUMBERS, *TEXTS)
 N_NEIGHBOURS = 12
+PLACE = ("ra", "dec")
+N_DIGITS, PLACE_DIGITS = 6, 10
+"""Significant digits of numbers that are sent; six of a right ascension would be two arcsec."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,11 @@ class Rows:
         values = self.table.iloc[row]
         told: dict[str, Any] = {"row": row, "id": str(values["id"]), "label": int(values["label"])}
         told["metalabel"] = str(values["metalabel"])
-        told |= {name: plain_number(values[name]) for name in (*NUMBERS, *SCORES) if name in values}
+        told |= {
+            name: plain_number(values[name], n_digits=PLACE_DIGITS if name in PLACE else N_DIGITS)
+            for name in (*NUMBERS, *SCORES)
+            if name in values
+        }
         told |= {name: str(values[name]) for name in TEXTS if name in values}
         if self.opinions.samples is not None:
             samples = self.opinions.samples[row].astype(float)
@@ -110,10 +117,14 @@ class Rows:
         return [int(other) for other in nearest[np.argsort(distance[nearest], kind="stable")]]
 
 
-def plain_number(value: Any) -> float | None:
-    """A number for json, to six digits; None for what is none."""
+def plain_number(value: Any, *, n_digits: int = N_DIGITS) -> float | None:
+    """A number for json, to some significant digits; None for what is none.
+
+    >>> plain_number(265.0903217), plain_number(265.0903217, n_digits=10), plain_number(float("nan"))
+    (265.09, 265.0903217, None)
+    """
     number = float(value)
-    return float(f"{number:.6g}") if abs(number) < 1e4 and np.isfinite(number) else (
+    return float(f"{number:.{n_digits}g}") if abs(number) < 1e4 and np.isfinite(number) else (
         number if np.isfinite(number) else None
     )  # fmt: skip
 

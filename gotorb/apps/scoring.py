@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -25,11 +26,12 @@ from gotorb.models import find_model
 from gotorb.params import ArchiveParams
 from gotorb.portable import PortableModel, read_portable
 from gotorb.survey.alerts import find_packets
-from gotorb.survey.pixels import crop_stamps
+from gotorb.survey.pixels import check_middle, crop_stamps
 
 if TYPE_CHECKING:
     from gotorb.training.scoring import CompiledModel
 
+log = logging.getLogger(__name__)
 COLUMNS = (
     "id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256",
     "threshold", "called_real",
@@ -167,9 +169,14 @@ def _write_rows(
     writer.writerow(COLUMNS)
     threshold = scorer.threshold if threshold is None else threshold
     about = scorer.name, scorer.version, source_digest(source), round(threshold, N_DIGITS)
-    ready = ((batch, fit_stamps(scorer, batch, source)) for batch in read_batches(source, archive, scorer.size))
+    ready = (
+        (batch, fit_stamps(scorer, batch.stamps, batch.layers, source))
+        for batch in read_batches(source, archive, scorer.size)
+    )
     with closing(fetch_ahead(ready)) as batches:
         for batch, stamps in batches:
+            if n_rows == 0 and (told := tell_middle(scorer, batch.stamps.shape[1], source)):
+                log.info(told)
             found = score_batch(scorer, stamps, n_samples, seed + n_rows)
             writer.writerows(_rows(batch, found, about, threshold))
             n_rows += len(batch.ids)
@@ -212,24 +219,26 @@ def _rows(batch: Batch, found: Scores, about: tuple[Any, ...], threshold: float)
     return zip(batch.ids.tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called, strict=False)
 
 
-def fit_stamps(scorer: Scorer, batch: Batch, source: Path) -> np.ndarray:
-    """The layers and central pixels that the model takes, refused when they do not fit."""
-    absent = [name for name in scorer.layers if name not in batch.layers]
+def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], source: Path | str) -> np.ndarray:
+    """The layers and central pixels that the model takes of stamps with these layers, refused when they do not fit."""
+    absent = [name for name in scorer.layers if name not in layers]
     if absent:
         raise DataError(
-            f"model {scorer.name} takes layer {absent[0]!r}, which {source} lacks (has {', '.join(batch.layers)}); "
+            f"model {scorer.name} takes layer {absent[0]!r}, which {source} lacks (has {', '.join(layers)}); "
             "use a model trained on such stamps"
         )
-    side = batch.stamps.shape[1]
-    if side < scorer.size or (side - scorer.size) % 2:
-        raise DataError(
-            f"model {scorer.name} takes stamps of {scorer.size} pixels, {source} has {side}; "
-            "use a model trained on such stamps"
-        )
-    stamps = crop_stamps(batch.stamps, scorer.size)
-    if batch.layers == scorer.layers:
+    check_middle(stamps.shape[1], scorer.size, model=scorer.name, where=source)
+    stamps = crop_stamps(stamps, scorer.size)
+    if layers == scorer.layers:
         return np.ascontiguousarray(stamps)
-    return stamps[..., [batch.layers.index(name) for name in scorer.layers]]
+    return stamps[..., [layers.index(name) for name in scorer.layers]]
+
+
+def tell_middle(scorer: Scorer, side: int, source: Path | str) -> str:
+    """What people should know of stamps that are larger than the model's; "" for others."""
+    if side <= scorer.size:
+        return ""
+    return f"{source} has stamps of {side} pixels; model {scorer.name} sees the {scorer.size} in the middle"
 
 
 def source_digest(source: Path) -> str:

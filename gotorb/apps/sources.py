@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -78,12 +79,16 @@ def score_sources(
     parts = [parts_dir / f"{_fingerprint(model, source, options)}.csv" for source in every]
     todo = list({part: (source, part) for source, part in zip(every, parts, strict=True) if not part.exists()}.values())
     log.info("%d sources, %d scored before", len(every), len(every) - len(todo))
-    if n_processes > 1 and len(todo) > 1:
-        _score_apart(model, todo, options, n_processes)
-    elif todo:
-        scorer = load_scorer(model)
-        for source, part in todo:
-            _score_one(scorer, source, part, options, alone=len(every) == 1)
+    try:
+        if n_processes > 1 and len(todo) > 1:
+            _score_apart(model, todo, options, n_processes)
+        elif todo:
+            scorer = load_scorer(model)
+            for source, part in todo:
+                _score_one(scorer, source, part, options, alone=len(every) == 1)
+    finally:
+        with suppress(OSError):  # not there, or rows wait in it
+            parts_dir.rmdir()
     n_rows = _join(out_path, [part for part in parts if part.exists()], len(every))
     shutil.rmtree(parts_dir, ignore_errors=True)
     return n_rows

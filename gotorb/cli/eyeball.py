@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     from gotorb import eyeball
+    from gotorb.logs import show_on_console
 
+    show_on_console()
     if args.model:
         print(f"asking {args.model} about every row; its answers are kept", file=sys.stderr)
     eyeball.serve(

@@ -72,16 +72,17 @@ def open_archive(path: Path | str, params: ArchiveParams) -> StampArchive:
     """
     path = Path(path)
     stamps_path = _find(path, params.stamps_file, "stamps") if path.is_dir() else path
-    shape, ids = _read_outline(stamps_path, params)
+    shape, known = _read_outline(stamps_path, params)
+    ids = np.arange(shape[0]).astype(str) if known is None else known
     table = pd.DataFrame({params.ids_key: ids})
     if path.is_dir():
-        table = _read_table(_find(path, params.table_file, "table"), ids, params)
+        table = _read_table(_find(path, params.table_file, "table"), ids, params, has_ids=known is not None)
     size = kept_size(shape[1], params.size, path)
     return StampArchive(stamps_path, table, ids, params.stamps_key, params.layers, size, params.background)
 
 
-def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape of the stamps and ids of the rows; numbers from 0 when the file has no ids."""
+def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], np.ndarray | None]:
+    """Shape of the stamps and ids of the rows; None when the file has no ids."""
     try:
         with h5py.File(path, "r") as file:
             stamps, ids = _array(file, params.stamps_key), None
@@ -97,7 +98,7 @@ def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], n
     _check_shape(path, shape, kind, params)
     if ids is not None and len(ids) != shape[0]:
         raise DataError(f"{path} holds {shape[0]} stamps and {len(ids)} ids in {params.ids_key!r}; make it again")
-    return shape, np.arange(shape[0]).astype(str) if ids is None else ids
+    return shape, ids
 
 
 def _array(file: h5py.File, key: str) -> h5py.Dataset:
@@ -132,7 +133,7 @@ def _check_shape(path: Path, shape: tuple[int, ...], kind: str, params: ArchiveP
         raise DataError(f"{path} holds no stamps; give another file")
 
 
-def _read_table(path: Path, ids: np.ndarray, params: ArchiveParams) -> pd.DataFrame:
+def _read_table(path: Path, ids: np.ndarray, params: ArchiveParams, *, has_ids: bool) -> pd.DataFrame:
     column = params.columns.get("candidate_id", params.ids_key)
     if isinstance(column, list):
         raise DataError(
@@ -143,8 +144,16 @@ def _read_table(path: Path, ids: np.ndarray, params: ArchiveParams) -> pd.DataFr
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); check the file") from None
     if column not in table:
-        raise DataError(f"no column {column!r} in {path}; set label.archive.columns.candidate_id in params.yaml")
+        raise DataError(
+            f"no column {column!r} of row ids in {path} (has {', '.join(map(str, table.columns[:12]))}, ...); set "
+            "label.archive.columns.candidate_id in params.yaml, and ids_key to the hdf5's array of the same ids"
+        )
     if len(table) != len(ids) or (table[column].to_numpy(str) != ids).any():
+        if not has_ids:
+            raise DataError(
+                f"no array {params.ids_key!r} of row ids in the hdf5 beside {path}; set label.archive.ids_key in "
+                f"params.yaml to the array that holds the csv's {column!r}"
+            )
         raise DataError(
             f"{path} ({len(table)} rows) and the stamps ({len(ids)}) differ in number or order of {column!r}; "
             "give the csv and the hdf5 of one archive"

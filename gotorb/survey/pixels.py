@@ -6,6 +6,9 @@ import numpy as np
 
 from gotorb.errors import DataError
 
+LARGEST = 1e30
+"""No detector counts so high: a pixel from here on is a gap. ZTF masks some with float32's end, -3.4e38."""
+
 
 def fill_missing(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Put 0, the sky level of a sky-subtracted image, where there are no data.
@@ -13,16 +16,16 @@ def fill_missing(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     stamps : ndarray
-        (n, size, size, n_layers) with NaN or infinity for no data.
+        (n, size, size, n_layers) with NaN, infinity or a number beyond `LARGEST` for no data.
 
     Returns
     -------
     stamps : ndarray
-        The same without NaN.
+        The same without these.
     missing_fraction : ndarray
         (n,) largest fraction of missing pixels over the layers.
     """
-    missing = ~np.isfinite(stamps)
+    missing = ~_has_data(stamps)
     if not missing.any():
         return stamps, np.zeros(len(stamps))
     return np.where(missing, np.float32(0), stamps), missing.mean(axis=(1, 2)).max(axis=-1, initial=0)
@@ -63,6 +66,23 @@ def crop_stamps(stamps: np.ndarray, size: int) -> np.ndarray:
     return stamps[:, start : start + size, start : start + size]
 
 
+def check_middle(side: int, size: int, *, model: str, where: Path | str) -> None:
+    """Refuse stamps of `side` pixels that have no middle of the `size` pixels that a model takes.
+
+    Raises
+    ------
+    DataError
+        If they are smaller than the model's, or odd where the model's are even, or the other way round.
+    """
+    if side >= size and (side - size) % 2 == 0:
+        return
+    reason = "too few" if side < size else f"whose middle {size} would lie half a pixel off"
+    raise DataError(
+        f"model {model} takes stamps of {size} pixels, {where} has {side}, {reason}; use a model trained on stamps "
+        f"of at most {side} pixels, an {'odd' if side % 2 else 'even'} number"
+    )
+
+
 def kept_size(side: int, wanted: int | None, where: Path | str) -> int:
     """Side of the stamps after the crop that params asks for.
 
@@ -80,15 +100,20 @@ def kept_size(side: int, wanted: int | None, where: Path | str) -> int:
     return size
 
 
+def _has_data(pixels: np.ndarray) -> np.ndarray:
+    """Where pixels hold a number that a detector can give."""
+    return (pixels < LARGEST) & (pixels > -LARGEST)
+
+
 def _medians(raw: np.ndarray) -> np.ndarray:
     """(n, 1, 1, n_layers) median of each layer's pixels with data; 0 where a layer has none."""
     values = np.array(raw.reshape(len(raw), -1, raw.shape[-1]).transpose(0, 2, 1), order="C")  # a copy: it is sorted
     with np.errstate(over="ignore", invalid="ignore"):
-        whole = np.isfinite(values.sum(axis=-1))
+        whole = _has_data(values.sum(axis=-1))
     medians = np.zeros(whole.shape, np.float32)
     medians[whole] = _middle(values[whole] if not whole.all() else values.reshape(-1, values.shape[-1]))
     for place in zip(*np.nonzero(~whole), strict=True):
-        held = values[place][np.isfinite(values[place])]
+        held = values[place][_has_data(values[place])]
         medians[place] = np.median(held) if held.size else 0
     return medians[:, None, None, :]
 

@@ -25,7 +25,8 @@ export function colourBy(values, name, kinds) {
     const table = [...kinds.map((_, i) => channels(CATEGORIES[i % CATEGORIES.length])), channels(UNKNOWN)];
     if (name === "label") { table[0] = channels("#f0703c"); table[1] = channels("#3fb950"); }
     for (let i = 0; i < values.length; i++) codes[i] = Number.isNaN(values[i]) ? kinds.length : values[i];
-    return { codes, table, legend: kinds.map((kind, i) => [kind, `rgb(${table[i].join(",")})`]) };
+    const shown = codes.includes(kinds.length) ? [...kinds, "unknown"] : kinds;
+    return { codes, table, legend: shown.map((kind, i) => [kind, `rgb(${table[i].join(",")})`]) };
   }
   let low = Infinity, high = -Infinity;
   for (const value of values) { if (value < low) low = value; if (value > high) high = value; }

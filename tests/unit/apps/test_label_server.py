@@ -15,7 +15,7 @@ from gotorb import eyeball
 from gotorb.apps.journal import Journal
 from gotorb.apps.label_server import FILES, guarded, make_app, read_template
 from gotorb.apps.safety import check_bind, json_for_script, own_names
-from gotorb.dataset.store import open_dataset
+from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import ConfigError
 from tests.unit.apps.small import make_small, write_answers
 
@@ -126,10 +126,11 @@ def test_events_of_another_data_set_are_refused_by_id(client: Client) -> None:
     assert (event.labeller, event.id, event.kind) == ("ann", "row-0003", "real")
 
 
-def test_rows_history_and_find(client: Client) -> None:
+def test_rows_history_and_find(client: Client, tmp_path: Path) -> None:
     client.post("/api/events", {"labeller": "bob", "events": [press(7, "bogus")]})
     (row,) = client.post("/api/rows", {"rows": [7]})["rows"]
     assert (row["id"], row["label"], row["metalabel"], row["ut"]) == ("row-0007", 1, "mp", "2")
+    assert row["ra"] == pytest.approx(read_table(tmp_path / "data")["ra"][7], abs=1e-6), "a place is exact"
     assert row["votes"] == [["bob", "bogus"]]
     assert client.post("/api/rows", {"rows": [40]}) == 422
     assert [event["row"] for event in client.post("/api/history", {"labeller": "bob"})["events"]] == [7]

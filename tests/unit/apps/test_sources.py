@@ -73,6 +73,10 @@ def test_the_call_goes_by_the_threshold(model: str, three: list[Path], tmp_path:
 def test_nothing_to_score_is_refused(model: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no .*absent"):
         score_sources(model, [tmp_path / "absent"], tmp_path / "scores.csv", OPTIONS)
+    small = write_archive(tmp_path / "small", 3, size=30)
+    with pytest.raises(DataError, match="at most 30 pixels, an even number"):
+        score_sources(model, [small], tmp_path / "scores.csv", OPTIONS)
+    assert [path.name for path in tmp_path.iterdir()] == ["small"], "no empty folder of parts is left"
 
 
 def test_a_watched_folder_scores_each_file_once(model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

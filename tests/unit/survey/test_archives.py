@@ -57,12 +57,14 @@ def test_an_hdf5_alone_needs_no_csv(archive: Path) -> None:
 def test_pixels_without_data_become_zero_and_are_counted() -> None:
     raw = np.full((2, 21, 21, 3), 100, np.float32)
     raw[0, :7, :, 1] = np.nan
-    raw[1, 0, 0, 0], raw[1, :, :, 2] = np.inf, np.nan
+    raw[1, 0, 0, 0], raw[1, 0, 1, 0], raw[1, :, :, 2] = np.inf, np.finfo(np.float32).min, np.nan
     stamps, missing = prepare_stamps(raw, "none")
     assert np.isfinite(stamps).all() and stamps.dtype == np.float32
-    assert (stamps[0, :7, :, 1] == 0).all() and stamps[1, 0, 0, 0] == 0
+    assert (stamps[0, :7, :, 1] == 0).all() and (stamps[1, 0, :2, 0] == 0).all()
     np.testing.assert_allclose(missing, [1 / 3, 1])
     assert np.abs(prepare_stamps(raw, "median")[0]).max() == 0
+    raw[0, :14, :, 1] = np.finfo(np.float32).min
+    assert np.abs(prepare_stamps(raw, "median")[0]).max() == 0, "no median of gaps"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,7 @@ def test_pixels_without_data_become_zero_and_are_counted() -> None:
         ({"stamps": np.full((9, 2, 2, 3), b"x")}, "no numbers"),
         ({"candid": np.arange(5)}, "9 stamps and 5 ids"),
         ({"candid": np.arange(9)}, "number or order"),
+        ({"candid": None}, r"no array 'candid' of row ids .* set label\.archive\.ids_key .* the csv's 'candid'"),
         ({"stamps": np.zeros((8, 63, 63, 3)), "candid": np.arange(8)}, "number or order"),
     ],
 )
@@ -92,6 +95,11 @@ def test_a_group_in_place_of_the_array_is_refused(archive: Path) -> None:
         file["stamps/row0"] = np.zeros((63, 63, 3))
     with pytest.raises(DataError, match="no array stamps"):
         open_archive(archive, PARAMS)
+
+
+def test_a_csv_without_the_ids_says_what_it_has(archive: Path) -> None:
+    with pytest.raises(DataError, match=r"no column 'sourceid' of row ids in .*my_meta\.csv \(has jd, rcid, .*ids_key"):
+        open_archive(archive, ArchiveParams(columns={"candidate_id": "sourceid"}))
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", 'candid\n"never closed', "candid\n\x00\xff"])
