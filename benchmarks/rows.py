@@ -77,6 +77,8 @@ MEANINGS = {
     "model with its code; how much longer the stage takes with it than without, each in a process of its own, the "
     "least of four. Reference: the limit, 2 % of the training, which is the epochs of params.yaml by bayesian_vgg6 on "
     "3,325 rows, as many as the embedded survey's data set has.",
+    "logging_courier": "What the courier spends after the training on bringing this record to the store, niced: import "
+    "of MLflow and TensorFlow, which writes the model. Reference: the training.",
     "eyeball_key": "From a key press to the next stamp painted, median of 200 at a fast reader's pace, in headless "
     "Chromium without a graphics card, on a data set of 100,000 rows. Reference: the limit.",
     "eyeball_key_p95": "The same, 95th percentile. Reference: the limit.",

@@ -20,12 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
+    from gotorb.tracking.runs import send_waiting
     from gotorb.tracking.store import open_store, tracking_uri
 
     uri = tracking_uri()
     if uri.startswith("http"):
         raise TrackingError(f"the tracking store is the server {uri}; open that address in a browser")
     open_store()
+    send_waiting()
     print(f"http://127.0.0.1:{args.port}/#/experiments?workflowType=machine_learning", flush=True)
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]

@@ -1,27 +1,34 @@
 """Who brings a run's journal to the tracking store: the run's own process, or a courier beside it.
 
-MLflow takes seconds to import and to write a model. A courier spends them on another core while the stage imports
-TensorFlow and trains, so that a training waits only for what is left to send at its end.
+MLflow takes seconds to import and to write a model, and no core is idle while a network trains. So a stage does not
+wait for its courier: it sets out when the stage ends, or after some minutes, to show the progress of a long one.
 """
 
 from __future__ import annotations
 
 import logging
-import signal
+import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from gotorb.errors import TrackingError
 from gotorb.logs import show_on_console
+from gotorb.settings import project_root
 from gotorb.tracking.delivery import Delivery
 from gotorb.tracking.journal import CARRIER, Journal
+from gotorb.tracking.store import answers, shown_uri
 
 log = logging.getLogger(__name__)
-LAST_SEND_S = 120.0
-"""Seconds that a stage waits at its end for what its courier still has to send."""
+LIVE_AFTER_S = 240.0
+"""Seconds after which a run is followed live: what a courier's start costs is two hundredths of that."""
+COURIER_LOG = "courier.log"
+NICENESS = 10
+_sent_out: list[subprocess.Popen[str]] = []
+"""Couriers that go on after their run, kept so that nobody waits for them."""
 
 
 class Carrier(Protocol):
@@ -74,7 +81,7 @@ class Messenger:
 
 
 class Courier:
-    """A process that hands on what the run writes, and goes on to the end when the run is killed.
+    """A process that hands on what the run writes, and outlives it.
 
     Parameters
     ----------
@@ -82,49 +89,58 @@ class Courier:
         Of the run.
     """
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal, self._run_id = journal, ""
-        call = [sys.executable, "-m", __name__, str(journal.folder.resolve())]
-        self._process = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        journal.claim(CARRIER, self._process.pid)
+    run_id = ""
+    """Known to the courier only."""
 
-    @property
-    def run_id(self) -> str:
-        """The tracking store's name of the run; "" until the end."""
-        return self._run_id
+    def __init__(self, journal: Journal) -> None:
+        self.journal, self._begun = journal, time.monotonic()
+        self._process: subprocess.Popen[str] | None = None
 
     def deliver(self) -> None:
-        """Wake it."""
-        with suppress(BrokenPipeError):  # told of at the end
-            self._process.stdin.write("\n")  # type: ignore[union-attr]
-            self._process.stdin.flush()  # type: ignore[union-attr]
+        """Wake the courier of a long run."""
+        if self._process is None and time.monotonic() - self._begun < LIVE_AFTER_S:
+            return
+        process = self._process or self._send_out()
+        with suppress(BrokenPipeError):  # it was killed; the journal waits for the next
+            process.stdin.write("\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
 
     def finish(self) -> None:
-        """Let it send what is left."""
+        """Leave the rest to it."""
+        process = self._process or self._send_out()
         self.journal.release()
-        try:
-            told, _ = self._process.communicate(timeout=LAST_SEND_S)
-            self._run_id = told.strip()
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.returncode:
-            log.warning("the run is recorded in %s, send it later with `gotorb sync`", self.journal.folder)
+        with suppress(BrokenPipeError):
+            process.stdin.close()  # type: ignore[union-attr]
+        _sent_out.append(process)
+        if not answers():
+            log.warning(
+                "tracking server %s does not answer; the run is recorded in %s, send it later with `gotorb sync`",
+                shown_uri(), self.journal.folder,
+            )  # fmt: skip
+
+    def _send_out(self) -> subprocess.Popen[str]:
+        call = [sys.executable, "-m", __name__, str(self.journal.folder.resolve())]
+        with (self.journal.folder / COURIER_LOG).open("a") as told:
+            # a session of its own: Ctrl-C is for the run, which has its end to tell; and the folder of an
+            # experiment's run may go before the courier is back
+            self._process = subprocess.Popen(
+                call, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=told, text=True,
+                start_new_session=True, cwd=project_root(),
+            )  # fmt: skip
+        self.journal.claim(CARRIER, self._process.pid)
+        return self._process
 
 
 def main() -> None:
     """Carry the journal named on the command line; a line of input is an event, the end of it that of the run."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which has its end to tell
+    os.nice(NICENESS)
     show_on_console()
     journal = Journal(Path(sys.argv[1]))
-    import mlflow  # noqa: F401  # the time that it takes is what the run is to be spared
-
     messenger = Messenger(journal)
     for _ in sys.stdin:
         messenger.deliver()
     journal.close()
     messenger.finish()
-    print(messenger.run_id, flush=True)
 
 
 if __name__ == "__main__":

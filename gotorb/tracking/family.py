@@ -10,7 +10,7 @@ from gotorb.errors import TrackingError
 from gotorb.tracking.lineage import LABELS_TAG, STAMPS_TAG, commits_with, tags_with
 from gotorb.tracking.registry import is_registry_uri, list_models, load_version
 from gotorb.tracking.revisions import find_commit, read_lock
-from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG, VERSION_TAG
+from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG, VERSION_TAG, send_waiting
 from gotorb.tracking.store import open_store
 
 PAGE = 1000
@@ -50,6 +50,7 @@ def find_family(name: str) -> Family:
     TrackingError
         If it is none of these.
     """
+    send_waiting()
     open_store()
     known = _all_runs()
     if is_registry_uri(name):

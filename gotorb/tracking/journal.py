@@ -54,6 +54,11 @@ class Journal:
         """Whether a process is still at work on the journal."""
         return any(self._lives(role) for role in (OWNER, CARRIER))
 
+    @property
+    def is_underway(self) -> bool:
+        """Whether its run has ended and a courier is bringing the rest of it to the store."""
+        return not self._lives(OWNER) and self._lives(CARRIER)
+
     def _lives(self, role: str) -> bool:
         try:
             owner = json.loads((self.folder / role).read_text())
@@ -62,7 +67,8 @@ class Journal:
         if owner["host"] != socket.gethostname():
             return time.time() - (self.folder / EVENTS).stat().st_mtime < FORSAKEN_S
         try:  # another process may have got the number since
-            return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1
+            process = psutil.Process(owner["pid"])
+            return abs(process.create_time() - owner["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 

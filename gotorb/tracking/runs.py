@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 HEADLINE = ("auc", "average_precision", "brier", "ece", "threshold")
 ERRORS, HEADLINE_ERRORS = "at_threshold", ("fnr", "fpr", "mme")
 """Numbers of an evaluation report by which runs are compared; the rest is in the report's json."""
+COURIERS_S = 120.0
+"""Seconds that a question to the store waits for couriers under way."""
 STAGE_TAG, MD5_TAG, DATA_TAG = "gotorb.stage", "gotorb.model_md5", "gotorb.data_digest"
 EXPERIMENT_TAG = "gotorb.dvc_experiment"
 VERSION_TAG = "gotorb.version"
@@ -141,7 +143,6 @@ def track_stage(
         Ending of the experiment's name (``<promote.name><ending>``).
     beside : bool
         Whether a process of its own talks to the tracking store, so that the stage need not wait for MLflow; the
-        run's `run_id` is known at the end then.
     """
     run, started = _start(stage, params, name or stage, experiment, Courier if beside else Messenger), time.monotonic()
     status = "FAILED"
@@ -160,7 +161,7 @@ def track_stage(
 def _start(stage: str, params: Params, name: str, experiment: str, carry: Callable[[Journal], Carrier]) -> Run:
     check_store()
     journal = Journal.new(journals_dir())
-    run = Run(journal, carry(journal))  # a courier imports what it needs while the rest is looked up
+    run = Run(journal, carry(journal))
     known = {
         STAGE_TAG: stage,
         "gotorb.code_version": gotorb.__version__,
@@ -229,6 +230,7 @@ def sync_runs() -> int:
         If any could not be sent.
     """
     failed, n_sent = [], 0
+    wait_for_couriers()
     with FileLock(journals_dir().parent / ".sync.lock"):
         for journal in waiting_journals():
             try:
@@ -245,11 +247,19 @@ def sync_runs() -> int:
 
 def send_waiting() -> None:
     """Send what waits before the store is asked what it knows; a failure is told, and no more."""
+    wait_for_couriers()
     try:
         if waiting_journals():
             sync_runs()
     except TrackingError as error:
         log.warning("%s", error)
+
+
+def wait_for_couriers() -> None:
+    """Until the couriers of runs that have ended are back, or have had their time."""
+    end = time.monotonic() + COURIERS_S
+    while any(journal.is_underway for journal in find_journals(journals_dir())) and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def waiting_journals() -> list[Journal]:
