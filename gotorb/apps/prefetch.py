@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 AHEAD = 3
 """Items fetched and not yet taken; more would only take memory."""
+NICENESS = 10
 _END = object()
 
 
@@ -45,12 +49,25 @@ def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Generator[T, None,
         thread.join()
 
 
+def give_way() -> None:
+    """Let this thread run where the network's threads leave a core.
+
+    These wait for each other at every layer, so one that is held up holds up all.
+    """
+    if sys.platform != "linux":
+        return  # elsewhere threads have no priority of their own, and the process would be meant
+    with suppress(OSError):
+        me = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, me, min(os.getpriority(os.PRIO_PROCESS, me) + NICENESS, 19))
+
+
 class _Failure:
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 def _fetch(items: Iterable[Any], waiting: queue.Queue[Any], stopped: threading.Event) -> None:
+    give_way()
     try:
         for item in items:
             if not _put(waiting, item, stopped):

@@ -6,8 +6,9 @@ import csv
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from gotorb import layout
 from gotorb.apps.batches import Batch, read_batches
-from gotorb.apps.prefetch import fetch_ahead
+from gotorb.apps.prefetch import fetch_ahead, give_way
 from gotorb.dataset.card import data_digest, tree_digest
 from gotorb.dataset.store import file_digest
 from gotorb.errors import DataError, ModelError
@@ -164,22 +165,33 @@ def _write_rows(
     file: TextIO, scorer: Scorer, source: Path, archive: ArchiveParams, n_samples: int, seed: int,
     threshold: float | None,
 ) -> int:  # fmt: skip
-    """Score a batch while a thread reads the next ones."""
+    """Score a batch while threads read the next ones and make the source's digest; rows wait for that in memory."""
     writer, n_rows = csv.writer(file, lineterminator="\n"), 0
     writer.writerow(COLUMNS)
     threshold = scorer.threshold if threshold is None else threshold
-    about = scorer.name, scorer.version, source_digest(source), round(threshold, N_DIGITS)
     ready = (
         (batch, fit_stamps(scorer, batch.stamps, batch.layers, source))
         for batch in read_batches(source, archive, scorer.size)
     )
-    with closing(fetch_ahead(ready)) as batches:
+    waiting: list[tuple[Batch, Scores]] = []
+    with ThreadPoolExecutor(1, initializer=give_way) as pool, closing(fetch_ahead(ready)) as batches:
+        digest = pool.submit(source_digest, source)
+
+        def write() -> None:
+            about = scorer.name, scorer.version, digest.result(), round(threshold, N_DIGITS)
+            for batch, found in waiting:
+                writer.writerows(_rows(batch, found, about, threshold))
+            waiting.clear()
+
         for batch, stamps in batches:
             if n_rows == 0 and (told := tell_middle(scorer, batch.stamps.shape[1], source)):
                 log.info(told)
             found = score_batch(scorer, stamps, n_samples, seed + n_rows)
-            writer.writerows(_rows(batch, found, about, threshold))
+            waiting.append((replace(batch, stamps=np.empty(0)), found))
             n_rows += len(batch.ids)
+            if digest.done():
+                write()
+        write()
     return n_rows
 
 

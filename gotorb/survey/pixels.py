@@ -25,9 +25,9 @@ def fill_missing(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     missing_fraction : ndarray
         (n,) largest fraction of missing pixels over the layers.
     """
-    missing = ~_has_data(stamps)
-    if not missing.any():
+    if not stamps.size or (stamps.min() > -LARGEST and stamps.max() < LARGEST):  # NaN is neither
         return stamps, np.zeros(len(stamps))
+    missing = ~_has_data(stamps)
     return np.where(missing, np.float32(0), stamps), missing.mean(axis=(1, 2)).max(axis=-1, initial=0)
 
 

@@ -1,6 +1,9 @@
 """Several sources in one csv, a killed call that goes on, and a folder that is watched."""
 
 import logging
+import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 
 from gotorb import models
 from gotorb.apps import sources
-from gotorb.apps.prefetch import fetch_ahead
+from gotorb.apps.prefetch import NICENESS, fetch_ahead
 from gotorb.apps.sources import Options, score_sources, watch_folder
 from gotorb.errors import DataError
 from tests.unit.apps.test_scoring import write_model_folder
@@ -115,3 +118,13 @@ def test_reading_ahead_keeps_order_errors_and_ends_with_its_caller() -> None:
     assert next(endless) == 0
     endless.close()
     assert len(read) < 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_reader_gives_way_to_the_network_and_nobody_else_does() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = niceness()
+    (reader,) = fetch_ahead(niceness() for _ in range(1))
+    assert reader == min(before + NICENESS, 19) and niceness() == before
