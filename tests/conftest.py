@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import gotorb.tracking.store  # noqa: F401  # says what MLflow is to do, before any test imports it
 from gotorb.params import SurveyParams
 
 TINY_SEED = 2

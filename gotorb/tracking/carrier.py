@@ -27,8 +27,6 @@ LIVE_AFTER_S = 240.0
 """Seconds after which a run is followed live: what a courier's start costs is two hundredths of that."""
 COURIER_LOG = "courier.log"
 NICENESS = 10
-_sent_out: list[subprocess.Popen[str]] = []
-"""Couriers that go on after their run, kept so that nobody waits for them."""
 
 
 class Carrier(Protocol):
@@ -111,7 +109,7 @@ class Courier:
         self.journal.release()
         with suppress(BrokenPipeError):
             process.stdin.close()  # type: ignore[union-attr]
-        _sent_out.append(process)
+        process.returncode = 0  # it goes on alone: Python is not to ask for its end
         if not answers():
             log.warning(
                 "tracking server %s does not answer; the run is recorded in %s, send it later with `gotorb sync`",
