@@ -65,7 +65,7 @@ def classify(table: pd.DataFrame, injected: Injected, fixed: Fixed, labels: Labe
     x, y = table["x"].to_numpy(), table["y"].to_numpy()
     kind = _artefact_kinds(x, y, fixed, labels, warped=warped)
     row = _match_real(x, y, table["flux"].to_numpy(), injected)
-    row = _match_blends(table, row, injected)
+    row, brighter = _match_blends(table, row, injected)
     is_real = row >= 0
     picked = np.where(is_real, row, 0)
     if len(injected.x) == 0:
@@ -74,7 +74,7 @@ def classify(table: pd.DataFrame, injected: Injected, fixed: Fixed, labels: Labe
         offset = np.full(len(x), np.nan)
     else:
         kind = np.where(is_real, injected.kind[picked], kind)
-        columns = {"true_mag": np.where(is_real, injected.mag[picked], np.nan)}
+        columns = {"true_mag": np.where(is_real, injected.mag[picked] - brighter, np.nan)}
         columns |= {key: np.where(is_real, getattr(injected, key)[picked], "") for key in ("name", "host")}
         offset = np.where(is_real, injected.host_offset_arcsec[picked], np.nan)
     return pd.DataFrame({"kind": kind, "is_real": is_real.astype(int), **columns, "host_offset_arcsec": offset})
@@ -96,12 +96,13 @@ def _match_real(x: Array, y: Array, flux: Array, injected: Injected) -> NDArray[
     return row
 
 
-def _match_blends(table: pd.DataFrame, row: NDArray[np.intp], injected: Injected) -> NDArray[np.intp]:
+def _match_blends(table: pd.DataFrame, row: NDArray[np.intp], injected: Injected) -> tuple[NDArray[np.intp], Array]:
     """The brightest source behind each detection that no source explains alone but several free ones do together.
 
-    Their light adds up to the detection's, its centre is at the detection, and they lie within its width.
+    Their light adds up to the detection's, its centre is at the detection, and they lie within its width. Gives rows,
+    and by how many magnitudes all the light is brighter than that source.
     """
-    row = row.copy()
+    row, brighter = row.copy(), np.zeros(len(row))
     free = ~np.isin(np.arange(len(injected.x)), row)
     for i in np.flatnonzero(row < 0):
         x, y, flux, fwhm = table[["x", "y", "flux", "fwhm"]].iloc[i]
@@ -112,8 +113,9 @@ def _match_blends(table: pd.DataFrame, row: NDArray[np.intp], injected: Injected
         centre = [np.average(place[near], weights=light) for place in (injected.x, injected.y)]
         if np.hypot(centre[0] - x, centre[1] - y) < MATCH_PIXEL:
             row[i] = np.flatnonzero(near)[np.argmax(np.abs(light))]
+            brighter[i] = 2.5 * np.log10(np.abs(light).sum() / np.abs(light).max())
             free &= ~near
-    return row
+    return row, brighter
 
 
 def _artefact_kinds(x: Array, y: Array, fixed: Fixed, labels: Labels, *, warped: bool) -> NDArray[np.str_]:

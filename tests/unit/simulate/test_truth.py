@@ -100,6 +100,8 @@ def test_sources_blended_in_one_detection_are_real_by_the_brightest(
     table = pd.DataFrame({"x": [30.0], "y": [30.0], "flux": [flux], "fwhm": [fwhm]})
     row = truth.classify(table, sources, fixed(), np.zeros((SIZE, SIZE), np.uint8), warped=False).iloc[0]
     assert (row["is_real"], row["name"]) == (is_real, "A1" if is_real else "")
+    if is_real:  # the magnitude is that of all the light
+        assert row["true_mag"] == pytest.approx(18.0 - 2.5 * np.log10(2500 / 1500))
 
 
 def test_source_that_explains_a_detection_of_its_own_is_in_no_blend() -> None:
