@@ -24,7 +24,7 @@ from gotorb.tracking.store import answers, shown_uri
 
 log = logging.getLogger(__name__)
 LIVE_AFTER_S = 240.0
-"""Seconds after which a run is followed live: what a courier's start costs is two hundredths of that."""
+"""Seconds after which a run is followed live: those that a courier takes to start are few beside so long a run."""
 COURIER_LOG = "courier.log"
 NICENESS = 10
 

@@ -84,6 +84,8 @@ class Journal:
     def close(self) -> None:
         """End a run whose writer is gone, unless it has told its end."""
         path = self.folder / EVENTS
+        if not path.exists():  # its courier has just come back
+            return
         content = path.read_bytes()  # the cut may be inside a letter
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:  # the kill came while a line was written
@@ -146,6 +148,8 @@ class Journal:
     def finish(self) -> None:
         """Remove the journal when all is sent."""
         if not any(True for _ in self.unsent()):
+            # first what makes it a journal: nobody is to find it half removed and send it again
+            (self.folder / EVENTS).unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

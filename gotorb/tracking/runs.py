@@ -142,7 +142,8 @@ def track_stage(
     experiment : str
         Ending of the experiment's name (``<promote.name><ending>``).
     beside : bool
-        Whether a process of its own talks to the tracking store, so that the stage need not wait for MLflow; the
+        Whether a process of its own talks to the tracking store, so that the stage need not wait for MLflow. It goes
+        on after the stage (`wait_for_couriers`), and the run's `run_id` is not known here.
     """
     run, started = _start(stage, params, name or stage, experiment, Courier if beside else Messenger), time.monotonic()
     status = "FAILED"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,19 @@ def test_what_was_sent_but_not_acknowledged_is_there_once(project: Path, n_ackno
     (run,) = runs()
     assert run.info.run_id == run_id
     assert len(client().get_metric_history(run_id, "loss")) == 1
+
+
+def test_journal_is_none_before_the_rest_of_it_is_removed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks while a courier removes what it has sent must not find half of it, and send that again."""
+    journal, seen = written(), []
+    Delivery(journal).send()
+    monkeypatch.setattr(shutil, "rmtree", lambda folder, **_: seen.append((folder, find_journals(journals_dir()))))
+    journal.finish()
+    assert seen == [(journal.folder, [])]
+    Journal(journal.folder).close_if_orphaned()  # it was listed a moment before
+    assert not (journal.folder / EVENTS).exists()
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
 
 
 def test_journal_without_an_end_ends_as_killed(project: Path) -> None:
