@@ -12,7 +12,7 @@ from gotorb.simulate.detector import Detector, Labels
 from gotorb.simulate.galaxies import add_galaxies
 from gotorb.simulate.projection import Tan
 from gotorb.simulate.psf import Psf, add_stars
-from gotorb.simulate.sky import Galaxies, Sky
+from gotorb.simulate.sky import Galaxies, Sky, Stars
 
 Array = NDArray[np.floating]
 BACKGROUND_MESH = 128
@@ -41,11 +41,13 @@ class Points(NamedTuple):
 class Exposure(NamedTuple):
     """A calibrated exposure.
 
-    `image` is sky-subtracted [electron, float32]; `labels` marks artefacts; `grid` is what the header says, which
-    differs from the truth by the registration error; `zero_point` the magnitude of one electron.
+    `image` is sky-subtracted [electron, float32]; `change` the part of its light that the template has not; `labels`
+    marks artefacts; `grid` is what the header says, which differs from the truth by the registration error;
+    `zero_point` the magnitude of one electron.
     """
 
     image: Array
+    change: Array
     labels: Labels
     grid: Tan
     mjd_utc: float
@@ -67,8 +69,7 @@ def render(
     `grid` is the true grid; `days` is the time since the survey's epoch, for proper motion.
     """
     image, labels = np.zeros((size, size), dtype=np.float32), np.zeros((size, size), dtype=np.uint8)
-    star_x, star_y = grid.to_pixel(*sky.stars.place_at(days))
-    star_x, star_y = star_x + air.dispersion_x * sky.stars.colour, star_y + air.dispersion_y * sky.stars.colour
+    star_x, star_y = _star_places(sky.stars, grid, days, air)
     star_flux = air.transparency * camera.flux(sky.stars.mag_at(mjd_utc))
     add_stars(image, star_x, star_y, star_flux, psf)
     point_x, point_y = grid.to_pixel(points.ra, points.dec)
@@ -76,6 +77,35 @@ def render(
     _draw_galaxies(image, sky.galaxies, grid, psf, air, camera)
     artefacts.add_bright_star_optics(image, labels, star_x, star_y, star_flux, spike_angle=air.spike_angle)
     return image, labels
+
+
+def render_change(
+    sky: Sky,
+    points: Points,
+    grid: Tan,
+    size: int,
+    *,
+    mjd_utc: float,
+    template_mjd: float,
+    days: float,
+    psf: Psf,
+    air: Air,
+    camera: Camera,
+) -> Array:
+    """Noise-free light [electron] by which variable stars and transients differ from the template's time."""
+    image = np.zeros((size, size), dtype=np.float32)
+    rows = np.flatnonzero(sky.stars.is_variable)
+    now, then = (camera.flux(sky.stars.mag_at(mjd)[rows]) for mjd in (mjd_utc, template_mjd))
+    star_x, star_y = _star_places(sky.stars, grid, days, air)
+    add_stars(image, star_x[rows], star_y[rows], air.transparency * (now - then), psf)
+    point_x, point_y = grid.to_pixel(points.ra, points.dec)
+    add_stars(image, point_x, point_y, air.transparency * camera.flux(points.mag), psf)
+    return image
+
+
+def _star_places(stars: Stars, grid: Tan, days: float, air: Air) -> tuple[Array, Array]:
+    x, y = grid.to_pixel(*stars.place_at(days))
+    return x + air.dispersion_x * stars.colour, y + air.dispersion_y * stars.colour
 
 
 def _draw_galaxies(image: Array, galaxies: Galaxies, grid: Tan, psf: Psf, air: Air, camera: Camera) -> None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import sep
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -34,7 +35,12 @@ class Difference(NamedTuple):
     fwhm: float
     noise: float
     convolved: str
-    n_stamps: int
+    kernel: kernel.Kernel
+
+    @property
+    def n_stamps(self) -> int:
+        """Stars to which the kernel was fitted."""
+        return self.kernel.n_stamps
 
 
 def robust_noise(image: Array) -> float:
@@ -91,8 +97,38 @@ def subtract(science: Array, template: Array, camera: Camera, *, swap: bool = Fa
         max(science_fwhm, template_fwhm) if not swap else science_fwhm if convolve_template else template_fwhm,
         robust_noise(difference),
         "template" if convolve_template else "science",
-        fitted.n_stamps,
+        fitted,
     )
+
+
+def share_of_change(table: pd.DataFrame, change: Array, difference: Difference) -> Array:
+    """How much of each detection the change makes: what this subtraction would find less at its place without it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Detections with x, y [pixel].
+    change : ndarray (h, w)
+        The science image minus one without the change.
+
+    Returns
+    -------
+    ndarray (n,)
+        Share of the matched-filtered difference; above 1 where the change covers a residual of the other sign.
+    """
+    change = np.nan_to_num(change, nan=0.0)
+    if difference.convolved == "science":
+        flat = difference.kernel._replace(background=np.zeros(3))
+        change = kernel.apply_kernel(change, flat) / _mean_sum(flat)
+    places = table[["y", "x"]].to_numpy().T
+    sigma = difference.fwhm / 2.355
+    part, whole = (
+        ndimage.map_coordinates(
+            ndimage.gaussian_filter(np.nan_to_num(image, nan=0.0), sigma, truncate=3), places, order=1
+        )
+        for image in (change, difference.image)
+    )
+    return part / np.where(whole == 0, np.nan, whole)
 
 
 def _mean_sum(fitted: kernel.Kernel) -> np.float32:

@@ -10,11 +10,12 @@ from gotorb.simulate.detector import Artefact, Labels
 
 Array = NDArray[np.floating]
 REAL_KINDS = ("asteroid", "supernova", "variable")
-MATCH_PIXEL = 1.6
-FLUX_RATIO = (0.3, 3.5)
-"""A real source explains a detection whose flux is within these factors of the expected difference."""
-BLEND_PIXEL = 8.0
-"""Sources farther from a detection than this are not blended in it, however wide it is."""
+REAL_SHARE = 0.5
+"""A detection is real when more than this share of it goes away with the change; the rest is residual or noise."""
+REACH_FWHM = 2.0
+"""Sources farther from a detection than this do not make it, nor are they blended in it."""
+BLEND_FLUX = 0.1
+"""A source in reach is blended in a detection if it has more than this share of its maker's flux."""
 
 
 class Injected(NamedTuple):
@@ -50,72 +51,65 @@ def join_injected(parts: list[Injected]) -> Injected:
     return Injected(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def classify(table: pd.DataFrame, injected: Injected, fixed: Fixed, labels: Labels, *, warped: bool) -> pd.DataFrame:
-    """Truth of each detection: columns kind, is_real, true_mag, name, host, host_offset_arcsec.
+def classify(
+    table: pd.DataFrame, share: Array, injected: Injected, fixed: Fixed, labels: Labels, *, fwhm: float, warped: bool
+) -> pd.DataFrame:
+    """Truth of each detection: columns kind, is_real, n_sources, true_mag, name, host, host_offset_arcsec.
+
+    A detection is real if it would mostly not be there without the astrophysical changes; it is named after the one
+    that gives it most light; `n_sources` counts those blended in it, and `true_mag` is that of all their light. A
+    source makes one detection at most.
 
     Parameters
     ----------
     table : DataFrame
-        Detections with x, y, flux (signed), fwhm [pixel].
+        Detections with x, y, flux (signed) [pixel, electron].
+    share : ndarray (n,)
+        How much of each detection the changes make: see `subtraction.share_of_change`.
     labels : ndarray of uint8
         Artefacts on the coadd's grid, already grown.
+    fwhm : float
+        Of point sources in the difference [pixel].
     warped : bool
         Whether the images of this visit were badly registered; star residuals are then dipoles.
     """
     x, y = table["x"].to_numpy(), table["y"].to_numpy()
     kind = _artefact_kinds(x, y, fixed, labels, warped=warped)
-    row = _match_real(x, y, table["flux"].to_numpy(), injected)
-    row, brighter = _match_blends(table, row, injected)
+    light = _light(table, share, injected, fwhm)
+    row = _makers(light)
     is_real = row >= 0
-    picked = np.where(is_real, row, 0)
+    columns: dict[str, NDArray] = {"is_real": is_real.astype(int)}
     if len(injected.x) == 0:
         blank = np.full(len(x), "")
-        columns = {"true_mag": np.full(len(x), np.nan), "name": blank, "host": blank}
-        offset = np.full(len(x), np.nan)
-    else:
-        kind = np.where(is_real, injected.kind[picked], kind)
-        columns = {"true_mag": np.where(is_real, injected.mag[picked] - brighter, np.nan)}
-        columns |= {key: np.where(is_real, getattr(injected, key)[picked], "") for key in ("name", "host")}
-        offset = np.where(is_real, injected.host_offset_arcsec[picked], np.nan)
-    return pd.DataFrame({"kind": kind, "is_real": is_real.astype(int), **columns, "host_offset_arcsec": offset})
+        columns |= {"n_sources": columns["is_real"], "true_mag": np.full(len(x), np.nan), "name": blank, "host": blank}
+        columns["host_offset_arcsec"] = np.full(len(x), np.nan)
+        return pd.DataFrame({"kind": kind, **columns})
+    kind = np.where(is_real, injected.kind[row], kind)
+    blended = (light > 0) & (np.abs(injected.flux) > BLEND_FLUX * np.abs(injected.flux[row])[:, None])
+    columns["n_sources"] = np.where(is_real, blended.sum(axis=1), 0)
+    brighter = 2.5 * np.log10(np.where(is_real, light.sum(axis=1) / np.maximum(light.max(axis=1), 1e-9), 1))
+    columns["true_mag"] = np.where(is_real, injected.mag[row] - brighter, np.nan)
+    columns |= {key: np.where(is_real, getattr(injected, key)[row], "") for key in ("name", "host")}
+    columns["host_offset_arcsec"] = np.where(is_real, injected.host_offset_arcsec[row], np.nan)
+    return pd.DataFrame({"kind": kind, **columns})
 
 
-def _match_real(x: Array, y: Array, flux: Array, injected: Injected) -> NDArray[np.intp]:
-    """Row of the injected source behind each detection, or -1; a source explains its nearest detection only."""
-    row = np.full(len(x), -1)
-    if len(x) == 0 or len(injected.x) == 0:
-        return row
+def _light(table: pd.DataFrame, share: Array, injected: Injected, fwhm: float) -> Array:
+    """(n, n sources) what each source adds to each detection that the changes make, through the matched filter."""
+    x, y, sign = table["x"].to_numpy(), table["y"].to_numpy(), np.sign(table["flux"].to_numpy())
     distance = np.hypot(x[:, None] - injected.x, y[:, None] - injected.y)
-    ratio = flux[:, None] / np.where(injected.flux == 0, np.nan, injected.flux)
-    fits = (distance < MATCH_PIXEL) & (ratio > FLUX_RATIO[0]) & (ratio < FLUX_RATIO[1])
-    distance = np.where(fits, distance, np.inf)
-    for source in range(len(injected.x)):
-        best = int(np.argmin(distance[:, source]))
-        if np.isfinite(distance[best, source]) and row[best] < 0:
-            row[best] = source
-    return row
+    width = np.sqrt(2) * fwhm / 2.355  # of a point source behind the filter
+    light = sign[:, None] * injected.flux * np.exp(-0.5 * (distance / width) ** 2)
+    return np.where((distance < REACH_FWHM * fwhm) & (light > 0) & (share[:, None] > REAL_SHARE), light, 0)
 
 
-def _match_blends(table: pd.DataFrame, row: NDArray[np.intp], injected: Injected) -> tuple[NDArray[np.intp], Array]:
-    """The brightest source behind each detection that no source explains alone but several free ones do together.
-
-    Their light adds up to the detection's, its centre is at the detection, and they lie within its width. Gives rows,
-    and by how many magnitudes all the light is brighter than that source.
-    """
-    row, brighter = row.copy(), np.zeros(len(row))
-    free = ~np.isin(np.arange(len(injected.x)), row)
-    for i in np.flatnonzero(row < 0):
-        x, y, flux, fwhm = table[["x", "y", "flux", "fwhm"]].iloc[i]
-        near = free & (np.hypot(injected.x - x, injected.y - y) < min(fwhm, BLEND_PIXEL)) & (injected.flux * flux > 0)
-        light = injected.flux[near]
-        if len(light) < 2 or not FLUX_RATIO[0] < flux / light.sum() < FLUX_RATIO[1]:
-            continue
-        centre = [np.average(place[near], weights=light) for place in (injected.x, injected.y)]
-        if np.hypot(centre[0] - x, centre[1] - y) < MATCH_PIXEL:
-            row[i] = np.flatnonzero(near)[np.argmax(np.abs(light))]
-            brighter[i] = 2.5 * np.log10(np.abs(light).sum() / np.abs(light).max())
-            free &= ~near
-    return row, brighter
+def _makers(light: Array) -> NDArray[np.intp]:
+    """Row of the source that gives each detection most light and no other detection more; -1 for none."""
+    if 0 in light.shape:
+        return np.full(len(light), -1)
+    rows = np.arange(len(light))
+    best = np.argmax(light, axis=1)
+    return np.where((light[rows, best] > 0) & (np.argmax(light, axis=0)[best] == rows), best, -1)
 
 
 def _artefact_kinds(x: Array, y: Array, fixed: Fixed, labels: Labels, *, warped: bool) -> NDArray[np.str_]:

@@ -1,6 +1,6 @@
 """One visit: exposures, coadd, subtraction, detections and their truth."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,10 +65,16 @@ def run_visit(world: World, visit: Visit) -> VisitResult:
     difference = subtraction.subtract(science, template, CAMERA, swap=habits.swap)
     stars = subtraction.find_stars(np.nan_to_num(science, nan=0.0), CAMERA)
     detections = detect(difference, science, stars, grid=grid, camera=CAMERA)
-    real = injected_sources(world, visit, grid)
-    labels = detector.grow_labels(labels, 1)
+    still = [one._replace(image=one.image - one.change) for one in exposures]
+    change = science - coadd.coadd(still, CAMERA.image_zero_point, habits.method)[0]
     answer = truth.classify(
-        detections.table, real, fixed_sources(world, visit, grid), labels, warped=habits.warped or habits.swap
+        detections.table,
+        subtraction.share_of_change(detections.table, change, difference),
+        injected_sources(world, visit, grid),
+        fixed_sources(world, visit, grid),
+        detector.grow_labels(labels, 1),
+        warped=habits.warped or habits.swap,
+        fwhm=difference.fwhm,
     )
     return VisitResult(visit, exposures, grid, science, template, difference, detections, answer, labels, habits.method)
 
@@ -103,20 +109,13 @@ def _expose_all(world: World, visit: Visit, habits: Habits, rng: np.random.Gener
 def _expose_one(world: World, mjd: float, grid: Tan, psf: Psf, air: Air, rng: np.random.Generator) -> Exposure:
     """One exposure whose header grid differs from the truth by the registration error."""
     true_grid = grid.shifted(*rng.normal(0, REGISTRATION_PIXEL, 2))
-    light, labels = exposure.render(
-        world.sky,
-        transients_at(world, mjd),
-        true_grid,
-        world.field.size,
-        mjd_utc=mjd,
-        days=mjd - world.epoch_mjd,
-        psf=psf,
-        air=air,
-        camera=CAMERA,
-    )
+    scene = (world.sky, transients_at(world, mjd), true_grid, world.field.size)
+    view: dict[str, Any] = {"mjd_utc": mjd, "days": mjd - world.epoch_mjd, "psf": psf, "air": air, "camera": CAMERA}
+    light, labels = exposure.render(*scene, **view)
+    change = exposure.render_change(*scene, template_mjd=world.template.mjd_utc, **view)
     image, labels = exposure.expose(light, labels, world.chip, psf=psf, camera=CAMERA, rng=rng)
     zero_point = CAMERA.image_zero_point + 2.5 * float(np.log10(air.transparency)) + float(rng.normal(0, 0.004))
-    return Exposure(image, labels, grid, mjd, psf, zero_point)
+    return Exposure(image, change, labels, grid, mjd, psf, zero_point)
 
 
 def _align_template(

@@ -1,6 +1,7 @@
 """Kernel fit, convolution, coadd and detector: each against a case whose answer is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 
@@ -103,3 +104,20 @@ def test_bleeding_keeps_the_charge_and_stays_in_its_columns() -> None:
     assert image.max() <= CAMERA.full_well * 1.0001
     assert float(image.astype(float).sum()) == pytest.approx(before, rel=1e-4)
     assert set(np.nonzero(labels)[1]) == {25}
+
+
+@pytest.mark.parametrize("wider", ["science", "template"])
+def test_share_of_a_change_is_what_this_subtraction_finds_less_without_it(wider: str) -> None:
+    rng = np.random.default_rng(8)
+    light = star_field(120, rng)
+    sharp, wide = (image + 3 * rng.standard_normal(light.shape) for image in (light, ndimage.gaussian_filter(light, 1)))
+    science, template = (wide, sharp) if wider == "science" else (sharp, wide)
+    new, residual = np.zeros_like(light), np.zeros_like(light)
+    for image, x in ((new, 150.0), (new, 200.0), (residual, 200.0), (residual, 250.0)):
+        psf.add_stars(image, np.array([x]), np.array([200.0]), np.array([4e3]), ROUND)
+    science = (science + new + residual).astype(np.float32)
+    difference = subtraction.subtract(science, template.astype(np.float32), CAMERA)
+    table = pd.DataFrame({"x": [150.0, 200.0, 250.0], "y": 200.0})
+    share = subtraction.share_of_change(table, new, difference)
+    assert difference.convolved == ("template" if wider == "science" else "science")
+    assert share == pytest.approx([1.0, 0.5, 0.0], abs=0.05)

@@ -1,4 +1,4 @@
-"""Truth is decided by place, sign and flux of what was put in, and by artefact masks; never by scores."""
+"""Truth is decided by what was put in and how much of a detection it makes, and by artefact masks; never by scores."""
 
 import numpy as np
 import pandas as pd
@@ -29,28 +29,42 @@ def fixed(star_flux: float = 0.0, *, moves: bool = False, galaxy_radius: float =
 
 
 def classify(
-    flux: float, sources: truth.Injected, static: truth.Fixed, mark: int = 0, *, warped: bool = False
+    share: float,
+    sources: truth.Injected,
+    static: truth.Fixed,
+    mark: int = 0,
+    *,
+    flux: float = 900,
+    warped: bool = False,
 ) -> pd.Series:
-    table = pd.DataFrame({"x": [30.4], "y": [29.8], "flux": [flux], "fwhm": [3.0]})
+    table = pd.DataFrame({"x": [30.4], "y": [29.8], "flux": [flux]})
     labels = np.full((SIZE, SIZE), mark, dtype=np.uint8)
-    return truth.classify(table, sources, static, labels, warped=warped).iloc[0]
+    return truth.classify(table, np.array([share]), sources, static, labels, fwhm=3.0, warped=warped).iloc[0]
+
+
+def classify_all(x: list[float], share: list[float], sources: truth.Injected) -> pd.DataFrame:
+    table = pd.DataFrame({"x": x, "y": 30.0, "flux": 900.0})
+    labels = np.zeros((SIZE, SIZE), dtype=np.uint8)
+    return truth.classify(table, np.array(share), sources, fixed(), labels, fwhm=3.0, warped=False)
 
 
 NOTHING = injected(5.0, 5.0, 1000.0)
 
 
-def test_a_source_at_the_place_with_the_right_flux_is_real_even_on_an_artefact() -> None:
-    row = classify(900.0, injected(30.0, 30.0, 1000.0), fixed(), Artefact.TRAIL)
+def test_what_the_change_makes_is_real_even_on_an_artefact() -> None:
+    row = classify(0.9, injected(30.0, 30.0, 1000.0), fixed(), Artefact.TRAIL)
     assert (row["kind"], row["is_real"], row["name"], row["true_mag"]) == ("asteroid", 1, "A1", 18.0)
 
 
 @pytest.mark.parametrize(
-    ("flux", "x"),
-    [(-900.0, 30.0), (9000.0, 30.0), (100.0, 30.0), (900.0, 33.0)],
-    ids=["sign", "bright", "faint", "far"],
+    ("share", "flux", "x"),
+    [(0.4, 900.0, 30.0), (-2.0, 900.0, 30.0), (0.9, -900.0, 30.0), (0.9, 900.0, 37.0), (np.nan, 900.0, 30.0)],
+    ids=["residual", "less than nothing", "sign", "far", "no data"],
 )
-def test_wrong_sign_flux_or_place_is_not_the_source(flux: float, x: float) -> None:
-    assert classify(flux, injected(x, 30.0, 1000.0), fixed())["is_real"] == 0
+def test_what_would_be_there_anyway_is_bogus(share: float, flux: float, x: float) -> None:
+    row = classify(share, injected(x, 30.0, 1000.0), fixed(1e5), flux=flux)
+    assert (row["kind"], row["is_real"], row["name"]) == ("star_residual", 0, "")
+    assert row["n_sources"] == 0
 
 
 @pytest.mark.parametrize(
@@ -67,45 +81,31 @@ def test_wrong_sign_flux_or_place_is_not_the_source(flux: float, x: float) -> No
     ],
 )
 def test_bogus_detections_are_named_by_their_cause(static: truth.Fixed, mark: int, warped: bool, kind: str) -> None:
-    row = classify(500.0, NOTHING, static, mark, warped=warped)
+    row = classify(0.0, NOTHING, static, mark, warped=warped)
     assert (row["kind"], row["is_real"], row["name"]) == (kind, 0, "")
 
 
-def test_one_source_explains_one_detection() -> None:
-    table = pd.DataFrame({"x": [30.0, 30.9], "y": [30.0, 30.0], "flux": [900.0, 900.0], "fwhm": [3.0, 3.0]})
-    labels = np.zeros((SIZE, SIZE), dtype=np.uint8)
-    rows = truth.classify(table, injected(30.0, 30.0, 1000.0), fixed(), labels, warped=False)
-    assert rows["is_real"].tolist() == [1, 0]
+def test_a_source_makes_one_detection_the_nearest() -> None:
+    rows = classify_all([33.0, 30.9], [0.9, 0.9], injected(30.0, 30.0, 1000.0))
+    assert rows["is_real"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
-    ("x", "fluxes", "flux", "fwhm", "is_real"),
-    [
-        ((28.0, 33.0), (1500.0, 1000.0), 2400.0, 7.0, 1),
-        ((28.0, 33.0), (1500.0, 1000.0), 2400.0, 2.5, 0),
-        ((28.0, 33.0), (1500.0, 1000.0), 9000.0, 7.0, 0),
-        ((28.0, 33.0), (1500.0, 1000.0), -2400.0, 7.0, 0),
-        ((28.0, 33.0), (1500.0, -1000.0), 2400.0, 7.0, 0),
-        ((27.0, 28.0), (1500.0, 1000.0), 2400.0, 7.0, 0),
-        ((20.5, 39.5), (1000.0, 1000.0), 1900.0, 20.0, 0),
-        ((28.0, 33.0), (1500.0, 0.0), 2400.0, 7.0, 0),
-    ],
-    ids=["blend", "too narrow", "too bright", "sign", "one fades", "centre elsewhere", "too far", "one only"],
+    ("other", "brighter", "n"),
+    [(800.0, 1.8, 2), (50.0, 1.05, 1), (-800.0, 1.0, 1)],
+    ids=["blend", "faint", "one fades"],
 )
-def test_sources_blended_in_one_detection_are_real_by_the_brightest(
-    x: tuple[float, float], fluxes: tuple[float, float], flux: float, fwhm: float, is_real: int
+def test_a_blend_is_named_after_its_brightest_source_and_has_the_magnitude_of_all_light(
+    other: float, brighter: float, n: int
 ) -> None:
-    sources = truth.join_injected([injected(place, 30.0, light) for place, light in zip(x, fluxes, strict=True)])
-    sources = sources._replace(name=np.array(["A1", "A2"]))
-    table = pd.DataFrame({"x": [30.0], "y": [30.0], "flux": [flux], "fwhm": [fwhm]})
-    row = truth.classify(table, sources, fixed(), np.zeros((SIZE, SIZE), np.uint8), warped=False).iloc[0]
-    assert (row["is_real"], row["name"]) == (is_real, "A1" if is_real else "")
-    if is_real:  # the magnitude is that of all the light
-        assert row["true_mag"] == pytest.approx(18.0 - 2.5 * np.log10(2500 / 1500))
+    sources = truth.join_injected([injected(29.0, 30.0, 1000.0), injected(31.0, 30.0, other)])
+    row = classify_all([30.0], [1.0], sources._replace(name=np.array(["A1", "A2"]))).iloc[0]
+    assert (row["is_real"], row["name"], row["n_sources"]) == (1, "A1", n)
+    assert row["true_mag"] == pytest.approx(18.0 - 2.5 * np.log10(brighter))
 
 
-def test_source_that_explains_a_detection_of_its_own_is_in_no_blend() -> None:
-    sources = truth.join_injected([injected(28.0, 30.0, 1500.0), injected(33.0, 30.0, 1000.0)])
-    table = pd.DataFrame({"x": [28.0, 30.0], "y": [30.0, 30.0], "flux": [1500.0, 2400.0], "fwhm": [3.0, 7.0]})
-    rows = truth.classify(table, sources, fixed(), np.zeros((SIZE, SIZE), np.uint8), warped=False)
-    assert rows["is_real"].tolist() == [1, 0]
+def test_nothing_put_in_and_nothing_found_are_no_errors() -> None:
+    none = injected(0.0, 0.0, 0.0)
+    none = truth.Injected(*(column[:0] for column in none))
+    assert classify_all([30.0], [0.9], none)["is_real"].tolist() == [0]
+    assert len(classify_all([], [], injected(30.0, 30.0, 1000.0))) == 0
