@@ -119,7 +119,7 @@ def run_model_tuning(
         learning_rate; see `gotorb.training.space`.
     layers, batch_size, patience, augment, class_weights, mixed_precision
         As in `classifier.train`.
-    normalise : {"l2", "none"}
+    normalise : {"l2", "noise", "none"}
         As in `classifier.train`.
     test_fraction, validation_fraction, link_radius_arcsec
         As in `classifier.train`.
@@ -215,13 +215,12 @@ def _prepare(data: Any, options: dict[str, Any], threads: int | None) -> "Settin
     import keras_tuner
     import numpy as np
 
-    from gotorb.training import lesson, process, record
+    from gotorb.training import building, lesson, process, record
     from gotorb.training.trials import Setting, make_recipe
 
     if options["n_workers"] < 1:
         raise ConfigError(f"n_workers is {options['n_workers']}; give 1 or more")
-    if options["normalise"] not in ("l2", "none"):
-        raise ConfigError(f"normalise is {options['normalise']!r}; a tuning takes 'l2' or 'none'")
+    building.find_normaliser(options["normalise"], options["layers"])
     names = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
     taught = lesson.prepare_lesson(
         data, options["layers"], options["batch_size"], class_weights=options["class_weights"],

@@ -87,6 +87,7 @@ class SyntheticParams(Section):
     n_residuals_per_transient: float = Field(1.0, ge=0)
     negative_fraction: float = Field(0.0, ge=0, le=1, description="transients that fade instead of brighten")
     n_variables_per_image: int = Field(0, ge=0, description="known variable stars that get or lose light, at most")
+    n_flashes_per_image: int = Field(0, ge=0, description="bogus: light in one exposure only, with nothing near")
 
 
 class CleanParams(Section):
@@ -94,6 +95,7 @@ class CleanParams(Section):
 
     variables: str | None = Field(None, description="catalogue of variable stars (csv, FITS); null: none known")
     variable_radius_arcsec: float = Field(3.0, gt=0)
+    variable_action: Literal["remove", "flip"] = Field("remove", description="flip: detections at them are real")
     provider: Literal["pympc", "skybot"] | None = Field(
         None, description="who knows minor planets by now; of use with a newer catalogue than the labels'"
     )
@@ -135,6 +137,9 @@ class TrainParams(Section):
     schedule: Literal["constant", "cosine"] = Field("constant", description="cosine: lowered to 0 over the epochs")
     patience: int = Field(10, ge=1)
     dropout: float = Field(0.01, ge=0, lt=1)
+    normalise: Literal["l2", "noise", "none"] = Field(
+        "l2", description="first layer: the norm of each layer of a stamp, or one unit, the difference's noise, for all"
+    )
     threads: int = Field(2, ge=1, description="CPU threads; part of the result's identity")
     seed: int | None = Field(None, ge=0, description="of the trainings alone; null: the seed of all")
     init_from: str | None = Field(

@@ -47,4 +47,6 @@ def _load_pyfunc(path: str) -> Service:
     """Load the service (called by MLflow) from the folder of Keras' model; code inside the file is refused."""
     import keras
 
+    from gotorb.training import noise  # noqa: F401  Keras finds its layer when the file names it
+
     return Service(keras.saving.load_model(Path(path) / "model.keras", compile=False, safe_mode=True))

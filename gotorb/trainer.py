@@ -101,9 +101,11 @@ def train(
         Rate handed to networks that take ``dropout``; their own default when None.
     model_kwargs : dict, optional
         More options of the network.
-    normalise : "l2", "none", Keras layer, function that returns one, or function of stamps
+    normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
         First layer of the network, saved with it. "l2" leaves networks as they are built: ours divide each layer
-        of a stamp by its L2 norm. What would not survive saving is refused before training.
+        of a stamp by its L2 norm. "noise" takes the logarithm in units of the difference's noise, which keeps how
+        bright layers are beside each other (`gotorb.training.noise`). What would not survive saving is refused
+        before training.
     augment : bool
         Flip and turn the training stamps; validation stamps never are.
     class_weights : "balanced", dict or None
@@ -180,10 +182,11 @@ def train(
     settings = {name: record.describe_option(value) for name, value in options.items()}
     settings["threads"] = process.prepare_process(seed, threads)
     settings["strategy"] = strategy and type(strategy).__name__
-    origin = None if init_from is None else _find_parent(init_from, layers)
+    origin = None if init_from is None else _find_parent(init_from, layers, settings["normalise"])
     with strategy.scope() if strategy else nullcontext():
         shape = (data.size, data.size, len(layers))
-        network = building.build_network(builder, shape, dropout=dropout, options=model_kwargs, normalise=normalise)
+        first = building.find_normaliser(normalise, layers)
+        network = building.build_network(builder, shape, dropout=dropout, options=model_kwargs, normalise=first)
         if origin:
             parent.copy_weights(origin.model, network, name=origin.name)
     kept = parent.choose_layers(network, freeze, init_from)
@@ -222,12 +225,18 @@ NOT_SETTINGS = (
 """Arguments of `train` that do not decide the result, or are recorded otherwise."""
 
 
-def _find_parent(init_from: str | Path, layers: tuple[str, ...]) -> Origin:
-    """The model to start from, which has learned from the same layers in the same order."""
+def _find_parent(init_from: str | Path, layers: tuple[str, ...], normalise: str) -> Origin:
+    """The model to start from, which has learned from the same layers in the same order, behind the same first one."""
     origin = find_model(init_from)
     if origin.layers and origin.layers != layers and len(origin.layers) == len(layers):
         raise ModelError(
             f"init_from {origin.name} was trained on the layers {', '.join(origin.layers)}, this training has "
             f"{', '.join(layers)}; name the same layers in the same order (train.layers)"
+        )
+    known = (origin.meta or {}).get("preprocessing", {}).get("normalise", normalise)
+    if known != normalise:
+        raise ModelError(
+            f"init_from {origin.name} was trained with normalise {known!r}, this training has {normalise!r}; its "
+            "weights mean nothing behind another first layer: take the same (train.normalise)"
         )
     return origin

@@ -9,7 +9,7 @@ from gotorb.tracking.runs import track_stage
 from gotorb.tracking.trials import TrialRuns
 from pipelines import run_stage
 
-SHARED = {"layers", "batch_size", "patience", "threads"}
+SHARED = {"layers", "batch_size", "patience", "normalise", "threads"}
 """What trials have from the section train."""
 
 

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     show_on_console()
     params = find_params(args.params)
     options = params.tune.model_dump() | {"seed": params.seed}
-    options |= params.train.model_dump(include={"layers", "batch_size", "patience", "threads"})
+    options |= params.train.model_dump(include={"layers", "batch_size", "patience", "normalise", "threads"})
     best = run_model_tuning(args.data_dir, out_dir=args.out, **(options | _asked(args))).best
     trained = best["train"]
     settings = {name: trained[name] for name in ("learning_rate", "dropout")} | trained["model_kwargs"]

@@ -2,7 +2,7 @@
 
 import inspect
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,38 @@ import numpy as np
 
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.files import read_model, write_model
+from gotorb.training.noise import NoiseUnits
 
 Normaliser = str | Callable[..., Any]
-L2, NONE = "l2", "none"
+L2, NONE, NOISE = "l2", "none", "noise"
+NORMALISERS = (L2, NOISE, NONE)
+REFERENCE = "difference"
+"""Layer of a stamp whose noise is the unit of all."""
 OWN_NORMALISATION = ("flatten_pixels", "normalise", "restore_pixels")
 """Layers by which our networks normalise."""
+
+
+def find_normaliser(normalise: Normaliser, layers: Sequence[str]) -> Normaliser:
+    """What `build_network` takes for a choice of the user's and the layers of the stamps.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or "noise" finds no difference among the layers.
+    """
+    if not isinstance(normalise, str):
+        return normalise
+    if normalise not in NORMALISERS:
+        known = ", ".join(map(repr, NORMALISERS))
+        raise ConfigError(f"normalise is {normalise!r}; give one of {known}, or a Keras layer or function")
+    if normalise != NOISE:
+        return normalise
+    if REFERENCE not in layers:
+        raise ConfigError(
+            f"normalise is 'noise', which is that of the layer {REFERENCE!r}; layers are {', '.join(layers)}: "
+            "add it or take 'l2'"
+        )
+    return NoiseUnits(list(layers).index(REFERENCE), name="normalise")
 
 
 def build_network(
@@ -73,13 +100,9 @@ def replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.Mo
 
     Raises
     ------
-    ConfigError
-        If `normalise` is an unknown name.
     ModelError
         If it cannot be put first, changes the stamps' shape, or would not survive saving.
     """
-    if isinstance(normalise, str) and normalise != NONE:
-        raise ConfigError(f"normalise is {normalise!r}; give 'l2', 'none', or a Keras layer or function")
     stamps = keras.Input(model.input_shape[1:], name="stamps")
     try:
         first = stamps if isinstance(normalise, str) else _first_layer(normalise)(stamps)

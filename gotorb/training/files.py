@@ -14,6 +14,7 @@ import keras
 from gotorb import layout
 from gotorb.dataset.store import fsync
 from gotorb.errors import ModelError
+from gotorb.training import noise  # noqa: F401  Keras finds its layer when a file names it
 
 MAX_INPUT, MAX_KERNEL = 2**20, 255
 """Values of a stamp (255 x 255 pixels in 16 layers), and pixels of a kernel, that a model file may declare."""

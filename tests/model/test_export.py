@@ -15,6 +15,7 @@ from gotorb import classifier, layout, models
 from gotorb.dataset.store import file_digest, open_dataset
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.portable import read_portable
+from gotorb.training.building import build_network, find_normaliser
 from tests.model.conftest import Trained
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -42,8 +43,8 @@ def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path
     return classifier.export(trained.run_dir, tmp_path_factory.mktemp("onnx") / "new" / "model.onnx")
 
 
-def small(**options: object) -> keras.Model:
-    return models.bayesian_vgg6((21, 21, 3), block1=2, block2=3, dense=4, **options)
+def small(shape: tuple[int, int, int] = (21, 21, 3), **options: object) -> keras.Model:
+    return models.bayesian_vgg6(shape, block1=2, block2=3, dense=4, **options)
 
 
 def test_onnxruntime_gives_the_scores_of_the_model(trained: Trained, exported: Path) -> None:
@@ -64,6 +65,14 @@ def test_other_networks_are_exported_too(activation: str, tmp_path: Path) -> Non
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Dropout(0.5)(x))
     network = keras.Model(stamps, keras.layers.Dense(1, "sigmoid")(x))
     some = np.random.default_rng(2).normal(size=(9, 21, 21, 3)).astype(np.float32)
+    found = read_portable(classifier.export(network, tmp_path / "other.onnx", meta=META)).score(some)
+    np.testing.assert_allclose(found, classifier.predict(network, some), atol=1e-6)
+
+
+def test_noise_as_unit_is_exported(tmp_path: Path) -> None:
+    network = build_network(small, (21, 21, 3), normalise=find_normaliser("noise", LAYERS))
+    some = np.random.default_rng(2).normal(0, 9, (9, 21, 21, 3)).astype(np.float32)
+    some[4, :9] = 0
     found = read_portable(classifier.export(network, tmp_path / "other.onnx", meta=META)).score(some)
     np.testing.assert_allclose(found, classifier.predict(network, some), atol=1e-6)
 

@@ -86,6 +86,7 @@ def test_a_parent_that_has_seen_the_held_out_rows_is_told(
     [
         ({"layers": ["difference"]}, ModelError, "takes stamps of 21 pixels in 2 layers, this training has 21 pixels"),
         ({"layers": ["ptp", "difference"]}, ModelError, "was trained on the layers difference, ptp"),
+        ({"normalise": "noise"}, ModelError, "was trained with normalise 'l2', this training has 'noise'"),
         ({"model_kwargs": {"block1": 8}}, ModelError, r"layer 'conv1a' .*\(3, 3, 2, 8\).*\(3, 3, 2, 16\)"),
         ({"freeze": 6}, ConfigError, "leaves no layer"),
         ({"freeze": 9}, ConfigError, "has 6 layers with weights"),

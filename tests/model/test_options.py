@@ -49,6 +49,7 @@ def test_the_loss_may_be_a_function_and_the_model_still_loads(small: Path, tmp_p
     ("normalise", "layer", "recorded"),
     [
         ("none", "conv1a", "none"),
+        ("noise", "normalise", "noise"),
         (keras.layers.Rescaling(0.01, name="scaled"), "scaled", "Rescaling"),
         (lambda: keras.layers.Rescaling(0.01, name="made"), "made", "<lambda>"),
         (lambda stamps: keras.layers.Rescaling(0.01, name="called")(stamps), "called", "<lambda>"),
@@ -69,6 +70,7 @@ def test_the_first_layer_may_be_chosen_and_is_saved_with_the_model(
     ("options", "kind", "message"),
     [
         ({"normalise": "l3"}, ConfigError, "normalise is 'l3'"),
+        ({"normalise": "noise", "layers": ("science",)}, ConfigError, "layers are science: add it or"),
         ({"normalise": lambda x: x / 10}, ModelError, "does not survive saving"),
         ({"normalise": keras.layers.Lambda(lambda x: x / 10)}, ModelError, "Lambda does not survive saving"),
         ({"normalise": keras.layers.Flatten()}, ModelError, "Flatten cannot be the first layer"),

@@ -36,10 +36,11 @@ print(model.predict(np.ones((2, {size}, {size}, 4), "float32"), params={{"n_samp
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Iterator[tuple[Registered, Path]]:
-    """A real network with dropout, registered, and the folder of its file."""
+    """A real network with dropout and a first layer of ours, registered, and the folder of its file."""
     import keras
     import keras_tuner  # registers a layer with Keras, which must not be pickled beside the model
 
+    from gotorb.training.building import build_network, find_normaliser
     from gotorb.training.files import write_model
 
     root = tmp_path_factory.mktemp("flavor")
@@ -47,7 +48,9 @@ def registered(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> I
         point_to(patch, root)
         assert keras_tuner and keras.saving.get_custom_objects()
         keras.utils.set_random_seed(1)
-        path = write_model(root / layout.MODEL_H5, models.bayesian_vgg6((SIZE, SIZE, len(LAYERS)), 0.1))
+        first = find_normaliser("noise", LAYERS)
+        network = build_network(models.bayesian_vgg6, (SIZE, SIZE, len(LAYERS)), dropout=0.1, normalise=first)
+        path = write_model(root / layout.MODEL_H5, network)
         with track_stage("train", make_params()) as run:
             run.log_model(path, tags={"network": "bayesian_vgg6"})
         yield register("gotorb", run.run_id, md5(path), {"layers": ",".join(LAYERS)}), path

@@ -1,0 +1,76 @@
+"""Noise as the unit of stamps: what is kept of their light, what is not, and what has no part in the unit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gotorb import models
+from gotorb.errors import ConfigError
+from gotorb.training.building import build_network, find_normaliser
+from gotorb.training.files import read_model, write_model
+from gotorb.training.noise import NoiseUnits
+
+LAYERS, SIZE, NOISE = ("science", "template", "difference"), 41, 7.0
+
+
+@pytest.fixture
+def stamps() -> np.ndarray:
+    rng = np.random.default_rng(3)
+    return rng.normal(0, NOISE, (60, SIZE, SIZE, len(LAYERS))).astype(np.float32)
+
+
+def units(stamps: np.ndarray) -> np.ndarray:
+    """Stamps behind the layer, its logarithm undone: in units of noise."""
+    seen = np.asarray(NoiseUnits(LAYERS.index("difference"))(stamps))
+    return np.sign(seen) * np.expm1(np.abs(seen))
+
+
+def test_values_are_in_units_of_the_differences_noise(stamps: np.ndarray) -> None:
+    stamps[..., :2] *= 3
+    found = units(stamps)
+    assert found.std(axis=(1, 2)).mean(axis=0) == pytest.approx([3, 3, 1], rel=0.02)
+    np.testing.assert_allclose(
+        found / stamps, np.broadcast_to((found / stamps)[:, :1, :1, :1], stamps.shape), rtol=1e-4
+    )
+
+
+def test_the_survey_s_unit_of_light_does_not_matter(stamps: np.ndarray) -> None:
+    np.testing.assert_allclose(units(1e-4 * stamps), units(stamps), rtol=1e-3, atol=1e-5)
+
+
+def test_a_star_and_missing_pixels_leave_the_noise_as_it_is(stamps: np.ndarray) -> None:
+    before = units(stamps)[:, 30, 30, 0]
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
+    stamps[..., 2] += 5000 * np.exp(-(x**2 + y**2) / 6).astype(np.float32)
+    assert units(stamps)[:, 30, 30, 0] == pytest.approx(before, rel=0.15)
+    stamps[:, :20] = 0
+    assert units(stamps)[:, 30, 30, 0] == pytest.approx(before, rel=0.25)
+    assert np.all(units(stamps)[:, :20] == 0)
+
+
+def test_empty_stamps_stay_empty() -> None:
+    assert np.all(units(np.zeros((2, SIZE, SIZE, 3), np.float32)) == 0)
+
+
+def test_noise_needs_the_difference() -> None:
+    assert find_normaliser("noise", LAYERS).reference == 2  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="layers are science, template: add it or take 'l2'"):
+        find_normaliser("noise", LAYERS[:2])
+
+
+def test_a_saved_network_is_read_in_a_process_of_its_own(stamps: np.ndarray, tmp_path: Path) -> None:
+    model = build_network(models.vgg6, stamps.shape[1:], normalise=find_normaliser("noise", LAYERS))
+    path = write_model(tmp_path / "model.h5", model)
+    expected = np.asarray(model(stamps[:3]))
+    np.testing.assert_array_equal(read_model(path)(stamps[:3]), expected)
+    np.save(tmp_path / "stamps.npy", stamps[:3])
+    code = (
+        "import numpy, tensorflow as tf, gotorb.training.noise\n"
+        f"scores = tf.keras.models.load_model({str(path)!r}, compile=False)(numpy.load('stamps.npy'))\n"
+        "numpy.save('scores.npy', scores)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-6)
