@@ -219,6 +219,7 @@ def add_synthetic_transients(
     provider: str | None = None,
     variables: Path | str | None = None,
     n_variables_per_image: int = 0,
+    n_flashes_per_image: int = 0,
     n_processes: int = 1,
     seed: int = 0,
 ) -> Path:
@@ -257,6 +258,9 @@ def add_synthetic_transients(
         Catalogue of variable stars (csv or FITS) that bare galaxies keep clear of too.
     n_variables_per_image : int
         Known variables of an image, at most, that brighten or fade by a minor planet's light (synvariable).
+    n_flashes_per_image : int
+        Bogus of an image whose light is in one exposure only (synflash), as glints and cosmic rays are where exposures
+        are averaged. These are seldom in a survey that takes medians, too seldom to be learned.
     n_processes, seed
         As for `make`.
 
@@ -276,7 +280,7 @@ def add_synthetic_transients(
         settings.catshtm_dir, n_per_image, jitter_arcsec, search_radius_arcsec, min_mag, max_mag,
         max_galaxy_mag, n_residuals_per_transient, negative_fraction,
         None if provider is None else make_provider(provider, settings), str(variables or ""),
-        n_variables_per_image, data.size, _files(), seed,
+        n_variables_per_image, n_flashes_per_image, data.size, _files(), seed,
     )  # fmt: skip
     workers = Workers(n_processes, scheduler=settings.dask_scheduler_address)
     with run_folder(out_dir or Path(data_dir).parent, name) as new_dir:

@@ -64,8 +64,8 @@ PROVENANCE_COLUMNS = (
 LABEL_COLUMNS = GOTO_COLUMNS + PROVENANCE_COLUMNS
 SPLIT_COLUMN = "split"
 SPLITS = ("train", "validation", "test")
-METALABELS = ("mp", "randjunk", "marshall", "syntransient", "synfading", "synvariable", "glxresid")
-SYNTHETIC = ("syntransient", "synfading", "synvariable")
+METALABELS = ("mp", "randjunk", "marshall", "syntransient", "synfading", "synvariable", "glxresid", "synflash")
+SYNTHETIC = ("syntransient", "synfading", "synvariable", "synflash")
 """Metalabels of rows that carry the light, and the candidate id, of a minor planet elsewhere."""
 INJECTED = "injected"
 """Metalabel of point sources added to stamps to try a model on; never in a training set."""

@@ -19,6 +19,7 @@ LABEL_OF = {
     "synvariable": layout.REAL,
     "randjunk": layout.BOGUS,
     "glxresid": layout.BOGUS,
+    "synflash": layout.BOGUS,
 }
 PROVENANCE = ("rule", "image_id", "code_version")
 LISTED = 5

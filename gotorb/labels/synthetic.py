@@ -27,11 +27,18 @@ from gotorb.survey.pixels import fill_missing
 
 DIFFERENCE = layout.LAYERS.index("difference")
 ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec",
-               "fading", "label", "metalabel", "rule", "planet_x", "planet_y", "planet_ra", "planet_dec")  # fmt: skip
+               "fading", "flash", "label", "metalabel", "rule",
+               "planet_x", "planet_y", "planet_ra", "planet_dec")  # fmt: skip
 STAR_JITTER_ARCSEC = 0.3
 """Light of a variable star lies on the star, as far as a catalogue and an astrometric solution agree."""
 CLEAR_RADIUS_ARCSEC = 10.0
 """A bare galaxy lies at least this far from everything detected or known, so that no transient hides in it."""
+WHOLE_FWHM, NOTHING_FWHM = 2.0, 3.5
+"""A minor planet's stamp is taken whole to the first radius and not at all beyond the second: its neighbours and the
+noise of its sky stay behind. A network would know pasted light by them, which it is to know by its shape."""
+EVERY_EXPOSURE = -1
+N_DRAWN = 5
+"""Places drawn for each flash wanted; the first ones on pixels with data, and with nothing near, are taken."""
 FIELD_RADIUS_DEG = 1.8
 """Circle around the image's centre in which minor planets are asked for, as `label_data.make` does."""
 
@@ -86,6 +93,7 @@ class SyntheticOptions:
     provider: MinorPlanets | None = None
     variables: str = ""
     n_variables_per_image: int = 0
+    n_flashes_per_image: int = 0
     stamp_size: int = 55
     files: FileLayout = field(default_factory=FileLayout)
     seed: int = 0
@@ -103,21 +111,23 @@ def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.D
     Returns
     -------
     table : DataFrame
-        Columns of `layout.LABEL_COLUMNS`; metalabels syntransient (real) and glxresid (bogus).
+        Columns of `layout.LABEL_COLUMNS`; metalabels syntransient, synfading, synvariable (real), glxresid and
+        synflash (bogus).
     stamps : ndarray
         (n, size, size, 6), float32; the layers over the exposures are made of the summed exposures.
     """
     check_exposures(task)
     rng = np.random.default_rng([options.seed, 1, *task.image_id.encode()])
     with open_frame(task.path) as frame:
-        planets = _choose_planets(task.planets, options, rng)
+        planets = _choose_planets(task.planets, options.n_per_image, options, rng)
         galaxies = find_hosts(
             task, frame, options.files.extensions, options.catshtm_dir,
             max_mag=options.max_galaxy_mag, margin=options.stamp_size // 2,
         )  # fmt: skip
         transients = _pair(planets, galaxies, options, rng)
-        residuals = _choose_residuals(galaxies, transients, _occupied(task, frame, options), options, rng)
-        parts = (transients, residuals, _light_stars(task, frame, options))
+        occupied = _occupied(task, frame, options)
+        residuals = _choose_residuals(galaxies, transients, occupied, options, rng)
+        parts = (transients, residuals, _light_stars(task, frame, options), _flash(task, frame, occupied, options))
         rows = pd.concat([part for part in parts if len(part)] or [transients], ignore_index=True)
         stamps, missing = _cut(task, frame, rows, options)
     rows = rows.assign(missing_fraction=missing, catalogue=catalogue_version(options.catshtm_dir))
@@ -125,11 +135,11 @@ def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.D
 
 
 def _choose_planets(
-    planets: tuple[PlanetRow, ...], options: SyntheticOptions, rng: np.random.Generator
+    planets: tuple[PlanetRow, ...], n: int, options: SyntheticOptions, rng: np.random.Generator
 ) -> pd.DataFrame:
     table = pd.DataFrame(planets, columns=list(PlanetRow._fields))
     table = table[table["mag"].between(options.min_mag, options.max_mag)]
-    return table.iloc[rng.permutation(len(table))[: options.n_per_image]].reset_index(drop=True)
+    return table.iloc[rng.permutation(len(table))[:n]].reset_index(drop=True)
 
 
 def _light_stars(task: SyntheticTask, frame: Frame, options: SyntheticOptions) -> pd.DataFrame:
@@ -140,11 +150,35 @@ def _light_stars(task: SyntheticTask, frame: Frame, options: SyntheticOptions) -
     stars = find_stars(
         task, frame, options.files.extensions, options.variables, margin=options.stamp_size // 2
     ).iloc[: options.n_variables_per_image]  # fmt: skip
-    planets = _choose_planets(task.planets, options, rng).iloc[: len(stars)]
+    planets = _choose_planets(task.planets, len(stars), options, rng)
     calm = replace(options, jitter_arcsec=STAR_JITTER_ARCSEC, negative_fraction=0.5)
     what = {"metalabel": "synvariable", "rule": "minor planet on or off a variable star"}
     pairs = zip(planets.itertuples(index=False), stars.iterrows(), strict=False)
     rows = [_transient_row(planet, star, calm, rng) | what for planet, (_, star) in pairs]
+    return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
+
+
+def _flash(task: SyntheticTask, frame: Frame, occupied: pd.DataFrame, options: SyntheticOptions) -> pd.DataFrame:
+    """Light of minor planets in one exposure, at random places with nothing near; images of one exposure have none."""
+    rng = np.random.default_rng([options.seed, 3, *task.image_id.encode()])
+    wanted = options.n_flashes_per_image if len(task.exposure_paths) > 1 else 0
+    if wanted == 0:
+        return pd.DataFrame(columns=list(ROW_COLUMNS))
+    ext, margin = options.files.extensions.difference, options.stamp_size // 2
+    height, width = frame.shape(ext)
+    x, y = (rng.uniform(margin, max(length - 1 - margin, margin), N_DRAWN * wanted) for length in (width, height))
+    seen = np.isfinite(frame.values_at(ext, x, y))
+    ra, dec = frame.wcs(ext).all_pix2world(x, y, 0)
+    _, separation = find_nearest(ra, dec, occupied["ra"], occupied["dec"])
+    free = np.flatnonzero(seen & (separation > CLEAR_RADIUS_ARCSEC))[:wanted]
+    planets = _choose_planets(task.planets, len(free), options, rng)
+    calm = replace(options, jitter_arcsec=0.0, negative_fraction=0.0)
+    what = {"label": layout.BOGUS, "metalabel": "synflash", "rule": "minor planet in one exposure only"}
+    rows = []
+    for planet, k in zip(planets.itertuples(index=False), free, strict=False):
+        place = pd.Series({"galaxy_id": "", "ra": ra[k], "dec": dec[k]})
+        which = {"flash": int(rng.integers(len(task.exposure_paths)))}
+        rows.append(_transient_row(planet, place, calm, rng) | what | which)
     return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
 
 
@@ -192,6 +226,7 @@ def _transient_row(
         "host_id": galaxy["galaxy_id"],
         "host_offset_arcsec": offset,
         "fading": negative,
+        "flash": EVERY_EXPOSURE,
         "label": layout.REAL,
         "metalabel": "synfading" if negative else "syntransient",
         "rule": f"minor planet {'off' if negative else 'on'} a galaxy, jitter <= {options.jitter_arcsec:g} arcsec",
@@ -237,6 +272,7 @@ def _residual_row(galaxy: pd.Series, options: SyntheticOptions, rng: np.random.G
         "host_id": galaxy["galaxy_id"],
         "host_offset_arcsec": offset,
         "fading": False,
+        "flash": EVERY_EXPOSURE,
         "label": layout.BOGUS,
         "metalabel": "glxresid",
         "rule": f"galaxy B <= {options.max_galaxy_mag:g}, nothing known within {CLEAR_RADIUS_ARCSEC:g} arcsec",
@@ -249,7 +285,7 @@ def _cut(task: ImageTask, frame: Frame, rows: pd.DataFrame, options: SyntheticOp
         return np.empty((0, options.stamp_size, options.stamp_size, len(layout.LAYERS)), np.float32), np.empty(0)
     extensions = options.files.extensions
     rows["x"], rows["y"] = frame.to_pixels(extensions.difference, rows["ra"].to_numpy(), rows["dec"].to_numpy())
-    lit = (rows["label"] == layout.REAL).to_numpy()
+    lit = (rows["metalabel"] != "glxresid").to_numpy()
     # hosts and planets in one call, so that each file is opened once
     ra, dec, x, y = (
         np.concatenate([rows[name], rows.loc[lit, f"planet_{name}"]]).astype(float) for name in ("ra", "dec", "x", "y")
@@ -257,20 +293,36 @@ def _cut(task: ImageTask, frame: Frame, rows: pd.DataFrame, options: SyntheticOp
     paths = [Path(path) for path in task.exposure_paths]
     both = cut_planes(frame, paths, ra, dec, size=options.stamp_size, extensions=extensions, xy=(x, y))
     hosts, planets = both.take(np.arange(len(rows))), both.take(np.arange(len(rows), len(ra)))
-    fading = rows["fading"].to_numpy(bool)
-    _add_light(hosts, planets, lit, fading[lit])
+    fading, flash = rows["fading"].to_numpy(bool), rows["flash"].to_numpy(int)
+    planets = _cut_out(planets, rows.loc[lit, "fwhm"].to_numpy(float))
+    _add_light(hosts, planets, lit, fading=fading[lit], flash=flash[lit])
     rows["n_seen"] = count_sightings(hosts.exposures)
     return fill_missing(hosts.layers())
 
 
-def _add_light(hosts: Planes, planets: Planes, lit: np.ndarray, fading: np.ndarray) -> None:
+def _cut_out(planets: Planes, fwhm: np.ndarray) -> Planes:
+    """The planets alone: zero where a stamp shows only what is around them, in between less and less."""
+    side = np.arange(planets.stacked.shape[1]) - planets.stacked.shape[1] // 2
+    radius = np.hypot(side[:, None], side) / np.nanmedian(fwhm) if np.isfinite(fwhm).any() else 0 * side
+    outer = np.clip((radius - WHOLE_FWHM) / (NOTHING_FWHM - WHOLE_FWHM), 0, 1)
+    window = (0.5 + 0.5 * np.cos(np.pi * outer)).astype(np.float32)[..., None]
+    whole = (planets.stacked, planets.exposures)
+    return Planes(*(np.where(window > 0, window * planes, np.float32(0)) for planes in whole))
+
+
+def _add_light(hosts: Planes, planets: Planes, lit: np.ndarray, *, fading: np.ndarray, flash: np.ndarray) -> None:
     """Add the planets' images to their hosts'; of a fading transient the light was there and is gone.
 
     What a planet brought is its difference image: for a fading one that goes into the template, and negative
-    into the difference, while science image and exposures stay the host's.
+    into the difference, while science image and exposures stay the host's. A flash has all of it in one exposure.
     """
     new_light = planets.stacked[..., DIFFERENCE]
     brought = planets.stacked.copy()
     brought[fading] = np.stack([0 * new_light, new_light, -new_light], axis=-1)[fading]
     hosts.stacked[lit] += brought
-    hosts.exposures[lit] += np.where(fading[:, None, None, None], np.float32(0), planets.exposures)
+    light = np.where(fading[:, None, None, None], np.float32(0), planets.exposures)
+    flashing = np.flatnonzero(flash != EVERY_EXPOSURE)
+    light[flashing] = 0
+    whole = light.shape[-1] * new_light  # whose mean over the exposures is what was pasted
+    light[flashing, :, :, flash[flashing]] = whole[flashing]
+    hosts.exposures[lit] += light

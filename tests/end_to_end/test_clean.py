@@ -72,6 +72,10 @@ def test_known_variables_are_removed_with_their_reason(labelled, served, tmp_pat
     record = pd.read_csv(new / layout.CHANGES_CSV)
     assert set(record["id"]) == set(stars["id"])
     assert set(record["reason"]) == {"known variable star within 3 arcsec"}
+    flipped = clean_data.clean(labelled, variables=catalogue, variable_action="flip", out_dir=tmp_path, name="flipped")
+    rows = compare_datasets(labelled, flipped).rows
+    assert set(rows["id"]) == set(stars["id"]) and set(rows["change"]) == {"flipped"}
+    assert set(rows["metalabel_after"]) == {"variable"} and set(rows["label_after"]) == {1}
     with pytest.raises(ConfigError, match="unknown action 'hide'"):
         clean_data.remove_variable_stars(labelled, catalogue, action="hide", out_dir=tmp_path, name="other")
     with pytest.raises(CatalogueError, match=r"no catalogue of variables .*nothing\.fits"):

@@ -10,6 +10,7 @@ from gotorb import clean_data, label_data, layout
 from gotorb.audit import audit_labels
 from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.dataset.card import data_digest
+from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, DatabaseError, DataError
 from gotorb.settings import read_settings
@@ -101,7 +102,7 @@ def test_synthetic_transients_keep_the_old_rows_and_add_both_kinds(labelled, ser
     assert not added.duplicated(["image_id", "host_id"]).any()
 
 
-def test_synthetic_science_image_is_the_sum_of_planet_and_galaxy(labelled, served, tmp_path):
+def test_synthetic_stamp_is_the_sum_of_planet_and_galaxy_without_the_planets_surroundings(labelled, served, tmp_path):
     new = label_data.add_synthetic_transients(labelled, out_dir=tmp_path, name="new", max_galaxy_mag=21, max_mag=20.5)
     data = open_dataset(new)
     made = data.table.index[data.table["metalabel"] == "syntransient"][0]
@@ -111,9 +112,17 @@ def test_synthetic_science_image_is_the_sum_of_planet_and_galaxy(labelled, serve
     ]
     with open_frame(storage_path(row["fits_filepath"], read_settings())) as frame:
         x, y = frame.wcs("DIFFERENCE").all_world2pix([[row["ra"], row["dec"]]], 0)[0]
-        host = frame.plane("DIFFERENCE")[int(np.ceil(y - 0.5)), int(np.ceil(x - 0.5))]
-    centre = data.read_stamps([made, planet])[:, 27, 27, 2]
-    assert centre[0] == pytest.approx(centre[1] + host, rel=1e-5, abs=1e-3)
+        column, line = int(np.ceil(x - 0.5)), int(np.ceil(y - 0.5))
+        plane = np.pad(frame.plane("DIFFERENCE"), 27, constant_values=np.nan)
+        host = plane[line : line + 55, column : column + 55]
+    added, light = data.read_stamps([made, planet])[..., 2]
+    y, x = np.mgrid[-27:28, -27:28]
+    radius, seen = np.hypot(x, y), np.isfinite(host)
+    fwhm = data.table["fwhm"][data.table["metalabel"] == "mp"].median()
+    near, far = seen & (radius < 1.5 * fwhm), seen & (radius > 5 * fwhm)
+    assert near.sum() > 20 and far.sum() > 500
+    np.testing.assert_allclose(added[near], (light + host)[near], rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(added[far], host[far], rtol=1e-5, atol=1e-3)
 
 
 def test_fading_transient_is_negative_and_leaves_the_science_image_alone(labelled, served, tmp_path):
@@ -147,6 +156,24 @@ def test_known_variables_brighten_and_fade_on_the_star(labelled, served, tiny_su
         assert (find_nearest(rows["ra"], rows["dec"], stars["ra"], stars["dec"])[1] < 0.31).all()
         centres += data.read_stamps(made)[:, 27, 27, 2].tolist()
     assert max(centres) > 0 > min(centres)
+
+
+def test_flashes_are_bogus_with_all_their_light_in_one_exposure(labelled, served, tmp_path):
+    new = label_data.add_synthetic_transients(
+        labelled, out_dir=tmp_path, name="new", max_galaxy_mag=21, max_mag=18.5, n_flashes_per_image=4
+    )
+    data = open_dataset(new)
+    made = np.flatnonzero(data.table["metalabel"] == "synflash")
+    rows = data.table.iloc[made]
+    assert len(made) >= 4 and (rows["label"] == 0).all() and (rows["host_id"] == "").all()
+    others = data.table[data.table["metalabel"].isin(["mp", "randjunk"])]
+    assert (find_nearest(rows["ra"], rows["dec"], others["ra"], others["dec"])[1] > 10).all()
+    centre = dict(zip(layout.LAYERS, data.read_stamps(made)[:, 27, 27].T, strict=True))
+    noise = data.read_stamps(made)[:, 40:, 40:, layout.LAYERS.index("difference")].std(axis=(1, 2))
+    assert (centre["difference"] > 5 * noise).all()
+    assert np.median(centre["ptp"] / centre["difference"]) == pytest.approx(3, rel=0.25)
+    assert (np.abs(centre["min"]) < 0.5 * centre["difference"]).mean() > 0.8
+    assert not verify_dataset(new)
 
 
 def test_no_catalogue_of_galaxies_says_which_setting(labelled, served, tmp_path, monkeypatch):
