@@ -259,8 +259,7 @@ def add_synthetic_transients(
     n_variables_per_image : int
         Known variables of an image, at most, that brighten or fade by a minor planet's light (synvariable).
     n_flashes_per_image : int
-        Bogus of an image whose light is in one exposure only (synflash), as glints and cosmic rays are where exposures
-        are averaged. These are seldom in a survey that takes medians, too seldom to be learned.
+        Bogus whose light is in one exposure only (synflash), as that of glints is where exposures are averaged.
     n_processes, seed
         As for `make`.
 
