@@ -232,10 +232,8 @@ def add_synthetic_transients(
     ----------
     data_dir : path
         A data set made by `make`.
-    out_dir : path, optional
-        Where the new folder is made; beside the old one when left out.
-    name : str, optional
-        As for `make`.
+    out_dir, name : path, str, optional
+        As for `make`; beside the old one when left out.
     n_per_image : int
         Transients of one image at most.
     jitter_arcsec : float
@@ -249,11 +247,10 @@ def add_synthetic_transients(
     n_residuals_per_transient : float
         Bare galaxies wanted for each transient.
     negative_fraction : float
-        Fraction of the transients that fade instead: their light is in the template and gone from the science
-        image (metalabel synfading). Minor planets alone teach that every negative detection is bogus.
+        Fraction of the transients that fade instead, their light being in the template (synfading). Minor planets
+        alone teach that every negative detection is bogus.
     provider : {"skybot", "pympc"}, optional
-        Who knows minor planets: no bare galaxy is taken at one, however faint. None asks nobody; detections and
-        the labelled minor planets are kept clear of in any case.
+        Who knows minor planets, which bare galaxies keep clear of, as of all that is detected. None asks nobody.
     variables : path, optional
         Catalogue of variable stars (csv or FITS) that bare galaxies keep clear of too.
     n_variables_per_image : int
