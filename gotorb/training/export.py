@@ -63,12 +63,22 @@ def _convert(model: keras.Model, path: Path) -> Any:
         raise ConfigError(f"{path} needs {error.name}, which is not installed; pip install 'gotorb[onnx]'") from None
     stamps = tf.TensorSpec(model.input_shape, tf.float32, name=layout.ONNX_INPUT)
     try:
-        return from_keras(model, input_signature=[stamps], opset=OPSET)[0]
+        return from_keras(
+            model, input_signature=[stamps], opset=OPSET, custom_op_handlers={"Log1p": (_write_log1p, [])}
+        )[0]
     except Exception as error:  # tf2onnx raises almost any type
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
             f"model {model.name!r} cannot be written as ONNX ({reason}); use layers that tf2onnx knows"
         ) from None
+
+
+def _write_log1p(graph: Any, node: Any, name: str, _: list) -> None:
+    """Put log(1 + x) in the place of what ONNX has no operator for (called by tf2onnx)."""
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
+    above = graph.make_node("Add", [node.input[0], one]).output[0]
+    graph.remove_node(name)
+    graph.make_node("Log", [above], name=name, outputs=node.output)
 
 
 def _settle(network: Any, about: Mapping[str, str]) -> Any:

@@ -155,7 +155,7 @@ def test_pages_show_every_detection(
     assert page.locator("#rows > .row").first.locator("figure").count() == 3
     page.fill("#words", ids[7])
     row = page.locator("#rows > .row:not([hidden])")
-    assert row.count() == 1 and ids[7] in row.inner_text()
+    assert row.count() == 1 and ids[7] in row.text_content()
 
 
 def decide(page: Any, server: LabelServer) -> list[str]:
