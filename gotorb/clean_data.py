@@ -107,8 +107,8 @@ def remove_variable_stars(
 ) -> Path:
     """Take out random bogus at known variable stars (csv or FITS with ra, dec in degrees), or flip them to real.
 
-    What is detected there is mostly the star's change (88 % on the embedded survey, the rest poor subtractions), so
-    that flipped rows teach changes on a star as no pasted light does. They get the metalabel variable.
+    What is detected there is mostly the star's change, the rest poor subtractions, so that flipped rows teach changes
+    on a star as no pasted light does. They get the metalabel variable.
     Other parameters, result and errors as for `clean`.
     """
     return _write(data_dir, out_dir, name, [lambda d: _variables(d, catalogue, radius_arcsec, action)])
