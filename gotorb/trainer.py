@@ -185,8 +185,9 @@ def train(
     origin = None if init_from is None else _find_parent(init_from, layers, settings["normalise"])
     with strategy.scope() if strategy else nullcontext():
         shape = (data.size, data.size, len(layers))
-        first = building.find_normaliser(normalise, layers)
-        network = building.build_network(builder, shape, dropout=dropout, options=model_kwargs, normalise=first)
+        network = building.build_network(
+            builder, shape, layers=layers, dropout=dropout, options=model_kwargs, normalise=normalise
+        )
         if origin:
             parent.copy_weights(origin.model, network, name=origin.name)
     kept = parent.choose_layers(network, freeze, init_from)

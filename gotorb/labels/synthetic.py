@@ -32,7 +32,7 @@ ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "
 STAR_JITTER_ARCSEC = 0.3
 """Light of a variable star lies on the star, as far as a catalogue and an astrometric solution agree."""
 CLEAR_RADIUS_ARCSEC = 10.0
-"""A bare galaxy lies at least this far from everything detected or known, so that no transient hides in it."""
+"""A bare galaxy, or a flash, lies at least this far from all detected or known, so that no transient hides in it."""
 N_DRAWN = 5
 """Places drawn for each flash wanted; the first ones on pixels with data, and with nothing near, are taken."""
 FIELD_RADIUS_DEG = 1.8

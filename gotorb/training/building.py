@@ -23,7 +23,7 @@ OWN_NORMALISATION = ("flatten_pixels", "normalise", "restore_pixels")
 
 
 def find_normaliser(normalise: Normaliser, layers: Sequence[str]) -> Normaliser:
-    """What `build_network` takes for a choice of the user's and the layers of the stamps.
+    """The first layer that a choice of the user's means for stamps of these layers.
 
     Raises
     ------
@@ -49,6 +49,7 @@ def build_network(
     builder: Callable[..., keras.Model],
     input_shape: tuple[int, int, int],
     *,
+    layers: Sequence[str] = (),
     dropout: float | None = None,
     options: dict[str, Any] | None = None,
     normalise: Normaliser = L2,
@@ -61,19 +62,23 @@ def build_network(
         Takes the input shape (size, size, n_layers), returns a Keras model.
     input_shape : tuple of int
         Of a stamp.
+    layers : sequence of str
+        Names of the stamps' layers, among which "noise" looks for the difference.
     dropout : float, optional
         Rate for builders with a parameter of that name.
     options : dict, optional
         More options of the builder.
-    normalise : "l2", "none", Keras layer, function that returns one, or function of stamps
+    normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
         First layer of the network. "l2" leaves the network as its builder made it.
 
     Raises
     ------
+    ConfigError
+        If `normalise` is an unknown name, or "noise" finds no difference among the layers.
     ModelError
         If the builder refuses the options, or the network takes other stamps, or gives no single score.
     """
-    options = dict(options or {})
+    options, normalise = dict(options or {}), find_normaliser(normalise, layers)
     if dropout is not None and "dropout" in inspect.signature(builder).parameters:
         options.setdefault("dropout", dropout)
     try:

@@ -21,7 +21,7 @@ from gotorb import layout
 from gotorb.dataset.card import write_json
 from gotorb.dataset.store import fsync, open_dataset
 from gotorb.errors import ModelError
-from gotorb.training.building import build_network, find_normaliser
+from gotorb.training.building import build_network
 from gotorb.training.files import replace_file
 from gotorb.training.fit import Fit, fit_network
 from gotorb.training.networks import bayesian_vgg6
@@ -163,8 +163,8 @@ def run_trial(task: Task, setting: Setting) -> Trial:
     data = open_dataset(setting.data_dir)
     chosen = training_options(task.values)
     network = build_network(
-        bayesian_vgg6, (data.size, data.size, len(setting.layers)), dropout=chosen["dropout"],
-        options=chosen["model_kwargs"], normalise=find_normaliser(setting.recipe["normalise"], setting.layers),
+        bayesian_vgg6, (data.size, data.size, len(setting.layers)), layers=setting.layers, dropout=chosen["dropout"],
+        options=chosen["model_kwargs"], normalise=setting.recipe["normalise"],
     )  # fmt: skip
     recipe = make_recipe(setting, task.epochs, chosen["learning_rate"], seed)
     stream = Stream(data, setting.layers, setting.batch_size, setting.class_weights)

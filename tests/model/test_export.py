@@ -15,7 +15,7 @@ from gotorb import classifier, layout, models
 from gotorb.dataset.store import file_digest, open_dataset
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.portable import read_portable
-from gotorb.training.building import build_network, find_normaliser
+from gotorb.training.building import build_network
 from tests.model.conftest import Trained
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -70,7 +70,7 @@ def test_other_networks_are_exported_too(activation: str, tmp_path: Path) -> Non
 
 
 def test_noise_as_unit_is_exported(tmp_path: Path) -> None:
-    network = build_network(small, (21, 21, 3), normalise=find_normaliser("noise", LAYERS))
+    network = build_network(small, (21, 21, 3), layers=LAYERS, normalise="noise")
     some = np.random.default_rng(2).normal(0, 9, (9, 21, 21, 3)).astype(np.float32)
     some[4, :9] = 0
     found = read_portable(classifier.export(network, tmp_path / "other.onnx", meta=META)).score(some)

@@ -40,7 +40,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> I
     import keras
     import keras_tuner  # registers a layer with Keras, which must not be pickled beside the model
 
-    from gotorb.training.building import build_network, find_normaliser
+    from gotorb.training.building import build_network
     from gotorb.training.files import write_model
 
     root = tmp_path_factory.mktemp("flavor")
@@ -48,8 +48,8 @@ def registered(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> I
         point_to(patch, root)
         assert keras_tuner and keras.saving.get_custom_objects()
         keras.utils.set_random_seed(1)
-        first = find_normaliser("noise", LAYERS)
-        network = build_network(models.bayesian_vgg6, (SIZE, SIZE, len(LAYERS)), dropout=0.1, normalise=first)
+        shape = (SIZE, SIZE, len(LAYERS))
+        network = build_network(models.bayesian_vgg6, shape, layers=LAYERS, dropout=0.1, normalise="noise")
         path = write_model(root / layout.MODEL_H5, network)
         with track_stage("train", make_params()) as run:
             run.log_model(path, tags={"network": "bayesian_vgg6"})

@@ -59,10 +59,12 @@ def test_noise_needs_the_difference() -> None:
     assert find_normaliser("noise", LAYERS).reference == 2  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match="layers are science, template: add it or take 'l2'"):
         find_normaliser("noise", LAYERS[:2])
+    with pytest.raises(ConfigError, match="normalise is 'l3'"):
+        build_network(models.vgg6, (SIZE, SIZE, 3), layers=LAYERS, normalise="l3")
 
 
 def test_a_saved_network_is_read_in_a_process_of_its_own(stamps: np.ndarray, tmp_path: Path) -> None:
-    model = build_network(models.vgg6, stamps.shape[1:], normalise=find_normaliser("noise", LAYERS))
+    model = build_network(models.vgg6, stamps.shape[1:], layers=LAYERS, normalise="noise")
     path = write_model(tmp_path / "model.h5", model)
     expected = np.asarray(model(stamps[:3]))
     np.testing.assert_array_equal(read_model(path)(stamps[:3]), expected)
