@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.posterior import N_SAMPLES, SHAPE, time_in_turns
 from benchmarks.rows import Row
-from gotorb.apps.batches import BATCH
+from gotorb.apps.detections import BATCH
 
 if TYPE_CHECKING:
     from gotorb.training.scoring import CompiledModel

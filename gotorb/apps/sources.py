@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from gotorb.apps.batches import tell_source
+from gotorb.apps.detections import find_kind
 from gotorb.apps.scoring import Scorer, load_scorer, score_source
 from gotorb.dataset.store import fsync
 from gotorb.errors import DataError, GotorbError, ImageError
@@ -99,7 +99,7 @@ def _expand(sources: Iterable[Path | str]) -> list[Path]:
     for source in map(Path, sources):
         if not source.exists():
             raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
-        every += tell_source(source)[1] or [source]
+        every += find_kind(source)[1] or [source]
     return every
 
 
