@@ -1,29 +1,61 @@
-"""Galaxy images: Sersic profiles through GalSim, convolved with the exposure's PSF."""
+"""Galaxy images: Sersic profiles convolved with the exposure's PSF in Fourier space, many at a time."""
 
-import galsim
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
+from scipy import optimize, special
 
-from gotorb.simulate.psf import Psf, add_stamp, add_stars
+from gotorb.simulate.psf import Psf, add_stamp, add_stars, moffat_width
 from gotorb.simulate.sky import Galaxies
 
 Array = NDArray[np.floating]
-FAST = galsim.GSParams(folding_threshold=1e-2, maxk_threshold=1e-2, kvalue_accuracy=1e-3, maximum_fft_size=16384)
 NUCLEUS = 0.06
 """Fraction of a galaxy's light in an unresolved nucleus, which real subtraction never quite removes."""
+TRUNCATION = 6.0
+"""Radius [half-light radius] at which a galaxy ends."""
+FFT_STEP, FFT_MARGIN = 16, 24
+"""Sides of Fourier grids are multiples of the one; the other keeps periodic images of the wings out of a stamp."""
+CHUNK_PIXELS = 200_000
+
+
+class _Ellipse(NamedTuple):
+    """Elliptical radii: the square of a radius in Fourier space is xx kx^2 + xy kx ky + yy ky^2, arrays (n,)."""
+
+    xx: Array
+    xy: Array
+    yy: Array
+
+    def square(self, kx: Array, ky: Array) -> Array:
+        """Squared radii (n, len(ky), len(kx)) on a grid of frequencies."""
+        xx, xy, yy = (part[:, None, None] for part in self)
+        return xx * kx**2 + (xy * kx) * ky[:, None] + yy * ky[:, None] ** 2
 
 
 def add_galaxies(image: Array, x: Array, y: Array, flux: Array, galaxies: Galaxies, psf: Psf) -> None:
     """Draw galaxies into `image` (in place); x, y 0-based pixel centres, flux in electrons, arrays (n,)."""
     height, width = image.shape
-    reach = stamp_half(galaxies, flux)
-    inside = (x > -reach) & (x < width + reach) & (y > -reach) & (y < height + reach)
+    half = stamp_half(galaxies, flux)
+    inside = (x > -half) & (x < width + half) & (y > -half) & (y < height + half)
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     local = psf.at(2 * x / width - 1, 2 * y / height - 1)
-    for k in np.flatnonzero(inside):
-        kernel = galsim.Moffat(beta=psf.beta, fwhm=float(local.fwhm[k]), gsparams=FAST)
-        kernel = kernel.shear(g1=float(local.e1[k]), g2=float(local.e2[k]))
-        body = _sersic(galaxies, int(k), float(flux[k]) * (1 - NUCLEUS))
-        _add_one(image, galsim.Convolve(body, kernel, gsparams=FAST), float(x[k]), float(y[k]), int(reach[k]))
+    seeing = _ellipse(moffat_width(local.fwhm, psf.beta), local.e1, local.e2)
+    shear = (1 - galaxies.ratio) / (1 + galaxies.ratio)
+    body = _ellipse(galaxies.radius, shear * np.cos(2 * galaxies.angle), shear * np.sin(2 * galaxies.angle))
+    for side, rows in _groups(half, galaxies.sersic, inside):
+        kx, ky = 2 * np.pi * scipy.fft.rfftfreq(side), 2 * np.pi * scipy.fft.fftfreq(side)
+        light = np.interp(_rows(body, rows).square(kx, ky), *_sersic_table(float(galaxies.sersic[rows[0]])))
+        light *= np.interp(_rows(seeing, rows).square(kx, ky), *_moffat_table(psf.beta))
+        light *= ((1 - NUCLEUS) * flux[rows])[:, None, None]
+        to_x, to_y = (side // 2 + at[rows] - near[rows] for at, near in ((x, column), (y, row)))
+        phase = np.exp(-1j * to_x[:, None] * kx)[:, None, :] * np.exp(-1j * to_y[:, None] * ky)[:, :, None]
+        stamps = scipy.fft.irfft2((light * phase).astype(np.complex64), (side, side))
+        for stamp, k in zip(stamps, rows, strict=True):
+            cut = slice(side // 2 - half[k], side // 2 + half[k] + 1)
+            add_stamp(image, stamp[cut, cut], row[k] - half[k], column[k] - half[k])
     add_stars(image, x[inside], y[inside], NUCLEUS * flux[inside], psf)
 
 
@@ -33,17 +65,52 @@ def stamp_half(galaxies: Galaxies, flux: Array) -> NDArray[np.intp]:
     return np.ceil(reach).astype(np.intp)
 
 
-def _sersic(galaxies: Galaxies, k: int, flux: float) -> galsim.GSObject:
-    radius = float(galaxies.radius[k])
-    body = galsim.Sersic(
-        float(galaxies.sersic[k]), half_light_radius=radius, trunc=6 * radius, flux=flux, gsparams=FAST
+def _groups(half: NDArray[np.intp], sersic: Array, inside: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Side of the Fourier grid and rows of the galaxies that are drawn together: of one grid and Sersic index."""
+    sides = -(-(2 * half + 1 + FFT_MARGIN) // FFT_STEP) * FFT_STEP
+    for side, index in np.unique(np.stack([sides[inside], sersic[inside]]), axis=1).T:
+        rows = np.flatnonzero(inside & (sides == side) & (sersic == index))
+        step = max(1, CHUNK_PIXELS // int(side) ** 2)
+        for start in range(0, len(rows), step):
+            yield int(side), rows[start : start + step]
+
+
+def _rows(ellipse: _Ellipse, rows: NDArray[np.intp]) -> _Ellipse:
+    return _Ellipse(*(part[rows] for part in ellipse))
+
+
+def _ellipse(radius: Array, g1: Array, g2: Array) -> _Ellipse:
+    """Fourier-space radii of a round profile of that radius under an area-preserving reduced shear."""
+    scale = radius**2 / (1 - g1**2 - g2**2)
+    return _Ellipse(scale * ((1 + g1) ** 2 + g2**2), scale * 4 * g2, scale * ((1 - g1) ** 2 + g2**2))
+
+
+@lru_cache
+def _sersic_table(index: float) -> tuple[Array, Array]:
+    """Squared frequency [1 / half-light radius] and Fourier transform of a truncated Sersic profile of unit flux."""
+    edge, power = TRUNCATION ** (1 / index), 2 * index
+    slope = optimize.brentq(
+        lambda b: 2 * special.gammainc(power, b) - special.gammainc(power, b * edge), 0.1, 3 * index
     )
-    return body.shear(q=float(galaxies.ratio[k]), beta=float(galaxies.angle[k]) * galsim.radians)
+    node, weight = _quadrature()
+    t = (node + 1) / 2  # radius = TRUNCATION * t^index: the integrand has no cusp at the centre
+    radius = TRUNCATION * t**index
+    mass = weight * radius**2 / t * np.exp(-slope * edge * t)
+    frequency = np.sinh(np.linspace(0, 8.2, 600)) / 12
+    return frequency**2, special.j0(frequency[:, None] * radius) @ mass / mass.sum()
 
 
-def _add_one(image: Array, profile: galsim.GSObject, x: float, y: float, half: int) -> None:
-    column, row = round(x), round(y)
-    side = 2 * half + 1
-    offset = galsim.PositionD(x - column, y - row)
-    stamp = profile.drawImage(nx=side, ny=side, scale=1, method="no_pixel", dtype=np.float32, offset=offset)
-    add_stamp(image, stamp.array, row - half, column - half)
+@lru_cache
+def _quadrature() -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(300)
+
+
+@lru_cache
+def _moffat_table(beta: float) -> tuple[Array, Array]:
+    """Squared frequency [1 / scale radius] and Fourier transform of a Moffat profile of unit flux."""
+    frequency = np.linspace(0, 24, 2000)
+    order = beta - 1
+    with np.errstate(invalid="ignore"):
+        value = 2 * (frequency / 2) ** order * special.kv(order, frequency) / special.gamma(order)
+    value[0] = 1.0
+    return frequency**2, value
