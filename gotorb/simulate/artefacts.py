@@ -115,5 +115,5 @@ def _add_disc(image: Array, labels: Labels, x: float, y: float, flux: float, *, 
 def sky_gradient(size: int, rng: np.random.Generator) -> Array:
     """Relative brightness of the sky over the image: a slope and a bow of a few per cent (moon, clouds)."""
     u = np.linspace(-1, 1, size, dtype=np.float32)
-    a, b, c = rng.normal(0, [0.02, 0.02, 0.008])
-    return (1 + a * u[None, :] + b * u[:, None] + c * (u[None, :] ** 2 + u[:, None] ** 2)).astype(np.float32)
+    a, b, c = rng.normal(0, [0.02, 0.02, 0.008]).astype(np.float32)
+    return (a * u + c * u**2)[None, :] + (1 + b * u + c * u**2)[:, None]

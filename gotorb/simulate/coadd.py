@@ -1,6 +1,6 @@
 """Exposures and templates brought to one pixel grid, and their median."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ def shift_image(image: Array, dx: float, dy: float) -> Array:
     return moved
 
 
-def _roll(array: NDArray, whole: int, axis: int, *, fill: float) -> NDArray:
+def _roll(array: NDArray, whole: int, axis: int, *, fill: float = 0) -> NDArray:
     moved = np.roll(array, whole, axis=axis)
     lost = [slice(None)] * array.ndim
     if whole:
@@ -58,34 +58,115 @@ def _blank_end(image: Array, fraction: float, axis: int) -> Array:
     return image
 
 
-def coadd(exposures: list[Exposure], zero_point: float, method: Method) -> tuple[Array, Labels]:
-    """Median or mean on the first exposure's grid, scaled to `zero_point`, and the union of the artefact maps."""
-    first = exposures[0].grid
-    layers, marks = [], []
-    for exposure in exposures:
-        dx, dy = first.x0 - exposure.grid.x0, first.y0 - exposure.grid.y0
-        scale = np.float32(10 ** (0.4 * (zero_point - exposure.zero_point)))
-        layers.append(shift_image(exposure.image * scale, dx, dy))
-        labels = _roll(_roll(exposure.labels, round(dx), 1, fill=0), round(dy), 0, fill=0)
-        marks.append(labels)
-    combined = combine(np.stack(layers), method)
-    union = np.maximum.reduce(marks)
+class Coadd(NamedTuple):
+    """Exposures on one grid: their combination, the union of their artefacts, and the `layers` (n, h, w) combined."""
+
+    image: Array
+    labels: Labels
+    layers: Array
+
+
+def coadd(exposures: list[Exposure], zero_point: float, method: Method) -> Coadd:
+    """Combine exposures on the first one's grid.
+
+    Parameters
+    ----------
+    exposures : list of Exposure
+        Of one visit; their grids differ by shifts.
+    zero_point : float
+        Magnitude of one count of the result.
+    method : {"median", "mean"}
+        Combination of the layers.
+    """
+    moves = [_move(exposure, exposures[0], zero_point) for exposure in exposures]
+    layers = np.stack([shift_image(one.image * m.scale, m.dx, m.dy) for one, m in zip(exposures, moves, strict=True)])
+    combined = combine(layers, method)
+    marks = (_roll(_roll(e.labels, round(m.dx), 1), round(m.dy), 0) for e, m in zip(exposures, moves, strict=True))
+    union = np.maximum.reduce(list(marks))
     union[ndimage.maximum_filter(~np.isfinite(combined), 13)] = Artefact.EDGE
-    return combined, union
+    return Coadd(combined, union, layers)
+
+
+def change_windows(
+    exposures: list[Exposure], coadded: Coadd, x: Array, y: Array, *, half: int, zero_point: float, method: Method
+) -> Array:
+    """Windows of a coadd minus one of the same exposures without their `change`.
+
+    Parameters
+    ----------
+    exposures, coadded : list of Exposure, Coadd
+        Arguments and result of `coadd`; `zero_point` and `method` as there.
+    x, y : ndarray (n,)
+        Places [pixel]; windows are centred on the nearest whole pixel.
+    half : int
+        Half side of a window [pixel].
+
+    Returns
+    -------
+    ndarray (n, 2 half + 1, 2 half + 1)
+        Zero where the coadd has no data.
+    """
+    still = []
+    for exposure, layer in zip(exposures, coadded.layers, strict=True):
+        dx, dy, scale = _move(exposure, exposures[0], zero_point)
+        (taps_x, whole_x), (taps_y, whole_y) = lanczos_taps(dx), lanczos_taps(dy)
+        reach = half + len(taps_x) // 2
+        light = cut_windows(exposure.change, x - whole_x, y - whole_y, reach) * scale
+        inner = slice(reach - half, reach + half + 1)
+        for axis, taps in ((2, taps_x), (1, taps_y)):
+            light = ndimage.correlate1d(light, taps, axis=axis, mode="constant")
+        still.append(cut_windows(layer, x, y, half) - light[:, inner, inner])
+    return np.nan_to_num(cut_windows(coadded.image, x, y, half) - combine(np.stack(still), method), nan=0.0)
+
+
+class _Move(NamedTuple):
+    """Shift [pixel] and factor that bring an exposure onto the grid and zero point of a coadd."""
+
+    dx: float
+    dy: float
+    scale: np.float32
+
+
+def _move(exposure: Exposure, first: Exposure, zero_point: float) -> _Move:
+    scale = np.float32(10 ** (0.4 * (zero_point - exposure.zero_point)))
+    return _Move(first.grid.x0 - exposure.grid.x0, first.grid.y0 - exposure.grid.y0, scale)
+
+
+def cut_windows(image: Array, x: Array, y: Array, half: int) -> Array:
+    """Windows (n, 2 half + 1, 2 half + 1) of an image about the whole pixels nearest to places; zero outside."""
+    pad, side = 2 * half + 1, np.arange(2 * half + 1)
+    padded = np.pad(image, pad)
+    row, column = (np.rint(at).astype(int) for at in (y, x))
+    row, column = (np.clip(k + half + 1, 0, n + pad) for k, n in zip((row, column), image.shape, strict=True))
+    return padded[row[:, None, None] + side[None, :, None], column[:, None, None] + side[None, None, :]]
 
 
 def combine(layers: Array, method: Method) -> Array:
     """Median or mean over the first axis that skips NaN; NaN where fewer than two layers have data."""
-    n_seen = np.isfinite(layers).sum(axis=0)
+    seen = np.isfinite(layers)
+    n_seen = seen.sum(axis=0, dtype=np.int8)
     if method == "mean":
-        total = np.where(np.isfinite(layers), layers, 0).sum(axis=0)
-        combined = total / np.maximum(n_seen, 1)
+        combined = np.where(seen, layers, 0).sum(axis=0) / np.maximum(n_seen, 1)
     else:
-        ordered = np.sort(layers, axis=0)
-        low, high = np.maximum((n_seen - 1) // 2, 0), n_seen // 2
-        middle = [np.take_along_axis(ordered, np.minimum(k, len(layers) - 1)[None], axis=0)[0] for k in (low, high)]
-        combined = (middle[0] + middle[1]) / 2
-    return np.where(n_seen >= MIN_EXPOSURES, combined, np.nan).astype(np.float32)
+        ordered = _sorted(np.where(seen, layers, np.float32(np.inf)))
+        n = len(layers)
+        combined = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+        partly = (n_seen < n) & (n_seen >= MIN_EXPOSURES)
+        few, rest = n_seen[partly], ordered[:, partly]
+        low, high = (np.take_along_axis(rest, k[None], axis=0)[0] for k in ((few - 1) // 2, few // 2))
+        combined[partly] = (low + high) / 2
+    combined[n_seen < MIN_EXPOSURES] = np.nan
+    return combined.astype(np.float32)
+
+
+def _sorted(layers: Array) -> Array:
+    """Layers sorted along the first axis (in place) by exchanges of neighbours: for few layers faster than a sort."""
+    for turn in range(len(layers)):
+        for k in range(turn % 2, len(layers) - 1, 2):
+            low = np.minimum(layers[k], layers[k + 1])
+            np.maximum(layers[k], layers[k + 1], out=layers[k + 1])
+            layers[k] = low
+    return layers
 
 
 def smooth_warp(shape: tuple[int, int], rms_pixel: float, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from gotorb.simulate.camera import Camera
+from gotorb.simulate.coadd import cut_windows
 from gotorb.simulate.projection import Tan
 from gotorb.simulate.subtraction import Difference, Stars
 
@@ -48,11 +49,11 @@ def significance(difference: Difference, science: Array) -> Array:
     return smooth.astype(np.float32)
 
 
-def detect(difference: Difference, science: Array, stars: Stars, *, grid: Tan, camera: Camera) -> Detections:
+def detect(difference: Difference, science: Array, *, grid: Tan, camera: Camera) -> Detections:
     """Find and measure sources of both signs, ordered by y then x."""
     significant = significance(difference, science)
     filled = np.nan_to_num(difference.image, nan=0.0).astype(np.float32)
-    correction = aperture_correction(np.nan_to_num(science, nan=0.0), stars, difference.fwhm)
+    correction = aperture_correction(np.nan_to_num(science, nan=0.0), difference.stars, difference.fwhm)
     parts = [_measure(sign, significant, filled, difference.fwhm, correction) for sign in (1, -1)]
     table = pd.concat([part[0] for part in parts], ignore_index=True)
     patches = np.concatenate([part[1] for part in parts])
@@ -81,7 +82,7 @@ def _measure(
     image = sign * filled
     found = sep.extract(sign * significant, THRESHOLD, minarea=3, filter_kernel=None, deblend_cont=0.05)
     x, y = _recentre(image, found["x"], found["y"], fwhm)
-    patches = cut_patches(image, x, y)
+    patches = cut_windows(image, x, y, PATCH_HALF)
     radius = 1.5 * fwhm
     aperture, _, _ = sep.sum_circle(image, x, y, radius, subpix=5)
     core, _, _ = sep.sum_circle(image, x, y, 0.6 * fwhm, subpix=5)
@@ -113,14 +114,6 @@ def aperture_correction(image: Array, stars: Stars, fwhm: float) -> float:
     outer, _, _ = sep.sum_circle(image, x, y, 5.0 * fwhm, subpix=5)
     ratio = (outer / inner)[inner > 0]
     return float(np.clip(np.median(ratio), 1.0, 1.4)) if len(ratio) else 1.0
-
-
-def cut_patches(image: Array, x: Array, y: Array) -> Array:
-    """Windows (n, 9, 9) at the nearest whole pixels; zero outside the image."""
-    padded = np.pad(image, PATCH_HALF)
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    side = np.arange(2 * PATCH_HALF + 1)
-    return padded[row[:, None, None] + side[None, :, None], column[:, None, None] + side[None, None, :]]
 
 
 def detect_stars(image: Array, *, grid: Tan, zero_point: float) -> pd.DataFrame:

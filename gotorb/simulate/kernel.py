@@ -51,6 +51,10 @@ class Kernel(NamedTuple):
         """Flux ratio target / reference at field positions."""
         return terms(u, v, self.order) @ self.parts.sum(axis=(1, 2))
 
+    def at(self, u: Array, v: Array) -> Array:
+        """Kernels (n, 21, 21) at field positions (n,)."""
+        return np.tensordot(terms(u, v, self.order), self.parts, axes=1)
+
 
 def terms(u: Array, v: Array, order: int) -> Array:
     """Polynomial terms u^i v^j with i + j <= order; shape (..., n_terms).
@@ -163,14 +167,24 @@ def _local(solution: Array, space: Array, plane: Array, n_basis: int) -> Array:
 def apply_kernel(image: Array, kernel: Kernel) -> Array:
     """Convolve an image (finite everywhere) with the varying kernel and add the background; float32."""
     height, width = image.shape
-    shape = [scipy.fft.next_fast_len(n + 2 * KERNEL_HALF, real=True) for n in image.shape]
+    shape = tuple(scipy.fft.next_fast_len(n + 2 * KERNEL_HALF, real=True) for n in image.shape)
     spectrum = scipy.fft.rfft2(image.astype(np.float32), shape)
-    u = np.linspace(-1, 1, width, dtype=np.float32)[None, :] + np.zeros((height, 1), np.float32)
-    v = np.linspace(-1, 1, height, dtype=np.float32)[:, None] + np.zeros((1, width), np.float32)
-    result = (terms(u, v, 1) @ kernel.background.astype(np.float32)).astype(np.float32)
+    u = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    v = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    constant, along_v, along_u = kernel.background.astype(np.float32)
+    result = (constant + along_v * v) + along_u * u
     powers = [(i, j) for i in range(kernel.order + 1) for j in range(kernel.order + 1 - i)]
-    for (i, j), part in zip(powers, kernel.parts, strict=True):
-        product = spectrum * scipy.fft.rfft2(part.astype(np.float32), shape)
-        full = scipy.fft.irfft2(product, shape)
-        result += full[KERNEL_HALF : KERNEL_HALF + height, KERNEL_HALF : KERNEL_HALF + width] * (u**i * v**j)
+    for (i, j), part in zip(powers, _spectra(kernel.parts, shape), strict=True):
+        full = scipy.fft.irfft2(spectrum * part, shape, overwrite_x=True)[:height, :width]
+        full *= v**j
+        full *= u**i
+        result += full
     return result
+
+
+def _spectra(parts: Array, shape: tuple[int, ...]) -> Array:
+    """Fourier transforms of kernels centred on the first pixel: for small ones a product is faster than an FFT."""
+    offsets = np.arange(-KERNEL_HALF, KERNEL_HALF + 1)
+    rows, columns = scipy.fft.fftfreq(shape[0]), scipy.fft.rfftfreq(shape[1])
+    down, across = (np.exp(-2j * np.pi * f[:, None] * offsets).astype(np.complex64) for f in (rows, columns))
+    return down @ parts.astype(np.complex64) @ across.T

@@ -7,10 +7,12 @@ import pandas as pd
 import sep
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.signal import fftconvolve
 
 from gotorb.errors import SurveyError
 from gotorb.simulate import kernel
 from gotorb.simulate.camera import Camera
+from gotorb.simulate.coadd import cut_windows
 
 Array = NDArray[np.floating]
 MAX_STAMPS = 140
@@ -29,13 +31,17 @@ class Stars(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A subtraction: difference image (NaN without data), FWHM and noise of its sources, and how it was made."""
+    """A subtraction: difference image (NaN without data), FWHM and noise of its sources, and how it was made.
+
+    `convolved` names the image convolved; `stars` are those of the science image.
+    """
 
     image: Array
     fwhm: float
     noise: float
     convolved: str
     kernel: kernel.Kernel
+    stars: Stars
 
     @property
     def n_stamps(self) -> int:
@@ -98,37 +104,54 @@ def subtract(science: Array, template: Array, camera: Camera, *, swap: bool = Fa
         robust_noise(difference),
         "template" if convolve_template else "science",
         fitted,
+        science_stars,
     )
 
 
+def window_half(difference: Difference) -> int:
+    """Half side [pixel] of the windows that `share_of_change` needs: the reach of its filter and of the kernel."""
+    return len(_filter_taps(difference)) // 2 + 1 + (kernel.KERNEL_HALF if difference.convolved == "science" else 0)
+
+
 def share_of_change(table: pd.DataFrame, change: Array, difference: Difference) -> Array:
-    """How much of each detection the change makes: what this subtraction would find less at its place without it.
+    """Share of each detection that the change makes: what this subtraction would find less at its place without it.
 
     Parameters
     ----------
     table : DataFrame
         Detections with x, y [pixel].
-    change : ndarray (h, w)
-        The science image minus one without the change.
+    change : ndarray (n, side, side)
+        Windows of the science image minus one without the change, of half side `window_half(difference)`.
 
     Returns
     -------
     ndarray (n,)
         Share of the matched-filtered difference; above 1 where the change covers a residual of the other sign.
     """
-    change = np.nan_to_num(change, nan=0.0)
-    if difference.convolved == "science":
-        flat = difference.kernel._replace(background=np.zeros(3))
-        change = kernel.apply_kernel(change, flat) / _mean_sum(flat)
-    places = table[["y", "x"]].to_numpy().T
+    x, y = table["x"].to_numpy(), table["y"].to_numpy()
+    if difference.convolved == "science" and len(table):
+        height, width = difference.image.shape
+        local = difference.kernel.at(2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1)
+        change = fftconvolve(change, local, mode="valid", axes=(1, 2)) / _mean_sum(difference.kernel)
+    taps = _filter_taps(difference)
+    whole = np.nan_to_num(cut_windows(difference.image, x, y, len(taps) // 2 + 1), nan=0.0)
+    part, total = (np.einsum("nij,ni,nj->n", light, _weights(taps, y), _weights(taps, x)) for light in (change, whole))
+    return part / np.where(total == 0, np.nan, total)
+
+
+def _filter_taps(difference: Difference) -> Array:
+    """Weights along one axis of the Gaussian that is the matched filter of a difference."""
     sigma = difference.fwhm / 2.355
-    part, whole = (
-        ndimage.map_coordinates(
-            ndimage.gaussian_filter(np.nan_to_num(image, nan=0.0), sigma, truncate=3), places, order=1
-        )
-        for image in (change, difference.image)
-    )
-    return part / np.where(whole == 0, np.nan, whole)
+    reach = int(3 * sigma + 0.5)
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return taps / taps.sum()
+
+
+def _weights(taps: Array, place: Array) -> Array:
+    """Filter weights (n, len(taps) + 2) about the whole pixel nearest to each place, linear between pixels."""
+    offset = (place - np.rint(place))[:, None]
+    left, middle, right = (np.pad(taps, ends) for ends in ((0, 2), (1, 1), (2, 0)))
+    return np.maximum(-offset, 0) * left + (1 - np.abs(offset)) * middle + np.maximum(offset, 0) * right
 
 
 def _mean_sum(fitted: kernel.Kernel) -> np.float32:

@@ -60,23 +60,38 @@ def run_visit(world: World, visit: Visit) -> VisitResult:
     habits = _draw_habits(rng)
     exposures = _expose_all(world, visit, habits, rng)
     grid = exposures[0].grid
-    science, labels = coadd.coadd(exposures, CAMERA.image_zero_point, habits.method)
-    template, labels = _align_template(world, grid, labels, habits, rng)
-    difference = subtraction.subtract(science, template, CAMERA, swap=habits.swap)
-    stars = subtraction.find_stars(np.nan_to_num(science, nan=0.0), CAMERA)
-    detections = detect(difference, science, stars, grid=grid, camera=CAMERA)
-    still = [one._replace(image=one.image - one.change) for one in exposures]
-    change = science - coadd.coadd(still, CAMERA.image_zero_point, habits.method)[0]
+    coadded = coadd.coadd(exposures, CAMERA.image_zero_point, habits.method)
+    template, labels = _align_template(world, grid, coadded.labels, habits, rng)
+    difference = subtraction.subtract(coadded.image, template, CAMERA, swap=habits.swap)
+    detections = detect(difference, coadded.image, grid=grid, camera=CAMERA)
     answer = truth.classify(
         detections.table,
-        subtraction.share_of_change(detections.table, change, difference),
+        _shares(exposures, coadded, detections, difference, habits.method),
         injected_sources(world, visit, grid),
         fixed_sources(world, visit, grid),
         detector.grow_labels(labels, 1),
         warped=habits.warped or habits.swap,
         fwhm=difference.fwhm,
     )
-    return VisitResult(visit, exposures, grid, science, template, difference, detections, answer, labels, habits.method)
+    return VisitResult(
+        visit, exposures, grid, coadded.image, template, difference, detections, answer, labels, habits.method
+    )
+
+
+def _shares(
+    exposures: list[Exposure],
+    coadded: coadd.Coadd,
+    detections: Detections,
+    difference: Difference,
+    method: coadd.Method,
+) -> Array:
+    """Share of each detection that the changes make."""
+    x, y = (detections.table[axis].to_numpy() for axis in ("x", "y"))
+    half = subtraction.window_half(difference)
+    how = {"half": half, "zero_point": CAMERA.image_zero_point, "method": method}
+    return subtraction.share_of_change(
+        detections.table, coadd.change_windows(exposures, coadded, x, y, **how), difference
+    )
 
 
 def _draw_habits(rng: np.random.Generator) -> Habits:

@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
+from scipy.signal import fftconvolve
 
 from gotorb.errors import SurveyError
-from gotorb.simulate import coadd, detector, kernel, psf, subtraction
+from gotorb.simulate import coadd, detector, galaxies, kernel, psf, sky, subtraction
 from gotorb.simulate.camera import Camera
+from gotorb.simulate.exposure import Exposure
+from gotorb.simulate.projection import Tan
 
 CAMERA = Camera()
 SIZE = 400
@@ -29,6 +32,57 @@ def test_stars_carry_their_flux_and_sit_where_asked() -> None:
     assert image.sum() == pytest.approx(1e6, rel=0.005)
     assert (image * x).sum() / image.sum() == pytest.approx(200.3, abs=0.02)
     assert (image * y).sum() / image.sum() == pytest.approx(199.8, abs=0.02)
+
+
+def test_a_galaxy_is_its_profile_convolved_with_the_psf() -> None:
+    plain = psf.Psf(2.8, 3.0, (0, 0, 0), (0.04, -0.02, 0, 0), (0, 0, 0))
+    place, flux = np.array([75.3]), np.array([1e5])
+    one = sky.Galaxies(*(np.array([value]) for value in (0.0, 0.0, 17.0, 5.0, 1.0, 0.6, 0.7, 0.0)))
+    image, nucleus = np.zeros((2, 151, 151), dtype=np.float32)
+    galaxies.add_galaxies(image, place, place, flux, one, plain)
+    psf.add_stars(nucleus, place, place, galaxies.NUCLEUS * flux, plain)
+    fine = (np.arange(5 * 151) - 2) / 5  # five points a pixel
+    disc = _exponential_disc(fine - 75.3, radius=5.0, ratio=0.6, angle=0.7)
+    steps = np.arange(-100, 101) / 5
+    x, y = steps[None, :], steps[:, None]
+    stretched = np.hypot((1 - 0.04) * x + 0.02 * y, (1 + 0.04) * y + 0.02 * x) / psf.moffat_width(2.8, 3.0)
+    point = (1 + stretched**2) ** -3.0
+    expected = 25 * (1 - galaxies.NUCLEUS) * 1e5 * fftconvolve(disc, point / point.sum(), mode="same")[2::5, 2::5]
+    seen = np.s_[50:102, 50:102]
+    assert (image - nucleus)[seen].sum() == pytest.approx(expected[seen].sum(), rel=0.003)
+    assert np.abs((image - nucleus) - expected)[seen].max() < 0.005 * expected.max()
+
+
+def _exponential_disc(line: np.ndarray, *, radius: float, ratio: float, angle: float) -> np.ndarray:
+    """An inclined disc of unit sum that ends at six half-light radii, on a square grid."""
+    x, y = line[None, :], line[:, None]
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    r = np.hypot(along * np.sqrt(ratio), across / np.sqrt(ratio)) / radius
+    light = np.where(r < 6, np.exp(-1.678 * r), 0)
+    return light / light.sum()
+
+
+def test_change_windows_are_the_coadd_minus_the_coadd_without_the_changes() -> None:
+    rng = np.random.default_rng(9)
+    exposures = [_exposure(rng, dx, dy) for dx, dy in ((0.0, 0.0), (3.4, -2.2), (-7.1, 5.6))]
+    still = [one._replace(image=one.image - one.change) for one in exposures]
+    x, y = np.array([60.2, 30.0, 2.0]), np.array([50.4, 30.0, 60.0])
+    for method in ("median", "mean"):
+        both = [coadd.coadd(images, 25.0, method).image for images in (exposures, still)]
+        whole = coadd.cut_windows(np.nan_to_num(both[0] - both[1]), x, y, 8)
+        made = coadd.coadd(exposures, 25.0, method)
+        windows = coadd.change_windows(exposures, made, x, y, half=8, zero_point=25.0, method=method)
+        assert np.abs(whole[0]).max() > 100 > np.abs(whole[1]).max()
+        assert windows == pytest.approx(whole, abs=1e-2)
+
+
+def _exposure(rng: np.random.Generator, dx: float, dy: float) -> Exposure:
+    """Noise and one new star, on a grid moved by dx, dy."""
+    change = np.zeros((120, 120), dtype=np.float32)
+    psf.add_stars(change, np.array([60.0 + dx]), np.array([50.0 + dy]), np.array([5e3]), ROUND)
+    image = change + 5 * rng.standard_normal(change.shape, dtype=np.float32)
+    grid = Tan(10.0, 5.0, 60 + dx, 60 + dy, 1.24 / 3600)
+    return Exposure(image, change, np.zeros(change.shape, np.uint8), grid, 59160.0, ROUND, 25.0 + 0.01 * dx)
 
 
 def test_kernel_fit_recovers_a_known_kernel_and_flux_ratio() -> None:
@@ -118,6 +172,8 @@ def test_share_of_a_change_is_what_this_subtraction_finds_less_without_it(wider:
     science = (science + new + residual).astype(np.float32)
     difference = subtraction.subtract(science, template.astype(np.float32), CAMERA)
     table = pd.DataFrame({"x": [150.0, 200.0, 250.0], "y": 200.0})
-    share = subtraction.share_of_change(table, new, difference)
+    half = subtraction.window_half(difference)
+    change = coadd.cut_windows(new, table["x"].to_numpy(), table["y"].to_numpy(), half)
+    share = subtraction.share_of_change(table, change, difference)
     assert difference.convolved == ("template" if wider == "science" else "science")
     assert share == pytest.approx([1.0, 0.5, 0.0], abs=0.05)
