@@ -28,7 +28,7 @@ def run_stage(main: Callable[[], None]) -> None:
 def open_survey(params: Params, survey_dir: str = "data/survey") -> AbstractContextManager[Settings]:
     """The survey that params name, as the label code sees it while the block runs."""
     from gotorb import label_data  # here, for `make repro` with nothing to do is to be quick
-    from gotorb.simulate.source import survey_environment
+    from gotorb.simulate.archive import survey_environment
 
     if params.label.adapter is not None:
         label_data.adapt(params.label.adapter)

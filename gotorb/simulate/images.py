@@ -8,11 +8,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from gotorb import layout
-from gotorb.simulate.camera import Camera
 from gotorb.simulate.detection import detect_stars
 from gotorb.simulate.exposure import Exposure
-from gotorb.simulate.plan import CAMERA, Field, Visit
-from gotorb.simulate.projection import Tan
+from gotorb.simulate.plan import CAMERA, Camera, Field, Tan, Visit
 from gotorb.simulate.visit import VisitResult
 
 Array = NDArray[np.floating]

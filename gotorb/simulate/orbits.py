@@ -3,13 +3,14 @@
 Frames: heliocentric ecliptic J2000 for elements, ICRS for what is seen. Units: au, day, degree, MJD.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import erfa
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
+Columns = TypeVar("Columns", bound=tuple[NDArray, ...])
 
 GAUSS_K = 0.01720209895
 """Gaussian gravitational constant: sqrt(G M of the Sun) [au^1.5 / day]."""
@@ -48,6 +49,17 @@ class Seen(NamedTuple):
     mag: Array
     sun_au: Array
     earth_au: Array
+
+
+def concatenate(parts: list[Columns]) -> Columns:
+    """Rows of several tables after each other.
+
+    Parameters
+    ----------
+    parts : list of named tuple
+        Of one type, such as `Elements`; every field an array (n,).
+    """
+    return type(parts[0])(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def to_equator(vector: Array) -> Array:

@@ -21,13 +21,12 @@ from gotorb import layout
 from gotorb.errors import ConfigError, SurveyError
 from gotorb.params import SurveyParams
 from gotorb.settings import LA_PALMA
-from gotorb.simulate import asteroids, images, knowledge, plan
-from gotorb.simulate.detection import Detections
+from gotorb.simulate import catalogues, images, plan
+from gotorb.simulate.detection import Detections, Scorers, train_scorers
 from gotorb.simulate.orbits import Elements
 from gotorb.simulate.plan import Field
-from gotorb.simulate.scores import Scorers, train_scorers
-from gotorb.simulate.visit import run_visit, skip_reason
-from gotorb.simulate.world import make_world
+from gotorb.simulate.scene import make_scene
+from gotorb.simulate.visit import make_setup, run_visit
 
 OUTPUTS = (layout.STORAGE_DIR, layout.CATALOGUES_DIR, layout.IMAGES_CSV, layout.CANDIDATES_CSV, layout.TRUTH_CSV)
 BAD_QUALITY_CHANCE = 0.05
@@ -112,7 +111,7 @@ def make_survey(
     rows = _join(results)
     if rows.images.empty:
         raise SurveyError(f"no visit of {len(fields)} fields could be made; the first: {rows.skipped[0]}")
-    knowledge.write_catalogues(out_dir, fields, known, seed)
+    catalogues.write_catalogues(out_dir, fields, known, seed)
     _write_tables(out_dir, rows)
     return _summary(len(fields), rows)
 
@@ -122,16 +121,16 @@ def _asteroids(
 ) -> tuple[Elements, list[np.ndarray]]:
     """The catalogue near the survey, and its rows in each field."""
     if catalogue is None:
-        known = knowledge.generate_asteroids(fields, params, seed, LA_PALMA)
+        known = catalogues.generate_asteroids(fields, params, seed, LA_PALMA)
     else:
-        everything = asteroids.read_xephem(Path(catalogue))
-        known = everything.take(knowledge.choose_asteroids(everything, fields, LA_PALMA)[1])
-    return known, knowledge.choose_asteroids(known, fields, LA_PALMA)[0]
+        everything = catalogues.read_xephem(Path(catalogue))
+        known = everything.take(catalogues.choose_asteroids(everything, fields, LA_PALMA)[1])
+    return known, catalogues.choose_asteroids(known, fields, LA_PALMA)[0]
 
 
 def _true_orbits(known: Elements, field: Field, seed: int) -> Elements:
     """Where catalogued objects really are: a fraction of an arcsec along their orbits."""
-    return asteroids.nudge(known, plan.stream(seed, field.index, plan.ORBIT))
+    return catalogues.nudge(known, plan.stream(seed, field.index, plan.ORBIT))
 
 
 def _clear(out_dir: Path) -> None:
@@ -175,10 +174,10 @@ def _pool_map(pool: ProcessPoolExecutor, function: Callable[[Task], Any], tasks:
 def _train(params: SurveyParams, seed: int, run: Runner) -> Scorers:
     """Train the old scores on fields of their own."""
     fields = plan.plan_training(params, seed)
-    known = knowledge.generate_asteroids(
+    known = catalogues.generate_asteroids(
         fields, params.model_copy(update={"n_asteroids": max(45, params.n_asteroids)}), seed, LA_PALMA
     )
-    rows = knowledge.choose_asteroids(known, fields, LA_PALMA)[0]
+    rows = catalogues.choose_asteroids(known, fields, LA_PALMA)[0]
     tasks = [Task(field, known.take(own), seed) for field, own in zip(fields, rows, strict=True)]
     samples = [sample for samples in run(sample_field, tasks) for sample in samples]
     with threadpool_limits(1):
@@ -189,10 +188,10 @@ def sample_field(task: Task) -> list[tuple[Detections, np.ndarray]]:
     """Detections of a training field with their truth, visit by visit; visits that fail are left out."""
     samples = []
     with threadpool_limits(1):
-        world = make_world(task.field, task.asteroids, task.seed, LA_PALMA)
+        setup = make_setup(make_scene(task.field, task.asteroids, task.seed, LA_PALMA))
         for visit in task.field.visits:
             try:
-                result = run_visit(world, visit)
+                result = run_visit(setup, visit)
             except SurveyError:
                 continue
             samples.append((result.detections, result.truth["is_real"].to_numpy()))
@@ -204,12 +203,12 @@ def run_field(task: Task) -> FieldRows:
     parts: list[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]] = []
     skipped = []
     with threadpool_limits(1):
-        world = make_world(task.field, task.asteroids, task.seed, LA_PALMA)
+        setup = make_setup(make_scene(task.field, task.asteroids, task.seed, LA_PALMA))
         for visit in task.field.visits:
             try:
-                parts.append(_write_visit(task, run_visit(world, visit)))
+                parts.append(_write_visit(task, run_visit(setup, visit)))
             except SurveyError as error:
-                skipped.append(skip_reason(error, visit))
+                skipped.append(f"field {visit.field} visit {visit.number}: {error}")
     tables = [pd.concat(column, ignore_index=True) for column in zip(*parts, strict=True)] or [pd.DataFrame()] * 3
     return FieldRows(tables[0], tables[1], tables[2], skipped)
 

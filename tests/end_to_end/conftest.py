@@ -3,7 +3,7 @@
 import pytest
 
 from gotorb import label_data
-from gotorb.simulate.source import survey_environment
+from gotorb.simulate.archive import survey_environment
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,14 @@
-"""What is on the sky of one field apart from minor planets: stars, galaxies, variables and supernovae."""
+"""Scene of one field: its stars, galaxies, supernovae and minor planets, and the light of them that changes."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gotorb.simulate.projection import Tan
+from gotorb.simulate import orbits, plan
+from gotorb.simulate.orbits import Elements
+from gotorb.simulate.plan import CAMERA, Field, Tan, Visit
 
 Array = NDArray[np.floating]
 STARS_PER_PIXEL = 1250 / 1024**2
@@ -89,8 +92,95 @@ class Sky(NamedTuple):
     supernovae: Supernovae
 
 
-def draw_sky(grid: Tan, size: int, first_mjd: float, rng: np.random.Generator) -> Sky:
-    """The sky of one field, a little larger than its image."""
+class Points(NamedTuple):
+    """Transient point sources of one exposure: ra, dec [deg], V magnitude."""
+
+    ra: Array
+    dec: Array
+    mag: Array
+
+
+NOTHING = Points(*np.zeros((3, 0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Sources that the visits of one field see; `asteroids` are true orbits, not those of the catalogue."""
+
+    field: Field
+    sky: Sky
+    asteroids: Elements
+    seed: int
+    observatory: tuple[float, float, float]
+
+    @property
+    def epoch_mjd(self) -> float:
+        """Time to which star positions refer: the first visit."""
+        return self.field.visits[0].mjd_utc
+
+
+def make_scene(field: Field, asteroids: Elements, seed: int, observatory: tuple[float, float, float]) -> Scene:
+    """Scene of a field with its own random sky.
+
+    Parameters
+    ----------
+    field : Field
+        Pointing and visits.
+    asteroids : Elements
+        True orbits of the minor planets that may enter the images.
+    seed : int
+        Of the survey.
+    observatory : tuple of float
+        Longitude [deg East], rho cos phi', rho sin phi'.
+    """
+    return Scene(field=field, sky=draw_sky(field, seed), asteroids=asteroids, seed=seed, observatory=observatory)
+
+
+class Injected(NamedTuple):
+    """Sources whose light differs from the template, on the coadd's grid, arrays (n,).
+
+    `flux` is the expected difference [electron], `kind` asteroid, supernova or variable; host columns are empty or NaN
+    without host.
+    """
+
+    x: Array
+    y: Array
+    flux: Array
+    mag: Array
+    kind: NDArray[np.str_]
+    name: NDArray[np.str_]
+    host: NDArray[np.str_]
+    host_offset_arcsec: Array
+
+
+class Fixed(NamedTuple):
+    """Static light that a poor subtraction leaves: stars and galaxies on the coadd's grid, arrays (n,)."""
+
+    star_x: Array
+    star_y: Array
+    star_flux: Array
+    star_moves: NDArray[np.bool_]
+    galaxy_x: Array
+    galaxy_y: Array
+    galaxy_radius: Array
+
+
+def draw_sky(field: Field, seed: int) -> Sky:
+    """Random sky of one field, a little larger than its image.
+
+    Parameters
+    ----------
+    field : Field
+        Pointing and visits.
+    seed : int
+        Of the survey.
+    """
+    grid, size, first_mjd, rng = (
+        field.grid,
+        field.size,
+        field.visits[0].mjd_utc,
+        plan.stream(seed, field.index, plan.SKY),
+    )
     stars = _draw_stars(grid, size, rng)
     galaxies = _draw_galaxies(grid, size, rng)
     return Sky(stars, galaxies, _draw_supernovae(grid, size, galaxies, first_mjd, rng))
@@ -173,3 +263,62 @@ def _draw_supernovae(
         host=np.asarray(hosts, dtype=np.intp),
         host_offset_arcsec=offset,
     )
+
+
+def transients_at(scene: Scene, mjd: float) -> Points:
+    """Asteroids and supernovae at one time."""
+    seen = orbits.observe(scene.asteroids, mjd, scene.observatory)
+    new = scene.sky.supernovae
+    return Points(
+        np.concatenate([seen.ra, new.ra]),
+        np.concatenate([seen.dec, new.dec]),
+        np.concatenate([seen.mag, new.mag_at(mjd)]),
+    )
+
+
+def injected_sources(scene: Scene, visit: Visit, grid: Tan, template_mjd: float) -> Injected:
+    """Every astrophysical change between template and visit, on the coadd's grid."""
+    mjd = visit.mjd_utc
+    seen = orbits.observe(scene.asteroids, mjd, scene.observatory)
+    moving = _sources(grid, seen.ra, seen.dec, CAMERA.flux(seen.mag), seen.mag, "asteroid", scene.asteroids.name)
+    new, first = scene.sky.supernovae, scene.field.index
+    mag = new.mag_at(mjd)
+    names = np.array([f"SN{first:03d}{k:02d}" for k in range(len(mag))], dtype=str)
+    hosts = np.array([galaxy_name(first, k) if k >= 0 else "" for k in new.host], dtype=str)
+    supernovae = _sources(grid, new.ra, new.dec, CAMERA.flux(mag), mag, "supernova", names)
+    supernovae = supernovae._replace(
+        host=hosts, host_offset_arcsec=np.where(new.host >= 0, new.host_offset_arcsec, np.nan)
+    )
+    stars, rows = scene.sky.stars, np.flatnonzero(scene.sky.stars.is_variable)
+    now = stars.mag_at(mjd)[rows]
+    change = CAMERA.flux(now) - CAMERA.flux(stars.mag_at(template_mjd)[rows])
+    names = np.array([variable_name(first, int(k)) for k in rows], dtype=str)
+    variables = _sources(grid, stars.ra[rows], stars.dec[rows], change, now, "variable", names)
+    return orbits.concatenate([moving, supernovae, variables])
+
+
+def _sources(grid: Tan, ra: Array, dec: Array, flux: Array, mag: Array, kind: str, names: NDArray) -> Injected:
+    x, y = grid.to_pixel(ra, dec)
+    n = len(ra)
+    blank = np.full(n, "", dtype="U16")
+    return Injected(x, y, flux, mag, np.full(n, kind), names.astype(str), blank, np.full(n, np.nan))
+
+
+def fixed_sources(scene: Scene, visit: Visit, grid: Tan) -> Fixed:
+    """Static stars and galaxies on the coadd's grid."""
+    stars, galaxies = scene.sky.stars, scene.sky.galaxies
+    star_x, star_y = grid.to_pixel(*stars.place_at(visit.mjd_utc - scene.epoch_mjd))
+    galaxy_x, galaxy_y = grid.to_pixel(galaxies.ra, galaxies.dec)
+    moves = np.hypot(stars.pm_ra, stars.pm_dec) * TEMPLATE_AGE_DAY > 0.25
+    flux = CAMERA.flux(stars.mag)
+    return Fixed(star_x, star_y, flux, moves, galaxy_x, galaxy_y, galaxies.radius)
+
+
+def galaxy_name(field: int, row: int) -> str:
+    """Name of a galaxy of the embedded survey."""
+    return f"G{field:03d}{row:04d}"
+
+
+def variable_name(field: int, row: int) -> str:
+    """Name of a variable star of the embedded survey."""
+    return f"V{field:03d}{row:04d}"
