@@ -24,14 +24,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make lock")
     parser.add_argument("--upgrade", action="store_true", help="take the newest version of every package")
     args = parser.parse_args()
+    try:
+        lock = _resolve(upgrade=args.upgrade)
+    except subprocess.CalledProcessError:
+        print(f"make lock: no new {LOCK}; correct pyproject.toml as uv says above", file=sys.stderr)
+        return 1
+    LOCK.write_text(lock)
+    return 0
+
+
+def _resolve(*, upgrade: bool) -> str:
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, LOCK.name)
-        if not args.upgrade:
+        if not upgrade:
             whole.write_bytes(LOCK.read_bytes())  # uv keeps the versions of a file that it replaces
         _run([*COMPILE, "--all-extras", "--generate-hashes", "--output-file", str(whole)])
         run_names = package_names(_run([*COMPILE, "--extra", RUN_EXTRA, "--constraint", str(whole)]))
-        LOCK.write_text(arrange(whole.read_text(), run_names))
-    return 0
+        return arrange(whole.read_text(), run_names)
 
 
 def _run(command: list[str]) -> str:
