@@ -1,10 +1,9 @@
-"""Training from hdf5 beside plain Keras on an array in memory, and bfloat16 beside float32."""
+"""Training from hdf5, compared with plain Keras on an array in memory."""
 
 import logging
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,6 @@ def measure() -> list[Row]:
         ways: dict[str, Callable[[], tuple[Times, Times]]] = {
             "stream": lambda: fit_stream(stream, rows, recipe, Path(folder)),
             "plain": lambda: fit_plain(stream, rows, recipe),
-            "bfloat16": lambda: fit_stream(stream, rows, replace(recipe, precision="bfloat16"), Path(folder)),
         }
         seconds: dict[str, Times] = {name: [] for name in ways}
         losses: dict[str, Times] = {}
@@ -54,7 +52,6 @@ def measure() -> list[Row]:
     reached = speed["stream"] * step_flops() / BATCH_SIZE / 1e9
     return [
         Row("train", speed["stream"], speed["plain"], "stamps/CPU s"),
-        Row("train_bf16", speed["bfloat16"], speed["stream"], "stamps/CPU s"),
         Row("train_flops", reached, max(rates), "Gflop/CPU s"),
     ]
 

@@ -75,7 +75,6 @@ def run_model_tuning(
     augment: bool = True,
     class_weights: str | dict[int, float] | None = "balanced",
     normalise: str = "l2",
-    mixed_precision: str = "float32",
     test_fraction: float = DATASET.test_fraction,
     validation_fraction: float = DATASET.validation_fraction,
     link_radius_arcsec: float = DATASET.link_radius_arcsec,
@@ -117,7 +116,7 @@ def run_model_tuning(
         Narrower limits: name -> [lowest, highest], or the names to choose from, or one value. Names are block1,
         scale_up (the second block has block1 + scale_up filters), dense, initializer, activation, dropout, l2,
         learning_rate; see `gotorb.training.space`.
-    layers, batch_size, patience, augment, class_weights, mixed_precision
+    layers, batch_size, patience, augment, class_weights
         As in `classifier.train`.
     normalise : {"l2", "noise", "none"}
         As in `classifier.train`.
@@ -233,7 +232,7 @@ def _prepare(data: Any, options: dict[str, Any], threads: int | None) -> "Settin
     identity = {name: json.dumps(value, sort_keys=True) for name, value in settings.items()}
     identity |= {"data set": data_digest(data.data_dir), "code": __version__}
     identity |= {"keras": keras.__version__, "keras-tuner": keras_tuner.__version__}
-    recipe = {name: options[name] for name in ("patience", "augment", "mixed_precision", "normalise")}
+    recipe = {name: options[name] for name in ("patience", "augment", "normalise")}
     setting = Setting(
         data.data_dir, options["layers"], options["batch_size"], taught.stream.class_weights,
         replace(taught.rows, test=np.array([], int)), options["objective"], recipe, options["seed"], pinned,

@@ -50,7 +50,6 @@ def train(
     threshold_fpr: float | None = EVALUATE.threshold_fpr,
     seed: int = 0,
     threads: int | None = None,
-    mixed_precision: str = "float32",
     strategy: Any = None,
     out_dir: str | Path | None = None,
     name: str | None = None,
@@ -125,8 +124,6 @@ def train(
         Of everything random; what scikit-learn calls random_state.
     threads : int, optional
         CPU threads inside an operation; part of the result's identity. None takes what the process has.
-    mixed_precision : {"float32", "bfloat16"}
-        Arithmetic while training. Weights, scores and the model written are float32 in any case.
     strategy : tf.distribute.Strategy, optional
         Under which the network is built and fitted; see docs/training.md. A GPU that TensorFlow finds is used
         without one.
@@ -171,7 +168,7 @@ def train(
     process.check_strategy(strategy)
     plan = recipe.Recipe(
         epochs, patience, monitor, learning_rate, optimizer, augment, seed, verbose, schedule, loss, metrics,
-        fit_kwargs or {}, mixed_precision,
+        fit_kwargs or {},
     )  # fmt: skip
     division = {name: options[name] for name in ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")}
     taught = lesson.prepare_lesson(

@@ -10,7 +10,6 @@ import keras
 
 from gotorb.training.callbacks import BestWeights, EpochReport, OnEpoch
 from gotorb.training.parent import frozen
-from gotorb.training.precision import mixed_precision
 from gotorb.training.recipe import Recipe, compile_network, make_schedule
 from gotorb.training.rows import Rows
 from gotorb.training.state import Identity, Progress, describe_network
@@ -90,7 +89,7 @@ def fit_network(
     """
     best, report = BestWeights(recipe.monitor, recipe.patience), EpochReport(on_epoch)
     started, interrupted = time.perf_counter(), False
-    with frozen(freeze), mixed_precision(model, recipe.precision):
+    with frozen(freeze):
         compile_network(model, recipe)
         model.optimizer.build(model.trainable_variables)  # in the first step, that would be traced a second time
         progress = Progress(state[0], state[1] | describe_network(model), best, report) if state else None

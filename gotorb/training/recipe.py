@@ -8,7 +8,6 @@ from typing import Any
 import keras
 
 from gotorb.errors import ConfigError
-from gotorb.training.precision import FLOAT32, check_precision
 
 Loss = str | Callable[..., Any]
 Metric = str | Callable[..., Any]
@@ -44,8 +43,6 @@ class Recipe:
         Quantities beside accuracy and AUC.
     fit_kwargs : dict
         Passed to Keras' `fit`; of `FIT_OPTIONS`.
-    precision : {"float32", "bfloat16"}
-        Arithmetic of the inner layers.
     """
 
     epochs: int
@@ -60,7 +57,6 @@ class Recipe:
     loss: Loss = "binary_crossentropy"
     metrics: Sequence[Metric] = ()
     fit_kwargs: dict[str, Any] = field(default_factory=dict)
-    precision: str = FLOAT32
 
     def __post_init__(self) -> None:
         """Refuse names that Keras does not know, before anything is written or trained."""
@@ -73,7 +69,6 @@ class Recipe:
         for kind, name in [("loss", self.loss), *(("metric", metric) for metric in self.metrics)]:
             _check_name(kind, name)
         make_schedule(self)
-        check_precision(self.precision)
 
 
 def _check_name(kind: str, name: Any) -> None:

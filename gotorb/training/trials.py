@@ -50,7 +50,7 @@ class Setting:
     objective : str
         By what a trial is judged.
     recipe : dict
-        patience, augment, mixed_precision and normalise, as ``classifier.train`` knows them.
+        patience, augment and normalise, as ``classifier.train`` knows them.
     seed : int
         A trial's seed is this and the number of the first trial that it goes on from.
     threads : int, optional
@@ -186,7 +186,7 @@ def make_recipe(setting: Setting, epochs: int, learning_rate: float, seed: int) 
     precision = keras.metrics.AUC(curve="PR", name="average_precision")
     return Recipe(
         epochs, setting.recipe["patience"], setting.objective, learning_rate, "adam", setting.recipe["augment"], seed,
-        metrics=("binary_crossentropy", precision), precision=setting.recipe["mixed_precision"],
+        metrics=("binary_crossentropy", precision),
     )  # fmt: skip
 
 

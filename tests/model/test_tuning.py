@@ -136,7 +136,6 @@ def test_the_best_is_trained_with_its_own_shape(quick: tuple[Tuning, list[Any]],
         ({"n_workers": 0}, "n_workers is 0"),
         ({"max_parameters": 10}, "few enough parameters"),
         ({"normalise": "mean"}, "normalise is 'mean'"),
-        ({"mixed_precision": "float8"}, "float8"),
         ({"space": {"depth": 3}}, "no hyperparameter 'depth'"),
     ],
 )
