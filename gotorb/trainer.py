@@ -36,6 +36,7 @@ def train(
     loss: str | Callable[..., Any] = "binary_crossentropy",
     metrics: Sequence[str | Callable[..., Any]] = (),
     monitor: str = "val_loss",
+    monitor_mode: str = "auto",
     patience: int = TRAIN.patience,
     dropout: float | None = TRAIN.dropout,
     model_kwargs: dict[str, Any] | None = None,
@@ -65,9 +66,9 @@ def train(
     from disk a batch at a time. The same data, parameters, seed and threads give the same bytes. Ctrl-C ends
     the training and keeps the best weights so far.
 
-    A training that was killed or ended by Ctrl-C goes on when `train` is called again with the same data,
-    settings and folder, and ends with the same bytes as if nothing had happened. With other data or settings
-    it begins anew, and the log says so. The state of your own `callbacks` is not kept.
+    An interrupted training resumes when `train` is called again with the same data, settings and folder, and ends
+    with the same bytes as one that was not interrupted. With other data or settings it starts again, and the log says
+    so. The state of your own `callbacks` is not kept.
 
     Parameters
     ----------
@@ -94,8 +95,10 @@ def train(
     metrics : sequence of str or callable
         Keras names or objects, measured beside accuracy and AUC.
     monitor : str
-        Quantity that decides which epoch is best: the smallest when its name holds loss, error or entropy,
-        else the largest.
+        Quantity that decides which epoch is best.
+    monitor_mode : {"auto", "min", "max"}
+        Direction in which `monitor` improves. "auto" asks Keras' metric of that name; a metric of your own needs one
+        of the others.
     dropout : float, optional
         Rate handed to networks that take ``dropout``; their own default when None.
     model_kwargs : dict, optional
@@ -103,8 +106,8 @@ def train(
     normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
         First layer of the network, saved with it. "l2" leaves networks as they are built: ours divide each layer
         of a stamp by its L2 norm. "noise" takes the logarithm in units of the difference's noise, which keeps how
-        bright layers are beside each other (`gotorb.training.noise`). What would not survive saving is refused
-        before training.
+        bright layers are relative to each other (`gotorb.training.normalisation`). A layer that would not survive
+        saving is refused before training.
     augment : bool
         Flip and turn the training stamps; validation stamps never are.
     class_weights : "balanced", dict or None
@@ -157,46 +160,56 @@ def train(
     ConfigError
         If an option is impossible, or `threads` cannot be had in this process.
     """
-    options = {name: value for name, value in locals().items() if name not in NOT_SETTINGS}
+    options = {
+        "model": model, "layers": layers, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
+        "schedule": schedule, "optimizer": optimizer, "loss": loss, "metrics": metrics, "monitor": monitor,
+        "monitor_mode": monitor_mode, "patience": patience, "dropout": dropout, "model_kwargs": model_kwargs,
+        "normalise": normalise, "augment": augment, "class_weights": class_weights, "freeze": freeze,
+        "test_fraction": test_fraction, "validation_fraction": validation_fraction,
+        "link_radius_arcsec": link_radius_arcsec, "threshold_fpr": threshold_fpr, "seed": seed,
+        "fit_kwargs": fit_kwargs,
+    }  # fmt: skip
     builder, layers = find_network(model), tuple(layers)
     data = open_dataset(data_dir)
 
     from gotorb.evaluation.calibration import fit_calibration
     from gotorb.evaluation.thresholds import choose_threshold
-    from gotorb.training import building, fit, lesson, parent, process, recipe, record, rows, scoring
+    from gotorb.training import data as training_data
+    from gotorb.training import finetune, fit, inference, model_files, networks, recipe
 
-    process.check_strategy(strategy)
+    fit.check_strategy(strategy)
     plan = recipe.Recipe(
-        epochs, patience, monitor, learning_rate, optimizer, augment, seed, verbose, schedule, loss, metrics,
-        fit_kwargs or {},
+        epochs=epochs, patience=patience, monitor=monitor, monitor_mode=monitor_mode, learning_rate=learning_rate,
+        optimizer=optimizer, augment=augment, seed=seed, verbose=verbose, schedule=schedule, loss=loss,
+        metrics=metrics, fit_kwargs=fit_kwargs or {},
     )  # fmt: skip
     division = {name: options[name] for name in ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")}
-    taught = lesson.prepare_lesson(
+    taught = training_data.prepare_lesson(
         data, layers, batch_size, class_weights=class_weights, division=division,
         n_replicas=strategy.num_replicas_in_sync if strategy else 1,
     )  # fmt: skip
     parts = taught.rows
-    settings = {name: record.describe_option(value) for name, value in options.items()}
-    settings["threads"] = process.prepare_process(seed, threads)
+    settings = {name: model_files.describe_option(value) for name, value in options.items()}
+    settings["threads"] = fit.prepare_process(seed, threads)
     settings["strategy"] = strategy and type(strategy).__name__
     origin = None if init_from is None else _find_parent(init_from, layers, settings["normalise"])
     with strategy.scope() if strategy else nullcontext():
         shape = (data.size, data.size, len(layers))
-        network = building.build_network(
+        network = networks.build_network(
             builder, shape, layers=layers, dropout=dropout, options=model_kwargs, normalise=normalise
         )
         if origin:
-            parent.copy_weights(origin.model, network, name=origin.name)
-    kept = parent.choose_layers(network, freeze, init_from)
-    run_dir = record.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
-    callbacks = [*record.make_tensorboard(tensorboard, run_dir), *callbacks]
+            finetune.copy_weights(origin.model, network, name=origin.name)
+    kept = finetune.choose_layers(network, freeze, init_from)
+    run_dir = model_files.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
+    callbacks = [*model_files.make_tensorboard(tensorboard, run_dir), *callbacks]
     with run_log(run_dir):
         LOG.info("training %s on %s with %s", network.name, data_dir, settings)
-        LOG.info("rows: %s", rows.count_rows(data.labels, parts))
+        LOG.info("rows: %s", training_data.count_rows(data.labels, parts))
         digest = data_digest(data.data_dir)
         ancestry = None
         if origin:
-            ancestry = record.describe_parent(origin.name, origin.digest, origin.meta, data, parts)
+            ancestry = model_files.describe_parent(origin.name, origin.digest, origin.meta, data, parts)
         identity = {name: json.dumps(value, sort_keys=True, default=repr) for name, value in settings.items()}
         identity |= {"data set": digest, "code": __version__, "parent": origin.digest if origin else ""}
         with strategy.scope() if strategy else nullcontext():
@@ -204,23 +217,16 @@ def train(
                 network, taught.stream, parts, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
                 state=(run_dir / layout.STATE_NPZ, identity),
             )  # fmt: skip
-        meta = record.describe_training(
+        meta = model_files.describe_training(
             fitted, data, parts, settings=settings, digest=digest, parent=ancestry, run_dir=run_dir
         )
-        found = scoring.score_stamps(network, (stamps for _, stamps in data.batches(parts.validation, layers=layers)))
+        found = inference.score_stamps(network, (stamps for _, stamps in data.batches(parts.validation, layers=layers)))
         meta["threshold"] = choose_threshold(data.labels[parts.validation], found, max_fpr=threshold_fpr)
         meta["calibration"] = fit_calibration(data.labels[parts.validation], found).as_dict()
-        loaded = record.write_training(run_dir, network, meta)
+        loaded = model_files.write_training(run_dir, network, meta)
         fitted.finish()
         LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
         return loaded.model, loaded.meta or {}
-
-
-NOT_SETTINGS = (
-    "data_dir", "out_dir", "name", "callbacks", "on_epoch", "tensorboard", "verbose", "threads", "strategy",
-    "init_from",
-)  # fmt: skip
-"""Arguments of `train` that do not decide the result, or are recorded otherwise."""
 
 
 def _find_parent(init_from: str | Path, layers: tuple[str, ...], normalise: str) -> Origin:

@@ -12,7 +12,7 @@ import pytest
 from gotorb import classifier, layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, GotorbError, ModelError
-from gotorb.training.stream import Stream
+from gotorb.training.data import Stream
 from tests.model.blobs import make_blobs
 
 OPTIONS: dict[str, Any] = {"epochs": 1, "seed": 5, "name": "model", "layers": ["difference", "ptp"]}

@@ -53,7 +53,7 @@ def test_killed_twice_and_gone_on_gives_the_bytes_of_an_uninterrupted_training(s
     for name in (layout.MODEL_H5, layout.META_HKL):
         assert (killed / "model" / name).read_bytes() == (whole / "model" / name).read_bytes(), name
     assert not (killed / "model" / layout.STATE_NPZ).exists()
-    assert "going on after epoch 3" in (killed / "model" / "model.log").read_text()
+    assert "resuming after epoch 3" in (killed / "model" / "model.log").read_text()
 
 
 def stop_after(last: int) -> Any:
@@ -94,7 +94,7 @@ def test_other_settings_under_the_same_name_begin_anew_and_say_so(
     classifier.train(small, out_dir=tmp_path, **options)
     assert seen[0] == 0
     log = (tmp_path / "model" / "model.log").read_text()
-    assert f"of a training with another {named}" in log and "begins anew" in log
+    assert f"of a training with another {named}" in log and "starts again" in log
 
 
 def test_a_broken_state_is_not_gone_on_with(small: Path, tmp_path: Path) -> None:

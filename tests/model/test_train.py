@@ -28,7 +28,7 @@ def test_folder_holds_log_meta_and_model(trained: Trained) -> None:
 
 
 def test_default_folder_carries_the_time(blobs: Path) -> None:
-    from gotorb.training.record import make_run_dir
+    from gotorb.training.model_files import make_run_dir
 
     first, second = make_run_dir(blobs, None), make_run_dir(blobs, None)
     assert first != second
@@ -173,11 +173,11 @@ def test_meta_is_plain_and_tells_what_was_done(trained: Trained) -> None:
 
 
 def test_validation_stamps_are_not_turned_during_training(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gotorb.training import stream
+    from gotorb.training import data as training_data
 
     data, turned = open_dataset(blobs), []
-    monkeypatch.setattr(stream, "turn_stamps", lambda stamps, _, out: turned.append(len(stamps)) or stamps)
-    source = stream.Stream(data, ("ptp",), 64, {0: 1.0, 1: 1.0})
+    monkeypatch.setattr(training_data, "turn_stamps", lambda stamps, _: turned.append(len(stamps)) or stamps)
+    source = training_data.Stream(data, ("ptp",), 64, {0: 1.0, 1: 1.0})
     list(source.validation(np.arange(100)))
     assert turned == []
     list(source.training(np.arange(100), seed=1, augment=True).take(2))

@@ -19,8 +19,8 @@ from gotorb import classifier, hyperparameter_tuning, layout
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.hyperparameter_tuning import Tuning, read_best, run_model_tuning
-from gotorb.training import space
-from gotorb.training.rows import find_splits
+from gotorb.training import tuning as space
+from gotorb.training.data import find_splits
 from tests.model.blobs import make_blobs
 
 QUICK: dict[str, Any] = {"method": "random", "max_trials": 2, "max_epochs": 1, "batch_size": 32, "seed": 3}
@@ -33,7 +33,7 @@ from gotorb.hyperparameter_tuning import run_model_tuning
 from gotorb.params import Params
 from gotorb.tracking import trials
 from gotorb.tracking.runs import track_stage
-from gotorb.training import state
+from gotorb.training import checkpoint as state
 
 data_dir, out_dir, death = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 
@@ -161,7 +161,7 @@ def test_data_that_cannot_be_trained_on_are_told(small: Path, tmp_path: Path) ->
 def test_a_tuning_of_which_all_trials_diverge_is_told(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(space.SPACE, "learning_rate", space.LogRange(1e30, 1e31))
+    monkeypatch.setitem(space.SPACE, "learning_rate", space.Range(1e30, 1e31))
     seen: list[Any] = []
     with pytest.raises(ModelError, match=r"all 1 trials failed \(the loss is .* training diverged"):
         run_model_tuning(small, out_dir=tmp_path, on_trial=seen.append, **QUICK | {"max_trials": 1})
@@ -188,9 +188,9 @@ def test_other_options_begin_anew_and_leave_the_unfinished_one(
             run_model_tuning(small, out_dir=tmp_path, on_trial=stop, **QUICK | options)
     assert len(list((tmp_path / layout.UNFINISHED_DIR).iterdir())) == 2
     assert "is of another max_trials and is left" in caplog.text
-    assert "was done before" not in caplog.text
+    assert "was finished before" not in caplog.text
     run_model_tuning(small, out_dir=tmp_path, **QUICK)
-    assert "trial 00 was done before" in caplog.text and "trial 01 was done before" not in caplog.text
+    assert "trial 00 was finished before" in caplog.text and "trial 01 was finished before" not in caplog.text
     assert len(list((tmp_path / layout.UNFINISHED_DIR).iterdir())) == 1
 
 
