@@ -28,7 +28,7 @@ from gotorb.params import DatasetParams, TrainParams, TuneParams
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gotorb.training.tuning import Setting, Trial
+    from gotorb.training.trials import Setting, Trial
 
 LOG = logging.getLogger(__name__)
 TRAIN, DATASET, TUNE = TrainParams(), DatasetParams(), TuneParams()
@@ -132,7 +132,7 @@ def run_model_tuning(
     out_dir : path, optional
         Folder of the files; ``data_dir/tuning`` when left out.
     on_trial : callable, optional
-        Called with each finished trial (`gotorb.training.tuning.Trial`), in order; after a resumption also with those
+        Called with each finished trial (`gotorb.training.trials.Trial`), in order; after a resumption also with those
         that were finished before.
 
     Raises
@@ -213,7 +213,7 @@ def read_best(path: str | Path) -> dict[str, Any]:
 def _prepare(data: Any, options: dict[str, Any], threads: int | None) -> "Setting":
     """Check the data and pin the threads; return what all trials share, without the test rows."""
     from gotorb.training import data as training_data
-    from gotorb.training import fit, networks, tuning
+    from gotorb.training import fit, networks, trials
 
     if options["n_workers"] < 1:
         raise ConfigError(f"n_workers is {options['n_workers']}; give 1 or more")
@@ -224,7 +224,7 @@ def _prepare(data: Any, options: dict[str, Any], threads: int | None) -> "Settin
         division={name: options[name] for name in names}, splits=("train", "validation"),
     )  # fmt: skip
     pinned = fit.prepare_process(options["seed"], threads)
-    setting = tuning.Setting(
+    setting = trials.Setting(
         data_dir=data.data_dir, layers=options["layers"], batch_size=options["batch_size"],
         class_weights=taught.stream.class_weights, rows=replace(taught.rows, test=taught.rows.test[:0]),
         objective=options["objective"], seed=options["seed"],
@@ -233,7 +233,7 @@ def _prepare(data: Any, options: dict[str, Any], threads: int | None) -> "Settin
         threads=threads if options["n_workers"] == 1 else pinned,
         identity=_identify(data.data_dir, options | {"threads": pinned}),
     )  # fmt: skip
-    tuning.make_recipe(setting, options["max_epochs"], TRAIN.learning_rate, options["seed"])  # refuses impossible ones
+    trials.make_recipe(setting, options["max_epochs"], TRAIN.learning_rate, options["seed"])  # refuses impossible ones
     return setting
 
 
@@ -280,7 +280,7 @@ def _log_others(folder: Path, setting: "Setting") -> None:
 
 def _write(out_dir: Path, trials: "list[Trial]", best: "Trial", objective: str, setting: "Setting") -> Tuning:
     from gotorb.evaluation.trials import plot_trials
-    from gotorb.training.tuning import OBJECTIVES, training_options
+    from gotorb.training.trials import OBJECTIVES, training_options
 
     table = tabulate(trials)
     chosen = {

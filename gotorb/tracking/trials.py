@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gotorb.tracking.runs import Run
 
 if TYPE_CHECKING:
-    from gotorb.training.tuning import Trial
+    from gotorb.training.trials import Trial
 
 TUNING_TAG, TRIAL_TAG = "gotorb.tuning", "gotorb.trial"
 CONTINUED_TAG = "gotorb.continued_by"

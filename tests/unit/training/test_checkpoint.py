@@ -68,7 +68,7 @@ def test_larger_is_better(model: keras.Model, monitor: str) -> None:
 
 
 def test_the_direction_of_a_function_has_to_be_named(model: keras.Model) -> None:
-    with pytest.raises(ConfigError, match="'val_square'.*monitor_mode"):
+    with pytest.raises(ConfigError, match=r"'val_square'.*monitor_mode"):
         follow(model, make_recipe("val_square"), VALUES)
     for mode, epoch in (("min", LOWEST), ("max", HIGHEST)):
         assert follow(model, make_recipe("val_square", monitor_mode=mode), VALUES).best_epoch == epoch

@@ -1,5 +1,6 @@
 """The space of a tuning and the oracles that draw from it, without any training."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,21 +8,8 @@ import pytest
 
 from gotorb.errors import ConfigError
 from gotorb.training.networks import bayesian_vgg6
-from gotorb.training.tuning import (
-    COMPLETED,
-    FAILED,
-    SPACE,
-    Range,
-    Task,
-    Trial,
-    choose_best,
-    count_parameters,
-    make_oracle,
-    make_space,
-    read_task,
-    tell,
-    training_options,
-)
+from gotorb.training.trials import COMPLETED, FAILED, Task, Trial, training_options
+from gotorb.training.tuning import SPACE, Range, choose_best, count_parameters, make_oracle, make_space, read_task, tell
 
 SHAPE = (21, 21, 4)
 OPTIONS: dict[str, Any] = {"max_epochs": 4, "seed": 5}
@@ -52,10 +40,7 @@ def ask_all(oracle: Any, *, max_epochs: int = 4) -> list[Task]:
 
 def finished(task: Task, objective: float | None) -> Trial:
     status = FAILED if objective is None else COMPLETED
-    return Trial(
-        number=task.number, values=task.values, continues=task.continues, tuning="", status=status,
-        objective=objective, best_epoch=0, epochs=task.epochs,
-    )  # fmt: skip
+    return Trial(**asdict(task), tuning="", status=status, objective=objective, best_epoch=0)
 
 
 @pytest.mark.parametrize("method", [*QUICK, pytest.param("bayesian", marks=pytest.mark.slow)])
