@@ -15,7 +15,6 @@ import numpy as np
 from gotorb import __version__, layout
 from gotorb.errors import ConfigError, ModelError
 from gotorb.stamps.batches import Stamps, cut_batches
-from gotorb.training.meta import replace_file
 
 if TYPE_CHECKING:
     import keras
@@ -179,6 +178,8 @@ def export_onnx(model: keras.Model, path: Path, about: Mapping[str, str]) -> Pat
     ModelError
         If the network cannot be converted.
     """
+    from gotorb.training.meta import replace_file
+
     content = _describe(_convert(model, path), about)
 
     def write(part: Path) -> None:
