@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gotorb import __version__, layout
 from gotorb.dataset.card import data_digest
-from gotorb.dataset.store import open_dataset
+from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
 from gotorb.logs import run_log
 from gotorb.models import Origin, find_model, find_network
@@ -17,6 +17,9 @@ from gotorb.params import DatasetParams, EvaluateParams, TrainParams
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+
+    from gotorb.training.data import Rows
 
 LOG = logging.getLogger(__name__)
 TRAIN, DATASET, EVALUATE = TrainParams(), DatasetParams(), EvaluateParams()
@@ -161,72 +164,101 @@ def train(
         If an option is impossible, or `threads` cannot be had in this process.
     """
     options = {
-        "model": model, "layers": layers, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-        "schedule": schedule, "optimizer": optimizer, "loss": loss, "metrics": metrics, "monitor": monitor,
+        "model": model, "layers": tuple(layers), "epochs": epochs, "batch_size": batch_size,
+        "learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer, "loss": loss, "metrics": metrics, "monitor": monitor,
         "monitor_mode": monitor_mode, "patience": patience, "dropout": dropout, "model_kwargs": model_kwargs,
         "normalise": normalise, "augment": augment, "class_weights": class_weights, "freeze": freeze,
         "test_fraction": test_fraction, "validation_fraction": validation_fraction,
         "link_radius_arcsec": link_radius_arcsec, "threshold_fpr": threshold_fpr, "seed": seed,
         "fit_kwargs": fit_kwargs,
     }  # fmt: skip
-    builder, layers = find_network(model), tuple(layers)
-    data = open_dataset(data_dir)
+    builder, data = find_network(model), open_dataset(data_dir)
 
-    from gotorb.evaluation.calibration import fit_calibration
-    from gotorb.evaluation.thresholds import choose_threshold
     from gotorb.training import data as training_data
-    from gotorb.training import finetune, fit, inference, model_files, networks, recipe
+    from gotorb.training import finetune, fit, model_files, recipe
 
     fit.check_strategy(strategy)
     plan = recipe.Recipe(
-        epochs=epochs, patience=patience, monitor=monitor, monitor_mode=monitor_mode, learning_rate=learning_rate,
-        optimizer=optimizer, augment=augment, seed=seed, verbose=verbose, schedule=schedule, loss=loss,
-        metrics=metrics, fit_kwargs=fit_kwargs or {},
+        **{name: options[name] for name in PLAN}, verbose=verbose, fit_kwargs=fit_kwargs or {}
     )  # fmt: skip
-    division = {name: options[name] for name in ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")}
     taught = training_data.prepare_lesson(
-        data, layers, batch_size, class_weights=class_weights, division=division,
+        data, options["layers"], batch_size, class_weights=class_weights,
+        division={name: options[name] for name in DIVISION},
         n_replicas=strategy.num_replicas_in_sync if strategy else 1,
     )  # fmt: skip
-    parts = taught.rows
     settings = {name: model_files.describe_option(value) for name, value in options.items()}
-    settings["threads"] = fit.prepare_process(seed, threads)
-    settings["strategy"] = strategy and type(strategy).__name__
-    origin = None if init_from is None else _find_parent(init_from, layers, settings["normalise"])
+    settings |= {"threads": fit.prepare_process(seed, threads), "strategy": strategy and type(strategy).__name__}
+    origin = None if init_from is None else _find_parent(init_from, options["layers"], settings["normalise"])
     with strategy.scope() if strategy else nullcontext():
-        shape = (data.size, data.size, len(layers))
-        network = networks.build_network(
-            builder, shape, layers=layers, dropout=dropout, options=model_kwargs, normalise=normalise
-        )
-        if origin:
-            finetune.copy_weights(origin.model, network, name=origin.name)
+        network = _build(builder, data, options, origin)
     kept = finetune.choose_layers(network, freeze, init_from)
     run_dir = model_files.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
     callbacks = [*model_files.make_tensorboard(tensorboard, run_dir), *callbacks]
     with run_log(run_dir):
         LOG.info("training %s on %s with %s", network.name, data_dir, settings)
-        LOG.info("rows: %s", training_data.count_rows(data.labels, parts))
+        LOG.info("rows: %s", training_data.count_rows(data.labels, taught.rows))
         digest = data_digest(data.data_dir)
-        ancestry = None
-        if origin:
-            ancestry = model_files.describe_parent(origin.name, origin.digest, origin.meta, data, parts)
-        identity = {name: json.dumps(value, sort_keys=True, default=repr) for name, value in settings.items()}
-        identity |= {"data set": digest, "code": __version__, "parent": origin.digest if origin else ""}
         with strategy.scope() if strategy else nullcontext():
             fitted = fit.fit_network(
-                network, taught.stream, parts, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
-                state=(run_dir / layout.STATE_NPZ, identity),
+                network, taught.stream, taught.rows, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
+                state=(run_dir / layout.STATE_NPZ, _identify(settings, digest, origin)),
             )  # fmt: skip
-        meta = model_files.describe_training(
-            fitted, data, parts, settings=settings, digest=digest, parent=ancestry, run_dir=run_dir
-        )
-        found = inference.score_stamps(network, (stamps for _, stamps in data.batches(parts.validation, layers=layers)))
-        meta["threshold"] = choose_threshold(data.labels[parts.validation], found, max_fpr=threshold_fpr)
-        meta["calibration"] = fit_calibration(data.labels[parts.validation], found).as_dict()
+        about = {"settings": settings, "digest": digest, "parent": _describe_parent(origin, data, taught.rows)}
+        meta = model_files.describe_training(fitted, data, taught.rows, run_dir=run_dir, **about)
+        meta |= _calibrate(network, data, taught.rows.validation, options)
         loaded = model_files.write_training(run_dir, network, meta)
         fitted.finish()
         LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
         return loaded.model, loaded.meta or {}
+
+
+PLAN = (
+    "epochs", "patience", "monitor", "monitor_mode", "learning_rate", "optimizer", "augment", "seed", "schedule",
+    "loss", "metrics",
+)  # fmt: skip
+"""Options of `train` that a recipe takes as they are."""
+DIVISION = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
+"""Options of `train` by which rows are divided."""
+
+
+def _build(builder: Any, data: Dataset, options: dict[str, Any], origin: Origin | None) -> "keras.Model":
+    """The network before its first step, with the weights of its parent when it has one."""
+    from gotorb.training import finetune, networks
+
+    layers = options["layers"]
+    network = networks.build_network(
+        builder, (data.size, data.size, len(layers)), layers=layers, dropout=options["dropout"],
+        options=options["model_kwargs"], normalise=options["normalise"],
+    )  # fmt: skip
+    if origin:
+        finetune.copy_weights(origin.model, network, name=origin.name)
+    return network
+
+
+def _identify(settings: dict[str, Any], digest: str, origin: Origin | None) -> dict[str, str]:
+    """Everything that decides the result of a training."""
+    identity = {name: json.dumps(value, sort_keys=True, default=repr) for name, value in settings.items()}
+    return identity | {"data set": digest, "code": __version__, "parent": origin.digest if origin else ""}
+
+
+def _describe_parent(origin: Origin | None, data: Dataset, rows: "Rows") -> Meta | None:
+    from gotorb.training import model_files
+
+    if origin is None:
+        return None
+    return model_files.describe_parent(origin.name, origin.digest, origin.meta, data, rows)
+
+
+def _calibrate(network: "keras.Model", data: Dataset, rows: "np.ndarray", options: dict[str, Any]) -> Meta:
+    """Operating threshold and calibration of the scores, from the validation rows."""
+    from gotorb.evaluation.calibration import fit_calibration
+    from gotorb.evaluation.thresholds import choose_threshold
+    from gotorb.training.inference import score_stamps
+
+    labels = data.labels[rows]
+    scores = score_stamps(network, (stamps for _, stamps in data.batches(rows, layers=options["layers"])))
+    threshold = choose_threshold(labels, scores, max_fpr=options["threshold_fpr"])
+    return {"threshold": threshold, "calibration": fit_calibration(labels, scores).as_dict()}
 
 
 def _find_parent(init_from: str | Path, layers: tuple[str, ...], normalise: str) -> Origin:
