@@ -165,12 +165,12 @@ def train(
     """
     options = {
         "model": model, "layers": tuple(layers), "epochs": epochs, "batch_size": batch_size,
-        "learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer, "loss": loss, "metrics": metrics, "monitor": monitor,
-        "monitor_mode": monitor_mode, "patience": patience, "dropout": dropout, "model_kwargs": model_kwargs,
-        "normalise": normalise, "augment": augment, "class_weights": class_weights, "freeze": freeze,
-        "test_fraction": test_fraction, "validation_fraction": validation_fraction,
-        "link_radius_arcsec": link_radius_arcsec, "threshold_fpr": threshold_fpr, "seed": seed,
-        "fit_kwargs": fit_kwargs,
+        "learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer, "loss": loss,
+        "metrics": metrics, "monitor": monitor, "monitor_mode": monitor_mode, "patience": patience,
+        "dropout": dropout, "model_kwargs": model_kwargs, "normalise": normalise, "augment": augment,
+        "class_weights": class_weights, "freeze": freeze, "test_fraction": test_fraction,
+        "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
+        "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs,
     }  # fmt: skip
     builder, data = find_network(model), open_dataset(data_dir)
 
