@@ -70,7 +70,6 @@ MEANINGS = {
     "cheapest epoch of several, validation and the state on disk after each epoch included: streamed from hdf5. "
     "Reference: plain Keras `fit` on float32 arrays in memory, turned beforehand and not counted; the losses of all "
     "epochs must be equal to the bit.",
-    "train_bf16": "The same with mixed_precision bfloat16. Reference: our float32.",
     "train_flops": "Arithmetic that float32 training does, counted from the kernels. Reference: products of 2048 x "
     "2048 float32 matrices by the same library; the ratio is the fraction of the machine that training reaches.",
     "logging": "Record of a training in MLflow's store on this machine: parameters, data, metrics of each epoch, the "

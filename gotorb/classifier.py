@@ -24,7 +24,7 @@ from gotorb.trainer import train
 
 if TYPE_CHECKING:
     from gotorb.evaluation.report import Evaluation
-    from gotorb.training.record import Loaded
+    from gotorb.training.model_files import Loaded
 
 __all__ = [
     "benchmark", "dropout_pred", "evaluate", "export", "latentvec_pred", "load", "predict", "score_rows", "train",
@@ -57,7 +57,7 @@ def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":
     ModelError
         If a file is missing, broken, holds code, or the two do not belong together.
     """
-    from gotorb.training.record import load_training
+    from gotorb.training.model_files import load_training
 
     return load_training(model, meta)
 
@@ -80,7 +80,7 @@ def predict(model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, 
     ndarray
         (n,) float32: 1 real, 0 bogus.
     """
-    from gotorb.training.scoring import score_stamps
+    from gotorb.training.inference import score_stamps
 
     network, meta = load(model)
     if isinstance(stamps, Dataset):
@@ -136,7 +136,7 @@ def dropout_pred(
     seed: int | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
-    """Sample the posterior of the scores by Monte-Carlo dropout; see `gotorb.training.scoring.sample_scores`.
+    """Sample the posterior of the scores by Monte-Carlo dropout; see `gotorb.training.inference.sample_scores`.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def dropout_pred(
     ModelError
         If the model has no dropout to sample from.
     """
-    from gotorb.training.scoring import sample_scores
+    from gotorb.training.inference import sample_scores
 
     return sample_scores(load(model).model, stamps, nsamples, seed=seed, batch_size=batch_size)
 
@@ -186,7 +186,7 @@ def latentvec_pred(
     ModelError
         If the network has no layer named ``latent`` and no dense layer.
     """
-    from gotorb.training.latent import latent_vectors
+    from gotorb.training.inference import latent_vectors
 
     network, meta = load(model)
     if isinstance(stamps, Dataset):
@@ -198,7 +198,7 @@ def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | Non
     """Write a model as ONNX: plain scores by onnxruntime, without TensorFlow and without a posterior.
 
     The file holds layers, stamp size, threshold, name, version and digest of the model; the same model gives the
-    same bytes. ``gotorb score`` and `gotorb.portable.read_portable` read it.
+    same bytes. ``gotorb score`` and `gotorb.training.onnx.read_portable` read it.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | Non
             f"model {origin.name} takes {origin.model.input_shape[-1]} layers but nothing names them; "
             f"keep {layout.META_HKL} beside {layout.MODEL_H5}, or give meta="
         )
-    from gotorb.training.export import export_onnx
+    from gotorb.training.onnx import export_onnx
 
     about = {
         "layers": ",".join(origin.layers),

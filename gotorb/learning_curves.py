@@ -195,7 +195,7 @@ class Experiment:
     """
 
     def __init__(self, plan: Plan, data: Dataset, runs_path: Path, *, anew: bool = False) -> None:
-        from gotorb.training.rows import find_splits, select_rows
+        from gotorb.training.data import find_splits, select_rows
 
         data.layer_indices(plan.layers)
         self.plan, self.data, self.runs_path = plan, data, runs_path
@@ -260,26 +260,29 @@ class Experiment:
 
     def _train(self, rows: np.ndarray, seed: list[int]) -> keras.Model:
         from gotorb.models import find_network
-        from gotorb.training import building, fit, process, recipe, stream
-        from gotorb.training.rows import Rows, weigh_classes
+        from gotorb.training.data import Rows, Stream, weigh_classes
+        from gotorb.training.fit import fit_network, prepare_process
+        from gotorb.training.networks import build_network
+        from gotorb.training.recipe import Recipe
 
         plan, n_epoch = self.plan, self.plan.batch_size * (self.plan.n_steps // self.plan.n_epochs)
         number = int(np.random.default_rng(seed).integers(2**31))
-        process.prepare_process(number, plan.threads)
+        prepare_process(number, plan.threads)
         shape = (self.data.size, self.data.size, len(plan.layers))
-        network = building.build_network(find_network(plan.network), shape, dropout=plan.dropout)
+        network = build_network(find_network(plan.network), shape, dropout=plan.dropout)
         weights = weigh_classes(self.data.labels[rows], "balanced")
-        source = stream.Stream(self.data, plan.layers, plan.batch_size, weights)
-        how = recipe.Recipe(
-            plan.n_epochs, plan.n_epochs, "loss", plan.learning_rate, "adam", True, number, schedule="cosine",
+        source = Stream(self.data, plan.layers, plan.batch_size, weights)
+        how = Recipe(
+            epochs=plan.n_epochs, patience=plan.n_epochs, monitor="loss", learning_rate=plan.learning_rate,
+            optimizer="adam", augment=True, seed=number, schedule="cosine",
             fit_kwargs={"validation_freq": plan.n_epochs},
         )  # fmt: skip
         # rows stand in an epoch as often as its steps need
         parts = Rows(np.resize(rows, n_epoch), self.parts.validation[: plan.batch_size], self.parts.test[:0], 0)
-        return fit.fit_network(network, source, parts, how).model
+        return fit_network(network, source, parts, how).model
 
     def _judge(self, network: keras.Model) -> dict[str, float]:
-        from gotorb.training.scoring import score_stamps
+        from gotorb.training.inference import score_stamps
 
         labels, scores = self.data.labels[self.parts.test], score_stamps(network, self._stamps(self.parts.test))
         wrong = [(scores[labels == layout.BOGUS] >= 0.5).mean(), (scores[labels == layout.REAL] < 0.5).mean()]
@@ -297,7 +300,7 @@ class Experiment:
 
     def _count_wrong(self, network: keras.Model, rows: list[int]) -> int:
         """Rows that the network has on the wrong side of one half."""
-        from gotorb.training.scoring import score_stamps
+        from gotorb.training.inference import score_stamps
 
         if not rows:
             return 0
@@ -345,8 +348,7 @@ def sample_pool(
     """Posterior samples (m, n_samples) of a pool, none for a random choice, and what gives its latent vectors."""
     if method == RANDOM:
         return np.empty((len(rows), 0), np.float32), None
-    from gotorb.training.latent import latent_vectors
-    from gotorb.training.scoring import sample_scores
+    from gotorb.training.inference import latent_vectors, sample_scores
 
     def stamps(wanted: np.ndarray) -> Iterator[np.ndarray]:
         return (block for _, block in data.batches(wanted, layers=layers))

@@ -23,7 +23,7 @@ class Service:
     """
 
     def __init__(self, model: Any) -> None:
-        from gotorb.training.scoring import CompiledModel
+        from gotorb.training.inference import CompiledModel
 
         self.compiled = CompiledModel(model)
 
@@ -47,6 +47,6 @@ def _load_pyfunc(path: str) -> Service:
     """Load the service (called by MLflow) from the folder of Keras' model; code inside the file is refused."""
     import keras
 
-    from gotorb.training import noise  # noqa: F401  Keras finds its layer when the file names it
+    from gotorb.training import normalisation  # noqa: F401  Keras finds its layer when the file names it
 
     return Service(keras.saving.load_model(Path(path) / "model.keras", compile=False, safe_mode=True))

@@ -28,8 +28,8 @@ from gotorb.apps.scoring import Scorer, load_scorer, tell_middle
 from gotorb.dataset.card import write_text
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.params import ArchiveParams
-from gotorb.portable import PortableModel
 from gotorb.settings import Settings, read_settings
+from gotorb.training.onnx import PortableModel
 
 if TYPE_CHECKING:
     from gotorb.apps.neighbours import Neighbour

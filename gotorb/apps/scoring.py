@@ -26,12 +26,12 @@ from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.models import find_model
 from gotorb.params import ArchiveParams
-from gotorb.portable import PortableModel, read_portable
 from gotorb.survey.alerts import find_packets
 from gotorb.survey.pixels import check_middle, crop_stamps
+from gotorb.training.onnx import PortableModel, read_portable
 
 if TYPE_CHECKING:
-    from gotorb.training.scoring import CompiledModel
+    from gotorb.training.inference import CompiledModel
 
 log = logging.getLogger(__name__)
 COLUMNS = (
@@ -69,7 +69,7 @@ class Scorer:
         """The network, compiled once for all batches."""
         if isinstance(self.model, PortableModel):
             return self.model
-        from gotorb.training.scoring import CompiledModel
+        from gotorb.training.inference import CompiledModel
 
         return CompiledModel(self.model)
 

@@ -179,7 +179,7 @@ def _draw_latent(
     model: "keras.Model", meta: dict[str, Any], data: Dataset, predictions: pd.DataFrame, rows: np.ndarray, seed: int
 ) -> "dict[str, Figure]":
     """Map of the rows' latent vectors; none for networks without one, or for too few rows."""
-    from gotorb.training.latent import latent_vectors
+    from gotorb.training.inference import latent_vectors
 
     try:
         vectors = latent_vectors(model, (stamps for _, stamps in data.batches(rows, layers=meta["layers"])))
@@ -218,7 +218,7 @@ def _judge_calibration(predictions: pd.DataFrame, calibration: Calibration | Non
 
 def score_rows_of(model: "keras.Model", layers: Sequence[str], data: Dataset) -> np.ndarray:
     """Plain scores (n,) of all rows of a data set, in the layers that the model takes."""
-    from gotorb.training.scoring import score_stamps
+    from gotorb.training.inference import score_stamps
 
     return score_stamps(model, (stamps for _, stamps in data.batches(layers=list(layers))))
 
@@ -227,7 +227,8 @@ def score_model(
     model: "keras.Model", meta: dict[str, Any], data: Dataset, rows: np.ndarray, how: Judging
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Scores (n,), and posterior samples (n, n_samples) where the model has dropout."""
-    from gotorb.training.scoring import find_dropouts, sample_scores, score_stamps
+    from gotorb.training.inference import sample_scores, score_stamps
+    from gotorb.training.mc_dropout import find_dropouts
 
     batches = [(stamps for _, stamps in data.batches(rows, layers=meta["layers"])) for _ in range(2)]
     scores = score_stamps(model, batches[0])

@@ -66,7 +66,7 @@ def log_model(run_id: str, model_path: Path, *, name: str, tags: dict[str, str])
     from mlflow.models import Model
 
     from gotorb.tracking import flavor
-    from gotorb.training.files import read_model
+    from gotorb.training.model_files import read_model
 
     model = read_model(model_path)
     with mlflow.start_run(run_id=run_id, nested=True):  # else the model would go to another experiment

@@ -200,7 +200,7 @@ def load_registered(uri: str) -> tuple[Any, Registered]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from gotorb.training import noise  # noqa: F401  Keras finds its layer when the file names it
+    from gotorb.training import normalisation  # noqa: F401  Keras finds its layer when the file names it
 
     registered = load_version(uri)
     try:

@@ -33,7 +33,7 @@ from pathlib import Path
 from gotorb.params import read_params
 from gotorb.tracking.registry import load_registered, register
 from gotorb.tracking.runs import md5, track_stage
-from gotorb.training.files import write_model
+from gotorb.training.model_files import write_model
 model, known = load_registered("models:/gotorb@champion")
 last = [layer for layer in model.layers if layer.get_weights()][-1]
 kernel, bias = last.get_weights()

@@ -14,8 +14,9 @@ from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import open_dataset, read_table, write_table
 from gotorb.errors import ConfigError, DataError
 from tests.model.blobs import make_blobs
-from tests.model.conftest import Trained
+from tests.model.conftest import STAYS_GRAPH, Trained
 
+pytestmark = [pytest.mark.usefixtures("eager_module"), pytest.mark.filterwarnings(STAYS_GRAPH)]
 TINY: dict[str, Any] = {
     "methods": ("bald", "random"), "seeds": (1,), "n_start": 20, "n_step": 10, "n_rounds": 2, "n_steps": 4,
     "n_epochs": 2, "n_samples": 3, "layers": ("difference",),

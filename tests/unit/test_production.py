@@ -43,7 +43,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def add(folder: Path, *telescopes: str, name: str = "gotorb", **tags: str) -> Registered:
     """Register a model that looks only where these telescopes tell."""
-    from gotorb.training.files import write_model
+    from gotorb.training.model_files import write_model
 
     model, weights = make_model(), np.zeros((SIZE, SIZE, len(LAYERS)))
     for telescope in telescopes:

@@ -15,8 +15,8 @@ from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError
 from gotorb.params import ArchiveParams
 from gotorb.survey.archives import open_archive
-from gotorb.training.files import write_model
 from gotorb.training.meta import write_meta
+from gotorb.training.model_files import write_model
 from tests.model.blobs import make_blobs
 from tests.unit.survey.synthetic import make_table, real_data, write_archive, write_packet
 
@@ -82,7 +82,7 @@ def test_scores_do_not_depend_on_the_batches_and_repeat(
 def test_one_compilation_serves_all_batches(
     bayesian: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gotorb.training import scoring as sampling
+    from gotorb.training import inference as sampling
 
     samplers: list[object] = []
     build = sampling.make_sampler

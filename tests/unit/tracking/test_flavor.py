@@ -40,8 +40,8 @@ def registered(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> I
     import keras
     import keras_tuner  # registers a layer with Keras, which must not be pickled beside the model
 
-    from gotorb.training.building import build_network
-    from gotorb.training.files import write_model
+    from gotorb.training.model_files import write_model
+    from gotorb.training.networks import build_network
 
     root = tmp_path_factory.mktemp("flavor")
     with pytest.MonkeyPatch.context() as patch:

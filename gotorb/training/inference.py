@@ -1,4 +1,4 @@
-"""Scores and posterior samples of stamps, a batch at a time, by compiled functions.
+"""Scores, posterior samples and latent vectors of stamps, a batch at a time, by compiled functions.
 
 A batch is all that is in memory; a source may be an array or anything that yields arrays.
 """
@@ -7,16 +7,12 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from gotorb.errors import ModelError
 from gotorb.stamps.batches import Stamps, cut_batches
-from gotorb.training.chain import NotAChain, take_apart
-from gotorb.training.loop import Loop
-from gotorb.training.masks import find_dropouts
-from gotorb.training.tree import Tree
+from gotorb.training.backend import keras, tf
+from gotorb.training.mc_dropout import Loop, NotAChain, Tree, find_dropouts, take_apart
 
 LOG = logging.getLogger(__name__)
 Compiled = Callable[[tf.Tensor], tf.Tensor]
@@ -24,6 +20,8 @@ BATCH_SIZE = 256
 """With oneDNN's kernels the quickest of 16, 32, 64, 128 and 256 that were tried."""
 SAMPLING_BATCH_SIZE = 256
 """Stamps that share masks."""
+LATENT = "latent"
+"""Name of the layer of the flattened feature map in our networks."""
 
 
 class CompiledModel:
@@ -99,9 +97,9 @@ def sample_scores(
 ) -> np.ndarray:
     """Posterior samples of the scores: dropout stays on.
 
-    A sample is one thinned network, drawn anew for each batch of stamps (`gotorb.training.tree`): for each stamp the
-    samples are independent and distributed as by a pass with dropout on, while stamps of a batch share networks and
-    so vary together. Networks that branch are sampled pass by pass, each stamp with masks of its own.
+    A sample is one thinned network, drawn again for each batch of stamps (`gotorb.training.mc_dropout`). For each
+    stamp the samples are independent and distributed as by a pass with dropout on, while stamps of a batch share
+    networks and so vary together. Networks that branch are sampled pass by pass, each stamp with masks of its own.
 
     Source: Gal & Ghahramani 2016 (ICML), Monte-Carlo dropout.
 
@@ -148,3 +146,46 @@ def _compile_score(model: keras.Model) -> Compiled:
 def check_batches(model: keras.Model, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
     """Cut any source of stamps to checked float32 batches of at most `batch_size`."""
     return cut_batches(stamps, batch_size, shape=tuple(model.input_shape[1:]), name=model.name)
+
+
+def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+    """Latent vectors of stamps, dropout off.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With a layer ``latent``, or whose first dense layer reads a flat vector.
+    stamps : ndarray or iterable of ndarray
+        (n, size, size, n_layers), or batches of these.
+    batch_size : int
+        Stamps taken at a time.
+
+    Returns
+    -------
+    ndarray
+        (n, n_features) float32.
+
+    Raises
+    ------
+    ModelError
+        If the network has no such layer, or the stamps do not fit it.
+    DataError
+        If a stamp is not finite.
+    """
+    inner = keras.Model(model.inputs, _find_latent(model))
+    compiled = tf.function(
+        lambda batch: inner(batch, training=False), input_signature=[tf.TensorSpec(model.input_shape)]
+    )
+    parts = [compiled(tf.constant(batch)).numpy() for batch in check_batches(model, stamps, batch_size)]
+    return np.concatenate(parts) if parts else np.empty((0, inner.output_shape[-1]), np.float32)
+
+
+def _find_latent(model: keras.Model) -> keras.KerasTensor:
+    """Output of the layer ``latent``, else the input of the first dense layer."""
+    for layer in model.layers:
+        if layer.name == LATENT:
+            return layer.output
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense) and len(layer.input.shape) == 2:
+            return layer.input
+    raise ModelError(f"network {model.name!r} has no layer {LATENT!r} and no dense layer; name one of its layers so")

@@ -1,4 +1,4 @@
-"""Another first layer: stamps in units of their noise, in place of the norm of each layer.
+"""First layer that expresses stamps in units of their noise, in place of the norm of each layer.
 
 The L2 norm of each layer hides how much brighter one layer of a stamp is than another: whether a difference is a
 thousandth of its star or half of it, and whether a source was as bright in every exposure. Noise as the common unit
@@ -7,9 +7,9 @@ keeps both, and the logarithm brings stars and noise to one scale.
 
 from typing import Any
 
-import keras
-from keras import ops
+from gotorb.training.backend import keras
 
+ops = keras.ops
 CLIP, N_ROUNDS, GAUSSIAN = 2.5, 4, 1.28
 """Values above 2.5 times the mean are cut to that before it is taken again; 1.28 times it is a Gaussian's width."""
 TINY = 1e-9
@@ -20,12 +20,14 @@ class NoiseUnits(keras.layers.Layer):
     """sign(u) log(1 + |u|) of stamps in units u of the noise of one of their layers.
 
     The noise is the mean of the layer's absolute values, clipped again and again, over pixels that are not zero, for
-    these are without data. Keras reads files with this layer once ``gotorb.training.noise`` was imported.
+    these are without data. Keras reads files with this layer once ``gotorb.training.normalisation`` was imported.
 
     Parameters
     ----------
     reference : int
-        Number of the layer whose noise is the unit: the difference.
+        Index of the layer of a stamp whose noise is the unit: the difference.
+    **options
+        Options of `keras.layers.Layer`.
     """
 
     def __init__(self, reference: int, **options: Any) -> None:
@@ -33,7 +35,7 @@ class NoiseUnits(keras.layers.Layer):
         self.reference = reference
 
     def get_config(self) -> dict[str, Any]:
-        """What the layer is made of, for saving."""
+        """Options of the layer, for saving."""
         return {**super().get_config(), "reference": self.reference}
 
     def call(self, stamps: keras.KerasTensor) -> keras.KerasTensor:

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import keras
-
 from gotorb.errors import ConfigError, ModelError
+from gotorb.training.backend import all_layers, keras
 
 Freeze = int | str | Sequence[str] | None
 
@@ -101,5 +100,4 @@ def frozen(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
 
 def _weighted(model: keras.Model) -> list[keras.layers.Layer]:
     """Layers that hold weights themselves, in their order."""
-    layers = model._flatten_layers(include_self=False)
-    return [layer for layer in layers if layer.weights and not list(layer._flatten_layers(include_self=False))]
+    return [layer for layer in all_layers(model) if layer.weights and not all_layers(layer)]
