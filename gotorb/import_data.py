@@ -32,7 +32,7 @@ def import_stamps(
     """
     from gotorb.labels.archive import label_archive
     from gotorb.labels.runs import run_folder, write_stamps
-    from gotorb.survey.stamps import open_stamps
+    from gotorb.survey.archives import open_stamps
 
     source = open_stamps(path, archive)
     rows = label_archive(source.table, archive)

@@ -77,7 +77,7 @@ def find_images(source: Path) -> list[Path]:
 
 def _has_detections(path: Path) -> bool:
     from gotorb import label_data
-    from gotorb.survey.frames import open_frame
+    from gotorb.survey.fits import open_frame
 
     try:
         with open_frame(path) as frame:

@@ -111,7 +111,7 @@ def read_image(path: Path, size: int) -> Detections:
     from gotorb.labels.sightings import count_sightings
     from gotorb.labels.tasks import read_task
     from gotorb.stamps.layers import cut_planes
-    from gotorb.survey.frames import open_frame
+    from gotorb.survey.fits import open_frame
 
     task = read_task(path, ext=label_data.SCIENCE_IMAGE_EXT)
     files = label_data.cut_options(size).files

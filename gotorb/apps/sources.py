@@ -19,7 +19,7 @@ from gotorb.apps.scoring import Scorer, load_scorer, score_source
 from gotorb.dataset.store import fsync
 from gotorb.errors import DataError, GotorbError, ImageError
 from gotorb.params import ArchiveParams
-from gotorb.survey.files import one_line
+from gotorb.survey.structure import one_line
 
 log = logging.getLogger(__name__)
 WATCHED = (".fits", ".fit", ".fits.gz", ".fits.fz", ".avro", ".h5")

@@ -15,7 +15,7 @@ from gotorb.labels.rules import MatchRules, label_detections
 from gotorb.labels.sightings import count_sightings
 from gotorb.labels.tasks import FileLayout, ImageTask
 from gotorb.stamps.layers import cut_planes
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
 ROW_IDS = uuid.UUID("6a1c8f0e-8f43-5a53-9c3b-7b1f5d9f2a10")

@@ -13,7 +13,7 @@ from gotorb import layout
 from gotorb.errors import DataError
 from gotorb.labels.image import LabelOptions, check_exposures, cut_rows
 from gotorb.labels.tasks import ImageTask
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 
 log = logging.getLogger(__name__)
 LARGEST_ID = 2**63 - 1

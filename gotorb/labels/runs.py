@@ -24,8 +24,8 @@ from gotorb.labels.shards import assemble, remove_shards
 from gotorb.labels.tasks import ImageTask
 from gotorb.logs import run_log
 from gotorb.settings import Settings
+from gotorb.survey.archives import StampSource
 from gotorb.survey.gotophoto import storage_path
-from gotorb.survey.stamps import StampSource
 
 log = logging.getLogger(__name__)
 

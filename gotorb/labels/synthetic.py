@@ -23,7 +23,7 @@ from gotorb.labels.pasting import EVERY_EXPOSURE, add_light, cut_out
 from gotorb.labels.sightings import count_sightings
 from gotorb.labels.tasks import FileLayout, ImageTask
 from gotorb.stamps.layers import cut_planes
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
 ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec",

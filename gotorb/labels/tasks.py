@@ -15,7 +15,7 @@ from gotorb.errors import DataError, GotorbError, MissingPart, OutsideStorage
 from gotorb.settings import Settings
 from gotorb.stamps.layers import Extensions
 from gotorb.survey.detections import read_detections
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.gotophoto import storage_path
 
 MJD_OF_JD = 2_400_000.5

@@ -28,7 +28,7 @@ from gotorb.simulate.injection import PSF_HALF, EffectivePsf, measure_psf, read_
 from gotorb.simulate.psf import add_stamp
 from gotorb.stamps.cutout import first_pixels
 from gotorb.stamps.layers import Planes, cut_planes
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
 SCIENCE, DIFFERENCE = 0, 2

@@ -9,7 +9,7 @@ import numpy as np
 
 from gotorb import layout
 from gotorb.stamps.cutout import cut_into
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.fits import Frame, open_frame
 
 ROWS_AT_ONCE = 8
 """Stamps whose layers are made together, so that they stay in the processor's cache."""

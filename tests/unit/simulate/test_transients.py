@@ -14,7 +14,7 @@ from gotorb.labels.tasks import ImageTask
 from gotorb.simulate import transients
 from gotorb.simulate.injection import PSF_HALF
 from gotorb.simulate.transients import InjectionOptions, make_injected
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from tests.unit.simulate.test_survey import stored
 
 SCIENCE, TEMPLATE, DIFFERENCE, PTP = range(4)
