@@ -32,7 +32,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Part = Sequence[int]
 """Numbers of the items that a worker takes at a time."""
-CRASHED = "worker processes died on it twice"
 
 CONNECT_TIMEOUT_S = 10
 """Longest wait for a dask scheduler."""
@@ -63,6 +62,10 @@ class Workers:
     scheduler: str = ""
 
 
+HERE = Workers()
+"""This process."""
+
+
 class _Work(NamedTuple):
     """A job, all its items, and what takes the results of some of them."""
 
@@ -89,7 +92,7 @@ class Executor:
 
     Examples
     --------
-    >>> with Executor(Workers()) as executor:
+    >>> with Executor(HERE) as executor:
     ...     executor.map(abs, [-2, 3], crashed=lambda item: 0)
     [2, 3]
     """

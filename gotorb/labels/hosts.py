@@ -6,7 +6,7 @@ import pandas as pd
 from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.catalogues.galaxies import find_galaxies
 from gotorb.catalogues.variables import read_variables
-from gotorb.labels.tasks import ImageTask
+from gotorb.labels.jobs import ImageTask
 from gotorb.stamps.cutout import cut_into
 from gotorb.stamps.layers import Extensions
 from gotorb.survey.fits import Frame

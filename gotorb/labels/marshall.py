@@ -12,7 +12,7 @@ import pandas as pd
 from gotorb import layout
 from gotorb.errors import DataError
 from gotorb.labels.image import LabelOptions, check_exposures, cut_rows
-from gotorb.labels.tasks import ImageTask
+from gotorb.labels.jobs import ImageTask
 from gotorb.survey.fits import open_frame
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class CandidateRow(NamedTuple):
     label: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MarshallTask(ImageTask):
     """An image and its labelled candidates."""
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gotorb.core.files import write_text
 from gotorb.errors import CatalogueError
 from gotorb.simulate import orbits
 from gotorb.simulate.orbits import Elements
@@ -135,7 +136,7 @@ def write_xephem(elements: Elements, path: Path) -> None:
             strict=True,
         )
     ]
-    path.write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
 
 
 def read_xephem(path: Path) -> Elements:

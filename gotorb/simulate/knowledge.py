@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gotorb import layout
+from gotorb.core.files import write_csv
 from gotorb.params import SurveyParams
 from gotorb.simulate import asteroids, glade, orbits, plan, sky
 from gotorb.simulate.orbits import Elements
@@ -75,7 +76,7 @@ def write_catalogues(out_dir: Path, fields: list[Field], known: Elements, seed: 
     ]
     glade.write_glade(np.concatenate([_glade_rows(f, s.galaxies, seed) for f, s in skies]), folder)
     variables = pd.concat([_variable_rows(f, s.stars, seed) for f, s in skies], ignore_index=True)
-    variables.to_csv(folder / layout.VARIABLES_CSV, index=False, lineterminator="\n")
+    write_csv(folder / layout.VARIABLES_CSV, variables)
 
 
 def _glade_rows(field: Field, galaxies: sky.Galaxies, seed: int) -> Array:
