@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
+from gotorb.core.files import reported_writes, write_csv
 from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.acquisition import choose_rows
@@ -126,12 +127,8 @@ def write_ask(table: pd.DataFrame, path: str | Path) -> Path:
     path = Path(path)
     if path.exists():
         raise DataError(f"{path} is there and may hold labels that people gave; give another name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path, index=False, lineterminator="\n")
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error}); give another place") from None
-    return path
+    with reported_writes(path):
+        return write_csv(path, table)
 
 
 def read_asked(paths: Iterable[str | Path]) -> set[str]:

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from gotorb import classifier, label_data, layout
-from gotorb.dataset.store import open_dataset, read_table
+from gotorb.core.executor import Workers
+from gotorb.dataset.store import open_dataset, read_table, run_folder
 from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.metrics import measure_errors, measure_scores, rounded
 from gotorb.evaluation.purity import join_truth, measure_purity
 from gotorb.evaluation.thresholds import find_balance
 from gotorb.labels.image import cut_detections
-from gotorb.labels.parallel import Workers
-from gotorb.labels.runs import make_shards, read_images, run_folder
+from gotorb.labels.jobs import make_shards, read_images
 from gotorb.settings import read_settings
 
 OLD_SCORES = ("realbogus", "cnn_realbogus")

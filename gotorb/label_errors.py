@@ -8,6 +8,7 @@
 from pathlib import Path
 
 from gotorb import layout
+from gotorb.core.files import write_csv
 from gotorb.dataset.store import read_table
 from gotorb.errors import DataError
 from gotorb.evaluation.label_errors import LIST_COLUMNS, LabelErrors, find_label_errors
@@ -49,5 +50,5 @@ def hunt(
     rows = read_table(data_dir).set_index("id", drop=False).loc[scores.index].assign(score=scores)
     found = find_label_errors(rows.reset_index(drop=True))
     path = Path(data_dir) / layout.LABEL_ERRORS_CSV if out is None else Path(out)
-    found.rows[list(LIST_COLUMNS)].to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
+    write_csv(path, found.rows[list(LIST_COLUMNS)], float_format="%.6f")
     return found

@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from gotorb import __version__, layout
+from gotorb.core.files import reported_writes, write_text
 from gotorb.dataset.card import data_digest
-from gotorb.dataset.store import Dataset, cannot_write, fsync, open_dataset
+from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.acquisition import METHODS, RANDOM, choose_rows
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
@@ -358,13 +359,5 @@ def sample_pool(
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-        fsync(part)
-        part.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    finally:
-        part.unlink(missing_ok=True)
+    with reported_writes(path):
+        write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")

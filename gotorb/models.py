@@ -96,7 +96,7 @@ def find_model(address: str | Path) -> Origin:
         layers = tuple(name for name in registered.tags.get("layers", "").split(",") if name)
         threshold = float(registered.tags.get("threshold", 0.5))
         return Origin(network, layers, registered.name, registered.version, f"md5:{registered.md5}", None, threshold)
-    from gotorb.dataset.store import file_digest
+    from gotorb.core.files import file_digest
     from gotorb.training.model_files import load_training
 
     loaded = load_training(address)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from gotorb import classifier, layout
-from gotorb.dataset.card import data_digest, write_json
-from gotorb.dataset.store import Dataset, file_digest, open_dataset
+from gotorb.core.files import file_digest, write_json
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.evaluation import judge
 from gotorb.evaluation.calibration import Calibration
 from gotorb.evaluation.paper import Material, draw_paper_figure

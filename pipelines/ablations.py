@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from gotorb import layout
-from gotorb.dataset.card import write_json, write_text
+from gotorb.core.files import write_json, write_text
 from gotorb.errors import ConfigError, GotorbError
 from gotorb.evaluation.ablations import Judged, compare_variants, format_variants
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gotorb.audit import audit_labels, audit_models, cut_images
-from gotorb.dataset.card import write_json
+from gotorb.core.files import write_json
 from gotorb.dataset.split import images_of
 from gotorb.dataset.store import read_table
 from gotorb.params import read_params

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from gotorb import classifier, layout
-from gotorb.dataset.card import make_card, write_json
+from gotorb.core.files import write_json
+from gotorb.dataset.card import make_card
 from gotorb.params import read_params
 from gotorb.tracking.runs import MD5_TAG, md5, track_stage
 from pipelines import run_stage

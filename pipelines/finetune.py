@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from gotorb import classifier, layout
+from gotorb.core.files import write_json, write_text
 from gotorb.dataset.adapt import adapt_dataset
-from gotorb.dataset.card import write_json, write_text
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import GotorbError
 from gotorb.evaluation.peers import format_peers

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gotorb.audit import audit_models
-from gotorb.dataset.card import write_json
+from gotorb.core.files import write_json
 from gotorb.evaluation.report import write_figures, write_scores
 from gotorb.params import read_params
 from gotorb.recovery import judge_recovery

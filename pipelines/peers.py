@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gotorb.dataset.card import write_json, write_text
+from gotorb.core.files import write_json, write_text
 from gotorb.evaluation.peers import format_peers
 from gotorb.params import read_params
 from gotorb.peers import judge_peers

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gotorb.dataset.card import write_text
+from gotorb.core.files import write_text
 from gotorb.dataset.store import open_dataset
 
 START, END = "<!-- measured: written by `make readme` -->", "<!-- end of measured -->"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gotorb import label_data
-from gotorb.dataset.card import write_json
+from gotorb.core.files import write_json
 from gotorb.dataset.split import images_of
 from gotorb.dataset.store import open_dataset
 from gotorb.evaluation.report import write_figures

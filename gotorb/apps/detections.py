@@ -156,7 +156,7 @@ def _find_images(source: Path) -> list[Path]:
 
 def _has_detections(path: Path) -> bool:
     from gotorb import label_data
-    from gotorb.survey.frames import open_frame
+    from gotorb.survey.fits import open_frame
 
     try:
         with open_frame(path) as frame:
@@ -189,10 +189,9 @@ def read_image(path: Path, size: int) -> Detections:
     from gotorb import label_data
     from gotorb.catalogues.crossmatch import find_nearest
     from gotorb.labels.image import check_exposures
-    from gotorb.labels.sightings import count_sightings
-    from gotorb.labels.tasks import read_task
-    from gotorb.stamps.layers import cut_planes
-    from gotorb.survey.frames import open_frame
+    from gotorb.labels.jobs import read_task
+    from gotorb.stamps.layers import cut_planes, n_detected_exposures
+    from gotorb.survey.fits import open_frame
 
     task = read_task(path, ext=label_data.SCIENCE_IMAGE_EXT)
     check_exposures(task)
@@ -203,7 +202,8 @@ def read_image(path: Path, size: int) -> Detections:
         exposures = [Path(one) for one in task.exposure_paths]
         planes = cut_planes(frame, exposures, ra, dec, size=size, extensions=files.extensions, xy=xy)
     stamps, missing = fill_missing(planes.layers())
-    table = found.assign(ut=task.ut, jd=task.jd, n_seen=count_sightings(planes.exposures), missing_fraction=missing)
+    n_seen = n_detected_exposures(planes.exposures)
+    table = found.assign(ut=task.ut, jd=task.jd, n_seen=n_seen, missing_fraction=missing)
     away = find_nearest(ra, dec, [task.ra_c], [task.dec_c])[1].max(initial=0.0) / 3600
     place = task.ra_c, task.dec_c, away, task.epoch_mjd
     return Detections(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -20,8 +19,8 @@ import pandas as pd
 from gotorb import layout
 from gotorb.apps.detections import BATCH, read_detections
 from gotorb.apps.prefetch import fetch_ahead, give_way
-from gotorb.dataset.card import data_digest, tree_digest
-from gotorb.dataset.store import file_digest
+from gotorb.core.files import file_digest, tree_digest, whole_file
+from gotorb.dataset.card import data_digest
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.models import find_model
@@ -145,21 +144,13 @@ def score_source(
     source, out_path = Path(source), Path(out_path)
     if not source.exists():
         raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
-    part = out_path.with_name(out_path.name + ".part")
     try:
-        out_path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", newline="", encoding="utf-8") as file:
-            n_rows = _write_rows(file, scorer, source, archive, n_samples, seed, threshold)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out_path)
+        with whole_file(out_path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            return _write_rows(file, scorer, source, archive, n_samples, seed, threshold)
     except OSError as error:
         raise DataError(
             f"{source} cannot be read or {out_path} not written ({error}); check the files, permissions and free space"
         ) from None
-    finally:
-        part.unlink(missing_ok=True)
-    return n_rows
 
 
 def _write_rows(

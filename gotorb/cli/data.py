@@ -101,11 +101,12 @@ def _errors(args: argparse.Namespace) -> int:
 
 
 def _diff(args: argparse.Namespace) -> int:
+    from gotorb.core.files import write_csv
     from gotorb.dataset.diff import compare_datasets
 
     diff = compare_datasets(args.old_dir, args.new_dir)
     if args.rows:
-        diff.rows.to_csv(args.rows, index=False, lineterminator="\n")
+        write_csv(args.rows, diff.rows)
         print(f"{args.rows}: {len(diff.rows)} rows", file=sys.stderr)
     summary = diff.summary()
     if args.json:

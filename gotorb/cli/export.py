@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export and say what."""
     from gotorb import classifier
-    from gotorb.dataset.store import file_digest
+    from gotorb.core.files import file_digest
 
     path = classifier.export(args.model, args.out)
     print(f"{path}: sha256:{file_digest(path)}")

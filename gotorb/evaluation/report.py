@@ -1,9 +1,7 @@
 """What an evaluation consists of, and how it is written beside its model."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
+from gotorb.core.files import whole_file, write_csv, write_json
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.metrics import Metrics, fpr_name, measure_scores, rounded
@@ -130,15 +129,14 @@ def write_evaluation(evaluation: Evaluation) -> None:
     """Write metrics.json, predictions.csv and one png per figure; equal content gives equal bytes."""
     out_dir = evaluation.out_dir
     out_dir.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(evaluation.metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    _replace(out_dir / layout.METRICS_JSON, lambda part: part.write_text(text, encoding="utf-8"))
+    write_json(out_dir / layout.METRICS_JSON, evaluation.metrics)
     write_scores(out_dir / layout.PREDICTIONS_CSV, evaluation.predictions)
     write_figures(evaluation.figures, out_dir)
 
 
 def write_scores(path: Path, table: pd.DataFrame) -> None:
     """Write a table of scores as csv, whole or not at all."""
-    _replace(path, lambda part: table.to_csv(part, index=False, float_format="%.6f", lineterminator="\n"))
+    write_csv(path, table, float_format="%.6f")
 
 
 def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
@@ -146,16 +144,11 @@ def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = {name: out_dir / f"{name}.png" for name in figures}
     for name, path in paths.items():
-        _replace(path, partial(save_figure, figures[name]))
+        with whole_file(path) as aside:
+            save_figure(figures[name], aside)
     return list(paths.values())
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
     """Save a figure as png without the program's version, so that equal figures are equal bytes."""
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": LEVEL})
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(part)
-    part.replace(path)

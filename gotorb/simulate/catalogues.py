@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 
 from gotorb import layout
+from gotorb.core.files import write_csv, write_text
 from gotorb.errors import CatalogueError
 from gotorb.params import SurveyParams
 from gotorb.simulate import orbits, plan, scene
@@ -88,7 +89,7 @@ def write_catalogues(out_dir: Path, fields: list[Field], known: Elements, seed: 
     skies = [(field, scene.draw_sky(field, seed)) for field in fields]
     write_glade(np.concatenate([_glade_rows(f, s.galaxies, seed) for f, s in skies]), folder)
     variables = pd.concat([_variable_rows(f, s.stars, seed) for f, s in skies], ignore_index=True)
-    variables.to_csv(folder / layout.VARIABLES_CSV, index=False, lineterminator="\n")
+    write_csv(folder / layout.VARIABLES_CSV, variables)
 
 
 def _glade_rows(field: Field, galaxies: scene.Galaxies, seed: int) -> Array:
@@ -231,7 +232,7 @@ def write_xephem(elements: Elements, path: Path) -> None:
             strict=True,
         )
     ]
-    path.write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
 
 
 def read_xephem(path: Path) -> Elements:

@@ -12,6 +12,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from gotorb.core.files import write_csv
 from gotorb.errors import ConfigError, ImageError, MissingPart
 from gotorb.simulate.psf import add_stamp
 
@@ -89,7 +90,7 @@ def inject(
         hdus.writeto(out_path, overwrite=True)
     for path in map(Path, exposure_paths):
         _inject_exposure(path, exposure_copy(path, out_path), sources, rng)
-    sources.to_csv(sources_path(out_path), index=False, lineterminator="\n")
+    write_csv(sources_path(out_path), sources)
     return sources
 
 

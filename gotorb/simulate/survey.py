@@ -1,23 +1,17 @@
 """The embedded survey as a whole: fields in parallel worker processes, tables, catalogues and truth on disk."""
 
 import shutil
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from gotorb import layout
+from gotorb.core.executor import Executor, Workers
+from gotorb.core.files import write_csv
 from gotorb.errors import ConfigError, SurveyError
 from gotorb.params import SurveyParams
 from gotorb.settings import LA_PALMA
@@ -101,13 +95,13 @@ def make_survey(
     fields = plan.plan_survey(params, seed)
     known, chosen = _asteroids(fields, params, seed, catalogue)
     _clear(out_dir)
-    with _mapper(params.n_processes) as run:
-        scorers = _train(params, seed, run)
+    with Executor(Workers(params.n_processes)) as executor:
+        scorers = _train(params, seed, executor)
         tasks = [
             Task(f, _true_orbits(known.take(rows), f, seed), seed, scorers, out_dir)
             for f, rows in zip(fields, chosen, strict=True)
         ]
-        results = list(tqdm(run(run_field, tasks), total=len(tasks), desc="fields", disable=None, file=sys.stderr))
+        results = executor.map(run_field, tasks, crashed=_crashed, title="fields", unit="field")
     rows = _join(results)
     if rows.images.empty:
         raise SurveyError(f"no visit of {len(fields)} fields could be made; the first: {rows.skipped[0]}")
@@ -149,29 +143,14 @@ def _clear(out_dir: Path) -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
 
 
-Runner = Callable[[Callable[[Task], Any], list[Task]], Iterator[Any]]
+def _crashed(task: Task) -> NoReturn:
+    raise SurveyError(
+        f"worker processes died while simulating field {task.field.index}, perhaps for lack of memory; "
+        "lower survey.n_processes"
+    )
 
 
-@contextmanager
-def _mapper(n_processes: int) -> Iterator[Runner]:
-    """An ordered map over tasks: in this process, or in spawned ones."""
-    if n_processes == 1:
-        yield map
-        return
-    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-        yield partial(_pool_map, pool)
-
-
-def _pool_map(pool: ProcessPoolExecutor, function: Callable[[Task], Any], tasks: list[Task]) -> Iterator[Any]:
-    try:
-        yield from pool.map(function, tasks)
-    except BrokenProcessPool:
-        raise SurveyError(
-            "a worker process died while simulating, perhaps for lack of memory; lower survey.n_processes"
-        ) from None
-
-
-def _train(params: SurveyParams, seed: int, run: Runner) -> Scorers:
+def _train(params: SurveyParams, seed: int, executor: Executor) -> Scorers:
     """Train the old scores on fields of their own."""
     fields = plan.plan_training(params, seed)
     known = catalogues.generate_asteroids(
@@ -179,7 +158,7 @@ def _train(params: SurveyParams, seed: int, run: Runner) -> Scorers:
     )
     rows = catalogues.choose_asteroids(known, fields, LA_PALMA)[0]
     tasks = [Task(field, known.take(own), seed) for field, own in zip(fields, rows, strict=True)]
-    samples = [sample for samples in run(sample_field, tasks) for sample in samples]
+    samples = [sample for samples in executor.map(sample_field, tasks, crashed=_crashed) for sample in samples]
     with threadpool_limits(1):
         return train_scorers(samples, seed)
 
@@ -230,7 +209,7 @@ def _join(results: list[FieldRows]) -> FieldRows:
 
 def _write_tables(out_dir: Path, rows: FieldRows) -> None:
     for name, table in zip((layout.IMAGES_CSV, layout.CANDIDATES_CSV, layout.TRUTH_CSV), rows[:3], strict=True):
-        table.to_csv(out_dir / name, index=False, lineterminator="\n")
+        write_csv(out_dir / name, table)
 
 
 def _summary(n_fields: int, rows: FieldRows) -> SurveySummary:

@@ -17,18 +17,18 @@ from astropy.io import fits
 
 from gotorb import layout
 from gotorb.catalogues.galaxies import catalogue_version
+from gotorb.core.executor import Workers
+from gotorb.dataset.store import run_folder
 from gotorb.errors import MissingPart
 from gotorb.labels.hosts import find_hosts
-from gotorb.labels.image import check_exposures, complete_rows
-from gotorb.labels.parallel import Workers
-from gotorb.labels.runs import make_shards, read_images, run_folder
-from gotorb.labels.tasks import FileLayout, ImageTask
+from gotorb.labels.image import FileLayout, check_exposures, complete_rows
+from gotorb.labels.jobs import ImageTask, make_shards, read_images
 from gotorb.settings import read_settings
 from gotorb.simulate.injection import PSF_HALF, EffectivePsf, measure_psf, read_zero_point, shift_stamp
 from gotorb.simulate.psf import add_stamp
 from gotorb.stamps.cutout import first_pixels
 from gotorb.stamps.layers import Planes, cut_planes
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
 SCIENCE, DIFFERENCE = 0, 2

@@ -19,7 +19,7 @@ from gotorb.apps.journal import Journal
 from gotorb.apps.model_rows import run_model
 from gotorb.apps.opinions import kept_path
 from gotorb.dataset.store import open_dataset
-from gotorb.dataset.version import make_version
+from gotorb.dataset.versions import make_version
 from gotorb.import_data import import_stamps
 from gotorb.params import ArchiveParams, DatasetParams
 from gotorb.survey.pixels import LARGEST

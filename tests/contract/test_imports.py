@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RANKS = {
     "errors": 0, "layout": 0,
-    "settings": 1, "params": 1, "logs": 1,
+    "core": 1, "settings": 1, "params": 1, "logs": 1,
     "survey": 2, "catalogues": 2,
     "stamps": 3,
     "labels": 4, "dataset": 4, "portable": 4,

@@ -21,7 +21,7 @@ from gotorb.dataset.card import data_digest
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, LookupFailed
-from gotorb.labels import parallel
+from gotorb.labels import jobs
 from gotorb.settings import read_settings
 from gotorb.survey.gotophoto import query_images, storage_path
 
@@ -34,8 +34,8 @@ def make(out_dir, name="run", **options):
 
 def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(labelled, served, tmp_path, monkeypatch):
     """Each life is killed by SIGKILL; work is slowed so that the kills fall into it and not only before it."""
-    slow = parallel.do_image
-    monkeypatch.setattr(parallel, "do_image", lambda *args: (time.sleep(0.1), slow(*args))[1])
+    slow = jobs.do_image
+    monkeypatch.setattr(jobs, "do_image", lambda *args, **rest: (time.sleep(0.1), slow(*args, **rest))[1])
     draw, shards_seen = random.Random(7), set()
     for _ in range(N_KILLS):
         child = os.fork()
@@ -61,8 +61,14 @@ def test_run_twice_under_one_name_gives_the_same_bytes(labelled, served, tmp_pat
 
 def test_two_runs_at_once_the_second_is_told_who_is_at_work(labelled, served, tmp_path, monkeypatch):
     entered, go_on = threading.Event(), threading.Event()
-    do_image = parallel.do_image
-    monkeypatch.setattr(parallel, "do_image", lambda *args: (entered.set(), go_on.wait(), do_image(*args))[2])
+    do_image = jobs.do_image
+
+    def wait_for_go(*args, **options):
+        entered.set()
+        go_on.wait()
+        return do_image(*args, **options)
+
+    monkeypatch.setattr(jobs, "do_image", wait_for_go)
     first = threading.Thread(target=make, args=[tmp_path])
     first.start()
     try:
@@ -259,7 +265,7 @@ def test_catalogue_renewed_between_two_lives_of_a_run_is_noticed(labelled, serve
     lines = Path(served.gotorb_mpc_catalogue).read_text().splitlines(keepends=True)
     catalogue.write_text(lines[0])
     monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(catalogue))
-    monkeypatch.setattr("gotorb.labels.runs.assemble", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr("gotorb.labels.jobs.assemble", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make(tmp_path)  # ends with all shards and no data set, as a kill would
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, DatabaseError, DataError
 from gotorb.settings import read_settings
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import query_images, storage_path
 
 

@@ -12,7 +12,7 @@ from astropy.io import fits
 from gotorb import label_data, layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError
-from gotorb.labels.runs import read_images
+from gotorb.labels.jobs import read_images
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-survey.md"
 HDUS = {"IMAGE": "SCI", "TEMPLATE": "REF", "DIFFERENCE": "SUB"}

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from gotorb import classifier, layout, models
-from gotorb.dataset.store import file_digest, open_dataset
+from gotorb.core.files import file_digest
+from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.training.networks import build_network
 from gotorb.training.onnx import read_portable

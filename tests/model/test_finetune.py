@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from gotorb import classifier, layout
-from gotorb.dataset.store import file_digest, open_dataset, write_dataset
+from gotorb.core.files import file_digest
+from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import ConfigError, GotorbError, ModelError
 from tests.model.blobs import make_blobs
 from tests.model.conftest import STAYS_GRAPH

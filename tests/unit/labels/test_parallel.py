@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from gotorb.labels.parallel import Workers, run_images
+from gotorb.labels.tasks import ImageTask
 
 from gotorb import layout
-from gotorb.dataset.store import open_dataset
+from gotorb.dataset.store import open_dataset, run_folder
 from gotorb.errors import CatalogueError, DataError, MissingPart
-from gotorb.labels.parallel import Workers, run_images
-from gotorb.labels.runs import make_shards, run_folder
-from gotorb.labels.tasks import ImageTask
+from gotorb.labels.jobs import make_shards
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """How often a detection is seen."""
 
 import numpy as np
-
 from gotorb.labels.sightings import core_light, count_sightings
 
 

@@ -10,11 +10,11 @@ import pytest
 from gotorb import layout
 from gotorb.errors import MissingPart
 from gotorb.labels.image import LabelOptions, cut_rows
-from gotorb.labels.tasks import ImageTask
+from gotorb.labels.jobs import ImageTask
 from gotorb.simulate import transients
 from gotorb.simulate.injection import PSF_HALF
 from gotorb.simulate.transients import InjectionOptions, make_injected
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from tests.unit.simulate.test_survey import stored
 
 SCIENCE, TEMPLATE, DIFFERENCE, PTP = range(4)
@@ -27,7 +27,15 @@ def task(tiny_survey: Path) -> ImageTask:
     paths = [str(stored(tiny_survey, path)) for path in first["filepath"]]
     row = first.iloc[0]
     return ImageTask(
-        "7", "a.fits", tuple(paths[1:]), paths[0], tuple(paths[1:]), row["ra_c"], row["dec_c"], row["jd"], "1"
+        image_id="7",
+        filepath="a.fits",
+        exposures=tuple(paths[1:]),
+        path=paths[0],
+        exposure_paths=tuple(paths[1:]),
+        ra_c=row["ra_c"],
+        dec_c=row["dec_c"],
+        jd=row["jd"],
+        ut="1",
     )
 
 
@@ -46,7 +54,7 @@ def injected(task: ImageTask, options: InjectionOptions) -> tuple[pd.DataFrame, 
 def bare(task: ImageTask, rows: pd.DataFrame) -> np.ndarray:
     """The same stamps without the sources."""
     with open_frame(task.path) as frame:
-        return cut_rows(task, frame, rows.drop(columns="id"), LabelOptions(None), catalogue="")[1]
+        return cut_rows(task, frame, rows.drop(columns="id"), LabelOptions(provider=None), catalogue="")[1]
 
 
 def test_light_added_is_that_of_the_magnitude(task: ImageTask, injected: tuple[pd.DataFrame, np.ndarray]) -> None:

@@ -50,7 +50,8 @@ class Repository:
 
     def make(self, *, seed: int) -> None:
         """Make data and models, and the reports of them."""
-        from gotorb.dataset.card import make_card, write_json
+        from gotorb.core.files import write_json
+        from gotorb.dataset.card import make_card
 
         shutil.rmtree(self.root / "made", ignore_errors=True)
         data_dir = make_data(self.root / "made" / "data", seed=seed)

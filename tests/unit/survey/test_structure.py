@@ -11,7 +11,7 @@ from astropy.io import fits
 
 from gotorb.errors import ImageError, MissingPart, TruncatedImage
 from gotorb.survey.detections import read_detections
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from tests.unit.survey.images import make_header, write_image
 
 TABLE = {"x": [1.0, 2.0], "y": [3.0, 4.0], "ra": [150.0, 150.1], "dec": [2.0, 2.1], "id": ["a", "b"]}

@@ -10,7 +10,7 @@ from astropy.io import fits
 from gotorb.errors import ImageError, MissingPart
 from gotorb.stamps.layers import Extensions, cut_planes
 from gotorb.survey.detections import read_detections
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from tests.unit.survey.images import write_image
 
 STACKED = ("IMAGE", "TEMPLATE", "DIFFERENCE")
