@@ -13,7 +13,7 @@ from gotorb.paper import Written, draw_figure
 from gotorb.params import EvaluateParams
 from gotorb.settings import project_root
 from gotorb.tracking.registry import find_by_md5
-from gotorb.tracking.revisions import checked_out, find_commit, promoted_network, read_lock
+from gotorb.tracking.versions import checked_out, find_commit, promoted_network, read_lock
 
 DATA_DIR, MODELS_DIR = Path("data/dataset"), Path("models")
 

@@ -17,7 +17,7 @@ def main() -> None:
     survey_dir, data_dir, reports = Path("data/survey"), Path("data/dataset"), Path("reports")
     model_dirs = [Path("models") / name for name in params.judged_models]
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"}) | {"seed": params.seed}
-    with open_survey(params), track_stage("audit", params, beside=True) as run:
+    with open_survey(params), track_stage("audit", params) as run:
         purity = {
             "before_cleaning": audit_labels(Path("data/label"), survey_dir),
             "after_cleaning": audit_labels(data_dir, survey_dir),

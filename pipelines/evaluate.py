@@ -7,7 +7,8 @@ from gotorb import classifier, layout
 from gotorb.core.files import write_json
 from gotorb.dataset.card import make_card
 from gotorb.params import read_params
-from gotorb.tracking.runs import MD5_TAG, md5, track_stage
+from gotorb.tracking.contents import md5
+from gotorb.tracking.runs import MD5_TAG, track_stage
 from pipelines import run_stage
 
 
@@ -17,7 +18,7 @@ def main() -> None:
     data_dir, model_dir = Path("data/dataset"), Path("models") / name
     model_path, meta_path = model_dir / layout.MODEL_H5, model_dir / layout.META_HKL
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"})
-    with track_stage("evaluate", params, name=f"evaluate {name}", experiment="-evaluation", beside=True) as run:
+    with track_stage("evaluate", params, name=f"evaluate {name}", experiment="-evaluation") as run:
         run.set_tags({MD5_TAG: md5(model_path), "gotorb.network": name})
         run.log_data(data_dir, make_card(data_dir), context="test")
         evaluation = classifier.evaluate(model_path, meta_path, data_dir, out_dir=Path("evaluations") / name, **options)

@@ -16,7 +16,7 @@ def main() -> None:
     params, here, out_dir = read_params(), Path("data/judge"), Path("evaluations/judge")
     model_dirs = [Path("models") / name for name in params.judged_models]
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"}) | {"seed": params.seed}
-    with track_stage("judge", params, experiment="-evaluation", beside=True) as run:
+    with track_stage("judge", params, experiment="-evaluation") as run:
         audit = audit_models(model_dirs, here / "detections", here / "survey", **options)
         recovery = judge_recovery(
             model_dirs, here / "injected", Path("data/dataset"),

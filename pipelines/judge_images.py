@@ -16,7 +16,7 @@ def main() -> None:
     """Write the data sets data/judge/label, data/judge/detections and data/judge/injected."""
     params, out_dir = read_params(), Path("data/judge")
     n_processes = params.label.n_processes
-    with open_survey(params, "data/judge/survey"), track_stage("judge_images", params, beside=True):
+    with open_survey(params, "data/judge/survey"), track_stage("judge_images", params):
         labelled = label_data.make(
             params.judge.n_fields * params.judge.n_visits, out_dir, name="label", provider=params.label.provider,
             stamp_size=params.label.stamp_size, n_processes=n_processes, seed=params.seed,

@@ -18,7 +18,7 @@ N_POOL = 6_000
 def main() -> None:
     """Write reports/active_learning.json and the curves beside it."""
     params = read_params()
-    with track_stage("learning", params, experiment="-evaluation", beside=True) as run:
+    with track_stage("learning", params, experiment="-evaluation") as run:
         small = adapt_dataset("data/dataset", Path("data/small"), size=SIZE, layers=params.train.layers)
         report = learning_curves(
             small, out_path=REPORT, layers=params.train.layers, threads=1, n_pool=N_POOL, anew=True

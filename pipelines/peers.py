@@ -13,7 +13,7 @@ from pipelines import run_stage
 def main() -> None:
     """Write reports/peers.json and reports/peers.md."""
     params, reports = read_params(), Path("reports")
-    with track_stage("peers", params, experiment="-evaluation", beside=True) as run:
+    with track_stage("peers", params, experiment="-evaluation") as run:
         tables = judge_peers(Path("evaluations"), Path("data/dataset"), reports / "promotion.json", params)
         write_json(reports / "peers.json", tables)
         write_text(reports / "peers.md", format_peers(tables, title=f"{params.promote.name} and its peers"))

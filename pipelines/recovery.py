@@ -20,7 +20,7 @@ def main() -> None:
     params, data = read_params(), open_dataset("data/dataset")
     what = params.recovery.model_dump(exclude={"fpr"})
     model_dirs = [Path("models") / name for name in params.judged_models]
-    with open_survey(params), track_stage("recovery", params, experiment="-evaluation", beside=True) as run:
+    with open_survey(params), track_stage("recovery", params, experiment="-evaluation") as run:
         files, catshtm_dir = label_data.cut_options(data.size).files, read_settings().catshtm_dir
         options = InjectionOptions(catshtm_dir, **what, stamp_size=data.size, files=files, seed=params.seed)
         injected = add_transients("data/label", images_of(data.table, "test"), options, out_dir="data")

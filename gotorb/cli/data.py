@@ -119,7 +119,7 @@ def _diff(args: argparse.Namespace) -> int:
 
 
 def _tag(args: argparse.Namespace) -> int:
-    from gotorb.tracking.tagging import tag_data
+    from gotorb.tracking.lineage import tag_data
 
     tagged = tag_data(args.name, message=args.message or args.name)
     print(f"{args.name} is commit {tagged.commit[:10]}; {tagged.n_runs} runs are marked")

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the family."""
-    from gotorb.tracking.family import find_family
+    from gotorb.tracking.lineage import find_family
 
     family = find_family(args.what)
     print(json.dumps(family.as_dict(), indent=2) if args.json else "\n".join(describe(family.as_dict())))

@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was looked at; exit code 1 when refused."""
-    from gotorb.evaluation.gate import Limits
-    from gotorb.production import promote
+    from gotorb.evaluation.promotion_checks import Limits
+    from gotorb.tracking.promotion import promote
 
     limits = Limits(alpha=args.alpha, max_ece=args.max_ece)
     decision = promote(args.model, args.to, reason=args.reason, data_dir=args.data, limits=limits)

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print who holds the alias now."""
-    from gotorb.production import rollback
+    from gotorb.tracking.promotion import rollback
 
     decision = rollback(args.name, args.alias, reason=args.reason)
     print(f"{decision.model} is {decision.alias} now (before: {decision.before})")

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the names of the runs made."""
     from gotorb.errors import ConfigError
     from gotorb.params import find_params
-    from gotorb.tracking.backfill import import_tags, import_versions
+    from gotorb.tracking.lineage import import_tags, import_versions
 
     if not args.all_tags and not args.revisions:
         raise ConfigError("nothing to import; name tags or commits, or give --all-tags")

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was changed."""
-    from gotorb.tracking.relocation import relocate
+    from gotorb.tracking.store import relocate
 
     changed = relocate()
     for root, n in changed.items():

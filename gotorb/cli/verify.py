@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is damaged; exit code 1 when anything is."""
-    from gotorb.tracking.verification import find_damage
+    from gotorb.tracking.contents import find_damage
 
     damage = find_damage()
     print("\n".join(damage) if damage else "every file is what dvc.lock says")

@@ -49,7 +49,6 @@ class Project(NamedTuple):
         """All tracked runs, oldest first."""
         from mlflow import MlflowClient
 
-        self.gotorb("sync")  # couriers may be under way
         client = self.client(MlflowClient)
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
         return list(client.search_runs(ids, order_by=["attributes.start_time ASC"], max_results=1000))

@@ -34,7 +34,7 @@ import os, signal, sys
 from pathlib import Path
 from gotorb.hyperparameter_tuning import run_model_tuning
 from gotorb.params import Params
-from gotorb.tracking import trials
+from gotorb.tracking import journal
 from gotorb.tracking.runs import track_stage
 from gotorb.training import checkpoint
 
@@ -43,7 +43,7 @@ data_dir, out_dir, death = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-write_state, log = checkpoint.Progress.on_epoch_end, trials._log
+write_state, log = checkpoint.Progress.on_epoch_end, journal._log_trial
 
 def on_epoch_end(self, epoch, logs=None):
     write_state(self, epoch, logs)
@@ -55,13 +55,12 @@ def log_half(client, run_id, event):
     if death == f"recording {event['number']}":
         die()
 
-checkpoint.Progress.on_epoch_end, trials._log = on_epoch_end, log_half
+checkpoint.Progress.on_epoch_end, journal._log_trial = on_epoch_end, log_half
 with track_stage("tune", Params(seed=1)) as run:
-    runs = trials.TrialRuns(run)
     def on_trial(trial):
         if death == f"before recording {trial.number}":
             die()
-        runs.record(trial)
+        run.log_trial(trial)
     run_model_tuning(
         data_dir, out_dir=out_dir, max_trials=8, max_epochs=3, batch_size=32, seed=3, threads=1, on_trial=on_trial
     )

@@ -1,5 +1,6 @@
 """The registry: one version for one model file, one holder of an alias, the same scores back."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from gotorb import classifier, layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ModelError, TrackingError
+from gotorb.tracking.contents import md5
 from gotorb.tracking.registry import (
     Registered,
     find_alias,
@@ -18,7 +20,7 @@ from gotorb.tracking.registry import (
     register,
     set_alias,
 )
-from gotorb.tracking.runs import md5, track_stage
+from gotorb.tracking.runs import track_stage
 from tests.unit.tracking.tiny import LAYERS, make_params
 
 
@@ -72,8 +74,7 @@ def test_unknown_model_is_told_in_one_line(project: Path, models_dir: Path, uri:
 
 def test_model_without_its_files_is_told_in_one_line(project: Path, models_dir: Path) -> None:
     add(models_dir / "vgg6")
-    for path in (project / layout.MLRUNS_DIR).rglob("MLmodel"):
-        path.unlink()
+    shutil.rmtree(project / layout.MLRUNS_DIR / "artifacts")
     with pytest.raises(ModelError, match="no registered model 'models:/gotorb/1'"):
         load_registered("models:/gotorb/1")
 

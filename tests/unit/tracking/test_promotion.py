@@ -6,14 +6,11 @@ from pathlib import Path
 import pytest
 
 from gotorb import layout
-from gotorb.production import rollback
-from gotorb.promotion import promote_best
+from gotorb.tracking.promotion import promote_best, rollback
 from gotorb.tracking.registry import find_champion, list_models
 from gotorb.tracking.runs import find_run, md5, track_stage
-from tests.unit.tracking.conftest import data_dir, fresh_store, models_dir, project
 from tests.unit.tracking.tiny import SIZE, make_data, make_params, write_model
 
-__all__ = ["data_dir", "fresh_store", "models_dir", "project"]
 GOOD, MIDDLING = "vgg6", "bayesian_vgg6"
 
 

@@ -1,6 +1,5 @@
 """One flipped byte of anything that DVC knows is found and named."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,15 +7,15 @@ import pytest
 
 from gotorb import cli, layout
 from gotorb.errors import TrackingError
-from gotorb.tracking.lineage import cache_path
-from gotorb.tracking.verification import find_damage
+from gotorb.tracking.contents import cache_path, find_damage
+from gotorb.tracking.versions import read_lock
 from tests.unit.tracking.repository import Repository
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """With a folder among its outputs, beside files."""
-    repository = Repository.new(tmp_path_factory.mktemp("verify") / "project")
+def original(tmp_path_factory: pytest.TempPathFactory, two_versions: Repository) -> Repository:
+    """With a folder among its outputs, next to files."""
+    repository = two_versions.copy(tmp_path_factory.mktemp("verify") / "project")
     stages = (repository.root / "dvc.yaml").read_text()
     more = "  folder: {cmd: mkdir -p data/folder && echo one > data/folder/one, outs: [data/folder]}\n"
     (repository.root / "dvc.yaml").write_text(stages + more)
@@ -26,9 +25,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture
 def repository(original: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
-    shutil.copytree(original.root, tmp_path / "project", symlinks=True)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
-    yield Repository(tmp_path / "project")
+    yield original.copy(tmp_path / "project")
 
 
 def flip(path: Path, where: float = 0.5) -> None:
@@ -71,9 +69,8 @@ def test_flipped_byte_of_the_cache_is_found(repository: Repository, name: str) -
 
 
 def test_flipped_byte_of_an_earlier_version_is_found(repository: Repository) -> None:
-    cached = cache_path(repository.lock("data/dataset/data_stamps.h5"))
-    repository.make(seed=8)
-    assert find_damage() == []
+    cached = cache_path(read_lock("v1", repository.root)["data/dataset/data_stamps.h5"])
+    assert cached != cache_path(repository.lock("data/dataset/data_stamps.h5")) and find_damage() == []
     flip(cached, 0.9)
     assert [line.split(" in ")[0] for line in find_damage()] == [str(cached)]
 

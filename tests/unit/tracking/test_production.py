@@ -13,14 +13,12 @@ from gotorb import cli, layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import write_dataset
 from gotorb.errors import ModelError, TrackingError
-from gotorb.evaluation.gate import Limits
-from gotorb.production import promote, rollback
+from gotorb.evaluation.promotion_checks import Limits
+from gotorb.tracking.promotion import promote, rollback
 from gotorb.tracking.registry import Registered, find_alias, move_alias, register
 from gotorb.tracking.runs import md5, track_stage
-from tests.unit.tracking.conftest import fresh_store, project
 from tests.unit.tracking.tiny import LAYERS, SIZE, make_model, make_params
 
-__all__ = ["fresh_store", "project"]
 N, SIGNAL = 480, 1.5
 HALVES = {"1": np.s_[: SIZE // 2], "2": np.s_[SIZE // 2 + 1 :]}
 """Telescope -> rows of its stamps that tell real from bogus."""
@@ -166,7 +164,7 @@ def test_rollback_gives_the_alias_back_step_by_step(
     assert capsys.readouterr().out == "gotorb/1 is production now (before: gotorb/2)\n"
     assert find_alias("gotorb", "production") == models[0]
     assert records()[-1].data.tags["gotorb.promotion.reason"] == "rollback: it misses supernovae"
-    with pytest.raises(TrackingError, match="nobody held 'production' of 'gotorb' before"):
+    with pytest.raises(TrackingError, match="no version held 'production' of 'gotorb' before"):
         rollback("gotorb", "production", reason="")
 
 

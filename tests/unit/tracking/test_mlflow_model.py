@@ -13,9 +13,10 @@ import pytest
 import requests
 
 from gotorb import classifier, layout, models
-from gotorb.tracking.flavor import COLUMNS, NEEDED
+from gotorb.tracking.contents import md5
+from gotorb.tracking.mlflow_model import COLUMNS, NEEDED
 from gotorb.tracking.registry import Registered, load_service, register
-from gotorb.tracking.runs import md5, track_stage
+from gotorb.tracking.runs import track_stage
 from tests.unit.tracking.conftest import point_to
 from tests.unit.tracking.server import Process, free_port
 from tests.unit.tracking.tiny import LAYERS, make_params
@@ -115,7 +116,7 @@ def test_signature_example_and_requirements_are_there(registered: tuple[Register
     assert np.shape(shown["stamps"]) == (2, SIZE, SIZE, len(LAYERS))
     assert len(loaded.predict(shown)) == 2
     needed = {line.split("==")[0] for line in (folder / "requirements.txt").read_text().split()}
-    assert {*NEEDED, "mlflow"} <= needed
+    assert {*NEEDED} == needed
 
 
 def test_model_needs_no_checkout_and_nothing_it_does_not_name(

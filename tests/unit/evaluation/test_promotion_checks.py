@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb.evaluation.gate import (
+from gotorb.evaluation.promotion_checks import (
     Limits,
     check_auc,
     check_calibration,
