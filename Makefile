@@ -24,17 +24,17 @@ $(READY): requirements.lock pyproject.toml
 repro: $(READY)
 	@$(RUN) python -m pipelines.repro $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data $(DATA))
 
-# a larger survey, judged on other fields: tables in studies/large/
+# a larger survey, evaluated on other fields: tables in studies/large/
 study: $(READY)
 	@$(RUN) python -m pipelines.repro --source large
 
-# what each part of the recipe is worth, as DVC experiments of that study
+# worth of each part of the recipe, as DVC experiments of that study
 ablations: $(READY)
-	@$(RUN) python -m pipelines.ablations
+	@$(RUN) python -m studies.ablations
 
 # few stamps of another camera: trained on them alone, and starting from our model (ARCHIVE names a folder in sources/)
 finetune: $(READY)
-	@$(RUN) python -m pipelines.finetune --archive $(ARCHIVE) $(if $(PARENT),--parent $(PARENT))
+	@$(RUN) python -m studies.finetune --archive $(ARCHIVE) $(if $(PARENT),--parent $(PARENT))
 
 test: $(READY)
 	@$(RUN) python -m pytest
