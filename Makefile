@@ -51,10 +51,10 @@ study: $(READY)  ## repeat it with a larger survey, tested on other fields: tabl
 	@$(RUN) python -m pipelines.repro --source large
 
 ablations: $(READY)  ## measure what each part of the recipe is worth, as DVC experiments of that study
-	@$(RUN) python -m pipelines.ablations
+	@$(RUN) python -m studies.ablations
 
 finetune: $(READY)  ## compare training on few stamps of another camera with fine-tuning (ARCHIVE=... PARENT=...)
-	@$(RUN) python -m pipelines.finetune --archive $(ARCHIVE) $(if $(PARENT),--parent $(PARENT))
+	@$(RUN) python -m studies.finetune --archive $(ARCHIVE) $(if $(PARENT),--parent $(PARENT))
 
 test: $(TEST_READY)  ## run the tests
 	@$(RUN) python -m pytest

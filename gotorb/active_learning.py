@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,9 @@ import pandas as pd
 from gotorb import layout
 from gotorb.core.files import reported_writes, write_csv
 from gotorb.dataset.store import Dataset, open_dataset, read_csv
-from gotorb.errors import DataError, ModelError
+from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.acquisition import choose_rows
-from gotorb.learning_curves import learning_curves, sample_pool
+from gotorb.evaluation.learning_curves import RUNS_SUFFIX, Experiment, Plan, plot_learning, sample_pool, write_report
 
 if TYPE_CHECKING:
     import keras
@@ -28,6 +28,7 @@ __all__ = ["choose", "learning_curves", "read_asked", "write_ask"]
 ASK_COLUMNS = ("id", "photometry_id", "label", "value", "score", "image_id", "x", "y", "ra", "dec", "mag", "metalabel")
 """Of the csv for people: they fill in ``label``; `clean_data.relabel` reads photometry_id and label."""
 PEOPLE = "marshall"
+PLAN_SEQUENCES = ("methods", "seeds", "layers")
 N_SAMPLES = 30
 N_DIGITS = 6
 
@@ -92,6 +93,53 @@ def choose(
         photometry_id=data.table["candidate_id"].iloc[numbers], label="", value=chosen["value"].to_numpy(), score=scores
     )
     return table.reindex(columns=list(ASK_COLUMNS)).round({"value": N_DIGITS, "score": N_DIGITS}).reset_index(drop=True)
+
+
+def learning_curves(
+    data_dir: str | Path, *, out_path: str | Path, restart: bool = False, **plan: Any
+) -> dict[str, Any]:
+    """Measure AUC and error on the test rows against the number of labels, for each method and seed.
+
+    Each finished round is kept in ``<out_path's stem>.runs.json``: interrupted runs resume, and more seeds or methods
+    add to it. Next to the report a figure of the curves is written (``.png``).
+
+    Parameters
+    ----------
+    data_dir : path
+        A divided and labelled data set; its train rows are the pool.
+    out_path : path
+        The report, ``*.json``.
+    restart : bool
+        Start again where finished rounds are of other data or another plan; else that is an error.
+    **plan
+        Attributes of `gotorb.evaluation.learning_curves.Plan`: methods, n_start, seeds and more.
+
+    Returns
+    -------
+    dict
+        The report: ``plan``, ``data_digest``, ``runs`` (method, seed, round, n_labels, auc, error), ``summary`` and
+        ``chosen`` (see `gotorb.evaluation.learning_curves`).
+
+    Raises
+    ------
+    ConfigError
+        If the plan compares nothing.
+    DataError
+        If the data set lacks rows, classes or layers, or a file cannot be written.
+    """
+    from gotorb.models import find_network
+
+    how = Plan(**{key: tuple(value) if key in PLAN_SEQUENCES else value for key, value in plan.items()})
+    out_path = Path(out_path)
+    if out_path.suffix != ".json":
+        raise ConfigError(f"the report is to be {out_path}; end its name with .json")
+    data, runs_path = open_dataset(data_dir), out_path.with_suffix(RUNS_SUFFIX)
+    experiment = Experiment(how, data, runs_path, build=find_network(how.network), restart=restart)
+    experiment.run()
+    report = experiment.report()
+    write_report(out_path, report)
+    plot_learning(report["summary"]).savefig(out_path.with_suffix(".png"), dpi=110, metadata={"Software": None})
+    return report
 
 
 def _askable(data: Dataset) -> np.ndarray:

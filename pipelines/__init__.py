@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gotorb.errors import GotorbError
 from gotorb.logs import show_on_console
@@ -33,3 +33,10 @@ def open_survey(params: Params, survey_dir: str = "data/survey") -> AbstractCont
     if params.label.adapter is not None:
         label_data.adapt(params.label.adapter)
     return survey_environment(params.label.source, Path(survey_dir))
+
+
+def write_headline(name: str, numbers: Mapping[str, Any]) -> None:
+    """Write headline numbers, which `dvc metrics` compares, to reports/headline/<name>.json."""
+    from gotorb.dataset.card import write_json
+
+    write_json(Path("reports/headline") / f"{name}.json", dict(numbers))

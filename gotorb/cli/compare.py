@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison."""
-    from gotorb.compare import compare_models
+    from gotorb import classifier
 
-    found = compare_models(args.one, args.other, data_dir=args.data, n_bootstrap=args.bootstrap)
+    found = classifier.compare(args.one, args.other, data_dir=args.data, n_bootstrap=args.bootstrap)
     print(json.dumps(found, indent=2) if args.json else "\n".join(describe(found)))
     return 0
 

@@ -84,11 +84,11 @@ def _leaks(args: argparse.Namespace) -> int:
 
 
 def _errors(args: argparse.Namespace) -> int:
-    from gotorb import label_errors
+    from gotorb import classifier
     from gotorb.logs import show_on_console
 
     show_on_console()
-    found = label_errors.hunt(args.data_dir, network=args.network, out=args.out)
+    found = classifier.find_label_errors(args.data_dir, network=args.network, out_path=args.out)
     suspects = found.rows[found.rows["suspect"]]
     if args.json:
         print(

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the names of the files written."""
-    from gotorb.versions import draw_here, draw_version
+    from gotorb.tracking.version_figures import draw_here, draw_version
 
     written = draw_version(args.name, args.rev, network=args.network, out_dir=args.out) if args.rev else draw_here(
         args.name, network=args.network, out_dir=args.out

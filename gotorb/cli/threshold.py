@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
     """Print the threshold and what it costs."""
     from dataclasses import asdict
 
-    from gotorb.evaluation.advice import Night, advise
     from gotorb.evaluation.metrics import rounded
     from gotorb.evaluation.report import read_predictions
+    from gotorb.evaluation.thresholds import Night, advise
 
     goal = next(name for name in ("purity", "completeness", "per_night") if getattr(args, name) is not None)
     night = Night(args.real_fraction, args.detections)

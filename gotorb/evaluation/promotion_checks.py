@@ -10,9 +10,15 @@ import numpy as np
 import pandas as pd
 
 from gotorb.evaluation.comparison import compare_auc
-from gotorb.evaluation.metrics import measure_calibration, rounded
-
-FAINT_SNR, NUCLEAR_ARCSEC = 10.0, 2.0
+from gotorb.evaluation.metrics import (
+    DETECTABLE_SNR,
+    FAINT_SNR,
+    NUCLEAR_ARCSEC,
+    is_faint,
+    is_nuclear,
+    measure_calibration,
+    rounded,
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,10 @@ def declared_slices(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     """
     slices: dict[str, np.ndarray] = {}
     if "snr" in rows:
-        slices[f"faint (S/N below {FAINT_SNR:g})"] = _numbers(rows, "snr") < FAINT_SNR
+        slices[f"faint (S/N {DETECTABLE_SNR:g} to {FAINT_SNR:g})"] = is_faint(_numbers(rows, "snr"))
     if "host_offset_arcsec" in rows:
-        slices[f"nuclear (within {NUCLEAR_ARCSEC:g} arcsec)"] = _numbers(rows, "host_offset_arcsec") < NUCLEAR_ARCSEC
+        nuclear = is_nuclear(_numbers(rows, "host_offset_arcsec"))
+        slices[f"nuclear (within {NUCLEAR_ARCSEC:g} arcsec)"] = nuclear
     for column, title in (("ut", "telescope"), ("metalabel", "metalabel")):
         if column in rows:
             values = rows[column].astype("string").fillna("").to_numpy(str)

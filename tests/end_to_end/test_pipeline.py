@@ -19,7 +19,7 @@ SMALL = {
 }
 STAGE_RUNS = {
     "survey", "label", "synthetic", "clean", "dataset", f"train {MODEL}", "tune", "train tuned", f"evaluate {MODEL}",
-    "evaluate tuned", "audit", "recovery", "promote",
+    "evaluate tuned", "truth", "injections", "promote",
 }  # fmt: skip
 TRIALS = ["trial 00", "trial 01"]
 REPORTS = {f"{MODEL}.json", "tuned.json", "promotion.json", "purity.json", "truth.json"}

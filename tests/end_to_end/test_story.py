@@ -23,7 +23,7 @@ SMALL = {
     "evaluate": {"models": [MODEL], "n_samples": 5, "n_bootstrap": 50},
 }
 CHANGES = {"label": {"extra_bogus_per_image": 6}, "train": {"epochs": 4}}
-LEFT_OUT = ("tune", "retrain", "audit", "recovery")
+LEFT_OUT = ("tune", "retrain", "truth", "injections")
 TAG = "dataset-v1"
 FIGURE = "fnr-fpr"
 GATE = ("--to", "production", "--max-ece", "1", "--alpha", "0.000001")

@@ -37,8 +37,8 @@ def failed(rows: pd.DataFrame, wrong: np.ndarray, before: np.ndarray, **limits: 
 def test_slices_are_faint_nuclear_each_telescope_and_each_metalabel(rows: pd.DataFrame) -> None:
     counts = {name: int(inside.sum()) for name, inside in declared_slices(rows).items()}
     assert counts == {
-        "faint (S/N below 10)": 100,
-        "nuclear (within 2 arcsec)": 80,
+        "faint (S/N 5 to 10)": 100,
+        "nuclear (within 1.5 arcsec)": 80,
         "telescope 3": 200,
         "telescope 4": 200,
         "metalabel marshall": 10,

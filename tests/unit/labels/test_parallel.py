@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from gotorb.labels.parallel import Workers, run_images
-from gotorb.labels.tasks import ImageTask
 
 from gotorb import layout
+from gotorb.core.executor import Workers
 from gotorb.dataset.store import open_dataset, run_folder
 from gotorb.errors import CatalogueError, DataError, MissingPart
-from gotorb.labels.jobs import make_shards
+from gotorb.labels.jobs import ImageTask, make_shards, run_images
 
 
 @dataclass(frozen=True)
