@@ -19,6 +19,7 @@ from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.acquisition import choose_rows
 from gotorb.learning_curves import learning_curves, sample_pool
+from gotorb.params import SEED, AskParams
 
 if TYPE_CHECKING:
     import keras
@@ -27,19 +28,19 @@ __all__ = ["choose", "learning_curves", "read_asked", "write_ask"]
 ASK_COLUMNS = ("id", "photometry_id", "label", "value", "score", "image_id", "x", "y", "ra", "dec", "mag", "metalabel")
 """Of the csv for people: they fill in ``label``; `clean_data.relabel` reads photometry_id and label."""
 PEOPLE = "marshall"
-N_SAMPLES = 30
+ASK = AskParams()
 N_DIGITS = 6
 
 
 def choose(
     model: str | Path,
     data_dir: str | Path,
-    n: int,
+    n: int = ASK.n,
     *,
-    method: str = "bald",
+    method: str = ASK.method,
     already: Collection[str] = (),
-    n_samples: int = N_SAMPLES,
-    seed: int = 0,
+    n_samples: int = ASK.n_samples,
+    seed: int = SEED,
 ) -> pd.DataFrame:
     """Choose the rows of a data set whose labels would teach a model most, and not all alike.
 

@@ -19,7 +19,7 @@ from gotorb import layout
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, ModelError
 from gotorb.models import Origin, find_model
-from gotorb.params import EvaluateParams
+from gotorb.params import BATCH_SIZE, SEED, EvaluateParams
 from gotorb.trainer import train
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":
     return load_training(model, meta)
 
 
-def predict(model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 256) -> np.ndarray:
+def predict(
+    model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
     """Score stamps deterministically, dropout off.
 
     Parameters
@@ -95,7 +97,7 @@ def score_rows(
     rows: Sequence[int] | np.ndarray | None = None,
     *,
     n_samples: int = EVALUATE.n_samples,
-    seed: int = 0,
+    seed: int = SEED,
 ) -> np.ndarray:
     """Score rows of a data set as GOTO publishes scores: the mean of the posterior samples.
 
@@ -123,7 +125,7 @@ def score_rows(
 
     loaded = load(model, meta)
     wanted = np.arange(len(data)) if rows is None else np.asarray(rows, int)
-    how = judge.Judging(n_samples, 0, None, seed, 256)
+    how = judge.Judging(n_samples, 0, None, seed, BATCH_SIZE)
     plain, samples = judge.score_model(loaded.model, judge.require_meta(loaded.meta), data, wanted, how)
     return plain if samples is None else samples.mean(axis=1)
 
@@ -131,10 +133,10 @@ def score_rows(
 def dropout_pred(
     model: Source,
     stamps: np.ndarray | Iterable[np.ndarray],
-    nsamples: int = 20,
+    nsamples: int = EVALUATE.n_samples,
     *,
     seed: int | None = None,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
 ) -> np.ndarray:
     """Sample the posterior of the scores by Monte-Carlo dropout; see `gotorb.training.scoring.sample_scores`.
 
@@ -167,7 +169,7 @@ def dropout_pred(
 
 
 def latentvec_pred(
-    model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 256
+    model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
     """Latent vectors of stamps: the flattened feature map from which the network decides.
 
@@ -263,9 +265,9 @@ def evaluate(
     *,
     out_dir: str | Path | None = None,
     n_bootstrap: int = EVALUATE.n_bootstrap,
-    threshold_fpr: float | None = None,
-    seed: int = 0,
-    batch_size: int = 256,
+    threshold_fpr: float | None = EVALUATE.threshold_fpr,
+    seed: int = SEED,
+    batch_size: int = BATCH_SIZE,
 ) -> "Evaluation":
     """Judge a model on the validation and test rows of the data set that it was trained on.
 
@@ -323,8 +325,8 @@ def benchmark(
     meta: Meta | str | Path | None = None,
     out_dir: str | Path | None = None,
     n_bootstrap: int = EVALUATE.n_bootstrap,
-    seed: int = 0,
-    batch_size: int = 256,
+    seed: int = SEED,
+    batch_size: int = BATCH_SIZE,
 ) -> "Evaluation":
     """Judge a model on all rows of any data set, in the layers that the model's meta names.
 

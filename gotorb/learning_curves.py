@@ -26,13 +26,13 @@ from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.acquisition import METHODS, RANDOM, choose_rows
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
 from gotorb.evaluation.learning import describe_choices, plot_learning, summarise_curves
-from gotorb.params import TrainParams
+from gotorb.params import N_SAMPLES, CurvesParams, TrainParams
 
 if TYPE_CHECKING:
     import keras
 
 LOG = logging.getLogger(__name__)
-TRAIN = TrainParams()
+TRAIN, CURVES = TrainParams(), CurvesParams()
 RUNS_SUFFIX = ".runs.json"
 """Of the file beside the report that keeps each finished round."""
 Run = dict[str, Any]
@@ -104,22 +104,22 @@ def learning_curves(
     data_dir: str | Path,
     *,
     out_path: str | Path,
-    methods: Sequence[str] = ("bald", "margin", "random"),
-    n_start: int = 100,
-    n_step: int = 100,
-    n_rounds: int = 5,
-    seeds: Iterable[int] = range(1, 6),
-    n_steps: int = 400,
-    n_epochs: int = 10,
-    network: str = "bayesian_vgg6",
+    methods: Sequence[str] = CURVES.methods,
+    n_start: int = CURVES.n_start,
+    n_step: int = CURVES.n_step,
+    n_rounds: int = CURVES.n_rounds,
+    seeds: Iterable[int] = CURVES.seeds,
+    n_steps: int = CURVES.n_steps,
+    n_epochs: int = CURVES.n_epochs,
+    network: str = CURVES.network,
     layers: Sequence[str] = TRAIN.layers,
     dropout: float = TRAIN.dropout,
-    learning_rate: float = 1e-3,
-    batch_size: int = 32,
-    n_samples: int = 20,
-    threads: int = TRAIN.threads,
-    n_pool: int | None = None,
-    anew: bool = False,
+    learning_rate: float = TRAIN.learning_rate,
+    batch_size: int = CURVES.batch_size,
+    n_samples: int = N_SAMPLES,
+    threads: int = CURVES.threads,
+    n_pool: int | None = CURVES.n_pool,
+    anew: bool = CURVES.anew,
 ) -> dict[str, Any]:
     """Measure AUC and error on the test rows against the number of labels, for each method and seed.
 
