@@ -20,6 +20,7 @@ from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.acquisition import choose_rows
 from gotorb.evaluation.learning_curves import RUNS_SUFFIX, Experiment, Plan, plot_learning, sample_pool, write_report
+from gotorb.params import N_SAMPLES, SEED, AskParams, CurvesParams, TrainParams
 
 if TYPE_CHECKING:
     import keras
@@ -28,20 +29,19 @@ __all__ = ["choose", "learning_curves", "read_asked", "write_ask"]
 ASK_COLUMNS = ("id", "photometry_id", "label", "value", "score", "image_id", "x", "y", "ra", "dec", "mag", "metalabel")
 """Of the csv for people: they fill in ``label``; `clean_data.relabel` reads photometry_id and label."""
 PEOPLE = "marshall"
-PLAN_SEQUENCES = ("methods", "seeds", "layers")
-N_SAMPLES = 30
+ASK, CURVES, TRAIN = AskParams(), CurvesParams(), TrainParams()
 N_DIGITS = 6
 
 
 def choose(
     model: str | Path,
     data_dir: str | Path,
-    n: int,
+    n: int = ASK.n,
     *,
-    method: str = "bald",
+    method: str = ASK.method,
     already: Collection[str] = (),
-    n_samples: int = N_SAMPLES,
-    seed: int = 0,
+    n_samples: int = ASK.n_samples,
+    seed: int = SEED,
 ) -> pd.DataFrame:
     """Choose the rows of a data set whose labels would teach a model most, and not all alike.
 
@@ -96,7 +96,25 @@ def choose(
 
 
 def learning_curves(
-    data_dir: str | Path, *, out_path: str | Path, restart: bool = False, **plan: Any
+    data_dir: str | Path,
+    *,
+    out_path: str | Path,
+    methods: Sequence[str] = CURVES.methods,
+    n_start: int = CURVES.n_start,
+    n_step: int = CURVES.n_step,
+    n_rounds: int = CURVES.n_rounds,
+    seeds: Iterable[int] = CURVES.seeds,
+    n_steps: int = CURVES.n_steps,
+    n_epochs: int = CURVES.n_epochs,
+    network: str = CURVES.network,
+    layers: Sequence[str] = TRAIN.layers,
+    dropout: float = TRAIN.dropout,
+    learning_rate: float = TRAIN.learning_rate,
+    batch_size: int = CURVES.batch_size,
+    n_samples: int = N_SAMPLES,
+    threads: int = CURVES.threads,
+    n_pool: int | None = CURVES.n_pool,
+    restart: bool = CURVES.restart,
 ) -> dict[str, Any]:
     """Measure AUC and error on the test rows against the number of labels, for each method and seed.
 
@@ -109,10 +127,14 @@ def learning_curves(
         A divided and labelled data set; its train rows are the pool.
     out_path : path
         The report, ``*.json``.
+    methods, n_start, n_step, n_rounds, seeds, n_steps, n_epochs, network, n_pool
+        The plan; see `gotorb.evaluation.learning_curves.Plan`.
+    layers, dropout, learning_rate, batch_size, threads
+        As in `gotorb.classifier.train`.
+    n_samples : int
+        Posterior samples of each row of the pool.
     restart : bool
         Start again where finished rounds are of other data or another plan; else that is an error.
-    **plan
-        Attributes of `gotorb.evaluation.learning_curves.Plan`: methods, n_start, seeds and more.
 
     Returns
     -------
@@ -129,7 +151,11 @@ def learning_curves(
     """
     from gotorb.models import find_network
 
-    how = Plan(**{key: tuple(value) if key in PLAN_SEQUENCES else value for key, value in plan.items()})
+    how = Plan(
+        methods=tuple(methods), n_start=n_start, n_step=n_step, n_rounds=n_rounds, seeds=tuple(seeds), n_steps=n_steps,
+        n_epochs=n_epochs, network=network, layers=tuple(layers), dropout=dropout, learning_rate=learning_rate,
+        batch_size=batch_size, n_samples=n_samples, threads=threads, n_pool=n_pool,
+    )  # fmt: skip
     out_path = Path(out_path)
     if out_path.suffix != ".json":
         raise ConfigError(f"the report is to be {out_path}; end its name with .json")

@@ -24,7 +24,7 @@ from gotorb.dataset.split import assign_folds, link_groups
 from gotorb.dataset.store import Dataset, open_dataset, read_table, write_table
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.models import Origin, find_model
-from gotorb.params import EvaluateParams, Params, find_params
+from gotorb.params import BATCH_SIZE, SEED, EvaluateParams, Params, find_params
 from gotorb.trainer import train
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":
     return load_training(model, meta)
 
 
-def predict(model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 256) -> np.ndarray:
+def predict(
+    model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
     """Score stamps deterministically, dropout off.
 
     Parameters
@@ -108,7 +110,7 @@ def score_rows(
     rows: Sequence[int] | np.ndarray | None = None,
     *,
     n_samples: int = EVALUATE.n_samples,
-    seed: int = 0,
+    seed: int = SEED,
 ) -> np.ndarray:
     """Score rows of a data set as GOTO publishes scores: the mean of the posterior samples.
 
@@ -143,10 +145,10 @@ def score_rows(
 def dropout_pred(
     model: Source,
     stamps: np.ndarray | Iterable[np.ndarray],
-    nsamples: int = 20,
+    nsamples: int = EVALUATE.n_samples,
     *,
     seed: int | None = None,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
 ) -> np.ndarray:
     """Sample the posterior of the scores by Monte-Carlo dropout; see `gotorb.training.inference.sample_scores`.
 
@@ -179,7 +181,7 @@ def dropout_pred(
 
 
 def latentvec_pred(
-    model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = 256
+    model: Source, stamps: np.ndarray | Iterable[np.ndarray] | Dataset, *, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
     """Latent vectors of stamps: the flattened feature map from which the network decides.
 
@@ -275,9 +277,9 @@ def evaluate(
     *,
     out_dir: str | Path | None = None,
     n_bootstrap: int = EVALUATE.n_bootstrap,
-    threshold_fpr: float | None = None,
-    seed: int = 0,
-    batch_size: int = 256,
+    threshold_fpr: float | None = EVALUATE.threshold_fpr,
+    seed: int = SEED,
+    batch_size: int = BATCH_SIZE,
 ) -> "Evaluation":
     """Evaluate a model on the validation and test rows of the data set that it was trained on.
 
@@ -338,8 +340,8 @@ def benchmark(
     meta: Meta | str | Path | None = None,
     out_dir: str | Path | None = None,
     n_bootstrap: int = EVALUATE.n_bootstrap,
-    seed: int = 0,
-    batch_size: int = 256,
+    seed: int = SEED,
+    batch_size: int = BATCH_SIZE,
 ) -> "Evaluation":
     """Evaluate a model on all rows of any data set, in the layers that the model's meta names.
 

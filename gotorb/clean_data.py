@@ -19,9 +19,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from gotorb.params import GALAXY_RADIUS_ARCSEC, SEED, CleanParams
 from gotorb.settings import read_settings
 
 log = logging.getLogger(__name__)
+CLEAN = CleanParams()
 Action = Literal["remove", "flip"]
 Finder = Callable[[Path], pd.DataFrame]
 
@@ -29,19 +31,19 @@ Finder = Callable[[Path], pd.DataFrame]
 def clean(
     data_dir: Path | str,
     *,
-    variables: Path | str | None = None,
-    variable_radius_arcsec: float = 3.0,
-    variable_action: Action = "remove",
-    provider: str | None = None,
-    match_radius_arcsec: float = 2.0,
-    search_radius_deg: float = 1.8,
-    new_sources: bool = False,
-    galaxy_radius_arcsec: float | None = None,
-    max_galaxy_mag: float | None = None,
-    cosmic_rays: bool = False,
-    flagged: Path | str | Iterable[str] | None = None,
-    n_keep: int = 10,
-    seed: int = 0,
+    variables: Path | str | None = CLEAN.variables,
+    variable_radius_arcsec: float = CLEAN.variable_radius_arcsec,
+    variable_action: Action = CLEAN.variable_action,
+    provider: str | None = CLEAN.provider,
+    match_radius_arcsec: float = CLEAN.match_radius_arcsec,
+    search_radius_deg: float = CLEAN.search_radius_deg,
+    new_sources: bool = CLEAN.new_sources,
+    galaxy_radius_arcsec: float | None = CLEAN.galaxy_radius_arcsec,
+    max_galaxy_mag: float | None = CLEAN.max_galaxy_mag,
+    cosmic_rays: bool = CLEAN.cosmic_rays,
+    flagged: Path | str | Iterable[str] | None = CLEAN.flagged,
+    n_keep: int = CLEAN.n_keep,
+    seed: int = SEED,
     out_dir: Path | str | None = None,
     name: str | None = None,
 ) -> Path:
@@ -100,8 +102,8 @@ def remove_variable_stars(
     data_dir: Path | str,
     catalogue: Path | str,
     *,
-    radius_arcsec: float = 3.0,
-    action: Action = "remove",
+    radius_arcsec: float = CLEAN.variable_radius_arcsec,
+    action: Action = CLEAN.variable_action,
     out_dir: Path | str | None = None,
     name: str | None = None,
 ) -> Path:
@@ -118,8 +120,8 @@ def remove_asteroids(
     data_dir: Path | str,
     provider: str = "pympc",
     *,
-    match_radius_arcsec: float = 2.0,
-    search_radius_deg: float = 1.8,
+    match_radius_arcsec: float = CLEAN.match_radius_arcsec,
+    search_radius_deg: float = CLEAN.search_radius_deg,
     action: Action = "remove",
     out_dir: Path | str | None = None,
     name: str | None = None,
@@ -146,8 +148,8 @@ def remove_new_sources(data_dir: Path | str, *, out_dir: Path | str | None = Non
 def remove_galaxies(
     data_dir: Path | str,
     *,
-    radius_arcsec: float = 8.0,
-    max_mag: float | None = None,
+    radius_arcsec: float = GALAXY_RADIUS_ARCSEC,
+    max_mag: float | None = CLEAN.max_galaxy_mag,
     out_dir: Path | str | None = None,
     name: str | None = None,
 ) -> Path:
@@ -171,8 +173,8 @@ def cap_flagged_images(
     data_dir: Path | str,
     flagged: Path | str | Iterable[str],
     *,
-    n_keep: int = 10,
-    seed: int = 0,
+    n_keep: int = CLEAN.n_keep,
+    seed: int = SEED,
     out_dir: Path | str | None = None,
     name: str | None = None,
 ) -> Path:

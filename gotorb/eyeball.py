@@ -18,13 +18,13 @@ import pandas as pd
 
 from gotorb import layout
 from gotorb.errors import ConfigError, DataError
+from gotorb.params import SEED, EyeballParams, LabelParams
 from gotorb.settings import read_settings
 
 if TYPE_CHECKING:
     from gotorb.apps.rows import Rows
 
-PORT = 8650
-N_SAMPLES = 20
+EYEBALL, LABEL = EyeballParams(), LabelParams()
 
 
 def serve(
@@ -32,14 +32,14 @@ def serve(
     *,
     model: str | None = None,
     predictions: Path | str | None = None,
-    labeller: str = "",
-    order: str = "as_is",
-    blind: bool = False,
-    seed: int = 0,
-    n_samples: int = N_SAMPLES,
+    labeller: str = EYEBALL.labeller,
+    order: str = EYEBALL.order,
+    blind: bool = EYEBALL.blind,
+    seed: int = SEED,
+    n_samples: int = EYEBALL.n_samples,
     journal: Path | str | None = None,
-    host: str = "127.0.0.1",
-    port: int = PORT,
+    host: str = EYEBALL.host,
+    port: int = EYEBALL.port,
     on_ready: Callable[[str], None] = print,
 ) -> None:
     """Serve the pages for a data set until interrupted: eyeball at ``/``, the latent explorer at ``/explorer``.
@@ -105,8 +105,8 @@ def open_rows(
     *,
     model: str | None = None,
     predictions: Path | str | None = None,
-    n_samples: int = N_SAMPLES,
-    seed: int = 0,
+    n_samples: int = EYEBALL.n_samples,
+    seed: int = SEED,
 ) -> Rows:
     """Rows of a data set with what a model says of them; parameters and errors as for `serve`."""
     from gotorb.apps import opinions
@@ -171,8 +171,8 @@ def export(
     data_dir: Path | str,
     *,
     journal: Path | str | None = None,
-    flagged: str = "keep",
-    unsure: str = "keep",
+    flagged: str = EYEBALL.flagged,
+    unsure: str = EYEBALL.unsure,
     out_dir: Path | str | None = None,
     name: str | None = None,
 ) -> Path:
@@ -222,7 +222,9 @@ def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | 
     return len(found)
 
 
-def explore(data_dir: Path | str, model: str, out_path: Path | str, *, most_stamps: int = 2000, seed: int = 0) -> Path:
+def explore(
+    data_dir: Path | str, model: str, out_path: Path | str, *, most_stamps: int = EYEBALL.most_stamps, seed: int = SEED
+) -> Path:
     """Write the latent explorer as one self-contained page, for instance to be logged as an artifact of a run.
 
     Parameters
@@ -252,8 +254,8 @@ def get_candidate_data(
     *,
     out_dir: Path | str = ".",
     name: str | None = None,
-    stamp_size: int = 55,
-    n_processes: int = 1,
+    stamp_size: int = LABEL.stamp_size,
+    n_processes: int = LABEL.n_processes,
 ) -> Path:
     """Make a data set without labels of candidates of the survey's database, to be looked at and labelled.
 

@@ -23,7 +23,7 @@ from gotorb.dataset.card import data_digest, write_json, write_text
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, ModelError
 from gotorb.logs import run_log
-from gotorb.params import DatasetParams, TrainParams, TuneParams
+from gotorb.params import SEED, DatasetParams, FitParams, TrainParams, TuneParams
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gotorb.training.trials import Setting, Trial
 
 LOG = logging.getLogger(__name__)
-TRAIN, DATASET, TUNE = TrainParams(), DatasetParams(), TuneParams()
+TRAIN, FIT, DATASET, TUNE = TrainParams(), FitParams(), DatasetParams(), TuneParams()
 BEGUN_JSON = "begun.json"
 DECIMALS = 6
 
@@ -72,15 +72,15 @@ def run_model_tuning(
     layers: Sequence[str] = TRAIN.layers,
     batch_size: int = TRAIN.batch_size,
     patience: int = TRAIN.patience,
-    augment: bool = True,
-    class_weights: str | dict[int, float] | None = "balanced",
-    normalise: str = "l2",
+    augment: bool = FIT.augment,
+    class_weights: str | dict[int, float] | None = FIT.class_weights,
+    normalise: str = TRAIN.normalise,
     test_fraction: float = DATASET.test_fraction,
     validation_fraction: float = DATASET.validation_fraction,
     link_radius_arcsec: float = DATASET.link_radius_arcsec,
-    seed: int = 0,
-    threads: int | None = None,
-    n_workers: int = 1,
+    seed: int = SEED,
+    threads: int | None = TRAIN.threads,
+    n_workers: int = TUNE.n_workers,
     out_dir: str | Path | None = None,
     on_trial: "Callable[[Trial], None] | None" = None,
 ) -> Tuning:

@@ -24,9 +24,11 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
+from gotorb.params import SEED, CleanParams, LabelParams, SyntheticParams
 from gotorb.settings import read_settings
 
 log = logging.getLogger(__name__)
+LABEL, SYNTHETIC, CLEAN = LabelParams(), SyntheticParams(), CleanParams()
 
 SCIENCE_IMAGE_EXT = "IMAGE"
 """HDU of the median science image, in the file of a difference image."""
@@ -112,22 +114,22 @@ def adapt(path: Path | str) -> None:
 
 
 def make(
-    n_images: int = 100,
+    n_images: int = LABEL.n_images,
     out_dir: Path | str = ".",
     *,
     name: str | None = None,
-    provider: str = "skybot",
-    search_radius_deg: float = 1.8,
-    match_radius_arcsec: float = 1.0,
-    mag_limit: float = 20.2,
-    min_realbogus: float | None = None,
-    max_bogus_realbogus: float | None = None,
-    extra_bogus_per_image: int = 4,
-    stamp_size: int = 55,
-    n_processes: int = 1,
-    chunk: int = 4,
+    provider: str = LABEL.provider,
+    search_radius_deg: float = LABEL.search_radius_deg,
+    match_radius_arcsec: float = LABEL.match_radius_arcsec,
+    mag_limit: float = LABEL.mag_limit,
+    min_realbogus: float | None = LABEL.min_realbogus,
+    max_bogus_realbogus: float | None = LABEL.max_bogus_realbogus,
+    extra_bogus_per_image: int = LABEL.extra_bogus_per_image,
+    stamp_size: int = LABEL.stamp_size,
+    n_processes: int = LABEL.n_processes,
+    chunk: int = LABEL.chunk,
     resume: bool = True,
-    seed: int = 0,
+    seed: int = SEED,
 ) -> Path:
     """Make a labelled data set: minor planets are real, random unmatched detections bogus.
 
@@ -210,20 +212,20 @@ def add_synthetic_transients(
     *,
     out_dir: Path | str | None = None,
     name: str | None = None,
-    n_per_image: int = 12,
-    jitter_arcsec: float = 7.0,
-    search_radius_arcsec: float = 600.0,
-    min_mag: float = 16.0,
-    max_mag: float = 19.5,
-    max_galaxy_mag: float = 18.0,
-    n_residuals_per_transient: float = 1.0,
-    negative_fraction: float = 0.0,
-    provider: str | None = None,
-    variables: Path | str | None = None,
-    n_variables_per_image: int = 0,
-    n_flashes_per_image: int = 0,
-    n_processes: int = 1,
-    seed: int = 0,
+    n_per_image: int = SYNTHETIC.n_per_image,
+    jitter_arcsec: float = SYNTHETIC.jitter_arcsec,
+    search_radius_arcsec: float = SYNTHETIC.search_radius_arcsec,
+    min_mag: float = SYNTHETIC.min_mag,
+    max_mag: float = SYNTHETIC.max_mag,
+    max_galaxy_mag: float = SYNTHETIC.max_galaxy_mag,
+    n_residuals_per_transient: float = SYNTHETIC.n_residuals_per_transient,
+    negative_fraction: float = SYNTHETIC.negative_fraction,
+    provider: str | None = CLEAN.provider,
+    variables: Path | str | None = CLEAN.variables,
+    n_variables_per_image: int = SYNTHETIC.n_variables_per_image,
+    n_flashes_per_image: int = SYNTHETIC.n_flashes_per_image,
+    n_processes: int = LABEL.n_processes,
+    seed: int = SEED,
 ) -> Path:
     """Add simulated transients (a minor planet on a galaxy) and galaxy residuals to a data set.
 
@@ -305,7 +307,7 @@ def add_marshall_cands(
     *,
     out_dir: Path | str | None = None,
     name: str | None = None,
-    n_processes: int = 1,
+    n_processes: int = LABEL.n_processes,
 ) -> Path:
     """Add candidates that people labelled to a data set.
 
@@ -356,7 +358,7 @@ def add_marshall_cands(
     return new_dir
 
 
-def cut_image(path: Path | str, *, stamp_size: int = 55) -> tuple[pd.DataFrame, np.ndarray]:
+def cut_image(path: Path | str, *, stamp_size: int = LABEL.stamp_size) -> tuple[pd.DataFrame, np.ndarray]:
     """Stamps of every detection of one difference image; its single exposures lie beside it.
 
     Parameters

@@ -13,7 +13,7 @@ from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
 from gotorb.logs import run_log
 from gotorb.models import Origin, find_model, find_network
-from gotorb.params import DatasetParams, EvaluateParams, TrainParams
+from gotorb.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainParams
 
 if TYPE_CHECKING:
     import keras
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
     from gotorb.training.data import Rows
 
 LOG = logging.getLogger(__name__)
-TRAIN, DATASET, EVALUATE = TrainParams(), DatasetParams(), EvaluateParams()
+TRAIN, FIT, DATASET, EVALUATE = TrainParams(), FitParams(), DatasetParams(), EvaluateParams()
 Meta = dict[str, Any]
 
 
 def train(
     data_dir: str | Path,
-    model: "str | Callable[..., keras.Model]" = "bayesian_vgg6",
+    model: "str | Callable[..., keras.Model]" = FIT.model,
     *,
     layers: Sequence[str] = TRAIN.layers,
     epochs: int = TRAIN.epochs,
     batch_size: int = TRAIN.batch_size,
     learning_rate: float = TRAIN.learning_rate,
     schedule: str = TRAIN.schedule,
-    optimizer: "str | Callable[[], keras.optimizers.Optimizer]" = "adam",
-    loss: str | Callable[..., Any] = "binary_crossentropy",
-    metrics: Sequence[str | Callable[..., Any]] = (),
-    monitor: str = "val_loss",
-    monitor_mode: str = "auto",
+    optimizer: "str | Callable[[], keras.optimizers.Optimizer]" = FIT.optimizer,
+    loss: str | Callable[..., Any] = FIT.loss,
+    metrics: Sequence[str | Callable[..., Any]] = FIT.metrics,
+    monitor: str = FIT.monitor,
+    monitor_mode: str = FIT.monitor_mode,
     patience: int = TRAIN.patience,
     dropout: float | None = TRAIN.dropout,
-    model_kwargs: dict[str, Any] | None = None,
-    normalise: "str | keras.layers.Layer | Callable[..., Any]" = "l2",
-    augment: bool = True,
-    class_weights: str | dict[int, float] | None = "balanced",
-    init_from: str | Path | None = None,
-    freeze: int | str | Sequence[str] | None = None,
+    model_kwargs: dict[str, Any] | None = FIT.model_kwargs,
+    normalise: "str | keras.layers.Layer | Callable[..., Any]" = TRAIN.normalise,
+    augment: bool = FIT.augment,
+    class_weights: str | dict[int, float] | None = FIT.class_weights,
+    init_from: str | Path | None = TRAIN.init_from,
+    freeze: int | str | Sequence[str] | None = TRAIN.freeze,
     test_fraction: float = DATASET.test_fraction,
     validation_fraction: float = DATASET.validation_fraction,
     link_radius_arcsec: float = DATASET.link_radius_arcsec,
     threshold_fpr: float | None = EVALUATE.threshold_fpr,
-    seed: int = 0,
-    threads: int | None = None,
+    seed: int = SEED,
+    threads: int | None = TRAIN.threads,
     strategy: Any = None,
     out_dir: str | Path | None = None,
     name: str | None = None,
     callbacks: "Sequence[keras.callbacks.Callback]" = (),
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
-    tensorboard: bool | str | Path = False,
+    tensorboard: bool | str | Path = FIT.tensorboard,
     fit_kwargs: dict[str, Any] | None = None,
-    verbose: int = 0,
+    verbose: int = FIT.verbose,
 ) -> tuple["keras.Model", Meta]:
     """Train a model on a data set and write it to a folder of its own.
 

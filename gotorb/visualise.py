@@ -27,7 +27,7 @@ from gotorb.apps.pages import write_page
 from gotorb.apps.scoring import Scorer, load_scorer, tell_middle
 from gotorb.core.files import write_csv, write_text
 from gotorb.errors import ConfigError, DataError, ModelError
-from gotorb.params import ArchiveParams
+from gotorb.params import SEED, ArchiveParams, ScoreParams
 from gotorb.settings import Settings, read_settings
 from gotorb.training.onnx import PortableModel
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gotorb.apps.why import Reason
 
 log = logging.getLogger(__name__)
+SCORE = ScoreParams()
 KEYS = ("best", "std", "confidence", "p_real", "mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "doubt", "contrast")
 """Numbers by which a page sorts."""
 SORTS = (
@@ -48,7 +49,7 @@ MAX_DETECTIONS = 5000
 N_DIGITS = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """What is shown, and how it is scored.
 
@@ -68,13 +69,13 @@ class Look:
         Address of an eyeball that holds the same rows; the ids of a page lead there. Empty: no links.
     """
 
-    n_samples: int = 20
-    seed: int = 0
-    threshold: float | None = None
-    neighbours: Path | str | None = None
-    saliency: bool = False
+    n_samples: int = SCORE.n_samples
+    seed: int = SEED
+    threshold: float | None = SCORE.threshold
+    neighbours: Path | str | None = SCORE.neighbours
+    saliency: bool = SCORE.saliency
     archive: ArchiveParams = field(default_factory=ArchiveParams)
-    eyeball: str = ""
+    eyeball: str = SCORE.eyeball
 
     def __post_init__(self) -> None:
         """Refuse an address that is none: a link may hold a script."""

@@ -24,10 +24,11 @@ from gotorb.errors import DataError
 from gotorb.evaluation.drift import measure_drift
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.evaluation.metrics import rounded
-from gotorb.params import ArchiveParams
+from gotorb.params import SEED, ArchiveParams, ScoreParams
 from gotorb.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
+SCORE = ScoreParams()
 DRIFT_COLUMNS = ("mag", "fwhm", "snr", "best")
 N_BINS = 30
 AUDIT_COLUMNS = ("id", "source", "best", "ra", "dec", "x", "y", "mag", "ut", "label")
@@ -36,7 +37,7 @@ MAX_TRAINING = 4000
 """Rows of the training set that are scored for comparison."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NightOptions:
     """How a night is scored.
 
@@ -54,11 +55,11 @@ class NightOptions:
         How to read stamp archives.
     """
 
-    n_samples: int = 20
-    seed: int = 0
-    threshold: float | None = None
-    data: Path | str | None = None
-    n_audit: int = 100
+    n_samples: int = SCORE.n_samples
+    seed: int = SEED
+    threshold: float | None = SCORE.threshold
+    data: Path | str | None = SCORE.data
+    n_audit: int = SCORE.n_audit
     archive: ArchiveParams = field(default_factory=ArchiveParams)
 
 

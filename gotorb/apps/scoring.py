@@ -24,7 +24,7 @@ from gotorb.dataset.card import data_digest
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.models import find_model
-from gotorb.params import ArchiveParams
+from gotorb.params import N_SAMPLES, SEED, ArchiveParams
 from gotorb.survey.alerts import find_packets
 from gotorb.survey.pixels import check_middle, crop_stamps
 from gotorb.training.onnx import PortableModel, read_portable
@@ -107,8 +107,8 @@ def load_scorer(model: str) -> Scorer:
 
 
 def score_source(
-    scorer: Scorer, source: Path | str, out_path: Path | str, *, archive: ArchiveParams, n_samples: int = 20,
-    seed: int = 0, threshold: float | None = None,
+    scorer: Scorer, source: Path | str, out_path: Path | str, *, archive: ArchiveParams, n_samples: int = N_SAMPLES,
+    seed: int = SEED, threshold: float | None = None,
 ) -> int:  # fmt: skip
     """Score every stamp of a source and write one row for each.
 

@@ -17,10 +17,11 @@ from gotorb.apps.scoring import Scorer, load_scorer, score_source
 from gotorb.core.executor import Executor, Workers
 from gotorb.core.files import file_states, reported_writes, value_digest, whole_file
 from gotorb.errors import DataError, GotorbError, ImageError
-from gotorb.params import ArchiveParams
+from gotorb.params import SEED, ArchiveParams, ScoreParams
 from gotorb.survey.structure import one_line
 
 log = logging.getLogger(__name__)
+SCORE = ScoreParams()
 WATCHED = (".fits", ".fit", ".fits.gz", ".fits.fz", ".avro", ".h5")
 
 
@@ -29,9 +30,9 @@ class Options:
     """What, beside model and source, decides the rows; see `score_source`."""
 
     archive: ArchiveParams = field(default_factory=ArchiveParams)
-    n_samples: int = 20
-    seed: int = 0
-    threshold: float | None = None
+    n_samples: int = SCORE.n_samples
+    seed: int = SEED
+    threshold: float | None = SCORE.threshold
 
     def score(self, scorer: Scorer, source: Path, out_path: Path) -> int:
         """Score one source into one csv."""
@@ -42,7 +43,12 @@ class Options:
 
 
 def score_sources(
-    model: str, sources: Sequence[Path | str], out_path: Path | str, options: Options, *, n_processes: int = 1
+    model: str,
+    sources: Sequence[Path | str],
+    out_path: Path | str,
+    options: Options,
+    *,
+    n_processes: int = SCORE.n_processes,
 ) -> int:
     """Score several sources into one csv, in the order given; a folder of images counts as its images.
 
@@ -161,7 +167,7 @@ def count_rows(path: Path) -> int:
 
 
 def watch_folder(
-    model: str, folder: Path | str, out_dir: Path | str, options: Options, *, poll_s: float = 10.0,
+    model: str, folder: Path | str, out_dir: Path | str, options: Options, *, poll_s: float = SCORE.poll_s,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> int:  # fmt: skip
     """Score each new file of a folder once, into a csv of its own.

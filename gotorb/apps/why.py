@@ -19,12 +19,13 @@ from gotorb.apps.scoring import Scorer, load_scorer
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, GotorbError
 from gotorb.evaluation.intervals import wilson_interval
-from gotorb.params import ArchiveParams
+from gotorb.params import SEED, ArchiveParams, WhyParams
 from gotorb.settings import Settings
 from gotorb.training.onnx import PortableModel
 
 ID_COLUMNS = ("id", "candidate_id", "object_id", "number")
 N_NEAREST = 8
+WHY = WhyParams()
 WIDE = {"mag": 1.0, "fwhm": 1.0}
 """Width of a slice in a number's own units."""
 
@@ -57,7 +58,13 @@ class Reason:
 
 
 def explain(
-    wanted: str, data_dir: Path | str, model: str, *, others: Sequence[str] = (), n_samples: int = 50, seed: int = 0
+    wanted: str,
+    data_dir: Path | str,
+    model: str = WHY.model,
+    *,
+    others: Sequence[str] = (),
+    n_samples: int = WHY.n_samples,
+    seed: int = SEED,
 ) -> list[Reason]:
     """Explain the score of each row of a data set that has an id.
 

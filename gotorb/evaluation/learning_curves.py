@@ -28,13 +28,13 @@ from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.acquisition import METHODS, RANDOM, choose_rows
 from gotorb.evaluation.evaluate import score_plainly
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
-from gotorb.params import TrainParams
+from gotorb.params import N_SAMPLES, CurvesParams, TrainParams
 
 if TYPE_CHECKING:
     import keras
 
 LOG = logging.getLogger(__name__)
-TRAIN = TrainParams()
+TRAIN, CURVES = TrainParams(), CurvesParams()
 RUNS_SUFFIX = ".runs.json"
 """Of the file beside the report that keeps each finished round."""
 Run = dict[str, Any]
@@ -68,21 +68,21 @@ class Plan:
         Train rows that take part, drawn at random, the same for all methods and seeds; all when None.
     """
 
-    methods: tuple[str, ...] = ("bald", "margin", "random")
-    n_start: int = 100
-    n_step: int = 100
-    n_rounds: int = 5
-    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    n_steps: int = 400
-    n_epochs: int = 10
-    network: str = "bayesian_vgg6"
+    methods: tuple[str, ...] = CURVES.methods
+    n_start: int = CURVES.n_start
+    n_step: int = CURVES.n_step
+    n_rounds: int = CURVES.n_rounds
+    seeds: tuple[int, ...] = CURVES.seeds
+    n_steps: int = CURVES.n_steps
+    n_epochs: int = CURVES.n_epochs
+    network: str = CURVES.network
     layers: tuple[str, ...] = TRAIN.layers
     dropout: float = TRAIN.dropout
-    learning_rate: float = 1e-3
-    batch_size: int = 32
-    n_samples: int = 20
-    threads: int = TRAIN.threads
-    n_pool: int | None = None
+    learning_rate: float = TRAIN.learning_rate
+    batch_size: int = CURVES.batch_size
+    n_samples: int = N_SAMPLES
+    threads: int = CURVES.threads
+    n_pool: int | None = CURVES.n_pool
 
     def __post_init__(self) -> None:
         """Refuse plans that compare nothing."""

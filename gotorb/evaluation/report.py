@@ -1,9 +1,7 @@
 """Parts of an evaluation and their files; headline numbers and curves for DVC."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
+from gotorb.core.files import whole_file, write_csv, write_json
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.metrics import Metrics, fpr_name, measure_scores, reliability_table, rounded
@@ -190,11 +189,10 @@ def write_evaluation(evaluation: Evaluation) -> None:
     """Write metrics.json, predictions.csv and one png per figure; equal content gives equal bytes."""
     out_dir = evaluation.out_dir
     out_dir.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(evaluation.metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    _replace(out_dir / layout.METRICS_JSON, lambda part: part.write_text(text, encoding="utf-8"))
+    write_json(out_dir / layout.METRICS_JSON, evaluation.metrics)
     write_scores(out_dir / layout.PREDICTIONS_CSV, evaluation.predictions)
     for name, curve in evaluation.curves.items():
-        _replace(out_dir / f"{name}.csv", partial(_write_csv, curve, "%.4f"))
+        write_csv(out_dir / f"{name}.csv", curve, float_format="%.4f")
     write_figures(evaluation.figures, out_dir)
 
 
@@ -208,11 +206,7 @@ def write_scores(path: Path, table: pd.DataFrame) -> None:
     table : DataFrame
         Written without its index, with six digits.
     """
-    _replace(path, partial(_write_csv, table, "%.6f"))
-
-
-def _write_csv(table: pd.DataFrame, form: str, path: Path) -> None:
-    table.to_csv(path, index=False, float_format=form, lineterminator="\n")
+    write_csv(path, table, float_format="%.6f")
 
 
 def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
@@ -220,16 +214,11 @@ def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = {name: out_dir / f"{name}.png" for name in figures}
     for name, path in paths.items():
-        _replace(path, partial(save_figure, figures[name]))
+        with whole_file(path) as aside:
+            save_figure(figures[name], aside)
     return list(paths.values())
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
     """Save a figure as png without the program's version, so that equal figures are equal bytes."""
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": LEVEL})
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(part)
-    part.replace(path)

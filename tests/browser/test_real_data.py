@@ -21,7 +21,7 @@ from gotorb.apps.opinions import kept_path
 from gotorb.dataset.store import open_dataset
 from gotorb.dataset.versions import make_version
 from gotorb.import_data import import_stamps
-from gotorb.params import ArchiveParams, DatasetParams
+from gotorb.params import N_SAMPLES, ArchiveParams, DatasetParams
 from gotorb.survey.pixels import LARGEST
 from tests.browser.conftest import wait_until
 from tests.unit.cli.conftest import Said
@@ -77,9 +77,9 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Sky:
         classifier.train(
             data[source], layers=layers, epochs=1, model_kwargs=TINY, out_dir=folder, name=path.name, seed=3
         )
-        kept = kept_path(data[source], str(path), eyeball.N_SAMPLES, 0)
+        kept = kept_path(data[source], str(path), N_SAMPLES, 0)
         kept.parent.mkdir()
-        run_model(str(path), data[source], kept, n_samples=eyeball.N_SAMPLES, seed=0)
+        run_model(str(path), data[source], kept, n_samples=N_SAMPLES, seed=0)
     return Sky(data, models | {"ztf_packets": models["ztf"]}, params)
 
 

@@ -42,7 +42,7 @@ def test_the_page_of_a_night_and_the_audit_of_what_is_hidden(
     gotorb: Callable[..., Said],  # noqa: F811
 ) -> None:
     threshold = float(pd.read_csv(_scores(model, data_dir, tmp_path / "a"))["best"].median())
-    options = NightOptions(2, 0, threshold, data_dir, n_audit=10)
+    options = NightOptions(n_samples=2, threshold=threshold, data=data_dir, n_audit=10)
     page = summarise_night(data_dir, model, tmp_path / "b", options)
     rows, audit = pd.read_csv(page.parent / night.SCORES_CSV), pd.read_csv(page.parent / night.AUDIT_CSV)
     summary = json.loads((page.parent / night.SUMMARY_JSON).read_text())
