@@ -25,7 +25,9 @@ def main() -> None:
         cut_images(labelled, image_ids, out_dir=out_dir, name="detections", n_processes=n_processes)
         what = params.recovery.model_dump(exclude={"fpr"})
         files, size = label_data.cut_options(params.label.stamp_size).files, params.label.stamp_size
-        options = InjectionOptions(read_settings().catshtm_dir, **what, stamp_size=size, files=files, seed=params.seed)
+        options = InjectionOptions(
+            catshtm_dir=read_settings().catshtm_dir, **what, stamp_size=size, files=files, seed=params.seed
+        )
         add_transients(labelled, image_ids, options, out_dir=out_dir, n_processes=n_processes)
 
 
