@@ -22,7 +22,7 @@ def main() -> None:
     model_dirs = [Path("models") / name for name in params.judged_models]
     with open_survey(params), track_stage("injections", params, experiment="-evaluation") as run:
         files, catshtm_dir = label_data.cut_options(data.size).files, read_settings().catshtm_dir
-        options = InjectionOptions(catshtm_dir, **what, stamp_size=data.size, files=files, seed=params.seed)
+        options = InjectionOptions(catshtm_dir=catshtm_dir, **what, stamp_size=data.size, files=files, seed=params.seed)
         injected = add_transients("data/label", images_of(data.table, "test"), options, out_dir="data")
         found = evaluate_injections(
             model_dirs, injected, data.data_dir,

@@ -26,7 +26,9 @@ def main() -> None:
         cut = label_data.cut_options(size)
         cut_images(labelled, image_ids, cut, out_dir=out_dir, n_processes=n_processes)
         what, files = params.recovery.model_dump(exclude={"fpr"}), cut.files
-        options = InjectionOptions(read_settings().catshtm_dir, **what, stamp_size=size, files=files, seed=params.seed)
+        options = InjectionOptions(
+            catshtm_dir=read_settings().catshtm_dir, **what, stamp_size=size, files=files, seed=params.seed
+        )
         add_transients(labelled, image_ids, options, out_dir=out_dir, n_processes=n_processes)
 
 

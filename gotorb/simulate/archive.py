@@ -158,7 +158,7 @@ def _fill(server: Any, dumps: tuple[Path, Path]) -> None:
         admin.close()
     connection = _connect(server, DATABASE)
     try:
-        if read_version(connection) != digest(dumps):
+        if _read_version(connection) != digest(dumps):
             write_tables(connection, *dumps)
     finally:
         connection.close()
@@ -172,7 +172,7 @@ def digest(dumps: tuple[Path, Path]) -> str:
     return total.hexdigest()
 
 
-def read_version(connection: Any) -> str | None:
+def _read_version(connection: Any) -> str | None:
     """Digest of the dumps a database was filled from; None if it never was."""
     with connection, connection.cursor() as cursor:
         cursor.execute("select to_regclass('survey_version')")

@@ -143,10 +143,10 @@ def generate_belt(
         name=np.full(n, "", dtype="U12"), **state, epoch_mjd=np.full(n, epoch), h=blank, g=np.full(n, SLOPE_G)
     )
     seen = orbits.observe(elements, mjd_utc, observatory)
-    return elements._replace(h=draw_mags(rng, n) - seen.mag)
+    return elements._replace(h=_draw_mags(rng, n) - seen.mag)
 
 
-def draw_mags(rng: np.random.Generator, n: int, *, slope: float = MAG_SLOPE) -> Array:
+def _draw_mags(rng: np.random.Generator, n: int, *, slope: float = MAG_SLOPE) -> Array:
     """V magnitudes with a number density of 10^(slope V) inside the usual range."""
     low, high = 10 ** (slope * np.asarray(MAG_RANGE))
     return np.log10(rng.uniform(low, high, n)) / slope

@@ -21,7 +21,7 @@ from sklearn.neural_network import MLPClassifier
 from gotorb.errors import SurveyError
 from gotorb.simulate.plan import Camera, Tan
 from gotorb.simulate.psf import cut_windows
-from gotorb.simulate.subtraction import CleanStars, Difference
+from gotorb.simulate.subtraction import CleanStars, Difference, robust_noise
 
 Array = NDArray[np.floating]
 THRESHOLD = 4.7
@@ -45,7 +45,7 @@ class Detections(NamedTuple):
     patches: Array
 
 
-def significance(difference: Difference, science: Array) -> Array:
+def _significance(difference: Difference, science: Array) -> Array:
     """Matched-filtered difference over its noise (sky and Poisson); zero without data."""
     empty = ~np.isfinite(difference.image)
     filled = np.where(empty, 0, difference.image)
@@ -61,9 +61,9 @@ def significance(difference: Difference, science: Array) -> Array:
 
 def detect(difference: Difference, science: Array, *, grid: Tan, camera: Camera) -> Detections:
     """Find and measure sources of both signs, ordered by y then x."""
-    significant = significance(difference, science)
+    significant = _significance(difference, science)
     filled = np.nan_to_num(difference.image, nan=0.0).astype(np.float32)
-    correction = aperture_correction(np.nan_to_num(science, nan=0.0), difference.stars, difference.fwhm)
+    correction = _aperture_correction(np.nan_to_num(science, nan=0.0), difference.stars, difference.fwhm)
     parts = [_measure(sign, significant, filled, difference.fwhm, correction) for sign in (1, -1)]
     table = pd.concat([part[0] for part in parts], ignore_index=True)
     patches = np.concatenate([part[1] for part in parts])
@@ -116,7 +116,7 @@ def _recentre(image: Array, x: Array, y: Array, fwhm: float) -> tuple[Array, Arr
     return np.where(good, new_x, x), np.where(good, new_y, y)
 
 
-def aperture_correction(image: Array, stars: CleanStars, fwhm: float) -> float:
+def _aperture_correction(image: Array, stars: CleanStars, fwhm: float) -> float:
     """Total over aperture flux (radius 1.5 FWHM) from the brighter clean stars."""
     bright = np.argsort(-stars.flux, kind="stable")[: max(20, len(stars.flux) // 2)]
     x, y = stars.x[bright], stars.y[bright]
@@ -128,8 +128,7 @@ def aperture_correction(image: Array, stars: CleanStars, fwhm: float) -> float:
 
 def detect_stars(image: Array, *, grid: Tan, zero_point: float) -> pd.DataFrame:
     """Sources of one sky-subtracted exposure above 5 sigma: x, y, ra, dec, mag, fwhm, flux."""
-    noise = float(1.4826 * np.median(np.abs(image[::3, ::3] - np.median(image[::3, ::3]))))
-    found = sep.extract(image, 5.0, err=noise, minarea=5, deblend_cont=0.02)
+    found = sep.extract(image, 5.0, err=robust_noise(image), minarea=5, deblend_cont=0.02)
     flux = np.maximum(found["flux"], 1.0)
     ra, dec = grid.to_sky(found["x"], found["y"])
     return pd.DataFrame(

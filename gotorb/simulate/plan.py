@@ -23,7 +23,7 @@ FIRST_IMAGE_ID = 1000
 POINTING, SKY, BELT, TEMPLATE, VISIT, ORBIT = range(6)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Camera:
     """One unit telescope.
 
@@ -87,7 +87,7 @@ class Camera:
 CAMERA = Camera()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tan:
     """A TAN world coordinate system.
 
@@ -124,7 +124,8 @@ class Tan:
     def to_pixel(self, ra: Array, dec: Array) -> tuple[Array, Array]:
         """Pixels x, y (0-based) of sky positions [deg]; NaN for the far hemisphere.
 
-        >>> x, y = Tan(10, 20, 5, 6, 1e-4).to_pixel(np.array([10.0]), np.array([20.0]))
+        >>> grid = Tan(ra=10, dec=20, x0=5, y0=6, scale_deg=1e-4)
+        >>> x, y = grid.to_pixel(np.array([10.0]), np.array([20.0]))
         >>> bool(np.allclose((x[0], y[0]), (5, 6)))
         True
         """
@@ -200,7 +201,7 @@ class Visit:
         return datetime.fromtimestamp((np.floor(self.mjd_utc - 0.5) - 40587) * 86400, tz=UTC).strftime("%Y-%m-%d")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Field:
     """One pointing: centre [deg], unit telescope, grid of the template and its visits."""
 
@@ -217,11 +218,20 @@ class Field:
     def grid(self) -> Tan:
         """Pixel grid whose reference pixel is the image's centre."""
         middle = (self.size - 1) / 2
-        return Tan(self.ra, self.dec, middle, middle, CAMERA.pixel_arcsec / 3600, self.angle_deg)
+        scale = CAMERA.pixel_arcsec / 3600
+        return Tan(ra=self.ra, dec=self.dec, x0=middle, y0=middle, scale_deg=scale, angle_deg=self.angle_deg)
 
 
 def stream(seed: int, field: int, *purpose: int) -> np.random.Generator:
-    """Random generator of one purpose of one field; independent of every other."""
+    """Random generator of one purpose of one field; independent of every other.
+
+    Parameters
+    ----------
+    seed, field : int
+        Seed of the survey and number of the field.
+    *purpose : int
+        One of the constants POINTING to ORBIT or of another module, then numbers such as the visit's.
+    """
     return np.random.default_rng([seed, field, *purpose])
 
 
@@ -283,5 +293,12 @@ def _make_field(index: int, place: np.ndarray, params: SurveyParams, seed: int) 
     )
     ra, dec = (float(part) for part in np.round(place + rng.uniform(-0.05, 0.05, 2), 6))
     return Field(
-        index, ra, dec, int(rng.integers(1, 9)), params.size, float(rng.normal(0, 1.5)), params.n_exposures, visits
+        index=index,
+        ra=ra,
+        dec=dec,
+        unit=int(rng.integers(1, 9)),
+        size=params.size,
+        angle_deg=float(rng.normal(0, 1.5)),
+        n_exposures=params.n_exposures,
+        visits=visits,
     )

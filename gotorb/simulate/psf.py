@@ -116,7 +116,7 @@ def profile(dx: Array, dy: Array, local: LocalPsf, beta: float) -> Array:
     return (1 - COMA_FRACTION) * main + COMA_FRACTION * second
 
 
-def stamp_half_size(flux: Array, psf: Psf, *, floor: float = 1.5) -> NDArray[np.intp]:
+def _stamp_half_size(flux: Array, psf: Psf, *, floor: float = 1.5) -> NDArray[np.intp]:
     """Half side [pixel] beyond which a star gives less than `floor` electrons per pixel."""
     width = float(moffat_width(np.asarray(psf.fwhm), psf.beta))
     peak = (psf.beta - 1) * np.abs(flux) / (np.pi * width**2)
@@ -127,7 +127,7 @@ def stamp_half_size(flux: Array, psf: Psf, *, floor: float = 1.5) -> NDArray[np.
 
 def add_stars(image: Array, x: Array, y: Array, flux: Array, psf: Psf) -> None:
     """Draw point sources into `image` (in place). Positions are 0-based pixel centres, flux in electrons."""
-    halves = stamp_half_size(flux, psf)
+    halves = _stamp_half_size(flux, psf)
     for half in np.unique(halves):
         rows = np.flatnonzero(halves == half)
         chunk = max(1, 400_000 // (2 * int(half) + 1) ** 2)
@@ -181,7 +181,7 @@ class _Ellipse(NamedTuple):
 def add_galaxies(image: Array, x: Array, y: Array, flux: Array, galaxies: Galaxies, psf: Psf) -> None:
     """Draw galaxies into `image` (in place); x, y 0-based pixel centres, flux in electrons, arrays (n,)."""
     height, width = image.shape
-    half = stamp_half(galaxies, flux)
+    half = _stamp_half(galaxies, flux)
     inside = (x > -half) & (x < width + half) & (y > -half) & (y < height + half)
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     local = psf.at(2 * x / width - 1, 2 * y / height - 1)
@@ -202,7 +202,7 @@ def add_galaxies(image: Array, x: Array, y: Array, flux: Array, galaxies: Galaxi
     add_stars(image, x[inside], y[inside], NUCLEUS * flux[inside], psf)
 
 
-def stamp_half(galaxies: Galaxies, flux: Array) -> NDArray[np.intp]:
+def _stamp_half(galaxies: Galaxies, flux: Array) -> NDArray[np.intp]:
     """Half side of a galaxy's stamp [pixel]: wider for brighter and larger ones."""
     reach = galaxies.radius * np.clip(1.2 * np.log10(np.maximum(flux, 10)), 2, 6) + 8
     return np.ceil(reach).astype(np.intp)

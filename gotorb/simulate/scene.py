@@ -284,7 +284,7 @@ def injected_sources(scene: Scene, visit: Visit, grid: Tan, template_mjd: float)
     new, first = scene.sky.supernovae, scene.field.index
     mag = new.mag_at(mjd)
     names = np.array([f"SN{first:03d}{k:02d}" for k in range(len(mag))], dtype=str)
-    hosts = np.array([galaxy_name(first, k) if k >= 0 else "" for k in new.host], dtype=str)
+    hosts = np.array([_galaxy_name(first, k) if k >= 0 else "" for k in new.host], dtype=str)
     supernovae = _sources(grid, new.ra, new.dec, CAMERA.flux(mag), mag, "supernova", names)
     supernovae = supernovae._replace(
         host=hosts, host_offset_arcsec=np.where(new.host >= 0, new.host_offset_arcsec, np.nan)
@@ -314,7 +314,7 @@ def fixed_sources(scene: Scene, visit: Visit, grid: Tan) -> Fixed:
     return Fixed(star_x, star_y, flux, moves, galaxy_x, galaxy_y, galaxies.radius)
 
 
-def galaxy_name(field: int, row: int) -> str:
+def _galaxy_name(field: int, row: int) -> str:
     """Name of a galaxy of the embedded survey."""
     return f"G{field:03d}{row:04d}"
 

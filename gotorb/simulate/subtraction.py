@@ -60,11 +60,11 @@ class Kernel(NamedTuple):
 
     def sum_at(self, u: Array, v: Array) -> Array:
         """Flux ratio target / reference at field positions."""
-        return terms(u, v, self.order) @ self.parts.sum(axis=(1, 2))
+        return _terms(u, v, self.order) @ self.parts.sum(axis=(1, 2))
 
     def at(self, u: Array, v: Array) -> Array:
         """Kernels (n, 21, 21) at field positions (n,)."""
-        return np.tensordot(terms(u, v, self.order), self.parts, axes=1)
+        return np.tensordot(_terms(u, v, self.order), self.parts, axes=1)
 
 
 class CleanStars(NamedTuple):
@@ -241,10 +241,10 @@ def _spread(stars: CleanStars, inside: NDArray, shape: tuple[int, int]) -> list[
     return chosen[:MAX_STAMPS]
 
 
-def terms(u: Array, v: Array, order: int) -> Array:
+def _terms(u: Array, v: Array, order: int) -> Array:
     """Polynomial terms u^i v^j with i + j <= order; shape (..., n_terms).
 
-    >>> terms(np.array(2.0), np.array(3.0), 1).tolist()
+    >>> _terms(np.array(2.0), np.array(3.0), 1).tolist()
     [1.0, 3.0, 2.0]
     """
     return np.stack([u**i * v**j for i in range(order + 1) for j in range(order + 1 - i)], axis=-1)
@@ -309,7 +309,7 @@ def fit_kernel(stamps: Stamps, *, noise: float, order: int = 2) -> Kernel:
             raise SurveyError(
                 f"only {len(keep)} stars fit a PSF-matching kernel, {MIN_STAMPS} needed; use a larger image"
             )
-        space = terms(stamps.u[keep], stamps.v[keep], order), terms(stamps.u[keep], stamps.v[keep], 1)
+        space = _terms(stamps.u[keep], stamps.v[keep], order), _terms(stamps.u[keep], stamps.v[keep], 1)
         solution = _solve(matrices[keep], vectors[keep], *space)
         model = np.einsum("nb,nbp->np", _local(solution, *space, design.shape[1] - 1), design[keep])
         misfit = np.mean(weight[keep] * (target[keep] - model) ** 2, axis=1)

@@ -27,7 +27,7 @@ BAD_QUALITY_CHANCE = 0.05
 QUALITY_STREAM = 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SurveySummary:
     """What `make_survey` made.
 
@@ -101,7 +101,7 @@ def make_survey(
             Task(f, _true_orbits(known.take(rows), f, seed), seed, scorers, out_dir)
             for f, rows in zip(fields, chosen, strict=True)
         ]
-        results = executor.map(run_field, tasks, crashed=_crashed, title="fields", unit="field")
+        results = executor.map(_run_field, tasks, crashed=_crashed, title="fields", unit="field")
     rows = _join(results)
     if rows.images.empty:
         raise SurveyError(f"no visit of {len(fields)} fields could be made; the first: {rows.skipped[0]}")
@@ -158,12 +158,12 @@ def _train(params: SurveyParams, seed: int, executor: Executor) -> Scorers:
     )
     rows = catalogues.choose_asteroids(known, fields, LA_PALMA)[0]
     tasks = [Task(field, known.take(own), seed) for field, own in zip(fields, rows, strict=True)]
-    samples = [sample for samples in executor.map(sample_field, tasks, crashed=_crashed) for sample in samples]
+    samples = [sample for samples in executor.map(_sample_field, tasks, crashed=_crashed) for sample in samples]
     with threadpool_limits(1):
         return train_scorers(samples, seed)
 
 
-def sample_field(task: Task) -> list[tuple[Detections, np.ndarray]]:
+def _sample_field(task: Task) -> list[tuple[Detections, np.ndarray]]:
     """Detections of a training field with their truth, visit by visit; visits that fail are left out."""
     samples = []
     with threadpool_limits(1):
@@ -177,7 +177,7 @@ def sample_field(task: Task) -> list[tuple[Detections, np.ndarray]]:
     return samples
 
 
-def run_field(task: Task) -> FieldRows:
+def _run_field(task: Task) -> FieldRows:
     """Make and write every visit of a field; a visit that fails is skipped with its reason."""
     parts: list[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]] = []
     skipped = []

@@ -12,7 +12,7 @@ from gotorb.simulate import catalogues, orbits
 from gotorb.simulate.plan import Tan
 
 MJD = 59160.123
-GRID = Tan(35.0, 14.0, 511.5, 511.5, 1.24 / 3600, 20.0)
+GRID = Tan(ra=35.0, dec=14.0, x0=511.5, y0=511.5, scale_deg=1.24 / 3600, angle_deg=20.0)
 
 
 @pytest.fixture(scope="module")

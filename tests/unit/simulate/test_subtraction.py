@@ -80,7 +80,7 @@ def _exposure(rng: np.random.Generator, dx: float, dy: float) -> Exposure:
     change = np.zeros((120, 120), dtype=np.float32)
     psf.add_stars(change, np.array([60.0 + dx]), np.array([50.0 + dy]), np.array([5e3]), ROUND)
     image = change + 5 * rng.standard_normal(change.shape, dtype=np.float32)
-    grid = Tan(10.0, 5.0, 60 + dx, 60 + dy, 1.24 / 3600)
+    grid = Tan(ra=10.0, dec=5.0, x0=60 + dx, y0=60 + dy, scale_deg=1.24 / 3600)
     return Exposure(image, change, np.zeros(change.shape, np.uint8), grid, 59160.0, ROUND, 25.0 + 0.01 * dx)
 
 

@@ -42,7 +42,7 @@ def task(tiny_survey: Path) -> ImageTask:
 @pytest.fixture(scope="module")
 def options(tiny_survey: Path) -> InjectionOptions:
     return InjectionOptions(
-        str(tiny_survey / layout.CATALOGUES_DIR), n_per_image=40, max_mag=18.5, max_galaxy_mag=22.0, seed=4
+        catshtm_dir=str(tiny_survey / layout.CATALOGUES_DIR), n_per_image=40, max_mag=18.5, max_galaxy_mag=22.0, seed=4
     )
 
 
@@ -119,7 +119,7 @@ def test_image_without_zero_point_is_refused_by_name(
 
 def test_source_off_the_stamp_gives_no_light() -> None:
     psf = transients.EffectivePsf(np.full((2 * PSF_HALF + 1,) * 2, 1 / (2 * PSF_HALF + 1) ** 2), 5.0, 1.0, 9)
-    camera = transients.Camera(psf, 22.5, 1.0)
+    camera = transients.PlaneLight(psf, 22.5, 1.0)
     x = np.array([np.nan, -500.0, 10.0])
     light = transients.paint_alone(x, x, np.full(3, 100.0), camera, size=21, rng=np.random.default_rng(0))
     assert [bool(part.any()) for part in light] == [False, False, True]
