@@ -52,22 +52,6 @@ def _registered(version: Any) -> Registered:
     return Registered(name, number, dict(version.tags), f"{SCHEME}{name}/{number}")
 
 
-def find_champion(name: str) -> Registered | None:
-    """The version that carries the alias ``champion``; None when there is none.
-
-    Parameters
-    ----------
-    name : str
-        Of the registered model.
-
-    Returns
-    -------
-    Registered or None
-        The champion.
-    """
-    return find_alias(name, CHAMPION)
-
-
 def find_alias(name: str, alias: str) -> Registered | None:
     """The version that carries an alias; None when there is none.
 
