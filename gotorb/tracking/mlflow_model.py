@@ -1,4 +1,4 @@
-"""How a model is kept in the registry: Keras' own file, and as a service that takes raw stamps.
+"""Form of a model in the registry: Keras' own file, and a service that takes raw stamps.
 
 ``mlflow.tensorflow.load_model`` gives the Keras model. ``mlflow.pyfunc.load_model`` and ``mlflow models serve`` give,
 for each stamp in survey units, its plain score and, of a model with dropout, mean, standard deviation and confidence of
@@ -35,7 +35,7 @@ LOADER = __name__
 """Module that MLflow imports to serve a model."""
 COLUMNS = ("score", "mean", "std", "confidence")
 DEFAULTS = {"n_samples": 20, "seed": 0}
-"""What a caller may set: posterior samples of each stamp, and their seed. n_samples 0 gives plain scores alone."""
+"""Parameters of a call: posterior samples of each stamp, and their seed. n_samples 0 gives plain scores alone."""
 NEEDED = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "h5py")
 DATA, CODE = "data", "code"
 EXAMPLE = {

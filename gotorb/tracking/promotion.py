@@ -191,7 +191,7 @@ def _holder_scores(holder: Registered, data: Dataset, rows: np.ndarray) -> np.nd
 
 
 def _fits(model: Any, registered: Registered, data: Dataset) -> bool:
-    """Whether the data set has the stamps that a registered model takes."""
+    """True if the data set has the stamps that a registered model takes."""
     expected = (data.size, data.size, len(registered.layers))
     return tuple(model.input_shape[1:]) == expected and set(registered.layers) <= set(data.layers)
 

@@ -255,7 +255,7 @@ def load_service(uri: str) -> Any:
 
 
 def load_registered(uri: str) -> tuple[Any, Registered]:
-    """Load a registered model; code in its file or beside it is not run.
+    """Load a registered model; code in its file or next to it is not run.
 
     Parameters
     ----------
@@ -322,7 +322,18 @@ def load_version(uri: str) -> Registered:
 
 
 def is_registry_uri(model: str | Path) -> bool:
-    """Whether a model is named by the registry rather than by a path."""
+    """Tell a registered model from a path.
+
+    Parameters
+    ----------
+    model : str or Path
+        Address of a model.
+
+    Returns
+    -------
+    bool
+        True for ``models:/...``.
+    """
     return str(model).startswith(SCHEME)
 
 

@@ -273,7 +273,7 @@ def _who() -> dict[str, str]:
 
 
 def in_experiment() -> bool:
-    """Whether this is a stage of a DVC experiment (``dvc exp run``)."""
+    """True in a stage of a DVC experiment (``dvc exp run``)."""
     return bool(os.environ.get("DVC_EXP_NAME"))
 
 

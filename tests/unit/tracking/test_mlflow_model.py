@@ -17,7 +17,7 @@ from gotorb.tracking.contents import md5
 from gotorb.tracking.mlflow_model import COLUMNS, NEEDED
 from gotorb.tracking.registry import Registered, load_registered, load_service, register
 from gotorb.tracking.runs import track_stage
-from gotorb.tracking.store import tracking_uri
+from gotorb.tracking.store import open_store, tracking_uri
 from tests.unit.tracking.conftest import point_to
 from tests.unit.tracking.server import Process, free_port
 from tests.unit.tracking.tiny import LAYERS, make_params
@@ -162,7 +162,7 @@ def test_server_answers_raw_stamps_with_the_same_scores(
 
 def test_version_registered_before_still_loads_and_serves(project: Path) -> None:
     """A folder that an earlier gotorb wrote: ``model.keras``, and a loader by the name of a module that is gone."""
-    client = mlflow.MlflowClient(tracking_uri())
+    client = open_store()
     client.create_registered_model("before")
     version = client.create_model_version("before", BEFORE.as_uri(), tags={"layers": ",".join(LAYERS)})
     uri = f"models:/before/{version.version}"
