@@ -1,7 +1,7 @@
 """Send runs that were recorded while the tracking server was down.
 
-A run goes on without its server and keeps a journal in mlruns/journals/. Nothing is sent twice, and what was sent goes
-from there.
+A run needs no server: it keeps a journal in mlruns/journals/. Nothing is sent twice, and a journal goes when all of it
+is sent. A stage sends what earlier ones left, too; a run that was interrupted ends as KILLED.
 
 Example: gotorb sync
 """

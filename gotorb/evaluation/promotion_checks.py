@@ -1,4 +1,4 @@
-"""Whether a model may take another's place: not worse on any declared slice of the same rows, and calibrated."""
+"""Checks before a model takes another's place: not worse on any declared slice of the same rows, and calibrated."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Journal:
 
     @property
     def owner_lives(self) -> bool:
-        """Whether the process that writes the journal is still at work."""
+        """True while the process that writes the journal is at work."""
         try:
             owner = json.loads((self.folder / OWNER).read_text())
         except (FileNotFoundError, json.JSONDecodeError):
@@ -116,8 +116,9 @@ class Journal:
         return next((event["kind"] for event in map(_parse, reversed(self._lines())) if event), "")
 
     def last_values(self) -> dict[str, tuple[float, int, int]]:
-        """Last value of each metric, with its time [ms] and step."""
-        events = [event for event in map(_parse, self._lines()) if event and event["kind"] == "metrics"]
+        """Last value of each metric that the tracking store has, with its time [ms] and step."""
+        sent = self._lines()[: self.sent["n"]]
+        events = [event for event in map(_parse, sent) if event and event["kind"] == "metrics"]
         return {
             name: (value, event["time_ms"], event["step"] or 0)
             for event in events
@@ -162,7 +163,7 @@ class Journal:
 
     @property
     def sent(self) -> dict[str, Any]:
-        """How many events the tracking store has (n), and its name of the run (run_id)."""
+        """Number of events that the tracking store has (n), and its name of the run (run_id)."""
         path = self.folder / SENT
         return json.loads(path.read_text()) if path.exists() else {"n": 0, "run_id": ""}
 
@@ -176,7 +177,7 @@ class Journal:
     def finish(self) -> None:
         """Remove the journal when all is sent."""
         if not any(True for _ in self.unsent()):
-            # first what makes it a journal: nobody is to find it half removed and send it again
+            # first what makes it a journal: no process may find it half removed and send it again
             (self.folder / EVENTS).unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -236,7 +237,7 @@ class Delivery:
             raise TrackingError(f"tracking store {shown_uri()} fails ({first_line(error)})") from error
 
     def _leave_out(self, event: Event, error: Exception) -> None:
-        """Go on without what the store will never take, and let the run say so."""
+        """Leave out what the store will never take, and let the run say so."""
         log.warning("the tracking store refuses %s of run %s (%s)", event["kind"], self.run_id, first_line(error))
         self.client.set_tag(self.run_id, f"{REFUSED_TAG}.{event['kind']}", first_line(error))
 
@@ -297,7 +298,7 @@ def _model(delivery: Delivery, event: Event) -> None:
 
 
 def _has_model(delivery: Delivery) -> bool:
-    """Whether the run has its model, whole; one that was cut off is taken away."""
+    """True if the run has its model, whole; one that was cut off is deleted."""
     outputs = delivery.client.get_run(delivery.run_id).outputs
     for output in outputs.model_outputs if outputs else ():
         if str(delivery.client.get_logged_model(output.model_id).status) == "READY":

@@ -90,7 +90,7 @@ def find_family(name: str) -> Family:
 
 
 def _belongs(tags: dict[str, str], models: set[str], data: set[Pair]) -> bool:
-    """Whether a run is of one of the models, or of one of the data sets and of no model at all."""
+    """True for a run of one of the models, or of one of the data sets and of no model at all."""
     return tags[MD5_TAG] in models if MD5_TAG in tags else _data_of(tags) in data
 
 
@@ -322,7 +322,7 @@ class _Version(NamedTuple):
 
 
 def _known(md5: str, stage: str) -> bool:
-    """Whether some run of that stage has the model."""
+    """True if some run of that stage has the model."""
     client = open_store()
     ids = [found.experiment_id for found in client.search_experiments()]
     wanted = f"tags.`{MD5_TAG}` = '{md5}' and tags.`{STAGE_TAG}` = '{stage}' and attributes.status = 'FINISHED'"

@@ -1,4 +1,4 @@
-"""How a model is kept in the registry: Keras' own file, and as a service that takes raw stamps.
+"""Form of a model in the registry: Keras' own file, and a service that takes raw stamps.
 
 ``mlflow.tensorflow.load_model`` gives the Keras model. ``mlflow.pyfunc.load_model`` and ``mlflow models serve`` give,
 for each stamp in survey units, its plain score and, of a model with dropout, mean, standard deviation and confidence of
@@ -35,7 +35,7 @@ LOADER = __name__
 """Module that MLflow imports to serve a model."""
 COLUMNS = ("score", "mean", "std", "confidence")
 DEFAULTS = {"n_samples": 20, "seed": 0}
-"""What a caller may set: posterior samples of each stamp, and their seed. n_samples 0 gives plain scores alone."""
+"""Parameters of a call: posterior samples of each stamp, and their seed. n_samples 0 gives plain scores alone."""
 NEEDED = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "h5py")
 DATA, CODE = "data", "code"
 EXAMPLE = {
@@ -82,26 +82,16 @@ def log_model(client: MlflowClient, artefact: Artefact, metrics: Iterable[Metric
     client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step)])
     client.log_batch(run_id, [Metric(m.key, m.value, m.timestamp, m.step, model_id=made.model_id) for m in last])
     with TemporaryDirectory() as folder:
-        names = {"run_id": run_id, "model_id": made.model_id, "model_uuid": made.model_id}
+        names: dict[str, Any] = {"run_id": run_id, "model_id": made.model_id, "model_uuid": made.model_id}
         model = Model(made.artifact_location, **names, metadata=dict(artefact.tags))
-        save_model(Path(folder), artefact.path, model)
+        _write_folder(Path(folder), artefact.path, model)
         client.log_model_artifacts(made.model_id, folder)
     client.finalize_logged_model(made.model_id, "READY")
     return str(made.model_id)
 
 
-def save_model(folder: Path, model_path: Path, model: Model) -> None:
-    """Write a model's folder as MLflow wants it.
-
-    Parameters
-    ----------
-    folder : Path
-        An empty folder.
-    model_path : Path
-        The ``model.h5``.
-    model : mlflow.models.Model
-        MLflow's description, which is completed.
-    """
+def _write_folder(folder: Path, model_path: Path, model: Model) -> None:
+    """Write a model's folder as MLflow reads it, and complete MLflow's description of the model."""
     from mlflow import pyfunc
 
     shape = _stamp_shape(model_path)
@@ -109,7 +99,7 @@ def save_model(folder: Path, model_path: Path, model: Model) -> None:
     shutil.copyfile(model_path, folder / DATA / layout.MODEL_H5)
     ours = Path(gotorb.__file__).parent
     shutil.copytree(ours, folder / CODE / ours.name, ignore=shutil.ignore_patterns("__pycache__"))
-    model.signature, model.saved_input_example_info = make_signature(shape), EXAMPLE
+    model.signature, model.saved_input_example_info = _make_signature(shape), EXAMPLE
     model.add_flavor(
         "tensorflow", data=DATA, code=CODE, model_type="keras", save_format="h5", keras_version=version("tensorflow")
     )
@@ -120,19 +110,8 @@ def save_model(folder: Path, model_path: Path, model: Model) -> None:
     _write_example(folder, shape)
 
 
-def make_signature(shape: tuple[int, ...]) -> ModelSignature:
-    """Describe raw stamps as input, and a row of numbers for each as output.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (size, size, n_layers) of a stamp.
-
-    Returns
-    -------
-    ModelSignature
-        With the parameters of `DEFAULTS`.
-    """
+def _make_signature(shape: tuple[int, ...]) -> ModelSignature:
+    """Raw stamps (n, *shape) as input, a row of numbers for each as output, and the parameters of `DEFAULTS`."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 

@@ -35,7 +35,6 @@ from gotorb.tracking.registry import (
     Registered,
     describe_version,
     find_alias,
-    find_champion,
     load_registered,
     load_service,
     move_alias,
@@ -166,7 +165,7 @@ def _run_of(best: Candidate, params: Params) -> str:
 
 def _against_champion(best: Candidate, scores: np.ndarray, data: Dataset, params: Params) -> dict[str, Any]:
     """Compare with the present champion on the same test rows."""
-    rows, holder = labelled_rows(data.table, "test"), find_champion(params.promote.name)
+    rows, holder = labelled_rows(data.table, "test"), find_alias(params.promote.name, CHAMPION)
     theirs = scores if holder is None or holder.md5 == best.md5 else _holder_scores(holder, data, rows)
     if theirs is None:
         return {"champion": False, "reason": f"the champion (version {holder.version}) takes other stamps"}  # type: ignore[union-attr]
@@ -192,7 +191,7 @@ def _holder_scores(holder: Registered, data: Dataset, rows: np.ndarray) -> np.nd
 
 
 def _fits(model: Any, registered: Registered, data: Dataset) -> bool:
-    """Whether the data set has the stamps that a registered model takes."""
+    """True if the data set has the stamps that a registered model takes."""
     expected = (data.size, data.size, len(registered.layers))
     return tuple(model.input_shape[1:]) == expected and set(registered.layers) <= set(data.layers)
 

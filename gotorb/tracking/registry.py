@@ -52,22 +52,6 @@ def _registered(version: Any) -> Registered:
     return Registered(name, number, dict(version.tags), f"{SCHEME}{name}/{number}")
 
 
-def find_champion(name: str) -> Registered | None:
-    """The version that carries the alias ``champion``; None when there is none.
-
-    Parameters
-    ----------
-    name : str
-        Of the registered model.
-
-    Returns
-    -------
-    Registered or None
-        The champion.
-    """
-    return find_alias(name, CHAMPION)
-
-
 def find_alias(name: str, alias: str) -> Registered | None:
     """The version that carries an alias; None when there is none.
 
@@ -271,7 +255,7 @@ def load_service(uri: str) -> Any:
 
 
 def load_registered(uri: str) -> tuple[Any, Registered]:
-    """Load a registered model; code in its file or beside it is not run.
+    """Load a registered model; code in its file or next to it is not run.
 
     Parameters
     ----------
@@ -338,7 +322,18 @@ def load_version(uri: str) -> Registered:
 
 
 def is_registry_uri(model: str | Path) -> bool:
-    """Whether a model is named by the registry rather than by a path."""
+    """Tell a registered model from a path.
+
+    Parameters
+    ----------
+    model : str or Path
+        Address of a model.
+
+    Returns
+    -------
+    bool
+        True for ``models:/...``.
+    """
     return str(model).startswith(SCHEME)
 
 

@@ -143,7 +143,7 @@ class Run:
 
     def log_headlines(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
         """Record the few numbers of each evaluation report that make runs comparable, as ``<report>/<number>``."""
-        self.log_metrics({name: headlines(report) for name, report in reports.items()})
+        self.log_metrics({name: _headlines(report) for name, report in reports.items()})
 
     def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record one epoch's metrics."""
@@ -195,7 +195,7 @@ class Run:
         )  # fmt: skip
 
 
-def headlines(report: Mapping[str, Any]) -> dict[str, Any]:
+def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
     """The few numbers of an evaluation report by which runs are compared."""
     errors = {key: report.get(ERRORS, {}).get(key) for key in HEADLINE_ERRORS}
     return {key: report.get(key) for key in HEADLINE} | errors
@@ -229,7 +229,7 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
     check_store()
     started, status = time.monotonic(), "FAILED"
     known = {"gotorb.code_version": gotorb.__version__, "gotorb.source": params.label.source}
-    tags = _who() | _experiment() | known | {STAGE_TAG: stage, "gotorb.git_revision": git_revision()}
+    tags = _who() | _experiment() | known | {STAGE_TAG: stage, "gotorb.git_revision": _git_revision()}
     run = start_run(f"{params.promote.name}{experiment}", name or stage, tags)
     try:
         run.log_params(params.flat())
@@ -273,7 +273,7 @@ def _who() -> dict[str, str]:
 
 
 def in_experiment() -> bool:
-    """Whether this is a stage of a DVC experiment (``dvc exp run``)."""
+    """True in a stage of a DVC experiment (``dvc exp run``)."""
     return bool(os.environ.get("DVC_EXP_NAME"))
 
 
@@ -283,7 +283,7 @@ def _experiment() -> dict[str, str]:
     return {EXPERIMENT_TAG: found} if found else {}
 
 
-def git_revision() -> str:
+def _git_revision() -> str:
     """Commit of the project and ``+changes`` where its files differ from it; "" outside git."""
     try:
         here = project_root()

@@ -67,7 +67,7 @@ def _local_uri() -> str:
 
 
 def is_local() -> bool:
-    """Whether the store is the project's own sqlite file."""
+    """True if the store is the project's own sqlite file."""
     # not "no MLFLOW_TRACKING_URI": mlflow itself puts its store's address into the environment
     return tracking_uri() == _local_uri()
 
@@ -142,12 +142,12 @@ def open_store() -> MlflowClient:
 
 
 def check_store() -> None:
-    """A look at the store's file, where it is one, without MLflow.
+    """Check the store's file, where it is one, without MLflow.
 
     Raises
     ------
     TrackingError
-        If it is no database, or may not be written: unlike a server that is down, this does not mend itself.
+        If it is no database, or may not be written: unlike a server that is down, this does not pass by itself.
     """
     path = mlruns_dir() / STORE_FILE
     if not is_local() or not path.exists():
@@ -163,7 +163,7 @@ def check_store() -> None:
 
 
 def answers() -> bool:
-    """Whether the tracking server is there, asked within seconds; a store on this machine always is."""
+    """True if the tracking server answers within seconds; a store on this machine always does."""
     import requests
 
     uri = tracking_uri()
@@ -176,7 +176,7 @@ def answers() -> bool:
 
 
 def artifacts_answer() -> bool:
-    """Whether the S3-compatible store of .env takes connections, asked within seconds; boto itself takes minutes."""
+    """True if the S3-compatible store of .env takes connections; asked within seconds, since boto takes minutes."""
     parts = urlsplit(os.environ.get("MLFLOW_S3_ENDPOINT_URL", ""))
     if not parts.hostname:
         return True

@@ -15,13 +15,16 @@ import requests
 from gotorb import classifier, layout, models
 from gotorb.tracking.contents import md5
 from gotorb.tracking.mlflow_model import COLUMNS, NEEDED
-from gotorb.tracking.registry import Registered, load_service, register
+from gotorb.tracking.registry import Registered, load_registered, load_service, register
 from gotorb.tracking.runs import track_stage
+from gotorb.tracking.store import open_store, tracking_uri
 from tests.unit.tracking.conftest import point_to
 from tests.unit.tracking.server import Process, free_port
 from tests.unit.tracking.tiny import LAYERS, make_params
 
 SIZE, N = 21, 5
+BEFORE = Path(__file__).with_name("registered_before")
+BEFORE_SCORES = [0.52803344, 0.5864922, 0.57492745]
 FOREIGN = ("scipy", "sklearn", "astropy", "hickle", "dvc", "matplotlib", "psycopg2", "pympc")
 ALONE = """
 import sys
@@ -141,8 +144,6 @@ def test_server_answers_raw_stamps_with_the_same_scores(
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", registered[0].uri]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    from gotorb.tracking.store import tracking_uri
-
     server = Process(command, f"{address}/ping", tmp_path / "serve.log", MLFLOW_TRACKING_URI=tracking_uri())
     try:
         server.start()
@@ -157,6 +158,19 @@ def test_server_answers_raw_stamps_with_the_same_scores(
         assert wrong.status_code == 400
     finally:
         server.kill()
+
+
+def test_version_registered_before_still_loads_and_serves(project: Path) -> None:
+    """A folder that an earlier gotorb wrote: ``model.keras``, and a loader by the name of a module that is gone."""
+    client = open_store()
+    client.create_registered_model("before")
+    version = client.create_model_version("before", BEFORE.as_uri(), tags={"layers": ",".join(LAYERS)})
+    uri = f"models:/before/{version.version}"
+    stamps = np.random.default_rng(2).normal(0, 300, (3, 9, 9, 4)).astype(np.float32)
+    np.testing.assert_allclose(classifier.predict(load_registered(uri)[0], stamps), BEFORE_SCORES, atol=1e-6)
+    answered = load_service(uri).predict(stamps, params={"n_samples": 3})
+    np.testing.assert_allclose(answered["score"], BEFORE_SCORES, atol=1e-6)
+    assert answered["std"].gt(0).all()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

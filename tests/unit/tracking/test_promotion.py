@@ -7,7 +7,7 @@ import pytest
 
 from gotorb import layout
 from gotorb.tracking.promotion import promote_best, rollback
-from gotorb.tracking.registry import find_champion, list_models
+from gotorb.tracking.registry import CHAMPION, find_alias, list_models
 from gotorb.tracking.runs import find_run, md5, track_stage
 from tests.unit.tracking.tiny import SIZE, make_data, make_params, write_model
 
@@ -19,7 +19,7 @@ def test_first_model_becomes_champion(project: Path, models_dir: Path, data_dir:
     assert decision["champion"] is True
     assert decision["model"] == MIDDLING
     assert 0.5 < decision["test_auc"] < 1
-    champion = find_champion("gotorb")
+    champion = find_alias("gotorb", CHAMPION)
     assert champion is not None
     assert champion.md5 == decision["md5"] == md5(models_dir / MIDDLING / layout.MODEL_H5)
     assert champion.tags["network"] == MIDDLING
@@ -137,7 +137,7 @@ def test_registered_version_carries_its_card(project: Path, models_dir: Path, da
     from gotorb.tracking.registry import MAX_DESCRIPTION, describe_version
 
     decision = promote_best(models_dir, data_dir, make_params(GOOD))
-    champion = find_champion("gotorb")
+    champion = find_alias("gotorb", CHAMPION)
     assert champion is not None
     text = MlflowClient().get_model_version("gotorb", champion.version).description
     assert f"AUC {decision['test_auc']:.4f}" in text

@@ -11,9 +11,9 @@ from gotorb.dataset.store import open_dataset
 from gotorb.errors import ModelError, TrackingError
 from gotorb.tracking.contents import md5
 from gotorb.tracking.registry import (
+    CHAMPION,
     Registered,
     find_alias,
-    find_champion,
     is_registry_uri,
     list_models,
     load_registered,
@@ -44,14 +44,14 @@ def test_same_bytes_are_registered_once(project: Path, models_dir: Path) -> None
 
 def test_alias_moves_and_only_the_holder_shows_it(project: Path, models_dir: Path) -> None:
     first, second = (add(models_dir / name) for name in ("vgg6", "bayesian_vgg6"))
-    assert find_champion("gotorb") is None
+    assert find_alias("gotorb", CHAMPION) is None
     set_alias(first, "champion")
-    assert find_champion("gotorb") == first
+    assert find_alias("gotorb", CHAMPION) == first
     set_alias(second, "champion")
-    assert find_champion("gotorb") == second
+    assert find_alias("gotorb", CHAMPION) == second
     assert [row["aliases"] for row in list_models()] == ["", "champion"]
     assert find_alias("gotorb", "challenger") is None
-    assert find_champion("nobody") is None
+    assert find_alias("nobody", CHAMPION) is None
 
 
 def test_registered_model_gives_the_same_scores(project: Path, models_dir: Path, data_dir: Path) -> None:
