@@ -73,10 +73,9 @@ class BestWeights(keras.callbacks.EarlyStopping):
         """Compare this epoch with the best so far; one that was not validated is passed over."""
         try:
             super().on_epoch_end(epoch, logs)
-        except ValueError as error:
+        except ValueError:
             raise ConfigError(
-                f"Keras does not know whether a smaller {self.monitor!r} is better ({type(error).__name__}); "
-                "pass monitor_mode='min' or 'max'"
+                f"Keras does not know whether a smaller {self.monitor!r} is better; pass monitor_mode='min' or 'max'"
             ) from None
 
     def get_monitor_value(self, logs: dict[str, Any] | None) -> float | None:

@@ -3,12 +3,14 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gotorb.errors import ConfigError
-from gotorb.training.backend import keras, tf
+from gotorb.training.backend import all_layers, keras, tf
 from gotorb.training.checkpoint import BestWeights, EpochReport, Identity, OnEpoch, Progress, describe_network
 from gotorb.training.data import Rows, Stream
 from gotorb.training.finetune import frozen
@@ -145,7 +147,7 @@ def fit_network(
     """
     best, report = BestWeights(recipe.monitor, recipe.patience, find_mode(recipe)), EpochReport(on_epoch)
     started, interrupted = time.perf_counter(), False
-    with frozen(freeze):
+    with frozen(freeze), _quick_dropout(model):
         compile_network(model, recipe)
         model.optimizer.build(model.trainable_variables)  # in the first step, that would be traced a second time
         progress = Progress(state[0], state[1] | describe_network(model), best, report) if state else None
@@ -171,6 +173,34 @@ def fit_network(
         best.restore(model)
     _log_speed(len(rows.train), len(report.history.get("loss", [])) - first, time.perf_counter() - started)
     return Fit(model, report.history, best.best_epoch, interrupted, progress)
+
+
+@contextmanager
+def _quick_dropout(model: keras.Model) -> Iterator[None]:
+    """Let dropouts of whole feature maps multiply by a row of the mask while a network is fitted.
+
+    Keras selects with a mask that is broadcast over each map, forward and backward, which took a quarter of a training
+    step. The masks and the products are the same.
+    """
+    drops = keras.layers.SpatialDropout2D
+    chosen = [one for one in all_layers(model) if type(one) is drops and one.data_format == "channels_last"]
+    for layer in chosen:
+        layer.call = partial(_drop_maps, layer)
+    try:
+        yield
+    finally:
+        for layer in chosen:
+            del layer.call
+
+
+def _drop_maps(layer: keras.layers.SpatialDropout2D, maps: tf.Tensor, training: bool = False) -> tf.Tensor:
+    if not training or not layer.rate:
+        return maps
+    (height, width, n_maps), n = maps.shape[1:], tf.shape(maps)[0]
+    kept = keras.random.uniform((n, 1, n_maps), seed=layer.seed_generator) >= layer.rate
+    mask = tf.cast(kept, maps.dtype) * (1 / (1 - layer.rate))
+    row = tf.reshape(tf.tile(mask, (1, width, 1)), (n, 1, width * n_maps))
+    return tf.reshape(tf.reshape(maps, (n, height, width * n_maps)) * row, (n, height, width, n_maps))
 
 
 def _log_speed(n_train: int, n_epochs: int, seconds: float) -> None:

@@ -23,7 +23,7 @@ def square(labels: Any, scores: Any) -> Any:
 
 def make_recipe(monitor: str, **options: Any) -> Recipe:
     brier = keras.metrics.MeanSquaredError(name="brier")
-    metrics = ("mae", "mse", brier, keras.metrics.FalseNegatives(), "TruePositives", square)
+    metrics = ("mae", "mse", brier, keras.metrics.FalseNegatives(name="false_negatives"), "TruePositives", square)
     return Recipe(monitor=monitor, metrics=metrics, **OPTIONS | options)
 
 
@@ -32,7 +32,7 @@ def model() -> keras.Model:
     """A compiled network of one weight whose metrics are built."""
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "sigmoid", use_bias=False)])
     compile_network(model, make_recipe("val_loss"))
-    model.train_on_batch(np.ones((2, 1)), np.array([[0.0], [1.0]]))
+    model.train_on_batch(np.ones((2, 1), np.float32), np.array([[0], [1]], np.float32))
     return model
 
 
