@@ -20,8 +20,10 @@ from gotorb.evaluation.thresholds import find_balance
 from gotorb.labels.image import cut_detections
 from gotorb.labels.parallel import Workers
 from gotorb.labels.runs import make_shards, read_images, run_folder
+from gotorb.params import SEED, EvaluateParams
 from gotorb.settings import read_settings
 
+EVALUATE = EvaluateParams()
 OLD_SCORES = ("realbogus", "cnn_realbogus")
 CLEAR_SNR = 7.0
 """Detections at or above this S/N are judged apart, too: the others are partly beyond anybody's telling."""
@@ -61,9 +63,9 @@ def audit_models(
     detections_dir: Path,
     survey_dir: Path,
     *,
-    n_samples: int = 20,
-    n_bootstrap: int = 500,
-    seed: int = 0,
+    n_samples: int = EVALUATE.n_samples,
+    n_bootstrap: int = EVALUATE.n_bootstrap,
+    seed: int = SEED,
 ) -> Audit:
     """Judge models on every detection of the held-out images against truth, beside the survey's old scores.
 

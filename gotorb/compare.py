@@ -17,8 +17,10 @@ from gotorb.evaluation.metrics import rounded
 from gotorb.evaluation.report import read_predictions
 from gotorb.evaluation.significance import compare_calls
 from gotorb.models import find_model
+from gotorb.params import SEED, DecideParams
 
 TEST = "test"
+DECIDE = DecideParams()
 SCORE_COLUMNS = ("id", "label", "metalabel", "mag", "snr", "ut", "host_offset_arcsec", "split")
 
 
@@ -57,7 +59,12 @@ def _threshold_of(folder: Path) -> float:
 
 
 def compare_models(
-    one: str, other: str, *, data_dir: Path | str = "data/dataset", n_bootstrap: int = 1000, seed: int = 0
+    one: str,
+    other: str,
+    *,
+    data_dir: Path | str = "data/dataset",
+    n_bootstrap: int = DECIDE.n_bootstrap,
+    seed: int = SEED,
 ) -> dict[str, Any]:
     """Compare two models or evaluations on the rows that both have.
 

@@ -15,6 +15,7 @@ from gotorb.evaluation import judge
 from gotorb.evaluation.calibration import Calibration
 from gotorb.evaluation.paper import Material, draw_paper_figure
 from gotorb.evaluation.report import make_predictions, write_figures, write_scores
+from gotorb.params import N_SAMPLES, SEED
 
 TEST = "test"
 
@@ -33,8 +34,8 @@ def draw_figure(
     data_dir: Path | str,
     *,
     out_dir: Path | str = ".",
-    n_samples: int = 20,
-    seed: int = 0,
+    n_samples: int = N_SAMPLES,
+    seed: int = SEED,
     origin: dict[str, Any] | None = None,
 ) -> Written:
     """Draw a figure of a model's test rows.

@@ -15,11 +15,13 @@ from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.evaluation.recovery import compare_recovery, measure_recovery, plot_recovery_difference, plot_recovery_map
 from gotorb.evaluation.thresholds import choose_threshold
+from gotorb.params import N_SAMPLES, SEED, RecoveryParams
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+RECOVERY = RecoveryParams()
 SCORE_COLUMNS = ("id", "image_id", "mag", "snr", "host_id", "host_offset_arcsec")
 
 
@@ -66,9 +68,9 @@ def judge_recovery(
     injected_dir: Path | str,
     data_dir: Path | str,
     *,
-    fpr: float = 0.02,
-    n_samples: int = 20,
-    seed: int = 0,
+    fpr: float = RECOVERY.fpr,
+    n_samples: int = N_SAMPLES,
+    seed: int = SEED,
 ) -> Recovery:
     """Show injected transients to models.
 

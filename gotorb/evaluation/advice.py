@@ -13,7 +13,9 @@ from gotorb import layout
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.metrics import make_bins, measure_errors
 from gotorb.evaluation.thresholds import ErrorRates, error_rates
+from gotorb.params import DecideParams
 
+DECIDE = DecideParams()
 GOALS = ("purity", "completeness", "per_night")
 
 
@@ -29,8 +31,8 @@ class Night:
         How many there are.
     """
 
-    real_fraction: float
-    n_detections: int
+    real_fraction: float = DECIDE.real_fraction
+    n_detections: int = DECIDE.n_detections
 
     def expect(self, fpr: float, fnr: float) -> dict[str, float | None]:
         """Expected numbers of a night at these error rates, and the purity of what is called real."""
