@@ -62,7 +62,7 @@ def compare_models(
     one: str,
     other: str,
     *,
-    data_dir: Path | str = "data/dataset",
+    data_dir: Path | str = DECIDE.data_dir,
     n_bootstrap: int = DECIDE.n_bootstrap,
     seed: int = SEED,
 ) -> dict[str, Any]:

@@ -296,7 +296,7 @@ class Params(Section):
 class PlaceParams(Section):
     """Inputs and outputs of a call, and its seed."""
 
-    data_dir: Path = Field(Path("data/dataset"), description="folder of a data set")
+    data_dir: Path | None = Field(None, description="folder of a data set")
     csv_path: Path | None = Field(None, description="csv with the columns photometry_id and label (1 real, 0 bogus)")
     model: str | None = Field(None, description="models:/NAME@ALIAS, models:/NAME/VERSION, model folder or model.h5")
     meta: Path | None = Field(None, description="meta.hkl of the model; null: beside the model")
@@ -392,6 +392,7 @@ class EyeballParams(Section):
 class DecideParams(Section):
     """Thresholds, comparisons and promotions."""
 
+    data_dir: Path = Field(Path("data/dataset"), description="divided data set whose test rows decide")
     n_bootstrap: int = Field(1000, ge=10, description="resamples for the paired intervals")
     real_fraction: float = Field(0.05, gt=0, lt=1, description="part of a night's detections that is real")
     n_detections: int = Field(1000, ge=1, description="detections of a night")

@@ -169,11 +169,11 @@ def _eyeball_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = "gotorb eyeball [ACTION] DIR [options]"
     actions = ", ".join(ACTIONS)
     parser.add_argument("words", nargs="+", metavar="DIR", help=f"data set; an action may stand before it: {actions}")
-    add_options(parser.add_argument_group("serve"), gotorb.eyeball.serve, EyeballParams, skip=("data_dir",))
-    made = parser.add_argument_group("export, labels, candidates, agreement")
-    add_options(made, gotorb.eyeball.export, EyeballParams, skip=("data_dir", "journal"))
-    add_options(made, gotorb.eyeball.get_candidate_data, LabelParams, skip=("out_dir", "name"))
-    made.add_argument("--out-path", metavar="FILE", help="file to write (labels)")
+    add_options(parser, gotorb.eyeball.serve, EyeballParams, skip=("data_dir",), group="serve")
+    add_options(parser, gotorb.eyeball.export, EyeballParams, skip=("data_dir", "journal"), group="export")
+    skip = ("out_dir", "name")
+    add_options(parser, gotorb.eyeball.get_candidate_data, LabelParams, skip=skip, group="candidates")
+    parser.add_argument("--out-path", metavar="FILE", help="file to write (labels)")
     add_json(parser)
 
 

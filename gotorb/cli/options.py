@@ -31,6 +31,7 @@ def add_options(
     *sections: SectionType,
     required: Iterable[str] = (),
     skip: Iterable[str] = (),
+    group: str = "",
 ) -> None:
     """Add an argument for each parameter of a function, class or section that a section describes.
 
@@ -49,12 +50,15 @@ def add_options(
         Parameters that become required options instead of positional arguments.
     skip : iterable of str
         Parameters that get no argument.
+    group : str
+        Title in the help under which the arguments stand.
     """
     fields = known_fields(*sections)
+    add = parser.add_argument_group(group).add_argument if group else parser.add_argument
     for name, parameter in inspect.signature(front).parameters.items():
         if name in fields and name not in skip:
             positional = parameter.default is inspect.Parameter.empty and name not in required
-            _add(parser, name, fields[name], parameter.default, positional=positional)
+            _add(add, name, fields[name], parameter.default, positional=positional)
 
 
 def add_params(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +119,8 @@ def call(args: argparse.Namespace, front: Front, *sections: SectionType, **more:
 def known_fields(*sections: SectionType) -> dict[str, FieldInfo]:
     """Fields of sections by name; where several have a name the first counts."""
     fields: dict[str, FieldInfo] = {}
-    for section in (*sections, PlaceParams):
+    every: tuple[SectionType, ...] = (*sections, PlaceParams)
+    for section in every:
         fields = section.model_fields | fields
     return fields | {"seed": PlaceParams.model_fields["seed"]}
 
@@ -167,7 +172,7 @@ def _kind(annotation: Any) -> str:
     return "a mapping" if origin is dict else KINDS.get(annotation, "a path")
 
 
-def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo, default: Any, *, positional: bool) -> None:
+def _add(add: Front, name: str, field: FieldInfo, default: Any, *, positional: bool) -> None:
     (kind, *more) = _kinds(field.annotation)
     listed = get_origin(kind) in (tuple, list) and not more
     words = allowed(field)
@@ -175,7 +180,7 @@ def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo, default: 
     if words not in ("text", "a path", "true or false", "a list"):
         text += f"; {words}"
     if positional:
-        parser.add_argument(name, type=_reader(field, words), help=text.replace("%", "%%"))
+        add(name, type=_reader(field, words), help=text.replace("%", "%%"))
         return
     text += "" if default in (inspect.Parameter.empty, None, "", ()) else f" (default: {_shown(default)})"
     options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%"), "dest": name}
@@ -187,7 +192,7 @@ def _add(parser: argparse.ArgumentParser, name: str, field: FieldInfo, default: 
         options |= {"type": _reader(element, words), "metavar": metavar}
         options |= {"nargs": "+"} if listed else {}
         options |= {"required": True} if default is inspect.Parameter.empty else {}
-    parser.add_argument(f"--{name.replace('_', '-')}", **options)
+    add(f"--{name.replace('_', '-')}", **options)
 
 
 def _shown(default: Any) -> str:
@@ -198,7 +203,8 @@ def _shown(default: Any) -> str:
 
 def _reader(field: FieldInfo, words: str) -> Callable[[str], Any]:
     """A function that makes a value of a word of the command line; null, lists and mappings as in YAML."""
-    adapter = TypeAdapter(Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation)
+    annotation: Any = field.annotation
+    adapter = TypeAdapter[Any](Annotated[(annotation, *field.metadata)] if field.metadata else annotation)
 
     def read(text: str) -> Any:
         for value in _meanings(text):

@@ -38,7 +38,7 @@ def _promote_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uri", metavar="model", help="models:/NAME/VERSION or models:/NAME@ALIAS")
     parser.add_argument("--alias", "--to", required=True, help="such as production")
     parser.add_argument("--reason", required=True, help="kept with the record")
-    add_options(parser, promote)
+    add_options(parser, promote, DecideParams)
     add_options(parser, Limits, DecideParams)
     add_json(parser)
 
