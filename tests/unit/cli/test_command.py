@@ -17,9 +17,10 @@ HELP_SECONDS, IMPORT_SECONDS = 0.5, 0.05
 COMMANDS = {name: text for _, names in cli.GROUPS.values() for name, text in names.items()}
 HEAVY = {"tensorflow", "mlflow", "pandas", "numpy", "astropy"}
 README_VERBS = {
-    "label", "synthetic", "marshall", "relabel", "clean", "dataset", "catalogue", "train", "tune", "evaluate", "benchmark",
-    "export", "score", "visualise", "night", "why", "eyeball", "explore", "ask", "promote", "rollback", "models",
-    "runs", "sync", "ui", "verify", "lineage", "data", "doctor", "params", "figure", "simulate", "threshold", "compare",
+    "label", "synthetic", "marshall", "relabel", "clean", "dataset", "catalogue", "train", "tune", "evaluate",
+    "benchmark", "export", "score", "visualise", "night", "why", "eyeball", "explore", "ask", "promote", "rollback",
+    "models", "runs", "sync", "ui", "verify", "lineage", "data", "doctor", "params", "figure", "simulate",
+    "threshold", "compare",
 }  # fmt: skip
 
 
