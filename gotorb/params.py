@@ -366,6 +366,7 @@ class CurvesParams(Section):
     n_epochs: int = Field(10, ge=1, description="epochs into which the steps are divided")
     network: NetworkName = Field("bayesian_vgg6", description="network to train")
     batch_size: int = Field(32, ge=1, description="stamps of a training step")
+    n_samples: int = Field(N_SAMPLES, ge=2, description="posterior samples of a stamp")
     threads: int = Field(2, ge=1, description="CPU threads; part of the result's identity")
     n_pool: int | None = Field(None, ge=1, description="train rows that take part; null: all")
     anew: bool = Field(False, description="begin again where the kept rounds are of other data or another plan")

@@ -270,7 +270,6 @@ def run_inject(args: argparse.Namespace) -> int:
 
 def _make(front: Front, args: argparse.Namespace, *sections: SectionType) -> int:
     """Make a data set, print its folder, and tell the next step."""
-
     show_on_console()
     data_dir = call(args, front, *sections)
     print(data_dir)

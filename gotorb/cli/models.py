@@ -148,8 +148,8 @@ def run_ask(args: argparse.Namespace) -> int:
 
 
 def _learning_curves_options(parser: argparse.ArgumentParser) -> None:
-    sections = (params.CurvesParams, params.TrainParams, params.ScoreParams)
-    add_options(parser, gotorb.active_learning.learning_curves, *sections, required=("out_path",))
+    curves = gotorb.active_learning.learning_curves
+    add_options(parser, curves, params.CurvesParams, params.TrainParams, required=("out_path",))
 
 
 def run_learning_curves(args: argparse.Namespace) -> int:
@@ -160,7 +160,7 @@ def run_learning_curves(args: argparse.Namespace) -> int:
     (png), and each finished round (.runs.json): the same command resumes, more seeds add to it.
 
     Examples:
-      gotorb learning-curves data/dataset --out-path reports/gotorb.active_learning.json
+      gotorb learning-curves data/dataset --out-path reports/active_learning.json
       gotorb learning-curves data/dataset --out-path short.json --seeds 1 2 --n-start 50 --n-step 50 --n-rounds 3
     """
     show_on_console()
