@@ -20,7 +20,7 @@ from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.acquisition import choose_rows
 from gotorb.evaluation.learning_curves import RUNS_SUFFIX, Experiment, Plan, plot_learning, sample_pool, write_report
-from gotorb.params import N_SAMPLES, SEED, AskParams, CurvesParams, TrainParams
+from gotorb.params import SEED, AskParams, CurvesParams, TrainParams
 
 if TYPE_CHECKING:
     import keras
@@ -111,7 +111,7 @@ def learning_curves(
     dropout: float = TRAIN.dropout,
     learning_rate: float = TRAIN.learning_rate,
     batch_size: int = CURVES.batch_size,
-    n_samples: int = N_SAMPLES,
+    n_samples: int = CURVES.n_samples,
     threads: int = CURVES.threads,
     n_pool: int | None = CURVES.n_pool,
     restart: bool = CURVES.restart,

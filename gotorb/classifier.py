@@ -24,7 +24,7 @@ from gotorb.dataset.split import assign_folds, link_groups
 from gotorb.dataset.store import Dataset, open_dataset, read_table, write_table
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.models import Origin, find_model
-from gotorb.params import BATCH_SIZE, SEED, EvaluateParams, Params, find_params
+from gotorb.params import BATCH_SIZE, SEED, DecideParams, EvaluateParams, Params, find_params
 from gotorb.trainer import train
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ __all__ = [
     "predict", "score_out_of_fold", "score_rows", "train",
 ]  # fmt: skip
 LOG = logging.getLogger(__name__)
-EVALUATE = EvaluateParams()
+EVALUATE, DECIDE = EvaluateParams(), DecideParams()
 N_VALIDATION_PARTS = 6
 """One of so many parts of the rows that are not scored decides when a training stops."""
 MIN_ROWS_PER_FOLD = 5
@@ -378,7 +378,12 @@ def benchmark(
 
 
 def compare(
-    one: str, other: str, *, data_dir: str | Path = "data/dataset", n_bootstrap: int = 1000, seed: int = 0
+    one: str,
+    other: str,
+    *,
+    data_dir: str | Path = DECIDE.data_dir,
+    n_bootstrap: int = DECIDE.n_bootstrap,
+    seed: int = SEED,
 ) -> dict[str, Any]:
     """Compare two models or evaluations on the test rows that both have.
 

@@ -296,7 +296,7 @@ class Params(Section):
 class PlaceParams(Section):
     """Inputs and outputs of a call, and its seed."""
 
-    data_dir: Path = Field(Path("data/dataset"), description="folder of a data set")
+    data_dir: Path | None = Field(None, description="folder of a data set")
     csv_path: Path | None = Field(None, description="csv with the columns photometry_id and label (1 real, 0 bogus)")
     model: str | None = Field(None, description="models:/NAME@ALIAS, models:/NAME/VERSION, model folder or model.h5")
     meta: Path | None = Field(None, description="meta.hkl of the model; null: beside the model")
@@ -366,6 +366,7 @@ class CurvesParams(Section):
     n_epochs: int = Field(10, ge=1, description="epochs into which the steps are divided")
     network: NetworkName = Field("bayesian_vgg6", description="network to train")
     batch_size: int = Field(32, ge=1, description="stamps of a training step")
+    n_samples: int = Field(N_SAMPLES, ge=2, description="posterior samples of a stamp")
     threads: int = Field(2, ge=1, description="CPU threads; part of the result's identity")
     n_pool: int | None = Field(None, ge=1, description="train rows that take part; null: all")
     restart: bool = Field(False, description="start again where the kept rounds are of other data or another plan")
@@ -392,6 +393,7 @@ class EyeballParams(Section):
 class DecideParams(Section):
     """Thresholds, comparisons and promotions."""
 
+    data_dir: Path = Field(Path("data/dataset"), description="divided data set whose test rows decide")
     n_bootstrap: int = Field(1000, ge=10, description="resamples for the paired intervals")
     real_fraction: float = Field(0.05, gt=0, lt=1, description="part of a night's detections that is real")
     n_detections: int = Field(1000, ge=1, description="detections of a night")

@@ -1,49 +1,323 @@
-"""Look into labelled data sets: card, faults, leaks, changes, doubtful labels; name a version of them.
-
-Examples:
-  gotorb data card data/dataset
-  gotorb data verify data/dataset
-  gotorb data leaks data/dataset
-  gotorb data diff data/synthetic data/clean --rows changes.csv
-  gotorb data errors data/dataset
-  gotorb data tag dataset-v1 --message "first season"
-
-verify and leaks exit with 1 when they find anything.
-"""
+"""Commands that make, change and inspect data sets."""
 
 import argparse
 import json
+import os
 import sys
+from pathlib import Path
+
+import gotorb
+from gotorb.cli.options import Front, SectionType, add_json, add_options, add_params, call, chosen, say_next
+from gotorb.errors import ConfigError
+from gotorb.logs import show_on_console
+from gotorb.params import SEED, CleanParams, DatasetParams, LabelParams, SurveyParams, SyntheticParams, find_params
+
+SYNTHETIC = (SyntheticParams, LabelParams, CleanParams)
+LINK = "link_radius_arcsec"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the subcommands."""
+def _label_options(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, gotorb.label_data.make, LabelParams)
+    parser.add_argument("--adapter", metavar="FILE", help=LabelParams.model_fields["adapter"].description)
+    parser.add_argument("--dask-scheduler-address", metavar="URL", help="tcp://host:port of a dask cluster to work on")
+    add_params(parser)
+
+
+def run_label(args: argparse.Namespace) -> int:
+    """Make a labelled data set from the survey's images: minor planets are real, unmatched detections bogus.
+
+    Examples:
+      gotorb label --n-images 20 --provider pympc --out-dir /data/rb
+      gotorb label --params params.yaml --adapter mysurvey.py
+      gotorb label --n-images 100000 --provider pympc --out-dir /shared/rb --name all \\
+          --dask-scheduler-address tcp://head:8786
+    """
+    if args.dask_scheduler_address:
+        os.environ["DASK_SCHEDULER_ADDRESS"] = args.dask_scheduler_address
+    if args.adapter:
+        gotorb.label_data.adapt(args.adapter)
+    return _make(gotorb.label_data.make, args, LabelParams)
+
+
+def _import_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", help="folder of a stamp archive or of alert packets, or a datapack.hkl")
+    add_options(parser, gotorb.import_data.import_stamps, skip=("path", "archive"))
+    parser.add_argument("--params", metavar="FILE", help="params.yaml whose label.archive describes the archive")
+
+
+def run_import(args: argparse.Namespace) -> int:
+    """Make a labelled data set of stamps that were cut elsewhere: an archive, alert packets, or a validation pack.
+
+    Examples:
+      gotorb import archive/ --params params.yaml --name ztf
+      gotorb import datapack.hkl --name datapack
+    """
+    places = chosen(args, gotorb.import_data.import_stamps)
+    places.pop("path")
+    if Path(args.path).suffix == ".hkl":
+        print(gotorb.import_data.import_datapack(args.path, **places))
+    else:
+        print(gotorb.import_data.import_stamps(args.path, find_params(args.params).label.archive, **places))
+    return 0
+
+
+def _synthetic_options(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, gotorb.label_data.add_synthetic_transients, *SYNTHETIC)
+    add_params(parser)
+
+
+def run_synthetic(args: argparse.Namespace) -> int:
+    """Add simulated transients (a minor planet on a galaxy) and galaxy residuals; the old data set stays as it is.
+
+    Example: gotorb synthetic data_20201105-203000 --negative-fraction 0.3
+    """
+    return _make(gotorb.label_data.add_synthetic_transients, args, *SYNTHETIC)
+
+
+def _marshall_options(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, gotorb.label_data.add_marshall_cands, LabelParams)
+
+
+def run_marshall(args: argparse.Namespace) -> int:
+    """Add candidates that annotators labelled; the old data set stays as it is.
+
+    Example: gotorb marshall labels.csv data_20201105-203000
+    """
+    return _make(gotorb.label_data.add_marshall_cands, args)
+
+
+def _relabel_options(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, gotorb.clean_data.relabel)
+
+
+def run_relabel(args: argparse.Namespace) -> int:
+    """Replace labels by those of annotators; the old data set stays as it is.
+
+    Example: gotorb relabel labels.csv data_20201105-203000
+    """
+    return _make(gotorb.clean_data.relabel, args)
+
+
+def _clean_options(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, gotorb.clean_data.clean, CleanParams)
+    add_params(parser)
+
+
+def run_clean(args: argparse.Namespace) -> int:
+    """Remove random bogus that are probably real, or too many of a kind; the old data set stays as it is.
+
+    Only the checks that are asked for run. changes.csv of the new data set names each row and the reason.
+
+    Examples:
+      gotorb clean data_20201105-203000 --variables atlas_var.fits --new-sources
+      gotorb clean data/synthetic --params params.yaml --name cleaned
+    """
+    return _make(gotorb.clean_data.clean, args, CleanParams)
+
+
+def _dataset_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source_dir", type=Path, help="data set to divide")
+    parser.add_argument("data_dir", type=Path, help="folder of the divided data set")
+    add_options(parser, DatasetParams, DatasetParams)
+    parser.add_argument(
+        "--seed", type=int, default=SEED, help="order in which groups are placed (default: %(default)s)"
+    )
+    add_params(parser)
+
+
+def run_dataset(args: argparse.Namespace) -> int:
+    """Divide a data set into train, validation and test without leaks, as a new data set with its card.
+
+    Example: gotorb dataset data_20201105-203000 data/dataset --test-fraction 0.25
+    """
+    from gotorb.dataset.versions import make_version
+
+    division = DatasetParams.model_validate(chosen(args, DatasetParams, DatasetParams))
+    card = make_version(args.source_dir, args.data_dir, division, seed=args.seed)
+    print(f"{args.data_dir}: {card['n_rows']} rows")
+    say_next(f"gotorb train {args.data_dir}")
+    return 0
+
+
+def _data_options(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, (run_action, text) in ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text)
         action.set_defaults(run_action=run_action)
         if name == "tag":
             action.add_argument("name", help="of the version, such as dataset-v1")
-            action.add_argument("--message", help="why it is worth a name (default: the name)")
+            action.add_argument("--message", help="reason (default: the name)")
             continue
         for folder in ("old_dir", "new_dir") if name == "diff" else ("data_dir",):
             action.add_argument(folder, help="folder of a data set")
         if name != "card":
-            action.add_argument("--json", action="store_true", help="print json")
+            add_json(action)
         if name == "leaks":
-            action.add_argument(
-                "--link-radius", type=float, default=3.0, help="rows closer than this are one place [arcsec]"
-            )
+            add_options(action, DatasetParams, DatasetParams, skip={*DatasetParams.model_fields} - {LINK})
         if name == "errors":
-            action.add_argument("--network", default="bayesian_vgg6", help="what is trained (default: %(default)s)")
+            action.add_argument("--network", default="bayesian_vgg6", help="network to train (default: %(default)s)")
             action.add_argument("--out", help="csv to write (default: label_errors.csv in the folder)")
         if name == "diff":
             action.add_argument("--rows", help="csv to write, with every row that differs")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the action asked for."""
+def run_data(args: argparse.Namespace) -> int:
+    """Inspect labelled data sets: card, faults, leaks, changes, doubtful labels; name a version of them.
+
+    Examples:
+      gotorb data card data/dataset
+      gotorb data verify data/dataset
+      gotorb data leaks data/dataset
+      gotorb data diff data/synthetic data/clean --rows changes.csv
+      gotorb data errors data/dataset
+      gotorb data tag dataset-v1 --message "first season"
+
+    verify and leaks exit with 1 when they find anything.
+    """
     return args.run_action(args)
+
+
+def _catalogue_options(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    status = actions.add_parser("status", help="show objects, epoch, age, expected drift and digest")
+    status.add_argument("--epoch", type=float, metavar="MJD", help="time of the images (default: now)")
+    add_json(status)
+    update = actions.add_parser("update", help="make a new catalogue and put it in place")
+    update.add_argument(
+        "--source", help="astorb, mpcorb or nea (default: mpcorb for a file, else astorb, which pympc takes by default)"
+    )
+    update.add_argument("--out", type=Path, help="csv to write (default: GOTORB_MPC_CATALOGUE, else pympc's own cache)")
+    update.add_argument("--from-file", type=Path, metavar="FILE", help="downloaded MPC extended JSON, .gz or not")
+
+
+def run_catalogue(args: argparse.Namespace) -> int:
+    """Show the age of the minor-planet catalogue, or update it.
+
+    A catalogue holds orbits at one epoch. Positions computed from them drift: 0.1 arcsec after a month, 1.7 after 100
+    days, 22 after a year. When the drift exceeds the match radius, real asteroids are labelled bogus.
+
+    Examples:
+      gotorb catalogue status
+          mpc.csv: 1400000 objects, elements of 2025-01-02, drift 0.26 arcsec: fits the match radius
+      gotorb catalogue status --epoch 60677.5 --json
+          the same for images of that time (MJD), for programs
+      gotorb catalogue update
+          Lowell's asteroids with the Minor Planet Center's near-Earth objects and comets, from the network, 150 MB
+      gotorb catalogue update --from-file mpcorb_extended.json.gz --out catalogues/mpc.csv
+          without network: a file from https://minorplanetcenter.net/Extended_Files/, brought here by other means
+    """
+    if args.action == "update":
+        return _update_catalogue(args)
+    _print_catalogue(_catalogue_path(), args.epoch, as_json=args.json)
+    return 0
+
+
+def _simulate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out_dir", type=Path, help="folder of the survey, new or to replace")
+    add_options(parser, SurveyParams, SurveyParams)
+    parser.add_argument("--seed", type=int, default=SEED, help="equal seeds give equal files (default: %(default)s)")
+    add_params(parser)
+
+
+def run_simulate(args: argparse.Namespace) -> int:
+    """Simulate a survey: images, database tables, catalogues, and the truth apart from them.
+
+    Examples:
+      gotorb simulate data/survey --n-fields 4 --n-visits 2 --seed 7
+      gotorb simulate data/survey --params params.yaml
+    """
+    from gotorb.simulate.survey import make_survey
+
+    survey = SurveyParams.model_validate(chosen(args, SurveyParams, SurveyParams))
+    summary = make_survey(args.out_dir, survey, seed=args.seed, catalogue=survey.catalogue)
+    for line in summary.skipped:
+        print(f"skipped {line}", file=sys.stderr)
+    print(
+        f"{args.out_dir}: {summary.n_visits} visits of {summary.n_fields} fields, {summary.n_candidates} detections "
+        f"({summary.n_real} real), {len(summary.skipped)} visits skipped"
+    )
+    return 0
+
+
+def _inject_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image_path", type=Path, help="difference-image file to copy and change")
+    parser.add_argument("--out-path", type=Path, required=True, metavar="FILE", help="changed copy")
+    parser.add_argument("--exposure-paths", type=Path, nargs="+", default=[], metavar="FILE", help="single exposures")
+    parser.add_argument("--n-sources", type=int, default=50, metavar="N", help="sources (default: %(default)s)")
+    parser.add_argument("--mag-range", type=float, nargs=2, default=(17.0, 20.0), metavar=("BRIGHT", "FAINT"),
+                        help="magnitudes (default: 17 20)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=SEED, help="positions and magnitudes (default: %(default)s)")
+
+
+def run_inject(args: argparse.Namespace) -> int:
+    """Paste point sources into copies of a difference image and its exposures; a csv lists them.
+
+    Example:
+      gotorb inject r0400000_UT3-median.fits --exposure-paths r0400000_UT3.fits --out-path injected.fits \\
+          --n-sources 50 --mag-range 17 20
+    """
+    import numpy as np
+
+    from gotorb.simulate.injection import inject, sources_path
+
+    sources = inject(
+        args.image_path, args.out_path, n_sources=args.n_sources, mag_range=tuple(args.mag_range),
+        rng=np.random.default_rng(args.seed), exposure_paths=args.exposure_paths,
+    )  # fmt: skip
+    print(f"{args.out_path}: {len(sources)} sources added, listed in {sources_path(args.out_path)}")
+    return 0
+
+
+def _make(front: Front, args: argparse.Namespace, *sections: SectionType) -> int:
+    """Make a data set, print its folder, and tell the next step."""
+    show_on_console()
+    data_dir = call(args, front, *sections)
+    print(data_dir)
+    say_next(f"gotorb data card {data_dir}, gotorb clean {data_dir}, or gotorb train {data_dir}")
+    return 0
+
+
+def _update_catalogue(args: argparse.Namespace) -> int:
+    from gotorb.catalogues.renewal import SOURCES, default_path, renew
+    from gotorb.settings import read_settings
+
+    source = args.source or ("mpcorb" if args.from_file else "astorb")
+    if source not in SOURCES:
+        raise ConfigError(f"--source is {source!r} on the command line; choose one of {', '.join(SOURCES)}")
+    setting = read_settings().gotorb_mpc_catalogue
+    out = args.out or (Path(setting) if setting else default_path(source))
+    if not args.from_file:
+        print(f"fetching {source}; this takes minutes", file=sys.stderr)
+    renew(out, source, args.from_file)
+    if out.resolve() != _catalogue_path().resolve():
+        print(f"labels are not made with it yet: set GOTORB_MPC_CATALOGUE={out.resolve()} in .env", file=sys.stderr)
+    _print_catalogue(out, None, as_json=False)
+    return 0
+
+
+def _catalogue_path() -> Path:
+    """The catalogue that labels are made with."""
+    from gotorb.catalogues.minor_planets import Pympc
+    from gotorb.settings import read_settings
+
+    settings = read_settings()
+    return Pympc(settings.gotorb_mpc_catalogue, settings.observatory).path
+
+
+def _print_catalogue(path: Path, at_mjd: float | None, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from gotorb.catalogues.renewal import describe
+
+    status = describe(path, find_params(None).label.match_radius_arcsec, at_mjd)
+    if as_json:
+        print(json.dumps(asdict(status), indent=2))
+        return
+    verdict = "fits" if status.fits else "is beyond"
+    print(f"{path}: {status.n_objects} objects, {status.age}: {verdict} the match radius", end=" ")
+    print(f"of {status.match_radius_arcsec:g} arcsec; sha256 {status.sha256}")
+    if not status.fits:
+        print("run `gotorb catalogue update`, or widen label.match_radius_arcsec in params.yaml", file=sys.stderr)
 
 
 def _card(args: argparse.Namespace) -> int:
@@ -71,9 +345,7 @@ def _leaks(args: argparse.Namespace) -> int:
     from gotorb.dataset.store import open_dataset
 
     data = open_dataset(args.data_dir)
-    leaks = pd.concat(
-        [find_leaks(data.table, link_radius_arcsec=args.link_radius), find_pixel_leaks(data)], ignore_index=True
-    )
+    leaks = pd.concat([find_leaks(data.table, **chosen(args, find_leaks)), find_pixel_leaks(data)], ignore_index=True)
     if args.json:
         print(leaks.to_json(orient="records", indent=2))
     elif leaks.empty:
@@ -85,7 +357,6 @@ def _leaks(args: argparse.Namespace) -> int:
 
 def _errors(args: argparse.Namespace) -> int:
     from gotorb import classifier
-    from gotorb.logs import show_on_console
 
     show_on_console()
     found = classifier.find_label_errors(args.data_dir, network=args.network, out_path=args.out)
@@ -133,10 +404,10 @@ def _tag(args: argparse.Namespace) -> int:
 
 
 ACTIONS = {
-    "card": (_card, "print identity and counts of a data set"),
-    "verify": (_verify, "look for flipped bytes, disagreement, duplicates and impossible values"),
-    "leaks": (_leaks, "look for what train, validation and test share"),
-    "errors": (_errors, "hunt for wrong labels by trainings that have not seen them (minutes to hours)"),
-    "diff": (_diff, "tell what changed between two versions"),
+    "card": (_card, "show identity and counts of a data set"),
+    "verify": (_verify, "find flipped bytes, disagreement, duplicates and impossible values"),
+    "leaks": (_leaks, "find what train, validation and test share"),
+    "errors": (_errors, "find wrong labels by trainings that have not seen them (minutes to hours)"),
+    "diff": (_diff, "show the changes between two versions"),
     "tag": (_tag, "name the committed version: git tag, data pushed to DVC's remote, its runs marked"),
 }

@@ -303,7 +303,7 @@ def _connect(address: str) -> Iterator[Any]:
         client = Client(address, timeout=CONNECT_TIMEOUT_S)
     except (OSError, TimeoutError, ValueError) as error:
         raise ConfigError(
-            f"no dask scheduler at {address!r} ({error}); correct DASK_SCHEDULER_ADDRESS or --scheduler"
+            f"no dask scheduler at {address!r} ({error}); correct DASK_SCHEDULER_ADDRESS or --dask-scheduler-address"
         ) from None
     with client:
         yield client

@@ -21,6 +21,7 @@ from gotorb.evaluation.evaluate import load_with_meta, score_rows
 from gotorb.evaluation.intervals import Z_95, wilson_interval
 from gotorb.evaluation.metrics import DETECTABLE_SNR, is_faint, is_nuclear, rounded
 from gotorb.evaluation.thresholds import choose_threshold
+from gotorb.params import N_SAMPLES, SEED, RecoveryParams
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Colours = tuple[str, float, float]
 """Name of a colour map and the values at its ends."""
 
+INJECTIONS = RecoveryParams()
 MAG_WIDTH = 1.0
 OFFSET_EDGES = (0.0, 1.0, 2.0, 4.0, 8.0)
 FARTHER, NO_HOST = "more", "no host"
@@ -247,9 +249,9 @@ def evaluate_injections(
     injected_dir: Path | str,
     data_dir: Path | str,
     *,
-    fpr: float = 0.02,
-    n_samples: int = 20,
-    seed: int = 0,
+    fpr: float = INJECTIONS.fpr,
+    n_samples: int = N_SAMPLES,
+    seed: int = SEED,
 ) -> InjectionTest:
     """Evaluate models on injected transients.
 

@@ -28,7 +28,7 @@ from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.acquisition import METHODS, RANDOM, choose_rows
 from gotorb.evaluation.evaluate import score_plainly
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
-from gotorb.params import N_SAMPLES, CurvesParams, TrainParams
+from gotorb.params import CurvesParams, TrainParams
 
 if TYPE_CHECKING:
     import keras
@@ -80,7 +80,7 @@ class Plan:
     dropout: float = TRAIN.dropout
     learning_rate: float = TRAIN.learning_rate
     batch_size: int = CURVES.batch_size
-    n_samples: int = N_SAMPLES
+    n_samples: int = CURVES.n_samples
     threads: int = CURVES.threads
     n_pool: int | None = CURVES.n_pool
 

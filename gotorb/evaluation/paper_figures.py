@@ -42,6 +42,7 @@ from gotorb.evaluation.stamp_figures import (
     plot_stamps,
     random_rows,
 )
+from gotorb.params import N_SAMPLES, SEED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -194,8 +195,8 @@ def draw_figure(
     data_dir: Path | str,
     *,
     out_dir: Path | str = ".",
-    n_samples: int = 20,
-    seed: int = 0,
+    n_samples: int = N_SAMPLES,
+    seed: int = SEED,
     origin: dict[str, Any] | None = None,
 ) -> Written:
     """Draw a figure of a model's test rows.

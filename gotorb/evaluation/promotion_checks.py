@@ -19,6 +19,9 @@ from gotorb.evaluation.metrics import (
     measure_calibration,
     rounded,
 )
+from gotorb.params import DecideParams
+
+DECIDE = DecideParams()
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,9 @@ class Limits:
         Slices with fewer rows are reported but decide nothing.
     """
 
-    alpha: float = 0.01
-    max_ece: float = 0.05
-    min_rows: int = 20
+    alpha: float = DECIDE.alpha
+    max_ece: float = DECIDE.max_ece
+    min_rows: int = DECIDE.min_rows
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ import pandas as pd
 from gotorb import layout
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.intervals import count_by_score, wilson_interval
+from gotorb.params import DecideParams
 
 Metrics = dict[str, Any]
+DECIDE = DecideParams()
 GOALS = ("purity", "completeness", "per_night")
 
 
@@ -165,8 +167,8 @@ class Night:
         How many there are.
     """
 
-    real_fraction: float
-    n_detections: int
+    real_fraction: float = DECIDE.real_fraction
+    n_detections: int = DECIDE.n_detections
 
     def expect(self, fpr: float, fnr: float) -> dict[str, float | None]:
         """Expected numbers of a night at these error rates, and the purity of what is called real."""

@@ -23,8 +23,10 @@ from gotorb.evaluation.report import OLD_SCORES
 from gotorb.evaluation.thresholds import find_balance, measure_errors
 from gotorb.labels.image import LabelOptions, cut_detections
 from gotorb.labels.jobs import make_shards, read_images
+from gotorb.params import SEED, EvaluateParams
 from gotorb.settings import read_settings
 
+EVALUATE = EvaluateParams()
 SCORE_COLUMNS = ("candidate_id", "image_id", "kind", "is_real", "mag", "snr")
 
 
@@ -83,9 +85,9 @@ def evaluate_on_truth(
     detections_dir: Path,
     survey_dir: Path,
     *,
-    n_samples: int = 20,
-    n_bootstrap: int = 500,
-    seed: int = 0,
+    n_samples: int = EVALUATE.n_samples,
+    n_bootstrap: int = EVALUATE.n_bootstrap,
+    seed: int = SEED,
 ) -> TruthTest:
     """Evaluate models on every detection of the held-out images against truth, next to the survey's old scores.
 

@@ -116,7 +116,7 @@ def told(said: Said) -> str:
 
 @pytest.mark.parametrize(("source", "n_rows"), [("ztf", 1412), ("ztf_packets", 20), ("rubin", 234)])
 def test_every_stamp_has_a_score(sky: Sky, gotorb: Callable[..., Said], source: str, n_rows: int) -> None:
-    words = ("--params", sky.params[source], "--samples", "4", "--out", "scores.csv")
+    words = ("--params", sky.params[source], "--n-samples", "4", "--out", "scores.csv")
     said = gotorb("score", sky.models[source], real_data(source), *words)
     assert (said.code, said.out) == (0, f"scores.csv: {n_rows} rows\n")
     assert ("stamps of 63 pixels" in said.err and "sees the 25 in the middle" in said.err) == (source != "rubin")
@@ -142,7 +142,7 @@ def table_size(sky: Sky, source: str) -> int:
 def test_pages_show_every_detection(
     page: Any, sky: Sky, gotorb: Callable[..., Said], source: str, shown: int, n_pages: int, side: int
 ) -> None:
-    words = ("--params", sky.params[source], "--samples", "2", "--neighbours", sky.data[source], "--out", "pages")
+    words = ("--params", sky.params[source], "--n-samples", "2", "--neighbours", sky.data[source], "--out", "pages")
     said = gotorb("visualise", real_data(source), "--model", sky.models[source], *words)
     assert (said.code, said.out) == (0, "pages/index.html\n") and "Warning" not in said.err
     ids, pages = source_ids(source), Path("pages").resolve()

@@ -109,7 +109,7 @@ MANY_IMAGES = """
     few = label_data.get_images
     label_data.get_images = lambda n: __import__("pandas").concat(
         [few(n).assign(id=lambda t: t["id"].astype(str) + f"-{i}") for i in range(15)])
-    sys.exit(cli.main(["label", "--provider", "pympc", "--processes", "2", "--chunk", "1", "--out-dir", sys.argv[1],
+    sys.exit(cli.main(["label", "--provider", "pympc", "--n-processes", "2", "--chunk", "1", "--out-dir", sys.argv[1],
                        "--name", "run"]))
 """
 

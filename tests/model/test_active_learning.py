@@ -76,7 +76,7 @@ def test_value_is_that_of_the_posterior_and_the_seed_decides(survey: Path, train
 
 
 def test_the_csv_comes_back_as_labels(survey: Path, trained: Trained, tmp_path: Path, capsys: Any) -> None:
-    command = ["ask", str(trained.run_dir), str(survey), "--n", "12", "--samples", "4", "--out"]
+    command = ["ask", str(trained.run_dir), str(survey), "--n", "12", "--n-samples", "4", "--out-path"]
     assert main([*command, str(tmp_path / "a.csv")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'a.csv'}: 12 rows to label\n"
     assert main([*command, str(tmp_path / "b.csv"), "--already", str(tmp_path / "a.csv")]) == 0

@@ -70,8 +70,8 @@ def test_models_score_the_data_set_themselves(models_dir: Path, data_dir: Path) 
 
 
 def test_command_prints_a_table_and_json(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", *map(str, pair), "--bootstrap", "20"]) == 0
+    assert main(["compare", *map(str, pair), "--n-bootstrap", "20"]) == 0
     text = capsys.readouterr().out
     assert "found at 1 % FPR" in text and "metalabel mp" in text
-    assert main(["compare", *map(str, pair), "--bootstrap", "20", "--json"]) == 0
+    assert main(["compare", *map(str, pair), "--n-bootstrap", "20", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n_rows"] == 200

@@ -1,49 +1,80 @@
-"""The command as a whole: help, usage errors, one-line errors."""
+"""The command as a whole, and the package: help, usage errors, one-line errors, lazy front doors."""
 
+import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import gotorb as package
-from gotorb.cli import COMMANDS
+from gotorb import cli
+from gotorb.errors import ConfigError
 from tests.unit.cli.conftest import Said, shell
 
 Call = Callable[..., Said]
-HELP_SECONDS = 0.5
+HELP_SECONDS, IMPORT_SECONDS = 0.5, 0.05
+COMMANDS = {name: text for _, names in cli.GROUPS.values() for name, text in names.items()}
+HEAVY = {"tensorflow", "mlflow", "pandas", "numpy", "astropy"}
+README_VERBS = {
+    "label", "synthetic", "marshall", "relabel", "clean", "dataset", "catalogue", "train", "tune", "evaluate",
+    "benchmark", "export", "score", "visualise", "night", "why", "eyeball", "explore", "ask", "promote", "rollback",
+    "models", "runs", "sync", "ui", "verify", "lineage", "data", "doctor", "params", "figure", "simulate",
+    "threshold", "compare",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_subcommand_explains_itself_with_an_example(gotorb: Call, name: str) -> None:
+def test_every_command_explains_itself_with_an_example(gotorb: Call, name: str) -> None:
     said = gotorb(name, "--help")
     assert said.code == 0
     assert f"gotorb {name}" in said.out
     assert "example" in said.out.lower()
+    assert "\n\n    " not in said.out  # the docstring's own indentation
 
 
-def test_help_lists_every_subcommand(gotorb: Call) -> None:
+def test_every_verb_of_the_readme_is_a_command() -> None:
+    assert COMMANDS.keys() >= README_VERBS
+
+
+def test_help_lists_every_command_in_its_group(gotorb: Call) -> None:
     said = gotorb("--help")
     assert said.code == 0
-    for name, text in COMMANDS.items():
-        assert name in said.out
-        assert text.split(",")[0] in " ".join(said.out.split())
+    parts = said.out.split("\n\n")
+    for title, names in cli.GROUPS.values():
+        (part,) = (part for part in parts if part.startswith(f"{title}:\n"))
+        lines = [line.split(maxsplit=1) for line in part.splitlines()[1:]]
+        assert lines == [list(item) for item in names.items()]
+
+
+def test_one_line_helps_begin_with_a_verb() -> None:
+    firsts = {text.split()[0] for text in COMMANDS.values()}
+    assert not {word for word in firsts if word.endswith("s") or word in ("the", "a", "what", "how", "who")}
 
 
 def test_help_needs_no_heavy_library(project: Path) -> None:
-    import subprocess
-
     code = (
-        "import sys, gotorb.cli\n"
+        "import sys, time\n"
+        "started = time.process_time()\n"
+        "import gotorb\n"
+        "took = time.process_time() - started\n"
+        "import gotorb.cli\n"
         "try: gotorb.cli.main(['--help'])\n"
         "except SystemExit: pass\n"
-        "print(sorted({'tensorflow', 'mlflow', 'pandas', 'numpy', 'astropy'} & set(sys.modules)))"
+        f"print(took, time.process_time() - started, sorted({HEAVY!r} & set(sys.modules)))"
     )
-    started = time.process_time()
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert time.process_time() - started < HELP_SECONDS
+    imported, helped, heavy = done.stdout.splitlines()[-1].split(maxsplit=2)
+    assert heavy == "[]"
+    assert float(imported) < IMPORT_SECONDS and float(helped) < HELP_SECONDS
+
+
+def test_front_doors_are_imported_when_they_are_used() -> None:
+    assert set(package.FRONT_DOORS) < set(dir(package)) and set(package.FRONT_DOORS) < set(package.__all__)
+    for name in package.FRONT_DOORS:
+        assert getattr(package, name).__name__ == f"gotorb.{name}"
+    with pytest.raises(AttributeError, match="no attribute 'label_date'"):
+        package.label_date  # noqa: B018
 
 
 def test_version_is_the_packages(gotorb: Call) -> None:
@@ -58,21 +89,28 @@ def test_wrong_usage_is_exit_code_2(gotorb: Call, words: list[str]) -> None:
     assert "usage: gotorb" in said.err
 
 
-def test_error_is_one_line_and_exit_code_1(project: Path) -> None:
-    said = shell("params", "--file", "nowhere.yaml", cwd=project)
-    assert said == Said(1, "", f"gotorb: no nowhere.yaml in {project.resolve()}; run inside the project's folder\n")
+def test_exit_codes_of_a_process(project: Path) -> None:
+    done = shell("params", "seed", cwd=project)
+    assert (done.code, done.out.splitlines()[0], done.err) == (0, "seed = 2", "")
+    failed = shell("params", "--params", "nowhere.yaml", cwd=project)
+    assert failed == Said(1, "", f"gotorb: no nowhere.yaml in {project.resolve()}; run inside the project's folder\n")
+    assert shell("fly", cwd=project).code == 2
 
 
-def test_debug_shows_the_traceback(project: Path) -> None:
-    said = shell("--debug", "params", "--file", "nowhere.yaml", cwd=project)
-    assert said.code == 1
-    assert said.err.startswith("Traceback")
-    assert "ConfigError: no nowhere.yaml" in said.err
+def test_debug_raises_the_error(project: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no nowhere\.yaml"):
+        cli.main(["--debug", "params", "--params", "nowhere.yaml"])
+
+
+def test_interruption_is_one_line(project: Path, monkeypatch: pytest.MonkeyPatch, gotorb: Call) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gotorb.tracking.runs.sync_runs", interrupt)
+    assert gotorb("sync") == Said(130, "", "gotorb: stopped\n")
 
 
 def test_reader_that_leaves_early_is_no_error(project: Path) -> None:
-    import subprocess
-
     line = f"{sys.executable} -m gotorb params | head -n 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], cwd=project, capture_output=True, text=True, check=False

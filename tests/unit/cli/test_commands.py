@@ -23,11 +23,20 @@ UI_SECONDS = 60
 def test_params_tells_names_values_and_limits(gotorb: Call) -> None:
     said = gotorb("params")
     assert said.code == 0
-    lines = dict(line.split(" = ", 1) for line in said.out.splitlines())
-    assert lines["seed"].startswith("2")
-    assert lines["train.epochs"].startswith("7 ")
-    assert "Ge(ge=1)" in lines["train.epochs"]
-    assert "side of a stamp" in lines["label.stamp_size"]
+    lines = said.out.splitlines()
+    told = dict(zip(lines[::2], lines[1::2], strict=True))
+    assert told["train.epochs = 7 (default 40)"] == "    epochs at most; a whole number, at least 1"
+    assert told["label.stamp_size = 55"] == "    side of a stamp [pixel], odd; a whole number, at least 15, at most 255"
+    assert told["clean.new_sources = false"].endswith("; true or false")
+    assert {line.split(" = ")[0] for line in lines[::2]} >= {"seed", "label.archive.columns", "peers.n_folds"}
+    assert not [line for line in lines if "Ge(" in line or "None" in line or line.rstrip().endswith(";")]
+
+
+def test_params_shows_only_names_that_begin_so(gotorb: Call) -> None:
+    lines = gotorb("params", "clean.variable").out.splitlines()
+    assert [line.split(" = ")[0] for line in lines[::2]] == [
+        "clean.variables", "clean.variable_radius_arcsec", "clean.variable_action",
+    ]  # fmt: skip
 
 
 def test_doctor_says_ok_for_an_embedded_project(gotorb: Call) -> None:
@@ -109,6 +118,7 @@ def test_label_prints_the_folder_it_made(gotorb: Call, tiny_survey: Path, projec
         said = gotorb("label", "--n-images", "1", "--provider", "pympc", "--name", "one", "--seed", "3")
     assert said.code == 0
     assert said.out == "one\n"
+    assert said.err.splitlines()[-1].startswith("next: gotorb data card one")
     assert (project / "one" / layout.LABELS_CSV).exists()
 
 
@@ -119,6 +129,22 @@ def test_ui_with_a_server_names_its_address(gotorb: Call, monkeypatch: pytest.Mo
     assert "server http://tracking.example.org:5000; open that address" in said.err
 
 
+def test_ui_becomes_the_server_of_the_projects_store(
+    gotorb: Call, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda *words: calls.append(words))
+    assert gotorb("ui", "--port", "5999").out.startswith("http://127.0.0.1:5999/#/experiments")
+    ((program, words, environment),) = calls
+    assert (program, words[:4]) == (sys.executable, [sys.executable, "-m", "mlflow", "server"])
+    options = dict(zip(words[4::2], words[5::2], strict=True))
+    assert options["--host"] == "127.0.0.1" and options["--port"] == "5999"
+    assert options["--backend-store-uri"] == f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"
+    assert (project / "mlruns" / "mlflow.db").exists()
+    assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+
+
+@pytest.mark.slow
 def test_ui_serves_the_projects_runs(project: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -17,7 +17,7 @@ def evaluation(project):
 
 def test_threshold_and_its_costs_are_told_with_intervals_and_counts(gotorb, evaluation):
     said = gotorb(
-        "threshold", evaluation, "--purity", "0.9", "--real-fraction", "0.1", "--detections", "2000", "--by-mag"
+        "threshold", evaluation, "--purity", "0.9", "--real-fraction", "0.1", "--n-detections", "2000", "--by-mag"
     )
     assert said.code == 0
     first, second, third, *by_mag = said.out.splitlines()

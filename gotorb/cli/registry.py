@@ -1,0 +1,219 @@
+"""Commands for registered models and recorded runs."""
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from gotorb.cli.options import add_json, add_options, call, say_next
+from gotorb.errors import ConfigError, TrackingError
+from gotorb.params import DecideParams, find_params
+
+
+def _models_options(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+
+
+def run_models(args: argparse.Namespace) -> int:
+    """List registered models: name, version, aliases and the md5 of the model file.
+
+    Example: gotorb models --json
+    """
+    from gotorb.tracking.registry import list_models
+
+    rows = list_models()
+    if args.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            print(f"models:/{row['name']}/{row['version']}  {row['aliases'] or '-':<12} {row['md5']}")
+    return 0
+
+
+def _promote_options(parser: argparse.ArgumentParser) -> None:
+    from gotorb.evaluation.promotion_checks import Limits
+    from gotorb.tracking.promotion import promote
+
+    parser.add_argument("uri", metavar="model", help="models:/NAME/VERSION or models:/NAME@ALIAS")
+    parser.add_argument("--alias", "--to", required=True, help="such as production")
+    parser.add_argument("--reason", required=True, help="kept with the record")
+    add_options(parser, promote, DecideParams)
+    add_options(parser, Limits, DecideParams)
+    add_json(parser)
+
+
+def run_promote(args: argparse.Namespace) -> int:
+    """Give a registered model an alias, if it is not worse than the holder.
+
+    It must not be worse than the alias's holder on any declared slice of the test rows (faint, nuclear, each telescope,
+    each metalabel; McNemar's exact test), nor as a whole (AUC), be calibrated, and answer as its file does. A refusal
+    names the slice and the numbers, and exits with 1. Each attempt is recorded as a run of the experiment
+    ...-promotions: who, when, why, what.
+
+    Examples:
+      gotorb promote models:/gotorb@champion --alias production --reason "more variables in training"
+      gotorb promote models:/gotorb/7 --alias production --reason "new camera" --data-dir data/dataset
+    """
+    from gotorb.evaluation.promotion_checks import Limits
+    from gotorb.tracking.promotion import promote
+
+    decision = call(args, promote, limits=call(args, Limits))
+    if args.json:
+        print(json.dumps(decision.as_dict(), indent=2))
+    else:
+        print("\n".join(f"{'ok     ' if check.passed else 'REFUSED'} {check.text}" for check in decision.checks))
+    if decision.failed:
+        worst = "; ".join(check.text for check in decision.failed)
+        print(f"gotorb: {decision.model} is not promoted to {decision.alias}: {worst}", file=sys.stderr)
+        return 1
+    print(f"{decision.model} is {decision.alias} now (before: {decision.before or 'nobody'})", file=sys.stderr)
+    return 0
+
+
+def _rollback_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="registered model")
+    parser.add_argument("--alias", default="production", help="alias to return (default: %(default)s)")
+    parser.add_argument("--reason", required=True, help="kept with the record")
+
+
+def run_rollback(args: argparse.Namespace) -> int:
+    """Return an alias to the version that held it before.
+
+    Example: gotorb rollback gotorb --alias production --reason "misses fading supernovae"
+    """
+    from gotorb.tracking.promotion import rollback
+
+    decision = rollback(args.name, args.alias, reason=args.reason)
+    print(f"{decision.model} is {decision.alias} now (before: {decision.before})")
+    return 0
+
+
+def _lineage_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", help="run id, models:/NAME/VERSION, models:/NAME@ALIAS, or git tag or commit")
+    add_json(parser)
+
+
+def run_lineage(args: argparse.Namespace) -> int:
+    """Show what belongs to a run, a registered model or a tagged version: data, models, runs, tags, commits.
+
+    All is joined by content (md5), so it works in any clone and for runs that were made before their commit.
+
+    Examples:
+      gotorb lineage dataset-v1
+      gotorb lineage models:/gotorb@champion
+      gotorb lineage 3f0c9e6f1d5b4a0b8f6f0e3a1c2d4e5f --json
+    """
+    from gotorb.tracking.lineage import find_family
+
+    family = find_family(args.what).as_dict()
+    print(json.dumps(family, indent=2) if args.json else "\n".join(_described(family)))
+    return 0
+
+
+def _runs_options(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    importer = actions.add_parser("import", help="create the missing runs")
+    importer.add_argument("revisions", nargs="*", help="tags, branches or commits")
+    importer.add_argument("--all-tags", action="store_true", help="every tag that holds results")
+
+
+def run_runs(args: argparse.Namespace) -> int:
+    """Create the missing runs of results that this tracking store has not seen: of tags, of a pull, of DVC's cache.
+
+    Numbers come from the reports that git keeps, models from DVC's cache; a model that has a run gets no second one.
+
+    Examples:
+      gotorb runs import --all-tags     # a fresh clone after dvc pull: the comparison in the pages is complete again
+      gotorb runs import HEAD
+    """
+    from gotorb.tracking.lineage import import_tags, import_versions
+
+    if not args.all_tags and not args.revisions:
+        raise ConfigError("nothing to import; name tags or commits, or give --all-tags")
+    name = find_params().promote.name
+    made = (import_tags(name=name) if args.all_tags else []) + import_versions(args.revisions, name=name)
+    print("\n".join(made) if made else "every model has its runs")
+    if made:
+        say_next("gotorb ui")
+    return 0
+
+
+def run_sync(_: argparse.Namespace) -> int:
+    """Send runs that were recorded in mlruns/journals/ while the tracking server was down; nothing is sent twice.
+
+    Example: gotorb sync
+    """
+    from gotorb.tracking.runs import sync_runs
+
+    print(f"{sync_runs()} runs sent")
+    return 0
+
+
+def _tracking_options(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("relocate", help="let the store find its artifacts where they are now")
+
+
+def run_tracking(_: argparse.Namespace) -> int:
+    """Repair the tracking store in mlruns/.
+
+    After the project's folder was moved or copied, MLflow looks for figures and models where they were, and shows none.
+    `gotorb doctor` notices; `relocate` repairs it.
+
+    Example: gotorb tracking relocate
+    """
+    from gotorb.tracking.store import relocate
+
+    changed = relocate()
+    for root, n in changed.items():
+        print(f"{n} places below {root} mended")
+    if not changed:
+        print("nothing has moved")
+    return 0
+
+
+def _ui_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: %(default)s)")
+
+
+def run_ui(args: argparse.Namespace) -> int:
+    """Open the MLflow pages that compare runs and list registered models.
+
+    Serves this project's tracking store on this machine only. With MLFLOW_TRACKING_URI set to a server, the pages
+    are the server's own: open that address instead.
+
+    Example: gotorb ui --port 5000
+    """
+    from gotorb.tracking.runs import send_waiting
+    from gotorb.tracking.store import open_store, tracking_uri
+
+    uri = tracking_uri()
+    if uri.startswith("http"):
+        raise TrackingError(f"the tracking store is the server {uri}; open that address in a browser")
+    open_store()
+    send_waiting()
+    print(f"http://127.0.0.1:{args.port}/#/experiments?workflowType=machine_learning", flush=True)
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command += ["--port", str(args.port), "--workers", "1"]
+    os.execve(sys.executable, command, environment)
+    return 0
+
+
+def _described(family: dict[str, Any]) -> list[str]:
+    """A family in lines."""
+    lines = []
+    for one in family["data"]:
+        lines.append(f"data   csv {one['labels_md5']} hdf5 {one['stamps_md5']}{_where(one)}")
+    for one in family["models"]:
+        names = ", ".join(one["registered"]) or "not registered"
+        aliases = f" ({', '.join(one['aliases'])})" if one["aliases"] else ""
+        lines.append(f"model  {one['md5']} {names}{aliases}{_where(one)}")
+    lines += [f"run    {one['run_id']} {one['name']} {one['status'].lower()}" for one in family["runs"]]
+    return lines or ["nothing is known of it"]
+
+
+def _where(one: dict[str, Any]) -> str:
+    tags = f", tags {', '.join(one['git_tags'])}" if one["git_tags"] else ""
+    return f"{tags}, commit {one['commit'][:10]}" if one["commit"] else f"{tags}, not committed"
