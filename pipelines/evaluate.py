@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gotorb import classifier, layout
 from gotorb.dataset.card import make_card, write_json
-from gotorb.evaluation.report import make_headline
+from gotorb.evaluation.report import make_headline, round_headline
 from gotorb.params import read_params
 from gotorb.tracking.runs import MD5_TAG, md5, track_stage
 from pipelines import run_stage, write_headline
@@ -22,7 +22,8 @@ def main() -> None:
         run.log_data(data_dir, make_card(data_dir), context="test")
         evaluation = classifier.evaluate(model_path, meta_path, data_dir, out_dir=Path("evaluations") / name, **options)
         write_json(Path("reports") / f"{name}.json", evaluation.metrics)
-        write_headline(name, {"test": make_headline(evaluation.metrics)})
+        headline = make_headline(evaluation.metrics) | {"ece": round_headline(evaluation.metrics["ece"])}
+        write_headline(name, {name: headline})
         run.log_headlines({"test": evaluation.metrics, "validation": evaluation.metrics["validation"]})
         run.log_plots(evaluation.plots)
         run.log_json(evaluation.metrics, layout.METRICS_JSON)

@@ -29,7 +29,7 @@ def main() -> None:
         truth = evaluate_on_truth(model_dirs, detections, survey_dir, **options).report
         write_json(reports / "purity.json", purity)
         write_json(reports / "truth.json", truth)
-        write_headline("truth", {name: make_headline(one) for name, one in truth["models"].items()})
+        write_headline("truth", {name: make_headline(one, "truth_") for name, one in truth["models"].items()})
         run.log_headlines(truth["models"])
         run.log_json(purity, "purity.json")
         run.log_json(truth, "truth.json")

@@ -20,6 +20,7 @@ from gotorb.evaluation.comparison import mcnemar
 from gotorb.evaluation.evaluate import load_with_meta, score_rows
 from gotorb.evaluation.intervals import Z_95, wilson_interval
 from gotorb.evaluation.metrics import DETECTABLE_SNR, is_faint, is_nuclear, rounded
+from gotorb.evaluation.report import round_headline
 from gotorb.evaluation.thresholds import choose_threshold
 from gotorb.params import N_SAMPLES, SEED, RecoveryParams
 
@@ -55,8 +56,8 @@ def slice_rows(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     return dict(zip(SLICES, masks, strict=True))
 
 
-HEADLINE_SLICES = ("detectable", "faint", "nuclear")
-"""Slices whose found fraction is a headline number."""
+HEADLINE_SLICES = {"found": "detectable", "found_faint": "faint", "found_nuclear": "nuclear"}
+"""Headline numbers, and the slices whose found fraction they are."""
 
 
 def bin_offsets(offset: np.ndarray) -> np.ndarray:
@@ -229,7 +230,7 @@ class InjectionTest(NamedTuple):
     def headline(self) -> dict[str, dict[str, float | None]]:
         """Found fraction of the headline slices for each model at the common FPR, with four digits."""
         return {
-            model: {name: None if (one := known[name]) is None else round(one, 4) for name in HEADLINE_SLICES}
+            model: {title: round_headline(known[name]) for title, name in HEADLINE_SLICES.items()}
             for model, known in self.slices.items()
         }
 

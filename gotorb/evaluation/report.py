@@ -133,23 +133,40 @@ def _compare_old(rows: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, A
     return compared
 
 
-def make_headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+def make_headline(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
     """Pick the few numbers of a report that runs are compared by.
 
     Parameters
     ----------
     metrics : mapping
         As `gotorb.evaluation.metrics.measure_scores` returns them.
+    prefix : str
+        Put before each name.
 
     Returns
     -------
     dict
-        auc; missed, the FNR at 1 % FPR; fpr and fnr at the threshold; ece. Four digits, None where undefined.
+        auc; missed, the FNR at 1 % FPR; fpr and fnr at the threshold. Four digits, None where undefined.
     """
     at = metrics["at_threshold"]
-    found = {"auc": metrics["auc"], "missed": metrics["fnr_at_fpr"][fpr_name(0.01)]}
-    found |= {"fpr": at["fpr"], "fnr": at["fnr"], "ece": metrics["ece"]}
-    return {name: None if value is None else round(float(value), HEADLINE_DIGITS) for name, value in found.items()}
+    found = {"auc": metrics["auc"], "missed": metrics["fnr_at_fpr"][fpr_name(0.01)], "fpr": at["fpr"], "fnr": at["fnr"]}
+    return {f"{prefix}{name}": round_headline(value) for name, value in found.items()}
+
+
+def round_headline(value: float | None) -> float | None:
+    """Round a headline number to four digits.
+
+    Parameters
+    ----------
+    value : float or None
+        The number; None where it is undefined.
+
+    Returns
+    -------
+    float or None
+        The same, rounded.
+    """
+    return None if value is None else round(float(value), HEADLINE_DIGITS)
 
 
 def make_curves(predictions: pd.DataFrame, history: Mapping[str, Sequence[float]]) -> dict[str, pd.DataFrame]:
