@@ -6,14 +6,10 @@ import time
 from collections import Counter
 from typing import Any
 
-import pytest
-
-from benchmarks.browser import LabelServer
 from gotorb import layout
 from gotorb.apps.journal import Journal
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import LabelServer, wait_until
 
-pytestmark = pytest.mark.slow
 N_KILLS = int(os.environ.get("GOTORB_TEST_KILLS", "6"))
 KEYS = {"r": "real", "b": "bogus", "u": "unsure", "f": "flag"}
 

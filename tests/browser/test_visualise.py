@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.browser import LabelServer
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError
 from gotorb.settings import Settings
 from gotorb.visualise import Look, write_block
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import LabelServer, wait_until
 from tests.browser.pages import THRESHOLD, make_judged
 
-pytestmark = pytest.mark.slow
 PAYLOADS = (
     "<script>window.hit=1</script>",
     "<img src=x onerror=window.hit=1>",
