@@ -39,6 +39,7 @@ START_S = 300
 CPU_LOG = "cpu.tsv"
 SERVING: list[Path] = []
 """Folders of the waiting processes that this process uses."""
+_started: list[subprocess.Popen[bytes]] = []
 SHIM = """#!{python} -IS
 import json, os, signal, socket, sys
 words = sys.argv[1:]
@@ -84,6 +85,7 @@ def start(folder: Path, *, owner: int) -> Path:
             [sys.executable, __file__, str(folder), str(owner)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, cwd="/",
         )  # fmt: skip
+    _started.append(server)
     ends = time.monotonic() + START_S
     while not (folder / "python").exists():
         assert server.poll() is None and time.monotonic() < ends, (folder / "log").read_text()
