@@ -45,7 +45,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _update(args: argparse.Namespace) -> int:
-    from gotorb.catalogues.renewal import SOURCES, default_path, renew
+    from gotorb.catalogues.update import SOURCES, default_path, renew
     from gotorb.errors import ConfigError
     from gotorb.settings import read_settings
 
@@ -75,7 +75,7 @@ def _present_path() -> Path:
 def _print(path: Path, at_mjd: float | None, *, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from gotorb.catalogues.renewal import describe
+    from gotorb.catalogues.update import describe
     from gotorb.params import find_params
 
     status = describe(path, find_params(None).label.match_radius_arcsec, at_mjd)
