@@ -114,9 +114,7 @@ def test_a_night_is_not_cut_between_dusk_and_dawn(longitude: float) -> None:
     local_midnight = 60000.0 - east
     during = {round(midnight(local_midnight + hours / 24, longitude), 9) for hours in range(-11, 12)}
     assert during == {round(local_midnight, 9)}
-    assert all(
-        abs(mjd - midnight(mjd, longitude)) <= HALF_NIGHT for mjd in np.linspace(60000, 60003, 200)
-    )
+    assert all(abs(mjd - midnight(mjd, longitude)) <= HALF_NIGHT for mjd in np.linspace(60000, 60003, 200))
 
 
 def test_keplers_equation_is_solved_for_all_ellipses() -> None:
