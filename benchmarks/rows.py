@@ -16,8 +16,15 @@ MEANINGS = {
     "The limit is 0.5 s.",
     "stamps_1000": "Stamps of 55 x 55 pixels per CPU second, each in seven planes: a difference image of 8176 x 6132 "
     "pixels with science image and template, and four exposures, each with its own distorted (SIP) WCS; 1000 "
-    "detections, files opened and closed. Reference: Cutout2D with WCS(header) for each detection and plane of the "
-    "open files, on 20 of the same detections (1000 would take a minute), whose pixels must be equal to the bit.",
+    "detections, files opened and closed. Reference: a program that parses WCS(header) again for each detection "
+    "and plane and calls Cutout2D on open files, on 20 of the same detections (1000 would take a minute), whose pixels "
+    "must be equal to the bit.",
+    "stamps_1000_cutout2d": "The same rate. Reference: Cutout2D on the same 1000 detections with the WCS of each plane "
+    "parsed once, files opened and closed, equal to the bit.",
+    "stamps_1000_slices": "The same rate. Reference: numpy slices of memory-mapped planes, clipped at the edges, with "
+    "the WCS of each plane parsed once, equal to the bit. The aim is 3, or 1/1.3 in stamps_1000_copy.",
+    "stamps_1000_copy": "The same rate. Reference: copying as many bytes out of memory maps as native float32, with no "
+    "WCS and no edges: the limit.",
     "stamps_100": "The same for 100 detections.",
     "stamps_10": "The same for 10 detections.",
     "stamps_1000_fz": "The same 1000 from tile-compressed files (RICE, a tile a row, as fpack writes them). Reference: "

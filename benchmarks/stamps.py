@@ -16,7 +16,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from benchmarks.plain_stamps import EXPOSURE, STACKED, open_planes, plain_stamps
+from benchmarks.plain_stamps import EXPOSURE, STACKED, cutout2d_stamps, open_planes, plain_stamps, sliced_stamps
 from benchmarks.rows import HERE, Row
 from gotorb import layout
 from gotorb.labels.shards import write_shard
@@ -50,14 +50,31 @@ def measure() -> list[Row]:
 
 
 def measure_plain(files: Files, sky: SkyCoord) -> list[Row]:
-    """Stamps per CPU second for each number of detections."""
+    """Stamps per CPU second for each number of detections, beside the plain way and beside competent ones."""
     few = sky[:N_REFERENCE]
     with open_planes(*files) as planes:
         plain_stamps(planes, few[:1], size=SIZE)
         reference, seconds = timed(lambda: plain_stamps(planes, few, size=SIZE))
     check_equal(cut(files, few), reference)
     rates = {n: n / median_seconds(lambda n=n: cut(files, sky[:n])) for n in COUNTS}
-    return [Row(f"stamps_{n}", rate, N_REFERENCE / seconds, "stamps/CPU s") for n, rate in rates.items()]
+    rows = [Row(f"stamps_{n}", rate, N_REFERENCE / seconds, "stamps/CPU s") for n, rate in rates.items()]
+    return [*rows, *measure_competent(files, sky, rates[len(sky)])]
+
+
+def measure_competent(files: Files, sky: SkyCoord, rate: float) -> list[Row]:
+    """The same rate beside programs that parse each plane's WCS once, and beside copying the stamps' bytes."""
+    ways = {"cutout2d": cutout2d_stamps, "slices": sliced_stamps}
+    rows = []
+    for name, way in ways.items():
+
+        def work(way: Callable[..., np.ndarray] = way) -> np.ndarray:
+            with open_planes(*files) as planes:
+                return way(planes, sky, size=SIZE)
+
+        check_equal(cut(files, sky), work())
+        rows.append(Row(f"stamps_{len(sky)}_{name}", rate, len(sky) / median_seconds(work), "stamps/CPU s"))
+    limit = len(sky) / median_seconds(lambda: copy_planes(files, sky))
+    return [*rows, Row(f"stamps_{len(sky)}_copy", rate, limit, "stamps/CPU s")]
 
 
 def measure_compressed(files: Files, sky: SkyCoord) -> list[Row]:
@@ -136,19 +153,25 @@ def check_equal(planes: Planes, reference: np.ndarray) -> None:
     np.testing.assert_array_equal(stamps, reference, "stamps differ from the plain astropy way")
 
 
-def copy_bytes(files: Files, sky: SkyCoord, path: Path) -> None:
-    """The least that has to be done: every stamp's bytes of every plane read, as many as its layers have written."""
+def copy_planes(files: Files, sky: SkyCoord) -> np.ndarray:
+    """The least that has to be done: as many stamps of every plane read, and kept as native float32."""
     with fits.open(files.stacked) as hdus:
         places = [(files.stacked, hdus[name].fileinfo()["datLoc"]) for name in STACKED]
     with fits.open(files.exposures[0]) as hdus:
         places += [(exposure, hdus[EXPOSURE].fileinfo()["datLoc"]) for exposure in files.exposures]
     first = np.random.default_rng(4).integers(0, [[NY - SIZE], [NX - SIZE]], (2, len(sky)))
     corners = first[:, np.argsort(first[0])].T.tolist()
-    stamps = np.empty((len(sky), SIZE, SIZE), ">f4")
-    for source, start in places:
+    stamps = np.empty((len(places), len(sky), SIZE, SIZE), np.float32)
+    for (source, start), plane in zip(places, stamps, strict=True):
         image = np.asarray(np.memmap(source, ">f4", "r", start, (NY, NX)))
-        for stamp, (y, x) in zip(stamps, corners, strict=True):
+        for stamp, (y, x) in zip(plane, corners, strict=True):
             stamp[:] = image[y : y + SIZE, x : x + SIZE]
+    return stamps
+
+
+def copy_bytes(files: Files, sky: SkyCoord, path: Path) -> None:
+    """The same, and as many bytes as the stamps' layers have written."""
+    copy_planes(files, sky)
     with h5py.File(path, "w") as file:
         file["stamps"] = np.zeros((len(sky), SIZE, SIZE, len(layout.LAYERS)), np.float32)
 

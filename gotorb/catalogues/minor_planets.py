@@ -16,10 +16,9 @@ from typing import Protocol
 
 import pandas as pd
 
-from gotorb.catalogues.answers import COLUMNS, Question, make_table
-from gotorb.catalogues.drift import warn_of_drift
-from gotorb.catalogues.elements import read_catalogue
-from gotorb.catalogues.night import lines_near
+from gotorb.catalogues.orbits import lines_near, read_catalogue
+from gotorb.catalogues.skybot import COLUMNS, Limits, Question, look_up, make_table
+from gotorb.catalogues.update import warn_of_drift
 from gotorb.errors import CatalogueError, LookupFailed
 from gotorb.settings import OBSERVATORY_CODE, SKYBOT_URL, Settings, read_settings
 
@@ -173,9 +172,14 @@ class Skybot:
         LookupFailed
             If the service gives no usable answer.
         """
-        from gotorb.catalogues.skybot import Limits, look_up
-
-        question = Question(self.url, self.observatory_code, field.ra, field.dec, field.radius_deg, field.epoch_mjd)
+        question = Question(
+            url=self.url,
+            code=self.observatory_code,
+            ra=field.ra,
+            dec=field.dec,
+            radius_deg=field.radius_deg,
+            epoch_mjd=field.epoch_mjd,
+        )
         return look_up(question, Limits(total_s=read_settings().skybot_deadline_s))
 
 

@@ -1,11 +1,15 @@
-"""SkyBoT cone searches: polite to the service, patient with its moods, and never longer than a deadline.
+"""SkyBoT cone searches: polite to the service, repeated when it is busy, and never longer than a deadline.
 
-An answer is kept on disk, and asked for once. All processes of a user on a machine share a turnstile of two requests
-at once and one start a second. A look-up that fails is an error, never an empty field.
+An answer is kept on disk, and asked for once. All processes of a user on a machine share a limit of two requests at a
+time and one start a second. A look-up that fails is an error, never an empty field: only whole answers become tables.
+astroquery is not used because the service ignores the observatory as it spells it, and its positions are then off by
+arcseconds.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 import queue
@@ -13,29 +17,73 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
-from gotorb.catalogues.answers import Question, Unusable, keep_answer, kept_answer, parse_answer
-from gotorb.catalogues.turnstile import Deadline, Turnstile
+from gotorb.core.files import value_digest, write_text
 from gotorb.errors import LookupFailed
 from gotorb.settings import read_settings
 
+COLUMNS = ("name", "ra", "dec", "mag")
+THEIR_COLUMNS = ("Name", "_RAJ2000", "_DECJ2000", "Mv")
+NOTHING_FOUND = "No solar system object was found"
+FAILED_FLAG = "# Flag: -1"
 CHUNK_BYTES, MOST_BYTES = 1 << 16, 1 << 28
-PASSING_STATES = (429, 500, 502, 503, 504)
+BUSY_STATES = (429, 500, 502, 503, 504)
+LONGEST_WAIT_S = 600.0
+"""A later next start is ignored: a changed clock, or a service that asks for an absurd pause."""
+POLL_S = 0.03
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A circle (deg, ICRS) at an epoch (MJD, UTC), seen from an observatory (IAU code)."""
+
+    url: str
+    code: str
+    ra: float
+    dec: float
+    radius_deg: float
+    epoch_mjd: float
+
+    def rounded(self) -> Question:
+        """The same to a milliarcsecond and ten milliseconds: noise in the last digits asks nothing new."""
+        numbers = {"ra": self.ra % 360, "dec": self.dec, "radius_deg": self.radius_deg, "epoch_mjd": self.epoch_mjd}
+        return replace(self, **{name: round(float(number), 7) for name, number in numbers.items()})
+
+    @property
+    def payload(self) -> dict[str, str]:
+        """Parameters of the request."""
+        return {
+            "-ep": f"{self.epoch_mjd + 2_400_000.5:.7f}",
+            "-ra": f"{self.ra:.7f}",
+            "-dec": f"{self.dec:.7f}",
+            "-rd": f"{self.radius_deg:.7f}",
+            "-observer": self.code,  # another name, -loc for one, is ignored
+            "-filter": "120",
+            "-objFilter": "111",
+            "-refsys": "EQJ2000",
+            "-output": "all",
+            "-mime": "votable",
+            "-from": "gotorb",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long a look-up may take, and how often it is tried.
+    """Time and tries of a look-up.
 
     Attributes
     ----------
@@ -50,7 +98,7 @@ class Limits:
     pause_s : float
         Between two starts of requests on this machine; a little over a second, because a start takes its time.
     n_failures, rest_s : int, float
-        After so many failed look-ups in a row this process asks nothing for a while: further look-ups fail at once.
+        After so many failed look-ups in a row this process asks nothing for a while: further look-ups fail immediately.
     """
 
     total_s: float = 180.0
@@ -63,16 +111,45 @@ class Limits:
     rest_s: float = 60.0
 
 
-class Busy(Exception):
-    """The service could not answer now; it may have said when to come again."""
+class NoAnswer(Exception):
+    """A try without a usable answer; `wait_s` is the pause that the service asks for, None when no try makes sense."""
 
-    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
 
 
+def make_table(name: Iterable[Any], ra: Any, dec: Any, mag: Any) -> pd.DataFrame:
+    """Table of minor planets.
+
+    Parameters
+    ----------
+    name : iterable
+        (n,) names or numbers.
+    ra, dec : array_like
+        (n,) deg.
+    mag : array_like
+        (n,) V.
+
+    Returns
+    -------
+    DataFrame
+        Columns of COLUMNS.
+    """
+    names = pd.Series([str(one).strip() for one in name], dtype="str")
+    return pd.DataFrame({"name": names, "ra": np.asarray(ra, float), "dec": np.asarray(dec, float),
+                         "mag": np.asarray(mag, float)})  # fmt: skip
+
+
 def look_up(question: Question, limits: Limits | None = None) -> pd.DataFrame:
     """Minor planets in a circle at an epoch.
+
+    Parameters
+    ----------
+    question : Question
+        Where, when and from where.
+    limits : Limits, optional
+        Time and tries.
 
     Returns
     -------
@@ -85,55 +162,55 @@ def look_up(question: Question, limits: Limits | None = None) -> pd.DataFrame:
         If no try gave a usable answer before the deadline.
     """
     limits, question = limits or Limits(), question.rounded()
-    folder = read_settings().cache_dir / "skybot"
-    table = kept_answer(folder, question)
+    path = read_settings().cache_dir / "skybot" / f"{value_digest(question, n_digits=24)}.json"
+    table = _kept_answer(path, question)
     if table is None:
-        _breaker.check(question)
+        table = _breaker.guard(question, limits)
+        rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
         try:
-            table = _ask(question, limits)
-        except Unusable as error:
-            _breaker.count(str(error), limits)
-            raise _failure(question, str(error)) from None
-        _breaker.reset()
-        try:
-            keep_answer(folder, question, table)
+            write_text(path, json.dumps({"question": asdict(question), "rows": rows}, indent=0))
         except OSError as error:
-            log.info("SkyBoT's answer is not kept in %s (%s); set GOTORB_CACHE_DIR in .env", folder, error)
+            log.info("SkyBoT's answer is not kept in %s (%s); set GOTORB_CACHE_DIR in .env", path.parent, error)
     return table
 
 
-def turnstile(limits: Limits) -> Turnstile:
-    """The one of this user on this machine."""
-    return Turnstile(Path(tempfile.gettempdir()) / f"gotorb-skybot-{os.getuid()}", 2, limits.pause_s)
+def _kept_answer(path: Path, question: Question) -> pd.DataFrame | None:
+    """Answer of an earlier look-up; None if there is none, or none that is whole."""
+    try:
+        kept = json.loads(path.read_text())
+        columns = list(zip(*kept["rows"], strict=True)) or [()] * len(COLUMNS)
+        return make_table(*columns) if kept["question"] == asdict(question) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _ask(question: Question, limits: Limits) -> pd.DataFrame:
-    """Ask until there is an answer, a final no, or no time left."""
-    deadline, reason = Deadline.after(limits.total_s), "nothing"
-    for attempt in range(limits.tries):
+class _Breaker:
+    """Circuit breaker: after some failed look-ups in a row further ones fail without a request for a while."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all failures."""
+        self._n_failures, self._rest_until, self._reason = 0, 0.0, ""
+
+    def guard(self, question: Question, limits: Limits) -> pd.DataFrame:
+        """Ask the service unless it rests, and count failures."""
+        if (rest_s := self._rest_until - time.monotonic()) > 0:
+            reason = f"{self._n_failures} look-ups failed in a row, none is made for {rest_s:.0f} s"
+            raise _failure(question, f"{reason}; the last: {self._reason}")
         try:
-            return parse_answer(_within(deadline, lambda: _request(question, limits, deadline)))
-        except Unusable as error:
-            reason, wait = str(error), 0.0
-            if not error.again:
-                break
-        except Busy as error:
-            reason, wait = str(error), error.wait_s
-        except TimeoutError as error:
-            reason = f"no answer within {limits.total_s:g} s: {error}; before: {reason}"
-            break
-        except OSError as error:
-            reason = f"no lock in {tempfile.gettempdir()}: {error}; set TMPDIR to a folder of yours"
-            break
-        if wait:
-            turnstile(limits).postpone(wait)  # all processes leave the service alone
-        wait = max(wait, limits.backoff_s * 2**attempt * random.uniform(0.5, 1))
-        if attempt + 1 < limits.tries:
-            if wait >= deadline.left_s:
-                reason += f"; no time for another try within {limits.total_s:g} s"
-                break
-            time.sleep(wait)
-    raise Unusable(reason, again=False)
+            table = _ask(question, limits)
+        except NoAnswer as error:
+            self._n_failures, self._reason = self._n_failures + 1, str(error)
+            if self._n_failures >= limits.n_failures:
+                self._rest_until = time.monotonic() + limits.rest_s
+            raise _failure(question, str(error)) from None
+        self.reset()
+        return table
+
+
+_breaker = _Breaker()
 
 
 def _failure(question: Question, reason: str) -> LookupFailed:
@@ -143,62 +220,84 @@ def _failure(question: Question, reason: str) -> LookupFailed:
     )
 
 
-def _within(deadline: Deadline, work: Callable[[], bytes]) -> bytes:
+def _ask(question: Question, limits: Limits) -> pd.DataFrame:
+    """Ask until there is an answer, a final no, or no time left."""
+    deadline, reason = time.monotonic() + limits.total_s, "nothing"
+    limiter = RateLimiter(Path(tempfile.gettempdir()) / f"gotorb-skybot-{os.getuid()}", pause_s=limits.pause_s)
+    for attempt in range(limits.tries):
+        try:
+            return parse_answer(_within(deadline, lambda: _request(question, limits, limiter, deadline)))
+        except NoAnswer as error:
+            reason, wait_s = str(error), error.wait_s
+        except TimeoutError as error:
+            raise NoAnswer(f"no answer within {limits.total_s:g} s: {error}; before: {reason}") from None
+        except OSError as error:
+            raise NoAnswer(f"no lock in {limiter.folder.parent}: {error}; set TMPDIR to a folder of yours") from None
+        if wait_s is None or attempt + 1 == limits.tries:
+            break
+        limiter.postpone(wait_s)  # all processes leave the service alone
+        wait_s = max(wait_s, limits.backoff_s * 2**attempt * random.uniform(0.5, 1))
+        if wait_s >= deadline - time.monotonic():
+            raise NoAnswer(f"{reason}; no time for another try within {limits.total_s:g} s")
+        time.sleep(wait_s)
+    raise NoAnswer(reason)
+
+
+def _within(deadline: float, work: Callable[[], bytes]) -> bytes:
     """Do it in a thread, and wait no longer than the deadline: a socket's time-out is per byte, not per answer."""
-    results: queue.SimpleQueue[tuple[bytes, BaseException | None]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            results.put((work(), None))
+            results.put(work())
         except BaseException as error:
-            results.put((b"", error))
+            results.put(error)
 
     threading.Thread(target=run, daemon=True, name="skybot").start()
     try:
-        body, error = results.get(timeout=max(deadline.left_s, 0))
+        result = results.get(timeout=max(deadline - time.monotonic(), 0))
     except queue.Empty:
         raise TimeoutError("the answer did not end") from None
-    if error is not None:
-        raise error
-    return body
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
-def _request(question: Question, limits: Limits, deadline: Deadline) -> bytes:
+def _request(question: Question, limits: Limits, limiter: RateLimiter, deadline: float) -> bytes:
     """Body of one answer with HTTP status 200."""
     import requests
     import urllib3
 
-    with turnstile(limits).passing(deadline):
-        left = max(deadline.left_s, 0.01)
+    with limiter.passing(deadline):
+        left = max(deadline - time.monotonic(), 0.01)
         times = min(limits.connect_s, left), min(limits.read_s, left)
         try:
             with requests.get(question.url, params=question.payload, timeout=times, stream=True) as response:
-                if response.status_code in PASSING_STATES:
-                    raise Busy(f"HTTP {response.status_code}", _retry_after(response))
                 if response.status_code != 200:
-                    raise Unusable(f"HTTP {response.status_code}", again=False)
+                    busy = response.status_code in BUSY_STATES
+                    raise NoAnswer(f"HTTP {response.status_code}", _retry_after(response) if busy else None)
                 return _read(response, deadline)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, ValueError):  # requests' errors of an address
-                raise Unusable(f"{error}; correct GOTORB_SKYBOT_URL in .env", again=False) from None
-            raise Busy(f"{type(error).__name__}: {' '.join(str(error).split())[:120]}") from None
+                raise NoAnswer(f"{error}; correct GOTORB_SKYBOT_URL in .env") from None
+            raise NoAnswer(f"{type(error).__name__}: {_shorten(str(error))}", 0.0) from None
 
 
-def _read(response: Any, deadline: Deadline) -> bytes:
-    """The body, part by part as it comes: a thread that nobody waits for any more must end too."""
+def _read(response: Any, deadline: float) -> bytes:
+    """Body, part by part as it comes: a thread that is given up must end too."""
     body = bytearray()
     while part := response.raw.read1(CHUNK_BYTES, decode_content=True):
         body += part
-        if deadline.left_s <= 0 or len(body) > MOST_BYTES:
-            raise Busy(f"the answer did not end after {len(body)} bytes")
+        if deadline <= time.monotonic() or len(body) > MOST_BYTES:
+            raise NoAnswer(f"the answer did not end after {len(body)} bytes", 0.0)
     declared = response.headers.get("Content-Length", "")
     if declared.isdigit() and response.raw.tell() < int(declared):
-        raise Busy(f"only {response.raw.tell()} of {declared} bytes came")
+        raise NoAnswer(f"only {response.raw.tell()} of {declared} bytes came", 0.0)
     return bytes(body)
 
 
 def _retry_after(response: Any) -> float:
-    """Seconds after which the service wants to be asked again, given as a number or as a date; 0 if it says nothing."""
+    """Pause [s] that the service asks for, given as a number or as a date; 0 if it asks for none."""
     text = response.headers.get("Retry-After", "").strip()
     if text.isdigit():
         return float(text)
@@ -208,30 +307,144 @@ def _retry_after(response: Any) -> float:
         return 0.0
 
 
-class Breaker:
-    """Counts failed look-ups in a row; after some, lets the service and the user's time rest."""
+def parse_answer(body: bytes) -> pd.DataFrame:
+    """Table of an answer that came with HTTP status 200; no rows only where the service says that nothing is there.
 
-    def __init__(self) -> None:
-        self.reset()
+    Parameters
+    ----------
+    body : bytes
+        VOTable, or SkyBoT's own text.
 
-    def reset(self) -> None:
-        """Forget all failures."""
-        self._n_failures, self._rest_until, self._reason = 0, Deadline(0.0), ""
+    Returns
+    -------
+    DataFrame
+        Columns of COLUMNS.
 
-    def count(self, reason: str, limits: Limits) -> None:
-        """Note a failed look-up, and start the rest when it is one too many."""
-        self._n_failures, self._reason = self._n_failures + 1, reason
-        if self._n_failures >= limits.n_failures:
-            self._rest_until = Deadline.after(limits.rest_s)
-
-    def check(self, question: Question) -> None:
-        """Fail at once while the service rests."""
-        if self._rest_until.left_s > 0:
-            raise _failure(
-                question,
-                f"{self._n_failures} look-ups failed in a row, none is made for {self._rest_until.left_s:.0f} s; "
-                f"the last: {self._reason}",
-            )
+    Raises
+    ------
+    NoAnswer
+        If it is anything else: a blocked page, an error flag, a broken table, or an unexplained empty one.
+    """
+    text = body.decode("utf-8", errors="replace")
+    start = text.lstrip()[:200].lower()
+    if "<html" in start or "<!doctype html" in start:
+        raise NoAnswer(f"a web page instead of a table: {_shorten(text)}")
+    if FAILED_FLAG in text:
+        raise NoAnswer(_shorten(text))
+    return make_table((), (), (), ()) if NOTHING_FOUND in text else _parse_votable(body)
 
 
-_breaker = Breaker()
+def _parse_votable(body: bytes) -> pd.DataFrame:
+    from astropy.io import votable
+
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            document = votable.parse(io.BytesIO(body), verify="ignore")
+    except Exception as error:
+        raise NoAnswer(f"no whole VOTable ({_shorten(str(error))})", 0.0) from None
+    for info in document.iter_info():
+        if info.name == "QUERY_STATUS" and info.value != "OK":
+            raise NoAnswer(f"status {info.value} {_shorten(info.content or '')}".strip())
+    rows = next((table.to_table(use_names_over_ids=True) for table in document.iter_tables()), None)
+    if rows is None or len(rows) == 0:
+        raise NoAnswer("a table without rows and without a reason")
+    absent = [name for name in THEIR_COLUMNS if name not in rows.colnames]
+    if absent:
+        raise NoAnswer(f"no column {absent[0]} (columns {', '.join(rows.colnames)})")
+    table = make_table(rows["Name"], *(np.ma.filled(rows[name].astype(float), np.nan) for name in THEIR_COLUMNS[1:]))
+    if not np.isfinite(table[["ra", "dec"]].to_numpy()).all():
+        raise NoAnswer("rows without a position", 0.0)
+    return table
+
+
+def _shorten(text: str) -> str:
+    return " ".join(text.split())[:120]
+
+
+@dataclass(frozen=True)
+class RateLimiter:
+    """Rate limiter of all processes that share a folder: so many requests at a time, and so long between two starts.
+
+    Its locks belong to open files: the kernel releases them when a process dies in whatever way.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the lock files are.
+    n_at_once : int
+        Requests at a time.
+    pause_s : float
+        Least time between two starts.
+    """
+
+    folder: Path
+    n_at_once: int = 2
+    pause_s: float = 0.0
+
+    @contextmanager
+    def passing(self, deadline: float) -> Iterator[None]:
+        """Hold one of the places while the block runs.
+
+        Parameters
+        ----------
+        deadline : float
+            Latest start, on the clock of `time.monotonic` [s].
+
+        Raises
+        ------
+        TimeoutError
+            If the deadline comes first.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        place = self._take_place(deadline)
+        try:
+            self._wait_for_start(deadline)
+            yield
+        finally:
+            place.release()
+
+    def postpone(self, seconds: float) -> None:
+        """Let no request start for a while.
+
+        Parameters
+        ----------
+        seconds : float
+            From now.
+        """
+        with FileLock(self.folder / "start.lock"):
+            self._write_next(max(self._read_next(), time.time() + min(seconds, LONGEST_WAIT_S)))
+
+    def _take_place(self, deadline: float) -> FileLock:
+        places = [FileLock(self.folder / f"pass-{i}.lock", blocking=False) for i in range(self.n_at_once)]
+        while True:
+            for place in places:
+                try:
+                    place.acquire()
+                    return place
+                except Timeout:
+                    pass
+            if deadline <= time.monotonic():
+                raise TimeoutError("other look-ups of this machine were before it all the time")
+            time.sleep(POLL_S * random.uniform(0.5, 1.5))
+
+    def _wait_for_start(self, deadline: float) -> None:
+        while True:
+            with FileLock(self.folder / "start.lock"):  # held for a moment only
+                now = time.time()
+                wait = self._read_next() - now
+                if not 0 < wait <= LONGEST_WAIT_S:
+                    self._write_next(now + self.pause_s)
+                    return
+            if deadline - time.monotonic() <= wait:
+                raise TimeoutError(f"the next request may start in {wait:.0f} s only")
+            time.sleep(wait)
+
+    def _read_next(self) -> float:
+        """Earliest next start [seconds of the clock on the wall]; 0 where none is known."""
+        try:
+            return float((self.folder / "next").read_text())
+        except (OSError, ValueError):
+            return 0.0
+
+    def _write_next(self, when: float) -> None:
+        (self.folder / "next").write_text(repr(when))

@@ -278,7 +278,7 @@ def _make(front: Front, args: argparse.Namespace, *sections: SectionType) -> int
 
 
 def _update_catalogue(args: argparse.Namespace) -> int:
-    from gotorb.catalogues.renewal import SOURCES, default_path, renew
+    from gotorb.catalogues.update import SOURCES, default_path, renew
     from gotorb.settings import read_settings
 
     source = args.source or ("mpcorb" if args.from_file else "astorb")
@@ -307,7 +307,7 @@ def _catalogue_path() -> Path:
 def _print_catalogue(path: Path, at_mjd: float | None, *, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from gotorb.catalogues.renewal import describe
+    from gotorb.catalogues.update import describe
 
     status = describe(path, find_params(None).label.match_radius_arcsec, at_mjd)
     if as_json:

@@ -134,7 +134,7 @@ def _galaxies() -> str:
 
 def _minor_planets() -> str:
     from gotorb.catalogues.minor_planets import Pympc
-    from gotorb.catalogues.renewal import describe
+    from gotorb.catalogues.update import describe
     from gotorb.errors import CatalogueError
     from gotorb.settings import read_settings
 

@@ -1,9 +1,8 @@
-"""The published validation pack: stamps and their table in one hickle file, read without running what it holds.
+"""The published validation pack: stamps and their table in one hickle file, read without running anything it holds.
 
-hickle keeps a DataFrame as a pickle, and a pickle can run any code. Here numbers are read by h5py, and the pickle by a
-reader that knows numpy arrays and the names of pandas' classes, for which it puts shells that only remember what they
-were given. Anything else is refused by name, so a file of unknown origin is safe to open, and packs of old pandas
-versions can be read, which today's pandas cannot.
+hickle keeps a DataFrame as a pickle, and a pickle can run any code. Here numbers are read by h5py, and the pickle by an
+unpickler that knows numpy's arrays and puts inert shells in the place of all names of pandas. Anything else is refused
+by name, so that a file of unknown origin is safe to open, and packs of old pandas versions can be read.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ STAMP_AXES = (3, 4)
 
 
 class Datapack(NamedTuple):
-    """What a pack holds.
+    """Content of a pack.
 
     Attributes
     ----------
@@ -40,14 +39,16 @@ class Datapack(NamedTuple):
 
 
 class Shell:
-    """Stands for an object of pandas: remembers its class's name, arguments and state, and does nothing."""
+    """Stand-in for an object of pandas: it remembers its class's name, arguments and state, and does nothing."""
 
     name = ""
+    args: tuple[Any, ...] = ()
+    state: Any = None
 
     def __new__(cls, *args: Any, **_: Any) -> Shell:
         """Remember the arguments."""
         shell = super().__new__(cls)
-        shell.args, shell.state = args, None  # type: ignore[attr-defined]
+        shell.args = args
         return shell
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -58,35 +59,6 @@ class Shell:
         self.state = state
 
 
-PANDAS = {
-    ("pandas.core.frame", "DataFrame"), ("pandas", "DataFrame"),
-    ("pandas.core.internals.managers", "BlockManager"), ("pandas.core.internals", "BlockManager"),
-    ("pandas._libs.internals", "_unpickle_block"), ("pandas._libs.internals", "BlockManager"),
-    ("pandas.core.indexes.base", "_new_Index"), ("pandas.core.indexes.base", "Index"), ("pandas", "Index"),
-    ("pandas.core.indexes.range", "RangeIndex"), ("pandas", "RangeIndex"),
-    ("pandas.core.indexes.numeric", "Int64Index"), ("pandas.core.indexes.numeric", "Float64Index"),
-    ("pandas.core.indexes.numeric", "UInt64Index"),
-    ("pandas.core.arrays.categorical", "Categorical"), ("pandas.core.dtypes.dtypes", "CategoricalDtype"),
-    ("pandas.core.arrays.datetimes", "DatetimeArray"), ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
-    ("pandas.core.arrays.string_", "StringArray"), ("pandas.core.arrays.string_", "StringDtype"),
-    ("pandas", "StringDtype"), ("pandas.arrays", "StringArray"),
-    ("pandas.core.arrays.numpy_", "NumpyExtensionArray"), ("pandas.core.dtypes.dtypes", "NumpyEADtype"),
-    ("pandas.core.dtypes.dtypes", "PandasDtype"), ("pandas.core.arrays.numpy_", "PandasArray"),
-    ("pandas.core.arrays.string_", "_from_pickle"),
-}  # fmt: skip
-"""Names for which shells stand: where pandas 1 to 3 keep what makes a frame of numbers and text."""
-NUMPY = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("builtins", "slice"): slice,
-    ("__builtin__", "slice"): slice,
-}
-for _home in ("numpy.core", "numpy._core"):
-    NUMPY[f"{_home}.multiarray", "_reconstruct"] = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-    NUMPY[f"{_home}.multiarray", "scalar"] = np._core.multiarray.scalar  # type: ignore[attr-defined]
-    NUMPY[f"{_home}.numeric", "_frombuffer"] = np._core.numeric._frombuffer  # type: ignore[attr-defined]
-
-
 def read_datapack(path: Path | str) -> Datapack:
     """Read a pack of stamps and their table, written by hickle 3, 4 or 5.
 
@@ -94,6 +66,11 @@ def read_datapack(path: Path | str) -> Datapack:
     ----------
     path : path
         The ``.hkl`` file.
+
+    Returns
+    -------
+    Datapack
+        Stamps and table.
 
     Raises
     ------
@@ -111,9 +88,9 @@ def read_datapack(path: Path | str) -> Datapack:
         raise DataError(f"{path} cannot be read as a hickle file ({error}); download it again") from None
     if len(arrays) != 1 or len(pickles) != 1:
         raise DataError(
-            f"{path} holds {len(arrays)} arrays of stamps and {len(pickles)} tables; a pack has one of each"
+            f"{path} holds {len(arrays)} arrays of stamps and {len(pickles)} tables; give a pack with one of each"
         )
-    meta = make_frame(unpickle_shells(pickles[0], path), path)
+    meta = _make_frame(unpickle_shells(pickles[0], path), path)
     if len(meta) != len(arrays[0]):
         raise DataError(f"{path} holds {len(arrays[0])} stamps and {len(meta)} rows of its table; download it again")
     return Datapack(arrays[0], meta)
@@ -130,8 +107,7 @@ def _datasets(group: h5py.Group) -> Iterator[h5py.Dataset]:
 
 
 def _holds_pickle(part: h5py.Dataset) -> bool:
-    one_string = part.dtype.kind == "S" and part.shape == (1,)
-    return one_string or (part.dtype == np.uint8 and part.ndim == 1)
+    return part.ndim == 1 and (part.dtype == np.uint8 or (part.dtype.kind == "S" and part.shape == (1,)))
 
 
 def _bytes(part: h5py.Dataset) -> bytes:
@@ -140,51 +116,75 @@ def _bytes(part: h5py.Dataset) -> bytes:
     return bytes(part[0]) if part.dtype.kind == "S" else part[:].tobytes()
 
 
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """Give numpy's own, a shell for pandas', and nothing else."""
-        if (module, name) in NUMPY:
-            return NUMPY[module, name]
-        if (module, name) in OWN:
-            return OWN[module, name]
-        if (module, name) in PANDAS:
-            return type("Shell", (Shell,), {"name": name})
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which no table of numbers and text needs")
+def _make_array(kind: type, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Stand-in for numpy's function that makes an empty array, which gets its content as a state."""
+    if kind is not np.ndarray:
+        raise pickle.UnpicklingError(f"it makes an array of type {kind.__name__}")
+    return np.ndarray(shape, dtype)
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    return text.encode("latin1" if encoding == "latin1" else "ascii")
-
-
-def _create_array(make: Callable[..., np.ndarray], args: tuple[Any, ...], *state: Any) -> np.ndarray:
-    """What dill, which hickle uses where it is installed, calls for an array."""
-    if make is not NUMPY["numpy.core.multiarray", "_reconstruct"]:
+def _fill_array(make: Callable[..., np.ndarray], args: tuple[Any, ...], state: Any, *_: Any) -> np.ndarray:
+    """Stand-in for dill's way to make an array; hickle uses dill where it is installed."""
+    if make is not _make_array:
         raise pickle.UnpicklingError("it makes an array in a way that is not known")
     array = make(*args)
-    array.__setstate__(state[0])
+    array.__setstate__(state)
     return array
 
 
+def _buffered(content: Any, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
+    return np.frombuffer(content, dtype).reshape(shape, order=order)
+
+
 def _load_type(name: str) -> type:
-    """What dill calls for a type that it knows by a name of its own."""
+    """Stand-in for dill's names of types."""
     known = {"NumpyArrayType": np.ndarray, "ndarray": np.ndarray, "SliceType": slice, "slice": slice}
     if name not in known:
         raise pickle.UnpicklingError(f"it names the type {name}, which no table of numbers and text needs")
     return known[name]
 
 
-OWN: dict[tuple[str, str], Callable[..., Any]] = {
-    ("_codecs", "encode"): _encode,
-    ("dill._dill", "_create_array"): _create_array,
-    ("dill.dill", "_create_array"): _create_array,
-    ("dill._dill", "_load_type"): _load_type,
-    ("dill.dill", "_load_type"): _load_type,
-}
-"""Names for which harmless functions of ours stand."""
+KNOWN: dict[str, Callable[..., Any]] = {
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    "builtins.slice": slice,
+    "__builtin__.slice": slice,
+    "_codecs.encode": lambda text, encoding: text.encode("latin1" if encoding == "latin1" else "ascii"),
+    **{f"{home}.multiarray._reconstruct": _make_array for home in ("numpy.core", "numpy._core")},
+    **{f"{home}.multiarray.scalar": lambda dtype, content: np.frombuffer(content, dtype)[0]
+       for home in ("numpy.core", "numpy._core")},
+    **{f"{home}.numeric._frombuffer": _buffered for home in ("numpy.core", "numpy._core")},
+    **{f"{home}._create_array": _fill_array for home in ("dill.dill", "dill._dill")},
+    **{f"{home}._load_type": _load_type for home in ("dill.dill", "dill._dill")},
+}  # fmt: skip
+"""Names that are no shells: numpy's public types and harmless functions of ours."""
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Give what is known, a shell for pandas' names, and nothing else."""
+        whole = f"{module}.{name}"
+        if whole in KNOWN:
+            return KNOWN[whole]
+        if module in ("pandas", "pandas.arrays") or module.startswith(("pandas.core.", "pandas._libs.")):
+            return type("Shell", (Shell,), {"name": name})
+        raise pickle.UnpicklingError(f"it names {whole}, which no table of numbers and text needs")
 
 
 def unpickle_shells(content: bytes, path: Path) -> Any:
     """Read a pickle of numpy arrays and shells.
+
+    Parameters
+    ----------
+    content : bytes
+        The pickle.
+    path : Path
+        Of its file, for messages.
+
+    Returns
+    -------
+    object
+        Plain values, arrays and `Shell`.
 
     Raises
     ------
@@ -200,21 +200,17 @@ def unpickle_shells(content: bytes, path: Path) -> Any:
         ) from None
 
 
-def make_frame(shell: Any, path: Path) -> pd.DataFrame:
-    """Make a table of the shells of a pickled DataFrame.
-
-    Raises
-    ------
-    DataError
-        If it is none, or a column is of a kind that is not read.
-    """
+def _make_frame(shell: Any, path: Path) -> pd.DataFrame:
+    """Table from the shells of a pickled DataFrame."""
     try:
-        manager = shell.state["_mgr" if "_mgr" in shell.state else "_data"]
+        manager = shell.state.get("_mgr", shell.state.get("_data"))
         axes, blocks = _parts(manager)
         columns, index = (_index(axis) for axis in axes)
         found: list[Any] = [None] * len(columns)
         for values, places in blocks:
-            for place, column in zip(_numbers(places, len(columns)), _columns(values), strict=True):
+            plain = _plain(values)
+            chosen = np.arange(len(columns))[places].ravel()
+            for place, column in zip(chosen, plain if plain.ndim == 2 else [plain], strict=True):
                 found[place] = column
         return pd.DataFrame(dict(enumerate(found)), index=index).set_axis(columns, axis=1)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
@@ -225,49 +221,30 @@ def make_frame(shell: Any, path: Path) -> pd.DataFrame:
 
 def _parts(manager: Any) -> tuple[list[Any], list[tuple[Any, Any]]]:
     """Axes and (values, places) of a block manager, as pandas before and since 1.3 pickles them."""
-    state = manager.state
-    if state is None:  # since 1.3: arguments (blocks, axes), each block values, places and number of axes
+    if manager.state is None:
         blocks, axes = manager.args[:2]
-        return list(axes), [(block.args[0], block.args[1]) for block in blocks]
-    known = state[3]["0.14.1"]
+        return list(axes), [block.args[:2] for block in blocks]
+    known = manager.state[3]["0.14.1"]
     return list(known["axes"]), [(block["values"], block["mgr_locs"]) for block in known["blocks"]]
 
 
 def _index(axis: Any) -> np.ndarray:
-    if axis.name == "_new_Index":
-        kind, known = axis.args[0], axis.args[1]
-        if "data" in known:
-            return np.asarray(_plain(known["data"]))
-        if kind.name == "RangeIndex":
-            return np.arange(known["start"], known["stop"], known["step"])
-    raise ValueError(f"an index of {axis.name}")
-
-
-def _numbers(places: Any, n: int) -> list[int]:
-    return list(range(n))[places] if isinstance(places, slice) else [int(place) for place in np.asarray(places).ravel()]
-
-
-def _columns(values: Any) -> list[Any]:
-    """Columns of a block: rows of a plain array, or one column of another kind."""
-    plain = _plain(values)
-    return list(plain) if plain.ndim == 2 else [plain]
+    known = axis.args[1]
+    if "data" in known:
+        return np.asarray(_plain(known["data"]))
+    return np.arange(known["start"], known["stop"], known["step"])
 
 
 def _plain(values: Any) -> np.ndarray:
+    """The one array inside an object of pandas; the text or numbers of a categorical column, None where it has none."""
     if isinstance(values, np.ndarray):
         return values
     inside = list(_flat((values.args, values.state)))
-    arrays = [item for item in inside if isinstance(item, np.ndarray)]
-    if len(arrays) != 1:
-        raise ValueError(f"a column of {values.name}")
-    dtype = next((item for item in inside if isinstance(item, Shell) and item.name == "CategoricalDtype"), None)
-    return arrays[0] if dtype is None else _categories(arrays[0], dtype)
-
-
-def _categories(codes: np.ndarray, dtype: Any) -> np.ndarray:
-    """Text or numbers of a categorical column; None where it has none."""
-    names = _index(next(item for item in _flat((dtype.args, dtype.state)) if isinstance(item, Shell)))
-    return np.array([names[code] if code >= 0 else None for code in codes], dtype=object)
+    (array,) = (item for item in inside if isinstance(item, np.ndarray))
+    for dtype in (item for item in inside if isinstance(item, Shell) and item.name == "CategoricalDtype"):
+        names = _index(next(item for item in _flat((dtype.args, dtype.state)) if isinstance(item, Shell)))
+        return np.array([names[code] if code >= 0 else None for code in array], dtype=object)
+    return array
 
 
 def _flat(items: Any) -> Iterator[Any]:

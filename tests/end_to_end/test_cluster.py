@@ -60,6 +60,6 @@ def test_worker_killed_at_its_work_changes_no_byte(labelled, address, tmp_path):
 
 def test_no_scheduler_at_the_address_says_which_setting(served, tmp_path, monkeypatch):
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:1")
-    monkeypatch.setattr("gotorb.labels.cluster.CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr("gotorb.core.executor.CONNECT_TIMEOUT_S", 1)
     with pytest.raises(ConfigError, match=r"no dask scheduler at 'tcp://127.0.0.1:1'.*DASK_SCHEDULER_ADDRESS"):
         make(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gotorb.catalogues import drift, skybot
+from gotorb.catalogues import skybot, update
 from gotorb.simulate.orbits import Elements
 
 
@@ -19,7 +19,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     skybot._breaker.reset()
-    drift._told.clear()
+    update._told.clear()
     return folder
 
 

@@ -8,9 +8,8 @@ import pandas as pd
 import pympc
 import pytest
 
-from gotorb.catalogues import night
-from gotorb.catalogues.elements import read_catalogue
 from gotorb.catalogues.minor_planets import COLUMNS, Field, Pympc
+from gotorb.catalogues.orbits import HALF_NIGHT, eccentric_anomaly, lines_near, midnight, read_catalogue
 from gotorb.settings import LA_PALMA
 from gotorb.simulate import orbits
 from gotorb.simulate.catalogues import write_xephem
@@ -105,7 +104,7 @@ def test_object_that_passes_the_earth_closely_is_found_wherever_it_is(catalogue:
 
 def test_most_of_the_sky_is_screened_out(catalogue: Path) -> None:
     known = read_catalogue(catalogue)
-    lines = night.lines_near(known, Field(100.0, 55.0, 1.8, MIDNIGHT), LA_PALMA[0])
+    lines = lines_near(known, Field(100.0, 55.0, 1.8, MIDNIGHT), LA_PALMA[0])
     assert lines is not None
     assert lines.count(b"\n") < 0.02 * len(known)
 
@@ -114,9 +113,9 @@ def test_most_of_the_sky_is_screened_out(catalogue: Path) -> None:
 def test_a_night_is_not_cut_between_dusk_and_dawn(longitude: float) -> None:
     east = ((longitude + 180) % 360 - 180) / 360
     local_midnight = 60000.0 - east
-    during = {round(night.midnight(local_midnight + hours / 24, longitude), 9) for hours in range(-11, 12)}
+    during = {round(midnight(local_midnight + hours / 24, longitude), 9) for hours in range(-11, 12)}
     assert during == {round(local_midnight, 9)}
-    assert all(abs(mjd - night.midnight(mjd, longitude)) <= night.HALF_NIGHT for mjd in np.linspace(60000, 60003, 200))
+    assert all(abs(mjd - midnight(mjd, longitude)) <= HALF_NIGHT for mjd in np.linspace(60000, 60003, 200))
 
 
 def test_keplers_equation_is_solved_for_all_ellipses() -> None:
@@ -124,7 +123,7 @@ def test_keplers_equation_is_solved_for_all_ellipses() -> None:
         np.array(axis)
         for axis in zip(*itertools.product(np.linspace(-9, 9, 301), [0, 0.1, 0.7, 0.97, 0.9999]), strict=True)
     )
-    anomaly = night.eccentric_anomaly(mean, e)
+    anomaly = eccentric_anomaly(mean, e)
     wrapped = np.mod(mean + np.pi, 2 * np.pi) - np.pi
     settled = np.isfinite(anomaly)
     assert settled[e <= 0.97].all()

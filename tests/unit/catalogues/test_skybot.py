@@ -6,7 +6,7 @@ import os
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,8 @@ from astropy.table import Table
 from astropy.time import Time
 from astroquery import imcce
 
-from gotorb.catalogues.answers import COLUMNS, Question, parse_answer
 from gotorb.catalogues.minor_planets import Field, Skybot, make_provider
-from gotorb.catalogues.skybot import Limits, look_up
+from gotorb.catalogues.skybot import COLUMNS, Limits, Question, look_up, parse_answer
 from gotorb.errors import LookupFailed
 from gotorb.settings import SKYBOT_URL, Settings
 from tests.unit.catalogues.fake_skybot import FakeSkybot, serving
@@ -30,7 +29,11 @@ FIELD = Field(ra=81.28, dec=4.49, radius_deg=0.2, epoch_mjd=60677.0)
 
 
 def ask(server: FakeSkybot, limits: Limits = QUICK, field: Field = FIELD) -> pd.DataFrame:
-    return look_up(Question(server.url, "950", field.ra, field.dec, field.radius_deg, field.epoch_mjd), limits)
+    return look_up(make_question(server.url, field), limits)
+
+
+def make_question(url: str, field: Field = FIELD) -> Question:
+    return Question(url=url, code="950", **asdict(field))
 
 
 def test_answer_is_read_in_degrees() -> None:
@@ -145,7 +148,7 @@ def test_service_that_is_not_there_is_told() -> None:
 
 def test_address_that_is_none_is_told_with_the_cure() -> None:
     with pytest.raises(LookupFailed, match=r"correct GOTORB_SKYBOT_URL in \.env"):
-        look_up(Question("skybot", "950", 1, 2, 0.1, 60000), QUICK)
+        look_up(make_question("skybot"), QUICK)
 
 
 def test_place_of_the_locks_that_cannot_be_written_is_told(cache_dir: Path) -> None:
@@ -224,7 +227,7 @@ def test_question_is_the_one_that_astroquery_asks_but_for_the_observer() -> None
     theirs = imcce.Skybot().cone_search(
         SkyCoord(10, 5, unit="deg"), 1.8 * units.deg, epoch, location="950", get_query_payload=True
     )
-    ours = Question("url", "950", 10.0, 5.0, 1.8, 59000.25).payload
+    ours = make_question("url", Field(10.0, 5.0, 1.8, 59000.25)).payload
     assert ours.pop("-from") == "gotorb" and ours.pop("-observer") == theirs.pop("-loc") == "950"
     assert set(ours) == set(theirs)
     numbers = ("-ra", "-dec", "-rd", "-ep", "-filter")

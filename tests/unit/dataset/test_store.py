@@ -1,13 +1,19 @@
 """The csv and the hdf5 of a data set are one thing or an error."""
 
+import tempfile
 import time
+from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gotorb import layout
+from gotorb.core import files
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
 
@@ -121,3 +127,53 @@ def test_hdf5_without_layer_names_is_taken_as_the_six_layers(data_dir):
 def test_unknown_layer_is_named_with_those_there(data_dir):
     with pytest.raises(DataError, match=r"no layer 'sky' .*has science, template"):
         open_dataset(data_dir).read_stamps([0], ["sky"])
+
+
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=12)
+ROW = st.tuples(TEXT, st.floats(), st.integers(-1, 1), st.sampled_from(["mp", "NA", "nan", "None", "a,b", '"', ""]))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(ROW, min_size=1, max_size=20), st.integers(1, 5), st.integers(1, 7))
+def test_rows_and_stamps_come_back_as_they_were_written(rows, size, block):
+    text, mag, label, metalabel = zip(*rows, strict=True)
+    ids = [f"{number}{name}" for number, name in enumerate(text)]
+    table = pd.DataFrame(
+        {"id": ids, "label": label, "metalabel": metalabel, "object_id": text, "mag": np.array(mag, float)}
+    )
+    stamps = np.random.default_rng(size).normal(size=(len(rows), size, size, 6)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(files, "fsync"):
+        blocks = (stamps[start : start + block] for start in range(0, len(rows), block))
+        data = open_dataset(write_dataset(folder, table, blocks))
+        np.testing.assert_array_equal(data.read_stamps(range(len(rows))), stamps)
+    for name in ("id", "label", "metalabel", "object_id"):
+        assert data.table[name].tolist() == table[name].tolist()
+    np.testing.assert_array_equal(data.table["mag"].to_numpy(float), table["mag"].to_numpy(float))
+
+
+@pytest.mark.parametrize("point", ["fsync", "replace"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_write_stopped_at_any_point_leaves_a_whole_data_set_or_none(data_dir, monkeypatch, point, nth):
+    """A data set that opens is the old or the new one, never rows of one with stamps of the other."""
+    owner, plain, calls = (files, files.fsync, []) if point == "fsync" else (Path, Path.replace, [])
+
+    def fail(*args):
+        calls.append(args)
+        if len(calls) == nth:
+            raise OSError(28, "No space left on device")
+        return plain(*args)
+
+    monkeypatch.setattr(owner, point, fail)
+    new = make_table(40).assign(id=[f"new{number}" for number in range(40)])
+    with pytest.raises(DataError, match=r"cannot write .* \(.*No space left"):
+        write_dataset(data_dir, new, [make_stamps() + 1])
+    monkeypatch.undo()
+    try:
+        data = open_dataset(data_dir)
+    except DataError as error:
+        assert "no data_labels.csv" in str(error)
+    else:
+        shift = np.float32(data.table["id"][0] == "new0")
+        np.testing.assert_array_equal(data.read_stamps(range(40)), make_stamps() + shift)
+    assert not list(data_dir.glob("*.part*")) and not list(data_dir.glob(".*.part*"))
+    assert open_dataset(write_dataset(data_dir, new, [make_stamps() + 1])).table["id"][0] == "new0"

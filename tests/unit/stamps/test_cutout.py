@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from astropy.nddata import Cutout2D
+from astropy.nddata import Cutout2D, NoOverlapError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gotorb.stamps.cutout import cut_stamps
 from gotorb.survey.pixels import fill_missing
@@ -61,3 +63,16 @@ def test_numbers_beyond_float32_are_infinite_and_count_as_missing():
     image = np.full((20, 20), 1e300)
     stamps = cut_stamps(image, np.array([10.0]), np.array([10.0]), size=5)[..., None]
     assert fill_missing(stamps)[1][0] == 1
+
+
+@settings(deadline=None)
+@given(st.floats(-40, 100), st.floats(-40, 120), st.integers(1, 40), st.booleans())
+def test_stamp_at_any_position_is_astropys_cutout(x, y, size, halved):
+    if halved:  # edges of pixels, where rounding decides
+        x, y = np.floor(x) + 0.5, np.floor(y) + 0.5
+    stamp = cut_stamps(IMAGE, np.array([x]), np.array([y]), size=size)[0]
+    try:
+        reference = Cutout2D(IMAGE, (x, y), size, mode="partial", fill_value=np.nan).data
+    except NoOverlapError:
+        reference = np.full((size, size), np.nan)
+    np.testing.assert_array_equal(stamp, reference.astype(np.float32))

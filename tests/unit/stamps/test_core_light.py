@@ -1,9 +1,8 @@
 """How often a detection is seen."""
 
 import numpy as np
-from gotorb.labels.sightings import count_sightings
 
-from gotorb.stamps.layers import core_light
+from gotorb.stamps.layers import core_light, n_detected_exposures
 
 
 def make_exposures(n=1, k=3, size=21):
@@ -14,7 +13,7 @@ def test_cosmic_ray_is_seen_once_a_star_in_all_and_nothing_in_none():
     exposures = make_exposures(3)
     exposures[0, 9:12, 9:12, 1] += 60
     exposures[1, 9:12, 9:12, :] += 60
-    assert count_sightings(exposures).tolist() == [1, 3, 0]
+    assert n_detected_exposures(exposures).tolist() == [1, 3, 0]
 
 
 def test_exposure_that_does_not_reach_there_sees_nothing():
@@ -22,11 +21,11 @@ def test_exposure_that_does_not_reach_there_sees_nothing():
     exposures[:, 9:12, 9:12, :] += 60
     exposures[0, ..., 2] = np.nan
     exposures[1, 9:12, 9:12, 0] = np.nan
-    assert count_sightings(exposures).tolist() == [2, 2]
+    assert n_detected_exposures(exposures).tolist() == [2, 2]
 
 
 def test_no_detection_gives_no_count():
-    assert count_sightings(make_exposures(0)).shape == (0,)
+    assert n_detected_exposures(make_exposures(0)).shape == (0,)
 
 
 def test_light_is_that_of_the_core_above_the_level_with_its_error():

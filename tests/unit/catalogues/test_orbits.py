@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gotorb.catalogues import elements
-from gotorb.catalogues.elements import read_catalogue
+from gotorb.catalogues import orbits
 from gotorb.catalogues.minor_planets import Field, Pympc
+from gotorb.catalogues.orbits import read_catalogue
 from gotorb.errors import CatalogueError
 from gotorb.settings import LA_PALMA
 from gotorb.simulate.catalogues import write_xephem
@@ -25,7 +25,7 @@ EPOCH = 60000.0
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A catalogue that is worth a place in the cache."""
-    monkeypatch.setattr(elements, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(orbits, "SMALL_BYTES", 1000)
     return write(tmp_path / "mpc.csv", 500)
 
 
@@ -38,13 +38,13 @@ def write(path: Path, n: int, seed: int = 1) -> Path:
 
 
 def forget() -> None:
-    elements._load.cache_clear()
+    orbits._load.cache_clear()
 
 
 def test_arrays_are_kept_and_mapped_by_the_next_process(large: Path, cache_dir: Path, monkeypatch) -> None:
     first = read_catalogue(large)
     forget()
-    monkeypatch.setattr(elements, "parse", None)
+    monkeypatch.setattr(orbits, "parse", None)
     second = read_catalogue(large)
     assert isinstance(second.orbits, np.memmap)
     np.testing.assert_array_equal(first.orbits, second.orbits)
@@ -77,14 +77,14 @@ def test_replaced_catalogue_is_read_again_and_its_old_arrays_go(large: Path, cac
 
 def test_catalogue_replaced_during_a_look_up_is_read_again(large: Path, monkeypatch) -> None:
     field = Field(0.0, 0.0, 180.0, EPOCH)
-    real = elements.Catalogue.lines
+    real = orbits.Catalogue.lines
 
     def replaced_first(self, rows):
         if len(self) == 500:
             write(large, 30, seed=3)
         return real(self, rows)
 
-    monkeypatch.setattr(elements.Catalogue, "lines", replaced_first)
+    monkeypatch.setattr(orbits.Catalogue, "lines", replaced_first)
     assert len(Pympc(str(large), LA_PALMA).find(field)) == 30
 
 
@@ -100,7 +100,7 @@ def test_cache_folder_that_cannot_be_written_costs_only_time(
 
 def test_processes_that_start_together_get_the_same_arrays(tmp_path: Path, cache_dir: Path) -> None:
     path = write(tmp_path / "mpc.csv", 45_000)
-    assert path.stat().st_size > elements.SMALL_BYTES
+    assert path.stat().st_size > orbits.SMALL_BYTES
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
         sums = set(pool.map(checksum, [path] * 4))
     assert sums == {checksum(path)}
@@ -156,7 +156,7 @@ def test_folder_in_place_of_a_catalogue_is_told(tmp_path: Path) -> None:
 def test_elements_lead_to_the_places_that_the_orbits_give(tmp_path: Path) -> None:
     made = make_elements(400, np.random.default_rng(5), EPOCH)
     write_xephem(made, tmp_path / "mpc.csv")
-    from gotorb.catalogues.night import midnight, screen
+    from gotorb.catalogues.orbits import midnight, screen
 
     at = midnight(EPOCH + 60, LA_PALMA[0])
     night = screen(read_catalogue(tmp_path / "mpc.csv"), at)

@@ -11,8 +11,10 @@ import pytest
 
 from gotorb import layout
 from gotorb.core.executor import Workers
+from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset, run_folder
 from gotorb.errors import CatalogueError, DataError, MissingPart
+from gotorb.labels import jobs
 from gotorb.labels.jobs import ImageTask, make_shards, run_images
 
 
@@ -21,19 +23,25 @@ class Options:
     journal: str
     deadly: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
-    once: bool = False
 
 
 def make_tasks(n=6):
-    return [ImageTask(f"im{i}", f"im{i}.fits", (), f"im{i}.fits", (), 0.0, 0.0, 2459000.5, "1") for i in range(n)]
+    return [make_task(f"im{i}") for i in range(n)]
+
+
+def make_task(image_id):
+    path = f"{image_id}.fits"
+    return ImageTask(
+        image_id=image_id, filepath=path, exposures=(), path=path, exposure_paths=(), ra_c=0.0, dec_c=0.0,
+        jd=2459000.5, ut="1",
+    )  # fmt: skip
 
 
 def work(task, options):
     journal = Path(options.journal)
     with journal.open("a") as file:
         file.write(f"{task.image_id}\n")
-    tried_before = journal.read_text().split().count(task.image_id) > 1
-    if task.image_id in options.deadly and not (options.once and tried_before):
+    if task.image_id in options.deadly:
         os.kill(os.getpid(), signal.SIGKILL)
     if task.image_id in options.broken:
         raise MissingPart(f"no HDU 'X' in {task.path}")
@@ -56,22 +64,16 @@ def test_bad_image_is_skipped_with_its_reason(tmp_path, n_processes):
 
 
 def test_error_that_concerns_all_images_ends_the_run(tmp_path):
-    tasks = [ImageTask("fatal", "f", (), "f", (), 0.0, 0.0, 0.0, ""), *make_tasks(3)]
+    tasks = [make_task("fatal"), *make_tasks(3)]
     with pytest.raises(CatalogueError, match="no catalogue"):
         run_images(tasks, work, Options(str(tmp_path / "j")), shards_dir=tmp_path / "s", workers=Workers(2, chunk=2))
-
-
-def test_worker_that_dies_once_costs_a_retry(tmp_path):
-    options = Options(str(tmp_path / "journal"), deadly=("im3",), once=True)
-    outcome = run_images(make_tasks(), work, options, shards_dir=tmp_path / "shards", workers=Workers(2, chunk=2))
-    assert outcome.skipped == []
-    assert len(outcome.shards) == 6
 
 
 def test_image_that_kills_every_worker_is_skipped_alone(tmp_path):
     options = Options(str(tmp_path / "journal"), deadly=("im3",))
     outcome = run_images(make_tasks(), work, options, shards_dir=tmp_path / "shards", workers=Workers(2, chunk=2))
-    assert [one.image_id for one in outcome.skipped] == ["im3"]
+    assert [(one.image_id, one.state) for one in outcome.skipped] == [("im3", "crashed")]
+    assert outcome.states == {"labelled": 4, "empty": 1, "crashed": 1}
     assert "died" in outcome.skipped[0].reason
     assert len(outcome.shards) == 5
 
@@ -112,3 +114,27 @@ def test_second_run_in_a_folder_is_refused_and_told_who_holds_it(tmp_path):
         run_folder(tmp_path, "data_x"),
     ):
         pass
+
+
+@pytest.mark.parametrize("n_done", range(4))
+def test_run_stopped_after_any_image_resumes_to_the_same_bytes(tmp_path, monkeypatch, n_done):
+    options = Options(str(tmp_path / "journal"))
+    whole = tmp_path / "whole"
+    make_shards(whole, make_tasks(4), work, options, title="")
+    written, plain = [], jobs.write_shard
+
+    def write_some(path, table, stamps):
+        if len(written) == n_done:
+            raise KeyboardInterrupt
+        written.append(path)
+        plain(path, table, stamps)
+
+    (tmp_path / "journal").unlink()
+    monkeypatch.setattr(jobs, "write_shard", write_some)
+    with pytest.raises(KeyboardInterrupt):
+        make_shards(tmp_path / "run", make_tasks(4), work, options, title="")
+    assert not layout.labels_path(tmp_path / "run").exists()
+    monkeypatch.setattr(jobs, "write_shard", plain)
+    make_shards(tmp_path / "run", make_tasks(4), work, options, title="")
+    assert data_digest(tmp_path / "run") == data_digest(whole)
+    assert len((tmp_path / "journal").read_text().split()) == 5  # the interrupted image alone was done twice

@@ -1,8 +1,9 @@
-"""How old a catalogue of minor planets is, and a new one in its place."""
+"""Age of a catalogue of minor planets, the drift of its positions, and a new one in its place."""
 
 from __future__ import annotations
 
 import io
+import logging
 import math
 import socket
 import tempfile
@@ -14,19 +15,27 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from gotorb.catalogues.drift import AGE_DAYS, expected_drift
-from gotorb.catalogues.elements import parse, read_catalogue
+import numpy as np
+
+from gotorb.catalogues.orbits import parse, read_catalogue
 from gotorb.errors import CatalogueError
 
 SOURCES = ("astorb", "mpcorb", "nea")
 """Lowell's asteroids, the Minor Planet Center's, and the latter's near-Earth objects alone."""
 NETWORK_TIMEOUT_S = 30
 UNIX_MJD = 40587.0
+AGE_DAYS = (0, 30, 60, 100, 180, 365, 730)
+DRIFT_ARCSEC = (0.0, 0.14, 0.5, 1.7, 6.0, 22.0, 60.0)
+"""Typical main-belt object; measured against full ephemerides."""
+TOLERABLE_ARCSEC = 1.0
+"""The radius within which a detection is matched, unless params.yaml says otherwise."""
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Status:
-    """What a catalogue is, and how well its two-body positions hold at a time.
+    """A catalogue, and the quality of its two-body positions at a time.
 
     Attributes
     ----------
@@ -178,3 +187,37 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+def expected_drift(age_days: float) -> float:
+    """Typical error [arcsec] of a two-body position so many days before or after the elements' epoch.
+
+    Examples
+    --------
+    >>> expected_drift(-30), expected_drift(80)
+    (0.14, 1.1)
+    """
+    return round(float(np.interp(abs(age_days), AGE_DAYS, DRIFT_ARCSEC)), 3)
+
+
+def warn_of_drift(path: Path, epoch_mjd: float, field_mjd: float) -> None:
+    """Log once, per process and catalogue, that its elements are too old or too young for a field."""
+    if expected_drift(field_mjd - epoch_mjd) > TOLERABLE_ARCSEC:
+        _warn(path, epoch_mjd, round(field_mjd - epoch_mjd))
+
+
+_told: set[tuple[Path, float]] = set()
+
+
+def _warn(path: Path, epoch_mjd: float, days: int) -> None:
+    if (path, epoch_mjd) in _told:
+        return
+    _told.add((path, epoch_mjd))
+    log.warning(
+        "minor-planet catalogue %s: an image is %d days %s its elements, positions are off by some %.1f arcsec; "
+        "run `gotorb catalogue update` or widen match_radius_arcsec",
+        path,
+        abs(days),
+        "after" if days > 0 else "before",
+        expected_drift(days),
+    )

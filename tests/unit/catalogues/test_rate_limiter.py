@@ -1,4 +1,4 @@
-"""The turnstile holds whatever its users do, dying included."""
+"""The rate limiter holds whatever its users do, dying included."""
 
 import multiprocessing
 import os
@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from gotorb.catalogues.turnstile import Deadline, Turnstile
+from gotorb.catalogues.skybot import RateLimiter
+
+
+def after(seconds: float) -> float:
+    return time.monotonic() + seconds
 
 
 def hold(folder: Path, ready) -> None:
-    with Turnstile(folder, 1, 0.0).passing(Deadline.after(10)):
+    with RateLimiter(folder, 1, 0.0).passing(after(10)):
         ready.set()
         time.sleep(60)
 
@@ -23,33 +27,33 @@ def test_pass_of_a_killed_process_is_free_again(tmp_path: Path) -> None:
     process = context.Process(target=hold, args=(tmp_path, ready))
     process.start()
     assert ready.wait(20)
-    turnstile = Turnstile(tmp_path, 1, 0.0)
-    with pytest.raises(TimeoutError, match="other look-ups"), turnstile.passing(Deadline.after(0.1)):
+    limiter = RateLimiter(tmp_path, 1, 0.0)
+    with pytest.raises(TimeoutError, match="other look-ups"), limiter.passing(after(0.1)):
         pass
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    with turnstile.passing(Deadline.after(0.5)):
+    with limiter.passing(after(0.5)):
         pass
 
 
 @pytest.mark.parametrize("text", ["", "1e400", "nan", "broken", "-5", repr(time.time() + 1e7)])
 def test_senseless_next_start_holds_nobody(tmp_path: Path, text: str) -> None:
     (tmp_path / "next").write_text(text)
-    with Turnstile(tmp_path, 2, 0.0).passing(Deadline.after(0.2)):
+    with RateLimiter(tmp_path, 2, 0.0).passing(after(0.2)):
         pass
 
 
 def test_postponed_start_is_waited_for(tmp_path: Path) -> None:
-    turnstile = Turnstile(tmp_path, 2, 0.0)
-    turnstile.postpone(0.3)
+    limiter = RateLimiter(tmp_path, 2, 0.0)
+    limiter.postpone(0.3)
     started = time.monotonic()
-    with turnstile.passing(Deadline.after(5)):
+    with limiter.passing(after(5)):
         assert time.monotonic() - started >= 0.29
 
 
 def test_pass_is_given_back_after_an_error(tmp_path: Path) -> None:
-    turnstile = Turnstile(tmp_path, 1, 0.0)
+    limiter = RateLimiter(tmp_path, 1, 0.0)
     for _ in range(3):
-        with pytest.raises(KeyError), turnstile.passing(Deadline.after(0.2)):
+        with pytest.raises(KeyError), limiter.passing(after(0.2)):
             raise KeyError
