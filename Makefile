@@ -2,64 +2,88 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
-READY := $(VENV)/.ready
 RUN := PATH="$(BIN):$$PATH"
 PORT ?= 5000
 
-.PHONY: repro study ablations finetune test check bench ui readme notebook lock clean
+.DEFAULT_GOAL := help
+.PHONY: repro study ablations finetune test test-all check bench ui readme notebook lock clean help
 
-$(READY): requirements.lock pyproject.toml
+# The environment: one marker file for each step, so that `make repro` does not wait for what only tests need.
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+LOCKED := $(VENV)/.locked
+READY := $(VENV)/.ready
+TEST_READY := $(READY) $(VENV)/.ready-test
+# Install one section of requirements.lock: set-up, run or test. uv is several times faster, so pip installs only uv
+# itself, and everything where uv fails (--quiet twice: errors only).
+section = sed -n '/^\# $(1)$$/,/^\# /p' requirements.lock
+HASHED := install --quiet --no-deps --require-hashes --requirement /dev/stdin
+with_pip = { $(call section,$(1)) | $(VENV)/bin/pip --quiet $(HASHED); }
+with_uv = { $(call section,$(1)) | $(VENV)/bin/uv pip $(HASHED); }
+install = $(with_uv) || { echo "set-up: uv failed; pip installs instead, which takes minutes"; $(with_pip); }
+
+$(LOCKED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "gotorb needs Python 3.11 to 3.13; name one: make PYTHON=python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $(READY)
+	@echo "set-up: installing requirements.lock into $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(call with_pip,set-up) || true
+	@$(call install,run)
+	@touch $@
+
+$(READY): $(LOCKED) pyproject.toml
+	@$(VENV)/bin/pip --quiet install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.ready-test: $(LOCKED)
+	@echo "set-up: installing what only tests need"
+	@$(call install,test)
+	@touch $@
 
 # make repro                                        the embedded survey
 # make repro SOURCE=archive DATA=folder             ready-made stamps
 # make repro SOURCE=packets DATA=folder             alert packets
 # make repro SOURCE=gotophoto                       a gotophoto database, by .env
 # make repro SOURCE=own DATA=mysurvey.py            your own survey, see docs/own-survey.md
-repro: $(READY)
+repro: $(READY)  ## run the pipeline: survey, labels, data set, models, evaluation (SOURCE=... DATA=...)
 	@$(RUN) python -m pipelines.repro $(if $(SOURCE),--source $(SOURCE)) $(if $(DATA),--data $(DATA))
 
-# a larger survey, judged on other fields: tables in studies/large/
-study: $(READY)
+study: $(READY)  ## repeat it with a larger survey, tested on other fields: tables in studies/large/
 	@$(RUN) python -m pipelines.repro --source large
 
-# what each part of the recipe is worth, as DVC experiments of that study
-ablations: $(READY)
-	@$(RUN) python -m pipelines.ablations
+ablations: $(READY)  ## measure what each part of the recipe is worth, as DVC experiments of that study
+	@$(RUN) python -m studies.ablations
 
-# few stamps of another camera: trained on them alone, and starting from our model (ARCHIVE names a folder in sources/)
-finetune: $(READY)
-	@$(RUN) python -m pipelines.finetune --archive $(ARCHIVE) $(if $(PARENT),--parent $(PARENT))
+finetune: $(READY)  ## compare training on few stamps of another camera with fine-tuning (ARCHIVE=... PARENT=...)
+	@$(RUN) python -m studies.finetune --archive $(ARCHIVE) $(if $(PARENT),--parent $(PARENT))
 
-test: $(READY)
+test: $(TEST_READY)  ## run the tests
 	@$(RUN) python -m pytest
 
-check: $(READY)
+test-all: $(TEST_READY)  ## run the tests and the long versions of them
+	@$(RUN) python -m pytest -m ''
+
+check: $(TEST_READY)  ## check style and types
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 
-bench: $(READY)
+bench: $(TEST_READY)  ## measure speed and memory: benchmarks/results.json, docs/benchmarks.md
 	@$(RUN) python -m benchmarks
 
-readme: $(READY)
-	@$(RUN) python -m pipelines.readme
-
-ui: $(READY)
+ui: $(READY)  ## show runs and models in the browser (PORT=5000)
 	@$(RUN) gotorb ui --port $(PORT)
 
-# run the notebook and keep its pictures
-notebook: $(READY)
+readme: $(READY)  ## write the measured parts of README and docs from the reports
+	@$(RUN) python -m pipelines.readme
+
+notebook: $(TEST_READY)  ## run the notebook and keep its figures
 	@$(RUN) python -m pipelines.notebook notebooks/paper_figures.ipynb
 
-lock: $(READY)
-	$(RUN) uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate --upgrade --output-file requirements.lock
+lock: $(READY)  ## write requirements.lock for pyproject.toml; its versions stay (UPGRADE=1: renew all)
+	@$(RUN) python -m pipelines.lock $(if $(UPGRADE),--upgrade)
 
-clean:
+clean:  ## delete the environment and every product
 	rm -rf $(VENV) data models sources .gotorb
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12

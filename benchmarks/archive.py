@@ -11,10 +11,10 @@ import numpy as np
 
 from benchmarks.posterior import N_SAMPLES, SHAPE, time_in_turns
 from benchmarks.rows import Row
-from gotorb.apps.batches import BATCH
+from gotorb.apps.detections import BATCH
 
 if TYPE_CHECKING:
-    from gotorb.training.scoring import CompiledModel
+    from gotorb.training.inference import CompiledModel
 
 N_STAMPS = 2048
 LAYERS = ("science", "template", "difference", "ptp")
@@ -28,7 +28,7 @@ def measure() -> list[Row]:
     from gotorb import models
     from gotorb.apps.scoring import Scorer, score_source
     from gotorb.params import ArchiveParams
-    from gotorb.training.scoring import CompiledModel
+    from gotorb.training.inference import CompiledModel
 
     model = models.bayesian_vgg6(SHAPE)
     bare, scorer = CompiledModel(model), Scorer(model, LAYERS, "model", "1")

@@ -23,6 +23,8 @@ LIMIT_SECONDS = 60
 class LabelServer:
     """`gotorb eyeball` as a process on a port that stays the same when it is killed and started again."""
 
+    python = sys.executable
+
     def __init__(self, data_dir: Path, *words: str) -> None:
         self.data_dir, self.words = data_dir, words
         with socket.socket() as free:
@@ -33,7 +35,7 @@ class LabelServer:
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        command = [sys.executable, "-m", "gotorb", "eyeball", str(self.data_dir), "--port", str(self.port), *self.words]
+        command = [self.python, "-m", "gotorb", "eyeball", str(self.data_dir), "--port", str(self.port), *self.words]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         ends = time.monotonic() + LIMIT_SECONDS
         while True:

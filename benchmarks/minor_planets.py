@@ -16,7 +16,7 @@ import pympc
 from benchmarks.rows import Row
 from gotorb.catalogues.minor_planets import Field, Pympc
 from gotorb.settings import LA_PALMA
-from gotorb.simulate.asteroids import write_xephem
+from gotorb.simulate.catalogues import write_xephem
 from gotorb.simulate.orbits import Elements
 
 N_ORBITS, N_IMAGES, N_REFERENCE = 1_400_000, 100, 3

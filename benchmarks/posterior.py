@@ -20,7 +20,7 @@ def measure() -> list[Row]:
 
 def _measure(name: str, rate: float) -> list[Row]:
     from gotorb import models
-    from gotorb.training.scoring import CompiledModel
+    from gotorb.training.inference import CompiledModel
 
     model = models.bayesian_vgg6(SHAPE, rate)
     compiled = CompiledModel(model)

@@ -30,8 +30,8 @@ for _ in sys.stdin:
 def measure() -> list[Row]:
     """Stamps per second, all in turn in one run; the scores must be the same."""
     from gotorb import classifier, models
-    from gotorb.portable import read_portable
-    from gotorb.training.scoring import CompiledModel
+    from gotorb.training.inference import CompiledModel
+    from gotorb.training.onnx import read_portable
 
     model = models.bayesian_vgg6(SHAPE)
     compiled = CompiledModel(model)

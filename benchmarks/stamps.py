@@ -21,7 +21,7 @@ from benchmarks.rows import HERE, Row
 from gotorb import layout
 from gotorb.labels.shards import write_shard
 from gotorb.stamps.layers import Extensions, Planes, cut_planes
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 
 NY, NX, SIZE, N_EXPOSURES, N_CARDS = 6132, 8176, 55, 4, 150
 COUNTS, N_REFERENCE, N_REPEATS = (1000, 100, 10), 20, 5

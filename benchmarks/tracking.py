@@ -1,6 +1,5 @@
-"""What a training's record costs: the same short training with and without it, each in a process of its own."""
+"""Cost of a stage's record: the same work with and without it, each in a process of its own."""
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,18 +15,17 @@ import pytest
 from benchmarks.memory import make_blocks, make_table
 from benchmarks.rows import Row
 from gotorb import layout
-from gotorb.tracking import carrier
-from gotorb.tracking.runs import wait_for_couriers
 
-N_ROWS, N_EPOCHS, N_PAIRS = 3_325, 2, 4
-KINDS = ("without", "with")
+N_ROWS, N_EPOCHS, N_PAIRS = 3_325, 2, 3
 METRICS = ("loss", "auc", "accuracy", "val_loss", "val_auc", "val_accuracy")
 LIMIT = 0.02
 """Fraction of the training that its record may take."""
+STAGE_LIMIT_S = 6.0
+"""Seconds that the record may add to a stage, however short the stage is."""
 
 
 def measure() -> list[Row]:
-    """Seconds that the record adds; reference: the limit, a fraction of a training of `params.yaml`'s epochs.
+    """Seconds that the record adds to a training and to a stage that does nothing; references: the limits.
 
     The record does not grow with the training but for the epochs, which are all recorded in the short one. The
     machine's other work only adds, so the least of each kind is compared.
@@ -37,49 +35,54 @@ def measure() -> list[Row]:
 
     with tempfile.TemporaryDirectory() as folder, fresh_store(Path(folder)):
         data_dir = write_dataset(Path(folder) / "data", make_table(N_ROWS), make_blocks(N_ROWS))
-        pairs = [[_time(kind, data_dir, Path(folder) / f"{kind}{turn}") for kind in KINDS] for turn in range(N_PAIRS)]
-        courier = _courier_cpu_seconds(data_dir, Path(folder) / "with0" / "model" / layout.MODEL_H5)
-    without, recorded = zip(*pairs, strict=True)
-    training = read_params(Path(layout.PARAMS_YAML)).train.epochs * min(epoch for _, epoch in without)
+        times = {kind: [_time(kind, data_dir, Path(folder) / f"{kind}{turn}") for turn in range(N_PAIRS)]
+                 for kind in ("plain", "recorded")}  # fmt: skip
+        model = Path(folder) / "plain0" / "model" / layout.MODEL_H5
+        stage = {
+            kind: min(_time(kind, data_dir, model)[0] for _ in range(N_PAIRS)) for kind in ("idle", "idle-recorded")
+        }
+    training = read_params(Path(layout.PARAMS_YAML)).train.epochs * min(epoch for _, epoch in times["plain"])
     return [
-        Row("logging", min(recorded)[0] - min(without)[0], LIMIT * training, "s"),
-        Row("logging_courier", courier, training, "CPU s"),
+        Row("logging", min(times["recorded"])[0] - min(times["plain"])[0], LIMIT * training, "s"),
+        Row("logging_stage_s", stage["idle-recorded"] - stage["idle"], STAGE_LIMIT_S, "s"),
     ]
 
 
-def _time(kind: str, data_dir: Path, out_dir: Path) -> tuple[float, float]:
+def _time(kind: str, data_dir: Path, path: Path) -> tuple[float, float]:
     """Seconds of the whole process, and of an epoch of it."""
     started = time.perf_counter()
-    call = [sys.executable, "-m", "benchmarks.tracking", kind, str(data_dir), str(out_dir)]
+    call = [sys.executable, "-m", "benchmarks.tracking", kind, str(data_dir), str(path)]
     ended = subprocess.run(call, check=True, capture_output=True, text=True)
-    seconds = time.perf_counter() - started
-    wait_for_couriers()  # the next training is to have the machine for itself
-    return seconds, float(ended.stdout.splitlines()[-1])
+    return time.perf_counter() - started, float(ended.stdout.splitlines()[-1])
 
 
-def _courier_cpu_seconds(data_dir: Path, model_path: Path) -> float:
-    """What a courier spends, niced, after such a run."""
+def main(kind: str, data_dir: Path, path: Path) -> None:
+    """A short training, or no work at all, as a stage does it: with its record or without."""
+    if kind.startswith("idle"):
+        work_not(data_dir, path, recorded=kind != "idle")
+        print(0.0)
+    else:
+        print(train(data_dir, path, recorded=kind == "recorded"))
+
+
+def work_not(data_dir: Path, model_path: Path, *, recorded: bool) -> None:
+    """Record a training's parameters, data set, epochs and model, with no work next to it."""
     from gotorb.dataset.card import make_card
     from gotorb.params import read_params
     from gotorb.tracking.runs import track_stage
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carrier.Courier, "finish", lambda self: self.journal.release())
-        params = read_params(Path(layout.PARAMS_YAML))
-        with track_stage("train", params, beside=True) as run:
-            run.log_data(data_dir, make_card(data_dir), context="training")
-            for epoch in range(params.train.epochs):
-                run.log_epoch(epoch, dict.fromkeys(METRICS, 0.5))
-            run.log_model(model_path, tags={"network": "bayesian_vgg6"})
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    call = [sys.executable, "-m", "gotorb.tracking.carrier", str(run.journal.folder)]
-    subprocess.run(call, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    params, card = read_params(Path(layout.PARAMS_YAML)), make_card(data_dir)
+    if not recorded:
+        return
+    with track_stage("train", params) as run:
+        run.log_data(data_dir, card, context="training")
+        for epoch in range(params.train.epochs):
+            run.log_epoch(epoch, dict.fromkeys(METRICS, 0.5))
+        run.log_model(model_path, tags={"network": "bayesian_vgg6"})
 
 
-def main(kind: str, data_dir: Path, out_dir: Path) -> None:
-    """One short training as the stage ``train`` does it, with its record or without."""
+def train(data_dir: Path, out_dir: Path, *, recorded: bool) -> float:
+    """One short training as the stage ``train`` does it; seconds of its quickest epoch."""
     from gotorb import trainer
     from gotorb.dataset.card import make_card
     from gotorb.params import read_params
@@ -92,11 +95,11 @@ def main(kind: str, data_dir: Path, out_dir: Path) -> None:
     def on_epoch(epoch: int, values: dict[str, float]) -> None:
         ticks.append(time.perf_counter())
 
-    if kind == "without":
+    if not recorded:
         make_card(data_dir)
         trainer.train(data_dir, "bayesian_vgg6", on_epoch=on_epoch, **options)
     else:
-        with track_stage("train", params, beside=True) as run:
+        with track_stage("train", params) as run:
             run.log_data(data_dir, make_card(data_dir), context="training")
 
             def record(epoch: int, values: dict[str, float]) -> None:
@@ -106,7 +109,7 @@ def main(kind: str, data_dir: Path, out_dir: Path) -> None:
 
             trainer.train(data_dir, "bayesian_vgg6", on_epoch=record, **options)
             run.log_model(out_dir / "model" / layout.MODEL_H5, tags={"network": "bayesian_vgg6"})
-    print(min(b - a for a, b in pairwise(ticks)))
+    return min(b - a for a, b in pairwise(ticks))
 
 
 @contextmanager

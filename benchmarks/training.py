@@ -1,10 +1,9 @@
-"""Training from hdf5 beside plain Keras on an array in memory, and bfloat16 beside float32."""
+"""Training from hdf5, compared with plain Keras on an array in memory."""
 
 import logging
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +21,16 @@ Times = list[float]
 
 def measure() -> list[Row]:
     """Stamps per CPU second of the cheapest epoch, firsts left out; the ways take turns on the same machine."""
-    from gotorb.training import process
+    from gotorb.training.data import Rows, Stream
+    from gotorb.training.fit import prepare_process
     from gotorb.training.recipe import Recipe
-    from gotorb.training.rows import Rows
-    from gotorb.training.stream import Stream
 
     logging.getLogger("gotorb").setLevel(logging.WARNING)
-    process.prepare_process(1, 2)
-    recipe = Recipe(N_EPOCHS, N_EPOCHS, "val_loss", 1e-3, "adam", True, 1)
+    prepare_process(1, 2)
+    recipe = Recipe(
+        epochs=N_EPOCHS, patience=N_EPOCHS, monitor="val_loss", learning_rate=1e-3, optimizer="adam", augment=True,
+        seed=1,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         n = N_TRAIN + N_VALIDATION
         data = open_dataset(write_dataset(Path(folder) / "data", make_table(n), make_blocks(n)))
@@ -38,7 +39,6 @@ def measure() -> list[Row]:
         ways: dict[str, Callable[[], tuple[Times, Times]]] = {
             "stream": lambda: fit_stream(stream, rows, recipe, Path(folder)),
             "plain": lambda: fit_plain(stream, rows, recipe),
-            "bfloat16": lambda: fit_stream(stream, rows, replace(recipe, precision="bfloat16"), Path(folder)),
         }
         seconds: dict[str, Times] = {name: [] for name in ways}
         losses: dict[str, Times] = {}
@@ -54,7 +54,6 @@ def measure() -> list[Row]:
     reached = speed["stream"] * step_flops() / BATCH_SIZE / 1e9
     return [
         Row("train", speed["stream"], speed["plain"], "stamps/CPU s"),
-        Row("train_bf16", speed["bfloat16"], speed["stream"], "stamps/CPU s"),
         Row("train_flops", reached, max(rates), "Gflop/CPU s"),
     ]
 
@@ -71,7 +70,7 @@ def fit_stream(stream, rows, recipe, folder: Path) -> tuple[Times, Times]:
 
 def fit_plain(stream, rows, recipe) -> tuple[Times, Times]:
     """The same by Keras' own `fit` on arrays: orders and orientations are drawn alike and made beforehand, untimed."""
-    from gotorb.training.augment import draw_orientations, turn_stamps
+    from gotorb.training.data import draw_orientations, turn_stamps
     from gotorb.training.recipe import compile_network
 
     model, times, losses = make_network(), [], []

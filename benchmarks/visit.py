@@ -10,9 +10,9 @@ from threadpoolctl import threadpool_limits
 from benchmarks.rows import Row
 from gotorb.params import SurveyParams
 from gotorb.settings import LA_PALMA
-from gotorb.simulate import images, knowledge, plan
-from gotorb.simulate.visit import run_visit
-from gotorb.simulate.world import make_world
+from gotorb.simulate import catalogues, images, plan
+from gotorb.simulate.scene import make_scene
+from gotorb.simulate.visit import make_setup, run_visit
 
 SEED = 1
 LIMIT_CPU_SECONDS = 3.0
@@ -27,13 +27,13 @@ def measure() -> list[Row]:
 
 
 def _visit_seconds(field: plan.Field) -> float:
-    known = knowledge.generate_asteroids([field], SurveyParams(size=1024), SEED, LA_PALMA)
-    asteroids = known.take(knowledge.choose_asteroids(known, [field], LA_PALMA)[0][0])
+    known = catalogues.generate_asteroids([field], SurveyParams(size=1024), SEED, LA_PALMA)
+    asteroids = known.take(catalogues.choose_asteroids(known, [field], LA_PALMA)[0][0])
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        world = make_world(field, asteroids, SEED, LA_PALMA)
+        setup = make_setup(make_scene(field, asteroids, SEED, LA_PALMA))
         for visit in field.visits:
-            result = run_visit(world, visit)
+            result = run_visit(setup, visit)
             unscored = pd.DataFrame(0.5, index=range(len(result.truth)), columns=["realbogus", "cnn_realbogus"])
             images.write_visit(Path(folder), field, result, unscored)
     return (time.process_time() - started) / len(field.visits)

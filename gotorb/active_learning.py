@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from gotorb import layout
+from gotorb.core.files import reported_writes, write_csv
 from gotorb.dataset.store import Dataset, open_dataset, read_csv
-from gotorb.errors import DataError, ModelError
+from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.acquisition import choose_rows
-from gotorb.learning_curves import learning_curves, sample_pool
-from gotorb.params import SEED, AskParams
+from gotorb.evaluation.learning_curves import RUNS_SUFFIX, Experiment, Plan, plot_learning, sample_pool, write_report
+from gotorb.params import SEED, AskParams, CurvesParams, TrainParams
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +29,7 @@ __all__ = ["choose", "learning_curves", "read_asked", "write_ask"]
 ASK_COLUMNS = ("id", "photometry_id", "label", "value", "score", "image_id", "x", "y", "ra", "dec", "mag", "metalabel")
 """Of the csv for people: they fill in ``label``; `clean_data.relabel` reads photometry_id and label."""
 PEOPLE = "marshall"
-ASK = AskParams()
+ASK, CURVES, TRAIN = AskParams(), CurvesParams(), TrainParams()
 N_DIGITS = 6
 
 
@@ -94,6 +95,79 @@ def choose(
     return table.reindex(columns=list(ASK_COLUMNS)).round({"value": N_DIGITS, "score": N_DIGITS}).reset_index(drop=True)
 
 
+def learning_curves(
+    data_dir: str | Path,
+    *,
+    out_path: str | Path,
+    methods: Sequence[str] = CURVES.methods,
+    n_start: int = CURVES.n_start,
+    n_step: int = CURVES.n_step,
+    n_rounds: int = CURVES.n_rounds,
+    seeds: Iterable[int] = CURVES.seeds,
+    n_steps: int = CURVES.n_steps,
+    n_epochs: int = CURVES.n_epochs,
+    network: str = CURVES.network,
+    layers: Sequence[str] = TRAIN.layers,
+    dropout: float = TRAIN.dropout,
+    learning_rate: float = TRAIN.learning_rate,
+    batch_size: int = CURVES.batch_size,
+    n_samples: int = CURVES.n_samples,
+    threads: int = CURVES.threads,
+    n_pool: int | None = CURVES.n_pool,
+    restart: bool = CURVES.restart,
+) -> dict[str, Any]:
+    """Measure AUC and error on the test rows against the number of labels, for each method and seed.
+
+    Each finished round is kept in ``<out_path's stem>.runs.json``: interrupted runs resume, and more seeds or methods
+    add to it. Next to the report a figure of the curves is written (``.png``).
+
+    Parameters
+    ----------
+    data_dir : path
+        A divided and labelled data set; its train rows are the pool.
+    out_path : path
+        The report, ``*.json``.
+    methods, n_start, n_step, n_rounds, seeds, n_steps, n_epochs, network, n_pool
+        The plan; see `gotorb.evaluation.learning_curves.Plan`.
+    layers, dropout, learning_rate, batch_size, threads
+        As in `gotorb.classifier.train`.
+    n_samples : int
+        Posterior samples of each row of the pool.
+    restart : bool
+        Start again where finished rounds are of other data or another plan; else that is an error.
+
+    Returns
+    -------
+    dict
+        The report: ``plan``, ``data_digest``, ``runs`` (method, seed, round, n_labels, auc, error), ``summary`` and
+        ``chosen`` (see `gotorb.evaluation.learning_curves`).
+
+    Raises
+    ------
+    ConfigError
+        If the plan compares nothing.
+    DataError
+        If the data set lacks rows, classes or layers, or a file cannot be written.
+    """
+    from gotorb.models import find_network
+
+    how = Plan(
+        methods=tuple(methods), n_start=n_start, n_step=n_step, n_rounds=n_rounds, seeds=tuple(seeds), n_steps=n_steps,
+        n_epochs=n_epochs, network=network, layers=tuple(layers), dropout=dropout, learning_rate=learning_rate,
+        batch_size=batch_size, n_samples=n_samples, threads=threads, n_pool=n_pool,
+    )  # fmt: skip
+    out_path = Path(out_path)
+    if out_path.suffix != ".json":
+        raise ConfigError(f"the report is to be {out_path}; end its name with .json")
+    data, runs_path = open_dataset(data_dir), out_path.with_suffix(RUNS_SUFFIX)
+    experiment = Experiment(how, data, runs_path, build=find_network(how.network), restart=restart)
+    experiment.run()
+    report = experiment.report()
+    write_report(out_path, report)
+    plot_learning(report["summary"]).savefig(out_path.with_suffix(".png"), dpi=110, metadata={"Software": None})
+    return report
+
+
 def _askable(data: Dataset) -> np.ndarray:
     """Row numbers that people can label."""
     table = data.table
@@ -127,12 +201,8 @@ def write_ask(table: pd.DataFrame, path: str | Path) -> Path:
     path = Path(path)
     if path.exists():
         raise DataError(f"{path} is there and may hold labels that people gave; give another name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path, index=False, lineterminator="\n")
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({error}); give another place") from None
-    return path
+    with reported_writes(path):
+        return write_csv(path, table)
 
 
 def read_asked(paths: Iterable[str | Path]) -> set[str]:

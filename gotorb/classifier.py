@@ -1,4 +1,4 @@
-"""Train a classifier on a data set, load it, score stamps with it, and judge it.
+"""Train a classifier on a data set, load it, score stamps with it, and evaluate it.
 
 >>> from gotorb import classifier
 >>> model, meta = classifier.train("data_20200304-050607")  # doctest: +SKIP
@@ -9,27 +9,40 @@
 TensorFlow is imported when a function needs it, so importing this module is quick.
 """
 
+import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from gotorb import layout
-from gotorb.dataset.store import Dataset, open_dataset
-from gotorb.errors import ConfigError, ModelError
+from gotorb.dataset.split import assign_folds, link_groups
+from gotorb.dataset.store import Dataset, open_dataset, read_table, write_table
+from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.models import Origin, find_model
-from gotorb.params import BATCH_SIZE, SEED, EvaluateParams
+from gotorb.params import BATCH_SIZE, SEED, DecideParams, EvaluateParams, Params, find_params
 from gotorb.trainer import train
 
 if TYPE_CHECKING:
+    from gotorb.evaluation.comparison import ScoredRows
+    from gotorb.evaluation.label_errors import LabelErrors
     from gotorb.evaluation.report import Evaluation
-    from gotorb.training.record import Loaded
+    from gotorb.training.model_files import Loaded
 
 __all__ = [
-    "benchmark", "dropout_pred", "evaluate", "export", "latentvec_pred", "load", "predict", "score_rows", "train",
+    "benchmark", "compare", "dropout_pred", "evaluate", "export", "find_label_errors", "latentvec_pred", "load",
+    "predict", "score_out_of_fold", "score_rows", "train",
 ]  # fmt: skip
-EVALUATE = EvaluateParams()
+LOG = logging.getLogger(__name__)
+EVALUATE, DECIDE = EvaluateParams(), DecideParams()
+N_VALIDATION_PARTS = 6
+"""One of so many parts of the rows that are not scored decides when a training stops."""
+MIN_ROWS_PER_FOLD = 5
+"""Fewer rows of a class in a fold give no result."""
 Meta = dict[str, Any]
 Source = Any
 """A model in memory, its folder, or its ``model.h5``."""
@@ -57,7 +70,7 @@ def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":
     ModelError
         If a file is missing, broken, holds code, or the two do not belong together.
     """
-    from gotorb.training.record import load_training
+    from gotorb.training.model_files import load_training
 
     return load_training(model, meta)
 
@@ -82,7 +95,7 @@ def predict(
     ndarray
         (n,) float32: 1 real, 0 bogus.
     """
-    from gotorb.training.scoring import score_stamps
+    from gotorb.training.inference import score_stamps
 
     network, meta = load(model)
     if isinstance(stamps, Dataset):
@@ -121,13 +134,12 @@ def score_rows(
     ndarray
         (len(rows),) float.
     """
-    from gotorb.evaluation import judge
+    from gotorb.evaluation import evaluate as evaluation
 
     loaded = load(model, meta)
-    wanted = np.arange(len(data)) if rows is None else np.asarray(rows, int)
-    how = judge.Judging(n_samples, 0, None, seed, BATCH_SIZE)
-    plain, samples = judge.score_model(loaded.model, judge.require_meta(loaded.meta), data, wanted, how)
-    return plain if samples is None else samples.mean(axis=1)
+    wanted = None if rows is None else np.asarray(rows, int)
+    known = evaluation.require_meta(loaded.meta)
+    return evaluation.score_rows(loaded.model, known, data, wanted, n_samples=n_samples, seed=seed)
 
 
 def dropout_pred(
@@ -138,7 +150,7 @@ def dropout_pred(
     seed: int | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> np.ndarray:
-    """Sample the posterior of the scores by Monte-Carlo dropout; see `gotorb.training.scoring.sample_scores`.
+    """Sample the posterior of the scores by Monte-Carlo dropout; see `gotorb.training.inference.sample_scores`.
 
     Parameters
     ----------
@@ -163,7 +175,7 @@ def dropout_pred(
     ModelError
         If the model has no dropout to sample from.
     """
-    from gotorb.training.scoring import sample_scores
+    from gotorb.training.inference import sample_scores
 
     return sample_scores(load(model).model, stamps, nsamples, seed=seed, batch_size=batch_size)
 
@@ -188,7 +200,7 @@ def latentvec_pred(
     ModelError
         If the network has no layer named ``latent`` and no dense layer.
     """
-    from gotorb.training.latent import latent_vectors
+    from gotorb.training.inference import latent_vectors
 
     network, meta = load(model)
     if isinstance(stamps, Dataset):
@@ -200,7 +212,7 @@ def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | Non
     """Write a model as ONNX: plain scores by onnxruntime, without TensorFlow and without a posterior.
 
     The file holds layers, stamp size, threshold, name, version and digest of the model; the same model gives the
-    same bytes. ``gotorb score`` and `gotorb.portable.read_portable` read it.
+    same bytes. ``gotorb score`` and `gotorb.training.onnx.read_portable` read it.
 
     Parameters
     ----------
@@ -236,7 +248,7 @@ def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | Non
             f"model {origin.name} takes {origin.model.input_shape[-1]} layers but nothing names them; "
             f"keep {layout.META_HKL} beside {layout.MODEL_H5}, or give meta="
         )
-    from gotorb.training.export import export_onnx
+    from gotorb.training.onnx import export_onnx
 
     about = {
         "layers": ",".join(origin.layers),
@@ -269,7 +281,7 @@ def evaluate(
     seed: int = SEED,
     batch_size: int = BATCH_SIZE,
 ) -> "Evaluation":
-    """Judge a model on the validation and test rows of the data set that it was trained on.
+    """Evaluate a model on the validation and test rows of the data set that it was trained on.
 
     Writes ``metrics.json``, ``predictions.csv`` and a series of plots into the model's folder.
 
@@ -288,7 +300,7 @@ def evaluate(
     n_bootstrap : int
         Resamples for the intervals.
     threshold_fpr : float, optional
-        False-positive rate on the validation rows at which the threshold is chosen anew; the one in the meta
+        False-positive rate on the validation rows at which the threshold is chosen again; the one in the meta
         when left out.
     seed : int
         Of posterior samples and resamples.
@@ -307,14 +319,17 @@ def evaluate(
     DataError
         If the data set lacks rows that the meta names.
     """
-    from gotorb.evaluation import judge
+    from gotorb.evaluation import evaluate as evaluation
 
     loaded = load(model, meta)
-    known = judge.require_meta(loaded.meta)
-    data = open_dataset(judge.find_data_dir(known, data_dir))
-    how = judge.Judging(n_samples, n_bootstrap, threshold_fpr, seed, batch_size)
-    target = judge.find_out_dir(known, out_dir)
-    return judge.judge_model(loaded.model, known, data, judge.held_out_rows(data, known), how=how, out_dir=target)
+    known = evaluation.require_meta(loaded.meta)
+    data = open_dataset(evaluation.find_data_dir(known, data_dir))
+    options = evaluation.EvaluationOptions(
+        n_samples=n_samples, n_bootstrap=n_bootstrap, threshold_fpr=threshold_fpr, seed=seed, batch_size=batch_size
+    )
+    target = evaluation.find_out_dir(known, out_dir)
+    rows = evaluation.held_out_rows(data, known)
+    return evaluation.evaluate_model(loaded.model, known, data, rows, how=options, out_dir=target)
 
 
 def benchmark(
@@ -328,7 +343,7 @@ def benchmark(
     seed: int = SEED,
     batch_size: int = BATCH_SIZE,
 ) -> "Evaluation":
-    """Judge a model on all rows of any data set, in the layers that the model's meta names.
+    """Evaluate a model on all rows of any data set, in the layers that the model's meta names.
 
     Writes the same files as `evaluate`, into ``benchmark_<data set>/`` inside the model's folder.
 
@@ -349,11 +364,168 @@ def benchmark(
         As `evaluate`; the metrics are of all labelled rows, and ``n_trained_on`` counts those among them
         that the model was trained on.
     """
-    from gotorb.evaluation import judge
+    from gotorb.evaluation import evaluate as evaluation
 
     loaded = load(model, meta)
-    known = judge.require_meta(loaded.meta)
+    known = evaluation.require_meta(loaded.meta)
     data = open_dataset(data_dir)
-    how = judge.Judging(n_samples, n_bootstrap, None, seed, batch_size)
-    target = judge.find_out_dir(known, out_dir, f"benchmark_{data.data_dir.resolve().name}")
-    return judge.judge_model(loaded.model, known, data, judge.all_rows(data), how=how, out_dir=target)
+    options = evaluation.EvaluationOptions(
+        n_samples=n_samples, n_bootstrap=n_bootstrap, threshold_fpr=None, seed=seed, batch_size=batch_size
+    )
+    target = evaluation.find_out_dir(known, out_dir, f"benchmark_{data.data_dir.resolve().name}")
+    rows = evaluation.all_rows(data)
+    return evaluation.evaluate_model(loaded.model, known, data, rows, how=options, out_dir=target)
+
+
+def compare(
+    one: str,
+    other: str,
+    *,
+    data_dir: str | Path = DECIDE.data_dir,
+    n_bootstrap: int = DECIDE.n_bootstrap,
+    seed: int = SEED,
+) -> dict[str, Any]:
+    """Compare two models or evaluations on the test rows that both have.
+
+    Parameters
+    ----------
+    one, other : str
+        Folder of an evaluation (with predictions.csv), folder of a model, ``model.h5``, or registry address.
+    data_dir : path
+        Divided data set that models score; evaluations have their own scores.
+    n_bootstrap, seed : int
+        Resamples of the paired intervals, and their seed.
+
+    Returns
+    -------
+    dict
+        See `gotorb.evaluation.comparison.compare_scored`.
+
+    Raises
+    ------
+    DataError, ModelError
+        If there is no such evaluation or model, or the two share no test row of equal label.
+    """
+    from gotorb.evaluation.comparison import compare_scored
+
+    parts = (_read_scored(name, data_dir) for name in (one, other))
+    return compare_scored(*parts, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def _read_scored(name: str, data_dir: str | Path) -> "ScoredRows":
+    from gotorb.evaluation.comparison import SCORED_COLUMNS, ScoredRows
+    from gotorb.evaluation.evaluate import score_plainly
+    from gotorb.evaluation.report import read_predictions
+
+    if (Path(name) / layout.PREDICTIONS_CSV).exists() and not (Path(name) / layout.MODEL_H5).exists():
+        rows, threshold = read_predictions(name), _read_threshold(Path(name))
+    else:
+        origin, data = find_model(name), open_dataset(data_dir)
+        test = np.flatnonzero(data.table[layout.SPLIT_COLUMN] == "test")
+        rows = data.table.iloc[test].assign(score=score_plainly(origin.model, origin.layers, data, test))
+        threshold = origin.threshold
+    inside = (rows[layout.SPLIT_COLUMN] == "test") & rows["label"].isin((layout.REAL, layout.BOGUS))
+    return ScoredRows(name, rows[inside].reindex(columns=list(SCORED_COLUMNS)).set_index("id"), threshold)
+
+
+def _read_threshold(folder: Path) -> float:
+    for path in (folder / layout.METRICS_JSON, Path("reports") / f"{folder.name}.json"):
+        if path.exists():
+            return float(json.loads(path.read_text(encoding="utf-8"))["threshold"])
+    raise DataError(f"no threshold: {folder} has no {layout.METRICS_JSON}; evaluate again")
+
+
+def score_out_of_fold(
+    data_dir: str | Path, network: str = "bayesian_vgg6", params: Params | None = None, *, n_before: int = 0
+) -> pd.Series:
+    """Score every labelled row by a network trained without it and all that is linked to it.
+
+    Parameters
+    ----------
+    data_dir : path
+        A data set; its own division is not used.
+    network : str
+        Network of the training recipe.
+    params : Params, optional
+        ``peers.n_folds``, the recipe ``train``, ``dataset.link_radius_arcsec``, ``evaluate.n_samples``, ``seed``;
+        those of the project here when left out.
+    n_before : int
+        Number of trainings of the same folds before this one: each has first weights and orders of its own.
+
+    Returns
+    -------
+    Series
+        Scores by id; empty when n_folds is 0 or a class has fewer than 5 rows for each fold.
+    """
+    params = find_params() if params is None else params
+    data, n_folds = open_dataset(data_dir), params.peers.n_folds
+    known = np.flatnonzero(data.labels != layout.UNKNOWN)
+    rarest = min(np.sum(data.labels == label) for label in (layout.REAL, layout.BOGUS))
+    if n_folds == 0 or rarest < MIN_ROWS_PER_FOLD * n_folds:
+        LOG.info("%d rows of the rarer class are too few for %d folds", rarest, n_folds)
+        return pd.Series(dtype=float)
+    groups = link_groups(data.table, link_radius_arcsec=params.dataset.link_radius_arcsec)
+    folds = assign_folds(data.labels[known], groups[known], n_folds=n_folds, seed=params.seed)
+    scores = pd.Series(np.nan, index=data.ids[known])
+    for fold in range(n_folds):
+        split = np.full(len(data), layout.SPLITS[0], dtype="U10")
+        rest = known[folds != fold]
+        inner = assign_folds(data.labels[rest], groups[rest], n_folds=N_VALIDATION_PARTS, seed=params.seed + fold)
+        split[rest[inner == 0]] = layout.SPLITS[1]
+        split[known[folds == fold]] = layout.SPLITS[2]
+        scores.iloc[np.flatnonzero(folds == fold)] = _train_and_score(data, split, network, params, n_before)
+        LOG.info("scored fold %d of %d", fold + 1, n_folds)
+    return scores
+
+
+def _train_and_score(data: Dataset, split: np.ndarray, network: str, params: Params, n_before: int) -> np.ndarray:
+    """Scores of the labelled test rows by a network trained on the others."""
+    options: dict[str, Any] = params.train.model_dump(exclude={"models"}) | {"seed": params.seed + n_before}
+    rows = np.flatnonzero((split == layout.SPLITS[2]) & (data.labels != layout.UNKNOWN))
+    with TemporaryDirectory() as folder:
+        layout.stamps_path(folder).symlink_to(layout.stamps_path(data.data_dir).resolve())
+        write_table(folder, data.table.assign(**{layout.SPLIT_COLUMN: split}))
+        model, meta = train(folder, network, name="model", **options)
+        return score_rows(model, meta, data, rows, n_samples=params.evaluate.n_samples, seed=params.seed)
+
+
+def find_label_errors(
+    data_dir: str | Path,
+    *,
+    network: str = "bayesian_vgg6",
+    params: Params | None = None,
+    out_path: str | Path | None = None,
+) -> "LabelErrors":
+    """Score every row out of fold, rank the labels that are contradicted, and write the list.
+
+    Parameters
+    ----------
+    data_dir : path
+        A data set; its own division is not used.
+    network : str
+        Network that is trained.
+    params : Params, optional
+        As in `score_out_of_fold`.
+    out_path : path, optional
+        csv to write; label_errors.csv in the data set's folder when left out.
+
+    Returns
+    -------
+    LabelErrors
+        The ranked rows and the noise rate of each metalabel.
+
+    Raises
+    ------
+    DataError
+        If the data set cannot be used or has too few rows for the folds.
+    """
+    from gotorb.evaluation.label_errors import rank_labels, write_label_errors
+
+    params = find_params() if params is None else params
+    scores = score_out_of_fold(data_dir, network, params)
+    if scores.empty:
+        raise DataError(f"too few labelled rows in {data_dir} for {params.peers.n_folds} folds; lower peers.n_folds")
+    rows = read_table(data_dir).set_index("id", drop=False).loc[scores.index].assign(score=scores)
+    found = rank_labels(rows.reset_index(drop=True))
+    write_label_errors(found, Path(data_dir) / layout.LABEL_ERRORS_CSV if out_path is None else Path(out_path))
+    return found

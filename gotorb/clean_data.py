@@ -202,8 +202,8 @@ def relabel(
 
 
 def _write(data_dir: Path | str, out_dir: Path | str | None, name: str | None, finders: list[Finder]) -> Path:
-    from gotorb.dataset.changes import CHANGE_COLUMNS, write_version
-    from gotorb.labels.runs import run_folder
+    from gotorb.dataset.store import run_folder
+    from gotorb.dataset.versions import CHANGE_COLUMNS, write_version
 
     source = Path(data_dir)
     with run_folder(out_dir or source.parent, name) as new_dir:
@@ -226,7 +226,7 @@ def _asteroids(data_dir: Path, provider: str, match_arcsec: float, radius_deg: f
     from gotorb.catalogues.minor_planets import make_provider
     from gotorb.dataset.store import read_table
     from gotorb.labels.cleaning import find_minor_planets
-    from gotorb.labels.runs import read_images
+    from gotorb.labels.jobs import read_images
 
     settings = read_settings()
     planets = make_provider(provider, settings)
@@ -270,8 +270,8 @@ def _surplus(data_dir: Path, flagged: Path | str | Iterable[str], n_keep: int, s
 
 
 def _labels_of_people(data_dir: Path, csv_path: Path | str) -> pd.DataFrame:
-    from gotorb.dataset.changes import flips
     from gotorb.dataset.store import read_table
+    from gotorb.dataset.versions import flips
     from gotorb.labels.marshall import find_relabelled
 
     rows, labels = find_relabelled(read_table(data_dir), csv_path)
@@ -280,7 +280,7 @@ def _labels_of_people(data_dir: Path, csv_path: Path | str) -> pd.DataFrame:
 
 def _change(rows: np.ndarray, reason: str, action: Action, metalabel: str = "") -> pd.DataFrame:
     from gotorb import layout
-    from gotorb.dataset.changes import flips, removals
+    from gotorb.dataset.versions import flips, removals
     from gotorb.errors import ConfigError
 
     if action not in ("remove", "flip"):

@@ -202,7 +202,7 @@ def export(
         If nobody decided anything.
     """
     from gotorb.apps.exports import write_labelled
-    from gotorb.labels.runs import run_folder
+    from gotorb.dataset.store import run_folder
 
     source, current = Path(data_dir), read_decisions(data_dir, journal)
     with run_folder(out_dir or source.parent, name) as new_dir:
@@ -215,9 +215,10 @@ def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | 
     `label_data.add_marshall_cands` and `clean_data.relabel` read it.
     """
     from gotorb.apps.exports import list_labels
+    from gotorb.core.files import write_csv
 
     found = list_labels(Path(data_dir), read_decisions(data_dir, journal))
-    found.to_csv(out_path, index=False, lineterminator="\n")
+    write_csv(out_path, found)
     return len(found)
 
 
@@ -239,7 +240,7 @@ def explore(
     """
     from gotorb.apps.label_server import Start, describe_set, read_template
     from gotorb.apps.latent_points import write_page
-    from gotorb.dataset.card import write_text
+    from gotorb.core.files import write_text
 
     rows = open_rows(data_dir, model=model, seed=seed)
     names = ("explorer.html", "eyeball.css", "explorer.css", "page.js", "points.js", "explorer.js")
@@ -280,10 +281,10 @@ def get_candidate_data(
         If it cannot be reached.
     """
     from gotorb import label_data
+    from gotorb.core.executor import Workers
+    from gotorb.dataset.store import run_folder
+    from gotorb.labels.jobs import make_shards, make_tasks
     from gotorb.labels.marshall import cut_candidates, make_marshall_tasks, tell_ids
-    from gotorb.labels.parallel import Workers
-    from gotorb.labels.runs import make_shards, run_folder
-    from gotorb.labels.tasks import make_tasks
     from gotorb.survey.gotophoto import query_candidates, query_images_by_id
 
     settings = read_settings()

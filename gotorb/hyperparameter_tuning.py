@@ -12,7 +12,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,18 +38,18 @@ DECIMALS = 6
 
 @dataclass(frozen=True)
 class Tuning:
-    """What came of a tuning.
+    """Result of a tuning.
 
     Attributes
     ----------
     best : dict
-        What best.json holds; ``classifier.train(data_dir, **best["train"])`` trains it.
+        Content of best.json; ``classifier.train(data_dir, **best["train"])`` trains it.
     trials : DataFrame
-        What trials.csv holds, a row a trial.
+        Content of trials.csv, a row per trial.
     figure : Figure
         The trials as lines across parallel axes.
     out_dir : Path
-        Where the files are.
+        Folder of the files.
     """
 
     best: dict[str, Any]
@@ -75,7 +75,6 @@ def run_model_tuning(
     augment: bool = FIT.augment,
     class_weights: str | dict[int, float] | None = FIT.class_weights,
     normalise: str = TRAIN.normalise,
-    mixed_precision: str = FIT.mixed_precision,
     test_fraction: float = DATASET.test_fraction,
     validation_fraction: float = DATASET.validation_fraction,
     link_radius_arcsec: float = DATASET.link_radius_arcsec,
@@ -91,33 +90,33 @@ def run_model_tuning(
     constant learning rate; the test rows are never read. The same data, options, threads and workers give the same
     trials.
 
-    A tuning that was killed goes on when it is called again with the same data, options and folder: trials that are
-    done are not done again, and the result is the same. What it needs for that is in ``<out_dir>/unfinished/`` and
-    goes when all is written. With other data or options a new tuning begins beside the unfinished one, which can
-    still be gone on with.
+    An interrupted tuning resumes when it is called again with the same data, options and folder: finished trials are
+    not trained again, and the result is the same. Its checkpoints are in ``<out_dir>/unfinished/`` and are removed when
+    all is written. With other data or options a new tuning begins next to the unfinished one, which can still resume.
 
     Parameters
     ----------
     data_dir : path
         Folder made by ``label_data.make()``.
     method : {"hyperband", "random", "bayesian"}
-        Hyperband tries many configurations for few epochs and goes on with the better ones.
+        Hyperband tries many configurations for few epochs and continues the better ones.
     objective : str
-        By what a trial is judged, on the validation rows: ``val_binary_crossentropy``, ``val_loss`` (which holds the
-        L2 penalty too), ``val_auc``, ``val_average_precision`` or ``val_accuracy``. Its best epoch counts.
+        Quantity of the validation rows by which trials are compared: ``val_binary_crossentropy``,
+        ``val_loss`` (which holds the L2 penalty too), ``val_auc``, ``val_average_precision`` or ``val_accuracy``.
+        A trial's best epoch counts.
     max_trials : int, optional
-        Trials at most; None lets Hyperband try as many as it wants.
+        Trials at most; None lets Hyperband end by itself.
     max_epochs : int
         Epochs of the longest trial.
     factor, iterations : float, int
-        Of Hyperband: ratio of the epochs of successive rounds, and how often it starts over.
+        Of Hyperband: ratio of the epochs of successive rounds, and number of complete runs.
     max_parameters : int
         Larger networks are not tried.
     space : mapping, optional
         Narrower limits: name -> [lowest, highest], or the names to choose from, or one value. Names are block1,
         scale_up (the second block has block1 + scale_up filters), dense, initializer, activation, dropout, l2,
-        learning_rate; see `gotorb.training.space`.
-    layers, batch_size, patience, augment, class_weights, mixed_precision
+        learning_rate; see `gotorb.training.tuning`.
+    layers, batch_size, patience, augment, class_weights
         As in `classifier.train`.
     normalise : {"l2", "noise", "none"}
         As in `classifier.train`.
@@ -145,38 +144,42 @@ def run_model_tuning(
     ModelError
         If every trial failed.
     """
-    options = {name: value for name, value in locals().items() if name not in NOT_SETTINGS}
     from gotorb.training import tuning
-    from gotorb.training.oracle import OBJECTIVES, make_oracle
-    from gotorb.training.space import count_parameters, make_space
 
-    data, limits = open_dataset(data_dir), make_space(space)
-    shape = (data.size, data.size, len(tuple(layers)))
-    oracle = make_oracle(
-        method, limits, objective, max_trials=max_trials, max_epochs=max_epochs, factor=factor, iterations=iterations,
-        seed=seed, fits=lambda values: count_parameters(shape, values) <= max_parameters,
-    )  # fmt: skip
+    layers = tuple(layers)
+    options = {
+        "method": method, "objective": objective, "max_trials": max_trials, "max_epochs": max_epochs,
+        "factor": factor, "iterations": iterations, "max_parameters": max_parameters, "space": dict(space or {}),
+        "layers": layers, "batch_size": batch_size, "patience": patience, "augment": augment,
+        "class_weights": class_weights, "normalise": normalise, "test_fraction": test_fraction,
+        "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec, "seed": seed,
+        "n_workers": n_workers,
+    }  # fmt: skip
+    search = {name: options[name] for name in ("max_trials", "max_epochs", "factor", "iterations")}
+    tuning.check_search(method, objective, **search)
+    data, limits = open_dataset(data_dir), tuning.make_space(space)
+    shape = (data.size, data.size, len(layers))
     out_dir = Path(data_dir, "tuning") if out_dir is None else Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     trials: list[Trial] = []
     with run_log(out_dir):
-        setting = _prepare(data, options | {"layers": tuple(layers), "space": dict(space or {})}, threads)
+        setting = _prepare(data, options, threads)
         with _open_folder(out_dir, setting) as opened:
+            oracle = tuning.make_oracle(
+                method, limits, objective, folder=opened.folder, seed=seed, **search,
+                fits=lambda values: tuning.count_parameters(shape, values) <= max_parameters,
+            )  # fmt: skip
             for trial in tuning.run_trials(oracle, opened, max_epochs=max_epochs, n_workers=n_workers):
                 LOG.info("%s %s: %s %s", trial.name, trial.status, objective, trial.message or trial.objective)
                 trials.append(trial)
                 if on_trial is not None:
                     on_trial(trial)
-            best = tuning.choose_best(trials, OBJECTIVES[objective])
+            best = tuning.choose_best(trials, tuning.OBJECTIVES[objective])
             if best is None:
                 raise ModelError(f"all {len(trials)} trials failed ({trials[0].message}); narrow space")
             written = _write(out_dir, trials, best, objective, setting)
             shutil.rmtree(opened.folder)
     return written
-
-
-NOT_SETTINGS = ("data_dir", "out_dir", "on_trial", "threads")
-"""Arguments of `run_model_tuning` that do not decide the result, or are recorded otherwise."""
 
 
 def read_best(path: str | Path) -> dict[str, Any]:
@@ -208,52 +211,53 @@ def read_best(path: str | Path) -> dict[str, Any]:
 
 
 def _prepare(data: Any, options: dict[str, Any], threads: int | None) -> "Setting":
-    """Check the data and pin the threads; what all trials share, without the test rows."""
-    from dataclasses import replace
-
-    import keras
-    import keras_tuner
-    import numpy as np
-
-    from gotorb.training import building, lesson, process, record
-    from gotorb.training.trials import Setting, make_recipe
+    """Check the data and pin the threads; return what all trials share, without the test rows."""
+    from gotorb.training import data as training_data
+    from gotorb.training import fit, networks, trials
 
     if options["n_workers"] < 1:
         raise ConfigError(f"n_workers is {options['n_workers']}; give 1 or more")
-    building.find_normaliser(options["normalise"], options["layers"])
+    networks.find_normaliser(options["normalise"], options["layers"])
     names = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
-    taught = lesson.prepare_lesson(
+    taught = training_data.prepare_lesson(
         data, options["layers"], options["batch_size"], class_weights=options["class_weights"],
         division={name: options[name] for name in names}, splits=("train", "validation"),
     )  # fmt: skip
-    settings = {name: record.describe_option(value) for name, value in options.items()}
-    settings["threads"] = process.prepare_process(options["seed"], threads)
-    # here, what is pinned already cannot be asked for once more
-    pinned = threads if options["n_workers"] == 1 else settings["threads"]
-    identity = {name: json.dumps(value, sort_keys=True) for name, value in settings.items()}
-    identity |= {"data set": data_digest(data.data_dir), "code": __version__}
-    identity |= {"keras": keras.__version__, "keras-tuner": keras_tuner.__version__}
-    recipe = {name: options[name] for name in ("patience", "augment", "mixed_precision", "normalise")}
-    setting = Setting(
-        data.data_dir, options["layers"], options["batch_size"], taught.stream.class_weights,
-        replace(taught.rows, test=np.array([], int)), options["objective"], recipe, options["seed"], pinned,
-        Path(), "", identity,
+    pinned = fit.prepare_process(options["seed"], threads)
+    setting = trials.Setting(
+        data_dir=data.data_dir, layers=options["layers"], batch_size=options["batch_size"],
+        class_weights=taught.stream.class_weights, rows=replace(taught.rows, test=taught.rows.test[:0]),
+        objective=options["objective"], seed=options["seed"],
+        recipe={name: options[name] for name in ("patience", "augment", "normalise")},
+        # threads that are pinned in this process cannot be asked for again
+        threads=threads if options["n_workers"] == 1 else pinned,
+        identity=_identify(data.data_dir, options | {"threads": pinned}),
     )  # fmt: skip
-    make_recipe(setting, options["max_epochs"], TRAIN.learning_rate, options["seed"])  # refuses impossible ones
+    trials.make_recipe(setting, options["max_epochs"], TRAIN.learning_rate, options["seed"])  # refuses impossible ones
     return setting
+
+
+def _identify(data_dir: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """Everything that decides the result of a tuning."""
+    import keras
+    import keras_tuner
+
+    from gotorb.training.model_files import describe_option
+
+    identity = {name: json.dumps(describe_option(value), sort_keys=True) for name, value in settings.items()}
+    versions = {"code": __version__, "keras": keras.__version__, "keras-tuner": keras_tuner.__version__}
+    return identity | versions | {"data set": data_digest(data_dir)}
 
 
 @contextmanager
 def _open_folder(out_dir: Path, setting: "Setting") -> "Iterator[Setting]":
-    """The folder of a tuning of this identity, held by this process."""
-    from dataclasses import replace
-
+    """Open the folder of a tuning of this identity for this process alone."""
     from filelock import FileLock, Timeout
 
     digest = hashlib.sha256(json.dumps(setting.identity, sort_keys=True).encode()).hexdigest()
     folder = out_dir / layout.UNFINISHED_DIR / digest[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    _tell_others(folder, setting)
+    _log_others(folder, setting)
     begun = folder / BEGUN_JSON
     try:
         with FileLock(folder / ".lock", timeout=0):
@@ -264,8 +268,8 @@ def _open_folder(out_dir: Path, setting: "Setting") -> "Iterator[Setting]":
         raise ConfigError(f"another process tunes in {folder}; wait for it or give another out_dir") from None
 
 
-def _tell_others(folder: Path, setting: "Setting") -> None:
-    """Say which unfinished tunings of other options or data there are, and what differs."""
+def _log_others(folder: Path, setting: "Setting") -> None:
+    """Log which unfinished tunings of other options or data there are, and what differs."""
     for path in sorted(folder.parent.glob(f"*/{BEGUN_JSON}")):
         if path.parent != folder:
             other = json.loads(path.read_text(encoding="utf-8"))["identity"]
@@ -276,8 +280,7 @@ def _tell_others(folder: Path, setting: "Setting") -> None:
 
 def _write(out_dir: Path, trials: "list[Trial]", best: "Trial", objective: str, setting: "Setting") -> Tuning:
     from gotorb.evaluation.trials import plot_trials
-    from gotorb.training.oracle import OBJECTIVES
-    from gotorb.training.space import training_options
+    from gotorb.training.trials import OBJECTIVES, training_options
 
     table = tabulate(trials)
     chosen = {

@@ -30,9 +30,9 @@ def import_stamps(
     DataError
         If files are missing or broken, a column is absent, or no row gets a label.
     """
-    from gotorb.labels.archive import label_archive
-    from gotorb.labels.runs import run_folder, write_stamps
-    from gotorb.survey.stamps import open_stamps
+    from gotorb.dataset.store import run_folder
+    from gotorb.labels.archive import label_archive, write_stamps
+    from gotorb.survey.archives import open_stamps
 
     source = open_stamps(path, archive)
     rows = label_archive(source.table, archive)
@@ -74,9 +74,8 @@ def import_datapack(
     """
     from gotorb import layout
     from gotorb.dataset.datapack import read_datapack
-    from gotorb.dataset.store import write_dataset
+    from gotorb.dataset.store import run_folder, write_dataset
     from gotorb.errors import DataError
-    from gotorb.labels.runs import run_folder
     from gotorb.survey.pixels import fill_missing
 
     pack = read_datapack(path)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gotorb import layout
 from gotorb.params import SEED, CleanParams, LabelParams, SyntheticParams
 from gotorb.settings import read_settings
 
@@ -180,11 +181,12 @@ def make(
         If the survey's database or the catalogue cannot be used.
     """
     from gotorb.catalogues.minor_planets import make_provider
+    from gotorb.core.executor import Workers
+    from gotorb.dataset.store import run_folder
     from gotorb.labels.image import LabelOptions, label_image
-    from gotorb.labels.parallel import Workers
+    from gotorb.labels.jobs import make_shards, make_tasks
     from gotorb.labels.rules import MatchRules
-    from gotorb.labels.runs import forget_shards, make_shards, run_folder
-    from gotorb.labels.tasks import make_tasks
+    from gotorb.labels.shards import remove_shards
 
     settings = read_settings()
     workers = Workers(n_processes, chunk, settings.dask_scheduler_address)
@@ -198,7 +200,7 @@ def make(
     )
     with run_folder(out_dir, name) as data_dir:
         if not resume:
-            forget_shards(data_dir)
+            remove_shards(data_dir / layout.SHARDS_DIR)
         images = get_images(n_images)
         tasks = make_tasks(images, _exposure_getter(images), settings)
         make_shards(data_dir, tasks, label_image, options, workers=workers, title="label")
@@ -268,18 +270,30 @@ def add_synthetic_transients(
         The new data set's folder.
     """
     from gotorb.catalogues.minor_planets import make_provider
-    from gotorb.dataset.store import open_dataset
-    from gotorb.labels.parallel import Workers
-    from gotorb.labels.runs import make_shards, read_images, run_folder
+    from gotorb.core.executor import Workers
+    from gotorb.dataset.store import open_dataset, run_folder
+    from gotorb.labels.jobs import make_shards, read_images
     from gotorb.labels.synthetic import SyntheticOptions, make_synthetic, make_synthetic_tasks
 
     settings, data = read_settings(), open_dataset(data_dir)
     options = SyntheticOptions(
-        settings.catshtm_dir, n_per_image, jitter_arcsec, search_radius_arcsec, min_mag, max_mag,
-        max_galaxy_mag, n_residuals_per_transient, negative_fraction,
-        None if provider is None else make_provider(provider, settings), str(variables or ""),
-        n_variables_per_image, n_flashes_per_image, data.size, _files(), seed,
-    )  # fmt: skip
+        catshtm_dir=settings.catshtm_dir,
+        n_per_image=n_per_image,
+        jitter_arcsec=jitter_arcsec,
+        search_radius_arcsec=search_radius_arcsec,
+        min_mag=min_mag,
+        max_mag=max_mag,
+        max_galaxy_mag=max_galaxy_mag,
+        n_residuals_per_transient=n_residuals_per_transient,
+        negative_fraction=negative_fraction,
+        provider=None if provider is None else make_provider(provider, settings),
+        variables=str(variables or ""),
+        n_variables_per_image=n_variables_per_image,
+        n_flashes_per_image=n_flashes_per_image,
+        stamp_size=data.size,
+        files=_files(),
+        seed=seed,
+    )
     workers = Workers(n_processes, scheduler=settings.dask_scheduler_address)
     with run_folder(out_dir or Path(data_dir).parent, name) as new_dir:
         tasks = make_synthetic_tasks(read_images(data_dir, settings), data.table)
@@ -322,12 +336,11 @@ def add_marshall_cands(
     DatabaseError
         If the database cannot be reached.
     """
-    from gotorb.dataset.store import open_dataset
+    from gotorb.core.executor import Workers
+    from gotorb.dataset.store import open_dataset, run_folder
     from gotorb.errors import DataError
+    from gotorb.labels.jobs import make_shards, make_tasks
     from gotorb.labels.marshall import cut_candidates, leave_known, make_marshall_tasks, read_labels, tell_ids
-    from gotorb.labels.parallel import Workers
-    from gotorb.labels.runs import make_shards, run_folder
-    from gotorb.labels.tasks import make_tasks
     from gotorb.survey.gotophoto import query_candidates, query_images_by_id
 
     settings, data = read_settings(), open_dataset(data_dir)
@@ -368,7 +381,7 @@ def cut_image(path: Path | str, *, stamp_size: int = LABEL.stamp_size) -> tuple[
         If a file is absent, truncated or lacks a part.
     """
     from gotorb.labels.image import cut_detections
-    from gotorb.labels.tasks import read_task
+    from gotorb.labels.jobs import read_task
 
     return cut_detections(read_task(path, ext=SCIENCE_IMAGE_EXT), cut_options(stamp_size))
 
@@ -382,7 +395,7 @@ def cut_options(stamp_size: int) -> Any:
 
 def _files() -> Any:
     """How this survey's files are laid out, by this module's names as they are now, replaced or not."""
-    from gotorb.labels.tasks import FileLayout
+    from gotorb.labels.image import FileLayout
     from gotorb.stamps.layers import Extensions
 
     extensions = Extensions(

@@ -98,8 +98,8 @@ def find_model(address: str | Path) -> Origin:
         layers = tuple(name for name in registered.tags.get("layers", "").split(",") if name)
         threshold = float(registered.tags.get("threshold", 0.5))
         return Origin(network, layers, registered.name, registered.version, f"md5:{registered.md5}", None, threshold)
-    from gotorb.dataset.store import file_digest
-    from gotorb.training.record import load_training
+    from gotorb.core.files import file_digest
+    from gotorb.training.model_files import load_training
 
     loaded = load_training(address)
     path = Path(address) / layout.MODEL_H5 if Path(address).is_dir() else Path(address)

@@ -315,10 +315,10 @@ class FitParams(Section):
     loss: str = Field("binary_crossentropy", description="Keras name of the loss")
     metrics: tuple[str, ...] = Field((), description="Keras names of metrics besides accuracy and AUC")
     monitor: str = Field("val_loss", description="quantity that decides which epoch is best")
+    monitor_mode: Literal["auto", "min", "max"] = Field("auto", description="direction in which it gets better")
     model_kwargs: dict[str, Any] | None = Field(None, description="more options of the network")
     augment: bool = Field(True, description="flip and turn the training stamps")
     class_weights: str | None = Field("balanced", description="weight of each class's loss")
-    mixed_precision: Literal["float32", "bfloat16"] = Field("float32", description="arithmetic while training")
     tensorboard: bool = Field(False, description="write TensorBoard's files into the model's folder")
     verbose: int = Field(0, ge=0, le=2, description="Keras' progress: 0 none, 1 a bar, 2 a line per epoch")
 
@@ -369,7 +369,7 @@ class CurvesParams(Section):
     n_samples: int = Field(N_SAMPLES, ge=2, description="posterior samples of a stamp")
     threads: int = Field(2, ge=1, description="CPU threads; part of the result's identity")
     n_pool: int | None = Field(None, ge=1, description="train rows that take part; null: all")
-    anew: bool = Field(False, description="begin again where the kept rounds are of other data or another plan")
+    restart: bool = Field(False, description="start again where the kept rounds are of other data or another plan")
 
 
 class EyeballParams(Section):

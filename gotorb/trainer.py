@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gotorb import __version__, layout
 from gotorb.dataset.card import data_digest
-from gotorb.dataset.store import open_dataset
+from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
 from gotorb.logs import run_log
 from gotorb.models import Origin, find_model, find_network
@@ -17,6 +17,9 @@ from gotorb.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainP
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+
+    from gotorb.training.data import Rows
 
 LOG = logging.getLogger(__name__)
 TRAIN, FIT, DATASET, EVALUATE = TrainParams(), FitParams(), DatasetParams(), EvaluateParams()
@@ -36,6 +39,7 @@ def train(
     loss: str | Callable[..., Any] = FIT.loss,
     metrics: Sequence[str | Callable[..., Any]] = FIT.metrics,
     monitor: str = FIT.monitor,
+    monitor_mode: str = FIT.monitor_mode,
     patience: int = TRAIN.patience,
     dropout: float | None = TRAIN.dropout,
     model_kwargs: dict[str, Any] | None = FIT.model_kwargs,
@@ -50,7 +54,6 @@ def train(
     threshold_fpr: float | None = EVALUATE.threshold_fpr,
     seed: int = SEED,
     threads: int | None = TRAIN.threads,
-    mixed_precision: str = FIT.mixed_precision,
     strategy: Any = None,
     out_dir: str | Path | None = None,
     name: str | None = None,
@@ -66,9 +69,9 @@ def train(
     from disk a batch at a time. The same data, parameters, seed and threads give the same bytes. Ctrl-C ends
     the training and keeps the best weights so far.
 
-    A training that was killed or ended by Ctrl-C goes on when `train` is called again with the same data,
-    settings and folder, and ends with the same bytes as if nothing had happened. With other data or settings
-    it begins anew, and the log says so. The state of your own `callbacks` is not kept.
+    An interrupted training resumes when `train` is called again with the same data, settings and folder, and ends
+    with the same bytes as one that was not interrupted. With other data or settings it starts again, and the log says
+    so. The state of your own `callbacks` is not kept.
 
     Parameters
     ----------
@@ -95,8 +98,10 @@ def train(
     metrics : sequence of str or callable
         Keras names or objects, measured beside accuracy and AUC.
     monitor : str
-        Quantity that decides which epoch is best: the smallest when its name holds loss, error or entropy,
-        else the largest.
+        Quantity that decides which epoch is best.
+    monitor_mode : {"auto", "min", "max"}
+        Direction in which `monitor` improves. "auto" asks Keras' metric of that name; a metric of your own needs one
+        of the others.
     dropout : float, optional
         Rate handed to networks that take ``dropout``; their own default when None.
     model_kwargs : dict, optional
@@ -104,8 +109,8 @@ def train(
     normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
         First layer of the network, saved with it. "l2" leaves networks as they are built: ours divide each layer
         of a stamp by its L2 norm. "noise" takes the logarithm in units of the difference's noise, which keeps how
-        bright layers are beside each other (`gotorb.training.noise`). What would not survive saving is refused
-        before training.
+        bright layers are relative to each other (`gotorb.training.normalisation`). A layer that would not survive
+        saving is refused before training.
     augment : bool
         Flip and turn the training stamps; validation stamps never are.
     class_weights : "balanced", dict or None
@@ -125,8 +130,6 @@ def train(
         Of everything random; what scikit-learn calls random_state.
     threads : int, optional
         CPU threads inside an operation; part of the result's identity. None takes what the process has.
-    mixed_precision : {"float32", "bfloat16"}
-        Arithmetic while training. Weights, scores and the model written are float32 in any case.
     strategy : tf.distribute.Strategy, optional
         Under which the network is built and fitted; see docs/training.md. A GPU that TensorFlow finds is used
         without one.
@@ -160,70 +163,102 @@ def train(
     ConfigError
         If an option is impossible, or `threads` cannot be had in this process.
     """
-    options = {name: value for name, value in locals().items() if name not in NOT_SETTINGS}
-    builder, layers = find_network(model), tuple(layers)
-    data = open_dataset(data_dir)
+    options = {
+        "model": model, "layers": tuple(layers), "epochs": epochs, "batch_size": batch_size,
+        "learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer, "loss": loss,
+        "metrics": metrics, "monitor": monitor, "monitor_mode": monitor_mode, "patience": patience,
+        "dropout": dropout, "model_kwargs": model_kwargs, "normalise": normalise, "augment": augment,
+        "class_weights": class_weights, "freeze": freeze, "test_fraction": test_fraction,
+        "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
+        "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs,
+    }  # fmt: skip
+    builder, data = find_network(model), open_dataset(data_dir)
 
-    from gotorb.evaluation.calibration import fit_calibration
-    from gotorb.evaluation.thresholds import choose_threshold
-    from gotorb.training import building, fit, lesson, parent, process, recipe, record, rows, scoring
+    from gotorb.training import data as training_data
+    from gotorb.training import finetune, fit, model_files, recipe
 
-    process.check_strategy(strategy)
+    fit.check_strategy(strategy)
     plan = recipe.Recipe(
-        epochs, patience, monitor, learning_rate, optimizer, augment, seed, verbose, schedule, loss, metrics,
-        fit_kwargs or {}, mixed_precision,
+        **{name: options[name] for name in PLAN}, verbose=verbose, fit_kwargs=fit_kwargs or {}
     )  # fmt: skip
-    division = {name: options[name] for name in ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")}
-    taught = lesson.prepare_lesson(
-        data, layers, batch_size, class_weights=class_weights, division=division,
+    taught = training_data.prepare_lesson(
+        data, options["layers"], batch_size, class_weights=class_weights,
+        division={name: options[name] for name in DIVISION},
         n_replicas=strategy.num_replicas_in_sync if strategy else 1,
     )  # fmt: skip
-    parts = taught.rows
-    settings = {name: record.describe_option(value) for name, value in options.items()}
-    settings["threads"] = process.prepare_process(seed, threads)
-    settings["strategy"] = strategy and type(strategy).__name__
-    origin = None if init_from is None else _find_parent(init_from, layers, settings["normalise"])
+    settings = {name: model_files.describe_option(value) for name, value in options.items()}
+    settings |= {"threads": fit.prepare_process(seed, threads), "strategy": strategy and type(strategy).__name__}
+    origin = None if init_from is None else _find_parent(init_from, options["layers"], settings["normalise"])
     with strategy.scope() if strategy else nullcontext():
-        shape = (data.size, data.size, len(layers))
-        network = building.build_network(
-            builder, shape, layers=layers, dropout=dropout, options=model_kwargs, normalise=normalise
-        )
-        if origin:
-            parent.copy_weights(origin.model, network, name=origin.name)
-    kept = parent.choose_layers(network, freeze, init_from)
-    run_dir = record.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
-    callbacks = [*record.make_tensorboard(tensorboard, run_dir), *callbacks]
+        network = _build(builder, data, options, origin)
+    kept = finetune.choose_layers(network, freeze, init_from)
+    run_dir = model_files.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
+    callbacks = [*model_files.make_tensorboard(tensorboard, run_dir), *callbacks]
     with run_log(run_dir):
         LOG.info("training %s on %s with %s", network.name, data_dir, settings)
-        LOG.info("rows: %s", rows.count_rows(data.labels, parts))
+        LOG.info("rows: %s", training_data.count_rows(data.labels, taught.rows))
         digest = data_digest(data.data_dir)
-        ancestry = None
-        if origin:
-            ancestry = record.describe_parent(origin.name, origin.digest, origin.meta, data, parts)
-        identity = {name: json.dumps(value, sort_keys=True, default=repr) for name, value in settings.items()}
-        identity |= {"data set": digest, "code": __version__, "parent": origin.digest if origin else ""}
         with strategy.scope() if strategy else nullcontext():
             fitted = fit.fit_network(
-                network, taught.stream, parts, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
-                state=(run_dir / layout.STATE_NPZ, identity),
+                network, taught.stream, taught.rows, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
+                state=(run_dir / layout.STATE_NPZ, _identify(settings, digest, origin)),
             )  # fmt: skip
-        meta = record.describe_training(
-            fitted, data, parts, settings=settings, digest=digest, parent=ancestry, run_dir=run_dir
-        )
-        found = scoring.score_stamps(network, (stamps for _, stamps in data.batches(parts.validation, layers=layers)))
-        meta["threshold"] = choose_threshold(data.labels[parts.validation], found, max_fpr=threshold_fpr)
-        meta["calibration"] = fit_calibration(data.labels[parts.validation], found).as_dict()
-        loaded = record.write_training(run_dir, network, meta)
+        about = {"settings": settings, "digest": digest, "parent": _describe_parent(origin, data, taught.rows)}
+        meta = model_files.describe_training(fitted, data, taught.rows, run_dir=run_dir, **about)
+        meta |= _calibrate(network, data, taught.rows.validation, options)
+        loaded = model_files.write_training(run_dir, network, meta)
         fitted.finish()
         LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
         return loaded.model, loaded.meta or {}
 
 
-NOT_SETTINGS = (
-    "data_dir", "out_dir", "name", "callbacks", "on_epoch", "tensorboard", "verbose", "threads", "strategy",
-    "init_from",
+PLAN = (
+    "epochs", "patience", "monitor", "monitor_mode", "learning_rate", "optimizer", "augment", "seed", "schedule",
+    "loss", "metrics",
 )  # fmt: skip
-"""Arguments of `train` that do not decide the result, or are recorded otherwise."""
+"""Options of `train` that a recipe takes as they are."""
+DIVISION = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
+"""Options of `train` by which rows are divided."""
+
+
+def _build(builder: Any, data: Dataset, options: dict[str, Any], origin: Origin | None) -> "keras.Model":
+    """The network before its first step, with the weights of its parent when it has one."""
+    from gotorb.training import finetune, networks
+
+    layers = options["layers"]
+    network = networks.build_network(
+        builder, (data.size, data.size, len(layers)), layers=layers, dropout=options["dropout"],
+        options=options["model_kwargs"], normalise=options["normalise"],
+    )  # fmt: skip
+    if origin:
+        finetune.copy_weights(origin.model, network, name=origin.name)
+    return network
+
+
+def _identify(settings: dict[str, Any], digest: str, origin: Origin | None) -> dict[str, str]:
+    """Everything that decides the result of a training."""
+    identity = {name: json.dumps(value, sort_keys=True, default=repr) for name, value in settings.items()}
+    return identity | {"data set": digest, "code": __version__, "parent": origin.digest if origin else ""}
+
+
+def _describe_parent(origin: Origin | None, data: Dataset, rows: "Rows") -> Meta | None:
+    from gotorb.training import model_files
+
+    if origin is None:
+        return None
+    return model_files.describe_parent(origin.name, origin.digest, origin.meta, data, rows)
+
+
+def _calibrate(network: "keras.Model", data: Dataset, rows: "np.ndarray", options: dict[str, Any]) -> Meta:
+    """Operating threshold and calibration of the scores, from the validation rows."""
+    from gotorb.evaluation.calibration import fit_calibration
+    from gotorb.evaluation.thresholds import choose_threshold
+    from gotorb.training.inference import score_stamps
+
+    labels = data.labels[rows]
+    scores = score_stamps(network, (stamps for _, stamps in data.batches(rows, layers=options["layers"])))
+    threshold = choose_threshold(labels, scores, max_fpr=options["threshold_fpr"])
+    return {"threshold": threshold, "calibration": fit_calibration(labels, scores).as_dict()}
 
 
 def _find_parent(init_from: str | Path, layers: tuple[str, ...], normalise: str) -> Origin:

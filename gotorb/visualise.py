@@ -25,11 +25,11 @@ from gotorb.apps.judged import SUMMARIES, Judged, judge
 from gotorb.apps.neighbours import Neighbourhood, open_neighbourhood
 from gotorb.apps.pages import write_page
 from gotorb.apps.scoring import Scorer, load_scorer, tell_middle
-from gotorb.dataset.card import write_text
+from gotorb.core.files import write_csv, write_text
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.params import SEED, ArchiveParams, ScoreParams
-from gotorb.portable import PortableModel
 from gotorb.settings import Settings, read_settings
+from gotorb.training.onnx import PortableModel
 
 if TYPE_CHECKING:
     from gotorb.apps.neighbours import Neighbour
@@ -196,7 +196,7 @@ def write_rows(stem: Path, rows: pd.DataFrame) -> None:
     """Write rows as csv and json."""
     rows = rows.assign(called_real=rows["called_real"].astype(int), uncertain=rows["uncertain"].astype(int))
     rows = rows.round(dict.fromkeys(SUMMARIES, N_DIGITS))
-    write_text(stem.with_name(f"{stem.name}.csv"), rows.to_csv(index=False, lineterminator="\n"))
+    write_csv(stem.with_name(f"{stem.name}.csv"), rows)
     records = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
     write_text(stem.with_name(f"{stem.name}.json"), json.dumps(records, indent=1, allow_nan=False) + "\n")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gotorb.errors import GotorbError
 from gotorb.logs import show_on_console
@@ -28,8 +28,15 @@ def run_stage(main: Callable[[], None]) -> None:
 def open_survey(params: Params, survey_dir: str = "data/survey") -> AbstractContextManager[Settings]:
     """The survey that params name, as the label code sees it while the block runs."""
     from gotorb import label_data  # here, for `make repro` with nothing to do is to be quick
-    from gotorb.simulate.source import survey_environment
+    from gotorb.simulate.archive import survey_environment
 
     if params.label.adapter is not None:
         label_data.adapt(params.label.adapter)
     return survey_environment(params.label.source, Path(survey_dir))
+
+
+def write_headline(name: str, numbers: Mapping[str, Any]) -> None:
+    """Write headline numbers, which `dvc metrics` compares, to reports/headline/<name>.json."""
+    from gotorb.dataset.card import write_json
+
+    write_json(Path("reports/headline") / f"{name}.json", dict(numbers))

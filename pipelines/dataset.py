@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from gotorb.dataset.version import make_version
+from gotorb.dataset.versions import make_version
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
@@ -12,7 +12,7 @@ from pipelines import run_stage
 def main() -> None:
     """Write data/dataset from the data set named on the command line."""
     params = read_params()
-    with track_stage("dataset", params, beside=True) as run:
+    with track_stage("dataset", params) as run:
         data_dir = Path("data/dataset")
         card = make_version(Path(sys.argv[1]), data_dir, params.dataset, seed=params.seed)
         run.log_metrics(card)

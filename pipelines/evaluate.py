@@ -1,26 +1,29 @@
-"""Stage ``evaluate``: judge the model named on the command line on the held-out rows."""
+"""Stage ``evaluate``: evaluate the model named on the command line on the held-out rows."""
 
 import sys
 from pathlib import Path
 
 from gotorb import classifier, layout
 from gotorb.dataset.card import make_card, write_json
+from gotorb.evaluation.report import make_headline, round_headline
 from gotorb.params import read_params
 from gotorb.tracking.runs import MD5_TAG, md5, track_stage
-from pipelines import run_stage
+from pipelines import run_stage, write_headline
 
 
 def main() -> None:
-    """Write evaluations/<name>/ and reports/<name>.json."""
+    """Write evaluations/<name>/, reports/<name>.json and the headline numbers."""
     params, name = read_params(), sys.argv[1]
     data_dir, model_dir = Path("data/dataset"), Path("models") / name
     model_path, meta_path = model_dir / layout.MODEL_H5, model_dir / layout.META_HKL
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"})
-    with track_stage("evaluate", params, name=f"evaluate {name}", experiment="-evaluation", beside=True) as run:
+    with track_stage("evaluate", params, name=f"evaluate {name}", experiment="-evaluation") as run:
         run.set_tags({MD5_TAG: md5(model_path), "gotorb.network": name})
         run.log_data(data_dir, make_card(data_dir), context="test")
         evaluation = classifier.evaluate(model_path, meta_path, data_dir, out_dir=Path("evaluations") / name, **options)
         write_json(Path("reports") / f"{name}.json", evaluation.metrics)
+        headline = make_headline(evaluation.metrics) | {"ece": round_headline(evaluation.metrics["ece"])}
+        write_headline(name, {name: headline})
         run.log_headlines({"test": evaluation.metrics, "validation": evaluation.metrics["validation"]})
         run.log_plots(evaluation.plots)
         run.log_json(evaluation.metrics, layout.METRICS_JSON)

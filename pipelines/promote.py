@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from gotorb.dataset.card import write_json
+from gotorb.core.files import write_json
 from gotorb.params import read_params
-from gotorb.promotion import promote_best
+from gotorb.tracking.promotion import promote_best
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 

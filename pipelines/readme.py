@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gotorb.dataset.card import write_text
+from gotorb.core.files import write_text
 from gotorb.dataset.store import open_dataset
 
 START, END = "<!-- measured: written by `make readme` -->", "<!-- end of measured -->"
@@ -71,8 +71,8 @@ def make_breakdown(reports: Path) -> str:
 
 def make_study(reports: Path) -> str:
     """The larger survey's results, as markdown."""
-    judged = json.loads((reports / "judge.json").read_text())
-    truth, network = judged["truth"], "bayesian_vgg6"
+    found = json.loads((reports / "other_fields.json").read_text())
+    truth, network = found["truth"], "bayesian_vgg6"
     model, old, own = (
         truth["models"][network],
         truth["old_scores"]["realbogus"],
@@ -98,7 +98,7 @@ def make_study(reports: Path) -> str:
         "| injected transients | n | found at 2 % FPR |",
         "|---|---|---|",
     ]
-    for name, part in judged["recovery"]["models"][network]["at_fpr"]["slices"].items():
+    for name, part in found["injections"]["models"][network]["at_fpr"]["slices"].items():
         low, high = 100 * part["low"], 100 * part["high"]
         lines.append(f"| {name} | {part['n']} | {100 * part['fraction']:.1f} % ({low:.1f} to {high:.1f}) |")
     return "\n".join(lines) + "\n\nIntervals are 95 %. Source: `studies/large/reports/`.\n"
@@ -192,7 +192,7 @@ def _purity_line(name: str, part: dict[str, Any]) -> str:
 
 def draw_layers(data_dir: Path, path: Path) -> None:
     """Draw all layers of a clear minor planet and of a clear random bogus."""
-    from gotorb.evaluation.pictures import plot_layers
+    from gotorb.evaluation.stamp_figures import plot_layers
 
     data = open_dataset(data_dir)
     table = data.table

@@ -3,6 +3,7 @@
 A source's folder holds its own params.yaml, dvc.yaml, data, models and reports, made from the project's, so
 that no tracked file changes; tracking store and DVC cache are shared with the project. A study is such a folder of
 the embedded survey, under studies/ and part of the project's repository: its reports and dvc.lock are committed.
+studies/ is a DVC project of its own, so that `dvc` commands in the main one never see studies.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from gotorb import layout
 from gotorb.errors import ConfigError, GotorbError
 from gotorb.params import Params, read_params
 from gotorb.tracking.remote import set_remote
+from pipelines.agreement import print_results
+from pipelines.stage_deps import ROOT, is_code, renew_deps
 
 SOURCES_YAML = Path(__file__).with_name("sources.yaml")
 DVC_YAML = "dvc.yaml"
@@ -35,13 +38,24 @@ def main() -> int:
     except GotorbError as error:
         print(f"make repro: {error}", file=sys.stderr)
         return 1
-    set_remote(here.resolve())
-    return subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=here, env=_environment(), check=False).returncode
+    set_remote(_dvc_root(here.resolve()))
+    command = [sys.executable, "-m", "dvc", "repro"]
+    code = subprocess.run(command, cwd=here, env=stage_environment(), check=False).returncode
+    if code == 0:
+        print_results(here)
+    return code
 
 
-def _environment() -> dict[str, str]:
-    """This environment with this Python first, since the stages call it by name."""
-    return os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+def _dvc_root(here: Path) -> Path:
+    """Folder of the DVC project that a folder belongs to: a source's own, all studies' one, or the main one."""
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+
+
+def stage_environment() -> dict[str, str]:
+    """This environment with this Python and the project's code first, since the stages call both by name."""
+    first = {"PATH": Path(sys.executable).parent, "PYTHONPATH": ROOT}
+    known = {name: os.pathsep.join(filter(None, [str(path), os.environ.get(name)])) for name, path in first.items()}
+    return os.environ | known
 
 
 def make_workspace(source: str, data: Path | None) -> Path:
@@ -108,6 +122,8 @@ def source_stages(change: dict[str, Any], data: Path | None, here: Path) -> dict
                 "deps": [*stages[name]["deps"], str(data)],
             }
     dropped_outs = {"data/survey"} if "survey" in change["drop"] else set()
+    # files, not folders: outside of its own folder DVC would take __pycache__ for code
+    renew_deps(stages, fold=False)
     for stage in stages.values():
         body = stage.get("do", stage)
         body["deps"] = [_from_workspace(dep, here) for dep in body["deps"] if dep not in dropped_outs]
@@ -115,8 +131,7 @@ def source_stages(change: dict[str, Any], data: Path | None, here: Path) -> dict
 
 
 def _from_workspace(dep: str, here: Path) -> str:
-    code = dep.startswith(("gotorb/", "pipelines/"))
-    return str(Path(*[".."] * len(here.parts), dep)) if code else dep
+    return str(Path(*[".."] * len(here.parts), dep)) if is_code(dep) else dep
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +145,7 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_yaml(path: Path, tree: dict[str, Any]) -> None:
-    text = yaml.safe_dump(tree, sort_keys=False)
+    text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=116)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
 

@@ -10,19 +10,19 @@ from gotorb.simulate.survey import make_survey
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 
-SURVEY, JUDGE = "survey", "judge"
+SURVEY, OTHER = "survey", "other"
 SURVEYS: dict[str, Callable[[Params], tuple[str, SurveyParams, int]]] = {
     SURVEY: lambda params: ("data/survey", params.survey, params.seed),
-    JUDGE: lambda params: ("data/judge/survey", params.judge, params.seed + 1),
+    OTHER: lambda params: ("data/other/survey", params.judge, params.seed + 1),
 }
-"""Name -> folder, parameters, seed: the survey that models learn from, and one of other fields that judges them."""
+"""Name -> folder, parameters, seed: the survey that models learn from, and one of other fields."""
 
 
 def main() -> None:
     """Write images, tables and catalogues to the folder of the survey named on the command line."""
     params, name = read_params(), (sys.argv[1:] or [SURVEY])[0]
     out_dir, survey, seed = SURVEYS[name](params)
-    with track_stage("survey", params, name=name, beside=True) as run:
+    with track_stage("survey", params, name=name) as run:
         summary = make_survey(Path(out_dir), survey, seed=seed, catalogue=survey.catalogue)
         run.log_metrics(asdict(summary))
 

@@ -21,7 +21,7 @@ def train_model(params: Params, name: str, options: dict[str, Any]) -> None:
     """Train and track one model."""
     data_dir, out_dir = Path("data/dataset"), Path("models")
     options = options | {"seed": params.train.seed or params.seed, "threshold_fpr": params.evaluate.threshold_fpr}
-    with track_stage("train", params, name=f"train {name}", beside=True) as run:
+    with track_stage("train", params, name=f"train {name}") as run:
         card = make_card(data_dir)
         run.log_data(data_dir, card, context="training")
         trainer.train(data_dir, out_dir=out_dir, name=name, on_epoch=run.log_epoch, **options)

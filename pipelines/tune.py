@@ -6,7 +6,6 @@ from gotorb.dataset.card import make_card
 from gotorb.hyperparameter_tuning import run_model_tuning
 from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
-from gotorb.tracking.trials import TrialRuns
 from pipelines import run_stage
 
 SHARED = {"layers", "batch_size", "patience", "normalise", "threads"}
@@ -17,9 +16,9 @@ def main() -> None:
     """Write tuning/trials.csv, best.json and trials.png; every trial is a nested run."""
     params, data_dir, out_dir = read_params(), Path("data/dataset"), Path("tuning")
     options = params.tune.model_dump() | params.train.model_dump(include=SHARED) | {"seed": params.seed}
-    with track_stage("tune", params, beside=True) as run:
+    with track_stage("tune", params) as run:
         run.log_data(data_dir, make_card(data_dir), context="training")
-        tuning = run_model_tuning(data_dir, out_dir=out_dir, on_trial=TrialRuns(run).record, **options)
+        tuning = run_model_tuning(data_dir, out_dir=out_dir, on_trial=run.log_trial, **options)
         run.log_json(tuning.best, "best.json")
         run.log_metrics({"best": tuning.best["objective"]})
         run.log_plots([out_dir / "trials.png"])

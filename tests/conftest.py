@@ -1,16 +1,34 @@
-"""Fixtures that several rooms share."""
+"""Threads, order and time limit of the tests, and what several rooms share."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 import gotorb.tracking.store  # noqa: F401  # says what MLflow is to do, before any test imports it
 from gotorb.params import SurveyParams
+from tests import warm
+from tests.cpu_limit import (  # noqa: F401
+    pytest_runtest_call,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
+from tests.shared import CONTROLLER, share
 
+# read when numpy is imported, which nothing above does
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # two processes run tests at the same time
 TINY_SEED = 2
 N_THREADS = 2
 NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
 """Folders whose tests may run a network in this process."""
+FIRST = ("end_to_end/test_pipeline", "end_to_end/test_faults", "model/", "end_to_end/", "browser/", "unit/tracking/")
+"""Files that take longest, in the order in which they start, so that both processes end at the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files of long tests first; with --no-loadscope-reorder they are dealt out in this order."""
+    items.sort(key=lambda item: next((rank for rank, name in enumerate(FIRST) if name in item.nodeid), len(FIRST)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -22,6 +40,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A command that does what python does, in a process of its own, and has its slow imports done."""
+    folder = share(tmp_path_factory, "python", lambda folder: warm.start(folder, owner=CONTROLLER))
+    warm.SERVING.append(folder)
+    return folder / "python"
+
+
+@pytest.fixture(scope="session")
 def tiny_survey_params() -> SurveyParams:
     """Two fields, two visits each, 320 pixels a side, more asteroids than on the sky; five seconds."""
     return SurveyParams(n_fields=2, n_visits=2, size=320, n_asteroids=150, n_training_fields=3, n_processes=1)
@@ -29,9 +55,9 @@ def tiny_survey_params() -> SurveyParams:
 
 @pytest.fixture(scope="session")
 def tiny_survey(tmp_path_factory: pytest.TempPathFactory, tiny_survey_params: SurveyParams) -> Path:
-    """Folder of a small simulated survey, made once; read it, never write into it."""
+    """Folder of a small simulated survey; read it, never write into it."""
     from gotorb.simulate.survey import make_survey
 
-    out_dir = tmp_path_factory.mktemp("tiny") / "survey"
-    make_survey(out_dir, tiny_survey_params, seed=TINY_SEED)
-    return out_dir
+    return share(
+        tmp_path_factory, "tiny_survey", lambda folder: make_survey(folder, tiny_survey_params, seed=TINY_SEED)
+    )

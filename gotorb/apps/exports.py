@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
-from gotorb.dataset.changes import CHANGE_COLUMNS, flips, removals, write_version
+from gotorb.core.files import write_csv
 from gotorb.dataset.store import open_dataset
+from gotorb.dataset.versions import CHANGE_COLUMNS, flips, removals, write_version
 from gotorb.errors import ConfigError, DataError
 
 ACTIONS = ("keep", "remove")
@@ -117,7 +118,7 @@ def write_labelled(
     changes = find_changes(table, join_votes(known), flagged=flagged, unsure=unsure)
     write_version(data_dir, new_dir, changes)
     votes = known.sort_values(["id", "labeller"])[list(JOURNAL_COLUMNS)]
-    votes.to_csv(new_dir / layout.EYEBALL_CSV, index=False, lineterminator="\n")
+    write_csv(new_dir / layout.EYEBALL_CSV, votes)
     return new_dir
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gotorb.apps.batches import BATCH
-from gotorb.apps.detections import Detections
+from gotorb.apps.detections import BATCH, Detections
 from gotorb.apps.scoring import Scorer, fit_stamps, score_batch
 from gotorb.evaluation.posterior import summarise_samples
 

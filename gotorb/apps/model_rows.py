@@ -17,7 +17,7 @@ from gotorb.apps.scoring import Scorer, fit_stamps, load_scorer, tell_middle
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import GotorbError, ModelError
 from gotorb.evaluation.latent import make_maps, principal_axes
-from gotorb.portable import PortableModel
+from gotorb.training.onnx import PortableModel
 
 BATCH = 256
 N_COMPONENTS = 30
@@ -33,8 +33,7 @@ def run_model(model: str, data_dir: Path, out_path: Path, *, n_samples: int, see
     DataError
         If the stamps do not fit the model; of larger ones it gets the middle, which is told on stdout.
     """
-    from gotorb.training.latent import latent_vectors
-    from gotorb.training.scoring import CompiledModel
+    from gotorb.training.inference import CompiledModel, latent_vectors
 
     scorer, data = load_scorer(model), open_dataset(data_dir)
     if isinstance(scorer.model, PortableModel):

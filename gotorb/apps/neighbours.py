@@ -86,7 +86,7 @@ def open_neighbourhood(scorer: Scorer, data_dir: Path | str) -> Neighbourhood:
 
 
 def _unit_vectors(scorer: Scorer, stamps: Stamps) -> np.ndarray:
-    from gotorb.training.latent import latent_vectors
+    from gotorb.training.inference import latent_vectors
 
     vectors = latent_vectors(scorer.model, stamps)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)

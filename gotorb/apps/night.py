@@ -18,7 +18,7 @@ from gotorb.apps.flags import find_flags
 from gotorb.apps.judged import SUMMARIES, judge
 from gotorb.apps.pages import write_page
 from gotorb.apps.scoring import Scorer, load_scorer
-from gotorb.dataset.card import write_json, write_text
+from gotorb.core.files import write_csv, write_json
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError
 from gotorb.evaluation.drift import measure_drift
@@ -104,8 +104,8 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
         "asked_minor_planets": bool(settings.gotorb_mpc_catalogue),
     }  # fmt: skip
     rows = table.assign(called_real=table["called_real"].astype(int), uncertain=table["uncertain"].astype(int))
-    _write_csv(out_dir / SCORES_CSV, rows.round(dict.fromkeys(SUMMARIES, 6)))
-    _write_csv(out_dir / AUDIT_CSV, audit)
+    write_csv(out_dir / SCORES_CSV, rows.round(dict.fromkeys(SUMMARIES, 6)))
+    write_csv(out_dir / AUDIT_CSV, audit)
     write_json(out_dir / SUMMARY_JSON, rounded(summary))
     return write_page(out_dir / PAGE, "night", title=f"Night {source.name}", audit_csv=AUDIT_CSV,
                       scores_csv=SCORES_CSV, summary=summary, telescopes=_histograms(table, threshold))  # fmt: skip
@@ -235,7 +235,3 @@ def _histograms(table: pd.DataFrame, threshold: float) -> list[dict[str, Any]]:
                       "width": round(WIDTH / N_BINS - 0.6, 2), "median": float(rows["best"].median()),
                       "cut": round(threshold * WIDTH, 2)})  # fmt: skip
     return found
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
+from gotorb.core.files import file_digest, whole_file
 from gotorb.dataset.card import data_digest
-from gotorb.dataset.store import file_digest, read_csv
+from gotorb.dataset.store import read_csv
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 
@@ -126,12 +127,12 @@ def write_opinions(
     path: Path, *, score: np.ndarray, samples: np.ndarray | None, places: dict[str, np.ndarray], vectors: np.ndarray
 ) -> Path:
     """Keep a model's answers, whole or not at all."""
-    part = path.with_suffix(".part.npz")
     kept: dict[str, Any] = {f"map_{name}": values.astype(np.float32) for name, values in places.items()}
     kept |= {} if samples is None else {"samples": samples.astype(np.float16)}
     kept |= {"score": score.astype(np.float32), "vectors": vectors.astype(np.float32)}
-    np.savez(part, **kept)
-    return part.replace(path)
+    with whole_file(path) as aside:
+        np.savez(aside, **kept)
+    return path
 
 
 def read_opinions(path: Path, name: str) -> Opinions:

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gotorb.dataset.card import write_text
+from gotorb.core.files import write_text
 
 FOLDER = "templates"
 

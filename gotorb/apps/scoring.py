@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+import pandas as pd
 
 from gotorb import layout
-from gotorb.apps.batches import Batch, read_batches
+from gotorb.apps.detections import BATCH, read_detections
 from gotorb.apps.prefetch import fetch_ahead, give_way
-from gotorb.dataset.card import data_digest, tree_digest
-from gotorb.dataset.store import file_digest
+from gotorb.core.files import file_digest, tree_digest, whole_file
+from gotorb.dataset.card import data_digest
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.models import find_model
 from gotorb.params import N_SAMPLES, SEED, ArchiveParams
-from gotorb.portable import PortableModel, read_portable
 from gotorb.survey.alerts import find_packets
 from gotorb.survey.pixels import check_middle, crop_stamps
+from gotorb.training.onnx import PortableModel, read_portable
 
 if TYPE_CHECKING:
-    from gotorb.training.scoring import CompiledModel
+    from gotorb.training.inference import CompiledModel
 
 log = logging.getLogger(__name__)
 COLUMNS = (
@@ -68,7 +68,7 @@ class Scorer:
         """The network, compiled once for all batches."""
         if isinstance(self.model, PortableModel):
             return self.model
-        from gotorb.training.scoring import CompiledModel
+        from gotorb.training.inference import CompiledModel
 
         return CompiledModel(self.model)
 
@@ -144,21 +144,13 @@ def score_source(
     source, out_path = Path(source), Path(out_path)
     if not source.exists():
         raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
-    part = out_path.with_name(out_path.name + ".part")
     try:
-        out_path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", newline="", encoding="utf-8") as file:
-            n_rows = _write_rows(file, scorer, source, archive, n_samples, seed, threshold)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out_path)
+        with whole_file(out_path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            return _write_rows(file, scorer, source, archive, n_samples, seed, threshold)
     except OSError as error:
         raise DataError(
             f"{source} cannot be read or {out_path} not written ({error}); check the files, permissions and free space"
         ) from None
-    finally:
-        part.unlink(missing_ok=True)
-    return n_rows
 
 
 def _write_rows(
@@ -170,25 +162,24 @@ def _write_rows(
     writer.writerow(COLUMNS)
     threshold = scorer.threshold if threshold is None else threshold
     ready = (
-        (batch, fit_stamps(scorer, batch.stamps, batch.layers, source))
-        for batch in read_batches(source, archive, scorer.size)
+        (found, fit_stamps(scorer, found.stamps, found.layers, source))
+        for found in read_detections(source, archive, scorer.size, block=BATCH)
     )
-    waiting: list[tuple[Batch, Scores]] = []
+    waiting: list[tuple[pd.DataFrame, Scores]] = []
     with ThreadPoolExecutor(1, initializer=give_way) as pool, closing(fetch_ahead(ready)) as batches:
         digest = pool.submit(source_digest, source)
 
         def write() -> None:
             about = scorer.name, scorer.version, digest.result(), round(threshold, N_DIGITS)
-            for batch, found in waiting:
-                writer.writerows(_rows(batch, found, about, threshold))
+            for table, scores in waiting:
+                writer.writerows(_rows(table, scores, about, threshold))
             waiting.clear()
 
-        for batch, stamps in batches:
-            if n_rows == 0 and (told := tell_middle(scorer, batch.stamps.shape[1], source)):
+        for found, stamps in batches:
+            if n_rows == 0 and (told := tell_middle(scorer, found.stamps.shape[1], source)):
                 log.info(told)
-            found = score_batch(scorer, stamps, n_samples, seed + n_rows)
-            waiting.append((replace(batch, stamps=np.empty(0)), found))
-            n_rows += len(batch.ids)
+            waiting.append((found.table[["id", "ra", "dec"]], score_batch(scorer, stamps, n_samples, seed + n_rows)))
+            n_rows += len(found)
             if digest.done():
                 write()
         write()
@@ -216,19 +207,22 @@ def score_batch(scorer: Scorer, stamps: np.ndarray, n_samples: int, seed: int) -
     return Scores(plain, scorer.compiled.sample(stamps, n_samples, seed=seed))
 
 
-def _rows(batch: Batch, found: Scores, about: tuple[Any, ...], threshold: float) -> Iterator[tuple[Any, ...]]:
+def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold: float) -> Iterator[tuple[Any, ...]]:
     """Rows of the csv, made column by column: a call for each value would cost more than its score."""
     posterior: list[Iterable[Any]] = [repeat("")] * 3
     if found.samples is not None:
         summary = summarise_samples(found.samples)
         posterior = [np.round(values, N_DIGITS).tolist() for values in (summary.mean, summary.std, summary.confidence)]
     places = [
-        ["" if value != value else value for value in np.round(angle, 7).tolist()] for angle in (batch.ra, batch.dec)
+        ["" if value != value else value for value in np.round(table[name].to_numpy(float), 7).tolist()]
+        for name in ("ra", "dec")
     ]
     plain = np.round(found.plain.astype(float), N_DIGITS).tolist()
     called = (found.best >= threshold).astype(int).tolist()
     *model, shown = about
-    return zip(batch.ids.tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called, strict=False)
+    return zip(
+        table["id"].tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called, strict=False
+    )
 
 
 def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], source: Path | str) -> np.ndarray:

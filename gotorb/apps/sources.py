@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
-from gotorb.apps.batches import tell_source
+from gotorb.apps.detections import find_kind
 from gotorb.apps.scoring import Scorer, load_scorer, score_source
-from gotorb.dataset.store import fsync
+from gotorb.core.executor import Executor, Workers
+from gotorb.core.files import file_states, reported_writes, value_digest, whole_file
 from gotorb.errors import DataError, GotorbError, ImageError
 from gotorb.params import SEED, ArchiveParams, ScoreParams
-from gotorb.survey.files import one_line
+from gotorb.survey.structure import one_line
 
 log = logging.getLogger(__name__)
 SCORE = ScoreParams()
@@ -105,7 +104,7 @@ def _expand(sources: Iterable[Path | str]) -> list[Path]:
     for source in map(Path, sources):
         if not source.exists():
             raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
-        every += tell_source(source)[1] or [source]
+        every += find_kind(source)[1] or [source]
     return every
 
 
@@ -113,8 +112,7 @@ def _fingerprint(model: str, source: Path, options: Options) -> str:
     """Name of a part: what decides its bytes, files by size and time of change."""
     files = [source] if source.is_file() else sorted(path for path in source.iterdir() if path.is_file())
     weights = [path for path in (Path(model), *Path(model).glob("*")) if path.is_file()]
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in (*files, *weights)]
-    return hashlib.sha256(repr((model, str(source), stats, asdict(options))).encode()).hexdigest()[:16]
+    return value_digest((model, str(source), file_states((*files, *weights)), asdict(options)))
 
 
 def _score_one(scorer: Scorer, source: Path, part: Path, options: Options, *, alone: bool) -> None:
@@ -132,9 +130,12 @@ _SCORER: list[Scorer] = []
 
 def _score_apart(model: str, todo: Sequence[tuple[Path, Path]], options: Options, n_processes: int) -> None:
     threads = max(1, (os.cpu_count() or 1) // n_processes)
-    with ProcessPoolExecutor(n_processes, get_context("spawn"), _start_worker, (model, threads)) as pool:
-        for job in [pool.submit(_work, source, part, options) for source, part in todo]:
-            job.result()
+    with Executor(Workers(n_processes), initializer=_start_worker, initargs=(model, threads)) as executor:
+        executor.map(partial(_work, options=options), todo, crashed=_crashed, title="score", unit="source")
+
+
+def _crashed(pair: tuple[Path, Path]) -> None:
+    raise DataError(f"worker processes died on {pair[0]}, perhaps for lack of memory; score it alone, or leave it out")
 
 
 def _start_worker(model: str, threads: int) -> None:
@@ -142,28 +143,19 @@ def _start_worker(model: str, threads: int) -> None:
     _SCORER.append(load_scorer(model))
 
 
-def _work(source: Path, part: Path, options: Options) -> None:
-    _score_one(_SCORER[0], source, part, options, alone=False)
+def _work(pair: tuple[Path, Path], options: Options) -> None:
+    _score_one(_SCORER[0], *pair, options, alone=False)
 
 
 def _join(out_path: Path, parts: Sequence[Path], n_sources: int) -> int:
     """Write the parts behind one another, under one line of names."""
     if not parts:
         raise DataError(f"none of {n_sources} sources can be scored; see the warnings")
-    whole, n_rows = out_path.with_name(out_path.name + ".part"), 0
-    try:
-        with whole.open("wb") as file:
-            for number, part in enumerate(parts):
-                names, _, rows = part.read_bytes().partition(b"\n")
-                file.write(rows if number else names + b"\n" + rows)
-        n_rows = sum(count_rows(part) for part in parts)
-        fsync(whole)
-        whole.replace(out_path)
-    except OSError as error:
-        raise DataError(f"{out_path} cannot be written ({error}); free space or mend the rights") from None
-    finally:
-        whole.unlink(missing_ok=True)
-    return n_rows
+    with reported_writes(out_path), whole_file(out_path) as aside, aside.open("wb") as file:
+        for number, part in enumerate(parts):
+            names, _, rows = part.read_bytes().partition(b"\n")
+            file.write(rows if number else names + b"\n" + rows)
+    return sum(count_rows(part) for part in parts)
 
 
 def count_rows(path: Path) -> int:

@@ -20,8 +20,8 @@ from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, GotorbError
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.params import SEED, ArchiveParams, WhyParams
-from gotorb.portable import PortableModel
 from gotorb.settings import Settings
+from gotorb.training.onnx import PortableModel
 
 ID_COLUMNS = ("id", "candidate_id", "object_id", "number")
 N_NEAREST = 8

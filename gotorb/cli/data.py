@@ -130,7 +130,7 @@ def run_dataset(args: argparse.Namespace) -> int:
 
     Example: gotorb dataset data_20201105-203000 data/dataset --test-fraction 0.25
     """
-    from gotorb.dataset.version import make_version
+    from gotorb.dataset.versions import make_version
 
     division = DatasetParams.model_validate(chosen(args, DatasetParams, DatasetParams))
     card = make_version(args.source_dir, args.data_dir, division, seed=args.seed)
@@ -356,10 +356,10 @@ def _leaks(args: argparse.Namespace) -> int:
 
 
 def _errors(args: argparse.Namespace) -> int:
-    from gotorb import label_errors
+    from gotorb import classifier
 
     show_on_console()
-    found = label_errors.hunt(args.data_dir, network=args.network, out=args.out)
+    found = classifier.find_label_errors(args.data_dir, network=args.network, out_path=args.out)
     suspects = found.rows[found.rows["suspect"]]
     if args.json:
         print(
@@ -372,11 +372,12 @@ def _errors(args: argparse.Namespace) -> int:
 
 
 def _diff(args: argparse.Namespace) -> int:
+    from gotorb.core.files import write_csv
     from gotorb.dataset.diff import compare_datasets
 
     diff = compare_datasets(args.old_dir, args.new_dir)
     if args.rows:
-        diff.rows.to_csv(args.rows, index=False, lineterminator="\n")
+        write_csv(args.rows, diff.rows)
         print(f"{args.rows}: {len(diff.rows)} rows", file=sys.stderr)
     summary = diff.summary()
     if args.json:
@@ -389,7 +390,7 @@ def _diff(args: argparse.Namespace) -> int:
 
 
 def _tag(args: argparse.Namespace) -> int:
-    from gotorb.tracking.tagging import tag_data
+    from gotorb.tracking.lineage import tag_data
 
     tagged = tag_data(args.name, message=args.message or args.name)
     print(f"{args.name} is commit {tagged.commit[:10]}; {tagged.n_runs} runs are marked")

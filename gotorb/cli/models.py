@@ -178,11 +178,11 @@ def run_learning_curves(args: argparse.Namespace) -> int:
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
-    from gotorb.compare import compare_models
+    from gotorb import classifier
 
     parser.add_argument("one", help="folder of an evaluation, model folder, or registry address")
     parser.add_argument("other", help="the same")
-    add_options(parser, compare_models, params.DecideParams)
+    add_options(parser, classifier.compare, params.DecideParams)
     add_json(parser)
 
 
@@ -194,15 +194,15 @@ def run_compare(args: argparse.Namespace) -> int:
       gotorb compare evaluations/bayesian_vgg6 evaluations/vgg6
       gotorb compare models:/gotorb@champion models:/gotorb/3 --data-dir data/dataset --json
     """
-    from gotorb.compare import compare_models
+    from gotorb import classifier
 
-    found = call(args, compare_models)
+    found = call(args, classifier.compare)
     print(json.dumps(found, indent=2) if args.json else "\n".join(_compared(found)))
     return 0
 
 
 def _threshold_options(parser: argparse.ArgumentParser) -> None:
-    from gotorb.evaluation.advice import Night
+    from gotorb.evaluation.thresholds import Night
 
     parser.add_argument("evaluation", type=Path, help="folder of an evaluation or a model, or its predictions.csv")
     goal = parser.add_mutually_exclusive_group(required=True)
@@ -226,9 +226,9 @@ def run_threshold(args: argparse.Namespace) -> int:
     """
     from dataclasses import asdict
 
-    from gotorb.evaluation.advice import Night, advise
     from gotorb.evaluation.metrics import rounded
     from gotorb.evaluation.report import read_predictions
+    from gotorb.evaluation.thresholds import Night, advise
 
     goal = next(name for name in GOALS if getattr(args, name) is not None)
     advice = advise(read_predictions(args.evaluation), goal, getattr(args, goal), call(args, Night))
@@ -258,7 +258,7 @@ def run_figure(args: argparse.Namespace) -> int:
       gotorb figure latent --rev dataset-v1 --network vgg6 --out-dir paper/
       gotorb figure reliability
     """
-    from gotorb.versions import draw_here, draw_version
+    from gotorb.tracking.version_figures import draw_here, draw_version
 
     places = {"network": args.network, "out_dir": args.out_dir}
     written = draw_version(args.name, args.rev, **places) if args.rev else draw_here(args.name, **places)

@@ -32,8 +32,8 @@ def run_models(args: argparse.Namespace) -> int:
 
 
 def _promote_options(parser: argparse.ArgumentParser) -> None:
-    from gotorb.evaluation.gate import Limits
-    from gotorb.production import promote
+    from gotorb.evaluation.promotion_checks import Limits
+    from gotorb.tracking.promotion import promote
 
     parser.add_argument("uri", metavar="model", help="models:/NAME/VERSION or models:/NAME@ALIAS")
     parser.add_argument("--alias", "--to", required=True, help="such as production")
@@ -55,8 +55,8 @@ def run_promote(args: argparse.Namespace) -> int:
       gotorb promote models:/gotorb@champion --alias production --reason "more variables in training"
       gotorb promote models:/gotorb/7 --alias production --reason "new camera" --data-dir data/dataset
     """
-    from gotorb.evaluation.gate import Limits
-    from gotorb.production import promote
+    from gotorb.evaluation.promotion_checks import Limits
+    from gotorb.tracking.promotion import promote
 
     decision = call(args, promote, limits=call(args, Limits))
     if args.json:
@@ -82,7 +82,7 @@ def run_rollback(args: argparse.Namespace) -> int:
 
     Example: gotorb rollback gotorb --alias production --reason "misses fading supernovae"
     """
-    from gotorb.production import rollback
+    from gotorb.tracking.promotion import rollback
 
     decision = rollback(args.name, args.alias, reason=args.reason)
     print(f"{decision.model} is {decision.alias} now (before: {decision.before})")
@@ -104,7 +104,7 @@ def run_lineage(args: argparse.Namespace) -> int:
       gotorb lineage models:/gotorb@champion
       gotorb lineage 3f0c9e6f1d5b4a0b8f6f0e3a1c2d4e5f --json
     """
-    from gotorb.tracking.family import find_family
+    from gotorb.tracking.lineage import find_family
 
     family = find_family(args.what).as_dict()
     print(json.dumps(family, indent=2) if args.json else "\n".join(_described(family)))
@@ -127,7 +127,7 @@ def run_runs(args: argparse.Namespace) -> int:
       gotorb runs import --all-tags     # a fresh clone after dvc pull: the comparison in the pages is complete again
       gotorb runs import HEAD
     """
-    from gotorb.tracking.backfill import import_tags, import_versions
+    from gotorb.tracking.lineage import import_tags, import_versions
 
     if not args.all_tags and not args.revisions:
         raise ConfigError("nothing to import; name tags or commits, or give --all-tags")
@@ -163,7 +163,7 @@ def run_tracking(_: argparse.Namespace) -> int:
 
     Example: gotorb tracking relocate
     """
-    from gotorb.tracking.relocation import relocate
+    from gotorb.tracking.store import relocate
 
     changed = relocate()
     for root, n in changed.items():

@@ -61,7 +61,7 @@ def run_verify(_: argparse.Namespace) -> int:
 
     Example: gotorb verify
     """
-    from gotorb.tracking.verification import find_damage
+    from gotorb.tracking.contents import find_damage
 
     damage = find_damage()
     print("\n".join(damage) if damage else "every file is what dvc.lock says")
@@ -160,8 +160,7 @@ def _tracking() -> str:
 
 def _artifacts() -> str:
     from gotorb.errors import TrackingError
-    from gotorb.tracking.relocation import find_moved
-    from gotorb.tracking.store import artifacts_answer, is_local
+    from gotorb.tracking.store import artifacts_answer, find_moved, is_local
 
     if not artifacts_answer():
         raise TrackingError("the store of MLFLOW_S3_ENDPOINT_URL takes no connection; start it, or correct .env")

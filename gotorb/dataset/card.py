@@ -1,29 +1,38 @@
-"""What a data set holds, in a few numbers, and the digest by which it is known."""
+"""The card of a data set: its content in a few numbers, and the digest that identifies it."""
 
-import hashlib
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gotorb import layout
-from gotorb.dataset.store import file_digest, open_dataset
-
-
-def tree_digest(paths: Iterable[Path]) -> str:
-    """Hex sha256 over the digests of several files, in the order given."""
-    return hashlib.sha256("".join(map(file_digest, paths)).encode()).hexdigest()
+from gotorb.core.files import tree_digest, write_json, write_text  # noqa: F401  importers that move later
+from gotorb.dataset.store import open_dataset
 
 
 def data_digest(data_dir: Path | str) -> str:
-    """Hex sha256 over the digests of a data set's csv and hdf5: the identity of its content."""
+    """Hex sha256 over the digests of a data set's csv and hdf5: the identity of its content.
+
+    Parameters
+    ----------
+    data_dir : path
+        The data set.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+    """
     return tree_digest([layout.labels_path(data_dir), layout.stamps_path(data_dir)])
 
 
 def make_card(data_dir: Path | str) -> dict[str, Any]:
     """Counts and identity of a data set, as plain values for json.
+
+    Parameters
+    ----------
+    data_dir : path
+        The data set.
 
     Returns
     -------
@@ -53,17 +62,3 @@ def make_card(data_dir: Path | str) -> dict[str, Any]:
 
 def _counts(table: pd.DataFrame, column: str) -> dict[str, int]:
     return {str(value): int(count) for value, count in table[column].value_counts().sort_index().items()}
-
-
-def write_json(path: Path | str, content: dict[str, Any]) -> Path:
-    """Write json with sorted keys, so that equal content is equal bytes."""
-    return write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
-
-
-def write_text(path: Path | str, text: str) -> Path:
-    """Write a text file whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text, encoding="utf-8")
-    return part.replace(path)

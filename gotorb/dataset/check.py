@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
-from gotorb.dataset.store import DATA_FILES, Dataset, file_digest, open_dataset
+from gotorb.core.files import file_digest
+from gotorb.dataset.store import DATA_FILES, Dataset, open_dataset
 from gotorb.errors import DataError
 
 LABEL_OF = {

@@ -144,3 +144,29 @@ def labelled_rows(table: pd.DataFrame, split: str) -> np.ndarray:
 def images_of(table: pd.DataFrame, split: str) -> list[str]:
     """Ids of the images that have rows in a part, sorted."""
     return sorted(set(table.loc[table[layout.SPLIT_COLUMN] == split, "image_id"]))
+
+
+def assign_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int, seed: int) -> np.ndarray:
+    """Assign rows to folds: groups stay whole, classes are spread evenly.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (n,) labels.
+    groups : ndarray
+        (n,) number of each row's group (`link_groups`).
+    n_folds, seed : int
+        Number of folds, and seed of the order.
+
+    Returns
+    -------
+    ndarray of int
+        (n,) fold of each row.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = np.empty(len(labels), int)
+    parts = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+    for fold, (_, rows) in enumerate(parts):
+        folds[rows] = fold
+    return folds

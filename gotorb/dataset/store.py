@@ -3,11 +3,13 @@
 The hdf5 repeats the row ids, so that a csv and an hdf5 that do not belong together are refused.
 """
 
-import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TextIO
@@ -15,9 +17,13 @@ from typing import TextIO
 import h5py
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from gotorb import layout
+from gotorb.core.files import cannot_write, file_digest, reported_writes, whole_file, write_csv, write_text
+from gotorb.core.files import fsync as fsync  # importers that move later
 from gotorb.errors import DataError
+from gotorb.logs import run_log
 
 CHUNK_ROWS = 16
 DATA_FILES = (layout.LABELS_CSV, layout.STAMPS_H5)
@@ -236,56 +242,91 @@ def write_dataset(
     """
     data_dir = Path(data_dir)
     csv_path, h5_path = layout.labels_path(data_dir), layout.stamps_path(data_dir)
-    csv_part, h5_part = (path.with_suffix(path.suffix + ".part") for path in (csv_path, h5_path))
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        _write_stamps(h5_part, table["id"].to_numpy(dtype=str), stamps, tuple(layers))
-        table.to_csv(csv_part, index=False, lineterminator="\n")
-        for part in (h5_part, csv_part):
-            fsync(part)
-        csv_path.unlink(missing_ok=True)  # a csv on its own is complete, an hdf5 on its own is not
-        h5_part.replace(h5_path)
-        csv_part.replace(csv_path)
+    with reported_writes(data_dir):
+        with whole_file(csv_path) as csv_aside, whole_file(h5_path) as h5_aside:
+            _write_stamps(h5_aside, table["id"].to_numpy(dtype=str), stamps, tuple(layers))
+            table.to_csv(csv_aside, index=False, lineterminator="\n")
+            csv_path.unlink(missing_ok=True)  # a csv tells that the set is complete, so it is renamed last
         write_sums(data_dir)
-    except (OSError, RuntimeError) as error:  # h5py closes a file on a full disk with a RuntimeError
-        raise cannot_write(data_dir, error) from None
-    finally:
-        for part in (csv_part, h5_part):
-            part.unlink(missing_ok=True)
     return data_dir
 
 
-def cannot_write(path: Path, error: Exception) -> DataError:
-    """What to tell when the disk is full, or cannot be written for another reason."""
-    reason = " ".join(str(error).split())
-    return DataError(f"cannot write {path} ({reason}); free space or mend the rights, then run again with this name")
+@contextmanager
+def run_folder(out_dir: Path | str, name: str | None) -> Iterator[Path]:
+    """Make a run's folder, lock it against a second run and log into it.
+
+    Parameters
+    ----------
+    out_dir : path
+        Where the folder is made.
+    name : str, optional
+        Its name; ``data_YYYYMMDD-HHMMSS`` when left out.
+
+    Yields
+    ------
+    Path
+        The folder.
+
+    Raises
+    ------
+    DataError
+        If another run holds the folder, or it cannot be made.
+    """
+    data_dir = Path(out_dir) / (name or layout.timestamped("data"))
+    owner = data_dir / layout.OWNER_FILE
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(data_dir / ".lock")
+        lock.acquire(timeout=0)
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%F %T} UTC")
+    except Timeout:
+        held_by = owner.read_text() if owner.exists() else "another run"
+        raise DataError(f"{data_dir} is in use by {held_by}; wait for it, stop it or choose another name") from None
+    except OSError as error:
+        raise cannot_write(data_dir, error) from None
+    try:
+        with run_log(data_dir):
+            yield data_dir
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
 
 
-def file_digest(path: Path | str) -> str:
-    """Hex sha256 of a file, read in blocks."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def write_sums(data_dir: Path | str) -> Path:
+    """Write the sha256 of csv and hdf5 in the form that ``sha256sum --check`` reads, to find flipped bytes later.
 
+    Parameters
+    ----------
+    data_dir : path
+        A data set.
 
-def write_sums(data_dir: Path) -> Path:
-    """Write the sha256 of csv and hdf5 in the form that ``sha256sum --check`` reads; a check for flipped bytes."""
-    path = Path(data_dir) / layout.SUMS_FILE
-    part = path.with_suffix(".part")
-    part.write_text("".join(f"{file_digest(data_dir / name)}  {name}\n" for name in DATA_FILES))
-    fsync(part)
-    part.replace(path)
-    fsync(data_dir)
-    return path
+    Returns
+    -------
+    Path
+        The file of digests.
+    """
+    data_dir = Path(data_dir)
+    lines = (f"{file_digest(data_dir / name)}  {name}\n" for name in DATA_FILES)
+    return write_text(data_dir / layout.SUMS_FILE, "".join(lines))
 
 
 def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
-    """Replace the csv of a data set by one with the same rows and other columns."""
-    path = layout.labels_path(data_dir)
-    part = path.with_suffix(path.suffix + ".part")
-    table.to_csv(part, index=False, lineterminator="\n")
-    fsync(part)
-    part.replace(path)
-    write_sums(Path(data_dir))
+    """Replace the csv of a data set by one with the same rows and other columns.
+
+    Parameters
+    ----------
+    data_dir : path
+        A data set.
+    table : DataFrame
+        Its rows, in the same order.
+
+    Returns
+    -------
+    Path
+        The csv.
+    """
+    path = write_csv(layout.labels_path(data_dir), table)
+    write_sums(data_dir)
     return path
 
 
@@ -321,12 +362,3 @@ def _check_block(path: Path, block: np.ndarray, shape: tuple[int, ...], row: int
             f"stamp {row + int(np.argmin(finite))} holds NaN or infinity while writing {path.parent}; "
             "gotorb.survey.pixels.fill_missing fills pixels without data"
         )
-
-
-def fsync(path: Path) -> None:
-    """Force a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -151,11 +151,36 @@ def shift_prior(probability: np.ndarray, fitted: float, wanted: float) -> np.nda
 
 
 def logit(probability: np.ndarray | float) -> np.ndarray:
-    """Log odds; 0 and 1 are taken for values next to them."""
-    p = np.clip(np.asarray(probability, float), TINY, 1 - TINY)
-    return np.log(p) - np.log1p(-p)
+    """Log odds; 0 and 1 are replaced by values next to them.
+
+    Parameters
+    ----------
+    probability : ndarray or float
+        Probabilities or scores.
+
+    Returns
+    -------
+    ndarray
+        Finite log odds of the same shape.
+    """
+    from scipy import special
+
+    return special.logit(np.clip(np.asarray(probability, float), TINY, 1 - TINY))
 
 
 def expit(z: np.ndarray) -> np.ndarray:
-    """The inverse of `logit`."""
-    return 1 / (1 + np.exp(-np.asarray(z, float)))
+    """Inverse of `logit`.
+
+    Parameters
+    ----------
+    z : ndarray
+        Log odds.
+
+    Returns
+    -------
+    ndarray
+        Probabilities of the same shape.
+    """
+    from scipy import special
+
+    return special.expit(np.asarray(z, float))

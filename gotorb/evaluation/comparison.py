@@ -1,18 +1,22 @@
-"""Two scores of the same rows against each other, for instance a new network and the old random forest."""
+"""Two scores of the same rows: areas under the ROC curves, recovered fractions and wrong calls, pair by pair."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from gotorb.errors import DataError
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
-from gotorb.evaluation.metrics import FPRS
-from gotorb.evaluation.thresholds import error_rates, first_within
+from gotorb.evaluation.metrics import FPRS, rounded
+from gotorb.evaluation.thresholds import first_within, rates_of_counts
+
+Counts = tuple[np.ndarray, np.ndarray]
+"""Bogus and real rows at each distinct score, ascending."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AucComparison:
     """Areas under the ROC curves of two scores of the same rows, with 95 % intervals (NaN without resamples).
 
@@ -61,10 +65,13 @@ def compare_auc(
     """
     labels, pair = _usable(labels, scores_a, scores_b)
     auc_a, auc_b = _areas(labels, pair)
-    draws = (_resample(labels, rng) for _ in range(n_bootstrap))
-    areas = np.array([_areas(labels[rows], pair[:, rows]) for rows in draws]).reshape(-1, 2)
+    areas = np.array([_areas_of(counts) for counts in _resampled_counts(labels, pair, n_bootstrap, rng)]).reshape(-1, 2)
     low, high = _interval(areas[:, 0])
-    return AucComparison(auc_a, low, high, auc_b, auc_a - auc_b, *_interval(areas[:, 0] - areas[:, 1]))
+    change_low, change_high = _interval(areas[:, 0] - areas[:, 1])
+    return AucComparison(
+        auc_a=auc_a, auc_a_low=low, auc_a_high=high, auc_b=auc_b,
+        difference=auc_a - auc_b, difference_low=change_low, difference_high=change_high,
+    )  # fmt: skip
 
 
 def roc_comparison(
@@ -107,8 +114,7 @@ def roc_comparison(
     labels, pair = _usable(labels, scores_a, scores_b)
     rng = rng or np.random.default_rng(0)
     tpr = _recovered(labels, pair, fprs)
-    draws = [_resample(labels, rng) for _ in range(n_bootstrap)]
-    resampled = np.array([_recovered(labels[rows], pair[:, rows], fprs) for rows in draws])
+    resampled = np.array([_recovered_of(counts, fprs) for counts in _resampled_counts(labels, pair, n_bootstrap, rng)])
     low, high = np.percentile(resampled[:, 0] - resampled[:, 1], [2.5, 97.5], axis=0)
     return pd.DataFrame(
         {
@@ -133,20 +139,38 @@ def _usable(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> t
     return labels[usable], np.stack([scores_a[usable], scores_b[usable]])
 
 
-def _resample(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Row numbers drawn with replacement, as many of each class as there are."""
-    return np.concatenate([rng.choice(rows, len(rows)) for rows in (np.flatnonzero(labels == k) for k in (1, 0))])
+def _resampled_counts(
+    labels: np.ndarray, pair: np.ndarray, n_bootstrap: int, rng: np.random.Generator
+) -> Iterator[list[Counts]]:
+    """Counts of each resample: bogus and real rows at each distinct score, for both scores of the same drawn rows."""
+    classes = [np.flatnonzero(labels == label) for label in (1, 0)]
+    places = [np.unique(scores, return_inverse=True)[1] for scores in pair]
+    sizes = [int(place.max()) + 1 for place in places]
+    for _ in range(n_bootstrap):
+        real, bogus = (rng.choice(rows, len(rows)) for rows in classes)
+        yield [
+            (np.bincount(place[bogus], minlength=size), np.bincount(place[real], minlength=size))
+            for place, size in zip(places, sizes, strict=True)
+        ]
 
 
 def _areas(labels: np.ndarray, pair: np.ndarray) -> tuple[float, float]:
-    first, second = (float(area_under_roc(*count_by_score(labels, scores)[1:])) for scores in pair)
+    first, second = _areas_of([count_by_score(labels, scores)[1:] for scores in pair])
     return first, second
+
+
+def _areas_of(counts: Sequence[Counts]) -> list[float]:
+    return [float(area_under_roc(*one)) for one in counts]
 
 
 def _recovered(labels: np.ndarray, pair: np.ndarray, fprs: Sequence[float]) -> np.ndarray:
     """(2, n_fprs) recovered fraction of each score."""
-    curves = [error_rates(labels, scores) for scores in pair]
-    return np.array([[1 - rates.fnr[first_within(rates.fpr, fpr)] for fpr in fprs] for rates in curves])
+    return _recovered_of([count_by_score(labels, scores)[1:] for scores in pair], fprs)
+
+
+def _recovered_of(counts: Sequence[Counts], fprs: Sequence[float]) -> np.ndarray:
+    curves = [rates_of_counts(*one) for one in counts]
+    return np.array([[1 - fnr[first_within(fpr, limit)] for limit in fprs] for fpr, fnr in curves])
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
@@ -154,3 +178,115 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def group_masks(rows: pd.DataFrame, columns: tuple[str, ...] = ("metalabel", "ut")) -> dict[str, np.ndarray]:
+    """(n,) of bool for all rows, each class, and each value of some columns."""
+    labels = rows["label"].to_numpy(int)
+    masks = {"all": np.ones(len(rows), bool), "real": labels == 1, "bogus": labels == 0}
+    for column in columns:
+        if column in rows:
+            values = rows[column].astype("string").fillna("").to_numpy(str)
+            masks |= {f"{column} {value}": values == value for value in sorted(set(values)) if value}
+    return masks
+
+
+def mcnemar(only_one: int, only_other: int) -> float:
+    """Two-sided p-value of McNemar's exact test: rows on which one of two is wrong alone.
+
+    >>> round(mcnemar(0, 5), 4)
+    0.0625
+    """
+    from scipy.stats import binomtest
+
+    both = only_one + only_other
+    return float(binomtest(only_one, both).pvalue) if both else 1.0
+
+
+def compare_calls(rows: pd.DataFrame, wrong: np.ndarray, wrong_other: np.ndarray) -> pd.DataFrame:
+    """Compare wrong calls in each group.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        (n,) label and, where known, metalabel and ut (telescope).
+    wrong, wrong_other : ndarray of bool
+        (n,) whether each model's call is wrong.
+
+    Returns
+    -------
+    DataFrame
+        group, n, wrong, wrong_other, only_one, only_other (wrong alone), p_value (McNemar, exact, of one group).
+    """
+    found = []
+    for name, inside in group_masks(rows).items():
+        a, b = wrong[inside], wrong_other[inside]
+        only_one, only_other = int((a & ~b).sum()), int((b & ~a).sum())
+        found.append((name, int(inside.sum()), int(a.sum()), int(b.sum()), only_one, only_other))
+    table = pd.DataFrame(found, columns=["group", "n", "wrong", "wrong_other", "only_one", "only_other"])
+    pairs = zip(table["only_one"], table["only_other"], strict=True)
+    return table.assign(p_value=[mcnemar(int(x), int(y)) for x, y in pairs])
+
+
+SCORED_COLUMNS = ("id", "label", "metalabel", "mag", "snr", "ut", "host_offset_arcsec", "split", "score")
+
+
+class ScoredRows(NamedTuple):
+    """Labelled rows with the scores of a model.
+
+    Attributes
+    ----------
+    name : str
+        Of the model.
+    rows : DataFrame
+        label, score and, where known, metalabel and ut; indexed by row id.
+    threshold : float
+        Score at or above which the model calls a row real.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    threshold: float
+
+
+def compare_scored(one: ScoredRows, other: ScoredRows, *, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Compare two models on the rows that both scored.
+
+    Parameters
+    ----------
+    one, other : ScoredRows
+        Their rows.
+    n_bootstrap, seed : int
+        Resamples of the paired intervals, and their seed.
+
+    Returns
+    -------
+    dict
+        n_rows, n_real; auc (see `AucComparison`); found, the recovered fractions at fixed FPR; calls, wrong calls of
+        each group at the models' own thresholds with McNemar's test.
+
+    Raises
+    ------
+    DataError
+        If no row is in both, or one has another label there.
+    """
+    a, b = one.rows, other.rows
+    shared = a.index.intersection(b.index, sort=True)
+    if len(shared) == 0 or not (a.loc[shared, "label"] == b.loc[shared, "label"]).all():
+        raise DataError(
+            f"{one.name} and {other.name} share {len(shared)} test rows of equal label; compare models of one data "
+            "set (--data)"
+        )
+    rows, labels = a.loc[shared], a.loc[shared, "label"].to_numpy(int)
+    scores = [part.loc[shared, "score"].to_numpy(float) for part in (a, b)]
+    rng = np.random.default_rng(seed)
+    auc = compare_auc(labels, *scores, n_bootstrap=n_bootstrap, rng=rng)
+    found = roc_comparison(labels, *scores, n_bootstrap=n_bootstrap, rng=rng).to_dict("records")
+    thresholds = (one.threshold, other.threshold)
+    wrong = [(part >= limit) != (labels == 1) for part, limit in zip(scores, thresholds, strict=True)]
+    calls = compare_calls(rows.reset_index(), *wrong)
+    return rounded(
+        {"one": one.name, "other": other.name, "n_rows": len(rows), "n_real": int(labels.sum())}
+        | {"threshold": one.threshold, "threshold_other": other.threshold}
+        | {"auc": asdict(auc), "found": found, "calls": calls.to_dict("records")}
+    )

@@ -8,6 +8,7 @@ Northcutt, Jiang & Chuang 2021 (JAIR 70, 1373): confident learning.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ LIST_COLUMNS = ("id", "label", "metalabel", "score", "doubt", "suspect")
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """What is doubtful.
+    """Doubtful labels.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class LabelErrors:
     thresholds: tuple[float, float]
 
 
-def find_label_errors(rows: pd.DataFrame) -> LabelErrors:
+def rank_labels(rows: pd.DataFrame) -> LabelErrors:
     """Rank labelled rows by doubt and count the confident contradictions.
 
     A row is suspect when its probability of the other class is at least what rows of that class have on
@@ -50,6 +51,11 @@ def find_label_errors(rows: pd.DataFrame) -> LabelErrors:
     rows : DataFrame
         id, label (1, 0; others are left out), metalabel, and score: probability of being real by a network that was
         not trained on the row nor on anything linked to it.
+
+    Returns
+    -------
+    LabelErrors
+        The rows ranked, and the noise of each metalabel.
 
     Raises
     ------
@@ -77,3 +83,16 @@ def _noise(listed: pd.DataFrame) -> pd.DataFrame:
         low, high = wilson_interval(hits, n) or (np.nan, np.nan)
         table.append((metalabel, n, hits, hits / n, low, high))
     return pd.DataFrame(table, columns=["metalabel", "n", "n_suspects", "rate", "low", "high"])
+
+
+def write_label_errors(found: LabelErrors, path: Path) -> None:
+    """Write the ranked rows as csv.
+
+    Parameters
+    ----------
+    found : LabelErrors
+        From `rank_labels`.
+    path : Path
+        The csv, with `LIST_COLUMNS`.
+    """
+    found.rows[list(LIST_COLUMNS)].to_csv(path, index=False, float_format="%.6f", lineterminator="\n")

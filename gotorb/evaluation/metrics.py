@@ -1,5 +1,11 @@
-"""The numbers by which a model is judged. What is undefined is None, and a note says why."""
+"""Metrics of a classifier. An undefined number is None, and a note gives the reason.
 
+References
+----------
+Geifman & El-Yaniv 2017 (arXiv:1705.08500): risk against coverage and the area under it (AURC).
+"""
+
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -7,14 +13,16 @@ import numpy as np
 import pandas as pd
 
 from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_score, wilson_interval
-from gotorb.evaluation.retention import retention_curve
-from gotorb.evaluation.thresholds import fnr_at_fpr
+from gotorb.evaluation.thresholds import Metrics, fnr_at_fpr, make_bins, measure_errors
 
 SNR_EDGES = (0, 5, 7, 10, 20)
 FPRS = (0.005, 0.01, 0.02, 0.05, 0.10)
+DETECTABLE_SNR, FAINT_SNR, CLEAR_SNR = 5.0, 10.0, 7.0
+"""S/N below the first: a survey lists next to nothing; up to the second: faint; from the third on: clear."""
+NUCLEAR_ARCSEC = 1.5
+"""Within this distance of its host's centre a source is nuclear."""
 N_CALIBRATION_BINS = 10
 N_DIGITS = 6
-Metrics = dict[str, Any]
 
 
 def measure_scores(
@@ -85,28 +93,6 @@ def confidence_of(rows: pd.DataFrame, threshold: float) -> np.ndarray:
     return np.where(scores >= threshold, (scores - threshold) / (1 - threshold), (threshold - scores) / threshold)
 
 
-def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Metrics:
-    """Error rates at one threshold, with counts and 95 % Wilson intervals.
-
-    Returns
-    -------
-    dict
-        n_bogus, n_false_positive, fpr, fpr_low, fpr_high and n_real, n_false_negative, fnr, fnr_low, fnr_high,
-        and mme, the mean of fpr and fnr.
-    """
-    called_real = scores >= threshold
-    errors = _rate("fpr", int((called_real & (labels == 0)).sum()), int((labels == 0).sum()))
-    errors |= _rate("fnr", int((~called_real & (labels == 1)).sum()), int((labels == 1).sum()))
-    both = errors["fpr"] is not None and errors["fnr"] is not None
-    return errors | {"mme": (errors["fpr"] + errors["fnr"]) / 2 if both else None}
-
-
-def _rate(name: str, n_errors: int, n: int) -> Metrics:
-    low, high = wilson_interval(n_errors, n) or (None, None)
-    of, errors = {"fpr": ("n_bogus", "n_false_positive"), "fnr": ("n_real", "n_false_negative")}[name]
-    return {of: n, errors: n_errors, name: n_errors / n if n else None, f"{name}_low": low, f"{name}_high": high}
-
-
 def _ranking(labels: np.ndarray, scores: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> Metrics:
     names = ("auc", "auc_low", "auc_high", "average_precision")
     if len(set(labels.tolist())) < 2:
@@ -118,6 +104,48 @@ def _ranking(labels: np.ndarray, scores: np.ndarray, n_bootstrap: int, rng: np.r
     values = (float(area_under_roc(n_bogus, n_real)), low, high, average_precision(labels, scores))
     at_fpr = {fpr_name(fpr): fnr_at_fpr(labels, scores, fpr) for fpr in FPRS}
     return dict(zip(names, values, strict=True)) | {"fnr_at_fpr": at_fpr, "notes": []}
+
+
+def is_faint(snr: np.ndarray) -> np.ndarray:
+    """Mask of faint sources: S/N of at least 5 and below 10, the one definition in all tables.
+
+    Parameters
+    ----------
+    snr : ndarray
+        (n,) signal to noise; NaN where unknown.
+
+    Returns
+    -------
+    ndarray of bool
+        (n,).
+
+    Examples
+    --------
+    >>> is_faint(np.array([4.9, 5.0, 9.9, 10.0, np.nan])).tolist()
+    [False, True, True, False, False]
+    """
+    return (snr >= DETECTABLE_SNR) & (snr < FAINT_SNR)
+
+
+def is_nuclear(offset: np.ndarray) -> np.ndarray:
+    """Mask of nuclear sources: within 1.5 arcsec of the host's centre, the one definition in all tables.
+
+    Parameters
+    ----------
+    offset : ndarray
+        (n,) distance from the host's centre [arcsec]; NaN without a host.
+
+    Returns
+    -------
+    ndarray of bool
+        (n,).
+
+    Examples
+    --------
+    >>> is_nuclear(np.array([0.0, 1.5, np.nan])).tolist()
+    [True, False, False]
+    """
+    return offset < NUCLEAR_ARCSEC
 
 
 def fpr_name(fpr: float) -> str:
@@ -163,12 +191,6 @@ def reliability_table(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N
     return pd.DataFrame(table, columns=["mean_score", "fraction_real", "low", "high", "n"])
 
 
-def make_bins(values: pd.Series, width: int) -> pd.Series:
-    """Names of bins such as "18-19", None where the value is unknown."""
-    floor = np.floor(pd.to_numeric(values, errors="coerce").to_numpy(float) / width) * width
-    return pd.Series([f"{int(v)}-{int(v) + width}" if np.isfinite(v) else None for v in floor], dtype=object)
-
-
 def _edge_groups(missing: pd.Series | None) -> pd.Series | None:
     """Whether a stamp lacks pixels: at an edge of the image, or behind a mask."""
     if missing is None:
@@ -205,3 +227,54 @@ def rounded(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return round(float(value), N_DIGITS) if np.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Error rate of the rows that are kept, the most confident first.
+
+    Attributes
+    ----------
+    kept : ndarray
+        (n,) fraction of rows kept, ascending to 1.
+    error : ndarray
+        (n,) fraction of wrong calls among them; rows of equal confidence come in together.
+    aurc : float
+        Mean of `error`.
+    random_aurc : float
+        The same for rows in random order: the error rate of all.
+    gain : float or None
+        How many times smaller `aurc` is; None when no call is wrong.
+    """
+
+    kept: np.ndarray
+    error: np.ndarray
+    aurc: float
+    random_aurc: float
+    gain: float | None
+
+
+def retention_curve(wrong: np.ndarray, confidence: np.ndarray) -> Retention:
+    """Error rate against the fraction of rows kept.
+
+    Parameters
+    ----------
+    wrong : ndarray of bool
+        (n,) whether the call is wrong; n at least 1.
+    confidence : ndarray
+        (n,) how sure the network is.
+
+    Examples
+    --------
+    >>> curve = retention_curve(np.array([True, False, False, False]), np.array([0.1, 0.9, 0.8, 0.7]))
+    >>> curve.error.tolist(), curve.gain
+    ([0.0, 0.0, 0.0, 0.25], 4.0)
+    """
+    order = np.argsort(-confidence, kind="stable")
+    hits, sure = np.asarray(wrong, float)[order], confidence[order]
+    group = np.cumsum(np.concatenate([[True], sure[1:] != sure[:-1]])) - 1
+    hits = (np.bincount(group, hits) / np.bincount(group))[group]  # the order of equals says nothing
+    kept = np.arange(1, len(hits) + 1)
+    error = np.cumsum(hits) / kept
+    aurc, everything = float(error.mean()), float(hits.mean())
+    return Retention(kept / len(hits), error, aurc, everything, everything / aurc if aurc > 0 else None)

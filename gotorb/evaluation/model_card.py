@@ -1,4 +1,4 @@
-"""What people should know of a registered model before they trust it, as markdown.
+"""Model cards: data, results and limits of a registered model, as markdown for its users.
 
 References
 ----------

@@ -6,7 +6,6 @@ Killestein et al. 2021, MNRAS 503, 4838: confidence of a Bayesian real/bogus sco
 Houlsby et al. 2011: Bayesian active learning by disagreement (BALD).
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,15 +62,27 @@ def summarise_samples(samples: np.ndarray) -> Posterior:
 
 
 def binary_entropy(probability: np.ndarray) -> np.ndarray:
-    """Entropy of a coin that falls on one side with this probability, in bits; 0 for 0 and 1.
+    """Entropy in bits of an event of this probability.
 
+    Parameters
+    ----------
+    probability : ndarray
+        Probabilities, of any shape.
+
+    Returns
+    -------
+    ndarray
+        Entropies of the same shape; 0 for probabilities 0 and 1.
+
+    Examples
+    --------
     >>> binary_entropy(np.array([0.0, 0.5, 1.0])).tolist()
     [0.0, 1.0, 0.0]
     """
+    from scipy.special import entr
+
     p = np.asarray(probability, float)
-    inside = np.where((p > 0) & (p < 1), p, 0.5)
-    entropy = -(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside))
-    return np.where((p > 0) & (p < 1), entropy, 0.0)
+    return (entr(p) + entr(1 - p)) / np.log(2)
 
 
 def posterior_density(samples: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -93,15 +104,12 @@ def posterior_density(samples: np.ndarray, grid: np.ndarray) -> np.ndarray:
     ndarray
         (m,) density per unit of score.
     """
+    from scipy.special import ndtr
+
     quartiles = np.percentile(samples, [25, 75])
     spread = min(float(samples.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34)
     width = max(0.9 * spread * len(samples) ** -0.2, 0.005)
     centres = np.asarray(samples, float)[:, None]
-    inside = _normal_cdf((1 - centres) / width) - _normal_cdf(-centres / width)
+    inside = ndtr((1 - centres) / width) - ndtr(-centres / width)
     kernels = np.exp(-0.5 * ((grid - centres) / width) ** 2) / (width * np.sqrt(2 * np.pi))
     return (kernels / inside).mean(axis=0)
-
-
-def _normal_cdf(z: np.ndarray) -> np.ndarray:
-    """Without scipy, whose import costs a page's server more than its curves."""
-    return np.vectorize(lambda at: 0.5 * (1 + math.erf(at / math.sqrt(2))), otypes=[float])(z)

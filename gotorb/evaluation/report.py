@@ -1,9 +1,7 @@
-"""What an evaluation consists of, and how it is written beside its model."""
+"""Parts of an evaluation and their files; headline numbers and curves for DVC."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
+from gotorb.core.files import whole_file, write_csv, write_json
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
-from gotorb.evaluation.metrics import Metrics, fpr_name, measure_scores, rounded
+from gotorb.evaluation.metrics import Metrics, fpr_name, measure_scores, reliability_table, rounded
 from gotorb.evaluation.posterior import summarise_samples
+from gotorb.evaluation.thresholds import error_rates
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,13 +28,17 @@ PREDICTION_COLUMNS = (
 ROW_COLUMNS = ("snr", "ut", "missing_fraction", "host_offset_arcsec")
 """Columns of the data set that breakdowns need, copied where it has them."""
 DPI = 120
+HEADLINE_DIGITS = 4
+THRESHOLD_GRID = np.linspace(0, 1, 101)
+MOST_POINTS = 400
+"""Points of a curve for DVC at most."""
 LEVEL = 2
 """Of png's compression: quicker than the usual 6, and no larger on stamps of noise."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on rows it was not trained on.
+    """Performance of a model on rows it was not trained on.
 
     Attributes
     ----------
@@ -46,12 +50,15 @@ class Evaluation:
         Name of a figure -> matplotlib Figure; written as ``<name>.png``.
     out_dir : Path
         Folder of the files.
+    curves : dict
+        Name of a curve -> its points (`make_curves`); written as ``<name>.csv``.
     """
 
     metrics: Metrics
     predictions: pd.DataFrame
     figures: "dict[str, Figure]" = field(default_factory=dict)
     out_dir: Path = Path()
+    curves: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def plots(self) -> list[Path]:
@@ -126,19 +133,97 @@ def _compare_old(rows: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, A
     return compared
 
 
+def make_headline(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+    """Pick the few numbers of a report that runs are compared by.
+
+    Parameters
+    ----------
+    metrics : mapping
+        As `gotorb.evaluation.metrics.measure_scores` returns them.
+    prefix : str
+        Put before each name.
+
+    Returns
+    -------
+    dict
+        auc; missed, the FNR at 1 % FPR; fpr and fnr at the threshold. Four digits, None where undefined.
+    """
+    at = metrics["at_threshold"]
+    found = {"auc": metrics["auc"], "missed": metrics["fnr_at_fpr"][fpr_name(0.01)], "fpr": at["fpr"], "fnr": at["fnr"]}
+    return {f"{prefix}{name}": round_headline(value) for name, value in found.items()}
+
+
+def round_headline(value: float | None) -> float | None:
+    """Round a headline number to four digits.
+
+    Parameters
+    ----------
+    value : float or None
+        The number; None where it is undefined.
+
+    Returns
+    -------
+    float or None
+        The same, rounded.
+    """
+    return None if value is None else round(float(value), HEADLINE_DIGITS)
+
+
+def make_curves(predictions: pd.DataFrame, history: Mapping[str, Sequence[float]]) -> dict[str, pd.DataFrame]:
+    """Points of the curves that DVC overlays for several revisions.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Scored rows of one part; those of unknown label are ignored.
+    history : mapping
+        Quantity of the training -> its value after each epoch.
+
+    Returns
+    -------
+    dict
+        history; and, of rows with both classes, roc (fpr, tpr), error_rates (threshold, fpr, fnr) and reliability
+        (mean_score, fraction_real, n).
+    """
+    epochs = pd.DataFrame(dict(history))
+    curves = {"history": epochs.assign(epoch=np.arange(1, len(epochs) + 1))}
+    rows = predictions[predictions["label"].isin((layout.REAL, layout.BOGUS))]
+    labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
+    if len(set(labels.tolist())) < 2:
+        return curves
+    rates = error_rates(labels, scores)
+    places = np.searchsorted(rates.thresholds, THRESHOLD_GRID)
+    corners = np.unique(np.linspace(0, len(rates.fpr) - 1, MOST_POINTS).round().astype(int))[::-1]
+    curves["roc"] = pd.DataFrame({"fpr": rates.fpr[corners], "tpr": 1 - rates.fnr[corners]})
+    curves["error_rates"] = pd.DataFrame(
+        {"threshold": THRESHOLD_GRID, "fpr": rates.fpr[places], "fnr": rates.fnr[places]}
+    )
+    curves["reliability"] = reliability_table(labels, scores)[["mean_score", "fraction_real", "n"]]
+    return curves
+
+
 def write_evaluation(evaluation: Evaluation) -> None:
     """Write metrics.json, predictions.csv and one png per figure; equal content gives equal bytes."""
     out_dir = evaluation.out_dir
     out_dir.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(evaluation.metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    _replace(out_dir / layout.METRICS_JSON, lambda part: part.write_text(text, encoding="utf-8"))
+    write_json(out_dir / layout.METRICS_JSON, evaluation.metrics)
     write_scores(out_dir / layout.PREDICTIONS_CSV, evaluation.predictions)
+    for name, curve in evaluation.curves.items():
+        write_csv(out_dir / f"{name}.csv", curve, float_format="%.4f")
     write_figures(evaluation.figures, out_dir)
 
 
 def write_scores(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of scores as csv, whole or not at all."""
-    _replace(path, lambda part: table.to_csv(part, index=False, float_format="%.6f", lineterminator="\n"))
+    """Write a table of scores as csv, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The csv.
+    table : DataFrame
+        Written without its index, with six digits.
+    """
+    write_csv(path, table, float_format="%.6f")
 
 
 def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
@@ -146,16 +231,11 @@ def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = {name: out_dir / f"{name}.png" for name in figures}
     for name, path in paths.items():
-        _replace(path, partial(save_figure, figures[name]))
+        with whole_file(path) as aside:
+            save_figure(figures[name], aside)
     return list(paths.values())
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
     """Save a figure as png without the program's version, so that equal figures are equal bytes."""
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": LEVEL})
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(part)
-    part.replace(path)

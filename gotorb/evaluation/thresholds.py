@@ -1,14 +1,26 @@
-"""Error rates at thresholds, and the choice of one.
+"""Error rates at thresholds, and the choice of a threshold.
 
 A row is called real when its score is at or above the threshold. FPR: bogus rows called real. FNR: real rows
 called bogus (missed). MME: mean misclassification error, (FPR + FNR) / 2.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from gotorb.evaluation.intervals import count_by_score
+from gotorb import layout
+from gotorb.errors import ConfigError, DataError
+from gotorb.evaluation.intervals import count_by_score, wilson_interval
+from gotorb.params import DecideParams
+
+Metrics = dict[str, Any]
+DECIDE = DecideParams()
+GOALS = ("purity", "completeness", "per_night")
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,25 @@ def error_rates(labels: np.ndarray, scores: np.ndarray) -> ErrorRates:
     ([1.0, 0.5, 0.0], [0.0, 0.0, 1.0])
     """
     distinct, n_bogus, n_real = count_by_score(labels, scores)
-    thresholds = np.append(distinct, np.inf)
+    return ErrorRates(np.append(distinct, np.inf), *rates_of_counts(n_bogus, n_real))
+
+
+def rates_of_counts(n_bogus: np.ndarray, n_real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Error rates from counts at each distinct score.
+
+    Parameters
+    ----------
+    n_bogus, n_real : ndarray of int
+        (m,) rows at each distinct score, ascending; scores without rows may be among them.
+
+    Returns
+    -------
+    fpr, fnr : ndarray
+        (m + 1,) rates with each score, and infinity, as the threshold; NaN where the class is absent.
+    """
     bogus_below, real_below = (np.concatenate([[0], np.cumsum(counts)]) for counts in (n_bogus, n_real))
     with np.errstate(invalid="ignore"):
-        fpr, fnr = (bogus_below[-1] - bogus_below) / bogus_below[-1], real_below / real_below[-1]
-    return ErrorRates(thresholds, fpr, fnr)
+        return (bogus_below[-1] - bogus_below) / bogus_below[-1], real_below / real_below[-1]
 
 
 def choose_threshold(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float | None = None) -> float:
@@ -68,10 +94,7 @@ def choose_threshold(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float |
     """
     rates = error_rates(labels, scores)
     chosen = int(np.argmin(rates.mme)) if max_fpr is None else first_within(rates.fpr, max_fpr)
-    low, high = (rates.thresholds[place] for place in (max(chosen - 1, 0), chosen))
-    if np.isinf(high):  # nothing may be called real
-        return float(np.nextafter(low, np.inf))
-    return float((low + high) / 2)
+    return _between(rates.thresholds, chosen)
 
 
 def find_balance(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -95,3 +118,189 @@ def fnr_at_fpr(labels: np.ndarray, scores: np.ndarray, max_fpr: float) -> float:
     """Missed fraction at the lowest threshold whose FPR is at most `max_fpr`."""
     rates = error_rates(labels, scores)
     return float(rates.fnr[first_within(rates.fpr, max_fpr)])
+
+
+def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Metrics:
+    """Measure error rates at one threshold, with counts and 95 % Wilson intervals.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) labels 1 and 0, and scores.
+    threshold : float
+        Score at or above which a row is called real.
+
+    Returns
+    -------
+    dict
+        n_bogus, n_false_positive, fpr, fpr_low, fpr_high and n_real, n_false_negative, fnr, fnr_low, fnr_high,
+        and mme, the mean of fpr and fnr.
+    """
+    called_real = scores >= threshold
+    errors = _rate("fpr", int((called_real & (labels == 0)).sum()), int((labels == 0).sum()))
+    errors |= _rate("fnr", int((~called_real & (labels == 1)).sum()), int((labels == 1).sum()))
+    both = errors["fpr"] is not None and errors["fnr"] is not None
+    return errors | {"mme": (errors["fpr"] + errors["fnr"]) / 2 if both else None}
+
+
+def _rate(name: str, n_errors: int, n: int) -> Metrics:
+    low, high = wilson_interval(n_errors, n) or (None, None)
+    of, errors = {"fpr": ("n_bogus", "n_false_positive"), "fnr": ("n_real", "n_false_negative")}[name]
+    return {of: n, errors: n_errors, name: n_errors / n if n else None, f"{name}_low": low, f"{name}_high": high}
+
+
+def make_bins(values: pd.Series, width: int) -> pd.Series:
+    """Names of bins such as "18-19", None where the value is unknown."""
+    floor = np.floor(pd.to_numeric(values, errors="coerce").to_numpy(float) / width) * width
+    return pd.Series([f"{int(v)}-{int(v) + width}" if np.isfinite(v) else None for v in floor], dtype=object)
+
+
+@dataclass(frozen=True)
+class Night:
+    """Detections of a night.
+
+    Attributes
+    ----------
+    real_fraction : float
+        Of all detections.
+    n_detections : int
+        How many there are.
+    """
+
+    real_fraction: float = DECIDE.real_fraction
+    n_detections: int = DECIDE.n_detections
+
+    def expect(self, fpr: float, fnr: float) -> dict[str, float | None]:
+        """Expected numbers of a night at these error rates, and the purity of what is called real."""
+        n_real = self.n_detections * self.real_fraction
+        found, false = n_real * (1 - fnr), (self.n_detections - n_real) * fpr
+        called = found + false
+        return {
+            "called_real": called,
+            "real_found": found,
+            "real_missed": n_real - found,
+            "bogus_accepted": false,
+            "purity": found / called if called else None,
+            "completeness": 1 - fnr,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """A threshold and its costs.
+
+    Attributes
+    ----------
+    threshold : float
+        Score at or above which a detection is called real.
+    goal, wanted : str, float
+        The goal and its value.
+    night : Night
+        Its detections.
+    validation, test : dict
+        Error rates with counts and 95 % intervals on the rows of each part, and under ``night`` what is expected.
+    by_mag : dict
+        The test rows' error rates in bins of magnitude.
+    """
+
+    threshold: float
+    goal: str
+    wanted: float
+    night: Night
+    validation: dict[str, Any]
+    test: dict[str, Any]
+    by_mag: dict[str, Any]
+
+
+def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) -> Advice:
+    """Choose the lowest threshold that reaches a goal on the validation rows, and evaluate it on the test rows.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Of an evaluation: label, score, split (validation and test), mag.
+    goal : {"purity", "completeness", "per_night"}
+        Purity of what is called real, fraction of real ones found (here the highest threshold), or how many
+        detections of a night may be called real.
+    wanted : float
+        The purity, the completeness, or the number.
+    night : Night
+        Real fraction and number of a night's detections.
+
+    Raises
+    ------
+    ConfigError
+        If the goal is impossible or cannot be reached on the validation rows.
+    DataError
+        If a part lacks a class.
+    """
+    _check_goal(goal, wanted, night)
+    parts = {name: _labelled(predictions, name) for name in ("validation", "test")}
+    rates = error_rates(*parts["validation"][:2])
+    place = _PLACES[goal](rates, wanted, night)
+    threshold = _between(rates.thresholds, place)
+    measured = {name: measure_errors(labels, scores, threshold) for name, (labels, scores, _) in parts.items()}
+    for errors in measured.values():
+        errors["night"] = night.expect(errors["fpr"], errors["fnr"])
+    labels, scores, mags = parts["test"]
+    bins = make_bins(mags, 1).to_numpy(object)
+    names = sorted({name for name in bins if isinstance(name, str)})
+    by_mag = {name: measure_errors(labels[bins == name], scores[bins == name], threshold) for name in names}
+    return Advice(
+        threshold=threshold, goal=goal, wanted=wanted, night=night,
+        validation=measured["validation"], test=measured["test"], by_mag=by_mag,
+    )  # fmt: skip
+
+
+def _check_goal(goal: str, wanted: float, night: Night) -> None:
+    if goal not in GOALS:
+        raise ConfigError(f"unknown goal {goal!r}; choose one of {', '.join(GOALS)}")
+    if goal == "per_night" and not 0 < wanted <= night.n_detections:
+        raise ConfigError(f"{wanted:g} of {night.n_detections} detections a night are impossible; give --detections")
+    if goal != "per_night" and not 0 < wanted < 1:
+        raise ConfigError(f"a {goal} of {wanted:g} is impossible; give one between 0 and 1, as 0.95")
+    if not 0 < night.real_fraction < 1:
+        raise ConfigError(f"a real fraction of {night.real_fraction:g} is impossible; give one between 0 and 1")
+
+
+def _labelled(predictions: pd.DataFrame, split: str) -> tuple[np.ndarray, np.ndarray, pd.Series]:
+    rows = predictions[(predictions["split"] == split) & predictions["label"].isin((layout.REAL, layout.BOGUS))]
+    labels = rows["label"].to_numpy(int)
+    if len(set(labels.tolist())) < 2:
+        raise DataError(f"the {len(rows)} labelled {split} rows lack real or bogus ones; evaluate on more data")
+    return labels, rows["score"].to_numpy(float), rows["mag"].reset_index(drop=True)
+
+
+def _place_of_purity(rates: ErrorRates, wanted: float, night: Night) -> int:
+    found = night.real_fraction * (1 - rates.fnr)
+    called = found + (1 - night.real_fraction) * rates.fpr
+    purity = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
+    return _first(purity >= wanted, f"purity {wanted:g}", f"the best is {purity.max():.4f}")
+
+
+def _place_of_completeness(rates: ErrorRates, wanted: float, night: Night) -> int:
+    return int(np.flatnonzero(1 - rates.fnr >= wanted)[-1])  # at the lowest threshold all are found
+
+
+def _place_of_number(rates: ErrorRates, wanted: float, night: Night) -> int:
+    called = night.n_detections * (night.real_fraction * (1 - rates.fnr) + (1 - night.real_fraction) * rates.fpr)
+    return _first(called <= wanted, f"{wanted:g} a night", "")
+
+
+_PLACES: dict[str, Callable[[ErrorRates, float, Night], int]] = {
+    "purity": _place_of_purity,
+    "completeness": _place_of_completeness,
+    "per_night": _place_of_number,
+}
+
+
+def _first(reached: np.ndarray, goal: str, best: str) -> int:
+    if not reached.any():
+        raise ConfigError(f"no threshold reaches {goal} on the validation rows ({best}); ask for less")
+    return int(np.argmax(reached))
+
+
+def _between(thresholds: np.ndarray, place: int) -> float:
+    """Halfway to the next lower score, so that rounding moves no row across; above all scores for infinity."""
+    low, high = thresholds[max(place - 1, 0)], thresholds[place]
+    return float(np.nextafter(low, np.inf) if np.isinf(high) else (low + high) / 2)

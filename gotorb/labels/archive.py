@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 import gotorb
 from gotorb import layout
+from gotorb.dataset.store import write_dataset, write_table
 from gotorb.errors import DataError
 from gotorb.params import ArchiveParams
+from gotorb.survey.archives import StampSource
+
+log = logging.getLogger(__name__)
 
 MAX_MAG_DIFFERENCE = 2.0
 """A detection this much brighter or fainter than the minor planet beside it is something else."""
@@ -122,3 +130,35 @@ def _choose(index: pd.Index, choices: list[tuple[pd.Series, int, str, str]]) -> 
     for name, place, otherwise in (("label", 1, layout.UNKNOWN), ("metalabel", 2, "unlabelled"), ("rule", 3, "")):
         columns[name] = pd.Series(np.select(holds, [choice[place] for choice in choices], otherwise), index=index)
     return columns
+
+
+def write_stamps(data_dir: Path, rows: pd.DataFrame, source: StampSource) -> None:
+    """Write ready-made stamps and their labelled rows as a data set.
+
+    Parameters
+    ----------
+    data_dir : Path
+        Folder of the new data set.
+    rows : DataFrame
+        From `label_archive`.
+    source : StampSource
+        The stamps of the rows, in the same order.
+
+    Raises
+    ------
+    DataError
+        If no row has a label.
+    """
+    if not rows["label"].isin([layout.REAL, layout.BOGUS]).any():
+        raise DataError(f"none of {len(rows)} rows got a label; check label.archive in params.yaml")
+    missing: list[np.ndarray] = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        for stamps, fraction in source.batches():
+            missing.append(fraction)
+            yield stamps
+
+    # stamps are written first and tell how much of each is missing, so the rows are completed behind them
+    write_dataset(data_dir, rows, blocks(), layers=source.layers)
+    write_table(data_dir, rows.assign(missing_fraction=np.concatenate(missing)))
+    log.info("%d stamps into %s", len(rows), data_dir)

@@ -14,8 +14,8 @@ from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.catalogues.variables import read_variables
 from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError
-from gotorb.labels.sightings import core_light
-from gotorb.labels.tasks import ImageTask
+from gotorb.labels.jobs import ImageTask
+from gotorb.stamps.layers import core_light
 
 NEW_LIGHT = 0.5
 """A source is new when at least this part of its light is in the difference image."""

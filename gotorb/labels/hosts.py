@@ -6,10 +6,10 @@ import pandas as pd
 from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.catalogues.galaxies import find_galaxies
 from gotorb.catalogues.variables import read_variables
-from gotorb.labels.tasks import ImageTask
+from gotorb.labels.jobs import ImageTask
 from gotorb.stamps.cutout import cut_into
 from gotorb.stamps.layers import Extensions
-from gotorb.survey.frames import Frame
+from gotorb.survey.fits import Frame
 
 CORE_PIXELS = 11
 SATURATION_KEY = "SATURATE"

@@ -11,11 +11,11 @@ import gotorb
 from gotorb import layout
 from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.errors import ConfigError, MissingPart
+from gotorb.labels.jobs import ImageTask
 from gotorb.labels.rules import MatchRules, label_detections
-from gotorb.labels.sightings import count_sightings
-from gotorb.labels.tasks import FileLayout, ImageTask
-from gotorb.stamps.layers import cut_planes
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.stamps.layers import Extensions, cut_planes, n_detected_exposures
+from gotorb.survey.detections import read_detections
+from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
 ROW_IDS = uuid.UUID("6a1c8f0e-8f43-5a53-9c3b-7b1f5d9f2a10")
@@ -23,8 +23,48 @@ ROW_IDS = uuid.UUID("6a1c8f0e-8f43-5a53-9c3b-7b1f5d9f2a10")
 
 
 @dataclass(frozen=True)
+class FileLayout:
+    """Names that a survey gives to the parts of its files.
+
+    Attributes
+    ----------
+    extensions : Extensions
+        Names of the HDUs.
+    detection_columns : dict
+        Our column name to the survey's, where they differ.
+    first_pixel : int
+        x and y of the first pixel's centre in the table of detections.
+    """
+
+    extensions: Extensions = field(default_factory=Extensions)
+    detection_columns: dict[str, str] = field(default_factory=dict)
+    first_pixel: int = 0
+
+    def read_detections(self, frame: Frame) -> pd.DataFrame:
+        """Detections of an image.
+
+        Parameters
+        ----------
+        frame : Frame
+            Its open file.
+
+        Returns
+        -------
+        DataFrame
+            As `survey.detections.read_detections` gives it.
+        """
+        return read_detections(
+            frame,
+            self.extensions.detections,
+            names=self.detection_columns,
+            first_pixel=self.first_pixel,
+            wcs_ext=self.extensions.difference,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """Everything, beside the image, that decides its labels and stamps."""
+    """Everything but the image that decides its labels and stamps."""
 
     provider: MinorPlanets | None
     rules: MatchRules = field(default_factory=MatchRules)
@@ -94,7 +134,7 @@ def cut_rows(
     )
     stamps, missing = fill_missing(planes.layers())
     rows = chosen.assign(
-        missing_fraction=missing, n_seen=count_sightings(planes.exposures), catalogue=catalogue, host_id=""
+        missing_fraction=missing, n_seen=n_detected_exposures(planes.exposures), catalogue=catalogue, host_id=""
     )
     return complete_rows(rows, task), stamps
 

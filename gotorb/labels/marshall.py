@@ -12,8 +12,8 @@ import pandas as pd
 from gotorb import layout
 from gotorb.errors import DataError
 from gotorb.labels.image import LabelOptions, check_exposures, cut_rows
-from gotorb.labels.tasks import ImageTask
-from gotorb.survey.frames import open_frame
+from gotorb.labels.jobs import ImageTask
+from gotorb.survey.fits import open_frame
 
 log = logging.getLogger(__name__)
 LARGEST_ID = 2**63 - 1
@@ -34,7 +34,7 @@ class CandidateRow(NamedTuple):
     label: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MarshallTask(ImageTask):
     """An image and its labelled candidates."""
 

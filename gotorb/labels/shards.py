@@ -1,11 +1,10 @@
 """One file per finished image, and their assembly to a data set.
 
-A run that is killed leaves whole shards and nothing else; the next run goes on behind them. A file that stays
-open for hours would be unreadable after a kill, a shard is written in milliseconds and renamed.
+An interrupted run leaves whole shards and nothing else; the next run resumes behind them. A file that stays open for
+hours would be unreadable after a kill, a shard is written in milliseconds and renamed.
 """
 
 import io
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,62 +13,67 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
-from gotorb.dataset.store import Dataset, cannot_write, fsync, read_csv, write_dataset
+from gotorb.core.files import reported_writes, whole_file
+from gotorb.dataset.store import Dataset, read_csv, write_dataset
 from gotorb.errors import DataError
-from gotorb.labels.tasks import ImageTask
 
 TABLE_KEY = "table"
 NAME_LENGTH = 60
 """Characters of an image's id in its shard's name; the fingerprint behind them tells images apart."""
 
 
-def shard_path(shards_dir: Path, task: ImageTask, fingerprint: str) -> Path:
-    """Path of an image's shard; another recipe or another file gives another name."""
-    safe = "".join(c if c.isascii() and c.isalnum() else "_" for c in task.image_id)
+def shard_path(shards_dir: Path, image_id: str, fingerprint: str) -> Path:
+    """Path of an image's shard.
+
+    Parameters
+    ----------
+    shards_dir : Path
+        Folder of the run's shards.
+    image_id : str
+        Any text; letters and digits of it are kept.
+    fingerprint : str
+        Digest of everything that decides the shard, so that another recipe or another file gives another name.
+    """
+    safe = "".join(c if c.isascii() and c.isalnum() else "_" for c in image_id)
     return shards_dir / f"{safe[:NAME_LENGTH]}-{fingerprint}.h5"
 
 
 def write_shard(path: Path, table: pd.DataFrame, stamps: np.ndarray) -> None:
     """Write one image's rows and stamps, whole or not at all.
 
+    Parameters
+    ----------
+    path : Path
+        The shard. Two workers of a cluster may write it: the one that was given up may still be at work.
+    table : DataFrame
+        (n,) rows.
+    stamps : ndarray
+        (n, size, size, n_layers).
+
     Raises
     ------
     DataError
         If the disk is full or cannot be written; no later image could be kept either.
     """
-    # two workers of a cluster may be at the same image: the one that was thought dead may still be writing
-    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(part, "w") as file:
-            file.create_dataset(layout.STAMPS_KEY, data=stamps.astype(np.float32))
-            file.create_dataset(TABLE_KEY, data=np.bytes_(table.to_csv(index=False).encode()))
-        fsync(part)
-        part.replace(path)
-    except (OSError, RuntimeError) as error:  # h5py closes a file on a full disk with a RuntimeError
-        part.unlink(missing_ok=True)
-        raise cannot_write(path, error) from None
+    with reported_writes(path), whole_file(path, shared=True) as aside, h5py.File(aside, "w") as file:
+        file.create_dataset(layout.STAMPS_KEY, data=stamps.astype(np.float32))
+        file.create_dataset(TABLE_KEY, data=np.bytes_(table.to_csv(index=False).encode()))
 
 
 def read_shard_table(path: Path) -> pd.DataFrame:
-    """Rows of a shard."""
+    """Rows of a shard.
+
+    Parameters
+    ----------
+    path : Path
+        The shard.
+    """
     with h5py.File(path, "r") as file:
         text = bytes(file[TABLE_KEY][()]).decode()
     return read_csv(io.StringIO(text))
 
 
-def read_shard_stamps(path: Path) -> np.ndarray:
-    """Stamps of a shard, (n, size, size, n_layers)."""
-    with h5py.File(path, "r") as file:
-        return file[layout.STAMPS_KEY][:]
-
-
-def assemble(
-    data_dir: Path,
-    shards: Sequence[Path],
-    *,
-    before: Dataset | None = None,
-) -> Path:
+def assemble(data_dir: Path, shards: Sequence[Path], *, before: Dataset | None = None) -> Path:
     """Join shards, in the order given, to a data set.
 
     Parameters
@@ -81,6 +85,11 @@ def assemble(
     before : Dataset, optional
         Its rows and stamps stand before those of the shards.
 
+    Returns
+    -------
+    Path
+        `data_dir`.
+
     Raises
     ------
     DataError
@@ -90,26 +99,30 @@ def assemble(
     tables += [table for table in map(read_shard_table, shards) if len(table)]
     if not tables:
         raise DataError(f"no image gave a labelled detection for {data_dir}; use more images or a fainter limit")
-    table = pd.concat([_in_order(part) for part in tables], ignore_index=True)
+    columns = list(layout.LABEL_COLUMNS)
+    table = pd.concat([part.reindex(columns=columns) for part in tables], ignore_index=True)
     return write_dataset(data_dir, table, _blocks(shards, before))
-
-
-def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    return table.reindex(columns=list(layout.LABEL_COLUMNS))
 
 
 def _blocks(shards: Sequence[Path], before: Dataset | None) -> Iterator[np.ndarray]:
     if before is not None:
         yield from (stamps for _, stamps in before.batches())
     for path in shards:
-        stamps = read_shard_stamps(path)
+        with h5py.File(path, "r") as file:
+            stamps = file[layout.STAMPS_KEY][:]
         if len(stamps):
             yield stamps
 
 
 def remove_shards(shards_dir: Path) -> None:
-    """Delete a finished run's shards."""
-    for path in (*shards_dir.glob("*.h5"), *shards_dir.glob("*.part")):
+    """Delete a run's shards, finished or not.
+
+    Parameters
+    ----------
+    shards_dir : Path
+        Their folder; it goes too.
+    """
+    for path in shards_dir.glob("*.h5"):
         path.unlink()
     if shards_dir.is_dir():
         shards_dir.rmdir()

@@ -18,12 +18,10 @@ from gotorb.catalogues.galaxies import catalogue_version
 from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.catalogues.variables import read_variables
 from gotorb.labels.hosts import find_hosts, find_stars
-from gotorb.labels.image import check_exposures, complete_rows
-from gotorb.labels.pasting import EVERY_EXPOSURE, add_light, cut_out
-from gotorb.labels.sightings import count_sightings
-from gotorb.labels.tasks import FileLayout, ImageTask
-from gotorb.stamps.layers import cut_planes
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.labels.image import FileLayout, check_exposures, complete_rows
+from gotorb.labels.jobs import ImageTask
+from gotorb.stamps.layers import Planes, cut_planes, n_detected_exposures
+from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
 ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec",
@@ -37,6 +35,12 @@ N_DRAWN = 5
 """Places drawn for each flash wanted; the first ones on pixels with data, and with nothing near, are taken."""
 FIELD_RADIUS_DEG = 1.8
 """Circle around the image's centre in which minor planets are asked for, as `label_data.make` does."""
+DIFFERENCE = layout.LAYERS.index("difference")
+WHOLE_FWHM, NOTHING_FWHM = 2.0, 3.5
+"""A minor planet's stamp is taken whole to the first radius and not at all beyond the second: its neighbours and the
+noise of its sky stay behind. A network would know pasted light by them, which it is to know by its shape."""
+EVERY_EXPOSURE = -1
+"""Stands for no flash."""
 
 
 class PlanetRow(NamedTuple):
@@ -54,7 +58,7 @@ class PlanetRow(NamedTuple):
     snr: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SyntheticTask(ImageTask):
     """An image and its labelled minor planets."""
 
@@ -73,9 +77,9 @@ def make_synthetic_tasks(images: Sequence[ImageTask], table: pd.DataFrame) -> li
     return tasks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SyntheticOptions:
-    """Everything, beside image and planets, that decides the synthetic rows."""
+    """Everything but image and planets that decides the synthetic rows."""
 
     catshtm_dir: str
     n_per_image: int = 12
@@ -290,7 +294,46 @@ def _cut(task: ImageTask, frame: Frame, rows: pd.DataFrame, options: SyntheticOp
     both = cut_planes(frame, paths, ra, dec, size=options.stamp_size, extensions=extensions, xy=(x, y))
     hosts, planets = both.take(np.arange(len(rows))), both.take(np.arange(len(rows), len(ra)))
     fading, flash = rows["fading"].to_numpy(bool), rows["flash"].to_numpy(int)
-    planets = cut_out(planets, rows.loc[lit, "fwhm"].to_numpy(float))
-    add_light(hosts, planets, lit, fading=fading[lit], flash=flash[lit])
-    rows["n_seen"] = count_sightings(hosts.exposures)
+    planets = _cut_out(planets, rows.loc[lit, "fwhm"].to_numpy(float))
+    _add_light(hosts, planets, lit, fading=fading[lit], flash=flash[lit])
+    rows["n_seen"] = n_detected_exposures(hosts.exposures)
     return fill_missing(hosts.layers())
+
+
+def _cut_out(planets: Planes, fwhm: np.ndarray) -> Planes:
+    """The planets alone: zero where a stamp shows only what is around them, in between less and less.
+
+    Parameters
+    ----------
+    planets : Planes
+        Stamps (n, size, size, ...) with the planets in the middle.
+    fwhm : ndarray (n,)
+        Of the planets, which are of one image [pixel]; their median counts, NaN is left out.
+    """
+    known = fwhm[fwhm > 0]
+    if len(known) == 0:  # nothing tells how wide they are
+        return planets
+    side = np.arange(planets.stacked.shape[1]) - planets.stacked.shape[1] // 2
+    radius = np.hypot(side[:, None], side) / np.median(known)
+    outer = np.clip((radius - WHOLE_FWHM) / (NOTHING_FWHM - WHOLE_FWHM), 0, 1)
+    window = (0.5 + 0.5 * np.cos(np.pi * outer)).astype(np.float32)[..., None]
+    whole = (planets.stacked, planets.exposures)
+    return Planes(*(np.where(window > 0, window * planes, np.float32(0)) for planes in whole))
+
+
+def _add_light(hosts: Planes, planets: Planes, lit: np.ndarray, *, fading: np.ndarray, flash: np.ndarray) -> None:
+    """Add the planets' images to their hosts'; of a fading transient the light was there and is gone.
+
+    What a planet brought is its difference image: for a fading one that goes into the template, and negative
+    into the difference, while science image and exposures stay the host's. A flash has all of it in one exposure.
+    """
+    new_light = planets.stacked[..., DIFFERENCE]
+    brought = planets.stacked.copy()
+    brought[fading] = np.stack([0 * new_light, new_light, -new_light], axis=-1)[fading]
+    hosts.stacked[lit] += brought
+    light = np.where(fading[:, None, None, None], np.float32(0), planets.exposures)
+    flashing = np.flatnonzero(flash != EVERY_EXPOSURE)
+    light[flashing] = 0
+    whole = light.shape[-1] * new_light  # whose mean over the exposures is what was pasted
+    light[flashing, :, :, flash[flashing]] = whole[flashing]
+    hosts.exposures[lit] += light

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from gotorb import layout
 from gotorb.errors import DatabaseError, SurveyError
-from gotorb.settings import Settings, project_root
+from gotorb.settings import Settings, project_root, read_settings
 from gotorb.simulate.images import CANDIDATE_COLUMNS, IMAGE_COLUMNS, WORK_DIR
 
 DATABASE = "gotophoto"
@@ -30,6 +30,27 @@ create table candidate (
 create table survey_version (digest text not null);
 """
 INDEX = "create index on candidate (image_id); create index on image (relatedimage); analyze image; analyze candidate;"
+
+
+@contextmanager
+def survey_environment(source: str, survey_dir: Path) -> Iterator[Settings]:
+    """Put the survey's settings into the environment while the block runs.
+
+    Parameters
+    ----------
+    source : str
+        ``embedded`` serves the simulated survey from its own database, whatever .env says, so that no simulated
+        row can reach a real one; any other source leaves .env in force.
+    survey_dir : Path
+        Folder of the simulated survey.
+    """
+    settings = read_settings()
+    if source != "embedded":
+        yield settings
+        return
+    nobody = dict.fromkeys(("gotophoto_db_host", "gotophoto_db_port", "catshtm_dir", "gotorb_mpc_catalogue"), "")
+    with open_archive(survey_dir, settings.with_values(**nobody)) as served, served.in_environment():
+        yield served
 
 
 @contextmanager
@@ -137,7 +158,7 @@ def _fill(server: Any, dumps: tuple[Path, Path]) -> None:
         admin.close()
     connection = _connect(server, DATABASE)
     try:
-        if read_version(connection) != digest(dumps):
+        if _read_version(connection) != digest(dumps):
             write_tables(connection, *dumps)
     finally:
         connection.close()
@@ -151,7 +172,7 @@ def digest(dumps: tuple[Path, Path]) -> str:
     return total.hexdigest()
 
 
-def read_version(connection: Any) -> str | None:
+def _read_version(connection: Any) -> str | None:
     """Digest of the dumps a database was filled from; None if it never was."""
     with connection, connection.cursor() as cursor:
         cursor.execute("select to_regclass('survey_version')")

@@ -1,5 +1,11 @@
-"""Detection of both signs in a difference image with sep, and the numbers an old pipeline measures."""
+"""Detection of both signs in a difference image, the numbers an old pipeline measures, and its two old scores.
 
+The scores, a forest on catalogue features and a small network on pixels, are both mediocre; they are trained on fields
+of their own, which no survey contains.
+"""
+
+import warnings
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -8,10 +14,14 @@ import sep
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
 
-from gotorb.simulate.camera import Camera
-from gotorb.simulate.projection import Tan
-from gotorb.simulate.subtraction import Difference, Stars
+from gotorb.errors import SurveyError
+from gotorb.simulate.plan import Camera, Tan
+from gotorb.simulate.psf import cut_windows
+from gotorb.simulate.subtraction import CleanStars, Difference, robust_noise
 
 Array = NDArray[np.floating]
 THRESHOLD = 4.7
@@ -22,6 +32,7 @@ FLAT_ERROR = 0.025
 """Relative error of the light under a detection that the pipeline allows for."""
 PATCH_HALF = 4
 FEATURES = ("snr", "fwhm_ratio", "ellipticity", "negative_fraction")
+MIN_PER_CLASS = 5
 
 
 class Detections(NamedTuple):
@@ -34,7 +45,7 @@ class Detections(NamedTuple):
     patches: Array
 
 
-def significance(difference: Difference, science: Array) -> Array:
+def _significance(difference: Difference, science: Array) -> Array:
     """Matched-filtered difference over its noise (sky and Poisson); zero without data."""
     empty = ~np.isfinite(difference.image)
     filled = np.where(empty, 0, difference.image)
@@ -48,11 +59,11 @@ def significance(difference: Difference, science: Array) -> Array:
     return smooth.astype(np.float32)
 
 
-def detect(difference: Difference, science: Array, stars: Stars, *, grid: Tan, camera: Camera) -> Detections:
+def detect(difference: Difference, science: Array, *, grid: Tan, camera: Camera) -> Detections:
     """Find and measure sources of both signs, ordered by y then x."""
-    significant = significance(difference, science)
+    significant = _significance(difference, science)
     filled = np.nan_to_num(difference.image, nan=0.0).astype(np.float32)
-    correction = aperture_correction(np.nan_to_num(science, nan=0.0), stars, difference.fwhm)
+    correction = _aperture_correction(np.nan_to_num(science, nan=0.0), difference.stars, difference.fwhm)
     parts = [_measure(sign, significant, filled, difference.fwhm, correction) for sign in (1, -1)]
     table = pd.concat([part[0] for part in parts], ignore_index=True)
     patches = np.concatenate([part[1] for part in parts])
@@ -81,7 +92,7 @@ def _measure(
     image = sign * filled
     found = sep.extract(sign * significant, THRESHOLD, minarea=3, filter_kernel=None, deblend_cont=0.05)
     x, y = _recentre(image, found["x"], found["y"], fwhm)
-    patches = cut_patches(image, x, y)
+    patches = cut_windows(image, x, y, PATCH_HALF)
     radius = 1.5 * fwhm
     aperture, _, _ = sep.sum_circle(image, x, y, radius, subpix=5)
     core, _, _ = sep.sum_circle(image, x, y, 0.6 * fwhm, subpix=5)
@@ -105,7 +116,7 @@ def _recentre(image: Array, x: Array, y: Array, fwhm: float) -> tuple[Array, Arr
     return np.where(good, new_x, x), np.where(good, new_y, y)
 
 
-def aperture_correction(image: Array, stars: Stars, fwhm: float) -> float:
+def _aperture_correction(image: Array, stars: CleanStars, fwhm: float) -> float:
     """Total over aperture flux (radius 1.5 FWHM) from the brighter clean stars."""
     bright = np.argsort(-stars.flux, kind="stable")[: max(20, len(stars.flux) // 2)]
     x, y = stars.x[bright], stars.y[bright]
@@ -115,18 +126,9 @@ def aperture_correction(image: Array, stars: Stars, fwhm: float) -> float:
     return float(np.clip(np.median(ratio), 1.0, 1.4)) if len(ratio) else 1.0
 
 
-def cut_patches(image: Array, x: Array, y: Array) -> Array:
-    """Windows (n, 9, 9) at the nearest whole pixels; zero outside the image."""
-    padded = np.pad(image, PATCH_HALF)
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    side = np.arange(2 * PATCH_HALF + 1)
-    return padded[row[:, None, None] + side[None, :, None], column[:, None, None] + side[None, None, :]]
-
-
 def detect_stars(image: Array, *, grid: Tan, zero_point: float) -> pd.DataFrame:
     """Sources of one sky-subtracted exposure above 5 sigma: x, y, ra, dec, mag, fwhm, flux."""
-    noise = float(1.4826 * np.median(np.abs(image[::3, ::3] - np.median(image[::3, ::3]))))
-    found = sep.extract(image, 5.0, err=noise, minarea=5, deblend_cont=0.02)
+    found = sep.extract(image, 5.0, err=robust_noise(image), minarea=5, deblend_cont=0.02)
     flux = np.maximum(found["flux"], 1.0)
     ra, dec = grid.to_sky(found["x"], found["y"])
     return pd.DataFrame(
@@ -140,3 +142,57 @@ def detect_stars(image: Array, *, grid: Tan, zero_point: float) -> pd.DataFrame:
             "flux": flux,
         }
     )
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """Trained scores; both give values from 0 (bogus) to 1 (real)."""
+
+    forest: RandomForestClassifier
+    network: MLPClassifier
+
+    def score(self, detections: Detections) -> pd.DataFrame:
+        """Columns realbogus and cnn_realbogus of each detection, rounded to 1e-4."""
+        if len(detections.table) == 0:
+            return pd.DataFrame({"realbogus": [], "cnn_realbogus": []}, dtype=float)
+        old = self.forest.predict_proba(_features(detections.table))[:, 1]
+        new = self.network.predict_proba(_pixels(detections.patches))[:, 1]
+        return pd.DataFrame({"realbogus": np.round(old, 4), "cnn_realbogus": np.round(new, 4)})
+
+
+def train_scorers(samples: list[tuple[Detections, Array]], seed: int) -> Scorers:
+    """Train both scores on (detections, 1 real or 0 bogus) of the training fields.
+
+    Raises
+    ------
+    SurveyError
+        If the training fields hold fewer than five detections of a class.
+    """
+    real = np.concatenate([answer for _, answer in samples]).astype(int) if samples else np.zeros(0, dtype=int)
+    if min(real.sum(), (1 - real).sum()) < MIN_PER_CLASS:
+        raise SurveyError(
+            f"{real.sum()} real and {(1 - real).sum()} bogus detections in the training fields, {MIN_PER_CLASS} of "
+            "each needed for the old scores; raise survey.n_training_fields or survey.size in params.yaml"
+        )
+    features = np.concatenate([_features(detections.table) for detections, _ in samples])
+    pixels = np.concatenate([_pixels(detections.patches) for detections, _ in samples])
+    forest = RandomForestClassifier(60, max_depth=6, min_samples_leaf=4, class_weight="balanced", random_state=seed)
+    network = MLPClassifier((16,), alpha=0.1, solver="lbfgs", max_iter=60, tol=0.0, random_state=seed)
+    return Scorers(forest.fit(features, real), _fit_quietly(network, pixels, real))
+
+
+def _fit_quietly(network: MLPClassifier, pixels: Array, real: NDArray) -> MLPClassifier:
+    """Fit with a fixed number of steps; that they do not converge is meant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return network.fit(pixels, real)
+
+
+def _features(table: pd.DataFrame) -> Array:
+    values = table[list(FEATURES)].to_numpy(dtype=float)
+    return np.sign(values) * np.log1p(np.abs(values))
+
+
+def _pixels(patches: Array) -> Array:
+    flat = patches.reshape(len(patches), -1).astype(float)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)

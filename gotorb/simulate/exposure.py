@@ -1,24 +1,65 @@
-"""One exposure: the sky seen through optics and atmosphere, noise, detector faults, flat and sky subtraction."""
+"""One exposure: the sky seen through optics and atmosphere, its artefacts, noise, and sky subtraction."""
 
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 import sep
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from gotorb.simulate import artefacts, detector
-from gotorb.simulate.camera import Camera
-from gotorb.simulate.detector import Detector, Labels
-from gotorb.simulate.galaxies import add_galaxies
-from gotorb.simulate.projection import Tan
-from gotorb.simulate.psf import Psf, add_stars
-from gotorb.simulate.sky import Galaxies, Sky, Stars
+from gotorb.simulate.plan import Camera, Tan
+from gotorb.simulate.psf import Psf, add_galaxies, add_stars
+from gotorb.simulate.scene import Galaxies, Points, Sky, Stars
 
 Array = NDArray[np.floating]
+Labels = NDArray[np.uint8]
 BACKGROUND_MESH = 128
 TEMPLATE_EXPOSURES = 6
 MEDIAN_LOSS = 1.25
 """Noise of a median relative to a mean of the same exposures."""
+COSMIC_RAYS_PER_PIXEL = 14 / 1024**2
+TRAIL_CHANCE, GLINT_CHANCE = 0.12, 0.05
+VISIBLE = 8.0
+"""An artefact marks the pixels it changes by more than this [electron]: a third of the pixel noise."""
+
+
+class Artefact(IntEnum):
+    """What spoilt a pixel; a higher number wins when two meet."""
+
+    NONE = 0
+    GHOST = 1
+    TRAIL = 2
+    GLINT = 3
+    BAD_COLUMN = 4
+    HOT_PIXEL = 5
+    COSMIC_RAY = 6
+    SPIKE = 7
+    BLEED = 8
+    EDGE = 9
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Fixed faults of one
+
+    Attributes
+    ----------
+    flat_error : ndarray (size, size)
+        True response divided by the flat field used.
+    hot : ndarray (n, 3)
+        x, y and dark charge of hot pixels that the dark frame leaves behind [electron per exposure].
+    columns : ndarray (n, 4)
+        Column, first row, last row and offset [electron] of bad columns.
+    edge_glow : ndarray (4,)
+        Excess [electron] at the left, right, lower and upper edge.
+    """
+
+    flat_error: Array
+    hot: Array
+    columns: Array
+    edge_glow: Array
 
 
 class Air(NamedTuple):
@@ -30,12 +71,18 @@ class Air(NamedTuple):
     transparency: float
 
 
-class Points(NamedTuple):
-    """Transient point sources of one exposure: ra, dec [deg], V magnitude."""
+class View(NamedTuple):
+    """Where, when and through what an image is taken: its true grid, side [pixel], time, PSF and air.
 
-    ra: Array
-    dec: Array
-    mag: Array
+    `days` is the time since the survey's epoch, for proper motion.
+    """
+
+    grid: Tan
+    size: int
+    mjd_utc: float
+    days: float
+    psf: Psf
+    air: Air
 
 
 class Exposure(NamedTuple):
@@ -61,87 +108,253 @@ def draw_air(rng: np.random.Generator) -> Air:
     return Air(float(dx), float(dy), float(rng.normal(0.7, 0.03)), float(np.clip(rng.normal(0.97, 0.03), 0.8, 1.0)))
 
 
-def render(
-    sky: Sky, points: Points, grid: Tan, size: int, *, mjd_utc: float, days: float, psf: Psf, air: Air, camera: Camera
-) -> tuple[Array, Labels]:
-    """Noise-free light [electron] of everything but the sky background, and the artefacts of bright stars.
-
-    `grid` is the true grid; `days` is the time since the survey's epoch, for proper motion.
-    """
-    image, labels = np.zeros((size, size), dtype=np.float32), np.zeros((size, size), dtype=np.uint8)
-    star_x, star_y = _star_places(sky.stars, grid, days, air)
-    star_flux = air.transparency * camera.flux(sky.stars.mag_at(mjd_utc))
-    add_stars(image, star_x, star_y, star_flux, psf)
-    point_x, point_y = grid.to_pixel(points.ra, points.dec)
-    add_stars(image, point_x, point_y, air.transparency * camera.flux(points.mag), psf)
-    _draw_galaxies(image, sky.galaxies, grid, psf, air, camera)
-    artefacts.add_bright_star_optics(image, labels, star_x, star_y, star_flux, spike_angle=air.spike_angle)
+def render(sky: Sky, points: Points, view: View, camera: Camera) -> tuple[Array, Labels]:
+    """Noise-free light [electron] of everything but the sky background, and the artefacts of bright stars."""
+    image = np.zeros((view.size, view.size), dtype=np.float32)
+    labels = np.zeros(image.shape, dtype=np.uint8)
+    star_x, star_y = _star_places(sky.stars, view)
+    star_flux = view.air.transparency * camera.flux(sky.stars.mag_at(view.mjd_utc))
+    add_stars(image, star_x, star_y, star_flux, view.psf)
+    _draw_points(image, points, view, camera)
+    _draw_galaxies(image, sky.galaxies, view, camera)
+    _add_bright_star_optics(image, labels, star_x, star_y, star_flux, spike_angle=view.air.spike_angle)
     return image, labels
 
 
-def render_change(
-    sky: Sky,
-    points: Points,
-    grid: Tan,
-    size: int,
-    *,
-    mjd_utc: float,
-    template_mjd: float,
-    days: float,
-    psf: Psf,
-    air: Air,
-    camera: Camera,
-) -> Array:
+def render_change(sky: Sky, points: Points, view: View, camera: Camera, *, template_mjd: float) -> Array:
     """Noise-free light [electron] by which variable stars and transients differ from the template's time."""
-    image = np.zeros((size, size), dtype=np.float32)
+    image = np.zeros((view.size, view.size), dtype=np.float32)
     rows = np.flatnonzero(sky.stars.is_variable)
-    now, then = (camera.flux(sky.stars.mag_at(mjd)[rows]) for mjd in (mjd_utc, template_mjd))
-    star_x, star_y = _star_places(sky.stars, grid, days, air)
-    add_stars(image, star_x[rows], star_y[rows], air.transparency * (now - then), psf)
-    point_x, point_y = grid.to_pixel(points.ra, points.dec)
-    add_stars(image, point_x, point_y, air.transparency * camera.flux(points.mag), psf)
+    now, then = (camera.flux(sky.stars.mag_at(mjd)[rows]) for mjd in (view.mjd_utc, template_mjd))
+    star_x, star_y = _star_places(sky.stars, view)
+    add_stars(image, star_x[rows], star_y[rows], view.air.transparency * (now - then), view.psf)
+    _draw_points(image, points, view, camera)
     return image
 
 
-def _star_places(stars: Stars, grid: Tan, days: float, air: Air) -> tuple[Array, Array]:
-    x, y = grid.to_pixel(*stars.place_at(days))
-    return x + air.dispersion_x * stars.colour, y + air.dispersion_y * stars.colour
+def _star_places(stars: Stars, view: View) -> tuple[Array, Array]:
+    return _dispersed(*view.grid.to_pixel(*stars.place_at(view.days)), stars.colour, view.air)
 
 
-def _draw_galaxies(image: Array, galaxies: Galaxies, grid: Tan, psf: Psf, air: Air, camera: Camera) -> None:
-    x, y = grid.to_pixel(galaxies.ra, galaxies.dec)
-    x, y = x + air.dispersion_x * galaxies.colour, y + air.dispersion_y * galaxies.colour
-    add_galaxies(image, x, y, air.transparency * camera.flux(galaxies.mag), galaxies, psf)
+def _dispersed(x: Array, y: Array, colour: Array, air: Air) -> tuple[Array, Array]:
+    return x + air.dispersion_x * colour, y + air.dispersion_y * colour
+
+
+def _draw_points(image: Array, points: Points, view: View, camera: Camera) -> None:
+    x, y = view.grid.to_pixel(points.ra, points.dec)
+    add_stars(image, x, y, view.air.transparency * camera.flux(points.mag), view.psf)
+
+
+def _draw_galaxies(image: Array, galaxies: Galaxies, view: View, camera: Camera) -> None:
+    x, y = _dispersed(*view.grid.to_pixel(galaxies.ra, galaxies.dec), galaxies.colour, view.air)
+    add_galaxies(image, x, y, view.air.transparency * camera.flux(galaxies.mag), galaxies, view.psf)
 
 
 def expose(
     light: Array, labels: Labels, chip: Detector, *, psf: Psf, camera: Camera, rng: np.random.Generator
 ) -> tuple[Array, Labels]:
-    """Turn noise-free light into one calibrated, sky-subtracted exposure [electron, float32] with its artefacts."""
-    image = light + camera.sky_electrons * artefacts.sky_gradient(len(light), rng)
-    artefacts.add_trail(image, labels, rng, psf)
-    artefacts.add_glints(image, labels, rng, psf)
+    """Turn noise-free light into one calibrated, sky-subtracted exposure [electron, float32] with its"""
+    image = light + camera.sky_electrons * _sky_gradient(len(light), rng)
+    _add_trail(image, labels, rng, psf)
+    _add_glints(image, labels, rng, psf)
     image *= chip.flat_error
     noise = np.sqrt(np.maximum(image, 0) + camera.read_noise**2)
     image += noise * rng.standard_normal(image.shape, dtype=np.float32)
-    artefacts.add_cosmic_rays(image, labels, rng)
-    detector.add_faults(image, labels, chip, rng)
-    detector.saturate(image, labels, camera)
-    return subtract_sky(image), labels
+    _add_cosmic_rays(image, labels, rng)
+    _add_faults(image, labels, chip, rng)
+    saturate(image, labels, camera)
+    return _subtract_sky(image), labels
 
 
 def expose_template(light: Array, labels: Labels, chip: Detector, camera: Camera, rng: np.random.Generator) -> Array:
     """Turn noise-free light into a median of several exposures, which holds no trails, rays or hot pixels."""
-    image = light + camera.sky_electrons * artefacts.sky_gradient(len(light), rng)
+    image = light + camera.sky_electrons * _sky_gradient(len(light), rng)
     image *= chip.flat_error
     noise = np.sqrt(np.maximum(image, 0) + camera.read_noise**2) * (MEDIAN_LOSS / np.sqrt(TEMPLATE_EXPOSURES))
     image += noise * rng.standard_normal(image.shape, dtype=np.float32)
-    detector.saturate(image, labels, camera)
-    return subtract_sky(image)
+    saturate(image, labels, camera)
+    return _subtract_sky(image)
 
 
-def subtract_sky(image: Array) -> Array:
+def _subtract_sky(image: Array) -> Array:
     """Image minus its background on a coarse mesh, float32 in native byte order."""
     native = np.ascontiguousarray(image, dtype=np.float32)
     background = sep.Background(native, bw=BACKGROUND_MESH, bh=BACKGROUND_MESH, fw=3, fh=3)
     return native - background.back(dtype=np.float32)
+
+
+def _add_cosmic_rays(image: Array, labels: Labels, rng: np.random.Generator) -> None:
+    """Straight short tracks of one to ten pixels, a few hundred to tens of thousands of electrons."""
+    size = len(image)
+    for _ in range(int(rng.poisson(COSMIC_RAYS_PER_PIXEL * image.size))):
+        length, angle = 1 + rng.exponential(2.5), rng.uniform(0, 2 * np.pi)
+        steps = np.arange(0, length, 0.5)
+        x = np.rint(rng.uniform(0, size - 1) + steps * np.cos(angle)).astype(int)
+        y = np.rint(rng.uniform(0, size - 1) + steps * np.sin(angle)).astype(int)
+        charge = np.exp(rng.normal(7.2, 0.9)) * rng.gamma(4, 0.25, len(steps)) / np.sqrt(len(steps))
+        inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
+        np.add.at(image, (y[inside], x[inside]), charge[inside].astype(image.dtype))
+        labels[y[inside], x[inside]] = Artefact.COSMIC_RAY
+
+
+def _add_trail(image: Array, labels: Labels, rng: np.random.Generator, psf: Psf) -> None:
+    """A satellite: a straight line across the image, as wide as the PSF; in some exposures only."""
+    if rng.random() > TRAIL_CHANCE:
+        return
+    distance = _line_distance(image.shape, rng)
+    sigma = psf.fwhm / 2.355 * rng.uniform(1.0, 1.6)
+    light = np.exp(rng.normal(5.0, 0.9)) * np.exp(-0.5 * np.minimum(distance / sigma, 12) ** 2)
+    image += light.astype(image.dtype)
+    labels[light > VISIBLE] = Artefact.TRAIL
+
+
+def _add_glints(image: Array, labels: Labels, rng: np.random.Generator, psf: Psf) -> None:
+    """A tumbling satellite: star-like flashes of uneven brightness along a line; in few exposures."""
+    if rng.random() > GLINT_CHANCE:
+        return
+    size, n = len(image), int(rng.integers(4, 14))
+    angle, spacing = rng.uniform(0, np.pi), rng.uniform(30, 90)
+    along = spacing * (np.arange(n) - n / 2 + 0.08 * rng.standard_normal(n))
+    x = rng.uniform(0.2, 0.8) * size + along * np.cos(angle)
+    y = rng.uniform(0.2, 0.8) * size + along * np.sin(angle)
+    light = np.zeros_like(image)
+    add_stars(light, x, y, np.exp(rng.normal(8.5, 0.7, n)), psf)
+    image += light
+    labels[light > VISIBLE] = Artefact.GLINT
+
+
+def _line_distance(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Distance of every pixel from a random straight line through the image."""
+    angle = rng.uniform(0, np.pi)
+    x0, y0 = rng.uniform(0.1, 0.9, 2) * shape[0]
+    x, y = np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32)
+    return np.abs(np.sin(angle) * (x - x0)[None, :] - np.cos(angle) * (y - y0)[:, None])
+
+
+def _add_bright_star_optics(
+    image: Array, labels: Labels, x: Array, y: Array, flux: Array, *, spike_angle: float
+) -> None:
+    """Spikes, halos and ghosts of stars brighter than half a million electrons."""
+    for k in np.flatnonzero(flux > 5e5):
+        _add_spikes(image, labels, float(x[k]), float(y[k]), float(flux[k]), spike_angle)
+        if flux[k] > 1.5e6:
+            _add_disc(image, labels, float(x[k]), float(y[k]), 0.004 * float(flux[k]), radius=38, hole=0.0)
+            centre = (len(image) - 1) / 2
+            ghost_x, ghost_y = 2 * centre - x[k] + 9, 2 * centre - y[k] - 6
+            _add_disc(image, labels, float(ghost_x), float(ghost_y), 0.012 * float(flux[k]), radius=26, hole=0.35)
+
+
+def _add_spikes(image: Array, labels: Labels, x: float, y: float, flux: float, angle: float) -> None:
+    """Four arms, each with 0.16 % of the light, fading over a length that grows with brightness."""
+    length = 9 * (flux / 5e5) ** 0.4
+    radius = np.arange(3, 6 * length, 0.5)
+    light = 0.0016 * flux * 0.5 * np.exp(-radius / length) / length
+    for arm in range(4):
+        turn = angle + arm * np.pi / 2
+        _splat(image, labels, x + radius * np.cos(turn), y + radius * np.sin(turn), light)
+
+
+def _splat(image: Array, labels: Labels, x: Array, y: Array, light: Array) -> None:
+    """Share light points among their four nearest pixels and mark the visible ones as spike."""
+    left, low = np.floor(x).astype(int), np.floor(y).astype(int)
+    for dx in (0, 1):
+        for dy in (0, 1):
+            share = light * np.abs(1 - dx - (x - left)) * np.abs(1 - dy - (y - low))
+            column, row = left + dx, low + dy
+            inside = (column >= 0) & (column < image.shape[1]) & (row >= 0) & (row < image.shape[0])
+            np.add.at(image, (row[inside], column[inside]), share[inside].astype(image.dtype))
+            seen = inside & (share > VISIBLE / 4)
+            labels[row[seen], column[seen]] = Artefact.SPIKE
+
+
+def _add_disc(image: Array, labels: Labels, x: float, y: float, flux: float, *, radius: float, hole: float) -> None:
+    """A defocused pupil image: a soft disc with a central hole (fraction of the radius)."""
+    reach = int(radius * 1.3)
+    left, low = max(round(x) - reach, 0), max(round(y) - reach, 0)
+    right, top = min(round(x) + reach, image.shape[1]), min(round(y) + reach, image.shape[0])
+    if left >= right or low >= top:
+        return
+    r = np.hypot(np.arange(left, right)[None, :] - x, np.arange(low, top)[:, None] - y) / radius
+    shape = 1 / (1 + np.exp((r - 1) * 18)) - hole / (1 + np.exp((r - hole) * 18))
+    light = flux * shape / (np.pi * radius**2)
+    image[low:top, left:right] += light.astype(image.dtype)
+    window = labels[low:top, left:right]
+    window[(light > VISIBLE) & (window < Artefact.GHOST)] = Artefact.GHOST
+
+
+def _sky_gradient(size: int, rng: np.random.Generator) -> Array:
+    """Relative brightness of the sky over the image: a slope and a bow of a few per cent (moon, clouds)."""
+    u = np.linspace(-1, 1, size, dtype=np.float32)
+    a, b, c = rng.normal(0, [0.02, 0.02, 0.008]).astype(np.float32)
+    return (a * u + c * u**2)[None, :] + (1 + b * u + c * u**2)[:, None]
+
+
+def draw_detector(size: int, rng: np.random.Generator) -> Detector:
+    """A detector with about 45 hot pixels and 4 bad columns per megapixel."""
+    area = size**2 / 1024**2
+    n_hot, n_columns = int(rng.poisson(45 * area)), 1 + int(rng.poisson(3 * size / 1024))
+    coarse = 0.004 * rng.standard_normal((9, 9))
+    place = np.clip((np.arange(size) + 0.5) * 9 / size - 0.5, 0, 8)
+    line = np.maximum(1 - np.abs(place[:, None] - np.arange(9)), 0)  # linear interpolation along one axis
+    pixels = np.float32(0.002) * rng.standard_normal((size, size), dtype=np.float32)
+    first = rng.uniform(0, 0.8 * size, n_columns)
+    offset = rng.choice([-1, 1], n_columns) * np.exp(rng.normal(2.9, 0.6, n_columns))
+    last = np.minimum(first + rng.uniform(0.2, 1, n_columns) * size, size)
+    hot = [*rng.integers(0, size, (2, n_hot)), np.exp(rng.normal(5.6, 0.8, n_hot))]
+    return Detector(
+        flat_error=1 + (line @ coarse @ line.T).astype(np.float32) + pixels,
+        hot=np.stack(hot, axis=1).astype(float),
+        columns=np.stack([rng.integers(0, size, n_columns), first, last, offset], axis=1),
+        edge_glow=rng.normal(0, 9, 4),
+    )
+
+
+def _add_faults(image: Array, labels: Labels, detector: Detector, rng: np.random.Generator) -> None:
+    """Add hot pixels, bad columns and edge glow to an exposure [electron] and mark them (in place)."""
+    x, y = detector.hot[:, 0].astype(int), detector.hot[:, 1].astype(int)
+    image[y, x] += detector.hot[:, 2] * (1 + 0.3 * rng.standard_normal(len(x)))
+    labels[y, x] = Artefact.HOT_PIXEL
+    for column, first, last, offset in detector.columns:
+        rows = slice(int(first), int(last))
+        image[rows, int(column)] += offset * (1 + 0.3 * rng.standard_normal())
+        labels[rows, int(column)] = Artefact.BAD_COLUMN
+    _add_edges(image, labels, detector.edge_glow)
+
+
+def _add_edges(image: Array, labels: Labels, glow: Array) -> None:
+    size = len(image)
+    fade = np.exp(-np.arange(size) / 2.5).astype(np.float32)
+    image += glow[0] * fade[None, :] + glow[1] * fade[None, ::-1]
+    image += glow[2] * fade[:, None] + glow[3] * fade[::-1, None]
+    for edge in (np.s_[:, :7], np.s_[:, -7:], np.s_[:7], np.s_[-7:]):
+        labels[edge] = Artefact.EDGE
+
+
+def saturate(image: Array, labels: Labels, camera: Camera) -> None:
+    """Clip at full well; the excess charge flows along the columns (in place)."""
+    full = camera.full_well
+    for column in np.flatnonzero((image > full).any(axis=0)):
+        strip = image[:, column]
+        runs, n_runs = ndimage.label(strip > full)
+        for where in ndimage.find_objects(runs, n_runs):
+            _bleed(strip, where[0].start, where[0].stop, full)
+        labels[strip >= full, column] = Artefact.BLEED
+
+
+def _bleed(strip: Array, start: int, stop: int, full: float) -> None:
+    """Spread the excess of rows start..stop equally up and down until it fits (in place)."""
+    excess = float((strip[start:stop] - full).sum())
+    strip[start:stop] = full
+    for side in (strip[stop:], strip[:start][::-1]):
+        room = np.cumsum(np.maximum(full - side, 0))
+        last = int(np.searchsorted(room, excess / 2))
+        side[:last] = full
+        if last < len(side):
+            before = float(room[last - 1]) if last else 0.0
+            side[last] += min(excess / 2 - before, full)
+
+
+def grow_labels(labels: Labels, radius: int = 1) -> Labels:
+    """Artefact map with every mark widened; the higher number wins."""
+    side = 2 * radius + 1
+    return ndimage.maximum_filter(labels, size=(side, side))

@@ -62,7 +62,7 @@ def _cut(plane: Array, x: float, y: float) -> Array:
     return padded[row : row + 2 * HALF + 1, column : column + 2 * HALF + 1]
 
 
-def read_ztf(ztf_dir: Path, n: int) -> Stamps:
+def _read_ztf(ztf_dir: Path, n: int) -> Stamps:
     """Real ZTF stamps: catalogued asteroids, and detections that both old scores call bogus."""
     meta = pd.read_csv(ztf_dir / "ztf_meta.csv", low_memory=False)
     asteroid = meta.index[meta["proxy_mp"] == 1][:n]
@@ -115,7 +115,7 @@ def _show(axis: object, plane: Array) -> None:
 def compare(survey_dir: Path, ztf_dir: Path, *, columns: int = 6) -> Figure:
     """Simulated kinds beside real ZTF asteroids and bogus detections."""
     simulated = {kind: cut_stamps(survey_dir, kind, columns) for kind in KINDS}
-    return plot_stamps({k: v for k, v in simulated.items() if len(v)} | read_ztf(ztf_dir, columns), columns=columns)
+    return plot_stamps({k: v for k, v in simulated.items() if len(v)} | _read_ztf(ztf_dir, columns), columns=columns)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from gotorb import layout
-from gotorb.simulate.camera import Camera
 from gotorb.simulate.detection import detect_stars
 from gotorb.simulate.exposure import Exposure
-from gotorb.simulate.plan import CAMERA, Field, Visit
-from gotorb.simulate.projection import Tan
+from gotorb.simulate.plan import CAMERA, Camera, Field, Tan, Visit
 from gotorb.simulate.visit import VisitResult
 
 Array = NDArray[np.floating]
@@ -21,47 +19,41 @@ WORK_DIR = "/gotophoto/work"
 WORK_FOLDER, STORED_FOLDER = "reduced", "final"
 FILTER = "L"
 CANDIDATES_PER_IMAGE = 10_000
-PHOTOMETRY_COLUMNS = (
-    "id",
-    "x",
-    "y",
-    "ra",
-    "dec",
-    "mag",
-    "mag_err",
-    "snr",
-    "fwhm",
-    "ellipticity",
-    "flux",
-    "isdiffpos",
-    "realbogus",
-    "cnn_realbogus",
-)
+PHOTOMETRY_COLUMNS = [
+    *("id", "x", "y", "ra", "dec", "mag", "mag_err", "snr"),
+    *("fwhm", "ellipticity", "flux", "isdiffpos", "realbogus", "cnn_realbogus"),
+]
 CANDIDATE_COLUMNS = ("id", "image_id", "x", "y", "ra", "dec", "mag", "fwhm", "realbogus", "cnn_realbogus")
+IMAGE_COLUMNS = (
+    *("id", "image_type", "filepath", "ra_c", "dec_c"),
+    *("jd", "quality", "ncoadds", "instrument", "relatedimage"),
+)
+TABLE_KINDS = {"id": ">i8", "isdiffpos": "S1"}
+"""Types of the columns of binary tables that are no float64."""
 MJD_TO_JD = 2_400_000.5
 
 
-def exposure_name(visit: Visit, number: int, unit: int) -> str:
+def _exposure_name(visit: Visit, number: int, unit: int) -> str:
     """File name of a single exposure."""
     return f"r{visit.run + number:07d}_UT{unit}.fits"
 
 
-def difference_name(visit: Visit, unit: int, method: str) -> str:
+def _difference_name(visit: Visit, unit: int, method: str) -> str:
     """File name of a difference image."""
     return f"r{visit.run:07d}_UT{unit}-{method}.fits"
 
 
-def work_path(visit: Visit, name: str) -> str:
+def _work_path(visit: Visit, name: str) -> str:
     """Path of a file as the database knows it."""
     return f"{WORK_DIR}/{WORK_FOLDER}/{visit.night}/{name}"
 
 
-def stored_path(out_dir: Path, visit: Visit, name: str) -> Path:
+def _stored_path(out_dir: Path, visit: Visit, name: str) -> Path:
     """Where a file really is."""
     return out_dir / layout.STORAGE_DIR / STORED_FOLDER / visit.night / name
 
 
-def candidate_ids(visit: Visit, n: int) -> NDArray[np.int64]:
+def _candidate_ids(visit: Visit, n: int) -> NDArray[np.int64]:
     """Ids of a visit's detections: known without asking any other visit."""
     return visit.image_id * CANDIDATES_PER_IMAGE + np.arange(n, dtype=np.int64)
 
@@ -70,31 +62,30 @@ def write_visit(out_dir: Path, field: Field, result: VisitResult, scores: pd.Dat
     """Write the exposures and the difference image of one visit."""
     visit = result.visit
     for number, exposure in enumerate(result.exposures):
-        path = stored_path(out_dir, visit, exposure_name(visit, number, field.unit))
+        path = _stored_path(out_dir, visit, _exposure_name(visit, number, field.unit))
         _write(path, _exposure_hdus(exposure, field, visit))
-    path = stored_path(out_dir, visit, difference_name(visit, field.unit, result.method))
+    path = _stored_path(out_dir, visit, _difference_name(visit, field.unit, result.method))
     _write(path, _difference_hdus(field, result, scores))
 
 
 def _write(path: Path, hdus: list) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fits.HDUList(hdus).writeto(path, overwrite=True)
+    fits.HDUList(hdus).writeto(path, overwrite=True, output_verify="ignore")  # checks cost a fifth
 
 
 def _header(grid: Tan, mjd: float, zero_point: float, field: Field, camera: Camera = CAMERA) -> fits.Header:
-    header = fits.Header()
-    for key, value in grid.cards().items():
-        header[key] = value
-    header["JD"] = (mjd + MJD_TO_JD, "[d] UTC, middle of the exposure or visit")
-    header["EXPTIME"] = (camera.exposure_s, "[s]")
-    header["INSTRUME"] = (f"UT{field.unit}", "unit telescope")
-    header["FILTER"] = FILTER
-    header["MAGZP"] = (zero_point, "[mag] of one count")
-    header["PIXSCALE"] = (camera.pixel_arcsec, "[arcsec]")
-    header["BUNIT"] = "electron"
-    header["GAIN"] = (1.0, "electron per count")
-    header["SATURATE"] = camera.full_well
-    return header
+    own = [
+        ("JD", mjd + MJD_TO_JD, "[d] UTC, middle of the exposure or visit"),
+        ("EXPTIME", camera.exposure_s, "[s]"),
+        ("INSTRUME", f"UT{field.unit}", "unit telescope"),
+        ("FILTER", FILTER),
+        ("MAGZP", zero_point, "[mag] of one count"),
+        ("PIXSCALE", camera.pixel_arcsec, "[arcsec]"),
+        ("BUNIT", "electron"),
+        ("GAIN", 1.0, "electron per count"),
+        ("SATURATE", camera.full_well),
+    ]
+    return fits.Header([*grid.cards().items(), *own])
 
 
 def _exposure_hdus(exposure: Exposure, field: Field, visit: Visit) -> list:
@@ -112,7 +103,7 @@ def _difference_hdus(field: Field, result: VisitResult, scores: pd.DataFrame) ->
     header = _header(result.grid, visit.mjd_utc, CAMERA.image_zero_point, field)
     header["NCOADD"] = len(result.exposures)
     for number in range(len(result.exposures)):
-        header[f"COADD{number + 1}"] = exposure_name(visit, number, field.unit)
+        header[f"COADD{number + 1}"] = _exposure_name(visit, number, field.unit)
     header["COMBINE"] = (result.method, "how exposures were combined")
     header["CONVOLVE"] = (result.difference.convolved, "which image was convolved")
     header["FWHM"] = (round(result.difference.fwhm, 4), "[pixel] of point sources in the difference")
@@ -120,38 +111,29 @@ def _difference_hdus(field: Field, result: VisitResult, scores: pd.DataFrame) ->
     return [
         fits.PrimaryHDU(header=_primary(header)),
         *(fits.ImageHDU(plane, header, name=name) for name, plane in planes.items()),
-        _table_hdu(photometry(result, scores), "PHOTOMETRY_DIFF"),
+        _table_hdu(_photometry(result, scores), "PHOTOMETRY_DIFF"),
     ]
 
 
 def _primary(header: fits.Header) -> fits.Header:
     """The survey's own keys without the world coordinates: a primary HDU holds no pixels."""
-    kept = fits.Header()
-    for card in header.cards:
-        if not card.keyword.startswith(("CTYPE", "CUNIT", "CRVAL", "CRPIX", "CD1_", "CD2_")):
-            kept.append(card)
-    return kept
+    places = ("CTYPE", "CUNIT", "CRVAL", "CRPIX", "CD1_", "CD2_")
+    return fits.Header([card for card in header.cards if not card.keyword.startswith(places)])
 
 
-def photometry(result: VisitResult, scores: pd.DataFrame) -> pd.DataFrame:
+def _photometry(result: VisitResult, scores: pd.DataFrame) -> pd.DataFrame:
     """The columns of PHOTOMETRY_DIFF."""
     table = result.detections.table.copy()
-    table["id"] = candidate_ids(result.visit, len(table))
+    table["id"] = _candidate_ids(result.visit, len(table))
     table[["realbogus", "cnn_realbogus"]] = scores[["realbogus", "cnn_realbogus"]].to_numpy()
-    return table[list(PHOTOMETRY_COLUMNS)]
+    return table[PHOTOMETRY_COLUMNS]
 
 
 def _table_hdu(table: pd.DataFrame, name: str) -> fits.BinTableHDU:
-    columns = []
+    rows = np.empty(len(table), dtype=[(key, TABLE_KINDS.get(key, ">f8")) for key in table.columns])
     for key in table.columns:
-        values = table[key].to_numpy()
-        if key == "id":
-            columns.append(fits.Column(key, "K", array=values.astype(np.int64)))
-        elif key == "isdiffpos":
-            columns.append(fits.Column(key, "1A", array=values.astype("S1")))
-        else:
-            columns.append(fits.Column(key, "D", array=values.astype(float)))
-    return fits.BinTableHDU.from_columns(columns, name=name)
+        rows[key] = table[key].to_numpy()
+    return fits.BinTableHDU(rows, name=name)
 
 
 def image_rows(field: Field, result: VisitResult, quality: int) -> list[dict]:
@@ -159,41 +141,27 @@ def image_rows(field: Field, result: VisitResult, quality: int) -> list[dict]:
     visit = result.visit
     shared = {"ra_c": field.ra, "dec_c": field.dec, "quality": quality, "instrument": f"UT{field.unit}"}
     shared |= {"relatedimage": visit.image_id}
-    name = difference_name(visit, field.unit, result.method)
+    name = _difference_name(visit, field.unit, result.method)
     rows = [_image_row(visit.image_id, "DIFFERENCE", visit, name, visit.mjd_utc, len(result.exposures), shared)]
     for number, exposure in enumerate(result.exposures):
-        name = exposure_name(visit, number, field.unit)
+        name = _exposure_name(visit, number, field.unit)
         rows.append(_image_row(visit.image_id + number + 1, "SCIENCE", visit, name, exposure.mjd_utc, 1, shared))
     return rows
 
 
 def _image_row(row_id: int, kind: str, visit: Visit, name: str, mjd: float, n_coadds: int, shared: dict) -> dict:
-    own = {"id": row_id, "image_type": kind, "filepath": work_path(visit, name), "jd": mjd + MJD_TO_JD}
+    own = {"id": row_id, "image_type": kind, "filepath": _work_path(visit, name), "jd": mjd + MJD_TO_JD}
     row = own | shared | {"ncoadds": n_coadds}
     return {column: row[column] for column in IMAGE_COLUMNS}
 
 
-IMAGE_COLUMNS = (
-    "id",
-    "image_type",
-    "filepath",
-    "ra_c",
-    "dec_c",
-    "jd",
-    "quality",
-    "ncoadds",
-    "instrument",
-    "relatedimage",
-)
-
-
 def candidate_rows(result: VisitResult, scores: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table `candidate`."""
-    table = photometry(result, scores).assign(image_id=result.visit.image_id)
+    table = _photometry(result, scores).assign(image_id=result.visit.image_id)
     return table[list(CANDIDATE_COLUMNS)]
 
 
 def truth_rows(result: VisitResult) -> pd.DataFrame:
     """Rows of truth.csv."""
-    ids = {"candidate_id": candidate_ids(result.visit, len(result.truth)), "image_id": result.visit.image_id}
+    ids = {"candidate_id": _candidate_ids(result.visit, len(result.truth)), "image_id": result.visit.image_id}
     return pd.concat([pd.DataFrame(ids), result.truth], axis=1)

@@ -12,8 +12,10 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from gotorb.core.files import write_csv
 from gotorb.errors import ConfigError, ImageError, MissingPart
 from gotorb.simulate.psf import add_stamp
+from gotorb.simulate.subtraction import robust_noise
 
 Array = NDArray[np.floating]
 PSF_HALF, MAX_STARS, MIN_STARS = 14, 100, 5
@@ -83,13 +85,13 @@ def inject(
     _check(image_path, out_path, n_sources, mag_range)
     with _open(image_path) as hdus:
         image, header = _plane(hdus, "IMAGE", image_path)
-        sources = draw_sources(image, header, n_sources, mag_range, rng=rng, path=image_path)
+        sources = _draw_sources(image, header, n_sources, mag_range, rng=rng, path=image_path)
         _paste_all(hdus, sources, image, header, rng, image_path)
         out_path.parent.mkdir(parents=True, exist_ok=True)
         hdus.writeto(out_path, overwrite=True)
     for path in map(Path, exposure_paths):
         _inject_exposure(path, exposure_copy(path, out_path), sources, rng)
-    sources.to_csv(sources_path(out_path), index=False, lineterminator="\n")
+    write_csv(sources_path(out_path), sources)
     return sources
 
 
@@ -125,7 +127,7 @@ def _plane(hdus: fits.HDUList, name: str, path: Path) -> tuple[Array, fits.Heade
     return np.ascontiguousarray(hdus[name].data, dtype=np.float32), hdus[name].header
 
 
-def draw_sources(
+def _draw_sources(
     image: Array, header: fits.Header, n: int, mag_range: tuple[float, float], *, rng: np.random.Generator, path: Path
 ) -> pd.DataFrame:
     """Random places with data, apart from the edge, uniform magnitudes; flux from the header's zero point."""
@@ -158,7 +160,7 @@ def _paste_all(
     """Add one and the same light, noise included, to IMAGE and DIFFERENCE."""
     psf = measure_psf(image, path)
     n_exposures = max(int(header.get("NCOADD", 1)), 1)
-    light = paint(image.shape, sources, psf, gain=float(header.get("GAIN", 1.0)) * n_exposures, rng=rng)
+    light = _paint(image.shape, sources, psf, gain=float(header.get("GAIN", 1.0)) * n_exposures, rng=rng)
     for name in CHANGED_PLANES:
         if name in hdus:
             hdus[name].data = (_plane(hdus, name, path)[0] + light).astype(np.float32)
@@ -170,12 +172,12 @@ def _inject_exposure(path: Path, out_path: Path, sources: pd.DataFrame, rng: np.
         x, y = WCS(header).all_world2pix(sources["ra"].to_numpy(), sources["dec"].to_numpy(), 0)
         flux = 10 ** (-0.4 * (sources["mag"].to_numpy() - read_zero_point(header, path)))
         own = pd.DataFrame({"x": x, "y": y, "flux": flux})
-        light = paint(image.shape, own, measure_psf(image, path), gain=float(header.get("GAIN", 1.0)), rng=rng)
+        light = _paint(image.shape, own, measure_psf(image, path), gain=float(header.get("GAIN", 1.0)), rng=rng)
         hdus["IMAGE"].data = (image + light).astype(np.float32)
         hdus.writeto(out_path, overwrite=True)
 
 
-def paint(shape: tuple[int, ...], sources: pd.DataFrame, psf: EffectivePsf, *, gain: float, rng: Any) -> Array:
+def _paint(shape: tuple[int, ...], sources: pd.DataFrame, psf: EffectivePsf, *, gain: float, rng: Any) -> Array:
     """Image of the sources alone with their Poisson noise; `gain` in electrons per count."""
     light: Array = np.zeros(shape, dtype=np.float64)
     for x, y, flux in sources[["x", "y", "flux"]].to_numpy():
@@ -202,8 +204,7 @@ def measure_psf(image: Array, path: Path) -> EffectivePsf:
         If fewer than five stars serve.
     """
     filled = np.nan_to_num(image, nan=0.0).astype(np.float32)
-    noise = 1.4826 * float(np.median(np.abs(filled[::3, ::3] - np.median(filled[::3, ::3]))))
-    found = sep.extract(filled, 10.0, err=max(noise, 1e-6), minarea=6, deblend_cont=0.005)
+    found = sep.extract(filled, 10.0, err=max(robust_noise(filled), 1e-6), minarea=6, deblend_cont=0.005)
     found = _clean_stars(found, filled)
     if len(found) < MIN_STARS:
         raise ImageError(

@@ -3,13 +3,14 @@
 Frames: heliocentric ecliptic J2000 for elements, ICRS for what is seen. Units: au, day, degree, MJD.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import erfa
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
+Columns = TypeVar("Columns", bound=tuple[NDArray, ...])
 
 GAUSS_K = 0.01720209895
 """Gaussian gravitational constant: sqrt(G M of the Sun) [au^1.5 / day]."""
@@ -48,6 +49,17 @@ class Seen(NamedTuple):
     mag: Array
     sun_au: Array
     earth_au: Array
+
+
+def concatenate(parts: list[Columns]) -> Columns:
+    """Rows of several tables after each other.
+
+    Parameters
+    ----------
+    parts : list of named tuple
+        Of one type, such as `Elements`; every field an array (n,).
+    """
+    return type(parts[0])(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def to_equator(vector: Array) -> Array:
@@ -111,11 +123,11 @@ def observe(elements: Elements, mjd_utc: float, observatory: tuple[float, float,
     ra = np.mod(np.rad2deg(np.arctan2(seen[:, 1], seen[:, 0])), 360)
     dec = np.rad2deg(np.arcsin(seen[:, 2] / distance))
     sun = np.linalg.norm(sun_vector, axis=1)
-    phase = phase_dimming(np.einsum("ij,ij->i", seen, sun_vector) / (distance * sun), elements.g)
+    phase = _phase_dimming(np.einsum("ij,ij->i", seen, sun_vector) / (distance * sun), elements.g)
     return Seen(ra, dec, elements.h + 5 * np.log10(sun * distance) + phase, sun, distance)
 
 
-def phase_dimming(cos_phase: Array, g: Array) -> Array:
+def _phase_dimming(cos_phase: Array, g: Array) -> Array:
     """Magnitudes lost to the phase angle in the IAU (H, G) law (Bowell et al. 1989)."""
     half = np.tan(np.arccos(np.clip(cos_phase, -1, 1)) / 2)
     bright = (1 - g) * np.exp(-3.33 * half**0.63) + g * np.exp(-1.87 * half**1.22)

@@ -1,17 +1,16 @@
-"""Where and when the embedded survey points: fields on a lattice along the ecliptic, visits on different nights."""
+"""Camera, pixel grid and pointings: fields on a lattice along the ecliptic, visits on different nights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gotorb.errors import ConfigError
 from gotorb.params import SurveyParams
 from gotorb.simulate import orbits
-from gotorb.simulate.camera import Camera
-from gotorb.simulate.projection import Tan
 
-CAMERA = Camera()
+Array = NDArray[np.floating]
 FIRST_NIGHT_MJD = 59155
 """2020 November 2, noon to noon; the Sun is then at ecliptic longitude 220."""
 OPPOSITION_LON_DEG = 42.0
@@ -20,9 +19,158 @@ TRAINING_FIELD = 100_000
 """Fields from this number on never appear in a survey; the old scores are trained on them."""
 VISIT_SLOTS = 10
 FIRST_IMAGE_ID = 1000
-
 # What a random stream is for: second level of the seed sequence [seed, field, purpose, ...].
 POINTING, SKY, BELT, TEMPLATE, VISIT, ORBIT = range(6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """One unit telescope.
+
+    Numbers are those of GOTO's prototype, rounded, with a zero point at which an asteroid of V 20.2 is half complete.
+
+    Attributes
+    ----------
+    pixel_arcsec : float
+        Side of a pixel.
+    exposure_s, gap_s : float
+        Length of an exposure and the time between two.
+    zero_point : float
+        Magnitude of a source that gives one electron per second.
+    sky_mag : float
+        Dark sky [mag per square arcsec].
+    read_noise, full_well : float
+        In electrons.
+    """
+
+    pixel_arcsec: float = 1.24
+    exposure_s: float = 60.0
+    gap_s: float = 11.0
+    zero_point: float = 22.5
+    sky_mag: float = 20.6
+    read_noise: float = 12.0
+    full_well: float = 42_000.0
+
+    @property
+    def image_zero_point(self) -> float:
+        """Magnitude of one electron in one exposure."""
+        return self.zero_point + 2.5 * float(np.log10(self.exposure_s))
+
+    @property
+    def sky_electrons(self) -> float:
+        """Sky level of one exposure [electron per pixel]."""
+        rate = 10 ** (-0.4 * (self.sky_mag - self.zero_point)) * self.pixel_arcsec**2
+        return rate * self.exposure_s
+
+    @property
+    def pixel_noise(self) -> float:
+        """Noise of an empty pixel of one exposure [electron]."""
+        return float(np.sqrt(self.sky_electrons + self.read_noise**2))
+
+    def flux(self, mag: Array | float) -> Array:
+        """Electrons of one exposure from magnitudes.
+
+        >>> float(np.round(Camera().flux(22.5), 6))
+        60.0
+        """
+        return np.asarray(10 ** (-0.4 * (np.asarray(mag, dtype=float) - self.image_zero_point)))
+
+    def mag(self, flux: Array | float) -> Array:
+        """Magnitudes from electrons of one exposure; the sign of the flux is ignored."""
+        return np.asarray(self.image_zero_point - 2.5 * np.log10(np.maximum(np.abs(flux), 1e-6)))
+
+    def side_deg(self, size: int) -> float:
+        """Side of an image of `size` pixels."""
+        return size * self.pixel_arcsec / 3600
+
+
+CAMERA = Camera()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tan:
+    """A TAN world coordinate system.
+
+    Attributes
+    ----------
+    ra, dec : float
+        Sky position of the reference pixel [deg, ICRS].
+    x0, y0 : float
+        Reference pixel, 0-based pixel centres.
+    scale_deg : float
+        Pixel side; East is towards smaller x when `angle_deg` is 0.
+    angle_deg : float
+        Rotation of the pixel grid.
+    """
+
+    ra: float
+    dec: float
+    x0: float
+    y0: float
+    scale_deg: float
+    angle_deg: float = 0.0
+
+    @property
+    def matrix(self) -> Array:
+        """CD matrix [deg per pixel]."""
+        angle = np.deg2rad(self.angle_deg)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        return np.diag([-self.scale_deg, self.scale_deg]) @ turn
+
+    def shifted(self, dx: float, dy: float) -> "Tan":
+        """Grid in which every source lies (dx, dy) pixels further."""
+        return replace(self, x0=self.x0 + dx, y0=self.y0 + dy)
+
+    def to_pixel(self, ra: Array, dec: Array) -> tuple[Array, Array]:
+        """Pixels x, y (0-based) of sky positions [deg]; NaN for the far hemisphere.
+
+        >>> grid = Tan(ra=10, dec=20, x0=5, y0=6, scale_deg=1e-4)
+        >>> x, y = grid.to_pixel(np.array([10.0]), np.array([20.0]))
+        >>> bool(np.allclose((x[0], y[0]), (5, 6)))
+        True
+        """
+        dra = np.deg2rad(np.asarray(ra, dtype=float) - self.ra)
+        dec, dec0 = np.deg2rad(np.asarray(dec, dtype=float)), np.deg2rad(self.dec)
+        depth = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(dra)
+        depth = np.where(depth > 0.1, depth, np.nan)
+        xi = np.cos(dec) * np.sin(dra) / depth
+        eta = (np.cos(dec0) * np.sin(dec) - np.sin(dec0) * np.cos(dec) * np.cos(dra)) / depth
+        inverse = np.linalg.inv(self.matrix)
+        xi, eta = np.rad2deg(xi), np.rad2deg(eta)
+        return (
+            self.x0 + inverse[0, 0] * xi + inverse[0, 1] * eta,
+            self.y0 + inverse[1, 0] * xi + inverse[1, 1] * eta,
+        )
+
+    def to_sky(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Sky positions ra, dec [deg] of pixels (0-based)."""
+        dx, dy = np.asarray(x, dtype=float) - self.x0, np.asarray(y, dtype=float) - self.y0
+        cd = self.matrix
+        xi, eta = np.deg2rad(cd[0, 0] * dx + cd[0, 1] * dy), np.deg2rad(cd[1, 0] * dx + cd[1, 1] * dy)
+        dec0 = np.deg2rad(self.dec)
+        depth = np.cos(dec0) - eta * np.sin(dec0)
+        ra = self.ra + np.rad2deg(np.arctan2(xi, depth))
+        dec = np.rad2deg(np.arctan2(np.sin(dec0) + eta * np.cos(dec0), np.hypot(xi, depth)))
+        return np.mod(ra, 360), dec
+
+    def cards(self) -> dict[str, str | float]:
+        """The header keys of this grid."""
+        cd = self.matrix
+        return {
+            "CTYPE1": "RA---TAN",
+            "CTYPE2": "DEC--TAN",
+            "CUNIT1": "deg",
+            "CUNIT2": "deg",
+            "CRVAL1": self.ra,
+            "CRVAL2": self.dec,
+            "CRPIX1": self.x0 + 1,
+            "CRPIX2": self.y0 + 1,
+            "CD1_1": float(cd[0, 0]),
+            "CD1_2": float(cd[0, 1]),
+            "CD2_1": float(cd[1, 0]),
+            "CD2_2": float(cd[1, 1]),
+            "RADESYS": "ICRS",
+        }
 
 
 @dataclass(frozen=True)
@@ -53,7 +201,7 @@ class Visit:
         return datetime.fromtimestamp((np.floor(self.mjd_utc - 0.5) - 40587) * 86400, tz=UTC).strftime("%Y-%m-%d")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Field:
     """One pointing: centre [deg], unit telescope, grid of the template and its visits."""
 
@@ -70,11 +218,20 @@ class Field:
     def grid(self) -> Tan:
         """Pixel grid whose reference pixel is the image's centre."""
         middle = (self.size - 1) / 2
-        return Tan(self.ra, self.dec, middle, middle, CAMERA.pixel_arcsec / 3600, self.angle_deg)
+        scale = CAMERA.pixel_arcsec / 3600
+        return Tan(ra=self.ra, dec=self.dec, x0=middle, y0=middle, scale_deg=scale, angle_deg=self.angle_deg)
 
 
 def stream(seed: int, field: int, *purpose: int) -> np.random.Generator:
-    """Random generator of one purpose of one field; independent of every other."""
+    """Random generator of one purpose of one field; independent of every other.
+
+    Parameters
+    ----------
+    seed, field : int
+        Seed of the survey and number of the field.
+    *purpose : int
+        One of the constants POINTING to ORBIT or of another module, then numbers such as the visit's.
+    """
     return np.random.default_rng([seed, field, *purpose])
 
 
@@ -136,5 +293,12 @@ def _make_field(index: int, place: np.ndarray, params: SurveyParams, seed: int) 
     )
     ra, dec = (float(part) for part in np.round(place + rng.uniform(-0.05, 0.05, 2), 6))
     return Field(
-        index, ra, dec, int(rng.integers(1, 9)), params.size, float(rng.normal(0, 1.5)), params.n_exposures, visits
+        index=index,
+        ra=ra,
+        dec=dec,
+        unit=int(rng.integers(1, 9)),
+        size=params.size,
+        angle_deg=float(rng.normal(0, 1.5)),
+        n_exposures=params.n_exposures,
+        visits=visits,
     )

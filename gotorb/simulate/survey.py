@@ -1,40 +1,33 @@
 """The embedded survey as a whole: fields in parallel worker processes, tables, catalogues and truth on disk."""
 
 import shutil
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from gotorb import layout
+from gotorb.core.executor import Executor, Workers
+from gotorb.core.files import write_csv
 from gotorb.errors import ConfigError, SurveyError
 from gotorb.params import SurveyParams
 from gotorb.settings import LA_PALMA
-from gotorb.simulate import asteroids, images, knowledge, plan
-from gotorb.simulate.detection import Detections
+from gotorb.simulate import catalogues, images, plan
+from gotorb.simulate.detection import Detections, Scorers, train_scorers
 from gotorb.simulate.orbits import Elements
 from gotorb.simulate.plan import Field
-from gotorb.simulate.scores import Scorers, train_scorers
-from gotorb.simulate.visit import run_visit, skip_reason
-from gotorb.simulate.world import make_world
+from gotorb.simulate.scene import make_scene
+from gotorb.simulate.visit import make_setup, run_visit
 
 OUTPUTS = (layout.STORAGE_DIR, layout.CATALOGUES_DIR, layout.IMAGES_CSV, layout.CANDIDATES_CSV, layout.TRUTH_CSV)
 BAD_QUALITY_CHANCE = 0.05
 QUALITY_STREAM = 12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SurveySummary:
     """What `make_survey` made.
 
@@ -102,17 +95,17 @@ def make_survey(
     fields = plan.plan_survey(params, seed)
     known, chosen = _asteroids(fields, params, seed, catalogue)
     _clear(out_dir)
-    with _mapper(params.n_processes) as run:
-        scorers = _train(params, seed, run)
+    with Executor(Workers(params.n_processes)) as executor:
+        scorers = _train(params, seed, executor)
         tasks = [
             Task(f, _true_orbits(known.take(rows), f, seed), seed, scorers, out_dir)
             for f, rows in zip(fields, chosen, strict=True)
         ]
-        results = list(tqdm(run(run_field, tasks), total=len(tasks), desc="fields", disable=None, file=sys.stderr))
+        results = executor.map(_run_field, tasks, crashed=_crashed, title="fields", unit="field")
     rows = _join(results)
     if rows.images.empty:
         raise SurveyError(f"no visit of {len(fields)} fields could be made; the first: {rows.skipped[0]}")
-    knowledge.write_catalogues(out_dir, fields, known, seed)
+    catalogues.write_catalogues(out_dir, fields, known, seed)
     _write_tables(out_dir, rows)
     return _summary(len(fields), rows)
 
@@ -122,16 +115,16 @@ def _asteroids(
 ) -> tuple[Elements, list[np.ndarray]]:
     """The catalogue near the survey, and its rows in each field."""
     if catalogue is None:
-        known = knowledge.generate_asteroids(fields, params, seed, LA_PALMA)
+        known = catalogues.generate_asteroids(fields, params, seed, LA_PALMA)
     else:
-        everything = asteroids.read_xephem(Path(catalogue))
-        known = everything.take(knowledge.choose_asteroids(everything, fields, LA_PALMA)[1])
-    return known, knowledge.choose_asteroids(known, fields, LA_PALMA)[0]
+        everything = catalogues.read_xephem(Path(catalogue))
+        known = everything.take(catalogues.choose_asteroids(everything, fields, LA_PALMA)[1])
+    return known, catalogues.choose_asteroids(known, fields, LA_PALMA)[0]
 
 
 def _true_orbits(known: Elements, field: Field, seed: int) -> Elements:
     """Where catalogued objects really are: a fraction of an arcsec along their orbits."""
-    return asteroids.nudge(known, plan.stream(seed, field.index, plan.ORBIT))
+    return catalogues.nudge(known, plan.stream(seed, field.index, plan.ORBIT))
 
 
 def _clear(out_dir: Path) -> None:
@@ -150,66 +143,51 @@ def _clear(out_dir: Path) -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
 
 
-Runner = Callable[[Callable[[Task], Any], list[Task]], Iterator[Any]]
+def _crashed(task: Task) -> NoReturn:
+    raise SurveyError(
+        f"worker processes died while simulating field {task.field.index}, perhaps for lack of memory; "
+        "lower survey.n_processes"
+    )
 
 
-@contextmanager
-def _mapper(n_processes: int) -> Iterator[Runner]:
-    """An ordered map over tasks: in this process, or in spawned ones."""
-    if n_processes == 1:
-        yield map
-        return
-    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-        yield partial(_pool_map, pool)
-
-
-def _pool_map(pool: ProcessPoolExecutor, function: Callable[[Task], Any], tasks: list[Task]) -> Iterator[Any]:
-    try:
-        yield from pool.map(function, tasks)
-    except BrokenProcessPool:
-        raise SurveyError(
-            "a worker process died while simulating, perhaps for lack of memory; lower survey.n_processes"
-        ) from None
-
-
-def _train(params: SurveyParams, seed: int, run: Runner) -> Scorers:
+def _train(params: SurveyParams, seed: int, executor: Executor) -> Scorers:
     """Train the old scores on fields of their own."""
     fields = plan.plan_training(params, seed)
-    known = knowledge.generate_asteroids(
+    known = catalogues.generate_asteroids(
         fields, params.model_copy(update={"n_asteroids": max(45, params.n_asteroids)}), seed, LA_PALMA
     )
-    rows = knowledge.choose_asteroids(known, fields, LA_PALMA)[0]
+    rows = catalogues.choose_asteroids(known, fields, LA_PALMA)[0]
     tasks = [Task(field, known.take(own), seed) for field, own in zip(fields, rows, strict=True)]
-    samples = [sample for samples in run(sample_field, tasks) for sample in samples]
+    samples = [sample for samples in executor.map(_sample_field, tasks, crashed=_crashed) for sample in samples]
     with threadpool_limits(1):
         return train_scorers(samples, seed)
 
 
-def sample_field(task: Task) -> list[tuple[Detections, np.ndarray]]:
+def _sample_field(task: Task) -> list[tuple[Detections, np.ndarray]]:
     """Detections of a training field with their truth, visit by visit; visits that fail are left out."""
     samples = []
     with threadpool_limits(1):
-        world = make_world(task.field, task.asteroids, task.seed, LA_PALMA)
+        setup = make_setup(make_scene(task.field, task.asteroids, task.seed, LA_PALMA))
         for visit in task.field.visits:
             try:
-                result = run_visit(world, visit)
+                result = run_visit(setup, visit)
             except SurveyError:
                 continue
             samples.append((result.detections, result.truth["is_real"].to_numpy()))
     return samples
 
 
-def run_field(task: Task) -> FieldRows:
+def _run_field(task: Task) -> FieldRows:
     """Make and write every visit of a field; a visit that fails is skipped with its reason."""
     parts: list[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]] = []
     skipped = []
     with threadpool_limits(1):
-        world = make_world(task.field, task.asteroids, task.seed, LA_PALMA)
+        setup = make_setup(make_scene(task.field, task.asteroids, task.seed, LA_PALMA))
         for visit in task.field.visits:
             try:
-                parts.append(_write_visit(task, run_visit(world, visit)))
+                parts.append(_write_visit(task, run_visit(setup, visit)))
             except SurveyError as error:
-                skipped.append(skip_reason(error, visit))
+                skipped.append(f"field {visit.field} visit {visit.number}: {error}")
     tables = [pd.concat(column, ignore_index=True) for column in zip(*parts, strict=True)] or [pd.DataFrame()] * 3
     return FieldRows(tables[0], tables[1], tables[2], skipped)
 
@@ -231,7 +209,7 @@ def _join(results: list[FieldRows]) -> FieldRows:
 
 def _write_tables(out_dir: Path, rows: FieldRows) -> None:
     for name, table in zip((layout.IMAGES_CSV, layout.CANDIDATES_CSV, layout.TRUTH_CSV), rows[:3], strict=True):
-        table.to_csv(out_dir / name, index=False, lineterminator="\n")
+        write_csv(out_dir / name, table)
 
 
 def _summary(n_fields: int, rows: FieldRows) -> SurveySummary:

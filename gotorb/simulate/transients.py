@@ -17,18 +17,19 @@ from astropy.io import fits
 
 from gotorb import layout
 from gotorb.catalogues.galaxies import catalogue_version
+from gotorb.core.executor import Workers
+from gotorb.dataset.store import run_folder
 from gotorb.errors import MissingPart
 from gotorb.labels.hosts import find_hosts
-from gotorb.labels.image import check_exposures, complete_rows
-from gotorb.labels.parallel import Workers
-from gotorb.labels.runs import make_shards, read_images, run_folder
-from gotorb.labels.tasks import FileLayout, ImageTask
+from gotorb.labels.image import FileLayout, check_exposures, complete_rows
+from gotorb.labels.jobs import ImageTask, make_shards, read_images
 from gotorb.settings import read_settings
 from gotorb.simulate.injection import PSF_HALF, EffectivePsf, measure_psf, read_zero_point, shift_stamp
 from gotorb.simulate.psf import add_stamp
+from gotorb.simulate.subtraction import robust_noise
 from gotorb.stamps.cutout import first_pixels
 from gotorb.stamps.layers import Planes, cut_planes
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
 SCIENCE, DIFFERENCE = 0, 2
@@ -38,7 +39,7 @@ N_DRAWN = 5
 """Places drawn for each source wanted; the first ones on pixels with data are taken."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InjectionOptions:
     """Everything, beside the image, that decides the injected sources.
 
@@ -75,7 +76,7 @@ class InjectionOptions:
         return (catalogue_version(self.catshtm_dir),)
 
 
-class Camera(NamedTuple):
+class PlaneLight(NamedTuple):
     """What a plane's light is made with: its PSF, magnitude of one count, and electrons per count."""
 
     psf: EffectivePsf
@@ -107,7 +108,7 @@ def make_injected(task: ImageTask, options: InjectionOptions) -> tuple[pd.DataFr
     exts = options.files.extensions
     with open_frame(task.path) as frame:
         sources = _draw(task, frame, options, rng)
-        stack = read_camera(Path(task.path), exts.science, n_exposures=len(task.exposure_paths))
+        stack = _read_camera(Path(task.path), exts.science, n_exposures=len(task.exposure_paths))
         sources = _measure(sources, frame, stack, options, rng)
         xy = sources["x"].to_numpy(float), sources["y"].to_numpy(float)
         ra, dec = sources["ra"].to_numpy(float), sources["dec"].to_numpy(float)
@@ -121,12 +122,12 @@ def make_injected(task: ImageTask, options: InjectionOptions) -> tuple[pd.DataFr
     return complete_rows(rows, task), stamps
 
 
-def read_camera(path: Path, ext: str, *, n_exposures: int = 1) -> Camera:
+def _read_camera(path: Path, ext: str, *, n_exposures: int = 1) -> PlaneLight:
     """Measure what is needed to add light to a plane; a median of exposures counts as their sum in electrons."""
     with open_frame(path) as frame:
         header = frame.header(ext)
         image = np.ascontiguousarray(frame.plane(ext), dtype=np.float32)
-        return Camera(measure_psf(image, path), read_zero_point(header, path), _gain(header) * n_exposures)
+        return PlaneLight(measure_psf(image, path), read_zero_point(header, path), _gain(header) * n_exposures)
 
 
 def _gain(header: fits.Header) -> float:
@@ -169,13 +170,13 @@ def _on_data(places: pd.DataFrame, frame: Frame, ext: str) -> pd.DataFrame:
 
 
 def _measure(
-    sources: pd.DataFrame, frame: Frame, stack: Camera, options: InjectionOptions, rng: np.random.Generator
+    sources: pd.DataFrame, frame: Frame, stack: PlaneLight, options: InjectionOptions, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Rows as a survey would list the sources: S/N, and places with the error that it brings."""
     ext = options.files.extensions.difference
-    noise = 1.4826 * np.nanmedian(np.abs(frame.plane(ext)[::3, ::3] - np.nanmedian(frame.plane(ext)[::3, ::3])))
+    noise = robust_noise(frame.plane(ext))
     flux = 10 ** (-0.4 * (sources["mag"].to_numpy(float) - stack.zero_point))
-    snr = flux * np.sqrt((stack.psf.stamp**2).sum()) / max(float(noise), 1e-9)
+    snr = flux * np.sqrt((stack.psf.stamp**2).sum()) / max(noise, 1e-9)
     fwhm = FWHM_OF_SIGMA / np.sqrt(4 * np.pi * (stack.psf.stamp**2).sum())  # of a Gaussian with as many noise pixels
     errors = rng.standard_normal((2, len(sources))) * np.minimum(fwhm / FWHM_OF_SIGMA / snr, fwhm / 2)
     x, y = sources["true_x"].to_numpy(float) + errors[0], sources["true_y"].to_numpy(float) + errors[1]
@@ -187,7 +188,7 @@ def _measure(
     return sources.assign(**known, **made, id=ids, number="", flux=flux)
 
 
-def _light(planes: Planes, sources: pd.DataFrame, camera: Camera, rng: np.random.Generator) -> None:
+def _light(planes: Planes, sources: pd.DataFrame, camera: PlaneLight, rng: np.random.Generator) -> None:
     """Add the same light, noise included, to science image and difference."""
     size = planes.stacked.shape[1]
     x, y = (sources[name].to_numpy(float) - first_pixels(sources[name[-1]], size) for name in ("true_x", "true_y"))
@@ -197,7 +198,7 @@ def _light(planes: Planes, sources: pd.DataFrame, camera: Camera, rng: np.random
 
 
 def _light_exposure(stamps: np.ndarray, path: Path, ext: str, sources: pd.DataFrame, rng: np.random.Generator) -> None:
-    camera, size = read_camera(path, ext), stamps.shape[1]
+    camera, size = _read_camera(path, ext), stamps.shape[1]
     with open_frame(path) as frame:
         measured = frame.to_pixels(ext, sources["ra"].to_numpy(float), sources["dec"].to_numpy(float))
         true = frame.to_pixels(ext, sources["true_ra"].to_numpy(float), sources["true_dec"].to_numpy(float))
@@ -207,7 +208,7 @@ def _light_exposure(stamps: np.ndarray, path: Path, ext: str, sources: pd.DataFr
 
 
 def paint_alone(
-    x: np.ndarray, y: np.ndarray, flux: np.ndarray, camera: Camera, *, size: int, rng: np.random.Generator
+    x: np.ndarray, y: np.ndarray, flux: np.ndarray, camera: PlaneLight, *, size: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Light of one source in each stamp, (n, size, size), with Poisson noise.
 
@@ -217,7 +218,7 @@ def paint_alone(
         (n,) places inside their stamps, 0-based; those that are no number give no light.
     flux : ndarray
         (n,) in counts.
-    camera : Camera
+    camera : PlaneLight
         PSF and gain.
     """
     light = np.zeros((len(x), size, size), np.float64)

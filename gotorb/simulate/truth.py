@@ -1,54 +1,19 @@
 """What each detection really is: matched with what was put in, never with how it scores."""
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gotorb.simulate.detector import Artefact, Labels
+from gotorb.simulate.exposure import Artefact, Labels
+from gotorb.simulate.scene import Fixed, Injected
 
 Array = NDArray[np.floating]
-REAL_KINDS = ("asteroid", "supernova", "variable")
 REAL_SHARE = 0.5
 """A detection is real when more than this share of it goes away with the change; the rest is residual or noise."""
 REACH_FWHM = 2.0
 """Sources farther from a detection than this do not make it, nor are they blended in it."""
 BLEND_FLUX = 0.1
 """A source in reach is blended in a detection if it has more than this share of its maker's flux."""
-
-
-class Injected(NamedTuple):
-    """Sources whose light differs from the template, on the coadd's grid, arrays (n,).
-
-    `flux` is the expected difference [electron], `kind` one of REAL_KINDS; host columns are empty or NaN without host.
-    """
-
-    x: Array
-    y: Array
-    flux: Array
-    mag: Array
-    kind: NDArray[np.str_]
-    name: NDArray[np.str_]
-    host: NDArray[np.str_]
-    host_offset_arcsec: Array
-
-
-class Fixed(NamedTuple):
-    """Static light that a poor subtraction leaves: stars and galaxies on the coadd's grid, arrays (n,)."""
-
-    star_x: Array
-    star_y: Array
-    star_flux: Array
-    star_moves: NDArray[np.bool_]
-    galaxy_x: Array
-    galaxy_y: Array
-    galaxy_radius: Array
-
-
-def join_injected(parts: list[Injected]) -> Injected:
-    """Sources of several kinds after each other."""
-    return Injected(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def classify(

@@ -1,4 +1,4 @@
-"""The six layers of a stamp: three of the stacked images, three over the single exposures."""
+"""The six layers of a stamp, three of the stacked images and three over the single exposures; light in its core."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,15 @@ import numpy as np
 
 from gotorb import layout
 from gotorb.stamps.cutout import cut_into
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.fits import Frame, open_frame
 
 ROWS_AT_ONCE = 8
 """Stamps whose layers are made together, so that they stay in the processor's cache."""
+CORE = 3
+"""Side of the square of pixels that is taken for a source's core."""
+DETECTED_SIGMA = 5.0
+"""Of the core above the stamp's median, for a source to count as seen in an exposure."""
+MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)
@@ -110,3 +115,49 @@ def cut_planes(
 def _cut_into(stamps: np.ndarray, frame: Frame, ext: str, x: np.ndarray, y: np.ndarray) -> None:
     x, y = np.asarray(x, float), np.asarray(y, float)
     cut_into(stamps, frame.blocks(ext, x, y, stamps.shape[1] / 2), x, y)
+
+
+def core_light(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean brightness of the core above the stamp's median, and its error.
+
+    Parameters
+    ----------
+    planes : ndarray
+        (n, size, size, k); NaN where there are no data.
+
+    Returns
+    -------
+    light, error : ndarray
+        (n, k), in the planes' units; NaN where a stamp has no data. The error is that of a mean of independent
+        pixels whose scatter is the median absolute deviation of the stamp.
+    """
+    first = (planes.shape[1] - CORE) // 2
+    core = planes[:, first : first + CORE, first : first + CORE]
+    pixels = planes.reshape(len(planes), -1, planes.shape[-1])
+    empty = np.isnan(pixels).all(axis=1, keepdims=True) | np.isnan(core).all(axis=(1, 2))[:, None]
+    pixels = np.where(empty, 0, pixels)
+    level = np.nanmedian(pixels, axis=1)
+    scatter = MAD_TO_SIGMA * np.nanmedian(np.abs(pixels - level[:, None]), axis=1)
+    light = np.nanmean(np.where(empty[:, :, None], 0, core), axis=(1, 2)) - level
+    blank = empty[:, 0]
+    return np.where(blank, np.nan, light), np.where(blank, np.nan, scatter / CORE)
+
+
+def n_detected_exposures(exposures: np.ndarray) -> np.ndarray:
+    """Number of single exposures in which something shines at the middle.
+
+    Parameters
+    ----------
+    exposures : ndarray
+        (n, size, size, n_exposures); NaN where there are no data.
+
+    Returns
+    -------
+    ndarray of int
+        (n,) exposures whose core is more than 5 sigma above the stamp's median. A cosmic ray is seen in exactly
+        one, a star in all; 0 says that only the stacked image shows it.
+    """
+    if len(exposures) == 0:
+        return np.zeros(0, int)
+    light, error = core_light(exposures)
+    return (light > DETECTED_SIGMA * error).sum(axis=1)

@@ -1,10 +1,11 @@
-"""Stamp archives: ready-made stamps in one hdf5, described by the rows of one csv."""
+"""Ready-made stamps behind one contract: an archive (one hdf5, described by the rows of one csv) or alert packets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import h5py
 import numpy as np
@@ -12,9 +13,32 @@ import pandas as pd
 
 from gotorb.errors import DataError
 from gotorb.params import ArchiveParams
+from gotorb.survey.alerts import find_packets, holds_packets, open_packets
 from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
 
 BATCH = 256
+
+
+class StampSource(Protocol):
+    """A table in the source's own columns, and its stamps in the same order."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each stamp."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the stamps' layers."""
+
+    @property
+    def size(self) -> int:
+        """Side of a stamp in pixels."""
+
+    def __len__(self) -> int:
+        """Number of stamps."""
+
+    def batches(self, batch: int = ...) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Prepared stamps and their missing fractions, a batch at a time."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,22 @@ class StampArchive:
                     yield crop_stamps(stamps, self.size), missing
         except OSError as error:
             raise DataError(f"the stamps in {self.path} cannot be read ({error}); copy the file anew") from None
+
+
+def open_stamps(path: Path | str, params: ArchiveParams) -> StampSource:
+    """Open alert packets (a ``.avro`` file or a folder of them) or a stamp archive (anything else).
+
+    Raises
+    ------
+    DataError
+        If there is nothing there, or it cannot be used.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"no {path}; give a stamp archive's folder or hdf5, or a folder of alert packets")
+    if holds_packets(path):
+        return open_packets(find_packets(path), background=params.background, size=params.size)
+    return open_archive(path, params)
 
 
 def open_archive(path: Path | str, params: ArchiveParams) -> StampArchive:

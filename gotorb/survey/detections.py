@@ -7,7 +7,7 @@ import pandas as pd
 from astropy.io import fits
 
 from gotorb.errors import MissingPart
-from gotorb.survey.frames import Frame
+from gotorb.survey.fits import Frame
 
 POSITION, SKY = ("x", "y"), ("ra", "dec")
 MEASURED = ("mag", "fwhm", "snr", "realbogus", "cnn_realbogus")

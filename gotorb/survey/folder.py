@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.time import Time
 
 from gotorb.errors import ImageError, MissingPart, SurveyError
-from gotorb.survey.frames import Frame, open_frame
+from gotorb.survey.fits import Frame, open_frame
 
 log = logging.getLogger(__name__)
 MIDDLE_KEYS = ("MJD-AVG", "DATE-AVG")

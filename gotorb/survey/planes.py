@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from gotorb.errors import ImageError
-from gotorb.survey.files import one_line
+from gotorb.survey.structure import one_line
 
 BAND_ROWS = 256
 """Rows that are decompressed at a time: blocks stay in the processor's cache, and memory stays flat."""

@@ -1,4 +1,8 @@
-"""MLflow's idea of a data set's source, for data that DVC keeps: ``mlflow.data.get_source(run_input).load()``."""
+"""MLflow's source of a data set that DVC keeps: ``mlflow.data.get_source(run_input).load()`` brings its files.
+
+MLflow finds this module by its entry point while it is itself being imported. So nothing of ours imports it: a module
+that is read before MLflow would be half made when MLflow asks for its class.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,14 @@ from typing import Any
 
 from mlflow.data.dataset_source import DatasetSource
 
-from gotorb.tracking.lineage import SOURCE_TYPE, load_data
+from gotorb.tracking.contents import SOURCE_TYPE
+from gotorb.tracking.versions import load_data
 
 
 class DvcSource(DatasetSource):
-    """Files of a data set by their md5, and where in the project they stood.
+    """Files of a data set by their md5, and their folder in the project.
+
+    The methods with an underscore are those that MLflow asks of every kind of source.
 
     Parameters
     ----------
@@ -31,7 +38,18 @@ class DvcSource(DatasetSource):
         return SOURCE_TYPE
 
     def load(self, dst_path: str | None = None) -> str:
-        """Bring the files from DVC's cache or remote into a folder, a new one when none is given."""
+        """Bring the files from DVC's cache or remote.
+
+        Parameters
+        ----------
+        dst_path : str, optional
+            Folder to put them in; a new one when left out.
+
+        Returns
+        -------
+        str
+            The folder.
+        """
         return str(load_data(self.to_dict(), Path(dst_path or mkdtemp(prefix="gotorb-data-"))))
 
     @staticmethod
@@ -40,7 +58,7 @@ class DvcSource(DatasetSource):
 
     @classmethod
     def _resolve(cls, raw_source: Any) -> DvcSource:
-        raise NotImplementedError("a DVC source is made by a tracked run, not from an address")
+        raise NotImplementedError("a DVC source is made by a tracked run, not from an address; give a run's input")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain form, as MLflow stores it."""
@@ -48,7 +66,7 @@ class DvcSource(DatasetSource):
 
     @classmethod
     def from_dict(cls, source_dict: dict[str, Any]) -> DvcSource:
-        """The inverse of `to_dict`."""
+        """Inverse of `to_dict` (called by MLflow)."""
         return cls(source_dict["path"], source_dict["files"])
 
     def to_json(self) -> str:

@@ -1,128 +1,329 @@
-"""Which data a run used, by the names that DVC has for them, so that run, data and commit find each other."""
+"""From a run, a model or a tag to all that belongs to it, joined by content (md5): data, runs, versions, commits.
+
+Runs of results that the tracking store has not seen (of an earlier tag, pulled, or restored from DVC's cache) are made
+from git and DVC: dvc.lock names the files by content, reports/*.json hold the numbers.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import yaml
 
 from gotorb import layout
 from gotorb.errors import TrackingError
+from gotorb.params import flatten
 from gotorb.settings import project_root
+from gotorb.tracking.contents import DVC_LOCK, FILE_TAGS, LABELS_TAG, STAMPS_TAG, cache_path, make_entry
+from gotorb.tracking.contents import md5 as md5_of
+from gotorb.tracking.registry import is_registry_uri, list_models, load_version
+from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG, VERSION_TAG, Run, send_waiting, start_run
+from gotorb.tracking.store import open_store
+from gotorb.tracking.versions import commits_with, find_commit, list_tags, read_file, read_lock, tag_commit, tags_with
 
-LABELS_TAG, STAMPS_TAG = "gotorb.labels_md5", "gotorb.stamps_md5"
-DIGEST_LENGTH = 36
-SOURCE_TYPE = "dvc"
+PAGE = 1000
+RESTORED_TAG = "gotorb.restored"
+DATASET = "data/dataset"
+Pair = tuple[str, str]
+"""md5 of a data set's csv and hdf5."""
 
 
-def describe_data(data_dir: Path, card: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """What MLflow is told of a data set: its entry under *Datasets*, and tags with DVC's names of its files.
+@dataclass(frozen=True)
+class Family:
+    """Data, models and runs that belong together.
+
+    Attributes
+    ----------
+    asked : str
+        Where it was entered.
+    data : tuple of dict
+        Data sets: md5 of csv and of hdf5, digest where a run tells it, git tags and newest commit that hold them.
+    models : tuple of dict
+        Model files: md5, registered versions with aliases, git tags and newest commit that hold them.
+    runs : tuple of dict
+        Runs of these models, and of these data before any model: id, name, stage, status.
+    """
+
+    asked: str
+    data: tuple[dict[str, Any], ...]
+    models: tuple[dict[str, Any], ...]
+    runs: tuple[dict[str, Any], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for json."""
+        return asdict(self)
+
+
+def find_family(name: str) -> Family:
+    """Walk from one name to all that belongs to it.
 
     Parameters
     ----------
-    data_dir : Path
-        Folder of the data set.
-    card : mapping
-        Its card (`dataset.card.make_card`), shown as the profile.
-    """
-    files = {name: md5(data_dir / name) for name in (layout.LABELS_CSV, layout.STAMPS_H5)}
-    tags = {LABELS_TAG: files[layout.LABELS_CSV], STAMPS_TAG: files[layout.STAMPS_H5]}
-    return make_entry(_in_project(data_dir), files, card), tags
+    name : str
+        Run id, registered model (``models:/name/version``, ``models:/name@alias``), or git tag, branch or commit.
 
-
-def make_entry(path: str, files: Mapping[str, str], card: Mapping[str, Any]) -> dict[str, str]:
-    """What MLflow keeps under *Datasets* of files (name -> md5) in a folder of the project."""
-    return {
-        "name": Path(path).name,
-        "digest": str(card["digest"])[:DIGEST_LENGTH],
-        "source_type": SOURCE_TYPE,
-        "source": json.dumps({"path": path, "files": dict(files)}, sort_keys=True),
-        "profile": json.dumps(dict(card), sort_keys=True),
-    }
-
-
-def md5(path: Path) -> str:
-    """Hex md5 of a file: the name under which DVC knows it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _in_project(path: Path) -> str:
-    """Path as dvc.lock spells it: relative to the project."""
-    resolved, root = path.resolve(), project_root()
-    return (resolved.relative_to(root) if resolved.is_relative_to(root) else resolved).as_posix()
-
-
-def load_data(source: Mapping[str, Any], target: Path) -> Path:
-    """Bring the files of a data set, known by md5, from DVC's cache, or from its remote by way of a commit.
+    Returns
+    -------
+    Family
+        Data, models and runs.
 
     Raises
     ------
     TrackingError
-        If neither has them.
+        If it is none of these.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    for name, wanted in source["files"].items():
-        cached = cache_path(wanted)
-        if not cached.exists():
-            return _from_commit(source, target)
-        shutil.copyfile(cached, target / name)
-    return target
+    send_waiting()
+    known = _all_runs()
+    if is_registry_uri(name):
+        models = {load_version(name).md5} - {""}
+        data = _seen_by(models, known)
+    elif (tags := _tags_of_run(name, known)) is not None:
+        data = {pair} if (pair := _data_of(tags)) else set()
+        models = {tags[MD5_TAG]} if MD5_TAG in tags else _trained_on(data, known)
+    else:
+        models, data = _in_version(name)
+    return _describe(name, models, data, [run for run in known if _belongs(run.data.tags, models, data)])
 
 
-def cache_path(md5_of_file: str, root: Path | None = None) -> Path:
-    """Where DVC's cache keeps a file of that content."""
-    return _cache_dir(root or project_root()) / "files" / "md5" / md5_of_file[:2] / md5_of_file[2:]
+def _belongs(tags: dict[str, str], models: set[str], data: set[Pair]) -> bool:
+    """True for a run of one of the models, or of one of the data sets and of no model at all."""
+    return tags[MD5_TAG] in models if MD5_TAG in tags else _data_of(tags) in data
 
 
-@lru_cache(maxsize=8)
-def _cache_dir(root: Path) -> Path:
-    known = subprocess.run(
-        [sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return (root / known).resolve() if known else root / ".dvc" / "cache"
+def _data_of(tags: dict[str, str]) -> Pair | None:
+    return (tags[LABELS_TAG], tags[STAMPS_TAG]) if LABELS_TAG in tags and STAMPS_TAG in tags else None
 
 
-def _from_commit(source: Mapping[str, Any], target: Path) -> Path:
-    from gotorb.tracking.revisions import checked_out
+def _seen_by(models: set[str], runs: list[Any]) -> set[Pair]:
+    """Data sets that the models' own runs name."""
+    return {pair for run in runs if run.data.tags.get(MD5_TAG) in models and (pair := _data_of(run.data.tags))}
 
-    wanted = source["files"]
-    commits = commits_with(*wanted.values())
-    if not commits:
+
+def _trained_on(data: set[Pair], runs: list[Any]) -> set[str]:
+    """Models whose training runs name one of the data sets."""
+    trained = [run.data.tags for run in runs if run.data.tags.get(STAGE_TAG) == "train" and MD5_TAG in run.data.tags]
+    return {tags[MD5_TAG] for tags in trained if _data_of(tags) in data}
+
+
+def _in_version(revision: str) -> tuple[set[str], set[Pair]]:
+    try:
+        find_commit(revision)
+    except TrackingError:
         raise TrackingError(
-            f"no commit's dvc.lock knows data of md5 {', '.join(wanted.values())}; they were never committed, or git "
-            "lacks the commit (git fetch --all --tags)"
-        )
-    with checked_out(commits[0], [f"{source['path']}/{name}" for name in wanted]) as tree:
-        for name, expected in wanted.items():
-            brought = shutil.copyfile(tree / source["path"] / name, target / name)
-            if md5(brought) != expected:
-                raise TrackingError(
-                    f"{name} of commit {commits[0]} is not of md5 {expected}; `gotorb verify` tells more"
-                )
-    return target
+            f"{revision!r} is no run id, no registered model (models:/NAME/VERSION) and no git version; "
+            "`gotorb models` and `git tag` list some"
+        ) from None
+    lock = read_lock(revision)
+    tags = _data_tags(lock)
+    return set(_models_of(lock).values()), {pair} if (pair := _data_of(tags)) else set()
 
 
-def commits_with(*md5s: str) -> list[str]:
-    """Commits that brought an output of such content into a dvc.lock, and hold them all; the newest first."""
-    call = ["git", "log", "--all", "--format=%H", "-G" + "|".join(md5s), "--", "dvc.lock", "*/dvc.lock"]
-    done = subprocess.run(call, cwd=project_root(), capture_output=True, text=True, check=False)
-    return [commit for commit in done.stdout.split() if _holds(commit, md5s)]
+def _models_of(lock: dict[str, str]) -> dict[str, str]:
+    """Network -> md5 of its file in a dvc.lock, sorted."""
+    ours = {
+        path: md5 for path, md5 in lock.items() if path.startswith("models/") and Path(path).name == layout.MODEL_H5
+    }
+    return {Path(path).parent.name: md5 for path, md5 in sorted(ours.items())}
 
 
-def _holds(commit: str, md5s: Sequence[str]) -> bool:
-    words = [word for one in md5s for word in ("-e", one)]
-    call = ["git", "grep", "--quiet", "--all-match", *words, commit, "--", "dvc.lock", "*/dvc.lock"]
-    return subprocess.run(call, cwd=project_root(), capture_output=True, check=False).returncode == 0
+def _data_tags(lock: dict[str, str]) -> dict[str, str]:
+    return {tag: lock[f"{DATASET}/{name}"] for tag, name in FILE_TAGS.items() if f"{DATASET}/{name}" in lock}
 
 
-def tags_with(*md5s: str) -> list[str]:
-    """Git tags whose dvc.lock holds outputs of all these contents, sorted."""
-    done = subprocess.run(["git", "tag"], cwd=project_root(), capture_output=True, text=True, check=False)
-    return [tag for tag in sorted(done.stdout.split()) if _holds(tag, md5s)]
+def _all_runs() -> list[Any]:
+    """All runs, the oldest first."""
+    client, page = open_store(), None
+    runs: list[Any] = []
+    ids = [found.experiment_id for found in client.search_experiments()]
+    while page != "":
+        found = client.search_runs(ids, order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=page)
+        runs += found
+        page = found.token or ""
+    return runs
+
+
+def _tags_of_run(run_id: str, runs: list[Any]) -> dict[str, str] | None:
+    return next((dict(run.data.tags) for run in runs if run.info.run_id == run_id), None)
+
+
+def _describe(name: str, models: set[str], data: set[Pair], runs: list[Any]) -> Family:
+    digests = {_data_of(run.data.tags): run.data.tags.get(DATA_TAG, "") for run in runs}
+    registered = list_models()
+    return Family(
+        name,
+        tuple(_describe_data(pair, digests.get(pair, "")) for pair in sorted(data)),
+        tuple(_describe_model(md5, registered) for md5 in sorted(models)),
+        tuple(_describe_run(run) for run in runs),
+    )
+
+
+def _describe_data(pair: Pair, digest: str) -> dict[str, Any]:
+    return {"labels_md5": pair[0], "stamps_md5": pair[1], "digest": digest} | _in_git(*pair)
+
+
+def _describe_model(md5: str, registered: list[dict[str, str]]) -> dict[str, Any]:
+    ours = [row for row in registered if row["md5"] == md5]
+    versions = [f"{row['name']}/{row['version']}" for row in ours]
+    aliases = [alias for row in ours for alias in row["aliases"].split(", ") if alias]
+    return {"md5": md5, "registered": versions, "aliases": aliases} | _in_git(md5)
+
+
+def _in_git(*md5s: str) -> dict[str, Any]:
+    return {"git_tags": tags_with(*md5s), "commit": next(iter(commits_with(*md5s)), "")}
+
+
+def _describe_run(run: Any) -> dict[str, Any]:
+    known, stage = run.info, run.data.tags.get(STAGE_TAG, "")
+    return {"run_id": known.run_id, "name": known.run_name, "stage": stage, "status": known.status}
+
+
+class Tagged(NamedTuple):
+    """A version after it was tagged: its commit, the remote with its data ("" for none), number of runs marked."""
+
+    commit: str
+    remote: str
+    n_runs: int
+
+
+def tag_data(name: str, *, message: str) -> Tagged:
+    """Tag the commit that is checked out, push its data and mark its runs; see `versions.tag_commit`.
+
+    Parameters
+    ----------
+    name : str
+        Of the tag.
+    message : str
+        Of the annotated tag.
+
+    Returns
+    -------
+    Tagged
+        Commit, remote and number of runs.
+    """
+    return Tagged(*tag_commit(name, message), mark_runs(name))
+
+
+def mark_runs(tag: str) -> int:
+    """Mark the runs of a version's models and data with its tag, next to the tags they have.
+
+    Parameters
+    ----------
+    tag : str
+        Of git.
+
+    Returns
+    -------
+    int
+        Runs marked.
+    """
+    runs, client = find_family(tag).runs, open_store()
+    for run in runs:
+        marks = client.get_run(run["run_id"]).data.tags.get(VERSION_TAG, "")
+        client.set_tag(run["run_id"], VERSION_TAG, ", ".join(sorted({tag, *filter(None, marks.split(", "))})))
+    return len(runs)
+
+
+def import_tags(*, name: str) -> list[str]:
+    """Import every git tag that holds results; see `import_versions`.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment.
+
+    Returns
+    -------
+    list of str
+        Names of the runs made.
+    """
+    return import_versions([tag for tag in list_tags() if read_file(tag, DVC_LOCK) is not None], name=name)
+
+
+def import_versions(revisions: Sequence[str], *, name: str) -> list[str]:
+    """Make a train and an evaluate run for each model of each version that has none here.
+
+    Parameters
+    ----------
+    revisions : sequence of str
+        Tags, branches or commits.
+    name : str
+        Of the experiment (``promote.name``).
+
+    Returns
+    -------
+    list of str
+        Names of the runs made.
+    """
+    send_waiting()
+    return [made for revision in revisions for made in _Version(revision, read_lock(revision)).restore(name)]
+
+
+class _Version(NamedTuple):
+    """A version whose runs are made from git and DVC."""
+
+    revision: str
+    lock: dict[str, str]
+
+    def restore(self, experiment: str) -> list[str]:
+        """Make the runs that are missing; names of those made."""
+        made = []
+        for network, md5 in _models_of(self.lock).items():
+            if not _known(md5, "train"):
+                self._restore_training(network, md5, experiment)
+                made.append(f"train {network} ({self.revision})")
+            report = read_file(self.revision, f"reports/{network}.json")
+            if report is not None and not _known(md5, "evaluate"):
+                self._restore_evaluation(network, md5, json.loads(report), f"{experiment}-evaluation")
+                made.append(f"evaluate {network} ({self.revision})")
+        return made
+
+    def _restore_training(self, network: str, md5: str, experiment: str) -> None:
+        run = self._begin("train", network, md5, experiment)
+        here = project_root() / "models" / network / layout.MODEL_H5
+        found = next((path for path in (cache_path(md5), here) if path.exists() and md5_of(path) == md5), None)
+        if found is not None:
+            kept = run.journal.keep_file(found, layout.MODEL_H5)  # objects in DVC's cache have no suffix
+            run.record("model", path=kept, tags={"network": network})
+        run.finish("FINISHED")
+
+    def _restore_evaluation(self, network: str, md5: str, report: dict[str, Any], experiment: str) -> None:
+        run = self._begin("evaluate", network, md5, experiment)
+        run.log_headlines({"test": report, "validation": report.get("validation", {})})
+        run.log_json(report, layout.METRICS_JSON)
+        run.finish("FINISHED")
+
+    def _begin(self, stage: str, network: str, md5: str, experiment: str) -> Run:
+        tags = {
+            STAGE_TAG: stage, RESTORED_TAG: "true", VERSION_TAG: self.revision, MD5_TAG: md5, "gotorb.network": network,
+            "gotorb.git_revision": find_commit(self.revision), **_data_tags(self.lock),
+        }  # fmt: skip
+        run = start_run(experiment, f"{stage} {network}", tags)
+        run.log_params(flatten(yaml.safe_load(read_file(self.revision, layout.PARAMS_YAML) or "{}")))
+        names = FILE_TAGS.values()
+        files = {name: self.lock[f"{DATASET}/{name}"] for name in names if f"{DATASET}/{name}" in self.lock}
+        if files and (card := self._card()):
+            run.record(
+                "data", data=make_entry(DATASET, files, card), context="test" if stage == "evaluate" else "training"
+            )
+            run.set_tags({DATA_TAG: card["digest"]})
+        return run
+
+    def _card(self) -> dict[str, Any]:
+        """Card of the data set from DVC's cache; where it is missing there, its digest alone; {} without that."""
+        card = cache_path(self.lock.get(f"{DATASET}/{layout.CARD_JSON}", "none"))
+        if card.is_file():
+            return json.loads(card.read_text())
+        promotion = read_file(self.revision, layout.PROMOTION_JSON)
+        return {"digest": json.loads(promotion)["data_digest"]} if promotion else {}
+
+
+def _known(md5: str, stage: str) -> bool:
+    """True if some run of that stage has the model."""
+    client = open_store()
+    ids = [found.experiment_id for found in client.search_experiments()]
+    wanted = f"tags.`{MD5_TAG}` = '{md5}' and tags.`{STAGE_TAG}` = '{stage}' and attributes.status = 'FINISHED'"
+    return bool(client.search_runs(ids, wanted, max_results=1))

@@ -1,4 +1,4 @@
-"""The model registry: versions known by the bytes of their model, and the alias of the champion."""
+"""The model registry: versions known by the bytes of their model, their aliases, and who held an alias before."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from gotorb.errors import ModelError, TrackingError
+from gotorb.tracking.mlflow_model import DATA, find_model_file
 from gotorb.tracking.runs import MD5_TAG
-from gotorb.tracking.store import open_store
+from gotorb.tracking.store import first_line, open_store
 
 CHAMPION = "champion"
 SCHEME = "models:/"
 MAX_DESCRIPTION = 5000
 """Characters that MLflow's database keeps of a description."""
 HISTORY_TAG = "gotorb.history"
-"""Of a registered model, behind it the alias: versions that held the alias before, the oldest first."""
+"""Of a registered model, followed by the alias: versions that held the alias before, the oldest first."""
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""What mlflow answers when there is no such name, or no such alias of it; anything else is no answer."""
+"""Error codes of MLflow for a name, or an alias of it, that does not exist; any other code is no answer."""
 
 
 @dataclass(frozen=True)
@@ -31,86 +32,139 @@ class Registered:
     uri: str
 
     @property
+    def label(self) -> str:
+        """``name/version``, for messages and records."""
+        return f"{self.name}/{self.version}"
+
+    @property
     def md5(self) -> str:
         """md5 of the model file it was made from."""
         return self.tags.get(MD5_TAG, "")
 
-
-def find_champion(name: str) -> Registered | None:
-    """The version that carries the alias ``champion``; None when there is none."""
-    return find_alias(name, CHAMPION)
-
-
-def find_alias(name: str, alias: str) -> Registered | None:
-    """The version that carries an alias; None when there is none."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    open_store()
-    try:
-        return _registered(mlflow.MlflowClient().get_model_version_by_alias(name, alias))
-    except MlflowException as error:
-        if error.error_code in NOT_THERE:
-            return None
-        reason = str(error).strip().splitlines()[0]
-        raise TrackingError(f"alias {alias!r} of model {name!r} cannot be looked up ({reason}); try again") from None
+    @property
+    def layers(self) -> list[str]:
+        """Layers of the stamps that it takes, in order."""
+        return [name for name in self.tags.get("layers", "").split(",") if name]
 
 
 def _registered(version: Any) -> Registered:
-    return Registered(
-        version.name, str(version.version), dict(version.tags), f"{SCHEME}{version.name}/{version.version}"
-    )
+    name, number = str(version.name), str(version.version)
+    return Registered(name, number, dict(version.tags), f"{SCHEME}{name}/{number}")
+
+
+def find_alias(name: str, alias: str) -> Registered | None:
+    """The version that carries an alias; None when there is none.
+
+    Parameters
+    ----------
+    name, alias : str
+        Of the registered model.
+
+    Returns
+    -------
+    Registered or None
+        The holder.
+
+    Raises
+    ------
+    TrackingError
+        If the store gives no answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = open_store()
+    try:
+        return _registered(client.get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if error.error_code in NOT_THERE:
+            return None
+        reason = first_line(error)
+        raise TrackingError(f"alias {alias!r} of model {name!r} cannot be looked up ({reason}); try again") from None
 
 
 def find_by_md5(md5_of_model: str) -> Registered | None:
-    """The newest registered version, under any name, that was made of a model file of these bytes; None without one."""
-    import mlflow
+    """The newest registered version, under any name, that was made of a model file of these bytes; None without one.
 
-    open_store()
-    found = mlflow.MlflowClient().search_model_versions(f"tags.`{MD5_TAG}` = '{md5_of_model}'")
+    Parameters
+    ----------
+    md5_of_model : str
+        Of the model file.
+
+    Returns
+    -------
+    Registered or None
+        The version.
+    """
+    found = open_store().search_model_versions(f"tags.`{MD5_TAG}` = '{md5_of_model}'")
     return max(map(_registered, found), key=lambda one: int(one.version), default=None)
 
 
 def register(name: str, run_id: str, md5_of_model: str, tags: Mapping[str, Any]) -> Registered:
     """Register a run's model; a model of the same bytes is not registered twice.
 
+    Parameters
+    ----------
+    name : str
+        Of the registered model.
+    run_id : str
+        Run that logged the model.
+    md5_of_model : str
+        Of the model file.
+    tags : mapping
+        Of the version.
+
+    Returns
+    -------
+    Registered
+        The version, new or known.
+
     Raises
     ------
     TrackingError
         If the run holds no model.
     """
-    import mlflow
-
-    open_store()
-    client = mlflow.MlflowClient()
+    client = open_store()
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get(MD5_TAG) == md5_of_model:
             return _registered(version)
     all_tags = {MD5_TAG: md5_of_model} | {key: str(value) for key, value in tags.items()}
-    outputs = mlflow.get_run(run_id).outputs
+    outputs = client.get_run(run_id).outputs
     if outputs is None or not outputs.model_outputs:
         raise TrackingError(f"run {run_id} holds no model; run the train stage again (dvc repro -f train)")
     logged = outputs.model_outputs[-1].model_id
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    version = client.create_model_version(name, f"models:/{logged}", run_id=run_id, tags=all_tags, model_id=logged)
+    version = client.create_model_version(name, f"{SCHEME}{logged}", run_id=run_id, tags=all_tags, model_id=logged)
     return _registered(client.get_model_version(name, version.version))
 
 
 def set_alias(registered: Registered, alias: str) -> None:
-    """Give a version an alias, taking it from its holder."""
-    import mlflow
+    """Give a version an alias, taking it from its holder.
 
-    open_store()
-    mlflow.MlflowClient().set_registered_model_alias(registered.name, alias, registered.version)
+    Parameters
+    ----------
+    registered : Registered
+        The version.
+    alias : str
+        Such as production.
+    """
+    open_store().set_registered_model_alias(registered.name, alias, registered.version)
 
 
 def move_alias(registered: Registered, alias: str, *, back: bool = False) -> None:
-    """Give a version an alias and remember who held it; `back` forgets that version and those after it instead.
+    """Give a version an alias and remember who held it.
 
-    A kill in between leaves a holder that is remembered too, which `previous_holder` passes over.
+    An interruption in between leaves a holder that is remembered too, which `previous_holder` passes over.
+
+    Parameters
+    ----------
+    registered : Registered
+        The version.
+    alias : str
+        Such as production.
+    back : bool
+        Forget that version and those after it instead.
     """
-    open_store()
     history = _history(registered.name, alias)
     if back:
         set_alias(registered, alias)
@@ -124,13 +178,22 @@ def move_alias(registered: Registered, alias: str, *, back: bool = False) -> Non
 
 
 def _remember(name: str, alias: str, versions: list[str]) -> None:
-    import mlflow
-
-    mlflow.MlflowClient().set_registered_model_tag(name, f"{HISTORY_TAG}.{alias}", ",".join(versions))
+    open_store().set_registered_model_tag(name, f"{HISTORY_TAG}.{alias}", ",".join(versions))
 
 
 def previous_holder(name: str, alias: str) -> Registered | None:
-    """The version that held an alias before its present holder; None when there was none that still exists."""
+    """The version that held an alias before its present holder; None when there was none that still exists.
+
+    Parameters
+    ----------
+    name, alias : str
+        Of the registered model.
+
+    Returns
+    -------
+    Registered or None
+        The version.
+    """
     holder = find_alias(name, alias)
     for number in reversed(_history(name, alias)):
         if holder is None or number != holder.version:
@@ -142,29 +205,37 @@ def previous_holder(name: str, alias: str) -> Registered | None:
 
 
 def _history(name: str, alias: str) -> list[str]:
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    try:
-        tags = mlflow.MlflowClient().get_registered_model(name).tags
-    except MlflowException as error:
-        if error.error_code in NOT_THERE:
-            return []
-        raise
+    found = open_store().search_registered_models(f"name = '{name}'")
+    tags = found[0].tags if found else {}
     return [number for number in tags.get(f"{HISTORY_TAG}.{alias}", "").split(",") if number]
 
 
 def describe_version(registered: Registered, text: str) -> None:
-    """Write a version's description: its card, cut at a line where a server keeps no more."""
-    import mlflow
+    """Write a version's description: its card, cut at a line where a server keeps no more.
 
-    open_store()
+    Parameters
+    ----------
+    registered : Registered
+        The version.
+    text : str
+        Markdown.
+    """
     kept = text if len(text) <= MAX_DESCRIPTION else text[: text.rindex("\n", 0, MAX_DESCRIPTION - 4)] + "\n..."
-    mlflow.MlflowClient().update_model_version(registered.name, registered.version, kept)
+    open_store().update_model_version(registered.name, registered.version, kept)
 
 
 def load_service(uri: str) -> Any:
-    """What `mlflow models serve` answers with: see `tracking.flavor`.
+    """Load a registered model as the service that `mlflow models serve` runs.
+
+    Parameters
+    ----------
+    uri : str
+        As for `load_version`.
+
+    Returns
+    -------
+    mlflow.pyfunc.PyFuncModel
+        See `tracking.mlflow_model.Service`.
 
     Raises
     ------
@@ -178,12 +249,18 @@ def load_service(uri: str) -> Any:
     try:
         return mlflow.pyfunc.load_model(uri)
     except (MlflowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"registered model {uri!r} cannot be served ({reason}); register it again") from None
+        raise ModelError(
+            f"registered model {uri!r} cannot be served ({first_line(error)}); register it again"
+        ) from None
 
 
 def load_registered(uri: str) -> tuple[Any, Registered]:
-    """Load a registered model: ``models:/name@alias`` or ``models:/name/version``.
+    """Load a registered model; code in its file or next to it is not run.
+
+    Parameters
+    ----------
+    uri : str
+        As for `load_version`.
 
     Returns
     -------
@@ -200,61 +277,74 @@ def load_registered(uri: str) -> tuple[Any, Registered]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from gotorb.training import noise  # noqa: F401  Keras finds its layer when the file names it
+    from gotorb.training.model_files import read_model
 
     registered = load_version(uri)
     try:
-        return mlflow.tensorflow.load_model(registered.uri), registered
-    except (MlflowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        folder = mlflow.artifacts.download_artifacts(f"{registered.uri}/{DATA}")
+        return read_model(find_model_file(Path(folder))), registered
+    except (MlflowException, ModelError, OSError) as error:
+        reason = first_line(error)
         raise ModelError(f"no registered model {uri!r} that can be loaded ({reason}); register it again") from None
 
 
 def load_version(uri: str) -> Registered:
-    """What the registry knows of ``models:/name@alias`` or ``models:/name/version``, without its files.
+    """Look up a registered version without its files.
+
+    Parameters
+    ----------
+    uri : str
+        ``models:/name@alias`` or ``models:/name/version``.
+
+    Returns
+    -------
+    Registered
+        The version.
 
     Raises
     ------
     ModelError
         If there is no such version.
     """
-    import mlflow
     from mlflow.exceptions import MlflowException
 
-    open_store()
-    client = mlflow.MlflowClient()
+    client = open_store()
     name, _, alias = uri.removeprefix(SCHEME).partition("@")
     name, _, number = name.partition("/")
     try:
         found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
         return _registered(found)
     except (MlflowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"no registered model {uri!r} in this tracking store ({reason}); `gotorb models` lists what there is"
         ) from None
 
 
 def is_registry_uri(model: str | Path) -> bool:
-    """Whether a model is named by the registry rather than by a path."""
+    """Tell a registered model from a path.
+
+    Parameters
+    ----------
+    model : str or Path
+        Address of a model.
+
+    Returns
+    -------
+    bool
+        True for ``models:/...``.
+    """
     return str(model).startswith(SCHEME)
 
 
 def list_models() -> list[dict[str, str]]:
     """Registered models: name, version, aliases, md5."""
-    import mlflow
-
-    open_store()
-    client = mlflow.MlflowClient()
-    rows = []
+    client, rows = open_store(), []
     for model in client.search_registered_models():
         aliases: dict[str, list[str]] = {}
         for alias, version in client.get_registered_model(model.name).aliases.items():
             aliases.setdefault(str(version), []).append(alias)
-        for version in client.search_model_versions(f"name = '{model.name}'"):
-            carried = ", ".join(sorted(aliases.get(str(version.version), [])))
-            rows.append(
-                {"name": model.name, "version": str(version.version), "aliases": carried,
-                 "md5": version.tags.get(MD5_TAG, "")}
-            )  # fmt: skip
+        for one in map(_registered, client.search_model_versions(f"name = '{model.name}'")):
+            carried = ", ".join(sorted(aliases.get(one.version, [])))
+            rows.append({"name": one.name, "version": one.version, "aliases": carried, "md5": one.md5})
     return sorted(rows, key=lambda row: (row["name"], int(row["version"])))

@@ -24,6 +24,11 @@ def set_remote(root: Path | None = None) -> None:
 
     Without that variable nothing changes: a remote of `.dvc/config` stays. Keys of S3 are not written anywhere; DVC
     reads them from the environment, where `read_settings` puts those of .env.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Folder of the project.
     """
     root = root or project_root()
     known, local = _known(root), root / LOCAL_CONFIG
@@ -34,14 +39,35 @@ def set_remote(root: Path | None = None) -> None:
 
 
 def find_remote(root: Path | None = None) -> str:
-    """Address of DVC's remote; "" where none is configured."""
+    """Address of DVC's remote; "" where none is configured.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Folder of the project.
+
+    Returns
+    -------
+    str
+        Its URL.
+    """
     root = root or project_root()
     default = _run(root, "config", "core.remote").strip()
     return _run(root, "config", f"remote.{default}.url").strip() if default else ""
 
 
 def check_remote(root: Path | None = None) -> str:
-    """What there is to say of the remote, after a try to reach it.
+    """Describe the remote, after a try to reach it.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Folder of the project.
+
+    Returns
+    -------
+    str
+        One line.
 
     Raises
     ------
@@ -71,13 +97,24 @@ def _n_missing(root: Path, address: str) -> int:
 
 
 def what_failed(done: subprocess.CompletedProcess[str]) -> str:
-    """What a command of DVC or git says went wrong, on one line; DVC's last one offers help."""
+    """Reason that a command of DVC or git gives for its failure; DVC's last line only offers help.
+
+    Parameters
+    ----------
+    done : CompletedProcess
+        The command, ended.
+
+    Returns
+    -------
+    str
+        One line.
+    """
     lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
     return next((line for line in lines if line.startswith(("ERROR", "fatal", "error"))), lines[-1])
 
 
 def _known(root: Path) -> dict[tuple[str, str], str]:
-    """What `.dvc/config.local` holds; read here, for asking DVC takes a second of each `make repro`."""
+    """Content of `.dvc/config.local`; read here, for asking DVC takes a second of each `make repro`."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(root / LOCAL_CONFIG)
@@ -88,7 +125,7 @@ def _known(root: Path) -> dict[tuple[str, str], str]:
 
 
 def _wanted(root: Path) -> dict[tuple[str, str], str]:
-    """What `.dvc/config.local` is to hold."""
+    """Values that `.dvc/config.local` is to hold."""
     base = root if (root / layout.ENV_FILE).exists() else project_root()
     read_settings(base / layout.ENV_FILE)
     url = os.environ.get("DVC_REMOTE_URL", "").strip()

@@ -1,7 +1,9 @@
 """One tracked run for each stage: parameters, revision, data, wall time, metrics, figures, and failures.
 
-A run writes its journal first and hands each event on to the tracking store. Where that is a server that is down, or
-goes down, the run goes on and the journal waits for ``gotorb sync``.
+A run writes its journal first. A thread of the same process brings each event to the tracking store, so the stage waits
+neither for the import of MLflow nor for a server, and the curves of a training grow while it runs. What is left at the
+end of the stage is sent then. If the server is down, or goes down, the stage continues and the journal waits for
+``gotorb sync`` or the next stage.
 """
 
 from __future__ import annotations
@@ -12,33 +14,77 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 import gotorb
 from gotorb.errors import GotorbError, TrackingError
 from gotorb.params import Params, flatten
 from gotorb.settings import project_root
-from gotorb.tracking.carrier import Carrier, Courier, Messenger
-from gotorb.tracking.delivery import Delivery
-from gotorb.tracking.journal import Journal, find_journals
-from gotorb.tracking.lineage import describe_data, md5
-from gotorb.tracking.store import check_store, journals_dir, open_store
+from gotorb.tracking.contents import describe_data, md5
+from gotorb.tracking.journal import TRIAL_STATUS, Delivery, Journal, find_journals
+from gotorb.tracking.store import answers, check_store, first_line, journals_dir, open_store
+
+if TYPE_CHECKING:
+    from gotorb.training.trials import Trial
 
 log = logging.getLogger(__name__)
 HEADLINE = ("auc", "average_precision", "brier", "ece", "threshold")
 ERRORS, HEADLINE_ERRORS = "at_threshold", ("fnr", "fpr", "mme")
 """Numbers of an evaluation report by which runs are compared; the rest is in the report's json."""
-COURIERS_S = 120.0
-"""Seconds that a question to the store waits for couriers under way."""
 STAGE_TAG, MD5_TAG, DATA_TAG = "gotorb.stage", "gotorb.model_md5", "gotorb.data_digest"
 EXPERIMENT_TAG = "gotorb.dvc_experiment"
 VERSION_TAG = "gotorb.version"
 """Git tags whose data or model a run made or used."""
+COMPLETED = "completed"
+
+
+class _Sender:
+    """Sends a journal from a thread of its own; after a failure nothing more is tried until the end of the run.
+
+    The thread is a daemon, so that a process that is interrupted twice ends; the journal then keeps the rest.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.delivery, self._live, self._ended, self._news = Delivery(journal), True, False, Event()
+        self._thread = Thread(target=self._work, name=f"record {journal.key}", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tell the thread that the journal has an event more."""
+        self._news.set()
+
+    def finish(self) -> None:
+        """Send the rest, also after a failure, and wait until this is done."""
+        self._ended = True
+        self.wake()
+        self._thread.join()
+        self.delivery.journal.finish()
+        self.delivery.journal.release()
+
+    def _work(self) -> None:
+        if waiting_journals() and answers():
+            send_waiting(patience_s=0)
+        ended = False
+        while not ended:
+            self._news.wait()
+            self._news.clear()
+            ended = self._ended  # read first: what came before the end is sent below
+            if self._live or ended:
+                self._send()
+
+    def _send(self) -> None:
+        try:
+            self.delivery.send()
+        except Exception as error:  # also of a file that is gone: a record is not worth a training
+            self._live = False
+            where = self.delivery.journal.folder
+            log.warning("%s; the run is recorded in %s, send it later with `gotorb sync`", first_line(error), where)
 
 
 class Run:
@@ -48,27 +94,39 @@ class Run:
     ----------
     journal : Journal
         Where its events are kept until the tracking store has them.
-    carrier : Carrier
-        Brings them there.
     """
 
-    def __init__(self, journal: Journal, carrier: Carrier) -> None:
-        self.journal, self._carrier = journal, carrier
+    def __init__(self, journal: Journal) -> None:
+        self.journal, self._sender = journal, _Sender(journal)
 
     @property
     def run_id(self) -> str:
-        """The tracking store's name of the run; "" while it is not known."""
-        return self._carrier.run_id
+        """The tracking store's name of the run, known when the run has ended; "" if the store was not reached."""
+        return self._sender.delivery.run_id
 
     def record(self, kind: str, **content: Any) -> None:
-        """Write an event to the journal and hand it on."""
+        """Write an event to the journal, for the thread to send.
+
+        Parameters
+        ----------
+        kind : str
+            One of `journal.SENDERS`.
+        **content
+            Of the event; plain values.
+        """
         self.journal.add(kind, **content)
-        self._carrier.deliver()
+        self._sender.wake()
 
     def finish(self, status: str) -> None:
-        """End the run, and hand on what is left."""
+        """End the run and send the rest of it.
+
+        Parameters
+        ----------
+        status : str
+            FINISHED, FAILED or KILLED.
+        """
         self.journal.add("end", status=status)
-        self._carrier.finish()
+        self._sender.finish()
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Record parameters."""
@@ -85,7 +143,7 @@ class Run:
 
     def log_headlines(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
         """Record the few numbers of each evaluation report that make runs comparable, as ``<report>/<number>``."""
-        self.log_metrics({name: headlines(report) for name, report in reports.items()})
+        self.log_metrics({name: _headlines(report) for name, report in reports.items()})
 
     def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record one epoch's metrics."""
@@ -114,21 +172,37 @@ class Run:
         self.record("tags", values={name: str(value) for name, value in tags.items()})
 
     def log_model(self, model_path: Path, *, tags: Mapping[str, str]) -> None:
-        """Record a model file: raw stamps in, scores out; see `tracking.flavor`."""
+        """Record a model file: raw stamps in, scores out; see `tracking.mlflow_model`."""
         self.set_tags({MD5_TAG: md5(model_path)})
         self.record("model", path=self.journal.keep_file(model_path), tags=dict(tags))
 
+    def log_trial(self, trial: Trial) -> None:
+        """Record a finished trial of a tuning as a nested run, once, however often the tuning was interrupted.
 
-def headlines(report: Mapping[str, Any]) -> dict[str, Any]:
+        Parameters
+        ----------
+        trial : Trial
+            As the tuning hands it on.
+        """
+        params = {**trial.values, "parameters": trial.parameters, "continues": trial.continues}
+        single = {"epochs": trial.epochs, "objective": trial.objective}
+        self.record(
+            "child", name=trial.name, tuning=trial.tuning, number=trial.number, message=trial.message,
+            status=TRIAL_STATUS[trial.status == COMPLETED], duration_ms=int(1000 * trial.seconds),
+            params={name: str(value) for name, value in params.items() if value is not None},
+            epochs={f"epoch/{name}": list(values) for name, values in trial.history.items()},
+            metrics={name: float(value) for name, value in single.items() if value is not None},
+        )  # fmt: skip
+
+
+def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
     """The few numbers of an evaluation report by which runs are compared."""
     errors = {key: report.get(ERRORS, {}).get(key) for key in HEADLINE_ERRORS}
     return {key: report.get(key) for key in HEADLINE} | errors
 
 
 @contextmanager
-def track_stage(
-    stage: str, params: Params, *, name: str | None = None, experiment: str = "", beside: bool = False
-) -> Iterator[Run]:
+def track_stage(stage: str, params: Params, *, name: str | None = None, experiment: str = "") -> Iterator[Run]:
     """Track one stage; an exception ends the run as FAILED.
 
     Parameters
@@ -141,12 +215,22 @@ def track_stage(
         Name of the run; the stage's when left out.
     experiment : str
         Ending of the experiment's name (``<promote.name><ending>``).
-    beside : bool
-        Whether a process of its own talks to the tracking store, so that the stage need not wait for MLflow. It goes
-        on after the stage (`wait_for_couriers`), and the run's `run_id` is not known here.
+
+    Yields
+    ------
+    Run
+        In progress.
+
+    Raises
+    ------
+    TrackingError
+        If the store is a file that cannot be used; a server that is down raises nothing.
     """
-    run, started = _start(stage, params, name or stage, experiment, Courier if beside else Messenger), time.monotonic()
-    status = "FAILED"
+    check_store()
+    started, status = time.monotonic(), "FAILED"
+    known = {"gotorb.code_version": gotorb.__version__, "gotorb.source": params.label.source}
+    tags = _who() | _experiment() | known | {STAGE_TAG: stage, "gotorb.git_revision": _git_revision()}
+    run = start_run(f"{params.promote.name}{experiment}", name or stage, tags)
     try:
         run.log_params(params.flat())
         yield run
@@ -159,18 +243,23 @@ def track_stage(
         run.finish(status)
 
 
-def _start(stage: str, params: Params, name: str, experiment: str, carry: Callable[[Journal], Carrier]) -> Run:
-    check_store()
-    journal = Journal.new(journals_dir())
-    run = Run(journal, carry(journal))
-    known = {
-        STAGE_TAG: stage,
-        "gotorb.code_version": gotorb.__version__,
-        "gotorb.git_revision": git_revision(),
-        "gotorb.source": params.label.source,
-    }
-    where = f"{params.promote.name}{experiment}"
-    run.record("start", experiment=where, name=name, tags=_who() | _experiment() | known)
+def start_run(experiment: str, name: str, tags: Mapping[str, str]) -> Run:
+    """Begin a run; `Run.finish` ends it.
+
+    Parameters
+    ----------
+    experiment, name : str
+        Of the run.
+    tags : mapping
+        First tags.
+
+    Returns
+    -------
+    Run
+        In progress.
+    """
+    run = Run(Journal.new(journals_dir()))
+    run.record("start", experiment=experiment, name=name, tags=dict(tags))
     return run
 
 
@@ -184,7 +273,7 @@ def _who() -> dict[str, str]:
 
 
 def in_experiment() -> bool:
-    """Whether this is a stage of a DVC experiment (``dvc exp run``)."""
+    """True in a stage of a DVC experiment (``dvc exp run``)."""
     return bool(os.environ.get("DVC_EXP_NAME"))
 
 
@@ -194,7 +283,7 @@ def _experiment() -> dict[str, str]:
     return {EXPERIMENT_TAG: found} if found else {}
 
 
-def git_revision() -> str:
+def _git_revision() -> str:
     """Commit of the project and ``+changes`` where its files differ from it; "" outside git."""
     try:
         here = project_root()
@@ -207,32 +296,53 @@ def git_revision() -> str:
 
 
 def find_run(md5_of_model: str, experiment: str) -> str | None:
-    """Id of the newest finished run that logged a model of these bytes."""
-    import mlflow
+    """Find the newest finished run that logged a model.
 
-    open_store()
-    client = mlflow.MlflowClient()
+    Parameters
+    ----------
+    md5_of_model : str
+        Of the model file.
+    experiment : str
+        Name of the experiment.
+
+    Returns
+    -------
+    str or None
+        Its id.
+    """
+    client = open_store()
     where = client.get_experiment_by_name(experiment)
     if where is None:
         return None
     wanted = f"tags.`{MD5_TAG}` = '{md5_of_model}' and tags.`{STAGE_TAG}` = 'train' and attributes.status = 'FINISHED'"
     runs = client.search_runs([where.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
-    return runs[0].info.run_id if runs else None
+    return str(runs[0].info.run_id) if runs else None
 
 
-def sync_runs() -> int:
-    """Send what journals hold to the tracking store; gives how many runs these were.
+def sync_runs(*, patience_s: float = -1) -> int:
+    """Send what journals of ended or interrupted runs hold to the tracking store.
 
     One that cannot be sent does not keep the others back.
+
+    Parameters
+    ----------
+    patience_s : float
+        Seconds to wait for another process that does the same; for ever when negative.
+
+    Returns
+    -------
+    int
+        Runs sent.
 
     Raises
     ------
     TrackingError
         If any could not be sent.
+    filelock.Timeout
+        If the other process takes longer.
     """
     failed, n_sent = [], 0
-    wait_for_couriers()
-    with FileLock(journals_dir().parent / ".sync.lock"):
+    with FileLock(journals_dir().parent / ".sync.lock", timeout=patience_s):
         for journal in waiting_journals():
             try:
                 journal.close_if_orphaned()
@@ -242,27 +352,27 @@ def sync_runs() -> int:
             except GotorbError as error:
                 failed.append(f"{journal.folder}: {error}")
     if failed:
-        raise TrackingError(f"{n_sent} runs sent, {len(failed)} not ({failed[0]}); mend that, then `gotorb sync` again")
+        raise TrackingError(f"{n_sent} runs sent, {len(failed)} not ({failed[0]}); fix that, then `gotorb sync` again")
     return n_sent
 
 
-def send_waiting() -> None:
-    """Send what waits before the store is asked what it knows; a failure is told, and no more."""
-    wait_for_couriers()
+def send_waiting(*, patience_s: float = -1) -> None:
+    """Send waiting journals before the store is asked what it knows; a failure is only a warning.
+
+    Parameters
+    ----------
+    patience_s : float
+        As in `sync_runs`; another process that takes longer is left to its work.
+    """
     try:
         if waiting_journals():
-            sync_runs()
+            sync_runs(patience_s=patience_s)
     except TrackingError as error:
         log.warning("%s", error)
-
-
-def wait_for_couriers() -> None:
-    """Until the couriers of runs that have ended are back, or have had their time."""
-    end = time.monotonic() + COURIERS_S
-    while any(journal.is_underway for journal in find_journals(journals_dir())) and time.monotonic() < end:
-        time.sleep(0.1)
+    except Timeout:
+        log.info("another process sends the waiting runs")
 
 
 def waiting_journals() -> list[Journal]:
-    """Journals that nobody writes any more, with something that the tracking store lacks."""
+    """Journals that no process writes any more, with something that the tracking store lacks."""
     return [journal for journal in find_journals(journals_dir()) if not journal.owner_lives]

@@ -1,18 +1,25 @@
 """Where runs are kept: a tracking server named in .env, or a sqlite file and a folder in mlruns/."""
 
+from __future__ import annotations
+
 import os
 import re
 import socket
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
 from filelock import FileLock
 
 from gotorb import layout
 from gotorb.errors import TrackingError
 from gotorb.settings import project_root, read_settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 # set before mlflow is imported: quiet, quick to give up on a dead server, and no pickles from model files
 DEFAULTS = {
@@ -32,6 +39,17 @@ STORE_FILE = "mlflow.db"
 ARTIFACTS_DIR, JOURNALS_DIR = "artifacts", "journals"
 PREFLIGHT_S = 3
 """Seconds in which a tracking server answers, or counts as down."""
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Tables and columns of MLflow's database that hold places of artifacts.
+
+They are written here because no call of MLflow changes the place of a run's, an experiment's or a version's artifacts.
+"""
 
 
 def tracking_uri() -> str:
@@ -49,7 +67,7 @@ def _local_uri() -> str:
 
 
 def is_local() -> bool:
-    """Whether the store is the project's own sqlite file."""
+    """True if the store is the project's own sqlite file."""
     # not "no MLFLOW_TRACKING_URI": mlflow itself puts its store's address into the environment
     return tracking_uri() == _local_uri()
 
@@ -59,8 +77,56 @@ def mlruns_dir() -> Path:
     return Path(os.environ.get("GOTORB_MLRUNS", project_root() / layout.MLRUNS_DIR))
 
 
-def open_store() -> None:
-    """Point mlflow at the store and make it when it is new.
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, of at most 300 characters; the error's type where it has none.
+
+    Parameters
+    ----------
+    error : BaseException
+        Of any library.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def connect() -> MlflowClient:
+    """Connect to the store, which is made when it is new, without a change to MLflow's global state.
+
+    Returns
+    -------
+    MlflowClient
+        Of the store's runs and its registry.
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be reached.
+    """
+    import mlflow
+
+    uri = tracking_uri()
+    client = mlflow.MlflowClient(uri, uri)
+    with _set_up_lock():
+        try:
+            client.search_experiments(max_results=1)
+        except Exception as error:  # of mlflow, requests, sqlalchemy or a database's driver
+            raise TrackingError(
+                f"tracking store {shown_uri()} does not answer ({first_line(error)}); check MLFLOW_TRACKING_URI in .env"
+            ) from None
+    return client
+
+
+def open_store() -> MlflowClient:
+    """Connect to the store and make it the one that MLflow's own functions use.
+
+    Returns
+    -------
+    MlflowClient
+        As by `connect`.
 
     Raises
     ------
@@ -72,23 +138,16 @@ def open_store() -> None:
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    with _set_up_lock():
-        try:
-            mlflow.MlflowClient().search_experiments(max_results=1)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise TrackingError(
-                f"tracking store {shown_uri()} does not answer ({reason}); check MLFLOW_TRACKING_URI in .env"
-            ) from None
+    return connect()
 
 
 def check_store() -> None:
-    """A look at the store's file, where it is one, without MLflow.
+    """Check the store's file, where it is one, without MLflow.
 
     Raises
     ------
     TrackingError
-        If it is no database, or may not be written: unlike a server that is down, this does not mend itself.
+        If it is no database, or may not be written: unlike a server that is down, this does not pass by itself.
     """
     path = mlruns_dir() / STORE_FILE
     if not is_local() or not path.exists():
@@ -104,7 +163,7 @@ def check_store() -> None:
 
 
 def answers() -> bool:
-    """Whether the tracking server is there, asked within seconds; a store on this machine always is."""
+    """True if the tracking server answers within seconds; a store on this machine always does."""
     import requests
 
     uri = tracking_uri()
@@ -117,7 +176,7 @@ def answers() -> bool:
 
 
 def artifacts_answer() -> bool:
-    """Whether the S3-compatible store of .env takes connections, asked within seconds; boto itself takes minutes."""
+    """True if the S3-compatible store of .env takes connections; asked within seconds, since boto takes minutes."""
     parts = urlsplit(os.environ.get("MLFLOW_S3_ENDPOINT_URL", ""))
     if not parts.hostname:
         return True
@@ -135,17 +194,25 @@ def journals_dir() -> Path:
 
 
 def open_experiment(name: str) -> str:
-    """Id of an experiment, made when it is new; safe when several processes meet in a fresh store."""
-    import mlflow
+    """Find an experiment, or make it when it is new; safe when several processes meet in a fresh store.
 
-    open_store()
-    client = mlflow.MlflowClient()
+    Parameters
+    ----------
+    name : str
+        Of the experiment.
+
+    Returns
+    -------
+    str
+        Its id.
+    """
+    client = connect()
     with _set_up_lock():
         found = client.get_experiment_by_name(name)
         if found is not None:
-            return found.experiment_id
+            return str(found.experiment_id)
         place = (mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if is_local() else None
-        return client.create_experiment(name, artifact_location=place)
+        return str(client.create_experiment(name, artifact_location=place))
 
 
 def _set_up_lock() -> FileLock:
@@ -153,3 +220,67 @@ def _set_up_lock() -> FileLock:
     folder = mlruns_dir()
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / ".setup.lock", timeout=120)
+
+
+def find_moved() -> list[str]:
+    """Artifact folders, as the store knows them, that lie outside this project's mlruns/; empty when nothing moved."""
+    return sorted({place for _, _, place in _places() if _root_of(place) not in (None, _here())})
+
+
+def relocate() -> dict[str, int]:
+    """Let the store look for its artifacts where they are now.
+
+    Returns
+    -------
+    dict
+        Old folder -> places changed.
+
+    Raises
+    ------
+    TrackingError
+        If the store is a server, or none.
+    """
+    changed: Counter[str] = Counter()
+    with closing(_open_file()) as store, store:  # all or nothing
+        for table, column, place in _read(store):
+            root = _root_of(place)
+            if root is None or root == _here():
+                continue
+            new = _here() + place[len(root) :]
+            store.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, place))
+            changed[root] += 1
+    return dict(changed)
+
+
+def _here() -> str:
+    return (mlruns_dir() / ARTIFACTS_DIR).resolve().as_uri()
+
+
+def _root_of(place: str) -> str | None:
+    """The part of a place up to mlruns/artifacts; None for other places, such as s3://."""
+    names = "|".join(re.escape(quote(name)) for name in {mlruns_dir().name, layout.MLRUNS_DIR})
+    found = re.match(rf"file://.*/(?:{names})/{ARTIFACTS_DIR}(?=/|$)", place)
+    return found.group() if found else None
+
+
+def _places() -> list[tuple[str, str, str]]:
+    with closing(_open_file()) as store:
+        return _read(store)
+
+
+def _read(store: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    rows = []
+    for table, column in PLACES:
+        try:
+            found = store.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()
+        except sqlite3.OperationalError:
+            continue  # a store of another MLflow, which has no such table yet
+        rows += [(table, column, place) for (place,) in found if place]
+    return rows
+
+
+def _open_file() -> sqlite3.Connection:
+    path: Path = mlruns_dir() / STORE_FILE
+    if not path.exists():
+        raise TrackingError(f"no tracking store {path}; only a store in mlruns/ can be moved with its project")
+    return sqlite3.connect(path)

@@ -1,27 +1,79 @@
-"""Fitting of a network to a stream of stamps, the same to the last bit for the same seed and threads."""
+"""Fitting of a network to a stream of stamps, reproducible to the last bit for the same seed and threads."""
 
 import logging
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import keras
-
-from gotorb.training.callbacks import BestWeights, EpochReport, OnEpoch
-from gotorb.training.parent import frozen
-from gotorb.training.precision import mixed_precision
-from gotorb.training.recipe import Recipe, compile_network, make_schedule
-from gotorb.training.rows import Rows
-from gotorb.training.state import Identity, Progress, describe_network
-from gotorb.training.stream import Stream
+from gotorb.errors import ConfigError
+from gotorb.training.backend import all_layers, keras, tf
+from gotorb.training.checkpoint import BestWeights, EpochReport, Identity, OnEpoch, Progress, describe_network
+from gotorb.training.data import Rows, Stream
+from gotorb.training.finetune import frozen
+from gotorb.training.recipe import Recipe, compile_network, find_mode, make_schedule
 
 LOG = logging.getLogger(__name__)
 
 
+def prepare_process(seed: int, threads: int | None) -> int:
+    """Make the process deterministic and pin its threads.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of Python, numpy and TensorFlow.
+    threads : int, optional
+        CPU threads inside an operation; part of the result's identity. None takes what is set already,
+        or one per core.
+
+    Returns
+    -------
+    int
+        The threads in force.
+
+    Raises
+    ------
+    ConfigError
+        If TensorFlow runs already with another number: that cannot be changed in a running process.
+    """
+    current = tf.config.threading.get_intra_op_parallelism_threads()
+    wanted = threads or current or os.cpu_count() or 1
+    if wanted != current:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(wanted)
+        except RuntimeError:
+            if threads is not None:
+                raise ConfigError(
+                    f"TensorFlow already runs in this process with {current or 'its own choice of'} threads, "
+                    f"train.threads is {threads}; train first thing in a new Python, or leave threads out"
+                ) from None
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    return wanted
+
+
+def check_strategy(strategy: tf.distribute.Strategy | None) -> None:
+    """Refuse a strategy over several machines.
+
+    Raises
+    ------
+    ConfigError
+        If Keras cannot fit under it.
+    """
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy | tf.distribute.ParameterServerStrategy):
+        raise ConfigError(
+            f"Keras 3 cannot fit under a strategy over several machines ({type(strategy).__name__}; keras issue "
+            "20585); use MirroredStrategy over the GPUs of one machine, see docs/training.md"
+        )
+
+
 @dataclass(frozen=True)
 class Fit:
-    """What came of it.
+    """Result of a training.
 
     Attributes
     ----------
@@ -34,7 +86,7 @@ class Fit:
     interrupted : bool
         Whether Ctrl-C ended the training.
     progress : Progress, optional
-        The state on disk, to be removed when all is written.
+        The checkpoint on disk, to be removed when all is written.
     """
 
     model: keras.Model
@@ -44,7 +96,7 @@ class Fit:
     progress: Progress | None = None
 
     def finish(self) -> None:
-        """Remove the state on disk, unless the training is to go on some time."""
+        """Remove the checkpoint, unless the training was interrupted and may resume."""
         if self.progress and not self.interrupted:
             self.progress.finish()
 
@@ -62,35 +114,40 @@ def fit_network(
 ) -> Fit:
     """Fit a network and keep the weights of its best epoch.
 
-    Ctrl-C ends the training and keeps the best weights so far; before the end of the first epoch there are
-    none, and KeyboardInterrupt is passed on.
+    Ctrl-C ends the training and keeps the best weights so far. Before the end of the first epoch there are none,
+    and KeyboardInterrupt is passed on.
 
     Parameters
     ----------
     model : keras.Model
         The network; it is compiled here.
     stream : Stream
-        Where the stamps come from.
+        Source of the stamps.
     rows : Rows
-        What is learned from and what decides.
+        Rows to learn from, and those that decide which epoch is best.
     recipe : Recipe
-        How.
+        Options.
     callbacks, on_epoch
         See `gotorb.classifier.train`.
     freeze : sequence of keras Layer
         Layers kept as they are.
     state : tuple of Path and dict, optional
-        File in which the state is kept after each epoch, and what decides the result. A state of the same
-        identity is gone on with.
+        File of the checkpoint, and everything that decides the result. A training with a checkpoint of the same
+        identity resumes.
+
+    Returns
+    -------
+    Fit
+        The network with its best weights, and how the training went.
 
     Raises
     ------
     ModelError
         If training diverges or `recipe.monitor` names nothing.
     """
-    best, report = BestWeights(recipe.monitor, recipe.patience), EpochReport(on_epoch)
+    best, report = BestWeights(recipe.monitor, recipe.patience, find_mode(recipe)), EpochReport(on_epoch)
     started, interrupted = time.perf_counter(), False
-    with frozen(freeze), mixed_precision(model, recipe.precision):
+    with frozen(freeze), _quick_dropout(model):
         compile_network(model, recipe)
         model.optimizer.build(model.trainable_variables)  # in the first step, that would be traced a second time
         progress = Progress(state[0], state[1] | describe_network(model), best, report) if state else None
@@ -109,13 +166,41 @@ def fit_network(
                     **recipe.fit_kwargs,
                 )
         except KeyboardInterrupt:
-            if not best.weights:
+            if best.best_weights is None:
                 raise
             interrupted = True
             LOG.warning("interrupted; the weights of epoch %d, the best so far, are kept", best.best_epoch)
         best.restore(model)
     _log_speed(len(rows.train), len(report.history.get("loss", [])) - first, time.perf_counter() - started)
     return Fit(model, report.history, best.best_epoch, interrupted, progress)
+
+
+@contextmanager
+def _quick_dropout(model: keras.Model) -> Iterator[None]:
+    """Let dropouts of whole feature maps multiply by a row of the mask while a network is fitted.
+
+    Keras selects with a mask that is broadcast over each map, forward and backward, which took a quarter of a training
+    step. The masks and the products are the same.
+    """
+    drops = keras.layers.SpatialDropout2D
+    chosen = [one for one in all_layers(model) if type(one) is drops and one.data_format == "channels_last"]
+    for layer in chosen:
+        layer.call = partial(_drop_maps, layer)
+    try:
+        yield
+    finally:
+        for layer in chosen:
+            del layer.call
+
+
+def _drop_maps(layer: keras.layers.SpatialDropout2D, maps: tf.Tensor, training: bool = False) -> tf.Tensor:
+    if not training or not layer.rate:
+        return maps
+    (height, width, n_maps), n = maps.shape[1:], tf.shape(maps)[0]
+    kept = keras.random.uniform((n, 1, n_maps), seed=layer.seed_generator) >= layer.rate
+    mask = tf.cast(kept, maps.dtype) * (1 / (1 - layer.rate))
+    row = tf.reshape(tf.tile(mask, (1, width, 1)), (n, 1, width * n_maps))
+    return tf.reshape(tf.reshape(maps, (n, height, width * n_maps)) * row, (n, height, width, n_maps))
 
 
 def _log_speed(n_train: int, n_epochs: int, seconds: float) -> None:

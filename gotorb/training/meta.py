@@ -1,4 +1,4 @@
-"""meta.hkl: what a model was trained on and how it went, in hickle format, the same bytes for the same content.
+"""meta.hkl: the record of a training in hickle format, the same bytes for the same content.
 
 It holds plain Python values and numpy arrays only. Files are written by hickle and can be read by
 ``hickle.load``; `read_meta` does not use that, because it runs any pickle that a file brings. It decodes the
@@ -13,11 +13,37 @@ import h5py
 import hickle
 import numpy as np
 
+from gotorb.dataset.store import fsync
 from gotorb.errors import ModelError
-from gotorb.training.files import replace_file
 
 ROOT = "data"
 Decoder = Callable[[Any], Any]
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> Path:
+    """Write a file under another name, force it to disk, then let it take the place of the old one.
+
+    Parameters
+    ----------
+    path : Path
+        File to make or replace; it stays as it was if writing fails.
+    write : callable
+        Writes the path that it is given, which has the same suffix.
+
+    Returns
+    -------
+    Path
+        The same path.
+    """
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        write(part)
+        fsync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    fsync(path.parent)
+    return path
 
 
 def write_meta(path: Path, meta: dict[str, Any]) -> Path:

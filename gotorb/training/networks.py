@@ -1,4 +1,4 @@
-"""The networks of GOTO's recipe: ``vgg6`` and its Bayesian form ``bayesian_vgg6``.
+"""Networks of GOTO's recipe, ``vgg6`` and its Bayesian form ``bayesian_vgg6``, and how any network is built.
 
 Both begin with the L2 normalisation of each layer of each stamp, so that a saved model takes stamps in the
 survey's own units and cannot be fed wrongly. A stamp layer of zeros stays zero.
@@ -10,16 +10,30 @@ Gal & Ghahramani 2016: dropout as approximate inference.
 Tompson et al. 2015 (CVPR): dropout of whole feature maps.
 """
 
+import inspect
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-import keras
+import numpy as np
 
-from gotorb.errors import ConfigError
+from gotorb.errors import ConfigError, ModelError
+from gotorb.training.backend import keras
+from gotorb.training.model_files import read_model, write_model
+from gotorb.training.normalisation import NoiseUnits
 
 Shape = tuple[int, int, int]
 
 MIN_SIZE = 20
 """Smallest stamp side [pixel] that survives four convolutions and two poolings."""
+Normaliser = str | Callable[..., Any]
+L2, NONE, NOISE = "l2", "none", "noise"
+NORMALISERS = (L2, NOISE, NONE)
+REFERENCE = "difference"
+"""Layer of a stamp whose noise is the unit of all."""
+OWN_NORMALISATION = ("flatten_pixels", "normalise", "restore_pixels")
+"""Layers by which our networks normalise."""
 
 
 def vgg6(
@@ -88,8 +102,8 @@ def bayesian_vgg6(
     After convolutions whole feature maps are dropped (Tompson et al. 2015): neighbouring pixels of a map are alike, so
     single ones that are dropped are made up for by their neighbours. It is Monte-Carlo dropout as much as the other
     kind, the posterior being over networks with kernels switched off. Masks of a few bits are often equal, which makes
-    sampling many times faster (`gotorb.training.tree`). Models saved with dropout of single activations load and are
-    sampled as they are.
+    sampling many times faster (`gotorb.training.mc_dropout`). Models saved with dropout of single activations load and
+    are sampled as they are.
 
     Parameters
     ----------
@@ -139,3 +153,146 @@ def _normalised_input(input_shape: Shape) -> tuple[keras.KerasTensor, keras.Kera
 
 def _score(x: keras.KerasTensor) -> keras.KerasTensor:
     return keras.layers.Dense(1, activation="sigmoid", name="score")(x)
+
+
+def find_normaliser(normalise: Normaliser, layers: Sequence[str]) -> Normaliser:
+    """The first layer that a choice of the user's means for stamps of these layers.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or "noise" finds no difference among the layers.
+    """
+    if not isinstance(normalise, str):
+        return normalise
+    if normalise not in NORMALISERS:
+        known = ", ".join(map(repr, NORMALISERS))
+        raise ConfigError(f"normalise is {normalise!r}; give one of {known}, or a Keras layer or function")
+    if normalise != NOISE:
+        return normalise
+    if REFERENCE not in layers:
+        raise ConfigError(
+            f"normalise is 'noise', which is that of the layer {REFERENCE!r}; layers are {', '.join(layers)}: "
+            "add it or take 'l2'"
+        )
+    return NoiseUnits(list(layers).index(REFERENCE), name="normalise")
+
+
+def build_network(
+    builder: Callable[..., keras.Model],
+    input_shape: tuple[int, int, int],
+    *,
+    layers: Sequence[str] = (),
+    dropout: float | None = None,
+    options: dict[str, Any] | None = None,
+    normalise: Normaliser = L2,
+) -> keras.Model:
+    """Build a network; `dropout` goes only to builders that take it.
+
+    Parameters
+    ----------
+    builder : callable
+        Takes the input shape (size, size, n_layers), returns a Keras model.
+    input_shape : tuple of int
+        Of a stamp.
+    layers : sequence of str
+        Names of the stamps' layers, among which "noise" looks for the difference.
+    dropout : float, optional
+        Rate for builders with a parameter of that name.
+    options : dict, optional
+        More options of the builder.
+    normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
+        First layer of the network. "l2" leaves the network as its builder made it.
+
+    Raises
+    ------
+    ConfigError
+        If `normalise` is an unknown name, or "noise" finds no difference among the layers.
+    ModelError
+        If the builder refuses the options, or the network takes other stamps, or gives no single score.
+    """
+    options, normalise = dict(options or {}), find_normaliser(normalise, layers)
+    if dropout is not None and "dropout" in inspect.signature(builder).parameters:
+        options.setdefault("dropout", dropout)
+    try:
+        model = builder(input_shape, **options)
+    except TypeError as error:
+        raise ModelError(f"the network cannot be built with {options} ({error}); correct model_kwargs") from None
+    _check_ends(model, input_shape)
+    return model if isinstance(normalise, str) and normalise == L2 else replace_normalisation(model, normalise)
+
+
+def _check_ends(model: keras.Model, input_shape: tuple[int, int, int]) -> None:
+    shapes = tuple(getattr(model, name, None) for name in ("input_shape", "output_shape"))
+    if shapes[0] is not None and tuple(shapes[0][1:]) != tuple(input_shape):
+        raise ModelError(
+            f"network {model.name!r} takes stamps of {shapes[0][1:]} (size, size, layers), the data set holds "
+            f"{tuple(input_shape)}; build it for the input shape that it is given"
+        )
+    if shapes[1] is not None and tuple(shapes[1][1:]) != (1,):
+        raise ModelError(f"network {model.name!r} gives {shapes[1]} for a stamp; end it with Dense(1, 'sigmoid')")
+
+
+def replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.Model:
+    """The same network, its weights included, behind another first layer.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be put first, changes the stamps' shape, or would not survive saving.
+    """
+    stamps = keras.Input(model.input_shape[1:], name="stamps")
+    try:
+        first = stamps if isinstance(normalise, str) else _first_layer(normalise)(stamps)
+        if tuple(first.shape) != tuple(stamps.shape):
+            raise ValueError(f"shape {stamps.shape} becomes {first.shape}")
+
+        def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+            args = tuple(first if arg is stamps else arg for arg in args)
+            return args[0] if layer.name in OWN_NORMALISATION else layer(*args, **kwargs)
+
+        whole = keras.Model(model.inputs[0], model.outputs[0])  # of Sequential too
+        copy = keras.models.clone_model(whole, stamps, clone_function=lambda layer: layer, call_function=call)
+        made = keras.Model(stamps, copy.outputs[0], name=model.name)
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"normalise {_name(normalise)} cannot be the first layer of {model.name!r} ({reason}); give a Keras layer "
+            "or a function of stamps (n, size, size, n_layers) that keeps their shape"
+        ) from None
+    if not isinstance(normalise, str):
+        _check_saving(made, normalise)
+    return made
+
+
+def _first_layer(normalise: Callable[..., Any]) -> Callable[..., Any]:
+    """A layer or function of stamps; a class of layers or a function of no arguments is called for its layer."""
+    if isinstance(normalise, keras.layers.Layer):
+        return normalise
+    needed = [
+        one
+        for one in inspect.signature(normalise).parameters.values()
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    return normalise if needed else normalise()
+
+
+def _check_saving(model: keras.Model, normalise: Callable[..., Any]) -> None:
+    """Save the untrained network, read it back safely and compare: an hour of training would be lost otherwise."""
+    stamps = np.random.default_rng(0).normal(0, 9, (2, *model.input_shape[1:])).astype(np.float32)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            again = read_model(write_model(Path(folder) / "model.h5", model))
+        same = np.allclose(again(stamps, training=False), model(stamps, training=False), atol=1e-5)
+        reason = "" if same else "it gives other scores when read back"
+    except Exception as error:  # Keras raises almost any type
+        reason = str(error).strip().split("\n")[0].split("as a model (")[-1][:200] or type(error).__name__
+    if reason:
+        raise ModelError(
+            f"normalise {_name(normalise)} does not survive saving ({reason}); give a Keras layer, or one of your "
+            "own registered with keras.saving.register_keras_serializable"
+        )
+
+
+def _name(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)

@@ -1,24 +1,30 @@
-"""How a network is fitted: the options, checked, and the Keras objects made of them."""
+"""Recipe of a training: its options, checked, and the Keras objects made of them."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
-
 from gotorb.errors import ConfigError
-from gotorb.training.precision import FLOAT32, check_precision
+from gotorb.training.backend import keras
 
 Loss = str | Callable[..., Any]
 Metric = str | Callable[..., Any]
 FIT_OPTIONS = ("validation_freq", "validation_steps")
-"""What of Keras' `fit` may be passed on; all else belongs to the stream or has an option of its own."""
+"""Options of Keras' `fit` that may be passed on; all others belong to the stream or are options of their own."""
+MODES = ("auto", "min", "max")
+COUNTS = {
+    keras.metrics.FalseNegatives: "min",
+    keras.metrics.FalsePositives: "min",
+    keras.metrics.TrueNegatives: "max",
+    keras.metrics.TruePositives: "max",
+}
+"""Metrics that Keras does not know the direction of, and the direction."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is fitted.
+    """Options of a training.
 
     Attributes
     ----------
@@ -41,11 +47,11 @@ class Recipe:
     loss : str or callable
         Keras name, or a function of labels and scores.
     metrics : sequence of str or callable
-        Quantities beside accuracy and AUC.
+        Quantities next to accuracy and AUC.
     fit_kwargs : dict
         Passed to Keras' `fit`; of `FIT_OPTIONS`.
-    precision : {"float32", "bfloat16"}
-        Arithmetic of the inner layers.
+    monitor_mode : {"auto", "min", "max"}
+        Direction in which `monitor` improves; "auto" asks Keras' metric of that name.
     """
 
     epochs: int
@@ -60,7 +66,7 @@ class Recipe:
     loss: Loss = "binary_crossentropy"
     metrics: Sequence[Metric] = ()
     fit_kwargs: dict[str, Any] = field(default_factory=dict)
-    precision: str = FLOAT32
+    monitor_mode: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse names that Keras does not know, before anything is written or trained."""
@@ -72,8 +78,9 @@ class Recipe:
             )
         for kind, name in [("loss", self.loss), *(("metric", metric) for metric in self.metrics)]:
             _check_name(kind, name)
+        if self.monitor_mode not in MODES:
+            raise ConfigError(f"monitor_mode is {self.monitor_mode!r}; give one of {', '.join(MODES)}")
         make_schedule(self)
-        check_precision(self.precision)
 
 
 def _check_name(kind: str, name: Any) -> None:
@@ -95,6 +102,29 @@ def compile_network(model: keras.Model, recipe: Recipe) -> None:
     """
     metrics = [keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc"), *recipe.metrics]
     model.compile(make_optimizer(recipe), recipe.loss, weighted_metrics=[], metrics=metrics)
+
+
+def find_mode(recipe: Recipe) -> str:
+    """Find the direction in which the monitored quantity improves.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Options of the training.
+
+    Returns
+    -------
+    str
+        "min", "max", or "auto" to ask Keras' metric once it is built.
+    """
+    if recipe.monitor_mode != "auto":
+        return recipe.monitor_mode
+    for given in recipe.metrics:
+        metric = keras.metrics.get(given)
+        name = given if isinstance(given, str) else getattr(metric, "name", "")
+        if type(metric) in COUNTS and recipe.monitor.removeprefix("val_") == name:
+            return COUNTS[type(metric)]
+    return "auto"
 
 
 def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:

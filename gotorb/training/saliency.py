@@ -1,20 +1,19 @@
-"""Where a network looks: Grad-CAM maps of its score.
+"""Saliency: Grad-CAM maps of a network's score.
 
 References
 ----------
 Selvaraju et al. 2017 (ICCV): Grad-CAM.
 """
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from gotorb.errors import ModelError
-from gotorb.training.scoring import BATCH_SIZE, check_batches
+from gotorb.training.backend import keras, tf
+from gotorb.training.inference import BATCH_SIZE, check_batches
 
 
 def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """What speaks for the call that was made, pixel by pixel.
+    """Evidence for the class that the network chose, pixel by pixel.
 
     The channels of the last convolution are summed, weighted by their mean gradient of the logit of the score
     (turned round where the score is below one half), and what is left above 0 is scaled to the stamp.
@@ -31,7 +30,7 @@ def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = B
     Returns
     -------
     ndarray
-        (n, size, size), 0 to 1; 0 throughout where nothing speaks for the call.
+        (n, size, size), 0 to 1; 0 throughout when no pixel supports the class.
 
     Raises
     ------

@@ -1,37 +1,325 @@
-"""The search itself: trials are asked of the oracle, trained, and told to it, the same however often it is killed.
+"""Tuning: keras-tuner's oracles choose what is tried, and trials are trained like any other network.
 
-The oracle is told results in the order of the trials' numbers, and trial k is asked for when exactly the results of
-the trials up to k - n_workers are told. So it depends on no timing which trials there are, and a tuning that goes on
-finds the same trials again: those whose results are on disk are not trained.
+An oracle is a pure function of its seed and of the results it was told, in order. An interrupted search therefore
+resumes with a new oracle that is told the results on disk: finished trials are not trained again. Results are told in
+the order of the trials' numbers, and trial k is asked for when exactly the results of the trials up to k - n_workers
+are told, so the trials depend on no timing.
 """
 
 import logging
+import math
+import random
+import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from gotorb.training.oracle import Limited
-from gotorb.training.space import read_values
-from gotorb.training.trials import COMPLETED, Setting, Task, Trial, find_trial, keep_trial
-from gotorb.training.workers import Submit, open_workers
+import keras_tuner
+from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from gotorb.errors import ConfigError
+from gotorb.training.networks import Shape, bayesian_vgg6
+from gotorb.training.trials import (
+    COMPLETED,
+    OBJECTIVES,
+    Setting,
+    Task,
+    Trial,
+    Values,
+    find_trial,
+    finished,
+    keep_trial,
+    open_workers,
+)
 
 LOG = logging.getLogger(__name__)
+FIGURES = 4
+"""Figures to which a hyperparameter is rounded when drawn, so that the value trained is the value written down."""
+METHODS = ("hyperband", "random", "bayesian")
+MAX_DRAWS = 50
+"""Draws after which no configuration is small enough."""
+NEVER = 10**9
+MIN_RANDOM, MAX_RANDOM = 3, 24
+"""Random trials with which the Bayesian search begins: a third of all within these limits."""
 
 
-def run_trials(oracle: Limited, setting: Setting, *, max_epochs: int, n_workers: int = 1) -> Iterator[Trial]:
+class Range(NamedTuple):
+    """Numbers between two limits, both included: whole ones in steps, or positive ones even on a log axis."""
+
+    low: float
+    high: float
+    step: int | None = None
+
+
+Limits = Range | tuple[str, ...]
+SPACE: dict[str, Limits] = {
+    "block1": Range(8, 32, 8),
+    "scale_up": Range(0, 32, 8),
+    "dense": Range(64, 512, 8),
+    "initializer": ("he_uniform", "glorot_uniform"),
+    "activation": ("relu", "leaky_relu", "elu"),
+    "dropout": Range(0.01, 0.5),
+    "l2": Range(1e-8, 1e-1),
+    "learning_rate": Range(1e-5, 1e-2),
+}
+"""GOTO's limits for `bayesian_vgg6`; the second block has ``block1 + scale_up`` filters."""
+
+
+def make_space(narrower: Mapping[str, Any] | None = None) -> dict[str, Limits]:
+    """Narrow the limits of some hyperparameters.
+
+    Parameters
+    ----------
+    narrower : mapping, optional
+        Name -> [lowest, highest], or the names to choose from, or a single value.
+
+    Returns
+    -------
+    dict
+        Limits of every hyperparameter of `SPACE`.
+
+    Raises
+    ------
+    ConfigError
+        If a hyperparameter is unknown or a limit lies outside the space.
+
+    Examples
+    --------
+    >>> make_space({"dense": [64, 128], "activation": "elu"})["dense"]
+    Range(low=64, high=128, step=8)
+    """
+    narrower = dict(narrower or {})
+    unknown = sorted(set(narrower) - set(SPACE))
+    if unknown:
+        raise ConfigError(f"no hyperparameter {unknown[0]!r} (has {', '.join(SPACE)}); name one of these in space")
+    return {name: _narrow(name, limits, narrower.get(name)) for name, limits in SPACE.items()}
+
+
+def _narrow(name: str, limits: Limits, wanted: Any) -> Limits:
+    if wanted is None:
+        return limits
+    given = tuple(wanted) if isinstance(wanted, Sequence) and not isinstance(wanted, str) else (wanted,)
+    if isinstance(limits, Range):
+        allowed = f"[lowest, highest] within {limits.low:g} to {limits.high:g}"
+        allowed += f" in steps of {limits.step}" if limits.step else ""
+        inside = _within(limits, given)
+    else:
+        allowed, inside = " or ".join(limits), bool(given) and set(given) <= set(limits)
+    if not inside:
+        raise ConfigError(f"space has {name} = {wanted!r}; give {allowed}")
+    return Range(given[0], given[-1], limits.step) if isinstance(limits, Range) else given
+
+
+def _within(limits: Range, given: tuple[Any, ...]) -> bool:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in given)
+    if not numbers or len(given) not in (1, 2) or not limits.low <= given[0] <= given[-1] <= limits.high:
+        return False
+    return limits.step is None or all((value - limits.low) % limits.step == 0 for value in given)
+
+
+def _hyperparameters(space: Mapping[str, Limits]) -> keras_tuner.HyperParameters:
+    """Express the space as keras-tuner does."""
+    hyperparameters = keras_tuner.HyperParameters()
+    for name, limits in space.items():
+        if not isinstance(limits, Range):
+            hyperparameters.Choice(name, list(limits))
+        elif limits.low == limits.high:
+            hyperparameters.Fixed(name, limits.low)
+        elif limits.step:
+            hyperparameters.Int(name, limits.low, limits.high, step=limits.step)
+        else:
+            hyperparameters.Float(name, limits.low, limits.high, sampling="log")
+    return hyperparameters
+
+
+def read_values(drawn: Mapping[str, Any]) -> Values:
+    """Read a point of the space, in the space's order and rounded, from the values of a keras-tuner trial.
+
+    Parameters
+    ----------
+    drawn : mapping
+        Values of the trial, keras-tuner's own notes among them.
+
+    Examples
+    --------
+    >>> read_values({"tuner/epochs": 3, "dropout": 0.123456, "dense": 64})
+    {'dense': 64, 'dropout': 0.1235}
+    """
+    return {name: _round(drawn[name]) for name in SPACE if name in drawn}
+
+
+def _round(value: Any) -> Any:
+    return float(f"{value:.{FIGURES}g}") if isinstance(value, float) else value
+
+
+def count_parameters(input_shape: Shape, values: Mapping[str, Any]) -> int:
+    """Count the parameters of the network at a point of the space.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (size, size, n_layers) of a stamp.
+    values : mapping
+        Point of the space.
+    """
+    return _count(input_shape, values["block1"], values["block1"] + values["scale_up"], values["dense"])
+
+
+@lru_cache(maxsize=4096)
+def _count(input_shape: Shape, block1: int, block2: int, dense: int) -> int:
+    return bayesian_vgg6(input_shape, block1=block1, block2=block2, dense=dense).count_params()
+
+
+class _Limited(keras_tuner.Oracle):
+    """Oracle that proposes only configurations with few enough parameters."""
+
+    fits: Callable[[Values], bool]
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Propose as the method does, and a random point in place of one that does not fit.
+
+        One thread, because the Gaussian process solves thousands of tiny systems.
+        """
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            answer = super().populate_space(trial_id)
+        if answer["status"] != "RUNNING" or self.fits(read_values(answer["values"])):
+            return answer
+        return answer | {"values": answer["values"] | self.draw(trial_id)}
+
+    def draw(self, trial_id: str) -> Values:
+        """Draw a random point of the space that fits."""
+        seeds = random.Random(f"{self.seed} {trial_id}")
+        for _ in range(MAX_DRAWS):
+            values = {one.name: one.random_sample(seeds.getrandbits(31)) for one in self.hyperparameters.space}
+            if self.fits(read_values(values)):
+                return values
+        raise ConfigError(
+            f"none of {MAX_DRAWS} configurations drawn has few enough parameters; raise max_parameters or narrow space"
+        )
+
+
+class _Hyperband(_Limited, HyperbandOracle):
+    """Hyperband (Li et al. 2018, JMLR 18, 185): many short trials, of which the better ones continue."""
+
+
+class _Random(_Limited, RandomSearchOracle):
+    """Random search."""
+
+
+class _Bayesian(_Limited, BayesianOptimizationOracle):
+    """Gaussian process with an upper confidence bound, after some random trials."""
+
+
+def check_search(
+    method: str, objective: str, *, max_trials: int | None, max_epochs: int, factor: float, iterations: int
+) -> None:
+    """Refuse impossible options of a search; see `make_oracle`.
+
+    Raises
+    ------
+    ConfigError
+        If an option is impossible.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"no tuning method {method!r}; choose {', '.join(METHODS)}")
+    if objective not in OBJECTIVES:
+        raise ConfigError(f"no objective {objective!r} to tune for; choose {', '.join(OBJECTIVES)}")
+    if max_trials is None and method != "hyperband":
+        raise ConfigError(f"max_trials is None, but {method} has no end of its own; give a number (tune.max_trials)")
+    least = {"max_trials": 1, "max_epochs": 1, "iterations": 1, "factor": 2}
+    given = {"max_trials": max_trials, "max_epochs": max_epochs, "iterations": iterations, "factor": factor}
+    for name, value in given.items():
+        if value is not None and value < least[name]:
+            raise ConfigError(f"{name} is {value}; give {least[name]} or more")
+
+
+def make_oracle(
+    method: str,
+    space: Mapping[str, Limits],
+    objective: str,
+    *,
+    folder: Path,
+    max_trials: int | None,
+    max_epochs: int,
+    factor: float = math.e,
+    iterations: int = 2,
+    seed: int = 0,
+    fits: Callable[[Values], bool] = lambda values: True,
+) -> keras_tuner.Oracle:
+    """Build an oracle.
+
+    Parameters
+    ----------
+    method : {"hyperband", "random", "bayesian"}
+        How configurations are chosen.
+    space : mapping
+        Made by `make_space`.
+    objective : str
+        One of `OBJECTIVES`.
+    folder : Path
+        Where keras-tuner may write.
+    max_trials : int, optional
+        Trials at most; None lets Hyperband end by itself.
+    max_epochs : int
+        Epochs of the longest trial.
+    factor : float
+        Hyperband: ratio of the epochs, and of the numbers of trials, of one round to the next.
+    iterations : int
+        Hyperband: number of complete runs.
+    seed : int
+        Of the draws.
+    fits : callable
+        Returns whether a point of the space may be trained.
+
+    Returns
+    -------
+    keras_tuner.Oracle
+        A new one.
+
+    Raises
+    ------
+    ConfigError
+        If an option is impossible.
+    """
+    check_search(method, objective, max_trials=max_trials, max_epochs=max_epochs, factor=factor, iterations=iterations)
+    options: dict[str, Any] = {
+        "objective": keras_tuner.Objective(objective, OBJECTIVES[objective]),
+        "hyperparameters": _hyperparameters(space),
+        "seed": seed + 1,  # keras-tuner takes 0 for none
+        "max_consecutive_failed_trials": NEVER,
+    }
+    if method == "hyperband":
+        oracle = _Hyperband(max_epochs=max_epochs, factor=factor, hyperband_iterations=iterations, **options)
+    elif method == "bayesian":
+        n_random = min(MAX_RANDOM, max(MIN_RANDOM, (max_trials or 0) // 3))
+        oracle = _Bayesian(num_initial_points=n_random, **options)
+    else:
+        oracle = _Random(**options)
+    oracle.max_trials, oracle.fits, oracle.verbose = max_trials, fits, 0
+    BaseTuner(oracle, directory=str(folder), project_name="oracle", overwrite=True)  # tells the oracle its folder
+    return oracle
+
+
+def run_trials(oracle: keras_tuner.Oracle, setting: Setting, *, max_epochs: int, n_workers: int = 1) -> Iterator[Trial]:
     """Yield the trials of a tuning, in order of their numbers, as they are finished.
 
     Parameters
     ----------
-    oracle : Limited
-        A new one.
+    oracle : keras_tuner.Oracle
+        Made by `make_oracle`.
     setting : Setting
-        What the trials share.
+        Of the tuning.
     max_epochs : int
         Epochs of a trial when the oracle sets none.
     n_workers : int
-        Trials at a time.
+        Trials at a time; 1 trains in this process, more in as many others.
     """
     window: deque[tuple[Any, Task, Future[Trial]]] = deque()
     firsts: dict[int, int] = {}
@@ -41,7 +329,7 @@ def run_trials(oracle: Limited, setting: Setting, *, max_epochs: int, n_workers:
                 if asked.status != "RUNNING":
                     break
                 task = read_task(asked, max_epochs, firsts)
-                window.append((asked, task, _do(task, setting, submit)))
+                window.append((asked, task, _begin(task, setting, submit)))
             if not window:
                 return
             asked, task, future = window.popleft()
@@ -51,28 +339,48 @@ def run_trials(oracle: Limited, setting: Setting, *, max_epochs: int, n_workers:
             yield trial
 
 
-def _do(task: Task, setting: Setting, submit: Submit) -> "Future[Trial]":
+def _begin(task: Task, setting: Setting, submit: "Callable[[Task], Future[Trial]]") -> "Future[Trial]":
     found = find_trial(task, setting)
     if found is None:
-        begun = "" if task.continues is None else f", going on from trial {task.continues:02d}"
+        begun = "" if task.continues is None else f", continuing trial {task.continues:02d}"
         LOG.info("trial %02d to epoch %d%s: %s", task.number, task.epochs, begun, task.values)
         return submit(task)
-    LOG.info("trial %02d was done before", task.number)
-    done: Future[Trial] = Future()
-    done.set_result(found)
-    return done
+    LOG.info("trial %02d was finished before", task.number)
+    return finished(found)
 
 
 def read_task(asked: Any, max_epochs: int, firsts: dict[int, int]) -> Task:
-    """What a trial of keras-tuner asks for; `firsts` takes note of where each training began."""
+    """Read the task that an oracle's trial stands for.
+
+    Parameters
+    ----------
+    asked : keras_tuner Trial
+        Made by the oracle.
+    max_epochs : int
+        Epochs when the oracle sets none.
+    firsts : dict
+        Number of a trial -> number of the trial with which its training began; the new one is added.
+    """
     values, number = asked.hyperparameters.values, int(asked.trial_id)
     continues = int(values["tuner/trial_id"]) if "tuner/trial_id" in values else None
     firsts[number] = number if continues is None else firsts[continues]
     return Task(number, read_values(values), values.get("tuner/epochs", max_epochs), continues, firsts[number])
 
 
-def tell(oracle: Limited, asked: Any, trial: Trial, objective: str) -> None:
-    """Tell the oracle what came of a trial."""
+def tell(oracle: keras_tuner.Oracle, asked: Any, trial: Trial, objective: str) -> None:
+    """Tell the oracle the result of a trial.
+
+    Parameters
+    ----------
+    oracle : keras_tuner.Oracle
+        That asked for it.
+    asked : keras_tuner Trial
+        Made by the oracle.
+    trial : Trial
+        The result.
+    objective : str
+        One of `OBJECTIVES`.
+    """
     if trial.status == COMPLETED:
         oracle.update_trial(asked.trial_id, {objective: trial.objective}, step=trial.best_epoch)
         asked.status = "COMPLETED"
@@ -81,8 +389,16 @@ def tell(oracle: Limited, asked: Any, trial: Trial, objective: str) -> None:
     oracle.end_trial(asked)
 
 
-def choose_best(trials: list[Trial], direction: str) -> Trial | None:
-    """The best completed trial, the earliest of equals; None when none was completed."""
+def choose_best(trials: Sequence[Trial], direction: str) -> Trial | None:
+    """Choose the best completed trial, the earliest of equals; None when none was completed.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        In order of their numbers.
+    direction : {"min", "max"}
+        Better values of the objective.
+    """
     sign = 1 if direction == "min" else -1
     completed = [trial for trial in trials if trial.status == COMPLETED]
     return min(completed, key=lambda trial: sign * (trial.objective or 0.0), default=None)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.browser import LabelServer, find_browser, open_browser
+from benchmarks import browser
+from benchmarks.browser import find_browser, open_browser
 from gotorb.dataset.store import open_dataset
 from tests.unit.apps.small import make_small, write_answers
 
@@ -45,22 +46,43 @@ def page(chromium: Any) -> Iterator[Any]:
     assert failures == []
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[LabelServer]:
-    """A server of 150 rows, started; ann is looking."""
-    served = LabelServer(make_small(tmp_path / "data", n=150), "--labeller", "ann")
-    served.start()
-    yield served
-    served.kill()
+class LabelServer(browser.LabelServer):
+    """The same as a fork of the waiting python, whose stand-in kills it on SIGTERM and then ends."""
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
 
 
 @pytest.fixture
-def mapped(tmp_path: Path) -> Iterator[LabelServer]:
+def serve(warm_python: Path) -> Iterator[Callable[..., LabelServer]]:
+    """Start `gotorb eyeball DATA WORDS...`; what was started ends with the test."""
+    started: list[LabelServer] = []
+
+    def call(data_dir: Path, *words: str) -> LabelServer:
+        served = LabelServer(data_dir, *words)
+        served.python = str(warm_python)
+        started.append(served)
+        served.start()
+        return served
+
+    yield call
+    for served in started:
+        served.kill()
+
+
+@pytest.fixture
+def server(serve: Callable[..., LabelServer], tmp_path: Path) -> LabelServer:
+    """A server of 150 rows; ann is looking."""
+    return serve(make_small(tmp_path / "data", n=150), "--labeller", "ann")
+
+
+@pytest.fixture
+def mapped(serve: Callable[..., LabelServer], tmp_path: Path) -> LabelServer:
     """A server whose model has already been asked: two clouds, real ones to the right."""
     data_dir = make_small(tmp_path / "data", n=150)
     labels = open_dataset(data_dir).labels
     model = write_answers(data_dir, labels, np.random.default_rng(5))
-    served = LabelServer(data_dir, "--labeller", "ann", "--model", str(model))
-    served.start()
-    yield served
-    served.kill()
+    return serve(data_dir, "--labeller", "ann", "--model", str(model))

@@ -21,5 +21,5 @@ def make_judged(n: int, *, text: str | None = None, n_samples: int = 20) -> Judg
         table[name] = text if text is not None else [f"{name}-{row}" for row in range(n)]
     samples = rng.beta(2, 2, (n, 1)) * 0.9 + rng.random((n, n_samples)) * 0.1
     exposures = rng.normal(0, 1, (n, SIZE, SIZE, 3)).astype(np.float32)
-    found = Detections(text or "night.fits", table, stamps, layout.LAYERS, exposures)
+    found = Detections(name=text or "night.fits", table=table, stamps=stamps, layers=layout.LAYERS, exposures=exposures)
     return Judged(found, _summarise(table, samples.mean(1), samples, THRESHOLD), samples, stamps)

@@ -4,14 +4,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from benchmarks.browser import LabelServer
 from gotorb import eyeball
 from gotorb.dataset.store import open_dataset
-from tests.browser.conftest import wait_until
-
-pytestmark = pytest.mark.slow
+from tests.browser.conftest import LabelServer, wait_until
 
 
 def lasso(page: Any, x: float, y: float, width: float, height: float) -> int:

@@ -1,6 +1,5 @@
 """People at the keyboard, and a server that dies under their hands."""
 
-import os
 import threading
 import time
 from collections import Counter
@@ -8,13 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.browser import LabelServer
 from gotorb import layout
 from gotorb.apps.journal import Journal
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import LabelServer, wait_until
 
-pytestmark = pytest.mark.slow
-N_KILLS = int(os.environ.get("GOTORB_TEST_KILLS", "6"))
 KEYS = {"r": "real", "b": "bogus", "u": "unsure", "f": "flag"}
 
 
@@ -83,7 +79,8 @@ def test_waiting_decisions_survive_a_closed_page(page: Any, server: LabelServer)
     assert "5 decided" in page.inner_text("#place")
 
 
-def test_two_labellers_and_a_server_killed_again_and_again(chromium: Any, server: LabelServer) -> None:
+@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_labellers_and_a_server_killed_again_and_again(chromium: Any, server: LabelServer, n_kills: int) -> None:
     """Nothing acknowledged is lost, nothing stands twice, all that was pressed arrives."""
     pages = []
     for who in ("ann", "bob"):
@@ -92,7 +89,7 @@ def test_two_labellers_and_a_server_killed_again_and_again(chromium: Any, server
         pages.append(made)
 
     def torment() -> None:
-        for _ in range(N_KILLS):
+        for _ in range(n_kills):
             server.kill()
             server.start()
             time.sleep(0.4)
@@ -104,7 +101,7 @@ def test_two_labellers_and_a_server_killed_again_and_again(chromium: Any, server
         for made, key in zip(pages, ("rb"[n_pressed % 2], "bu"[n_pressed % 2]), strict=True):
             made.keyboard.press(key)
         n_pressed += 1
-        pages[0].wait_for_timeout(20 * N_KILLS)
+        pages[0].wait_for_timeout(20 * n_kills)
     thread.join()
     for made in pages:
         wait_saved(made)

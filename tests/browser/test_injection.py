@@ -1,5 +1,6 @@
 """Hostile text in every field that a file or a person names runs nowhere."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -7,13 +8,11 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from benchmarks.browser import LabelServer
 from gotorb import eyeball
 from gotorb.dataset.store import open_dataset
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import LabelServer, wait_until
 from tests.unit.apps.small import make_small, write_answers
 
-pytestmark = pytest.mark.slow
 RUN = "window.ran=(window.ran||0)+1"
 PAYLOADS = [
     f"<script>{RUN}</script>",
@@ -39,7 +38,7 @@ def test_payloads_run_on_a_page_that_escapes_nothing(page: Any) -> None:
 
 
 @pytest.fixture
-def hostile(tmp_path: Path) -> Any:
+def hostile(serve: Callable[..., LabelServer], tmp_path: Path) -> LabelServer:
     """A data set whose folder, model, ids and texts are payloads, each of them somewhere in each field."""
     n = len(PAYLOADS)
     data_dir = make_small(
@@ -54,38 +53,34 @@ def hostile(tmp_path: Path) -> Any:
     table.to_csv(path, index=False)
     labels = open_dataset(data_dir).labels
     model = write_answers(data_dir, labels, np.random.default_rng(5), name=PAYLOADS[2].replace("/", "_"))
-    return LabelServer(data_dir, "--model", str(model))
+    return serve(data_dir, "--model", str(model))
 
 
 def test_nothing_runs(page: Any, hostile: LabelServer, tmp_path: Path) -> None:
-    hostile.start()
     foreign: list[str] = []
     home = hostile.url
     page.on("request", lambda request: None if request.url.startswith((home, "data:", "blob:", "file:"))
             else foreign.append(request.url))  # fmt: skip
-    try:
-        for number, payload in enumerate(PAYLOADS):
-            page.goto(f"{home}?labeller={quote(payload[:64])}")
-            page.wait_for_selector("#tiles[data-row]")
-            page.keyboard.press("r")
-            page.keyboard.press("ArrowLeft")
-            for key in ("a", "Escape", "/", "Escape", "?", "Escape", "g"):
-                page.keyboard.press(key)
-                page.wait_for_timeout(40)
-            page.fill("dialog input", f"{number} {payload}")
-            page.keyboard.press("Enter")
-            page.wait_for_selector(f"#tiles[data-row='{number}']")
-            assert payload in page.inner_text("#panel .id")
-            assert page.evaluate("window.ran") is None
-        page.goto(f"{home}explorer")
-        page.wait_for_selector("body[data-ready]")
-        sweep(page)
-        model = hostile.words[-1]
-        page.goto(eyeball.explore(hostile.data_dir, model, tmp_path / "explorer.html").as_uri())
-        page.wait_for_selector("body[data-ready]")
-        sweep(page)
-    finally:
-        hostile.kill()
+    for number, payload in enumerate(PAYLOADS):
+        page.goto(f"{home}?labeller={quote(payload[:64])}")
+        page.wait_for_selector("#tiles[data-row]")
+        page.keyboard.press("r")
+        page.keyboard.press("ArrowLeft")
+        for key in ("a", "Escape", "/", "Escape", "?", "Escape", "g"):
+            page.keyboard.press(key)
+            page.wait_for_timeout(40)
+        page.fill("dialog input", f"{number} {payload}")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"#tiles[data-row='{number}']")
+        assert payload in page.inner_text("#panel .id")
+        assert page.evaluate("window.ran") is None
+    page.goto(f"{home}explorer")
+    page.wait_for_selector("body[data-ready]")
+    sweep(page)
+    model = hostile.words[-1]
+    page.goto(eyeball.explore(hostile.data_dir, model, tmp_path / "explorer.html").as_uri())
+    page.wait_for_selector("body[data-ready]")
+    sweep(page)
     assert foreign == []
 
 

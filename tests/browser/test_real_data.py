@@ -13,22 +13,20 @@ import pandas as pd
 import pytest
 import yaml
 
-from benchmarks.browser import LabelServer
 from gotorb import classifier, cli, eyeball, layout
 from gotorb.apps.journal import Journal
 from gotorb.apps.model_rows import run_model
 from gotorb.apps.opinions import kept_path
 from gotorb.dataset.store import open_dataset
-from gotorb.dataset.version import make_version
+from gotorb.dataset.versions import make_version
 from gotorb.import_data import import_stamps
 from gotorb.params import N_SAMPLES, ArchiveParams, DatasetParams
 from gotorb.survey.pixels import LARGEST
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import LabelServer, wait_until
 from tests.unit.cli.conftest import Said
 from tests.unit.labels.test_archive import params_of
 from tests.unit.survey.synthetic import real_data
 
-pytestmark = pytest.mark.slow
 SIZE = 25
 TINY = {"block1": 4, "block2": 4, "dense": 16}
 DIVISION = DatasetParams(test_fraction=0.45, validation_fraction=0.2)
@@ -210,16 +208,20 @@ def lasso_all(page: Any) -> int:
     ("ztf_packets", {"real": 6, "bogus": 4, "unknown": 10}),
     ("rubin", {"real": 21, "bogus": 53, "unknown": 160}),
 ])  # fmt: skip
-def test_people_label_and_explore(page: Any, sky: Sky, tmp_path: Path, source: str, counts: dict[str, int]) -> None:
+def test_people_label_and_explore(
+    page: Any,
+    sky: Sky,
+    serve: Callable[..., LabelServer],
+    tmp_path: Path,
+    source: str,
+    counts: dict[str, int],
+) -> None:
     data_dir, ids = sky.data[source], source_ids(source)
-    server = LabelServer(data_dir, "--labeller", "ann", "--model", str(sky.models[source]))
-    server.start()
-    try:
-        assert decide(page, server) == ids[:4]
-        assert page.locator(".tile").count() == 3
-        explore(page, server, ids, counts)
-    finally:
-        server.kill()
+    server = serve(data_dir, "--labeller", "ann", "--model", str(sky.models[source]))
+    assert decide(page, server) == ids[:4]
+    assert page.locator(".tile").count() == 3
+    explore(page, server, ids, counts)
+    server.kill()
     current = Journal(data_dir / layout.EYEBALL_DB).current().set_index("id")
     assert current.loc[ids[:4], "label"].tolist() == list(KINDS) and len(current) == 4
     assert set(current["model"]) == {sky.models[source].name}

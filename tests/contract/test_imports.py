@@ -10,20 +10,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RANKS = {
     "errors": 0, "layout": 0,
-    "settings": 1, "params": 1, "logs": 1,
+    "core": 1, "settings": 1, "params": 1, "logs": 1,
     "survey": 2, "catalogues": 2,
     "stamps": 3,
     "labels": 4, "dataset": 4, "portable": 4,
     "training": 5,
     "evaluation": 6, "tracking": 6,
     "simulate": 7,
-    "label_data": 8, "import_data": 8, "label_errors": 8, "clean_data": 8, "classifier": 8, "trainer": 8, "models": 8,
-    "hyperparameter_tuning": 8, "audit": 8, "recovery": 8,
-    "paper": 8, "versions": 8, "production": 8, "compare": 8, "service": 8,
-    "promotion": 8, "peers": 8,
-    "learning_curves": 8,
+    "label_data": 8, "import_data": 8, "clean_data": 8, "classifier": 8, "trainer": 8, "models": 8,
+    "hyperparameter_tuning": 8, "production": 8, "service": 8, "promotion": 8,
     "active_learning": 9, "eyeball": 9, "visualise": 9, "apps": 9,
-    "cli": 10, "__main__": 10, "pipelines": 10,
+    "cli": 10, "__main__": 10, "pipelines": 10, "studies": 10,
 }  # fmt: skip
 """Room -> rank, as in docs/architecture.md."""
 SAME_RANK = {
@@ -33,15 +30,12 @@ SAME_RANK = {
     # the front door's own order
     ("classifier", "trainer"), ("trainer", "models"), ("classifier", "models"),
     ("hyperparameter_tuning", "models"), ("hyperparameter_tuning", "classifier"),
-    ("audit", "classifier"), ("recovery", "classifier"),
-    ("paper", "classifier"), ("versions", "paper"), ("compare", "models"), ("production", "classifier"),
-    ("learning_curves", "models"), ("label_errors", "peers"), ("audit", "label_data"),
-    ("promotion", "classifier"), ("peers", "classifier"),
+    ("production", "classifier"), ("promotion", "classifier"), ("studies", "pipelines"),
     ("visualise", "apps"), ("eyeball", "apps"), ("active_learning", "apps"),
     ("__main__", "cli"),
 }  # fmt: skip
 """Who may import whom at equal rank."""
-SIMULATE_USERS = {"simulate", "cli", "pipelines"}
+SIMULATE_USERS = {"simulate", "cli", "pipelines", "studies"}
 TRAINERS = {"keras", "tensorflow", "keras_tuner"}
 
 
@@ -70,7 +64,7 @@ def room_of(path: Path) -> str:
 
 
 def sources() -> list[Path]:
-    return sorted([*(ROOT / "gotorb").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
+    return sorted(path for folder in ("gotorb", "pipelines", "studies") for path in (ROOT / folder).rglob("*.py"))
 
 
 def imports(path: Path) -> Iterator[Import]:

@@ -1,8 +1,5 @@
-"""A stage depends on every file of code that it reads: dvc.yaml misses none, or results would be stale unnoticed."""
+"""A stage depends on every file of code that it imports: dvc.yaml misses none, or results would be stale unnoticed."""
 
-import ast
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,120 +7,67 @@ import pytest
 import yaml
 
 from gotorb import layout
+from pipelines import stage_deps
 from pipelines.repro import SOURCES_YAML, source_stages
 
 ROOT = Path(__file__).parents[2]
-EXEMPT = {
-    "gotorb/__init__.py",  # the version, which only provenance tells
-    "gotorb/cli",  # what people type; stages do not
-    "gotorb/errors.py",  # names and messages of failures; a failed stage has no outputs
-    "gotorb/layout.py",  # names on disk: dvc.yaml names the same ones, so a change fails at once
-    "gotorb/logs.py",  # what is told on the console and in logs, which .dvcignore hides
-    "gotorb/params.py",  # what is read is in the params of each stage, value by value
-    "gotorb/settings.py",  # .env: where things are, not what they are
-    "gotorb/tracking",  # records, to a store that is no output; promote alone depends on it
-    "pipelines/__init__.py",  # how a stage starts and ends
-}
-"""Code that may change without a change of outputs, and why."""
-LAZY = {
-    # the stage's own choice, by params that it depends on, of what else is imported
-    "gotorb/simulate/source.py",  # serves the survey in data/survey, which is a dependency itself
-}
 
 
-def sources(module: str) -> Iterator[Path]:
-    """Files that importing a module reads: its own, and those of the packages around it."""
-    parts = module.split(".")
-    for n in range(1, len(parts) + 1):
-        path = ROOT.joinpath(*parts[:n])
-        yield from (found for found in (path / "__init__.py", path.with_suffix(".py")) if found.is_file())
-
-
-@cache
-def imported(path: Path) -> frozenset[Path]:
-    """Files of the project that a file imports, anywhere in it."""
-    found: set[Path] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        for module in modules(node):
-            if module.split(".")[0] in ("gotorb", "pipelines"):
-                found |= set(sources(module))
-    return frozenset(found)
-
-
-def modules(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        yield str(node.module)
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def name(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-def covered(path: str, by: set[str]) -> bool:
-    return any(path == one or path.startswith(f"{one}/") for one in by)
-
-
-def needed(script: Path) -> set[str]:
-    """All files that a script comes to import, without the exempt ones and what only those import."""
-    seen: set[Path] = set()
-    todo = [script]
-    while todo:
-        path = todo.pop()
-        if path in seen or covered(name(path), EXEMPT):
-            continue
-        seen.add(path)
-        todo += [] if name(path) in LAZY else sorted(imported(path))
-    return {name(path) for path in seen if has_code(path)}
-
-
-@cache
-def has_code(path: Path) -> bool:
-    """Whether a file holds more than its docstring."""
-    return len(ast.parse(path.read_text(encoding="utf-8")).body) > 1
-
-
-def stages(tree: dict[str, Any]) -> Iterator[tuple[str, Path, set[str]]]:
-    """Name, script and dependencies on code of each stage."""
-    for stage, body in tree["stages"].items():
-        body = body.get("do", body)
-        script = ROOT / (body["cmd"].split()[2].replace(".", "/") + ".py")
-        yield stage, script, {str(dep).removeprefix("../../") for dep in body["deps"]}
-
-
-def all_stages() -> list[Any]:
-    trees = {"dvc.yaml": yaml.safe_load((ROOT / "dvc.yaml").read_text())}
+def source_trees() -> dict[str, dict[str, Any]]:
     known = yaml.safe_load(SOURCES_YAML.read_text())
-    for source, change in known.items():
-        here = Path(change.get("folder", f"{layout.SOURCES_DIR}/x"))
-        trees[source] = source_stages(change, Path("/data"), here)
-    return [
-        pytest.param(script, deps, id=f"{tree}:{stage}")
-        for tree, content in trees.items()
-        for stage, script, deps in stages(content)
-    ]
+    places = {name: Path(change.get("folder", f"{layout.SOURCES_DIR}/x")) for name, change in known.items()}
+    return {name: source_stages(change, Path("/data"), places[name]) for name, change in known.items()}
 
 
-@pytest.mark.parametrize(("script", "deps"), all_stages())
-def test_stage_depends_on_all_code_that_it_imports(script: Path, deps: set[str]) -> None:
-    missing = sorted(path for path in needed(script) if not covered(path, deps))
-    assert missing == [], f"add to its deps: {', '.join(missing)}"
+def test_dvc_yaml_is_what_the_imports_say() -> None:
+    assert stage_deps.stale_stages() == {}, "run python -m pipelines.stage_deps --write"
 
 
-@pytest.mark.parametrize(("script", "deps"), all_stages())
-def test_stage_depends_on_no_code_that_it_does_not_import(script: Path, deps: set[str]) -> None:
-    """Such a dependency makes a stage run again for nothing."""
-    code = {dep for dep in deps if dep.startswith(("gotorb/", "pipelines/"))}
-    used = needed(script) | {"gotorb/tracking"}
-    assert sorted(dep for dep in code if not any(covered(path, {dep}) for path in used)) == []
+def test_writing_restores_a_stale_list_and_keeps_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    stale = text.replace("gotorb/label_data.py, ", "", 1).replace("[pipelines/survey.py", "[pipelines/gone.py", 1)
+    (tmp_path / "dvc.yaml").write_text(stale)
+    monkeypatch.setattr(stage_deps, "DVC_YAML", tmp_path / "dvc.yaml")
+    assert set(stage_deps.stale_stages()) == {"survey", "label"}
+    stage_deps.write_deps()
+    assert (tmp_path / "dvc.yaml").read_text() == text
 
 
-def test_exempt_code_exists() -> None:
-    assert [one for one in (*EXEMPT, *LAZY) if not (ROOT / one).exists()] == []
+@pytest.mark.parametrize("source", ["gotophoto", "own", "archive", "packets", "large"])
+def test_stages_of_a_source_name_files_of_the_project(source: str) -> None:
+    """Not folders: outside of its own folder DVC reads no .dvcignore, and would hash __pycache__."""
+    for name, stage in source_trees()[source]["stages"].items():
+        body = stage.get("do", stage)
+        code = [Path(dep.removeprefix("../../")) for dep in body["deps"] if dep.startswith("../../")]
+        script = stage_deps.stage_script(body["cmd"])
+        assert script.relative_to(ROOT) == code[0], name
+        assert [path for path in code if not (ROOT / path).is_file()] == [], name
 
 
 def test_an_import_inside_a_function_counts() -> None:
     """The label stage reads SkyBoT's code only when params ask for it."""
-    assert "gotorb/catalogues/skybot.py" in needed(ROOT / "pipelines" / "label.py")
+    label = stage_deps.code_deps(ROOT / "pipelines" / "label.py", fold=False)
+    assert any("skybot" in path for path in label)
+
+
+def test_an_import_for_type_checkers_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path, {"pipelines/a.py": "if TYPE_CHECKING:\n    import gotorb.x.y\n", "gotorb/x/y.py": "A = 1"})
+    monkeypatch.setattr(stage_deps, "ROOT", tmp_path)
+    assert stage_deps.code_deps(tmp_path / "pipelines/a.py") == ["pipelines/a.py"]
+
+
+def test_a_folder_stands_for_all_its_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = {
+        "pipelines/a.py": "from gotorb.x import y, z\nfrom gotorb.w import v\n",
+        "gotorb/x/__init__.py": '"""No code."""\n', "gotorb/x/y.py": "A = 1\n", "gotorb/x/z.py": "A = 1\n",
+        "gotorb/w/v.py": "import gotorb.errors\n", "gotorb/w/unused.py": "A = 1\n", "gotorb/errors.py": "A = 1\n",
+    }  # fmt: skip
+    write_tree(tmp_path, code)
+    monkeypatch.setattr(stage_deps, "ROOT", tmp_path)
+    assert stage_deps.code_deps(tmp_path / "pipelines/a.py") == ["pipelines/a.py", "gotorb/w/v.py", "gotorb/x"]
+
+
+def write_tree(root: Path, code: dict[str, str]) -> None:
+    for path, text in code.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text + "\n")

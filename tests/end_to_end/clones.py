@@ -12,12 +12,22 @@ import yaml
 from pipelines.repro import merge
 
 ROOT = Path(__file__).parents[2]
+MODEL = "bayesian_vgg6"
+SMALL = {
+    "survey": {"n_fields": 5, "n_visits": 2, "size": 448, "n_asteroids": 100, "n_training_fields": 2, "n_processes": 1},
+    "label": {"n_processes": 1},
+    "dataset": {"test_fraction": 0.4},
+    "train": {"models": [MODEL], "epochs": 2, "threads": 1},
+    "tune": {"max_trials": 2, "max_epochs": 1},
+    "evaluate": {"models": [MODEL, "tuned"], "n_samples": 5, "n_bootstrap": 50},
+}
+"""Changes of params.yaml for the small project: every stage, in a minute."""
 # settings of the machine that runs the tests must not reach the clone
 FOREIGN = ("DVC_", "GOTORB_", "GOTOPHOTO_", "MLFLOW_", "CATSHTM_", "GIT_")
 
 
 class Project(NamedTuple):
-    """A clone with the environment in which a user works."""
+    """A clone with the environment in which a user works; ``python`` is the first one on its PATH."""
 
     root: Path
     environment: dict[str, str]
@@ -35,13 +45,16 @@ class Project(NamedTuple):
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
 
+    def dvc(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run("python", "-m", "dvc", *words)
+
     def repro(self) -> subprocess.CompletedProcess[str]:
         """What `make repro` runs once the environment is there."""
-        return self.run(sys.executable, "-m", "pipelines.repro")
+        return self.run("python", "-m", "pipelines.repro")
 
     def gotorb(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """What a command of ours prints; it must end with this exit code."""
-        done = self.run(sys.executable, "-m", "gotorb", *words)
+        done = self.run("python", "-m", "gotorb", *words)
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
@@ -49,7 +62,6 @@ class Project(NamedTuple):
         """All tracked runs, oldest first."""
         from mlflow import MlflowClient
 
-        self.gotorb("sync")  # couriers may be under way
         client = self.client(MlflowClient)
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
         return list(client.search_runs(ids, order_by=["attributes.start_time ASC"], max_results=1000))
@@ -57,27 +69,36 @@ class Project(NamedTuple):
     def client(self, make: Any) -> Any:
         return make(f"sqlite:///{self.root}/mlruns/mlflow.db")
 
+    def copy(self, root: Path) -> "Project":
+        """The same project elsewhere, as if it had been made there."""
+        shutil.copytree(self.root, root, symlinks=True, ignore=shutil.ignore_patterns(".gotorb"))
+        copy = Project(root, self.environment | {"PYTHONPATH": str(root)})
+        copy.gotorb("tracking", "relocate")
+        return copy
 
-def make_clone(root: Path, changes: dict[str, Any], *, drop: tuple[str, ...] = ()) -> Project:
-    """A clone of this checkout with its uncommitted changes, other parameters, without some stages, and no results."""
+
+def make_clone(root: Path, changes: dict[str, Any], *, python: Path = Path(sys.executable)) -> Project:
+    """A clone of this checkout with its uncommitted changes, other parameters, and no results."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
     copy_changes(root)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    (root / "params.yaml").write_text(yaml.safe_dump(merge(params, changes)))
-    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    kept = {name: stage for name, stage in stages.items() if name not in drop}
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": kept}, sort_keys=False))
+    change_params(root, changes)
     for product in ("dvc.lock", *(f"reports/{path.name}" for path in (root / "reports").glob("*"))):
         (root / product).unlink(missing_ok=True)  # a clone of a finished project would restore instead of run
-    clone = Project(root, clean_environment(root))
+    clone = Project(root, clean_environment(root, python))
     clone.commit("a small survey")
     return clone
 
 
-def clean_environment(root: Path) -> dict[str, str]:
+def change_params(root: Path, changes: dict[str, Any]) -> None:
+    """Write other values into params.yaml."""
+    path = root / "params.yaml"
+    path.write_text(yaml.safe_dump(merge(yaml.safe_load(path.read_text()), changes)))
+
+
+def clean_environment(root: Path, python: Path) -> dict[str, str]:
     """What a user's shell holds who works in a checkout."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    environment["PATH"] = os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), environment["PATH"]])
     for role in ("AUTHOR", "COMMITTER"):
         environment |= {f"GIT_{role}_NAME": "tester", f"GIT_{role}_EMAIL": "tester@example.org"}
     return environment | {"PYTHONPATH": str(root)}

@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 
 from gotorb import clean_data, label_data, layout
-from gotorb.audit import read_truth
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.diff import compare_datasets
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import CatalogueError, ConfigError, DataError
-from gotorb.evaluation.purity import join_truth
+from gotorb.evaluation.truth import join_truth, read_truth
 
 
 @pytest.fixture(scope="module")

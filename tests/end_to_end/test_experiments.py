@@ -1,15 +1,18 @@
 """`dvc exp run`, here and queued in a temporary folder: settings and store are the project's own."""
 
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from gotorb import layout
+from tests.end_to_end.clones import ROOT
 from tests.unit.tracking.repository import Repository
-
-pytestmark = pytest.mark.slow
 
 STAGE = """
 from pathlib import Path
@@ -25,15 +28,17 @@ Path("place.txt").write_text(f"{read_settings().catshtm_dir}")
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def repository(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Iterator[Repository]:
     """A project with one stage that tracks its run."""
     patch = pytest.MonkeyPatch()
+    patch.setattr(sys, "executable", str(warm_python))  # what the repository calls
+    patch.setenv("PATH", os.pathsep.join([str(warm_python.parent), os.environ["PATH"]]))  # what stages call
     for name in ("DVC_ROOT", "GOTORB_MLRUNS", "MLFLOW_TRACKING_URI", "CATSHTM_DIR"):
         patch.delenv(name, raising=False)
     for name, value in {"NAME": "tester", "EMAIL": "tester@example.org"}.items():
         patch.setenv(f"GIT_COMMITTER_{name}", value)
         patch.setenv(f"GIT_AUTHOR_{name}", value)
-    patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    patch.setenv("PYTHONPATH", str(ROOT))
     repository = Repository(tmp_path_factory.mktemp("experiments") / "project")
     root = repository.root
     root.mkdir()
@@ -53,8 +58,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 def runs(root: Path) -> list[Any]:
-    from mlflow import MlflowClient
-
     client = MlflowClient(f"sqlite:///{root}/mlruns/mlflow.db")
     ids = [one.experiment_id for one in client.search_experiments()]
     return list(client.search_runs(ids, order_by=["attributes.start_time ASC"]))

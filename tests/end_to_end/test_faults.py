@@ -2,10 +2,8 @@
 
 import os
 import random
-import resource
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -21,36 +19,121 @@ from gotorb.dataset.card import data_digest
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, LookupFailed
-from gotorb.labels import parallel
 from gotorb.settings import read_settings
 from gotorb.survey.gotophoto import query_images, storage_path
+from tests.end_to_end.clones import ROOT
+from tests.write_points import Crash, crash_at, crash_everywhere
 
 N_KILLS = 20
+N_COPIES = 5
+MAKE = f"""
+    import signal, sys, pandas
+    from gotorb import cli, label_data
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests are a job in the background
+    few = label_data.get_images
+    label_data.get_images = lambda n: pandas.concat(
+        [few(n).assign(id=lambda t: t["id"].astype(str) + f"-{{i}}") for i in range({N_COPIES})])
+    sys.exit(cli.main(["label", "--provider", "pympc", "--n-processes", sys.argv[2], "--chunk", "1",
+                       "--out-dir", sys.argv[1], "--name", "run"]))
+"""
+"""Labels twenty images in a process of its own."""
+FULL_DISK = """
+    import resource, sys
+    from gotorb import label_data
+    size = int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    label_data.make(100, sys.argv[1], name="run", provider="pympc", seed=1)
+"""
+"""The kernel refuses to let files grow, as a full disk does (EFBIG in the place of ENOSPC)."""
 
 
 def make(out_dir, name="run", **options):
     return label_data.make(100, out_dir, name=name, **({"provider": "pympc", "seed": 1} | options))
 
 
-def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(labelled, served, tmp_path, monkeypatch):
-    """Each life is killed by SIGKILL; work is slowed so that the kills fall into it and not only before it."""
-    slow = parallel.do_image
-    monkeypatch.setattr(parallel, "do_image", lambda *args: (time.sleep(0.1), slow(*args))[1])
-    draw, shards_seen = random.Random(7), set()
+@pytest.fixture
+def start(warm_python, served):
+    """Start code with arguments as a process that sees the served survey; what was started ends with the test."""
+    started = []
+
+    def call(code, *words):
+        command = [warm_python, "-c", textwrap.dedent(code), *map(str, words)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        started.append(run)
+        return run
+
+    yield call
+    for run in started:
+        if run.poll() is None:
+            run.terminate()
+
+
+@pytest.fixture(scope="module")
+def twenty(warm_python, served, tmp_path_factory):
+    """Digest of twenty images labelled in one go."""
+    folder = tmp_path_factory.mktemp("twenty")
+    command = [warm_python, "-c", textwrap.dedent(MAKE), folder, "1"]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    return data_digest(folder / "run")
+
+
+def shards(folder):
+    return list((folder / "run" / layout.SHARDS_DIR).glob("*.h5"))
+
+
+def wait_for_shard(run, folder):
+    while not shards(folder):
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.01)
+
+
+def test_a_crash_at_any_write_point_loses_and_doubles_nothing(labelled, served, tmp_path):
+    made, points = crash_everywhere(lambda: make(tmp_path))
+    names = {Path(name).name for name, _ in points}
+    assert names >= {layout.LABELS_CSV, layout.STAMPS_H5, layout.IMAGES_CSV}
+    assert sum(layout.SHARDS_DIR in name for name, _ in points) == 2 * 4, "before and after each image's shard"
+    assert data_digest(made) == data_digest(labelled)
+    assert verify_dataset(made) == []
+
+
+def test_killed_at_its_work_and_resumed_gives_the_same_bytes(twenty, start, tmp_path):
+    run = start(MAKE, tmp_path, 1)
+    wait_for_shard(run, tmp_path)
+    run.terminate()  # the stand-in for python kills
+    assert run.wait() == -signal.SIGKILL
+    assert 0 < len(shards(tmp_path)) < 4 * N_COPIES
+    assert not layout.labels_path(tmp_path / "run").exists()
+    assert start(MAKE, tmp_path, 1).communicate()[1] is not None
+    assert data_digest(tmp_path / "run") == twenty
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(twenty, start, tmp_path):
+    draw, seen = random.Random(7), set()
     for _ in range(N_KILLS):
-        child = os.fork()
-        if child == 0:
-            try:
-                make(tmp_path)
-            finally:
-                os._exit(0)
-        time.sleep(draw.uniform(0.02, 0.6))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        run = start(MAKE, tmp_path, 1)
+        time.sleep(draw.uniform(0.3, 1.5))
+        run.terminate()
+        run.wait()
         assert not (layout.labels_path(tmp_path / "run").exists() and not layout.stamps_path(tmp_path / "run").exists())
-        shards_seen.add(len(list((tmp_path / "run" / layout.SHARDS_DIR).glob("*.h5"))))
-    assert len(shards_seen) > 1, "every kill fell at the same stage: the test shows nothing"
-    assert data_digest(make(tmp_path)) == data_digest(labelled)
+        seen.add(len(shards(tmp_path)))
+    assert len(seen) > 1, "every kill fell at the same stage: the test shows nothing"
+    start(MAKE, tmp_path, 1).communicate()
+    assert data_digest(tmp_path / "run") == twenty
+
+
+def test_interrupted_by_ctrl_c_ends_in_one_line_and_is_resumed_later(twenty, start, tmp_path):
+    run = start(MAKE, tmp_path, 2)
+    wait_for_shard(run, tmp_path)
+    os.killpg(run.pid, signal.SIGINT)  # a terminal sends it to every process
+    said = run.communicate()[1]
+    assert run.returncode == 130, said
+    assert "Traceback" not in said and said.rstrip().splitlines()[-1].startswith("gotorb: ")
+    assert 0 < len(shards(tmp_path)) < 4 * N_COPIES
+    again = start(MAKE, tmp_path, 1)
+    assert again.communicate()[1] is not None and again.returncode == 0
+    assert data_digest(tmp_path / "run") == twenty
 
 
 def test_run_twice_under_one_name_gives_the_same_bytes(labelled, served, tmp_path):
@@ -60,73 +143,31 @@ def test_run_twice_under_one_name_gives_the_same_bytes(labelled, served, tmp_pat
 
 
 def test_two_runs_at_once_the_second_is_told_who_is_at_work(labelled, served, tmp_path, monkeypatch):
-    entered, go_on = threading.Event(), threading.Event()
-    do_image = parallel.do_image
-    monkeypatch.setattr(parallel, "do_image", lambda *args: (entered.set(), go_on.wait(), do_image(*args))[2])
+    entered, resume = threading.Event(), threading.Event()
+    plain = label_data.get_individual_images
+    monkeypatch.setattr(
+        label_data, "get_individual_images", lambda image: (entered.set(), resume.wait(), plain(image))[2]
+    )
     first = threading.Thread(target=make, args=[tmp_path])
     first.start()
     try:
         assert entered.wait(20)
-        with pytest.raises(DataError, match=rf"in use by process {os.getpid()} on \S+ since 20\d\d-.* another name"):
+        with pytest.raises(DataError, match=rf"process {os.getpid()} on \S+ since 20\d\d-"):
             make(tmp_path)
     finally:
-        go_on.set()
+        resume.set()
         first.join()
     assert data_digest(tmp_path / "run") == data_digest(labelled)
 
 
 @pytest.mark.parametrize(("where", "largest_file"), [("shard", 200_000), ("assembly", 1_200_000)])
-def test_full_disk_is_told_and_the_run_goes_on_when_there_is_space(labelled, served, tmp_path, where, largest_file):
-    """The kernel refuses to let files grow, as a full disk does (EFBIG in the place of ENOSPC)."""
-    said = tmp_path / "said"
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-        try:
-            make(tmp_path)
-        except BaseException as error:
-            said.write_text(f"{type(error).__name__}: {error}")
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    assert said.read_text().startswith("DataError: cannot write ")
-    assert "free space" in said.read_text()
+def test_full_disk_is_told_and_the_run_resumes_when_there_is_space(labelled, start, tmp_path, where, largest_file):
+    said = start(FULL_DISK, tmp_path, largest_file).communicate()[1]
+    assert said.splitlines()[-1].startswith("gotorb.errors.DataError: ")
+    assert str(tmp_path / "run") in said.splitlines()[-1] and "free space" in said
     assert not layout.labels_path(tmp_path / "run").exists()
-    assert bool(list((tmp_path / "run" / layout.SHARDS_DIR).glob("*.h5"))) == (where == "assembly")
+    assert bool(shards(tmp_path)) == (where == "assembly")
     assert data_digest(make(tmp_path)) == data_digest(labelled)
-
-
-MANY_IMAGES = """
-    import signal, sys
-    from gotorb import cli, label_data
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests are a job in the background
-    few = label_data.get_images
-    label_data.get_images = lambda n: __import__("pandas").concat(
-        [few(n).assign(id=lambda t: t["id"].astype(str) + f"-{i}") for i in range(15)])
-    sys.exit(cli.main(["label", "--provider", "pympc", "--n-processes", "2", "--chunk", "1", "--out-dir", sys.argv[1],
-                       "--name", "run"]))
-"""
-
-
-def test_interrupted_by_ctrl_c_ends_in_one_line_and_goes_on_later(served, tmp_path):
-    def start(folder):
-        command = [sys.executable, "-c", textwrap.dedent(MANY_IMAGES), str(folder)]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-    run = start(tmp_path / "interrupted")
-    shards = tmp_path / "interrupted" / "run" / layout.SHARDS_DIR
-    while not list(shards.glob("*.h5")):
-        assert run.poll() is None, run.stderr.read()
-        time.sleep(0.02)
-    os.killpg(run.pid, signal.SIGINT)  # a terminal sends it to every process
-    said = run.communicate()[1]
-    assert run.returncode == 130, said
-    assert "Traceback" not in said and said.rstrip().endswith("gotorb: stopped")
-    assert 0 < len(list(shards.glob("*.h5"))) < 60
-    for folder in ("interrupted", "whole"):
-        again = start(tmp_path / folder)
-        assert (again.communicate()[1] is not None) and again.returncode == 0
-    assert data_digest(tmp_path / "interrupted" / "run") == data_digest(tmp_path / "whole" / "run")
 
 
 class Faults:
@@ -259,12 +300,11 @@ def test_catalogue_renewed_between_two_lives_of_a_run_is_noticed(labelled, serve
     lines = Path(served.gotorb_mpc_catalogue).read_text().splitlines(keepends=True)
     catalogue.write_text(lines[0])
     monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(catalogue))
-    monkeypatch.setattr("gotorb.labels.runs.assemble", lambda *args, **options: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        make(tmp_path)  # ends with all shards and no data set, as a kill would
-    monkeypatch.undo()
+    finals = (layout.LABELS_CSV, layout.STAMPS_H5)
+    with pytest.raises(Crash), crash_at(lambda point: Path(point[0]).name in finals):
+        make(tmp_path)  # ends with all shards and no data set
+    assert len(shards(tmp_path)) == 4
     catalogue.write_text("".join(lines))
-    monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(catalogue))
     found = open_dataset(make(tmp_path)).table.query("metalabel == 'mp'")
     assert len(found) == len(open_dataset(labelled).table.query("metalabel == 'mp'"))
 

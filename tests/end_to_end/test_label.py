@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from gotorb import clean_data, label_data, layout
-from gotorb.audit import audit_labels
 from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, DatabaseError, DataError
+from gotorb.evaluation.truth import check_labels
 from gotorb.settings import read_settings
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import query_images, storage_path
 
 
@@ -39,7 +39,7 @@ def test_folder_is_named_by_the_time_when_no_name_is_given(served, tmp_path):
 
 def test_labels_are_pure_against_the_truth(labelled, tiny_survey):
     """The full survey's purity stands in reports/purity.json; so few rows can only contradict it."""
-    purity = audit_labels(labelled, tiny_survey)
+    purity = check_labels(labelled, tiny_survey)
     assert purity["mp"]["purity"] >= 0.99
     assert purity["mp"]["n"] >= 20
     assert purity["randjunk"]["high"] >= 0.95

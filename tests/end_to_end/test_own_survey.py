@@ -1,8 +1,8 @@
 """docs/own-survey.md, followed word for word on a folder of images of another layout, without a database."""
 
+import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from astropy.io import fits
 from gotorb import label_data, layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError
-from gotorb.labels.runs import read_images
+from gotorb.labels.jobs import read_images
+from tests.end_to_end.clones import ROOT
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-survey.md"
 HDUS = {"IMAGE": "SCI", "TEMPLATE": "REF", "DIFFERENCE": "SUB"}
@@ -56,18 +57,32 @@ def own_survey(labelled, served, tmp_path_factory):
     return folder
 
 
-def label(folder, served, *lines, name="data"):
+@pytest.fixture(scope="module")
+def label(own_survey, served, warm_python):
     """Run the page's `python -c` in the folder, with no database in the environment."""
-    call = f"label_data.make(n_images=100, out_dir='made', provider='pympc', name='{name}', seed=1)"
-    code = "\n".join(["import mysurvey", *lines, f"mysurvey.{call}"])
-    with served.with_values(gotophoto_db_name="", gotophoto_db_host="").in_environment():
-        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return open_dataset(folder / "made" / name)
+
+    def run(*lines, name):
+        call = f"label_data.make(n_images=100, out_dir='made', provider='pympc', name='{name}', seed=1)"
+        code = "\n".join(["import mysurvey", *lines, f"mysurvey.{call}"])
+        with served.with_values(gotophoto_db_name="", gotophoto_db_host="").in_environment():
+            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            done = subprocess.run(
+                [warm_python, "-c", code], cwd=own_survey, env=environment, capture_output=True, text=True, check=False
+            )
+        assert done.returncode == 0, done.stderr
+        return open_dataset(own_survey / "made" / name)
+
+    return run
 
 
-def test_the_page_gives_the_labels_and_stamps_of_the_same_images(own_survey, served, labelled):
-    ours, theirs = open_dataset(labelled), label(own_survey, served)
+@pytest.fixture(scope="module")
+def followed(label):
+    """The data set that the page makes."""
+    return label(name="data")
+
+
+def test_the_page_gives_the_labels_and_stamps_of_the_same_images(followed, labelled):
+    ours, theirs = open_dataset(labelled), followed
     planets = [data.table.query("metalabel == 'mp'").set_index("number") for data in (ours, theirs)]
     assert set(planets[0].index) == set(planets[1].index) and len(planets[0]) >= 20
     np.testing.assert_allclose(planets[1].loc[planets[0].index, "x"], planets[0]["x"], atol=1e-9)
@@ -77,12 +92,9 @@ def test_the_page_gives_the_labels_and_stamps_of_the_same_images(own_survey, ser
     np.testing.assert_array_equal(theirs.read_stamps(rows[1]), ours.read_stamps(rows[0]))
 
 
-def test_wrong_first_pixel_shifts_every_stamp(own_survey, served):
+def test_wrong_first_pixel_shifts_every_stamp(followed, label):
     """The check that the page recommends sees the mistake that it is for."""
-    right, wrong = (
-        label(own_survey, served),
-        label(own_survey, served, "mysurvey.label_data.FIRST_PIXEL = 0", name="off"),
-    )
+    right, wrong = followed, label("mysurvey.label_data.FIRST_PIXEL = 0", name="off")
     peaks = [
         np.median([np.unravel_index(np.argmax(stamp), stamp.shape) for stamp in data.read_stamps(rows)[..., 2]], axis=0)
         for data, rows in ((d, np.flatnonzero(d.table["metalabel"] == "mp")) for d in (right, wrong))
@@ -91,15 +103,14 @@ def test_wrong_first_pixel_shifts_every_stamp(own_survey, served):
     assert peaks[1].tolist() == [26, 26]
 
 
-def test_several_processes_obey_the_adapter(own_survey, served, labelled, tmp_path, monkeypatch):
+def test_several_processes_obey_the_adapter(own_survey, served, followed, tmp_path, monkeypatch):
     monkeypatch.chdir(own_survey)
     replaced = re.findall(r"^label_data\.(\w+) =", (own_survey / "mysurvey.py").read_text(), re.MULTILINE)
     for name in replaced:  # undone after the test
         monkeypatch.setattr(label_data, name, getattr(label_data, name))
     label_data.adapt("mysurvey.py")
     made = label_data.make(100, tmp_path, name="two", provider="pympc", seed=1, n_processes=2)
-    one = label(own_survey, served)
-    assert layout.labels_path(made).read_bytes() == layout.labels_path(one.data_dir).read_bytes()
+    assert layout.labels_path(made).read_bytes() == layout.labels_path(followed.data_dir).read_bytes()
 
 
 def test_adapter_that_is_not_there_or_fails_is_told(tmp_path):

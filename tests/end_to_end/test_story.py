@@ -1,8 +1,7 @@
-"""The whole story of a model: made, tagged, changed, promoted, refused, rolled back, drawn anew, and had elsewhere."""
+"""The whole story of a model: made, tagged, changed, promoted, refused, rolled back, drawn again, and had elsewhere."""
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,20 +9,15 @@ import pytest
 import yaml
 
 from gotorb import layout
-from pipelines.repro import merge
-from tests.end_to_end.clones import Project, clean_environment, make_clone
+from tests.end_to_end.clones import MODEL, Project, change_params
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
-MODEL = "bayesian_vgg6"
-SMALL = {
-    "survey": {"n_fields": 5, "n_visits": 2, "size": 448, "n_asteroids": 100, "n_training_fields": 2},
-    "dataset": {"test_fraction": 0.4},
-    "train": {"models": [MODEL], "epochs": 2},
-    "evaluate": {"models": [MODEL], "n_samples": 5, "n_bootstrap": 50},
-}
-CHANGES = {"label": {"extra_bogus_per_image": 6}, "train": {"epochs": 4}}
-LEFT_OUT = ("tune", "retrain", "audit", "recovery")
+CHANGES = {
+    "label": {"extra_bogus_per_image": 6}, "train": {"epochs": 4}, "evaluate": {"models": [MODEL]},
+}  # fmt: skip
+LEFT_OUT = ("tune", "retrain", "truth", "injections")
+"""Stages that the second version does without."""
+MODELS = (MODEL, "tuned")
+STAGES = ("evaluate", "train")
 TAG = "dataset-v1"
 FIGURE = "fnr-fpr"
 GATE = ("--to", "production", "--max-ece", "1", "--alpha", "0.000001")
@@ -70,19 +64,25 @@ def draw(project: Project, out_dir: Path, *words: str) -> bytes:
     return (out_dir / f"{FIGURE}.csv").read_bytes()
 
 
+def drop_stages(root: Path) -> None:
+    """Leave stages out of dvc.yaml, and what they made out of dvc.lock."""
+    for name, gone in (("dvc.yaml", LEFT_OUT), ("dvc.lock", (*LEFT_OUT, "evaluate@tuned"))):
+        tree = yaml.safe_load((root / name).read_text())
+        tree["stages"] = {stage: body for stage, body in tree["stages"].items() if stage not in gone}
+        (root / name).write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+def story(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Story:
     """Repro, commit, tag; other data and parameters, repro, commit."""
     folder = tmp_path_factory.mktemp("story")
-    project, store = make_clone(folder / "gotorb", SMALL, drop=LEFT_OUT), folder / "store"
+    project, store = finished.copy(folder / "gotorb"), folder / "store"
     (project.root / ".env").write_text(f"DVC_REMOTE_URL={store}\n")
-    repro(project)
-    project.commit("first")
     told = project.gotorb("data", "tag", TAG)
-    assert "3 runs are marked" in told.stdout
+    assert f"{1 + 2 * len(MODELS)} runs are marked" in told.stdout
     figure, first = draw(project, folder / "then"), auc(project)
-    params = yaml.safe_load((project.root / layout.PARAMS_YAML).read_text())
-    (project.root / layout.PARAMS_YAML).write_text(yaml.safe_dump(merge(params, CHANGES)))
+    change_params(project.root, CHANGES)
+    drop_stages(project.root)
     repro(project)
     project.commit("second")
     project.gotorb("dvc", "push", "--quiet")
@@ -103,7 +103,11 @@ def test_two_versions_differ_in_data_and_model(story: Story) -> None:
 def test_runs_of_the_tag_are_marked_and_only_these(story: Story) -> None:
     runs = story.project.runs()
     marked = [run.info.run_name for run in runs if run.data.tags.get("gotorb.version") == TAG]
-    assert sorted(marked) == ["dataset", f"evaluate {MODEL}", f"train {MODEL}"]
+    assert sorted(marked) == [
+        "dataset",
+        *(f"evaluate {name}" for name in MODELS),
+        *(f"train {name}" for name in MODELS),
+    ]
     assert len([run for run in runs if run.info.run_name == f"train {MODEL}"]) == 2
 
 
@@ -113,15 +117,15 @@ def test_promotion_is_refused_once_accepted_once_and_taken_back(story: Story) ->
     worse, better = ("1", "2") if second_is_better else ("2", "1")
     project.gotorb("promote", f"models:/gotorb/{worse}", *GATE, "--reason", "the first")
     project.gotorb("promote", f"models:/gotorb/{better}", *GATE, "--reason", "better")
-    made = project.run(sys.executable, "-c", DAMAGE)
+    made = project.run("python", "-c", DAMAGE)
     assert made.returncode == 0, made.stderr
     refused = project.gotorb("promote", made.stdout.split()[-1], *GATE, "--reason", "a try", code=1)
     lines = [line for line in refused.stdout.splitlines() if line.startswith("REFUSED")]
-    assert any("metalabel randjunk: " in line and "wrong, the holder" in line for line in lines)
+    assert any("metalabel randjunk: " in line for line in lines)
     assert not any("metalabel mp: " in line for line in lines)
     assert "metalabel randjunk" in refused.stderr
     told = project.gotorb("rollback", "gotorb", "--reason", "changed my mind")
-    assert told.stdout == f"gotorb/{worse} is production now (before: gotorb/{better})\n"
+    assert told.stdout.startswith(f"gotorb/{worse} ") and f"gotorb/{better}" in told.stdout
     promotions = [run for run in project.runs() if "gotorb.promotion.reason" in run.data.tags]
     assert [run.data.tags["gotorb.promotion.promoted"] for run in promotions] == ["true", "true", "false", "true"]
     assert project.git("status", "--porcelain", "--untracked-files=no") == ""
@@ -129,25 +133,24 @@ def test_promotion_is_refused_once_accepted_once_and_taken_back(story: Story) ->
 
 def test_figure_of_the_tag_has_the_same_numbers_as_then_and_touches_nothing(story: Story, tmp_path: Path) -> None:
     before = story.project.git("status", "--porcelain"), story.project.git("rev-parse", "HEAD")
-    first = draw(story.project, tmp_path / "one", "--rev", TAG)
-    second = draw(story.project, tmp_path / "two", "--rev", TAG)
-    assert first == second == story.figure
+    assert draw(story.project, tmp_path / "one", "--rev", TAG) == story.figure
     assert (story.project.git("status", "--porcelain"), story.project.git("rev-parse", "HEAD")) == before
     origin = json.loads((tmp_path / "one" / f"{FIGURE}.json").read_text())
     assert origin["registered"] == "gotorb/1"
-    assert draw(story.project, tmp_path / "now") != first
+    assert draw(story.project, tmp_path / "now") != story.figure
 
 
 def test_elsewhere_the_same_metrics_without_training(story: Story, tmp_path: Path) -> None:
     root = tmp_path / "gotorb"
     subprocess.run(["git", "clone", "--quiet", str(story.project.root), str(root)], check=True)
     (root / ".env").write_text(f"DVC_REMOTE_URL={story.store}\n")
-    clone = Project(root, clean_environment(root))
+    clone = Project(root, story.project.environment | {"PYTHONPATH": str(root)})
     clone.gotorb("dvc", "pull", "--quiet", "dvc.yaml")  # studies have a dvc.yaml of their own, and were not pushed
     made = clone.gotorb("runs", "import", "--all-tags", "HEAD").stdout.splitlines()
-    expected = [f"{stage} {MODEL} ({rev})" for rev in ("HEAD", TAG) for stage in ("evaluate", "train")]
+    known = {"HEAD": (MODEL,), TAG: MODELS}
+    expected = [f"{stage} {name} ({rev})" for rev, names in known.items() for name in names for stage in STAGES]
     assert sorted(made) == sorted(expected)
-    done = clone.run("dvc", "repro", "--force", "--single-item", f"evaluate@{MODEL}")
+    done = clone.dvc("repro", "--force", "--single-item", f"evaluate@{MODEL}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert clone.git("status", "--porcelain") == ""  # the report is tracked by git, its plots by dvc.lock
     assert auc(clone) == auc(story.project)

@@ -1,9 +1,7 @@
 """From laptop to team by .env alone: PostgreSQL, S3 and a tracking server, all real; a project and a second clone."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +9,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from gotorb import layout
+from tests.end_to_end.clones import ROOT, clean_environment
 from tests.end_to_end.services import Team, team
 from tests.unit.tracking.repository import Repository
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-ROOT = Path(__file__).parents[2]
-FOREIGN = ("DVC_", "GOTORB_", "GOTOPHOTO_", "MLFLOW_", "AWS_", "CATSHTM_")
 TRAIN = """
 from pathlib import Path
 from matplotlib.figure import Figure
@@ -51,18 +46,17 @@ class Place(NamedTuple):
     """A checkout, and how people work in it: nothing in the environment, all in .env."""
 
     repository: Repository
+    warm_python: Path
 
     @property
     def root(self) -> Path:
         return self.repository.root
 
     def python(self, *words: str, code: int = 0) -> str:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        environment |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        for name, value in {"NAME": "tester", "EMAIL": "tester@example.org"}.items():
-            environment |= {f"GIT_COMMITTER_{name}": value, f"GIT_AUTHOR_{name}": value}
+        environment = clean_environment(ROOT, self.warm_python)
+        environment = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
         done = subprocess.run(
-            [sys.executable, *words], cwd=self.root, env=environment, capture_output=True, text=True, check=False
+            ["python", *words], cwd=self.root, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
@@ -80,12 +74,12 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("team")
     repository = Repository.new(folder / "project")
     with team(folder / "servers") as servers:
         (repository.root / ".env").write_text(servers.env)
-        place = Place(repository)
+        place = Place(repository, warm_python)
         yield World(servers, place, place.python("-c", TRAIN))
 
 
@@ -119,7 +113,7 @@ def test_registered_model_is_promoted_and_loads_by_its_alias(world: World) -> No
 def test_data_are_pushed_with_the_tag_and_pulled_in_a_clone(world: World, tmp_path: Path) -> None:
     told = world.place.gotorb("data", "tag", "dataset-v1")
     assert "2 runs are marked" in told
-    clone = Place(world.place.repository.clone(tmp_path / "clone"))
+    clone = world.place._replace(repository=world.place.repository.clone(tmp_path / "clone"))
     (clone.root / ".env").write_text(world.team.env)
     clone.gotorb("dvc", "pull", "--quiet")
     for name in ("data/dataset/data_stamps.h5", f"models/vgg6/{layout.MODEL_H5}"):

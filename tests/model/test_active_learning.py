@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import active_learning, clean_data, learning_curves
+from gotorb import active_learning, clean_data, models
 from gotorb.cli import main
 from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import open_dataset, read_table, write_table
 from gotorb.errors import ConfigError, DataError
+from gotorb.evaluation import learning_curves as curves
 from tests.model.blobs import make_blobs
-from tests.model.conftest import Trained
+from tests.model.conftest import STAYS_GRAPH, Trained
 
+pytestmark = [pytest.mark.usefixtures("eager_module"), pytest.mark.filterwarnings(STAYS_GRAPH)]
 TINY: dict[str, Any] = {
     "methods": ("bald", "random"), "seeds": (1,), "n_start": 20, "n_step": 10, "n_rounds": 2, "n_steps": 4,
     "n_epochs": 2, "n_samples": 3, "layers": ("difference",),
@@ -103,7 +105,7 @@ def test_impossible_questions_are_told(blobs: Path, survey: Path, trained: Train
 def test_curves_of_a_killed_run_are_those_of_a_whole_one(
     small: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, trainings = learning_curves.Experiment._train, []
+    train, trainings = curves.Experiment._train, []
 
     def counted(*args: Any) -> Any:
         trainings.append(args)
@@ -111,7 +113,7 @@ def test_curves_of_a_killed_run_are_those_of_a_whole_one(
             raise KeyboardInterrupt
         return train(*args)
 
-    monkeypatch.setattr(learning_curves.Experiment, "_train", counted)
+    monkeypatch.setattr(curves.Experiment, "_train", counted)
     out = tmp_path / "killed.json"
     with pytest.raises(KeyboardInterrupt):
         active_learning.learning_curves(small, out_path=out, **TINY)
@@ -145,8 +147,8 @@ def test_labels_are_revealed_once_and_only_of_train_rows(small: Path, whole: Pat
 def test_rows_that_the_network_has_wrong_are_counted(small: Path, whole: Path, tmp_path: Path) -> None:
     import keras
 
-    data, plan = open_dataset(small), learning_curves.Plan(**json.loads(whole.read_text())["plan"])
-    experiment = learning_curves.Experiment(plan, data, tmp_path / "a.runs.json")
+    data, plan = open_dataset(small), curves.Plan(**json.loads(whole.read_text())["plan"])
+    experiment = curves.Experiment(plan, data, tmp_path / "a.runs.json", build=models.find_network(plan.network))
     shape = (data.size, data.size, len(plan.layers))
     for bias, wrong in ((2.0, 0), (-2.0, 1)):  # all real, all bogus
         layers = [keras.layers.Flatten(), keras.layers.Dense(1, "sigmoid", kernel_initializer="zeros")]
@@ -162,10 +164,10 @@ def test_pool_is_a_part_of_the_train_rows_and_other_curves_are_begun_anew_when_a
 ) -> None:
     out, plan = tmp_path / "a.json", TINY | {"n_pool": 42, "methods": ("random",), "seeds": (1, 2)}
     (tmp_path / "a.runs.json").write_text('{"identity": {"n_start": 1}, "runs": []}')
-    active_learning.learning_curves(small, out_path=out, anew=True, **plan)
-    experiment = learning_curves.Experiment(
-        learning_curves.Plan(**json.loads(out.read_text())["plan"]), open_dataset(small), tmp_path / "a.runs.json"
-    )
+    active_learning.learning_curves(small, out_path=out, restart=True, **plan)
+    kept = curves.Plan(**json.loads(out.read_text())["plan"])
+    runs_path = tmp_path / "a.runs.json"
+    experiment = curves.Experiment(kept, open_dataset(small), runs_path, build=models.find_network(kept.network))
     labelled = np.concatenate([experiment._labelled("random", seed, 2) for seed in (1, 2)])
     assert len(labelled) == 80 and 40 < len(set(labelled)) <= 42
     with pytest.raises(DataError, match="has 39 labelled train rows"):

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from gotorb import classifier, layout, models
-from gotorb.dataset.store import file_digest, open_dataset
+from gotorb.core.files import file_digest
+from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, DataError, ModelError
-from gotorb.portable import read_portable
-from gotorb.training.building import build_network
+from gotorb.training.networks import build_network
+from gotorb.training.onnx import read_portable
 from tests.model.conftest import Trained
 
 onnxruntime = pytest.importorskip("onnxruntime")

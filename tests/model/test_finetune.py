@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from gotorb import classifier, layout
-from gotorb.dataset.store import file_digest, open_dataset, write_dataset
+from gotorb.core.files import file_digest
+from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import ConfigError, GotorbError, ModelError
 from tests.model.blobs import make_blobs
+from tests.model.conftest import STAYS_GRAPH
 
+pytestmark = [pytest.mark.usefixtures("eager"), pytest.mark.filterwarnings(STAYS_GRAPH)]
 OPTIONS: dict[str, Any] = {"seed": 6, "name": "model", "layers": ["difference", "ptp"]}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from gotorb import label_errors, layout
+from gotorb import classifier, layout
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.params import Params
 
@@ -15,7 +15,7 @@ def test_planted_errors_of_a_data_set_are_ranked_first(blobs, tmp_path):
     table.loc[flipped, ["label", "metalabel"]] = [0, "randjunk"]
     noisy = write_dataset(tmp_path / "noisy", table, [data.read_stamps(range(len(data)))])
     params = Params.model_validate({"seed": 1, "train": {"epochs": 5, "threads": 2}, "peers": {"n_folds": 2}})
-    found = label_errors.hunt(noisy, params=params)
+    found = classifier.find_label_errors(noisy, params=params)
     assert np.isin(data.ids[flipped], found.rows["id"].head(25)).mean() > 0.8
     noise = found.noise.set_index("metalabel")["n_suspects"]
     assert 10 <= noise["randjunk"] <= 20

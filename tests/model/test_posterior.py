@@ -11,11 +11,8 @@ import pytest
 from scipy.stats import ks_2samp
 
 from gotorb import classifier, models
-from gotorb.training.chain import take_apart
-from gotorb.training.loop import Loop
-from gotorb.training.masks import draw_masks, drops
-from gotorb.training.scoring import make_sampler
-from gotorb.training.tree import Tree
+from gotorb.training.inference import make_sampler
+from gotorb.training.mc_dropout import Loop, Tree, draw_masks, drops, take_apart
 
 SHAPE = (20, 20, 2)
 layers = keras.layers
@@ -186,7 +183,7 @@ def test_other_networks_are_sampled_pass_by_pass_and_say_so(
     build: Callable[[], keras.Model], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, stamps = build(), make_stamps(40)
-    with caplog.at_level(logging.DEBUG, "gotorb.training.scoring"):
+    with caplog.at_level(logging.DEBUG, "gotorb.training.inference"):
         samples = classifier.dropout_pred(model, stamps, 6, seed=1)
     (record,) = caplog.records
     assert record.levelno == logging.DEBUG

@@ -140,7 +140,7 @@ def test_declared_sizes_are_checked_before_they_are_allocated(
 
 def test_a_model_beside_another_meta_is_refused(trained: Trained, tmp_path: Path) -> None:
     from gotorb import models
-    from gotorb.training.files import write_model
+    from gotorb.training.model_files import write_model
 
     (tmp_path / "meta.hkl").write_bytes((trained.run_dir / "meta.hkl").read_bytes())
     write_model(tmp_path / "model.h5", models.bayesian_vgg6((55, 55, 4)))

@@ -14,7 +14,7 @@ from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import ConfigError, DataError, GotorbError, ModelError
 from gotorb.training.meta import DECODERS
 from tests.model.blobs import make_blobs
-from tests.model.conftest import OPTIONS, Trained
+from tests.model.conftest import OPTIONS, STAYS_GRAPH, Trained
 
 
 def test_training_learns_the_blobs(trained: Trained) -> None:
@@ -28,7 +28,7 @@ def test_folder_holds_log_meta_and_model(trained: Trained) -> None:
 
 
 def test_default_folder_carries_the_time(blobs: Path) -> None:
-    from gotorb.training.record import make_run_dir
+    from gotorb.training.model_files import make_run_dir
 
     first, second = make_run_dir(blobs, None), make_run_dir(blobs, None)
     assert first != second
@@ -63,6 +63,8 @@ def test_meta_names_the_rows_of_each_part_and_no_absolute_path(trained: Trained)
     assert meta["layers"] == ["science", "template", "difference", "ptp"]
 
 
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_ctrl_c_keeps_the_best_weights_and_writes_the_files(blobs: Path, tmp_path: Path) -> None:
     def press_ctrl_c(epoch: int, numbers: dict[str, float]) -> None:
         if epoch == 1:
@@ -75,6 +77,8 @@ def test_ctrl_c_keeps_the_best_weights_and_writes_the_files(blobs: Path, tmp_pat
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_patience_ends_training(blobs: Path, tmp_path: Path) -> None:
     options = OPTIONS | {"epochs": 5, "learning_rate": 1e-9}
     _, meta = classifier.train(blobs, patience=1, monitor="val_auc", out_dir=tmp_path, **options)
@@ -140,6 +144,8 @@ def test_impossible_options_are_refused(
         classifier.train(trained.data_dir, out_dir=tmp_path, **options)
 
 
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_unknown_rows_are_left_out_and_counted(blobs: Path, tmp_path: Path) -> None:
     labels = open_dataset(blobs).labels[:60].copy()
     labels[:5] = layout.UNKNOWN
@@ -150,6 +156,8 @@ def test_unknown_rows_are_left_out_and_counted(blobs: Path, tmp_path: Path) -> N
     assert meta["model"] == "vgg6"
 
 
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_few_rows_of_a_class_are_told(blobs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = [1] * 20 + [0] * 10 + [1] * 12 + [0] * 3 + [1, 0] * 7 + [1]
     classifier.train(edited(blobs, tmp_path, split=SPLIT, label=labels), "vgg6", epochs=1, layers=["difference"])
@@ -173,17 +181,19 @@ def test_meta_is_plain_and_tells_what_was_done(trained: Trained) -> None:
 
 
 def test_validation_stamps_are_not_turned_during_training(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gotorb.training import stream
+    from gotorb.training import data as training_data
 
     data, turned = open_dataset(blobs), []
-    monkeypatch.setattr(stream, "turn_stamps", lambda stamps, _, out: turned.append(len(stamps)) or stamps)
-    source = stream.Stream(data, ("ptp",), 64, {0: 1.0, 1: 1.0})
+    monkeypatch.setattr(training_data, "turn_stamps", lambda stamps, _: turned.append(len(stamps)) or stamps)
+    source = training_data.Stream(data, ("ptp",), 64, {0: 1.0, 1: 1.0})
     list(source.validation(np.arange(100)))
     assert turned == []
     list(source.training(np.arange(100), seed=1, augment=True).take(2))
     assert turned[:2] == [64, 36]
 
 
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_a_function_may_build_the_network(tmp_path: Path) -> None:
     def tiny(input_shape: tuple[int, int, int]) -> keras.Model:
         stamps = keras.Input(input_shape)

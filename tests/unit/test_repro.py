@@ -49,7 +49,7 @@ def test_a_source_runs_in_a_folder_of_its_own(project: Path, data: Path) -> None
 def test_the_stages_of_a_source_hang_together(project: Path, data: Path) -> None:
     here = repro.make_workspace("archive", data)
     stages = yaml.safe_load((here / "dvc.yaml").read_text())["stages"]
-    assert set(stages) == {"label", "dataset", "train", "evaluate", "promote", "peers"}
+    assert set(stages) == {"label", "dataset", "train", "evaluate", "promote", "external_classifiers"}
     assert stages["label"]["cmd"] == f"python -m pipelines.stamps '{data}'" and str(data) in stages["label"]["deps"]
     bodies = [stage.get("do", stage) for stage in stages.values()]
     code = [dep for body in bodies for dep in body["deps"] if dep.startswith("..")]
@@ -126,9 +126,9 @@ def test_committed_study_is_the_one_that_the_project_makes(project: Path) -> Non
         assert yaml.safe_load((here / name).read_text()) == yaml.safe_load((PROJECT / here / name).read_text()), name
 
 
-def test_study_learns_from_one_survey_and_is_judged_on_another(project: Path) -> None:
+def test_study_learns_from_one_survey_and_is_evaluated_on_another(project: Path) -> None:
     here = repro.make_workspace("large", None)
     stages = yaml.safe_load((here / "dvc.yaml").read_text())["stages"]
-    assert not {"audit", "promote", "tune", "retrain"} & set(stages)
-    assert "data/judge/survey" not in " ".join(stages["label"]["deps"] + stages["dataset"]["deps"])
-    assert {"data/judge/detections", "data/judge/injected"} <= set(stages["judge"]["deps"])
+    assert not {"truth", "promote", "tune", "retrain"} & set(stages)
+    assert "data/other/survey" not in " ".join(stages["label"]["deps"] + stages["dataset"]["deps"])
+    assert {"data/other/detections", "data/other/injected"} <= set(stages["other_fields"]["deps"])

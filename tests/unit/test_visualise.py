@@ -82,7 +82,14 @@ def test_what_cannot_be_shown_is_refused(model: Path, tmp_path: Path) -> None:
 
 
 def test_names_of_pages_are_harmless() -> None:
-    found = Detections("../a b<script>.fits", pd.DataFrame(), np.empty(0), (), np.empty(0), 512)
+    found = Detections(
+        name="../a b<script>.fits",
+        table=pd.DataFrame(),
+        stamps=np.empty(0),
+        layers=(),
+        exposures=np.empty(0),
+        first=512,
+    )
     assert visualise.page_name(found) == "a_b_script-512"
 
 
@@ -104,7 +111,13 @@ def test_flags_are_what_they_say() -> None:
          "metalabel": ["", "", "synvariable", "", ""],
          "ra": 0.0, "dec": 0.0}
     )  # fmt: skip
-    found = Detections("x", table, stamps, layout.LAYERS[:3], np.zeros((5, SIZE, SIZE, 3), np.float32))
+    found = Detections(
+        name="x",
+        table=table,
+        stamps=stamps,
+        layers=layout.LAYERS[:3],
+        exposures=np.zeros((5, SIZE, SIZE, 3), np.float32),
+    )
     flags, planets = find_flags(found, Settings())
     assert flags == [["dipole"], ["bright star"], ["edge"], ["cosmic ray"], ["minor planet"]]
     assert planets == ["", "", "", "", "7"]
@@ -116,9 +129,6 @@ def test_saliency_is_a_map_between_0_and_1(model: Path) -> None:
     assert maps.shape == (3, SIZE, SIZE) and maps.min() >= 0 and 0 < maps.max() <= 1
 
 
-def test_blocks_of_a_source_follow_each_other(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gotorb.apps import detections
-
-    monkeypatch.setattr(detections, "PAGE", 8)
-    blocks = list(read_detections(data_dir, ArchiveParams(), SIZE))
+def test_blocks_of_a_source_follow_each_other(data_dir: Path) -> None:
+    blocks = list(read_detections(data_dir, ArchiveParams(), SIZE, block=8))
     assert [(block.first, len(block)) for block in blocks] == [(0, 8), (8, 8), (16, 4)]

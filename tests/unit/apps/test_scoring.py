@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from gotorb import classifier, layout, models
-from gotorb.apps import batches, scoring
+from gotorb.apps import detections, scoring
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError
 from gotorb.params import ArchiveParams
 from gotorb.survey.archives import open_archive
-from gotorb.training.files import write_model
 from gotorb.training.meta import write_meta
+from gotorb.training.model_files import write_model
 from tests.model.blobs import make_blobs
 from tests.unit.survey.synthetic import make_table, real_data, write_archive, write_packet
 
@@ -75,19 +75,19 @@ def test_scores_do_not_depend_on_the_batches_and_repeat(
     whole = score(bayesian, archive, tmp_path / "a.csv")
     score(bayesian, archive, tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    monkeypatch.setattr(batches, "BATCH", 7)
+    monkeypatch.setattr(scoring, "BATCH", 7)
     np.testing.assert_allclose(score(bayesian, archive, tmp_path / "c.csv")["score"], whole["score"], atol=2e-6)
 
 
 def test_one_compilation_serves_all_batches(
     bayesian: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gotorb.training import scoring as sampling
+    from gotorb.training import inference as sampling
 
     samplers: list[object] = []
     build = sampling.make_sampler
     monkeypatch.setattr(sampling, "make_sampler", lambda model: samplers.append(build(model)) or samplers[-1])
-    monkeypatch.setattr(batches, "BATCH", 5)
+    monkeypatch.setattr(scoring, "BATCH", 5)
     scorer = scoring.load_scorer(str(bayesian))
     scoring.score_source(scorer, archive, tmp_path / "a.csv", archive=ARCHIVE, n_samples=3)
     assert scorer.compiled._score.experimental_get_tracing_count() == 1
@@ -140,11 +140,11 @@ def test_hostile_text_in_ids_stays_text(plain: Path, tmp_path: Path) -> None:
 def test_nothing_stands_under_the_final_name_when_scoring_fails(
     plain: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def failing(*arguments: Any) -> Any:
-        yield from list(batches.read_batches(*arguments))
+    def failing(*arguments: Any, **options: Any) -> Any:
+        yield from list(detections.read_detections(*arguments, **options))
         raise error
 
-    monkeypatch.setattr(scoring, "read_batches", failing)
+    monkeypatch.setattr(scoring, "read_detections", failing)
     out = tmp_path / "scores.csv"
     with pytest.raises(DataError, match=r"half way|disk full"):
         score(plain, archive, out)

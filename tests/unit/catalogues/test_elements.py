@@ -15,7 +15,7 @@ from gotorb.catalogues.elements import read_catalogue
 from gotorb.catalogues.minor_planets import Field, Pympc
 from gotorb.errors import CatalogueError
 from gotorb.settings import LA_PALMA
-from gotorb.simulate.asteroids import write_xephem
+from gotorb.simulate.catalogues import write_xephem
 from gotorb.simulate.orbits import observe
 from tests.unit.catalogues.conftest import make_elements
 

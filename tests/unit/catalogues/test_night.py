@@ -13,7 +13,8 @@ from gotorb.catalogues.elements import read_catalogue
 from gotorb.catalogues.minor_planets import COLUMNS, Field, Pympc
 from gotorb.settings import LA_PALMA
 from gotorb.simulate import orbits
-from gotorb.simulate.asteroids import concatenate, write_xephem
+from gotorb.simulate.catalogues import write_xephem
+from gotorb.simulate.orbits import concatenate
 from tests.unit.catalogues.conftest import make_elements
 
 N_ORBITS = 30_000

@@ -112,7 +112,7 @@ def test_label_without_a_database_is_one_line(gotorb: Call) -> None:
 
 
 def test_label_prints_the_folder_it_made(gotorb: Call, tiny_survey: Path, project: Path) -> None:
-    from gotorb.simulate.source import survey_environment
+    from gotorb.simulate.archive import survey_environment
 
     with survey_environment("embedded", tiny_survey):
         said = gotorb("label", "--n-images", "1", "--provider", "pympc", "--name", "one", "--seed", "3")

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from gotorb import layout
-from gotorb.dataset.changes import removals, write_version
 from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import write_dataset
+from gotorb.dataset.versions import removals, write_version
 from tests.unit.dataset.conftest import make_stamps, make_table
 
 

@@ -11,14 +11,13 @@ import pytest
 import yaml
 
 import gotorb
-from gotorb import cli, layout, params
+from gotorb import classifier, cli, layout, params
 from gotorb.apps.night import NightOptions
 from gotorb.apps.sources import Options, score_sources, watch_folder
 from gotorb.apps.why import explain
 from gotorb.cli import options
-from gotorb.compare import compare_models
-from gotorb.evaluation.advice import Night
-from gotorb.evaluation.gate import Limits
+from gotorb.evaluation.promotion_checks import Limits
+from gotorb.evaluation.thresholds import Night
 from gotorb.params import Params, PlaceParams, Section, read_params
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +54,7 @@ DOORS: dict[Callable[..., Any], tuple[type[Section], ...]] = {
     score_sources: (params.ScoreParams,),
     watch_folder: (params.ScoreParams,),
     explain: (params.WhyParams,),
-    compare_models: (params.DecideParams,),
+    classifier.compare: (params.DecideParams,),
     Night: (params.DecideParams,),
     Limits: (params.DecideParams,),
 }
@@ -176,7 +175,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "benchmark": (gotorb.classifier.benchmark,), "export": (gotorb.classifier.export,),
     "ask": (gotorb.active_learning.choose,), "learning-curves": (gotorb.active_learning.learning_curves,),
     "score": (Options, score_sources), "night": (NightOptions,), "visualise": (gotorb.visualise.Look,),
-    "why": (explain,), "eyeball": (gotorb.eyeball.serve, gotorb.eyeball.export), "compare": (compare_models,),
+    "why": (explain,), "eyeball": (gotorb.eyeball.serve, gotorb.eyeball.export), "compare": (classifier.compare,),
     "explore": (gotorb.eyeball.explore,), "threshold": (Night,), "promote": (Limits,),
     "dataset": (params.DatasetParams,), "simulate": (params.SurveyParams,),
 }  # fmt: skip

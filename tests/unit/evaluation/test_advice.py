@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from gotorb.errors import ConfigError, DataError
-from gotorb.evaluation.advice import Night, advise
-from gotorb.evaluation.thresholds import error_rates
+from gotorb.evaluation.thresholds import Night, advise, error_rates
 
 NIGHT = Night(real_fraction=0.1, n_detections=2000)
 

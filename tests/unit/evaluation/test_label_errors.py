@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gotorb.errors import DataError
-from gotorb.evaluation.label_errors import find_label_errors
+from gotorb.evaluation.label_errors import rank_labels
 
 
 def planted(rate, n=4000, seed=1):
@@ -24,7 +24,7 @@ def planted(rate, n=4000, seed=1):
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.10])
 def test_noise_rate_is_estimated_for_each_metalabel(rate):
     rows, wrong = planted(rate)
-    noise = find_label_errors(rows).noise.set_index("metalabel")
+    noise = rank_labels(rows).noise.set_index("metalabel")
     truth = wrong.sum() / (rows["label"] == 0).sum()
     assert noise.loc["randjunk", "low"] * 0.8 <= truth <= noise.loc["randjunk", "high"] * 1.6
     assert noise.loc["mp", "rate"] < 0.02
@@ -33,7 +33,7 @@ def test_noise_rate_is_estimated_for_each_metalabel(rate):
 
 def test_planted_errors_are_ranked_first():
     rows, wrong = planted(0.05)
-    found = find_label_errors(rows).rows
+    found = rank_labels(rows).rows
     bogus = found[found["label"] == 0]
     first = bogus.head(int(wrong.sum()))["id"]
     assert np.isin(first, rows["id"][wrong]).mean() > 0.9
@@ -41,12 +41,12 @@ def test_planted_errors_are_ranked_first():
 
 def test_without_noise_hardly_a_row_is_suspect():
     rows, _ = planted(0.0)
-    assert find_label_errors(rows).rows["suspect"].mean() < 0.01
+    assert rank_labels(rows).rows["suspect"].mean() < 0.01
 
 
 def test_unknown_labels_are_left_out_and_one_class_is_refused():
     rows, _ = planted(0.05)
     rows.loc[:9, "label"] = -1
-    assert len(find_label_errors(rows).rows) == len(rows) - 10
+    assert len(rank_labels(rows).rows) == len(rows) - 10
     with pytest.raises(DataError, match="label errors need real and bogus rows"):
-        find_label_errors(rows[rows["label"] == 1])
+        rank_labels(rows[rows["label"] == 1])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb.evaluation.learning import labels_ratio, plot_learning, summarise_curves
+from gotorb.evaluation.learning_curves import labels_ratio, plot_learning, summarise_curves
 
 LABELS = np.array([100, 200, 300, 400])
 

@@ -9,8 +9,8 @@ import pytest
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import compare_auc, roc_comparison
 from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_score, wilson_interval
-from gotorb.evaluation.metrics import average_precision, measure_errors, measure_scores, reliability_table
-from gotorb.evaluation.thresholds import choose_threshold, error_rates, fnr_at_fpr
+from gotorb.evaluation.metrics import average_precision, measure_scores, reliability_table
+from gotorb.evaluation.thresholds import choose_threshold, error_rates, fnr_at_fpr, measure_errors
 
 
 @pytest.fixture

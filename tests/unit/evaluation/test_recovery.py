@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gotorb.errors import DataError
-from gotorb.evaluation.recovery import (
+from gotorb.evaluation.injections import (
     SLICES,
     compare_recovery,
     map_recovery,

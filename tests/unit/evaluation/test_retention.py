@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gotorb.evaluation.retention import retention_curve
+from gotorb.evaluation.metrics import retention_curve
 
 
 def test_errors_at_low_confidence_vanish_first():

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from gotorb.evaluation.significance import compare_calls, mcnemar
+from gotorb.evaluation.comparison import compare_calls, mcnemar
 
 ROWS = pd.DataFrame({"label": [1] * 20 + [0] * 20, "metalabel": ["mp"] * 20 + ["randjunk"] * 20, "ut": ["1", "2"] * 20})
 

@@ -10,7 +10,7 @@ from gotorb import layout
 from gotorb.errors import DataError
 from gotorb.labels.archive import label_archive
 from gotorb.params import ArchiveParams
-from gotorb.survey.stamps import open_stamps
+from gotorb.survey.archives import open_stamps
 from pipelines.repro import SOURCES_YAML, merge
 from tests.unit.survey.synthetic import make_table, real_data
 

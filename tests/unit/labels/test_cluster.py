@@ -4,10 +4,10 @@ import dask
 import pytest
 from distributed import LocalCluster
 
+from gotorb.core.executor import Workers
 from gotorb.errors import CatalogueError
 from gotorb.labels import cluster
-from gotorb.labels.parallel import Workers, run_images
-from gotorb.labels.tasks import ImageTask
+from gotorb.labels.jobs import ImageTask, run_images
 from tests.unit.labels.test_parallel import Options, make_tasks, work
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")  # sockets of killed workers

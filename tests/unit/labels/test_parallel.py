@@ -10,11 +10,10 @@ import pandas as pd
 import pytest
 
 from gotorb import layout
-from gotorb.dataset.store import open_dataset
+from gotorb.core.executor import Workers
+from gotorb.dataset.store import open_dataset, run_folder
 from gotorb.errors import CatalogueError, DataError, MissingPart
-from gotorb.labels.parallel import Workers, run_images
-from gotorb.labels.runs import make_shards, run_folder
-from gotorb.labels.tasks import ImageTask
+from gotorb.labels.jobs import ImageTask, make_shards, run_images
 
 
 @dataclass(frozen=True)

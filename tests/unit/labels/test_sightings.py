@@ -1,8 +1,9 @@
 """How often a detection is seen."""
 
 import numpy as np
+from gotorb.labels.sightings import count_sightings
 
-from gotorb.labels.sightings import core_light, count_sightings
+from gotorb.stamps.layers import core_light
 
 
 def make_exposures(n=1, k=3, size=21):

@@ -9,7 +9,7 @@ import pytest
 from scipy.io import loadmat
 
 from gotorb import layout
-from gotorb.simulate import glade
+from gotorb.simulate import catalogues
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def scattered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarra
     ra, dec = rng.uniform(0, 2 * np.pi, n), np.arcsin(rng.uniform(-0.5, 0.5, n))
     rows = np.stack([ra, dec, rng.uniform(13, 19, n), np.full(n, 3.0), np.full(n, 100.0)], axis=1)
     folder = tmp_path_factory.mktemp("catalogues")
-    glade.write_glade(rows, folder)
+    catalogues.write_glade(rows, folder)
     return folder / "GLADE", rows
 
 

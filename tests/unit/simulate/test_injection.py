@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from gotorb import layout
 from gotorb.errors import ConfigError, ImageError, MissingPart
 from gotorb.params import SurveyParams
-from gotorb.simulate import injection, plan, sky
+from gotorb.simulate import injection, plan, scene
 from tests.conftest import TINY_SEED
 from tests.unit.simulate.test_survey import stored
 
@@ -60,9 +60,7 @@ def test_injected_stars_are_as_bright_as_real_ones_of_their_magnitude(
     out = tmp_path / "out.fits"
     sources = injection.inject(visit[0], out, n_sources=40, mag_range=(15, 17), rng=np.random.default_rng(5))
     field = plan.plan_survey(tiny_survey_params, TINY_SEED)[-1]
-    stars = sky.draw_sky(
-        field.grid, field.size, field.visits[0].mjd_utc, plan.stream(TINY_SEED, field.index, plan.SKY)
-    ).stars
+    stars = scene.draw_sky(field, TINY_SEED).stars
     steady = ~stars.is_variable & (stars.mag > 14.5) & (stars.mag < 17)
     with fits.open(out) as hdus:
         pixels, header = np.nan_to_num(hdus["IMAGE"].data.astype(np.float64)), hdus["IMAGE"].header

@@ -8,16 +8,16 @@ import pytest
 
 from gotorb.errors import CatalogueError
 from gotorb.settings import LA_PALMA
-from gotorb.simulate import asteroids, orbits
-from gotorb.simulate.projection import Tan
+from gotorb.simulate import catalogues, orbits
+from gotorb.simulate.plan import Tan
 
 MJD = 59160.123
-GRID = Tan(35.0, 14.0, 511.5, 511.5, 1.24 / 3600, 20.0)
+GRID = Tan(ra=35.0, dec=14.0, x0=511.5, y0=511.5, scale_deg=1.24 / 3600, angle_deg=20.0)
 
 
 @pytest.fixture(scope="module")
 def belt() -> orbits.Elements:
-    made = asteroids.generate_belt(GRID, 1024, MJD, 60, rng=np.random.default_rng(3), observatory=LA_PALMA)
+    made = catalogues.generate_belt(GRID, 1024, MJD, 60, rng=np.random.default_rng(3), observatory=LA_PALMA)
     return made._replace(name=np.array([f"SIM{k}" for k in range(60)]))
 
 
@@ -48,8 +48,8 @@ def test_elements_of_a_state_give_the_state_back(belt: orbits.Elements) -> None:
 
 
 def test_pympc_finds_every_generated_asteroid_where_we_put_it(belt: orbits.Elements, tmp_path: Path) -> None:
-    moved = asteroids.at_epoch(belt, MJD + 15)
-    asteroids.write_xephem(moved, tmp_path / "xephem.csv")
+    moved = catalogues.at_epoch(belt, MJD + 15)
+    catalogues.write_xephem(moved, tmp_path / "xephem.csv")
     found = pympc.minor_planet_check(
         GRID.ra,
         GRID.dec,
@@ -72,9 +72,9 @@ def test_pympc_finds_every_generated_asteroid_where_we_put_it(belt: orbits.Eleme
 
 def test_catalogue_survives_a_round_trip_and_skips_comets(belt: orbits.Elements, tmp_path: Path) -> None:
     path = tmp_path / "xephem.csv"
-    asteroids.write_xephem(belt, path)
+    catalogues.write_xephem(belt, path)
     path.write_text("# made by hand\nComet,h,04/16.9/2020,50.1,30,60,1.001,0.9,2000,6.0,4.0\n" + path.read_text())
-    again = asteroids.read_xephem(path)
+    again = catalogues.read_xephem(path)
     assert list(again.name) == list(belt.name)
     assert np.allclose(again.epoch_mjd, belt.epoch_mjd, atol=1e-5)
     assert np.allclose(again.mean_anomaly, belt.mean_anomaly, atol=1e-7)
@@ -85,12 +85,12 @@ def test_a_file_without_orbits_is_refused_in_words(text: str, tmp_path: Path) ->
     path = tmp_path / "empty.csv"
     path.write_text(text)
     with pytest.raises(CatalogueError, match=r"empty\.csv"):
-        asteroids.read_xephem(path)
+        catalogues.read_xephem(path)
 
 
 @pytest.mark.parametrize("mjd", [58849.0, 58908.5, 59214.99, 59215.0])
 def test_decimal_year_inverts_in_leap_years_too(mjd: float) -> None:
-    assert asteroids.from_decimal_year(asteroids.decimal_year(np.array([mjd])))[0] == pytest.approx(mjd, abs=1e-6)
+    assert catalogues.from_decimal_year(catalogues.decimal_year(np.array([mjd])))[0] == pytest.approx(mjd, abs=1e-6)
 
 
 def test_projection_agrees_with_astropy() -> None:

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
+from scipy.signal import fftconvolve
 
 from gotorb.errors import SurveyError
-from gotorb.simulate import coadd, detector, kernel, psf, subtraction
-from gotorb.simulate.camera import Camera
+from gotorb.simulate import exposure, psf, scene, subtraction, visit
+from gotorb.simulate.exposure import Exposure
+from gotorb.simulate.plan import Camera, Tan
 
 CAMERA = Camera()
 SIZE = 400
@@ -31,6 +33,57 @@ def test_stars_carry_their_flux_and_sit_where_asked() -> None:
     assert (image * y).sum() / image.sum() == pytest.approx(199.8, abs=0.02)
 
 
+def test_a_galaxy_is_its_profile_convolved_with_the_psf() -> None:
+    plain = psf.Psf(2.8, 3.0, (0, 0, 0), (0.04, -0.02, 0, 0), (0, 0, 0))
+    place, flux = np.array([75.3]), np.array([1e5])
+    one = scene.Galaxies(*(np.array([value]) for value in (0.0, 0.0, 17.0, 5.0, 1.0, 0.6, 0.7, 0.0)))
+    image, nucleus = np.zeros((2, 151, 151), dtype=np.float32)
+    psf.add_galaxies(image, place, place, flux, one, plain)
+    psf.add_stars(nucleus, place, place, psf.NUCLEUS * flux, plain)
+    fine = (np.arange(5 * 151) - 2) / 5  # five points a pixel
+    disc = _exponential_disc(fine - 75.3, radius=5.0, ratio=0.6, angle=0.7)
+    steps = np.arange(-100, 101) / 5
+    x, y = steps[None, :], steps[:, None]
+    stretched = np.hypot((1 - 0.04) * x + 0.02 * y, (1 + 0.04) * y + 0.02 * x) / psf.moffat_width(2.8, 3.0)
+    point = (1 + stretched**2) ** -3.0
+    expected = 25 * (1 - psf.NUCLEUS) * 1e5 * fftconvolve(disc, point / point.sum(), mode="same")[2::5, 2::5]
+    seen = np.s_[50:102, 50:102]
+    assert (image - nucleus)[seen].sum() == pytest.approx(expected[seen].sum(), rel=0.003)
+    assert np.abs((image - nucleus) - expected)[seen].max() < 0.005 * expected.max()
+
+
+def _exponential_disc(line: np.ndarray, *, radius: float, ratio: float, angle: float) -> np.ndarray:
+    """An inclined disc of unit sum that ends at six half-light radii, on a square grid."""
+    x, y = line[None, :], line[:, None]
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    r = np.hypot(along * np.sqrt(ratio), across / np.sqrt(ratio)) / radius
+    light = np.where(r < 6, np.exp(-1.678 * r), 0)
+    return light / light.sum()
+
+
+def test_change_windows_are_the_coadd_minus_the_coadd_without_the_changes() -> None:
+    rng = np.random.default_rng(9)
+    exposures = [_exposure(rng, dx, dy) for dx, dy in ((0.0, 0.0), (3.4, -2.2), (-7.1, 5.6))]
+    still = [one._replace(image=one.image - one.change) for one in exposures]
+    x, y = np.array([60.2, 30.0, 2.0]), np.array([50.4, 30.0, 60.0])
+    for method in ("median", "mean"):
+        both = [visit.coadd(images, 25.0, method).image for images in (exposures, still)]
+        whole = psf.cut_windows(np.nan_to_num(both[0] - both[1]), x, y, 8)
+        made = visit.coadd(exposures, 25.0, method)
+        windows = visit.change_windows(exposures, made, x, y, half=8)
+        assert np.abs(whole[0]).max() > 100 > np.abs(whole[1]).max()
+        assert windows == pytest.approx(whole, abs=1e-2)
+
+
+def _exposure(rng: np.random.Generator, dx: float, dy: float) -> Exposure:
+    """Noise and one new star, on a grid moved by dx, dy."""
+    change = np.zeros((120, 120), dtype=np.float32)
+    psf.add_stars(change, np.array([60.0 + dx]), np.array([50.0 + dy]), np.array([5e3]), ROUND)
+    image = change + 5 * rng.standard_normal(change.shape, dtype=np.float32)
+    grid = Tan(ra=10.0, dec=5.0, x0=60 + dx, y0=60 + dy, scale_deg=1.24 / 3600)
+    return Exposure(image, change, np.zeros(change.shape, np.uint8), grid, 59160.0, ROUND, 25.0 + 0.01 * dx)
+
+
 def test_kernel_fit_recovers_a_known_kernel_and_flux_ratio() -> None:
     rng = np.random.default_rng(5)
     reference = star_field(150, rng)
@@ -41,8 +94,8 @@ def test_kernel_fit_recovers_a_known_kernel_and_flux_ratio() -> None:
     noisy = [image + 2 * rng.standard_normal(image.shape) for image in (reference, target)]
     stars = subtraction.find_stars(noisy[1].astype(np.float32) - 3, CAMERA)
     empty = np.zeros(reference.shape, dtype=bool)
-    fitted = kernel.fit_kernel(subtraction.cut_stamps(noisy[0], noisy[1], stars, empty, CAMERA), noise=3.0)
-    matched = kernel.apply_kernel(reference.astype(np.float32), fitted)
+    fitted = subtraction.fit_kernel(subtraction.cut_stamps(noisy[0], noisy[1], stars, empty, CAMERA), noise=3.0)
+    matched = subtraction.apply_kernel(reference.astype(np.float32), fitted)
     assert fitted.sum_at(np.array(0.0), np.array(0.0)) == pytest.approx(1.1 * true_kernel.sum() / 1.1, rel=0.003)
     assert np.abs(matched - target)[30:-30, 30:-30].max() < 0.015 * target.max()
     assert fitted.background[0] == pytest.approx(3.0, abs=0.3)
@@ -82,17 +135,17 @@ def test_shift_moves_stars_by_the_pixels_asked_and_blanks_what_was_not_seen() ->
     image, moved_truth = np.zeros((120, 120)), np.zeros((120, 120))
     psf.add_stars(image, np.array([60.0]), np.array([50.0]), np.array([1e4]), ROUND)
     psf.add_stars(moved_truth, np.array([63.4]), np.array([47.7]), np.array([1e4]), ROUND)
-    moved = coadd.shift_image(image, 3.4, -2.3)
+    moved = visit.shift_image(image, 3.4, -2.3)
     assert np.isnan(moved[:, :3]).all() and np.isnan(moved[-2:]).all()
     assert np.nanmax(np.abs(moved - moved_truth)) < 0.02 * image.max()
 
 
 def test_median_ignores_missing_exposures_and_needs_two() -> None:
     layers = np.array([[1.0, 1.0, np.nan], [2.0, np.nan, np.nan], [9.0, 3.0, 4.0]])[:, None, :]
-    combined = coadd.combine(layers, "median")[0]
+    combined = visit.combine(layers, "median")[0]
     assert combined[:2].tolist() == [2.0, 2.0]
     assert np.isnan(combined[2])
-    assert coadd.combine(layers, "mean")[0][0] == pytest.approx(4.0)
+    assert visit.combine(layers, "mean")[0][0] == pytest.approx(4.0)
 
 
 def test_bleeding_keeps_the_charge_and_stays_in_its_columns() -> None:
@@ -100,7 +153,7 @@ def test_bleeding_keeps_the_charge_and_stays_in_its_columns() -> None:
     image[100, 25] = 1e6
     labels = np.zeros(image.shape, dtype=np.uint8)
     before = float(image.astype(float).sum())
-    detector.saturate(image, labels, CAMERA)
+    exposure.saturate(image, labels, CAMERA)
     assert image.max() <= CAMERA.full_well * 1.0001
     assert float(image.astype(float).sum()) == pytest.approx(before, rel=1e-4)
     assert set(np.nonzero(labels)[1]) == {25}
@@ -118,6 +171,8 @@ def test_share_of_a_change_is_what_this_subtraction_finds_less_without_it(wider:
     science = (science + new + residual).astype(np.float32)
     difference = subtraction.subtract(science, template.astype(np.float32), CAMERA)
     table = pd.DataFrame({"x": [150.0, 200.0, 250.0], "y": 200.0})
-    share = subtraction.share_of_change(table, new, difference)
+    half = subtraction.window_half(difference)
+    change = psf.cut_windows(new, table["x"].to_numpy(), table["y"].to_numpy(), half)
+    share = subtraction.share_of_change(table, change, difference)
     assert difference.convolved == ("template" if wider == "science" else "science")
     assert share == pytest.approx([1.0, 0.5, 0.0], abs=0.05)

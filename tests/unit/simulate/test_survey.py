@@ -206,10 +206,10 @@ def test_a_user_catalogue_is_used_and_copied_near_the_fields(
 def test_a_visit_that_fails_is_skipped_with_its_reason(
     tiny_survey_params: SurveyParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_or_fail(world, visit):  # type: ignore[no-untyped-def]
+    def run_or_fail(setup, visit):  # type: ignore[no-untyped-def]
         if visit.field == 0 and visit.number == 1:
             raise SurveyError("only 3 clean stars")
-        return run_visit(world, visit)
+        return run_visit(setup, visit)
 
     run_visit = survey.run_visit
     monkeypatch.setattr(survey, "run_visit", run_or_fail)

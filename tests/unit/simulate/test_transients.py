@@ -10,11 +10,11 @@ import pytest
 from gotorb import layout
 from gotorb.errors import MissingPart
 from gotorb.labels.image import LabelOptions, cut_rows
-from gotorb.labels.tasks import ImageTask
+from gotorb.labels.jobs import ImageTask
 from gotorb.simulate import transients
 from gotorb.simulate.injection import PSF_HALF
 from gotorb.simulate.transients import InjectionOptions, make_injected
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from tests.unit.simulate.test_survey import stored
 
 SCIENCE, TEMPLATE, DIFFERENCE, PTP = range(4)
@@ -27,14 +27,22 @@ def task(tiny_survey: Path) -> ImageTask:
     paths = [str(stored(tiny_survey, path)) for path in first["filepath"]]
     row = first.iloc[0]
     return ImageTask(
-        "7", "a.fits", tuple(paths[1:]), paths[0], tuple(paths[1:]), row["ra_c"], row["dec_c"], row["jd"], "1"
+        image_id="7",
+        filepath="a.fits",
+        exposures=tuple(paths[1:]),
+        path=paths[0],
+        exposure_paths=tuple(paths[1:]),
+        ra_c=row["ra_c"],
+        dec_c=row["dec_c"],
+        jd=row["jd"],
+        ut="1",
     )
 
 
 @pytest.fixture(scope="module")
 def options(tiny_survey: Path) -> InjectionOptions:
     return InjectionOptions(
-        str(tiny_survey / layout.CATALOGUES_DIR), n_per_image=40, max_mag=18.5, max_galaxy_mag=22.0, seed=4
+        catshtm_dir=str(tiny_survey / layout.CATALOGUES_DIR), n_per_image=40, max_mag=18.5, max_galaxy_mag=22.0, seed=4
     )
 
 
@@ -46,7 +54,7 @@ def injected(task: ImageTask, options: InjectionOptions) -> tuple[pd.DataFrame, 
 def bare(task: ImageTask, rows: pd.DataFrame) -> np.ndarray:
     """The same stamps without the sources."""
     with open_frame(task.path) as frame:
-        return cut_rows(task, frame, rows.drop(columns="id"), LabelOptions(None), catalogue="")[1]
+        return cut_rows(task, frame, rows.drop(columns="id"), LabelOptions(provider=None), catalogue="")[1]
 
 
 def test_light_added_is_that_of_the_magnitude(task: ImageTask, injected: tuple[pd.DataFrame, np.ndarray]) -> None:
@@ -111,7 +119,7 @@ def test_image_without_zero_point_is_refused_by_name(
 
 def test_source_off_the_stamp_gives_no_light() -> None:
     psf = transients.EffectivePsf(np.full((2 * PSF_HALF + 1,) * 2, 1 / (2 * PSF_HALF + 1) ** 2), 5.0, 1.0, 9)
-    camera = transients.Camera(psf, 22.5, 1.0)
+    camera = transients.PlaneLight(psf, 22.5, 1.0)
     x = np.array([np.nan, -500.0, 10.0])
     light = transients.paint_alone(x, x, np.full(3, 100.0), camera, size=21, rng=np.random.default_rng(0))
     assert [bool(part.any()) for part in light] == [False, False, True]

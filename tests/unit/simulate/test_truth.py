@@ -4,20 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb.simulate import truth
-from gotorb.simulate.detector import Artefact
+from gotorb.simulate import orbits, truth
+from gotorb.simulate.exposure import Artefact
+from gotorb.simulate.scene import Fixed, Injected
 
 SIZE = 60
 
 
-def injected(x: float, y: float, flux: float, kind: str = "asteroid") -> truth.Injected:
+def injected(x: float, y: float, flux: float, kind: str = "asteroid") -> Injected:
     text = [np.array([value]) for value in (kind, "A1", "")]
-    return truth.Injected(np.array([x]), np.array([y]), np.array([flux]), np.array([18.0]), *text, np.array([np.nan]))
+    return Injected(np.array([x]), np.array([y]), np.array([flux]), np.array([18.0]), *text, np.array([np.nan]))
 
 
-def fixed(star_flux: float = 0.0, *, moves: bool = False, galaxy_radius: float = 0.0) -> truth.Fixed:
+def fixed(star_flux: float = 0.0, *, moves: bool = False, galaxy_radius: float = 0.0) -> Fixed:
     star, galaxy = (30.0,) if star_flux else (), (30.0,) if galaxy_radius else ()
-    return truth.Fixed(
+    return Fixed(
         np.array(star),
         np.array(star),
         np.array([star_flux] if star_flux else []),
@@ -30,8 +31,8 @@ def fixed(star_flux: float = 0.0, *, moves: bool = False, galaxy_radius: float =
 
 def classify(
     share: float,
-    sources: truth.Injected,
-    static: truth.Fixed,
+    sources: Injected,
+    static: Fixed,
     mark: int = 0,
     *,
     flux: float = 900,
@@ -42,7 +43,7 @@ def classify(
     return truth.classify(table, np.array([share]), sources, static, labels, fwhm=3.0, warped=warped).iloc[0]
 
 
-def classify_all(x: list[float], share: list[float], sources: truth.Injected) -> pd.DataFrame:
+def classify_all(x: list[float], share: list[float], sources: Injected) -> pd.DataFrame:
     table = pd.DataFrame({"x": x, "y": 30.0, "flux": 900.0})
     labels = np.zeros((SIZE, SIZE), dtype=np.uint8)
     return truth.classify(table, np.array(share), sources, fixed(), labels, fwhm=3.0, warped=False)
@@ -80,7 +81,7 @@ def test_what_would_be_there_anyway_is_bogus(share: float, flux: float, x: float
         (fixed(), Artefact.EDGE, False, "edge"),
     ],
 )
-def test_bogus_detections_are_named_by_their_cause(static: truth.Fixed, mark: int, warped: bool, kind: str) -> None:
+def test_bogus_detections_are_named_by_their_cause(static: Fixed, mark: int, warped: bool, kind: str) -> None:
     row = classify(0.0, NOTHING, static, mark, warped=warped)
     assert (row["kind"], row["is_real"], row["name"]) == (kind, 0, "")
 
@@ -98,7 +99,7 @@ def test_a_source_makes_one_detection_the_nearest() -> None:
 def test_a_blend_is_named_after_its_brightest_source_and_has_the_magnitude_of_all_light(
     other: float, brighter: float, n: int
 ) -> None:
-    sources = truth.join_injected([injected(29.0, 30.0, 1000.0), injected(31.0, 30.0, other)])
+    sources = orbits.concatenate([injected(29.0, 30.0, 1000.0), injected(31.0, 30.0, other)])
     row = classify_all([30.0], [1.0], sources._replace(name=np.array(["A1", "A2"]))).iloc[0]
     assert (row["is_real"], row["name"], row["n_sources"]) == (1, "A1", n)
     assert row["true_mag"] == pytest.approx(18.0 - 2.5 * np.log10(brighter))
@@ -106,6 +107,6 @@ def test_a_blend_is_named_after_its_brightest_source_and_has_the_magnitude_of_al
 
 def test_nothing_put_in_and_nothing_found_are_no_errors() -> None:
     none = injected(0.0, 0.0, 0.0)
-    none = truth.Injected(*(column[:0] for column in none))
+    none = Injected(*(column[:0] for column in none))
     assert classify_all([30.0], [0.9], none)["is_real"].tolist() == [0]
     assert len(classify_all([], [], injected(30.0, 30.0, 1000.0))) == 0

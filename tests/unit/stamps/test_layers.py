@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 
 from benchmarks.plain_stamps import STACKED, open_planes, plain_stamps
 from gotorb.stamps.layers import Extensions, Planes, cut_planes
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from tests.unit.survey.images import KINDS, NX, NY, make_header, write_image
 
 SIZE = 25

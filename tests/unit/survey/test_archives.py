@@ -8,9 +8,8 @@ import pytest
 
 from gotorb.errors import DataError
 from gotorb.params import ArchiveParams
-from gotorb.survey.archives import open_archive
+from gotorb.survey.archives import open_archive, open_stamps
 from gotorb.survey.pixels import prepare_stamps
-from gotorb.survey.stamps import open_stamps
 from tests.unit.survey.synthetic import make_table, real_data, write_archive
 
 PARAMS = ArchiveParams()

@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from gotorb.errors import MissingPart
 from gotorb.survey.detections import read_detections
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from tests.unit.survey.images import write_image
 
 EXT = "PHOTOMETRY_DIFF"

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from gotorb.errors import ImageError, MissingPart
-from gotorb.survey.frames import open_frame
+from gotorb.survey.fits import open_frame
 from tests.unit.survey.images import KINDS, NX, NY, make_header, write_image
 
 HALF = {np.int16: 1 << 15, np.int32: 1 << 31, np.int64: 1 << 63}

@@ -1,4 +1,4 @@
-"""A real sqlite store for each test, copied from one that was set up once."""
+"""Templates that are made once and copied: a real sqlite store, a project under git and DVC, trained models."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from gotorb import layout
+from tests.unit.tracking.repository import Repository
+from tests.unit.tracking.server import Process, mlflow_server
 from tests.unit.tracking.tiny import make_data, make_params, write_model
 
 
@@ -40,13 +42,32 @@ def project(fresh_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A divided data set of 120 rows."""
+    """A divided data set of 120 rows; read it, never write into it."""
     return make_data(tmp_path_factory.mktemp("tiny") / "data")
 
 
-@pytest.fixture
-def models_dir(tmp_path: Path, data_dir: Path) -> Path:
-    """Folders of a good and a middling model."""
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """Folders of a good and a middling model; read them, never write into them."""
+    folder = tmp_path_factory.mktemp("models")
     for name in make_params("vgg6", "bayesian_vgg6").train.models:
-        write_model(tmp_path / "models", name, data_dir)
-    return tmp_path / "models"
+        write_model(folder, name, data_dir)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_versions(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Repository:
+    """A project with the tags v1 and v2 (checked out) and an empty store; copy it, never change it."""
+    repository = Repository.new(tmp_path_factory.mktemp("versions") / "project")
+    repository.make(seed=6)
+    repository.commit("v2")
+    shutil.copytree(fresh_store, repository.root / layout.MLRUNS_DIR)
+    return repository
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Process]]:
+    """Address and process of a tracking server; a test says whether it is up when it begins."""
+    address, process = mlflow_server(tmp_path_factory.mktemp("server"))
+    yield address, process
+    process.kill()

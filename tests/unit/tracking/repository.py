@@ -50,7 +50,8 @@ class Repository:
 
     def make(self, *, seed: int) -> None:
         """Make data and models, and the reports of them."""
-        from gotorb.dataset.card import make_card, write_json
+        from gotorb.core.files import write_json
+        from gotorb.dataset.card import make_card
 
         shutil.rmtree(self.root / "made", ignore_errors=True)
         data_dir = make_data(self.root / "made" / "data", seed=seed)
@@ -61,7 +62,7 @@ class Repository:
         for number, name in enumerate(NETWORKS):
             write_model(self.root / "made" / "models", name, data_dir, side=1 + 2 * number + 2 * (seed % 2))
             write_json(reports / f"{name}.json", {"auc": 0.9 + number / 100, "validation": {"auc": 0.8}})
-        write_json(reports / "promotion.json", {"model": "vgg6", "data_digest": card["digest"]})
+        write_json(reports / "promotion.json", {"model": NETWORKS[seed % 2], "data_digest": card["digest"]})
         self.dvc("repro", "--quiet")
 
     def run(self, *command: str) -> str:
@@ -82,6 +83,11 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", tag)
         self.git("tag", tag)
+
+    def copy(self, root: Path) -> "Repository":
+        """All of it in another folder: data, cache and store too."""
+        shutil.copytree(self.root, root, symlinks=True)
+        return Repository(root)
 
     def clone(self, root: Path) -> "Repository":
         """A fresh clone: no data, no store, no remote."""

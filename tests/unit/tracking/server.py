@@ -39,7 +39,15 @@ class Process:
         self.environment = os.environ | {"PATH": path} | environment
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it was started and not killed."""
+        return self.process is not None
+
     def start(self) -> None:
+        """Start it unless it is up, and wait until it answers."""
+        if self.is_up:
+            return
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, stdout=log, stderr=log, start_new_session=True

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,6 @@ LOST_S = 10
 EPOCHS = 5
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Process]]:
-    """Address and process; down when a test begins, unless it starts it."""
-    address, process = mlflow_server(tmp_path_factory.mktemp("server"))
-    yield address, process
-    process.kill()
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[str, Process]) -> Path:
     """A project whose .env names the server."""
@@ -51,7 +42,7 @@ def train(name: str, data_dir: Path, model: Path, *, between: Any = lambda: None
             run.log_epoch(epoch, {"loss": 1.0 / (epoch + 1)})
             if epoch == EPOCHS // 2:
                 between()
-        Figure().savefig(picture := model / "plot.png")
+        Figure().savefig(picture := journals_dir().parent / "plot.png")
         run.log_plots([picture])
         run.log_json({"answer": 42}, "report.json")
         run.log_model(model / layout.MODEL_H5, tags={"network": "vgg6"})
@@ -106,7 +97,6 @@ def test_server_killed_in_the_middle_loses_and_doubles_nothing(
     project: Path, server: tuple[str, Process], data_dir: Path, models_dir: Path
 ) -> None:
     address, process = server
-    process.kill()
     process.start()
     lost: list[float] = []
 
@@ -128,7 +118,6 @@ def test_server_that_hangs_costs_seconds(
     project: Path, server: tuple[str, Process], data_dir: Path, models_dir: Path
 ) -> None:
     address, process = server
-    process.kill()
     process.start()
     assert process.process is not None
     group = process.process.pid

@@ -3,9 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,22 +10,11 @@ import pytest
 from mlflow import MlflowClient
 
 from gotorb.errors import TrackingError
-from gotorb.tracking.delivery import Delivery
-from gotorb.tracking.journal import EVENTS, OWNER, SENT, Journal, find_journals
-from gotorb.tracking.runs import sync_runs, waiting_journals
+from gotorb.tracking.journal import EVENTS, OWNER, SENT, Delivery, Journal, find_journals
+from gotorb.tracking.runs import sync_runs
 from gotorb.tracking.store import journals_dir, tracking_uri
 
 START = {"experiment": "gotorb", "name": "one", "tags": {"gotorb.stage": "train"}}
-WRITER = """
-import time
-from gotorb.tracking.runs import track_stage
-from tests.unit.tracking.tiny import make_params
-with track_stage("train", make_params()) as run:
-    for epoch in range(3):
-        run.log_epoch(epoch, {"loss": 1.0 / (epoch + 1)})
-    print("ready", flush=True)
-    time.sleep(600)
-"""
 
 
 def client() -> MlflowClient:
@@ -79,7 +65,7 @@ def test_what_was_sent_but_not_acknowledged_is_there_once(project: Path, n_ackno
 
 
 def test_journal_is_none_before_the_rest_of_it_is_removed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who looks while a courier removes what it has sent must not find half of it, and send that again."""
+    """A process that looks while another removes what it has sent must not find half of it, and send that again."""
     journal, seen = written(), []
     Delivery(journal).send()
     monkeypatch.setattr(shutil, "rmtree", lambda folder, **_: seen.append((folder, find_journals(journals_dir()))))
@@ -106,18 +92,6 @@ def test_line_torn_by_a_kill_is_left_out_and_the_rest_arrives(project: Path, tor
     assert sync_runs() == 1
     (run,) = runs()
     assert (run.info.status, run.data.metrics) == ("KILLED", {"loss": 0.5})
-
-
-def test_killed_process_leaves_a_journal_that_sync_ends(project: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", WRITER], stdout=subprocess.PIPE) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"ready\n"
-        assert waiting_journals() == []  # its owner lives
-        os.kill(writer.pid, signal.SIGKILL)
-    assert sync_runs() == 1
-    (run,) = runs()
-    assert run.info.status == "KILLED"
-    assert [point.step for point in client().get_metric_history(run.info.run_id, "epoch/loss")] == [0, 1, 2]
 
 
 def test_owner_is_known_by_more_than_its_number(project: Path) -> None:

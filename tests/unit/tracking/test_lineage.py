@@ -12,11 +12,11 @@ from gotorb import cli, layout
 from gotorb.dataset.card import make_card
 from gotorb.errors import TrackingError
 from gotorb.params import read_params
-from gotorb.tracking.backfill import import_tags
+from gotorb.tracking.contents import md5
 from gotorb.tracking.dvc_source import DvcSource
-from gotorb.tracking.family import find_family, mark_runs
+from gotorb.tracking.lineage import find_family, import_tags, mark_runs
 from gotorb.tracking.registry import register, set_alias
-from gotorb.tracking.runs import md5, track_stage
+from gotorb.tracking.runs import track_stage
 from gotorb.tracking.store import journals_dir
 from tests.unit.tracking.conftest import point_to
 from tests.unit.tracking.repository import NETWORKS, Repository
@@ -25,20 +25,26 @@ NAMES = (layout.LABELS_CSV, layout.STAMPS_H5)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Iterator[tuple[Repository, dict[str, str]]]:
+def made(
+    tmp_path_factory: pytest.TempPathFactory, two_versions: Repository
+) -> Iterator[tuple[Repository, dict[str, str]]]:
     """A project with two versions, its runs as the stages make them, and the best model of v1 registered."""
-    repository = Repository.new(tmp_path_factory.mktemp("lineage") / "project")
-    shutil.copytree(fresh_store, repository.root / layout.MLRUNS_DIR)
+    repository = two_versions.copy(tmp_path_factory.mktemp("lineage") / "project")
     with pytest.MonkeyPatch.context() as patch:
         point_to(patch, repository.root)
         patch.chdir(repository.root)
+        check_out(repository, "v1")
         ids = {f"{name} v1": run for name, run in record(repository.root).items()}
         where = repository.root / "models" / "vgg6" / layout.MODEL_H5
         set_alias(register("gotorb", ids["train vgg6 v1"], md5(where), {"layers": ""}), "champion")
-        repository.make(seed=6)
-        repository.commit("v2")
+        check_out(repository, "v2")
         ids |= {f"{name} v2": run for name, run in record(repository.root).items()}
         yield repository, ids
+
+
+def check_out(repository: Repository, tag: str) -> None:
+    repository.git("checkout", "--quiet", tag)
+    repository.dvc("checkout", "--quiet")
 
 
 def record(root: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The registry: one version for one model file, one holder of an alias, the same scores back."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +9,18 @@ import pytest
 from gotorb import classifier, layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ModelError, TrackingError
+from gotorb.tracking.contents import md5
 from gotorb.tracking.registry import (
+    CHAMPION,
     Registered,
     find_alias,
-    find_champion,
     is_registry_uri,
     list_models,
     load_registered,
     register,
     set_alias,
 )
-from gotorb.tracking.runs import md5, track_stage
+from gotorb.tracking.runs import track_stage
 from tests.unit.tracking.tiny import LAYERS, make_params
 
 
@@ -42,14 +44,14 @@ def test_same_bytes_are_registered_once(project: Path, models_dir: Path) -> None
 
 def test_alias_moves_and_only_the_holder_shows_it(project: Path, models_dir: Path) -> None:
     first, second = (add(models_dir / name) for name in ("vgg6", "bayesian_vgg6"))
-    assert find_champion("gotorb") is None
+    assert find_alias("gotorb", CHAMPION) is None
     set_alias(first, "champion")
-    assert find_champion("gotorb") == first
+    assert find_alias("gotorb", CHAMPION) == first
     set_alias(second, "champion")
-    assert find_champion("gotorb") == second
+    assert find_alias("gotorb", CHAMPION) == second
     assert [row["aliases"] for row in list_models()] == ["", "champion"]
     assert find_alias("gotorb", "challenger") is None
-    assert find_champion("nobody") is None
+    assert find_alias("nobody", CHAMPION) is None
 
 
 def test_registered_model_gives_the_same_scores(project: Path, models_dir: Path, data_dir: Path) -> None:
@@ -72,8 +74,7 @@ def test_unknown_model_is_told_in_one_line(project: Path, models_dir: Path, uri:
 
 def test_model_without_its_files_is_told_in_one_line(project: Path, models_dir: Path) -> None:
     add(models_dir / "vgg6")
-    for path in (project / layout.MLRUNS_DIR).rglob("MLmodel"):
-        path.unlink()
+    shutil.rmtree(project / layout.MLRUNS_DIR / "artifacts")
     with pytest.raises(ModelError, match="no registered model 'models:/gotorb/1'"):
         load_registered("models:/gotorb/1")
 

@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 import gotorb
 from gotorb import layout
 from gotorb.dataset.card import make_card
-from gotorb.tracking.runs import find_run, md5, track_stage
+from gotorb.tracking.contents import md5
+from gotorb.tracking.runs import find_run, track_stage
 from gotorb.tracking.store import tracking_uri
 from tests.unit.tracking.tiny import LAYERS, SIZE, make_params
 
@@ -139,8 +140,14 @@ def test_model_has_a_signature_and_is_found_by_its_bytes(project: Path, models_d
     path = models_dir / "vgg6" / layout.MODEL_H5
     assert find_run(md5(path), "gotorb") is None
     with track_stage("train", PARAMS) as run:
+        for epoch, loss in enumerate((1.0, 0.5)):
+            run.log_epoch(epoch, {"loss": loss})
         run.log_model(path, tags={"network": "vgg6"})
     (output,) = read(run.run_id).outputs.model_outputs
+    shown = client().get_logged_model(output.model_id)
+    assert [(metric.key, metric.value, metric.step) for metric in shown.metrics] == [("epoch/loss", 0.5, 1)]
+    history = client().get_metric_history(run.run_id, "epoch/loss")
+    assert [(point.value, point.step) for point in history] == [(1.0, 0), (0.5, 1)]
     info = get_model_info(f"models:/{output.model_id}")
     (column,) = info.signature.inputs
     assert (column.name, str(column.type), column.shape) == ("stamps", "float32", (-1, SIZE, SIZE, len(LAYERS)))

@@ -1,33 +1,23 @@
 """`gotorb data tag` and the remote of .env: what is tagged is committed, pushed where there is a remote, and marked."""
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
 
-from gotorb import cli, layout
+from gotorb import cli
 from gotorb.errors import TrackingError
-from gotorb.tracking.backfill import import_versions
+from gotorb.tracking.lineage import import_versions, tag_data
 from gotorb.tracking.remote import check_remote, find_remote, set_remote
-from gotorb.tracking.tagging import tag_data
 from tests.unit.tracking.conftest import point_to
 from tests.unit.tracking.repository import Repository
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Repository:
-    """A project with its runs."""
-    repository = Repository.new(tmp_path_factory.mktemp("tagging") / "project")
-    shutil.copytree(fresh_store, repository.root / layout.MLRUNS_DIR)
-    return repository
-
-
 @pytest.fixture
-def repository(original: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    shutil.copytree(original.root, tmp_path / "project", symlinks=True)
+def repository(two_versions: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    copy = two_versions.copy(tmp_path / "project")
     point_to(monkeypatch, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     for name, value in {"GIT_COMMITTER_NAME": "tester", "GIT_COMMITTER_EMAIL": "tester@example.org"}.items():
@@ -35,7 +25,7 @@ def repository(original: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("DVC_REMOTE_URL", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL"):
         monkeypatch.setenv(name, "")  # and what read_settings exports is undone
         monkeypatch.delenv(name)
-    return Repository(tmp_path / "project")
+    return copy
 
 
 def local_config(repository: Repository) -> str:
@@ -87,12 +77,12 @@ def test_uncommitted_results_are_refused_by_name(repository: Repository, name: s
 
 def test_taken_and_impossible_names_are_refused(repository: Repository) -> None:
     (repository.root / "code.py").write_text("")
-    repository.commit("v2")
+    repository.commit("v3")
     with pytest.raises(TrackingError, match="tag 'v1' is of another commit"):
         tag_data("v1", message="x")
     with pytest.raises(TrackingError, match="git makes no tag 'a b'"):
         tag_data("a b", message="x")
-    assert tag_data("v2", message="x").commit == repository.git("rev-parse", "v2").strip()
+    assert tag_data("v3", message="x").commit == repository.git("rev-parse", "v3").strip()
 
 
 def test_push_that_fails_is_told_and_the_same_command_goes_on(repository: Repository, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def make_model(side: int = SIZE, *, size: int = SIZE):
 
 def write_model(models_dir: Path, name: str, data_dir: Path, *, side: int | None = None, size: int = SIZE) -> Path:
     """Write a model's folder as the train stage does."""
-    from gotorb.training.record import write_training
+    from gotorb.training.model_files import write_training
 
     run_dir = models_dir / name
     run_dir.mkdir(parents=True, exist_ok=True)

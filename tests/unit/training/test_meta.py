@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from gotorb.errors import ModelError
-from gotorb.training.files import replace_file
-from gotorb.training.meta import read_meta, write_meta
+from gotorb.training.meta import read_meta, replace_file, write_meta
 
 CONTENT: dict[str, Any] = {
     "text": "Grüße", "empty": "", "none": None, "flag": True, "n": 3, "x": 0.25, "names": ["a", "bb", "bb"], "no": [],
@@ -120,7 +119,7 @@ def test_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path.write_text("old")
     code = (
         "import os, signal, pathlib, sys\n"
-        "from gotorb.training.files import replace_file\n"
+        "from gotorb.training.meta import replace_file\n"
         "def die(part):\n"
         "    part.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
         "replace_file(pathlib.Path(sys.argv[1]), die)\n"

@@ -17,7 +17,7 @@ def test_networks_have_the_published_size_and_take_other_stamps(shape: tuple[int
 
 
 def test_dropout_follows_every_layer_of_the_bayesian_network() -> None:
-    from gotorb.training.scoring import find_dropouts
+    from gotorb.training.mc_dropout import find_dropouts
 
     model = models.bayesian_vgg6((30, 30, 3), 0.2)
     assert [layer.name for layer in find_dropouts(model)] == ["drop1a", "drop1b", "drop2a", "drop2b", "drop"]

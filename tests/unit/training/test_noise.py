@@ -9,9 +9,9 @@ import pytest
 
 from gotorb import models
 from gotorb.errors import ConfigError
-from gotorb.training.building import build_network, find_normaliser
-from gotorb.training.files import read_model, write_model
-from gotorb.training.noise import NoiseUnits
+from gotorb.training.model_files import read_model, write_model
+from gotorb.training.networks import build_network, find_normaliser
+from gotorb.training.normalisation import NoiseUnits
 
 LAYERS, SIZE, NOISE = ("science", "template", "difference"), 41, 7.0
 
@@ -63,6 +63,14 @@ def test_noise_needs_the_difference() -> None:
         build_network(models.vgg6, (SIZE, SIZE, 3), layers=LAYERS, normalise="l3")
 
 
+def test_a_model_written_before_the_layer_moved_still_loads() -> None:
+    """The file names the layer by its registered name, not by the module it was defined in."""
+    model = read_model(Path(__file__).parents[2] / "model" / "noise_units.h5")
+    stamps = np.random.default_rng(3).normal(0, 9, (3, 21, 21, 3)).astype(np.float32)
+    written = [0.4429211914539337, 0.389455109834671, 0.4420308470726013]
+    np.testing.assert_allclose(np.asarray(model(stamps))[:, 0], written, atol=1e-6)
+
+
 def test_a_saved_network_is_read_in_a_process_of_its_own(stamps: np.ndarray, tmp_path: Path) -> None:
     model = build_network(models.vgg6, stamps.shape[1:], layers=LAYERS, normalise="noise")
     path = write_model(tmp_path / "model.h5", model)
@@ -70,7 +78,7 @@ def test_a_saved_network_is_read_in_a_process_of_its_own(stamps: np.ndarray, tmp
     np.testing.assert_array_equal(read_model(path)(stamps[:3]), expected)
     np.save(tmp_path / "stamps.npy", stamps[:3])
     code = (
-        "import numpy, tensorflow as tf, gotorb.training.noise\n"
+        "import numpy, tensorflow as tf, gotorb.training.normalisation\n"
         f"scores = tf.keras.models.load_model({str(path)!r}, compile=False)(numpy.load('stamps.npy'))\n"
         "numpy.save('scores.npy', scores)"
     )

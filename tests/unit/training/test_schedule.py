@@ -7,7 +7,10 @@ from gotorb.training.recipe import Recipe, make_schedule
 
 
 def make_recipe(schedule):
-    return Recipe(10, 5, "val_loss", 0.002, "adam", augment=False, seed=0, schedule=schedule)
+    return Recipe(
+        epochs=10, patience=5, monitor="val_loss", learning_rate=0.002, optimizer="adam", augment=False, seed=0,
+        schedule=schedule,
+    )  # fmt: skip
 
 
 def test_cosine_starts_at_the_rate_is_half_in_the_middle_and_falls():

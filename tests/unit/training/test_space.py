@@ -1,15 +1,15 @@
 """The space of a tuning and the oracles that draw from it, without any training."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gotorb.errors import ConfigError
 from gotorb.training.networks import bayesian_vgg6
-from gotorb.training.oracle import make_oracle
-from gotorb.training.space import SPACE, Choice, LogRange, Steps, count_parameters, make_space, training_options
-from gotorb.training.trials import COMPLETED, FAILED, Task, Trial
-from gotorb.training.tuning import choose_best, read_task, tell
+from gotorb.training.trials import COMPLETED, FAILED, Task, Trial, training_options
+from gotorb.training.tuning import SPACE, Range, choose_best, count_parameters, make_oracle, make_space, read_task, tell
 
 SHAPE = (21, 21, 4)
 OPTIONS: dict[str, Any] = {"max_epochs": 4, "seed": 5}
@@ -17,11 +17,15 @@ N_TRIALS = {"hyperband": 10, "random": 12, "bayesian": 4}
 QUICK = ("hyperband", "random")
 
 
-def make(method: str = "random", space: Any = None, **options: Any) -> Any:
-    """A new oracle."""
-    return make_oracle(
-        method, space or make_space(), "val_loss", **{"max_trials": N_TRIALS[method]} | OPTIONS | options
-    )
+@pytest.fixture
+def make(tmp_path: Path) -> Any:
+    """Makes a new oracle."""
+
+    def make_one(method: str = "random", space: Any = None, **options: Any) -> Any:
+        options = {"max_trials": N_TRIALS[method]} | OPTIONS | options
+        return make_oracle(method, space or make_space(), "val_loss", folder=tmp_path, **options)
+
+    return make_one
 
 
 def ask_all(oracle: Any, *, max_epochs: int = 4) -> list[Task]:
@@ -36,11 +40,11 @@ def ask_all(oracle: Any, *, max_epochs: int = 4) -> list[Task]:
 
 def finished(task: Task, objective: float | None) -> Trial:
     status = FAILED if objective is None else COMPLETED
-    return Trial(task.number, task.values, task.continues, status, objective, 0, task.epochs, 1, {}, "", 0.0, "")
+    return Trial(**asdict(task), tuning="", status=status, objective=objective, best_epoch=0)
 
 
 @pytest.mark.parametrize("method", [*QUICK, pytest.param("bayesian", marks=pytest.mark.slow)])
-def test_no_configuration_above_the_limit_is_given_out(method: str) -> None:
+def test_no_configuration_above_the_limit_is_given_out(make: Any, method: str) -> None:
     limit = 40_000
     tasks = ask_all(make(method, fits=lambda values: count_parameters(SHAPE, values) <= limit))
     counts = [count_parameters(SHAPE, task.values) for task in tasks]
@@ -48,7 +52,7 @@ def test_no_configuration_above_the_limit_is_given_out(method: str) -> None:
     assert max(counts) <= limit < max(count_parameters(SHAPE, task.values) for task in ask_all(make()))
 
 
-def test_a_limit_that_nothing_fits_is_told() -> None:
+def test_a_limit_that_nothing_fits_is_told(make: Any) -> None:
     oracle = make(fits=lambda values: False)
     with pytest.raises(ConfigError, match="none of 50 configurations drawn has few enough parameters"):
         oracle.create_trial("worker")
@@ -60,7 +64,7 @@ def test_default_space_at_goto_size_can_be_counted() -> None:
 
 
 @pytest.mark.parametrize("method", QUICK)
-def test_every_point_lies_in_the_space_and_comes_again_for_the_same_seed(method: str) -> None:
+def test_every_point_lies_in_the_space_and_comes_again_for_the_same_seed(make: Any, method: str) -> None:
     tasks, again = (ask_all(make(method)) for _ in range(2))
     assert tasks == again
     assert tasks != ask_all(make(method, seed=6))
@@ -68,11 +72,11 @@ def test_every_point_lies_in_the_space_and_comes_again_for_the_same_seed(method:
         assert list(task.values) == list(SPACE)
         for name, limits in SPACE.items():
             value = task.values[name]
-            assert value in limits.names if isinstance(limits, Choice) else limits.low <= value <= limits.high
-            assert not isinstance(limits, Steps) or value % limits.step == 0
+            assert limits.low <= value <= limits.high if isinstance(limits, Range) else value in limits
+            assert not isinstance(limits, Range) or not limits.step or value % limits.step == 0
 
 
-def test_a_failed_trial_is_not_gone_on_with() -> None:
+def test_a_failed_trial_is_not_continued(make: Any) -> None:
     oracle = make("hyperband")
     firsts: dict[int, int] = {}
     for number in range(8):
@@ -82,7 +86,7 @@ def test_a_failed_trial_is_not_gone_on_with() -> None:
         tell(oracle, asked, finished(task, None if number == 0 else float(number)), "val_loss")
 
 
-def test_hyperband_of_27_epochs_has_the_budget_that_params_yaml_names() -> None:
+def test_hyperband_of_27_epochs_has_the_budget_that_params_yaml_names(make: Any) -> None:
     tasks = ask_all(make("hyperband", max_trials=None, max_epochs=27))
     spent = [task.epochs - (0 if task.continues is None else tasks[task.continues].epochs) for task in tasks]
     assert (len(tasks), sum(spent), max(task.epochs for task in tasks)) == (154, 1004, 27)
@@ -93,9 +97,9 @@ def test_hyperband_of_27_epochs_has_the_budget_that_params_yaml_names() -> None:
         assert (task.values, task.first) == (earlier.values, earlier.first) and task.epochs > earlier.epochs
 
 
-def test_a_narrower_space_is_kept_to() -> None:
+def test_a_narrower_space_is_kept_to(make: Any) -> None:
     space = make_space({"dense": [64, 72], "activation": ["elu"], "dropout": 0.1})
-    assert (space["dense"], space["dropout"]) == (Steps(64, 72), LogRange(0.1, 0.1))
+    assert (space["dense"], space["dropout"]) == (Range(64, 72, 8), Range(0.1, 0.1))
     for task in ask_all(make(space=space)):
         assert task.values["dense"] in (64, 72)
         assert (task.values["activation"], task.values["dropout"]) == ("elu", 0.1)

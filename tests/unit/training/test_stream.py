@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from gotorb.dataset.store import Dataset, open_dataset
-from gotorb.training.augment import draw_orientations, turn_stamps
-from gotorb.training.rows import weigh_classes
-from gotorb.training.stream import Stream
+from gotorb.training.data import Stream, draw_orientations, turn_stamps, weigh_classes
 from tests.model.blobs import make_blobs
 
 

@@ -1,0 +1,1 @@
+"""Facts and tools with one home, which every other room may use."""

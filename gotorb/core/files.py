@@ -1,0 +1,254 @@
+"""Files written whole or not at all; digests of files, folders and values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gotorb.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def whole_file(path: Path | str, *, shared: bool = False) -> Iterator[Path]:
+    """Write a file under another name, force it to disk, then let it replace the old one.
+
+    Parameters
+    ----------
+    path : path
+        File to make or replace. It stays as it was when the block raises or the process dies. Its folder is made when
+        absent.
+    shared : bool
+        True where two processes may write this file at the same time: each then writes under a name of its own.
+
+    Yields
+    ------
+    Path
+        Where to write: a file in the same folder with the same suffix. It is gone afterwards in any case.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; see `reported_writes`.
+
+    Examples
+    --------
+    >>> with whole_file("answer.json") as aside:  # doctest: +SKIP
+    ...     aside.write_text("{}")
+    """
+    path = Path(path)
+    mark = f".{uuid.uuid4().hex}" if shared else ""
+    aside = path.with_name(f".{path.stem}{mark}.part{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield aside
+        fsync(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    fsync(path.parent)
+
+
+def fsync(path: Path | str) -> None:
+    """Force a file or folder to disk.
+
+    Parameters
+    ----------
+    path : path
+        File or folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cannot_write(path: Path | str, error: Exception) -> DataError:
+    """Error for a full disk, or one that cannot be written for another reason.
+
+    Parameters
+    ----------
+    path : path
+        File or folder that was to be written.
+    error : Exception
+        What the system or a library said.
+
+    Returns
+    -------
+    DataError
+        To be raised.
+    """
+    reason = " ".join(str(error).split())
+    return DataError(f"cannot write {path} ({reason}); free space or fix the permissions, then run again")
+
+
+@contextmanager
+def reported_writes(path: Path | str) -> Iterator[None]:
+    """Turn what a full disk raises inside the block into a DataError that says what to do.
+
+    Parameters
+    ----------
+    path : path
+        Named in the message.
+
+    Raises
+    ------
+    DataError
+        For an OSError, or the RuntimeError with which h5py closes a file on a full disk.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise cannot_write(path, error) from None
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Write a UTF-8 text file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        File to make or replace.
+    text : str
+        Its content.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: Path | str, content: Any, *, indent: int = 2) -> Path:
+    """Write json with sorted keys, so that equal content is equal bytes; whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        File to make or replace.
+    content : dict or list
+        Plain values. NaN and infinity are refused: they are not json.
+    indent : int
+        Spaces of a level.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
+    return write_text(path, json.dumps(content, indent=indent, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path | str, table: pd.DataFrame, **options: Any) -> Path:
+    r"""Write a table as csv without its index, lines ended by ``\n`` on every system; whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        File to make or replace.
+    table : DataFrame
+        Its rows.
+    **options
+        Of `DataFrame.to_csv`.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    with whole_file(path) as aside:
+        table.to_csv(aside, index=False, lineterminator="\n", **options)
+    return Path(path)
+
+
+def file_digest(path: Path | str) -> str:
+    """Hex sha256 of a file, read in blocks.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(paths: Iterable[Path]) -> str:
+    """Hex sha256 over the digests of several files.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files; their order counts, their names do not.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+    """
+    return hashlib.sha256("".join(map(file_digest, paths)).encode()).hexdigest()
+
+
+def value_digest(value: Any, *, n_digits: int = 16) -> str:
+    """Short digest of plain values, as a name for what they decide.
+
+    Parameters
+    ----------
+    value : object
+        Text, numbers, tuples, dictionaries and dataclasses of these: whatever has a `repr` that tells all.
+    n_digits : int
+        Hex digits wanted, at most 64.
+
+    Returns
+    -------
+    str
+        The first digits of the sha256 of the value's `repr`.
+
+    Examples
+    --------
+    >>> value_digest(("a", 1)) == value_digest(("a", 1)), len(value_digest(1, n_digits=8))
+    (True, 8)
+    """
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:n_digits]
+
+
+def file_states(paths: Iterable[Path | str]) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of change of files: a cheap way to see that one has changed.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files, of which some may be absent.
+
+    Returns
+    -------
+    list of tuple
+        (name, bytes, time of change [ns]); -1 for both where there is no file.
+    """
+    states = []
+    for path in map(Path, paths):
+        stat = path.stat() if path.is_file() else None
+        states.append((str(path), stat.st_size if stat else -1, stat.st_mtime_ns if stat else -1))
+    return states

@@ -1,0 +1,213 @@
+"""New versions of a data set: divided for training, or cleaned with a record of each change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.core.files import write_csv, write_json
+from gotorb.dataset.card import data_digest, make_card
+from gotorb.dataset.leaks import find_leaks
+from gotorb.dataset.split import assign_splits
+from gotorb.dataset.store import open_dataset, write_dataset
+from gotorb.errors import DataError
+from gotorb.params import DatasetParams
+
+NOISE_RULE = "flipped on purpose"
+"""Rule of rows whose label was flipped to measure the effect of label noise."""
+REMOVED, FLIPPED = "removed", "flipped"
+CHANGE_COLUMNS = ("row", "change", "reason", "label", "metalabel")
+RECORD_COLUMNS = ("id", "change", "reason", "image_id", "candidate_id", "ra", "dec", "metalabel", "metalabel_after",
+                  "label", "label_after")  # fmt: skip
+
+
+def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, seed: int) -> dict[str, Any]:
+    """Divide a data set's rows into train, validation and test, and write them as a new one with its card.
+
+    Parameters
+    ----------
+    source_dir, data_dir : Path
+        The data set read and the one written.
+    params : DatasetParams
+        Fractions and link radius.
+    seed : int
+        Decides the order in which groups are placed.
+
+    Returns
+    -------
+    dict
+        The card.
+
+    Raises
+    ------
+    DataError
+        If the rows cannot be divided, a class is absent, or anything leaks.
+    """
+    data = open_dataset(source_dir)
+    kept = np.flatnonzero(~data.table["metalabel"].isin(params.without))
+    table = data.table.iloc[kept].reset_index(drop=True)
+    _check_classes(table["label"].to_numpy(), source_dir)
+    split = assign_splits(
+        table,
+        test_fraction=params.test_fraction,
+        validation_fraction=params.validation_fraction,
+        seed=seed,
+        link_radius_arcsec=params.link_radius_arcsec,
+        grouping=params.grouping,
+    )
+    table = table.assign(**{layout.SPLIT_COLUMN: split})
+    leaks = find_leaks(table, link_radius_arcsec=params.link_radius_arcsec)
+    if len(leaks) and params.grouping == "linked":
+        raise DataError(f"{len(leaks)} leaks between splits of {source_dir}; report this as a bug")
+    table = flip_labels(table, params.label_noise, seed=seed)
+    write_dataset(data_dir, table, (stamps for _, stamps in data.batches(kept)), layers=data.layers)
+    n_flipped = int((table["label"].to_numpy() != data.labels[kept]).sum())
+    card = make_card(data_dir) | {"n_leaks": len(leaks), "n_flipped": n_flipped}
+    write_json(data_dir / layout.CARD_JSON, card)
+    return card
+
+
+def flip_labels(table: pd.DataFrame, fraction: float, *, seed: int) -> pd.DataFrame:
+    """Give a random part of the train and validation rows the wrong label, to measure the effect of label noise.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows with label, split and perhaps rule, which names the flipped rows.
+    fraction : float
+        Of the labelled rows of train and validation.
+    seed : int
+        Decides which.
+
+    Returns
+    -------
+    DataFrame
+        The same rows.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [1, 0, -1, 1], "split": ["train", "train", "train", "test"], "rule": ""})
+    >>> flip_labels(rows, 1.0, seed=0)["label"].tolist()
+    [0, 1, -1, 1]
+    """
+    drawn = np.random.default_rng([seed, 5]).random(len(table)) < fraction
+    flipped = drawn & (table[layout.SPLIT_COLUMN] != "test") & (table["label"] != layout.UNKNOWN)
+    table = table.assign(label=table["label"].where(~flipped, 1 - table["label"]))
+    return table.assign(rule=table["rule"].where(~flipped, NOISE_RULE)) if "rule" in table else table
+
+
+def _check_classes(labels: np.ndarray, source_dir: Path) -> None:
+    for label, name in ((layout.REAL, "real"), (layout.BOGUS, "bogus")):
+        if not (labels == label).any():
+            raise DataError(
+                f"no {name} row among the {len(labels)} of {layout.labels_path(source_dir)}; "
+                "a classifier needs both classes: label more images or check the rules"
+            )
+
+
+def removals(rows: np.ndarray, reason: str) -> pd.DataFrame:
+    """Changes that take some rows out.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Row numbers.
+    reason : str
+        For the record.
+
+    Returns
+    -------
+    DataFrame
+        Columns of CHANGE_COLUMNS.
+    """
+    return pd.DataFrame({"row": rows, "change": REMOVED, "reason": reason}).reindex(columns=CHANGE_COLUMNS)
+
+
+def flips(rows: np.ndarray, reason: str, *, label: int | np.ndarray, metalabel: str) -> pd.DataFrame:
+    """Changes that give some rows another label.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Row numbers.
+    reason : str
+        For the record.
+    label : int or ndarray
+        The new label, or (n,) labels.
+    metalabel : str
+        The new metalabel.
+
+    Returns
+    -------
+    DataFrame
+        Columns of CHANGE_COLUMNS.
+    """
+    return pd.DataFrame({"row": rows, "change": FLIPPED, "reason": reason, "label": label, "metalabel": metalabel})
+
+
+def write_version(source_dir: Path | str, data_dir: Path | str, changes: pd.DataFrame) -> Path:
+    """Write a data set that differs from another by the changes given, and changes.csv, which lists them.
+
+    Parameters
+    ----------
+    source_dir, data_dir : path
+        The data set read, which stays as it is, and the one written.
+    changes : DataFrame
+        Columns of CHANGE_COLUMNS; of several changes of a row the first holds.
+
+    Returns
+    -------
+    Path
+        `data_dir`.
+
+    Raises
+    ------
+    DataError
+        If no row would be left, or both folders are one.
+    """
+    data, data_dir = open_dataset(source_dir), Path(data_dir)
+    if data_dir.resolve() == data.data_dir.resolve():
+        raise DataError(f"{data_dir} would be changed in place; give the new version another name")
+    changes = changes.drop_duplicates("row", keep="first").sort_values("row")
+    flipped, gone = changes[changes["change"] == FLIPPED], changes.loc[changes["change"] == REMOVED, "row"]
+    table = data.table.copy()
+    places = flipped["row"].to_numpy(int)
+    table.loc[places, "label"] = flipped["label"].to_numpy(int)
+    for name in ("metalabel", "rule"):
+        if name in table:
+            table.loc[places, name] = flipped["metalabel" if name == "metalabel" else "reason"].to_numpy(str)
+    kept = np.setdiff1d(np.arange(len(table)), gone.to_numpy(int))
+    if len(kept) == 0:
+        raise DataError(f"all {len(table)} rows of {source_dir} would be removed; nothing is written")
+    write_dataset(
+        data_dir,
+        table.iloc[kept].reset_index(drop=True),
+        (stamps for _, stamps in data.batches(kept)),
+        layers=data.layers,
+    )
+    record = _record(data.table, table, changes)
+    write_csv(data_dir / layout.CHANGES_CSV, record)
+    images = data.data_dir / layout.IMAGES_CSV
+    if images.exists():
+        (data_dir / layout.IMAGES_CSV).write_bytes(images.read_bytes())
+    counts = {reason: int(n) for reason, n in record["reason"].value_counts().sort_index().items()}
+    card = make_card(data_dir) | {"parent": data_digest(source_dir), "changes": counts}
+    write_json(data_dir / layout.CARD_JSON, card)
+    return data_dir
+
+
+def _record(before: pd.DataFrame, after: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
+    rows = changes["row"].to_numpy(int)
+    new = after.iloc[rows].reset_index(drop=True)
+    gone = (changes["change"] == REMOVED).to_numpy()
+    record = before.iloc[rows].reset_index(drop=True).assign(
+        change=changes["change"].to_numpy(),
+        reason=changes["reason"].to_numpy(),
+        metalabel_after=new["metalabel"].mask(gone, ""),
+        label_after=new["label"].astype("Int64").mask(gone),
+    )  # fmt: skip
+    return record.reindex(columns=list(RECORD_COLUMNS))

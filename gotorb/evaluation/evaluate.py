@@ -1,0 +1,323 @@
+"""Evaluation of a model on rows of a data set: scores, metrics and figures, written to a folder."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import Dataset
+from gotorb.errors import DataError, ModelError
+from gotorb.evaluation.calibration import Calibration, fit_calibration
+from gotorb.evaluation.figures import draw_figures
+from gotorb.evaluation.latent import map_latent, plot_latent
+from gotorb.evaluation.metrics import measure_calibration, rounded
+from gotorb.evaluation.report import Evaluation, make_curves, make_predictions, measure_predictions, write_evaluation
+from gotorb.evaluation.stamp_figures import draw_stamps
+from gotorb.evaluation.thresholds import choose_threshold
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
+
+LOG = logging.getLogger(__name__)
+ALL = "all"
+"""Name of a benchmark's only part."""
+SAMPLED_BATCH = 256
+"""Stamps that share the networks of one posterior sample; another number gives other samples."""
+
+
+def load_with_meta(model_dir: Path | str) -> "tuple[keras.Model, dict[str, Any]]":
+    """Load a trained model with its meta.
+
+    Parameters
+    ----------
+    model_dir : path
+        Folder of a trained model.
+
+    Returns
+    -------
+    model : keras.Model
+        The network.
+    meta : dict
+        Record of its training.
+
+    Raises
+    ------
+    ModelError
+        If either is missing or broken.
+    """
+    from gotorb.training.model_files import load_training
+
+    loaded = load_training(Path(model_dir))
+    return loaded.model, require_meta(loaded.meta)
+
+
+def require_meta(meta: dict[str, Any] | None) -> dict[str, Any]:
+    """Refuse a model without meta: its layers and threshold would be guesses.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    if meta is None:
+        raise ModelError(
+            f"this model has no {layout.META_HKL} beside it; give meta=, as classifier.train() returned it"
+        )
+    return meta
+
+
+def find_data_dir(meta: dict[str, Any], data_dir: str | Path | None) -> Path:
+    """Folder of the data set: the one given, else the one recorded relative to the model's folder.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder.
+    """
+    found = Path(data_dir) if data_dir is not None else Path(meta.get("run_dir", ".")) / meta["data_dir"]
+    if not found.is_dir():
+        raise DataError(f"no data set at {found}, where the model's meta expects it; give data_dir=")
+    return found.resolve() if data_dir is None else found
+
+
+def find_out_dir(meta: dict[str, Any], out_dir: str | Path | None, name: str = "") -> Path:
+    """Folder of the results: the one given, else `name` inside the model's folder.
+
+    Raises
+    ------
+    ModelError
+        If neither is known.
+    """
+    if out_dir is not None:
+        return Path(out_dir)
+    if "run_dir" not in meta:
+        raise ModelError("this meta does not tell the model's folder; give out_dir=")
+    return Path(meta["run_dir"]) / name
+
+
+def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
+    """Validation and test rows that the meta names, with their part in the column ``split``.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the data set, indexed by row number, ascending.
+
+    Raises
+    ------
+    DataError
+        If the data set lacks one of them.
+    """
+    part_of = {str(id_): split for split in ("validation", "test") for id_ in meta["split"][split]}
+    split = data.table["id"].map(part_of)
+    if split.notna().sum() != len(part_of):
+        absent = sorted(set(part_of) - set(data.ids))
+        raise DataError(
+            f"row {absent[0]!r} and {len(absent) - 1} more that the model is to be evaluated on are not in "
+            f"{data.data_dir}; give the data set it was trained on, or use classifier.benchmark"
+        )
+    if data_digest(data.data_dir) != meta["data_digest"]:
+        LOG.warning("%s has changed since the model was trained on it", data.data_dir)
+    return data.table.assign(split=split)[split.notna()]
+
+
+def all_rows(data: Dataset) -> pd.DataFrame:
+    """All rows of a data set as one part."""
+    return data.table.assign(split=ALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """Options of an evaluation.
+
+    Attributes
+    ----------
+    n_samples : int
+        Posterior samples per stamp.
+    n_bootstrap : int
+        Resamples for intervals.
+    threshold_fpr : float or None
+        False-positive rate on the validation rows at which the threshold is chosen again; None keeps the
+        one chosen after training.
+    seed : int
+        Of samples and resamples.
+    batch_size : int
+        Stamps sampled at a time.
+    """
+
+    n_samples: int
+    n_bootstrap: int
+    threshold_fpr: float | None
+    seed: int
+    batch_size: int = SAMPLED_BATCH
+
+
+def evaluate_model(
+    model: "keras.Model",
+    meta: dict[str, Any],
+    data: Dataset,
+    rows: pd.DataFrame,
+    *,
+    how: EvaluationOptions,
+    out_dir: Path,
+) -> Evaluation:
+    """Score, measure, draw and write.
+
+    Parameters
+    ----------
+    model, meta
+        The model and its record.
+    data : Dataset
+        Where the stamps are.
+    rows : DataFrame
+        Rows to score, indexed by row number; their ``split`` is validation and test, or all.
+    how : Judging
+        Samples, resamples, threshold.
+    out_dir : Path
+        Folder of the files.
+    """
+    scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
+    predictions = make_predictions(rows, scores, samples)
+    threshold = _find_threshold(predictions, meta, how)
+    calibration = find_calibration(predictions, meta)
+    if calibration is not None:
+        predictions["probability"] = calibration.apply(predictions["score"].to_numpy(float))
+    options: dict[str, Any] = {"n_bootstrap": how.n_bootstrap, "seed": how.seed}
+    main = ALL if (rows["split"] == ALL).any() else "test"
+    metrics = measure_predictions(predictions, threshold, split=main, **options)
+    if main == "test":
+        metrics["validation"] = measure_predictions(predictions, threshold, split="validation", **options)
+    metrics["calibrated"] = _measure_calibrated(predictions, calibration, main)
+    metrics |= {"model": meta["model"], "n_trained_on": int(rows["id"].isin(meta["split"]["train"]).sum())}
+    for note in metrics["notes"]:
+        LOG.warning("%s: %s", data.data_dir, note)
+    shown = (predictions["split"] == main).to_numpy()
+    figures = draw_figures(predictions[shown], metrics, meta)
+    figures |= draw_stamps(
+        data, rows.index.to_numpy(int)[shown], predictions[shown], None if samples is None else samples[shown],
+        threshold=threshold, seed=how.seed,
+    )  # fmt: skip
+    figures |= _draw_latent(model, meta, data, predictions[shown], rows.index.to_numpy(int)[shown], how.seed)
+    curves = make_curves(predictions[shown], meta["history"])
+    evaluation = Evaluation(metrics, predictions, figures, out_dir, curves)
+    write_evaluation(evaluation)
+    return evaluation
+
+
+def _draw_latent(
+    model: "keras.Model", meta: dict[str, Any], data: Dataset, predictions: pd.DataFrame, rows: np.ndarray, seed: int
+) -> "dict[str, Figure]":
+    """Map of the rows' latent vectors; none for networks without one, or for too few rows."""
+    from gotorb.training.inference import latent_vectors
+
+    try:
+        vectors = latent_vectors(model, (stamps for _, stamps in data.batches(rows, layers=meta["layers"])))
+        return {"latent": plot_latent(map_latent(vectors, seed=seed), predictions.reset_index(drop=True))}
+    except (ModelError, DataError) as reason:
+        LOG.info("no latent map: %s", reason)
+        return {}
+
+
+def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: EvaluationOptions) -> float:
+    part = predictions[(predictions["split"] == "validation") & predictions["label"].isin((0, 1))]
+    if how.threshold_fpr is None or part.empty:
+        return float(meta["threshold"])
+    return choose_threshold(part["label"].to_numpy(), part["score"].to_numpy(), max_fpr=how.threshold_fpr)
+
+
+def find_calibration(predictions: pd.DataFrame, meta: dict[str, Any]) -> Calibration | None:
+    """The calibration stored with the model; fitted on validation rows if it has none; None if neither can be."""
+    if "calibration" in meta:
+        return Calibration.from_dict(meta["calibration"])
+    part = predictions[(predictions["split"] == "validation") & predictions["label"].isin((0, 1))]
+    if part["label"].nunique() < 2:
+        return None
+    return fit_calibration(part["label"].to_numpy(int), part["score"].to_numpy(float))
+
+
+def _measure_calibrated(predictions: pd.DataFrame, calibration: Calibration | None, split: str) -> dict[str, Any]:
+    """Brier score and ECE after each kind of calibration, on the rows of a part."""
+    part = predictions[(predictions["split"] == split) & predictions["label"].isin((0, 1))]
+    if calibration is None or part.empty:
+        return {}
+    labels, scores = part["label"].to_numpy(int), part["score"].to_numpy(float)
+    found = {name: measure_calibration(labels, calibration.apply(scores, name)) for name in ("temperature", "isotonic")}
+    return rounded(found | {"n_fitted": calibration.n_rows})
+
+
+def score_plainly(
+    model: "keras.Model", layers: Sequence[str], data: Dataset, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Score rows of a data set deterministically.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The network.
+    layers : sequence of str
+        Layers that it takes.
+    data : Dataset
+        Where the stamps are.
+    rows : ndarray of int, optional
+        Row numbers; all rows when left out.
+
+    Returns
+    -------
+    ndarray
+        (n,) scores.
+    """
+    from gotorb.training.inference import score_stamps
+
+    return score_stamps(model, (stamps for _, stamps in data.batches(rows, layers=list(layers))))
+
+
+def score_rows(
+    model: "keras.Model", meta: dict[str, Any], data: Dataset, rows: np.ndarray | None = None, *,
+    n_samples: int, seed: int,
+) -> np.ndarray:  # fmt: skip
+    """Score rows of a data set as GOTO publishes scores: by the mean of the posterior samples.
+
+    Parameters
+    ----------
+    model, meta
+        The model and its record.
+    data : Dataset
+        Where the stamps are.
+    rows : ndarray of int, optional
+        Row numbers; all rows when left out.
+    n_samples, seed : int
+        Posterior samples per stamp, and their seed.
+
+    Returns
+    -------
+    ndarray
+        (n,) scores; plain ones of a network without dropout.
+    """
+    from gotorb.training.inference import sample_scores
+    from gotorb.training.mc_dropout import find_dropouts
+
+    if not find_dropouts(model):
+        return score_plainly(model, meta["layers"], data, rows)
+    stamps = (block for _, block in data.batches(rows, layers=meta["layers"]))
+    return sample_scores(model, stamps, n_samples, seed=seed, batch_size=SAMPLED_BATCH).mean(axis=1)
+
+
+def score_model(
+    model: "keras.Model", meta: dict[str, Any], data: Dataset, rows: np.ndarray, how: EvaluationOptions
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scores (n,), and posterior samples (n, n_samples) where the model has dropout."""
+    from gotorb.training.inference import sample_scores
+    from gotorb.training.mc_dropout import find_dropouts
+
+    scores = score_plainly(model, meta["layers"], data, rows)
+    if not find_dropouts(model):
+        return scores, None
+    stamps = (block for _, block in data.batches(rows, layers=meta["layers"]))
+    return scores, sample_scores(model, stamps, how.n_samples, seed=how.seed, batch_size=how.batch_size)

@@ -1,0 +1,218 @@
+"""Scores of other classifiers, which came with the stamps, compared with ours row by row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.evaluation.comparison import compare_auc
+from gotorb.evaluation.intervals import wilson_interval
+from gotorb.evaluation.metrics import rounded
+from gotorb.evaluation.thresholds import error_rates, first_within
+
+PREFIX = "peer_"
+"""Of the columns of a data set that hold other classifiers' scores."""
+Table = dict[str, dict[str, Any]]
+FPRS = (0.01, 0.05)
+INTRODUCTION = (
+    "Written by the stage `external_classifiers` of `make repro SOURCE=archive DATA=folder`. Each score is evaluated "
+    "on the rows that have it, ours on the same rows. Intervals are 95 %: bootstrap of the rows for AUC, Wilson for "
+    "fractions, without the spread from one training to another. A score that took part in making the labels (see the "
+    "columns named in `label.archive` of params.yaml and the description of the archive) is in part compared with "
+    "itself: its row is an upper limit, not a measurement. Where the settings of the training were chosen on rows of "
+    "the same archive (for ZTF's they were, see docs/real-input.md), our numbers are optimistic by that choice."
+)
+HEADINGS = {
+    "held_out": (
+        "Held-out rows",
+        "The promoted model on the test part, which took no part in training, stopping or choosing a model.",
+    ),
+    "out_of_fold": (
+        "All labelled rows, each scored out of fold",
+        "Several trainings of the promoted model's recipe; each row's score is by the one that saw neither the row "
+        "nor any of the same image, object or place. More rows, so narrower intervals; not the very model that is "
+        "registered.",
+    ),
+}
+
+
+def read_promoted(evaluations_dir: Path, promotion_path: Path) -> tuple[str, pd.Series]:
+    """Read the scores of the promoted model on the test rows.
+
+    Parameters
+    ----------
+    evaluations_dir : Path
+        Holds a folder with predictions for each model.
+    promotion_path : Path
+        json that names the promoted model.
+
+    Returns
+    -------
+    network : str
+        Name of the model.
+    scores : Series
+        Scores by row id: posterior means, or plain scores of a network without dropout.
+    """
+    network = json.loads(promotion_path.read_text())["model"]
+    predictions = pd.read_csv(evaluations_dir / network / layout.PREDICTIONS_CSV, dtype={"id": str})
+    test = predictions[predictions["split"] == "test"]
+    return network, pd.Series(test["mean"].fillna(test["score"]).to_numpy(float), index=test["id"].to_numpy(str))
+
+
+def compare_with_external(rows: pd.DataFrame, ours: pd.Series, *, n_bootstrap: int, seed: int) -> Table:
+    """Compare our scores with every ``peer_`` column, row by row.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        A data set's table, indexed by row id.
+    ours : Series
+        Our scores by row id.
+    n_bootstrap, seed : int
+        Resamples for the intervals, and their seed.
+
+    Returns
+    -------
+    dict
+        As `compare_scores`.
+    """
+    known = rows.loc[ours.index]
+    others = {name.removeprefix(PREFIX): known[name].to_numpy(float) for name in known if name.startswith(PREFIX)}
+    labels, rng = known["label"].to_numpy(int), np.random.default_rng(seed)
+    return compare_scores(labels, ours.to_numpy(), others, n_bootstrap=n_bootstrap, rng=rng)
+
+
+def compare_ways(
+    rows: pd.DataFrame,
+    ways: Mapping[str, Sequence[pd.Series]],
+    n_trainings: Sequence[int],
+    *,
+    n_bootstrap: int,
+    seed: int,
+) -> dict[str, Table]:
+    """Compare several ways to train with every ``peer_`` column.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        A data set's table, indexed by row id.
+    ways : mapping of str to sequence of Series
+        Name of a way -> the out-of-fold scores of its trainings, alike but for the seed.
+    n_trainings : sequence of int
+        How many trainings are averaged; a table for each way and number.
+    n_bootstrap, seed : int
+        Resamples for the intervals, and their seed.
+
+    Returns
+    -------
+    dict
+        A table of `compare_scores` for each way and number of trainings.
+    """
+    tables = {}
+    for name, trained in ways.items():
+        for n in n_trainings:
+            shown = name if n == 1 else f"{name}, {n} trainings averaged"
+            scores = sum(trained[1:n], trained[0]) / n
+            tables[shown] = compare_with_external(rows, scores, n_bootstrap=n_bootstrap, seed=seed)
+    return tables
+
+
+def compare_scores(
+    labels: np.ndarray,
+    ours: np.ndarray,
+    others: Mapping[str, np.ndarray],
+    *,
+    n_bootstrap: int,
+    rng: np.random.Generator,
+) -> Table:
+    """Evaluate each score on the rows that have it, and ours on the same rows.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (n,) 1 real, 0 bogus; other rows are left out.
+    ours : ndarray
+        (n,) our scores.
+    others : mapping of str to ndarray
+        Name to (n,) scores of another classifier, NaN where absent.
+    n_bootstrap : int
+        Resamples for the intervals.
+    rng : Generator
+        Source of the resamples.
+
+    Returns
+    -------
+    dict
+        For "gotorb" and each other classifier: n_real, n_bogus, auc with its 95 % interval, missed fraction of the
+        real at fixed false-positive rates with Wilson intervals, and for others the difference of ours with its
+        interval.
+    """
+    table = {}
+    for name, theirs in {"gotorb": ours, **others}.items():
+        usable = np.isin(labels, (0, 1)) & np.isfinite(theirs)
+        both = compare_auc(labels[usable], theirs[usable], ours[usable], n_bootstrap=n_bootstrap, rng=rng)
+        row: dict[str, Any] = {"n_real": int((labels[usable] == 1).sum()), "n_bogus": int((labels[usable] == 0).sum())}
+        row |= {"auc": both.auc_a, "auc_low": both.auc_a_low, "auc_high": both.auc_a_high}
+        row |= {f"missed_at_fpr_{fpr:g}": _missed(labels[usable], theirs[usable], fpr) for fpr in FPRS}
+        if name != "gotorb":
+            row["ours_minus_theirs"] = -both.difference
+            row |= {"difference_low": -both.difference_high, "difference_high": -both.difference_low}
+        table[name] = row
+    return rounded(table)
+
+
+def _missed(labels: np.ndarray, scores: np.ndarray, fpr: float) -> dict[str, Any]:
+    rates = error_rates(labels, scores)
+    fnr = float(rates.fnr[first_within(rates.fpr, fpr)])
+    n_real = int((labels == 1).sum())
+    low, high = wilson_interval(round(fnr * n_real), n_real) or (None, None)
+    return {"fnr": fnr, "low": low, "high": high}
+
+
+def format_tables(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title: str) -> str:
+    """Format tables as markdown.
+
+    Parameters
+    ----------
+    tables : mapping
+        A key of `HEADINGS`, or any other heading, to the table of `compare_scores`.
+    title : str
+        First heading.
+
+    Returns
+    -------
+    str
+        The page.
+    """
+    lines = [f"# {title}", "", INTRODUCTION]
+    for name, table in tables.items():
+        heading, text = HEADINGS.get(name, (name, HEADINGS["out_of_fold"][1]))
+        lines += ["", f"## {heading}", "", text, "", *_format_table(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _format_table(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| score | real | bogus | AUC | missed at 1 % false positives | missed at 5 % | ours minus theirs (AUC) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in table.items():
+        missed = [_percent(row[f"missed_at_fpr_{fpr:g}"]) for fpr in FPRS]
+        ahead = "" if name == "gotorb" else _difference(row)
+        auc = f"{row['auc']:.4f} ({row['auc_low']:.4f} to {row['auc_high']:.4f})"
+        lines.append(f"| {name} | {row['n_real']} | {row['n_bogus']} | {auc} | {missed[0]} | {missed[1]} | {ahead} |")
+    return lines
+
+
+def _percent(part: Mapping[str, float]) -> str:
+    return f"{100 * part['fnr']:.1f} % ({100 * part['low']:.1f} to {100 * part['high']:.1f})"
+
+
+def _difference(row: Mapping[str, float]) -> str:
+    return f"{row['ours_minus_theirs']:+.4f} ({row['difference_low']:+.4f} to {row['difference_high']:+.4f})"

@@ -1,0 +1,302 @@
+"""Injected transients that models find, over magnitude and distance from the host; and two models compared.
+
+The same injected sources are shown to every model, so two models are compared source by source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gotorb.dataset.split import labelled_rows
+from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.errors import DataError
+from gotorb.evaluation.comparison import mcnemar
+from gotorb.evaluation.evaluate import load_with_meta, score_rows
+from gotorb.evaluation.intervals import Z_95, wilson_interval
+from gotorb.evaluation.metrics import DETECTABLE_SNR, is_faint, is_nuclear, rounded
+from gotorb.evaluation.report import round_headline
+from gotorb.evaluation.thresholds import choose_threshold
+from gotorb.params import N_SAMPLES, SEED, RecoveryParams
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Colours = tuple[str, float, float]
+"""Name of a colour map and the values at its ends."""
+
+INJECTIONS = RecoveryParams()
+MAG_WIDTH = 1.0
+OFFSET_EDGES = (0.0, 1.0, 2.0, 4.0, 8.0)
+FARTHER, NO_HOST = "more", "no host"
+SLICES = ("all", "detectable", "faint", "bright", "nuclear", "off the nucleus", "no host")
+"""all; S/N at least 5; of these: faint (S/N below 10), S/N at least 10, nuclear (within 1.5 arcsec of the host's
+centre), farther out, on empty sky."""
+
+
+def slice_rows(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """(n,) of bool for each of `SLICES`.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Injected sources: snr, host_offset_arcsec (NaN without a host).
+    """
+    snr, offset = rows["snr"].to_numpy(float), rows["host_offset_arcsec"].to_numpy(float)
+    seen, hosted = snr >= DETECTABLE_SNR, np.isfinite(offset)
+    masks = (
+        np.ones(len(rows), bool), seen, is_faint(snr), seen & ~is_faint(snr),
+        seen & is_nuclear(offset), seen & hosted & ~is_nuclear(offset), seen & ~hosted,
+    )  # fmt: skip
+    return dict(zip(SLICES, masks, strict=True))
+
+
+HEADLINE_SLICES = {"found": "detectable", "found_faint": "faint", "found_nuclear": "nuclear"}
+"""Headline numbers, and the slices whose found fraction they are."""
+
+
+def bin_offsets(offset: np.ndarray) -> np.ndarray:
+    """Names of bins of distance [arcsec], (n,) of str.
+
+    >>> bin_offsets(np.array([0.2, 3.0, 9.0, np.nan])).tolist()
+    ['0-1', '2-4', 'more', 'no host']
+    """
+    edges = np.array(OFFSET_EDGES)
+    names = np.array([f"{low:g}-{high:g}" for low, high in pairwise(OFFSET_EDGES)] + [FARTHER])
+    place = np.clip(np.searchsorted(edges, np.nan_to_num(offset), side="right") - 1, 0, len(names) - 1)
+    return np.where(np.isfinite(offset), names[place], NO_HOST)
+
+
+def map_recovery(rows: pd.DataFrame, found: np.ndarray) -> pd.DataFrame:
+    """Found fraction in cells of magnitude and distance from the host.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Injected sources: mag, host_offset_arcsec.
+    found : ndarray of bool
+        (n,) whether the model calls each real.
+
+    Returns
+    -------
+    DataFrame
+        Filled cells: mag (lower edge of a bin of 1 mag), offset (name of the bin), n, n_found, fraction, low, high
+        (95 % Wilson).
+
+    Raises
+    ------
+    DataError
+        If there is no row.
+    """
+    if len(rows) == 0:
+        raise DataError("no injected source to map; inject some into the held-out images first")
+    floor = np.floor(rows["mag"].to_numpy(float) / MAG_WIDTH) * MAG_WIDTH
+    cells = pd.DataFrame({"mag": floor, "offset": bin_offsets(rows["host_offset_arcsec"].to_numpy(float))})
+    counts = cells.assign(n=1, n_found=np.asarray(found, int)).groupby(["mag", "offset"], as_index=False).sum()
+    bounds = [wilson_interval(int(hits), int(n)) or (np.nan, np.nan) for hits, n in counts[["n_found", "n"]].to_numpy()]
+    low, high = np.array(bounds).T
+    return counts.assign(fraction=counts["n_found"] / counts["n"], low=low, high=high)
+
+
+def measure_recovery(rows: pd.DataFrame, found: np.ndarray) -> dict[str, Any]:
+    """Found fraction, with counts and 95 % Wilson interval, of each slice; and the map's cells, as plain values."""
+    slices = {}
+    for name, inside in slice_rows(rows).items():
+        n, n_found = int(inside.sum()), int(found[inside].sum())
+        low, high = wilson_interval(n_found, n) or (None, None)
+        slices[name] = {"n": n, "n_found": n_found, "fraction": n_found / n if n else None, "low": low, "high": high}
+    return rounded({"slices": slices, "cells": map_recovery(rows, found).to_dict("records")})
+
+
+def compare_recovery(rows: pd.DataFrame, found_a: np.ndarray, found_b: np.ndarray) -> dict[str, Any]:
+    """How much more of each slice one model finds than another, on the same sources.
+
+    Returns
+    -------
+    dict
+        For each slice n, only_a, only_b (found by one of them alone), difference (a minus b) with a 95 % interval,
+        and p_value of McNemar's exact test.
+
+    References
+    ----------
+    McNemar 1947, Psychometrika 12, 153. Interval of a paired difference: Wald with Agresti & Min's (2005, Stat. Med.
+    24, 729) half a count added to each of the four pairs.
+    """
+    masks = slice_rows(rows)
+    return rounded({name: _compare(found_a[inside], found_b[inside]) for name, inside in masks.items()})
+
+
+def _compare(found_a: np.ndarray, found_b: np.ndarray) -> dict[str, Any]:
+    n, only_a, only_b = len(found_a), int((found_a & ~found_b).sum()), int((found_b & ~found_a).sum())
+    if n == 0:
+        return {"n": 0, "only_a": 0, "only_b": 0, "difference": None, "low": None, "high": None, "p_value": None}
+    a, b, total = only_a + 0.5, only_b + 0.5, n + 2
+    middle, half = (a - b) / total, Z_95 * np.sqrt((a + b) - (a - b) ** 2 / total) / total
+    found = {"n": n, "only_a": only_a, "only_b": only_b, "difference": (only_a - only_b) / n}
+    low, high = max(middle - half, -1.0), min(middle + half, 1.0)
+    return found | {"low": low, "high": high, "p_value": mcnemar(only_a, only_b)}
+
+
+def plot_recovery_map(rows: pd.DataFrame, found: np.ndarray, *, title: str) -> Figure:
+    """Draw the found fraction of each cell, with its interval and count."""
+    cells = map_recovery(rows, found)
+    text = [f"{100 * c.fraction:.0f} %\n{100 * c.low:.0f}-{100 * c.high:.0f}\nn {c.n}" for c in cells.itertuples()]
+    label = "fraction called real"
+    return _draw_cells(cells, cells["fraction"], text, title=title, label=label, colours=("viridis", 0.0, 1.0))
+
+
+def plot_recovery_difference(rows: pd.DataFrame, found_a: np.ndarray, found_b: np.ndarray, *, title: str) -> Figure:
+    """Draw how much more one model finds than another in each cell, with the sources that only one of them finds."""
+    cells, other = map_recovery(rows, found_a), map_recovery(rows, found_b)
+    only_a, only_b = (map_recovery(rows, mask)["n_found"] for mask in (found_a & ~found_b, found_b & ~found_a))
+    difference = cells["fraction"] - other["fraction"]
+    text = [f"{100 * d:+.0f} %\n+{a} -{b}" for d, a, b in zip(difference, only_a, only_b, strict=True)]
+    top = max(0.1, float(difference.abs().max()))
+    return _draw_cells(
+        cells, difference, text, title=title, label="difference of fractions", colours=("RdBu", -top, top)
+    )
+
+
+def _draw_cells(
+    cells: pd.DataFrame,
+    values: pd.Series,
+    text: list[str],
+    *,
+    title: str,
+    label: str,
+    colours: Colours,
+) -> Figure:
+    from gotorb.evaluation.figures import new_figure
+
+    known = set(cells["offset"])
+    edges = [*bin_offsets(np.array(OFFSET_EDGES)).tolist(), NO_HOST]
+    columns = [name for name in dict.fromkeys(edges) if name in known]
+    mags = sorted(set(cells["mag"]))
+    grid = np.full((len(mags), len(columns)), np.nan)
+    figure = new_figure(1.6 + 1.25 * len(columns), 1.6 + 0.72 * len(mags))
+    axes = figure.subplots()
+    places = [(mags.index(mag), columns.index(name)) for mag, name in zip(cells["mag"], cells["offset"], strict=True)]
+    for place, value in zip(places, values, strict=True):
+        grid[place] = value
+    name, low, high = colours
+    image = axes.imshow(grid, cmap=name, vmin=low, vmax=high, aspect="auto")
+    for (row, column), words in zip(places, text, strict=True):
+        red, green, blue, _ = image.to_rgba(grid[row, column])
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+        axes.text(column, row, words, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(mags)), [f"{mag:g}-{mag + MAG_WIDTH:g}" for mag in mags])
+    axes.set(xlabel="distance from the host's centre [arcsec]", ylabel="magnitude", title=title)
+    figure.colorbar(image, label=label)
+    return figure
+
+
+SCORE_COLUMNS = ("id", "image_id", "mag", "snr", "host_id", "host_offset_arcsec")
+
+
+class InjectionTest(NamedTuple):
+    """Results of models on injected transients.
+
+    Attributes
+    ----------
+    report : dict
+        n, fpr, and for each model thresholds and recovery (see `measure_recovery`) at its own
+        threshold and at the common FPR; for each pair of models the comparison at that FPR.
+    figures : dict
+        ``recovery_<model>`` and ``recovery_<model>_minus_<model>``, at the common FPR.
+    scores : DataFrame
+        Every injected source: SCORE_COLUMNS, and for each model its score and, in ``<model>_found``, whether it is
+        found at the common FPR.
+    """
+
+    report: dict[str, Any]
+    figures: dict[str, Figure]
+    scores: pd.DataFrame
+
+    @property
+    def slices(self) -> dict[str, dict[str, float | None]]:
+        """Found fraction of each slice for each model at the common FPR."""
+        return {
+            model: {name: part["fraction"] for name, part in known["at_fpr"]["slices"].items()}
+            for model, known in self.report["models"].items()
+        }
+
+    @property
+    def headline(self) -> dict[str, dict[str, float | None]]:
+        """Found fraction of the headline slices for each model at the common FPR, with four digits."""
+        return {
+            model: {title: round_headline(known[name]) for title, name in HEADLINE_SLICES.items()}
+            for model, known in self.slices.items()
+        }
+
+
+class Finds(NamedTuple):
+    """Sources that a model calls real, at its own threshold and at the common FPR."""
+
+    own_threshold: float
+    threshold: float
+    scores: np.ndarray
+    at_own: np.ndarray
+    at_fpr: np.ndarray
+
+
+def evaluate_injections(
+    model_dirs: Sequence[Path | str],
+    injected_dir: Path | str,
+    data_dir: Path | str,
+    *,
+    fpr: float = INJECTIONS.fpr,
+    n_samples: int = N_SAMPLES,
+    seed: int = SEED,
+) -> InjectionTest:
+    """Evaluate models on injected transients.
+
+    Parameters
+    ----------
+    model_dirs : sequence of path
+        Folders of trained models.
+    injected_dir : path
+        Data set of injected sources (`gotorb.simulate.transients.add_transients`).
+    data_dir : path
+        The divided data set of the models; the common FPR is that of its bogus validation rows.
+    fpr : float
+        Fraction of the bogus validation rows that each model may call real.
+    n_samples, seed : int
+        Posterior samples per stamp, and their seed.
+    """
+    injected, data = open_dataset(injected_dir), open_dataset(data_dir)
+    found = {Path(path).name: _find(path, injected, data, fpr, n_samples, seed) for path in model_dirs}
+    rows = injected.table
+    scores = rows[list(SCORE_COLUMNS)]
+    report: dict[str, Any] = {"n": len(rows), "fpr": fpr, "models": {}, "differences": {}}
+    figures: dict[str, Figure] = {}
+    for name, finds in found.items():
+        thresholds = {"threshold": round(finds.own_threshold, 6), "threshold_at_fpr": round(finds.threshold, 6)}
+        report["models"][name] = thresholds | {
+            "at_threshold": measure_recovery(rows, finds.at_own),
+            "at_fpr": measure_recovery(rows, finds.at_fpr),
+        }
+        scores = scores.assign(**{name: finds.scores.round(6), f"{name}_found": finds.at_fpr.astype(int)})
+        title = f"{name}: injected sources found, {100 * fpr:g} % of bogus accepted"
+        figures[f"recovery_{name}"] = plot_recovery_map(rows, finds.at_fpr, title=title)
+    for one, other in combinations(found, 2):
+        both = found[one].at_fpr, found[other].at_fpr
+        report["differences"][f"{one} minus {other}"] = compare_recovery(rows, *both)
+        figures[f"recovery_{one}_minus_{other}"] = plot_recovery_difference(
+            rows, *both, title=f"found by {one} minus found by {other} (below: by one of them alone)"
+        )
+    return InjectionTest(report, figures, scores)
+
+
+def _find(model_dir: Path | str, injected: Dataset, data: Dataset, fpr: float, n_samples: int, seed: int) -> Finds:
+    model, meta = load_with_meta(model_dir)
+    validation = labelled_rows(data.table, "validation")
+    known = score_rows(model, meta, data, validation, n_samples=n_samples, seed=seed)
+    threshold, own = choose_threshold(data.labels[validation], known, max_fpr=fpr), float(meta["threshold"])
+    scores = score_rows(model, meta, injected, n_samples=n_samples, seed=seed)
+    return Finds(own, threshold, scores, scores >= own, scores >= threshold)

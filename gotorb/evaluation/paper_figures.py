@@ -1,0 +1,285 @@
+"""Figures as a paper shows them, each with the numbers that it is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.dataset.card import data_digest, write_json
+from gotorb.dataset.store import Dataset, file_digest, open_dataset
+from gotorb.errors import ConfigError, DataError
+from gotorb.evaluation.calibration import Calibration
+from gotorb.evaluation.evaluate import (
+    EvaluationOptions,
+    all_rows,
+    held_out_rows,
+    load_with_meta,
+    score_model,
+)
+from gotorb.evaluation.figures import (
+    plot_error_rates,
+    plot_recovery,
+    plot_reliability,
+    population_rates,
+    recovery_table,
+)
+from gotorb.evaluation.latent import map_latent, plot_latent
+from gotorb.evaluation.metrics import reliability_table
+from gotorb.evaluation.posterior import posterior_density
+from gotorb.evaluation.report import make_predictions, write_figures, write_scores
+from gotorb.evaluation.stamp_figures import (
+    GRID,
+    confidence_extremes,
+    describe_posterior,
+    describe_row,
+    plot_posteriors,
+    plot_stamps,
+    random_rows,
+)
+from gotorb.params import N_SAMPLES, SEED
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROW_COLUMNS = ("id", "label", "metalabel", "mag", "score", "mean", "std", "confidence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Material of figures: the scored rows of one model.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        (n,) predictions of labelled rows (`evaluation.report.make_predictions`).
+    samples : ndarray or None
+        (n, n_samples) posterior samples.
+    layers : tuple of str
+        Layers of the stamps.
+    threshold : float
+        Of the model.
+    read_stamps : callable
+        Gives the stamps (m, size, size, n_layers) of m places in `rows`.
+    read_vectors : callable
+        Gives the latent vectors (n, n_features).
+    seed : int
+        Of what is drawn at random.
+    """
+
+    rows: pd.DataFrame
+    samples: np.ndarray | None
+    layers: tuple[str, ...]
+    threshold: float
+    read_stamps: Callable[[np.ndarray], np.ndarray]
+    read_vectors: Callable[[], np.ndarray]
+    seed: int = 0
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) of int."""
+        return self.rows["label"].to_numpy(int)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(n,) of float."""
+        return self.rows["score"].to_numpy(float)
+
+
+class Drawn(NamedTuple):
+    """A figure and the numbers that it shows."""
+
+    data: pd.DataFrame
+    figure: Figure
+
+
+def draw_paper_figure(name: str, material: Material) -> Drawn:
+    """Draw one of `PAPER_FIGURES`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no figure of that name.
+    DataError
+        If the rows do not hold what it shows.
+    """
+    if name not in PAPER_FIGURES:
+        raise ConfigError(f"no figure {name!r}; choose one of {', '.join(PAPER_FIGURES)}")
+    if len(material.rows) == 0:
+        raise DataError(f"no labelled test row to draw {name!r} from; give a data set with a test part")
+    return PAPER_FIGURES[name](material)
+
+
+def _draw_fnr_fpr(material: Material) -> Drawn:
+    parts = [
+        pd.DataFrame({"rows": name, "threshold": rates.thresholds, "fpr": rates.fpr, "fnr": rates.fnr})
+        for name, rates in population_rates(material.rows).items()
+    ]
+    if not parts:
+        raise DataError("no real row, so no missed fraction; give a data set with both classes")
+    return Drawn(pd.concat(parts, ignore_index=True), plot_error_rates(material.rows, material.threshold))
+
+
+def _draw_posteriors(material: Material) -> Drawn:
+    samples = _need_samples(material)
+    chosen = confidence_extremes(material.rows)
+    captions = [describe_posterior(material.rows.iloc[place]) for place in chosen]
+    curves = {material.rows["id"].iloc[place]: posterior_density(samples[place], GRID) for place in chosen}
+    figure = plot_posteriors(
+        material.read_stamps(chosen), material.layers, samples[chosen], captions, threshold=material.threshold
+    )
+    return Drawn(pd.DataFrame({"score": GRID} | curves), figure)
+
+
+def _draw_latent(material: Material) -> Drawn:
+    places = map_latent(material.read_vectors(), seed=material.seed)
+    rows = material.rows.reset_index(drop=True)
+    return Drawn(rows[list(ROW_COLUMNS)].assign(x=places[:, 0], y=places[:, 1]), plot_latent(places, rows))
+
+
+def _draw_recovery(material: Material) -> Drawn:
+    real = material.labels == 1
+    mags = pd.to_numeric(material.rows["mag"], errors="coerce").to_numpy(float)[real]
+    if not np.isfinite(mags).any():
+        raise DataError("no real row has a magnitude; there is no recovery to draw")
+    scores = material.scores[real]
+    return Drawn(recovery_table(mags, scores, material.threshold), plot_recovery(mags, scores, material.threshold))
+
+
+def _draw_reliability(material: Material) -> Drawn:
+    figure = plot_reliability(material.labels, material.scores, material.rows.get("probability"))
+    return Drawn(reliability_table(material.labels, material.scores), figure)
+
+
+def _draw_examples(material: Material) -> Drawn:
+    chosen = random_rows(material.rows, np.random.default_rng(material.seed))
+    rows = material.rows.iloc[chosen]
+    captions = [describe_row(row) for _, row in rows.iterrows()]
+    figure = plot_stamps(material.read_stamps(chosen), material.layers, captions, title="Randomly chosen stamps")
+    return Drawn(rows[list(ROW_COLUMNS)].reset_index(drop=True), figure)
+
+
+def _need_samples(material: Material) -> np.ndarray:
+    if material.samples is None:
+        raise DataError("this model has no dropout, so no posterior; name a Bayesian one (--network bayesian_vgg6)")
+    return material.samples
+
+
+PAPER_FIGURES: dict[str, Callable[[Material], Drawn]] = {
+    "fnr-fpr": _draw_fnr_fpr,
+    "posteriors": _draw_posteriors,
+    "latent": _draw_latent,
+    "recovery": _draw_recovery,
+    "reliability": _draw_reliability,
+    "examples": _draw_examples,
+}
+"""Name -> how it is drawn."""
+
+
+class Written(NamedTuple):
+    """Files of a figure: the picture, its numbers, and the origin of both."""
+
+    picture: Path
+    numbers: Path
+    origin: Path
+
+
+def draw_figure(
+    name: str,
+    model_dir: Path | str,
+    data_dir: Path | str,
+    *,
+    out_dir: Path | str = ".",
+    n_samples: int = N_SAMPLES,
+    seed: int = SEED,
+    origin: dict[str, Any] | None = None,
+) -> Written:
+    """Draw a figure of a model's test rows.
+
+    Parameters
+    ----------
+    name : str
+        One of `PAPER_FIGURES`.
+    model_dir, data_dir : path
+        Folder of a trained model, and the data set that it was trained on.
+    out_dir : path
+        Where ``<name>.png``, ``<name>.csv`` and ``<name>.json`` go.
+    n_samples, seed : int
+        Posterior samples per stamp; seed of these and of what is drawn at random.
+    origin : dict, optional
+        More that the json is to tell.
+
+    Returns
+    -------
+    Written
+        The three files.
+
+    Raises
+    ------
+    ConfigError, ModelError, DataError
+        If there is no such figure, model or data, or the figure cannot be drawn from these.
+    """
+    (model, meta), data, out_dir = load_with_meta(model_dir), open_dataset(data_dir), Path(out_dir)
+    material = gather_material(model, meta, data, n_samples=n_samples, seed=seed)
+    drawn = draw_paper_figure(name, material)
+    write_figures({name: drawn.figure}, out_dir)
+    write_scores(out_dir / f"{name}.csv", drawn.data)
+    known = {
+        "figure": name,
+        "n_rows": len(material.rows),
+        "data_digest": data_digest(data.data_dir),
+        "model_sha256": file_digest(Path(model_dir) / layout.MODEL_H5),
+        "n_samples": n_samples,
+        "seed": seed,
+    }
+    write_json(out_dir / f"{name}.json", known | (origin or {}))
+    return Written(*(out_dir / f"{name}.{ending}" for ending in ("png", "csv", "json")))
+
+
+def gather_material(
+    model: Any, meta: dict[str, Any], data: Dataset, *, n_samples: int, seed: int, everything: bool = False
+) -> Material:
+    """Score the labelled rows of a data set for `draw_paper_figure`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The model.
+    meta : dict
+        Record of its training.
+    data : Dataset
+        Where the stamps are.
+    n_samples, seed : int
+        Posterior samples per stamp, and their seed.
+    everything : bool
+        All labelled rows, for data that the model has never seen, such as a validation pack; else the test rows that
+        the meta names.
+
+    Returns
+    -------
+    Material
+        The scored rows.
+    """
+    rows = all_rows(data) if everything else held_out_rows(data, meta).query("split == 'test'")
+    rows = rows[rows["label"].isin((layout.REAL, layout.BOGUS))]
+    numbers = rows.index.to_numpy(int)
+    options = EvaluationOptions(n_samples=n_samples, n_bootstrap=0, threshold_fpr=None, seed=seed)
+    scores, samples = score_model(model, meta, data, numbers, options)
+    predictions = make_predictions(rows, scores, samples)
+    if "calibration" in meta:
+        predictions["probability"] = Calibration.from_dict(meta["calibration"]).apply(scores)
+
+    def read_vectors() -> np.ndarray:
+        from gotorb.training.inference import latent_vectors
+
+        return latent_vectors(model, (stamps for _, stamps in data.batches(numbers, layers=meta["layers"])))
+
+    return Material(
+        rows=predictions, samples=samples, layers=data.layers, threshold=float(meta["threshold"]),
+        read_stamps=lambda places: data.read_stamps(numbers[places]), read_vectors=read_vectors, seed=seed,
+    )  # fmt: skip

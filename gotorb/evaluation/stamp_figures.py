@@ -1,0 +1,224 @@
+"""Figures of stamps: examples, wrong calls, and posteriors next to the images they belong to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gotorb.dataset.store import Dataset
+from gotorb.evaluation.figures import GREY, REAL_COLOUR, new_figure
+from gotorb.evaluation.posterior import posterior_density
+from gotorb.evaluation.stretch import stretch_limits
+
+IMAGE_LAYERS = ("science", "template", "difference")
+INCH_PER_STAMP = 1.35
+GAP = 4
+"""Pixels between stamps."""
+GRID = np.linspace(0, 1, 401)
+
+
+def draw_stamp(axes: Axes, stamp: np.ndarray) -> None:
+    """Draw one layer (size, size) in grey."""
+    low, high = (float(limit) for limit in stretch_limits(stamp))
+    axes.imshow(stamp, origin="lower", cmap="gray", vmin=low, vmax=high)
+    axes.xaxis.set_visible(False)
+    axes.yaxis.set_visible(False)
+
+
+def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[str], *, title: str) -> Figure:
+    """Plot stamps as rows and their layers as columns.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers), at least one.
+    layers : sequence of str
+        Names of the layers, over the columns.
+    captions : sequence of str
+        (n,) text left of each row.
+    title : str
+        Over all.
+    """
+    n, size, n_layers = len(stamps), stamps.shape[1], len(layers)
+    figure = new_figure(INCH_PER_STAMP * n_layers + 1.4, INCH_PER_STAMP * n + 0.7)
+    axes = figure.subplots()
+    axes.imshow(_tile(stamps), origin="upper", cmap="gray", vmin=0, vmax=1)
+    places = np.arange(max(n, n_layers)) * (size + GAP) + (size - 1) / 2
+    axes.set_xticks(places[:n_layers], layers, fontsize=10)
+    axes.set_yticks(places[:n], captions, fontsize=9)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.set_frame_on(False)
+    figure.suptitle(title)
+    return figure
+
+
+def _tile(stamps: np.ndarray) -> np.ndarray:
+    """Put stamps as rows and their layers as columns into one image, which is drawn much quicker than as many."""
+    n, size, _, n_layers = stamps.shape
+    stamps = np.moveaxis(stamps, -1, 1)
+    low, high = (limit[..., None, None] for limit in stretch_limits(stamps))
+    grey = np.clip((stamps - low) / (high - low), 0, 1)
+    image = np.full((n, size + GAP, n_layers, size + GAP), np.nan)
+    image[:, :size, :, :size] = np.moveaxis(grey[:, :, ::-1], 1, 2)  # y goes up
+    return image.reshape(n * (size + GAP), n_layers * (size + GAP))[:-GAP, :-GAP]
+
+
+def plot_layers(stamps_real: np.ndarray, stamps_bogus: np.ndarray, layers: Sequence[str]) -> Figure:
+    """Plot one real and one bogus stamp, all their layers, as two rows.
+
+    Parameters
+    ----------
+    stamps_real, stamps_bogus : ndarray
+        (size, size, n_layers), or (n, size, size, n_layers) of which the first is shown.
+    layers : sequence of str
+        Names of the layers.
+    """
+    pair = np.stack([np.asarray(stamps).reshape(-1, *stamps.shape[-3:])[0] for stamps in (stamps_real, stamps_bogus)])
+    return plot_stamps(pair, layers, ["real", "bogus"], title="The layers of a stamp")
+
+
+def plot_posteriors(
+    stamps: np.ndarray,
+    layers: Sequence[str],
+    samples: np.ndarray,
+    captions: Sequence[str],
+    *,
+    threshold: float,
+    title: str = "Score posteriors: least and most confident",
+) -> Figure:
+    """Plot score posteriors, each beside its images.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers).
+    layers : sequence of str
+        Names of the layers; science, template and difference are shown, as far as there are any.
+    samples : ndarray
+        (n, n_samples) posterior samples.
+    captions : sequence of str
+        (n,) text over each curve.
+    threshold : float
+        Marked on each curve.
+    title : str
+        Over all.
+    """
+    shown = [name for name in IMAGE_LAYERS if name in layers]
+    n, n_shown = len(stamps), len(shown)
+    figure = new_figure(INCH_PER_STAMP * n_shown + 4.2, 1.6 * n + 0.7)
+    grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [2.8])
+    for row in range(n):
+        for column, name in enumerate(shown):
+            draw_stamp(grid[row, column], stamps[row, :, :, list(layers).index(name)])
+            if row == 0:
+                grid[row, column].set_title(name, fontsize=10)
+        _draw_posterior(grid[row, -1], samples[row], captions[row], threshold)
+    grid[-1, -1].set_xlabel("real/bogus score")
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_posterior(axes: Axes, samples: np.ndarray, caption: str, threshold: float) -> None:
+    density = posterior_density(samples, GRID)
+    axes.fill_between(GRID, density, color=REAL_COLOUR, alpha=0.3)
+    axes.plot(GRID, density, color=REAL_COLOUR)
+    axes.plot(samples, np.zeros(len(samples)), "|", color="black", ms=9)
+    axes.axvline(threshold, color=GREY, ls="--", lw=1)
+    axes.set(xlim=(-0.02, 1.02), ylim=(0, None), yticks=[])
+    axes.set_title(caption, fontsize=9, loc="left")
+
+
+N_EXAMPLES = 8
+N_POSTERIORS = 2
+
+
+def draw_stamps(
+    data: Dataset,
+    numbers: np.ndarray,
+    predictions: pd.DataFrame,
+    samples: np.ndarray | None,
+    *,
+    threshold: float,
+    seed: int,
+) -> dict[str, Figure]:
+    """Draw example stamps: random ones, wrongly called ones, and the least and most confident posteriors.
+
+    Parameters
+    ----------
+    data : Dataset
+        Where the stamps are; all their layers are shown.
+    numbers : ndarray of int
+        (n,) row numbers.
+    predictions : DataFrame
+        (n,) what was predicted for them.
+    samples : ndarray, optional
+        (n, n_samples) posterior samples.
+    threshold : float
+        Score at or above which a row is called real.
+    seed : int
+        Chooses the random examples.
+    """
+    figures = {}
+    for name, chosen, title in (
+        ("examples", random_rows(predictions, np.random.default_rng(seed)), "Randomly chosen stamps"),
+        ("misclassified", misclassified_rows(predictions, threshold), f"Wrongly called at threshold {threshold:.3f}"),
+    ):
+        if len(chosen):
+            stamps, captions = (
+                data.read_stamps(numbers[chosen]),
+                [describe_row(predictions.iloc[row]) for row in chosen],
+            )
+            figures[name] = plot_stamps(stamps, data.layers, captions, title=title)
+    if samples is not None and len(predictions):
+        chosen = confidence_extremes(predictions)
+        captions = [describe_posterior(predictions.iloc[row]) for row in chosen]
+        stamps = data.read_stamps(numbers[chosen])
+        figures["posteriors"] = plot_posteriors(stamps, data.layers, samples[chosen], captions, threshold=threshold)
+    return figures
+
+
+def random_rows(predictions: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+    """Places of up to eight rows, half of them real where there are enough, real ones first."""
+    places = [rng.permutation(np.flatnonzero(predictions["label"] == label))[: N_EXAMPLES // 2] for label in (1, 0)]
+    return np.concatenate(places)
+
+
+def misclassified_rows(predictions: pd.DataFrame, threshold: float) -> np.ndarray:
+    """Places of up to eight wrongly called rows: the worst missed real ones, then the worst accepted bogus ones."""
+    labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy(float)
+    missed = np.flatnonzero((labels == 1) & (scores < threshold))
+    accepted = np.flatnonzero((labels == 0) & (scores >= threshold))
+    missed, accepted = missed[np.argsort(scores[missed])], accepted[np.argsort(-scores[accepted])]
+    n_missed = min(len(missed), max(N_EXAMPLES // 2, N_EXAMPLES - len(accepted)))
+    return np.concatenate([missed[:n_missed], accepted[: N_EXAMPLES - n_missed]])
+
+
+def confidence_extremes(predictions: pd.DataFrame) -> np.ndarray:
+    """Places of the two least confident rows, then the two most confident ones on each side of one half."""
+    order = np.argsort(predictions["confidence"].to_numpy(float), kind="stable")
+    least, rest = order[:N_POSTERIORS], order[N_POSTERIORS:]
+    real = predictions["mean"].to_numpy(float)[rest] > 0.5
+    return np.concatenate([least, rest[real][-N_POSTERIORS:], rest[~real][-N_POSTERIORS:]])
+
+
+def describe_row(row: "pd.Series[Any]") -> str:
+    """Label, score, confidence and magnitude of a row in words, a line each."""
+    lines = [_label(row), f"score {row['score']:.3f}"]
+    if np.isfinite(row["confidence"]):
+        lines.append(f"confidence {row['confidence']:.2f}")
+    if np.isfinite(pd.to_numeric(row["mag"], errors="coerce")):
+        lines.append(f"mag {float(row['mag']):.1f}")
+    return "\n".join(lines)
+
+
+def describe_posterior(row: "pd.Series[Any]") -> str:
+    """Label and posterior of a row in words, on one line."""
+    return f"{_label(row)}: {row['mean']:.3f} ± {row['std']:.3f}, confidence {row['confidence']:.2f}"
+
+
+def _label(row: "pd.Series[Any]") -> str:
+    label = {1: "real", 0: "bogus"}.get(int(row["label"]), "unlabelled")
+    return f"{label} ({row['metalabel']})" if row["metalabel"] else label

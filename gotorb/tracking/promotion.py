@@ -1,0 +1,386 @@
+"""Promotion of models: the pipeline's best becomes champion, a registered one gets an alias through checks, rollback.
+
+The pipeline registers the model that is best on the validation rows; test rows decide only between it and the present
+champion. Any other alias, such as production, is given by `promote`, which compares slice by slice.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.dataset.card import data_digest, make_card
+from gotorb.dataset.split import labelled_rows
+from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.errors import ModelError, TrackingError
+from gotorb.evaluation.calibration import expit, logit
+from gotorb.evaluation.comparison import compare_auc
+from gotorb.evaluation.metrics import measure_scores, rounded
+from gotorb.evaluation.model_card import make_model_card
+from gotorb.evaluation.promotion_checks import Check, Limits, check_auc, check_calibration, check_parity, check_slices
+from gotorb.params import Params, find_params
+from gotorb.settings import project_root
+from gotorb.tracking.contents import cache_path, md5
+from gotorb.tracking.registry import (
+    CHAMPION,
+    Registered,
+    describe_version,
+    find_alias,
+    load_registered,
+    load_service,
+    move_alias,
+    previous_holder,
+    register,
+)
+from gotorb.tracking.runs import find_run, in_experiment, send_waiting, track_stage
+
+log = logging.getLogger(__name__)
+CALIBRATION = ("temperature", "offset")
+"""Numbers of the calibration that a registered version carries."""
+N_PARITY = 64
+"""Stamps on which the registered model and the service are compared."""
+N_BOOTSTRAP = 500
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A trained model with its score on the validation rows."""
+
+    name: str
+    model_dir: Path
+    model: Any
+    meta: dict[str, Any]
+    validation_auc: float
+    md5: str
+
+
+def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, Any]:
+    """Register the model that is best on the validation rows; make it champion if it is not worse on the test rows.
+
+    The test rows decide only between the new model and the present champion, never among the new ones.
+
+    Parameters
+    ----------
+    models_dir : Path
+        Folder of the models' folders.
+    data_dir : Path
+        Divided data set.
+    params : Params
+        All of params.yaml.
+
+    Returns
+    -------
+    dict
+        model, md5, data_digest, name, validation and test AUC, champion (whether it is now), and, when it was
+        refused, reason. In a DVC experiment nothing is registered: registered is False, and champion tells whether
+        it would be.
+
+    Raises
+    ------
+    ModelError
+        If a model is missing or broken.
+    """
+    data = open_dataset(data_dir)
+    candidates = (_open_candidate(models_dir / name, data) for name in params.judged_models)
+    best = max(candidates, key=lambda one: one.validation_auc)
+    known = {"name": params.promote.name, "model": best.name, "md5": best.md5, "data_digest": data_digest(data_dir)}
+    rows = labelled_rows(data.table, "test")
+    scores = _score_rows(best.model, best.meta["layers"], data, rows)
+    decision = known | {"validation_auc": best.validation_auc} | _against_champion(best, scores, data, params)
+    if in_experiment():  # one of many tries: it may be forgotten, a registered version stays
+        log.info("%s %s: not registered, for it is a DVC experiment's", params.promote.name, best.name)
+        return rounded(decision | {"registered": False})
+    registered = register(params.promote.name, _run_of(best, params), best.md5, _tags(best, decision))
+    describe_version(registered, _card(best, scores, data, params))
+    if decision["champion"]:
+        move_alias(registered, CHAMPION)
+    log.info("%s %s: %s", params.promote.name, best.name, "champion" if decision["champion"] else decision["reason"])
+    return rounded(decision)
+
+
+def _open_candidate(model_dir: Path, data: Dataset) -> Candidate:
+    from gotorb.training.model_files import load_training
+
+    model, meta = load_training(model_dir)
+    if meta is None:
+        raise ModelError(f"no {layout.META_HKL} in {model_dir}; run the train stage again")
+    rows = labelled_rows(data.table, "validation")
+    scores = _score_rows(model, meta["layers"], data, rows)
+    auc = compare_auc(data.labels[rows], scores, scores, n_bootstrap=0, rng=np.random.default_rng(0)).auc_a
+    digest = md5(model_dir / layout.MODEL_H5)
+    return Candidate(name=model_dir.name, model_dir=model_dir, model=model, meta=meta, validation_auc=auc, md5=digest)
+
+
+def _score_rows(model: Any, layers: list[str], data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Plain scores (n,) of rows of a data set."""
+    return _score(model, (stamps for _, stamps in data.batches(rows, layers=layers)))
+
+
+def _score(model: Any, stamps: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
+    from gotorb.training.inference import score_stamps
+
+    return score_stamps(model, stamps, batch_size=BATCH_SIZE)
+
+
+def _tags(best: Candidate, decision: dict[str, Any]) -> dict[str, str]:
+    return {
+        "network": best.name,
+        "layers": ",".join(best.meta["layers"]),
+        "threshold": f"{best.meta['threshold']:.6f}",
+        "data_digest": decision["data_digest"],
+        "validation_auc": f"{best.validation_auc:.6f}",
+        **{name: f"{best.meta['calibration'][name]:.6f}" for name in CALIBRATION if "calibration" in best.meta},
+    }
+
+
+def _card(best: Candidate, scores: np.ndarray, data: Dataset, params: Params) -> str:
+    """Description of the version in the registry: its data, its test rows by group, what it is not for."""
+    rows = data.table.iloc[labelled_rows(data.table, "test")].assign(score=scores)
+    rng = np.random.default_rng(params.seed)
+    metrics = measure_scores(rows, best.meta["threshold"], n_bootstrap=params.evaluate.n_bootstrap, rng=rng)
+    return make_model_card(best.name, metrics, make_card(data.data_dir), layers=best.meta["layers"])
+
+
+def _run_of(best: Candidate, params: Params) -> str:
+    """The run that logged the model; a stage restored from DVC's cache has none here, so it gets one."""
+    send_waiting()  # it may have been trained while the server was away
+    found = find_run(best.md5, params.promote.name)
+    if found is not None:
+        return found
+    with track_stage("train", params, name=f"restored {best.name}") as run:
+        run.set_tags({"gotorb.restored": "true"})
+        run.log_model(best.model_dir / layout.MODEL_H5, tags={"network": best.name})
+    return run.run_id
+
+
+def _against_champion(best: Candidate, scores: np.ndarray, data: Dataset, params: Params) -> dict[str, Any]:
+    """Compare with the present champion on the same test rows."""
+    rows, holder = labelled_rows(data.table, "test"), find_alias(params.promote.name, CHAMPION)
+    theirs = scores if holder is None or holder.md5 == best.md5 else _holder_scores(holder, data, rows)
+    if theirs is None:
+        return {"champion": False, "reason": f"the champion (version {holder.version}) takes other stamps"}  # type: ignore[union-attr]
+    rng = np.random.default_rng(params.seed)
+    both = compare_auc(data.labels[rows], scores, theirs, n_bootstrap=params.evaluate.n_bootstrap, rng=rng)
+    result = {"test_auc": both.auc_a, "test_auc_low": both.auc_a_low, "test_auc_high": both.auc_a_high}
+    if both.auc_a >= both.auc_b:
+        return result | {"champion": True}
+    reason = (
+        f"test AUC {both.auc_a:.4f} is below the champion's {both.auc_b:.4f} "
+        f"(difference {both.difference:+.4f}, 95 % {both.difference_low:+.4f} to {both.difference_high:+.4f})"
+    )
+    return result | {"champion": False, "champion_auc": both.auc_b, "reason": reason}
+
+
+def _holder_scores(holder: Registered, data: Dataset, rows: np.ndarray) -> np.ndarray | None:
+    """Scores of the champion; None when it takes other stamps than these."""
+    model, registered = load_registered(holder.uri)
+    try:
+        return _score_rows(model, registered.layers, data, rows) if _fits(model, registered, data) else None
+    except ModelError:
+        return None
+
+
+def _fits(model: Any, registered: Registered, data: Dataset) -> bool:
+    """True if the data set has the stamps that a registered model takes."""
+    expected = (data.size, data.size, len(registered.layers))
+    return tuple(model.input_shape[1:]) == expected and set(registered.layers) <= set(data.layers)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Result of a promotion.
+
+    Attributes
+    ----------
+    model : str
+        ``name/version``.
+    alias : str
+        To which it was to be promoted.
+    before : str
+        Holder of the alias; "" for none.
+    checks : tuple of Check
+        All checks that were made.
+    """
+
+    model: str
+    alias: str
+    before: str
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Checks that the model did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for json."""
+        known = {"model": self.model, "alias": self.alias, "before": self.before, "promoted": not self.failed}
+        return known | {"checks": [check.as_dict() for check in self.checks]}
+
+
+class Scored(NamedTuple):
+    """A registered model and its scores of the test rows."""
+
+    registered: Registered
+    scores: np.ndarray
+
+    @property
+    def calls(self) -> np.ndarray:
+        """(n,) of bool: rows that it calls real."""
+        return self.scores >= float(self.registered.tags.get("threshold", 0.5))
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Calibrated scores; the plain ones when the version has no calibration."""
+        tags = self.registered.tags
+        if "temperature" not in tags:
+            return self.scores
+        return expit(logit(self.scores) / float(tags["temperature"]) + float(tags["offset"]))
+
+
+def promote(
+    uri: str, alias: str, *, reason: str, data_dir: Path | str = "data/dataset", limits: Limits | None = None
+) -> Decision:
+    """Give a registered model an alias if it passes all checks.
+
+    It must not be worse than the alias's holder on any declared slice of the test rows, nor as a whole, be calibrated,
+    and answer as a service with the scores that it has here. The result is recorded as a run, promoted or not.
+
+    Parameters
+    ----------
+    uri : str
+        ``models:/name/version`` or ``models:/name@alias``.
+    alias : str
+        Such as production.
+    reason : str
+        Why; kept with the record.
+    data_dir : path
+        Divided data set whose test rows decide.
+    limits : Limits, optional
+        What is still allowed.
+
+    Returns
+    -------
+    Decision
+        With all checks.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it takes other stamps than the data set's.
+    """
+    limits, data = limits or Limits(), open_dataset(data_dir)
+    rows = _test_rows(data)
+    new = _score_version(uri, data, rows)
+    holder = find_alias(new.registered.name, alias)
+    old = None if holder is None or holder.version == new.registered.version else _score_version(holder.uri, data, rows)
+    checks = tuple(_check(new, old, data, rows, limits))
+    decision = Decision(new.registered.label, alias, "" if holder is None else holder.label, checks)
+    _record(decision, reason, data)
+    if not decision.failed:
+        move_alias(new.registered, alias)
+        log.info("%s is %s now", new.registered.label, alias)
+    return decision
+
+
+def rollback(name: str, alias: str, *, reason: str) -> Decision:
+    """Give an alias back to its holder before.
+
+    Parameters
+    ----------
+    name : str
+        Of the registered model.
+    alias : str
+        Such as production.
+    reason : str
+        Why; kept with the record.
+
+    Returns
+    -------
+    Decision
+        Without checks.
+
+    Raises
+    ------
+    TrackingError
+        If there was none.
+    """
+    holder, earlier = find_alias(name, alias), previous_holder(name, alias)
+    if earlier is None:
+        raise TrackingError(f"no version held {alias!r} of {name!r} before; `gotorb models` lists the versions")
+    move_alias(earlier, alias, back=True)
+    decision = Decision(earlier.label, alias, "" if holder is None else holder.label, ())
+    _record(decision, f"rollback: {reason}", None)
+    return decision
+
+
+def _test_rows(data: Dataset) -> pd.DataFrame:
+    if layout.SPLIT_COLUMN not in data.table:
+        raise ModelError(f"{data.data_dir} has no column {layout.SPLIT_COLUMN!r}; give a divided data set (--data)")
+    rows = data.table.iloc[labelled_rows(data.table, "test")]
+    if rows["label"].nunique() < 2:
+        raise ModelError(f"{data.data_dir} has no real or no bogus test rows; give a larger divided data set (--data)")
+    return rows
+
+
+def _score_version(uri: str, data: Dataset, rows: pd.DataFrame) -> Scored:
+    model, registered = load_registered(uri)
+    if not _fits(model, registered, data):
+        raise ModelError(
+            f"{uri} takes stamps of {model.input_shape[1:]} in layers {registered.layers}, {data.data_dir} holds "
+            f"{data.size} pixels and {list(data.layers)}; give the data set of its kind (--data)"
+        )
+    return Scored(registered, _score_rows(model, registered.layers, data, rows.index.to_numpy(int)))
+
+
+def _check(new: Scored, old: Scored | None, data: Dataset, rows: pd.DataFrame, limits: Limits) -> Sequence[Check]:
+    labels = rows["label"].to_numpy(int)
+    checks = [check_calibration(labels, new.probability, limits), _check_service(new, data, rows)]
+    if old is not None:
+        rng = np.random.default_rng(0)
+        checks.append(check_auc(labels, new.scores, old.scores, n_bootstrap=N_BOOTSTRAP, rng=rng))
+        wrong, before = (one.calls != (labels == 1) for one in (new, old))
+        checks += check_slices(rows.reset_index(drop=True), wrong, before, limits)
+    return checks
+
+
+def _check_service(new: Scored, data: Dataset, rows: pd.DataFrame) -> Check:
+    """Scores by the service that would answer, against those of the file that DVC knows by the version's md5."""
+    stamps = data.read_stamps(rows.index.to_numpy(int)[:N_PARITY], new.registered.layers)
+    answered = load_service(new.registered.uri).predict(stamps, params={"n_samples": 0})
+    original = _original(new.registered)
+    expected = new.scores[: len(stamps)] if original is None else _score(original, stamps)
+    return check_parity(answered["score"].to_numpy(float), expected, against="registry" if original is None else "file")
+
+
+def _original(registered: Registered) -> Any | None:
+    """The model of the file that a version was made from; None where this machine does not have it."""
+    from gotorb.training.model_files import read_model
+
+    kept = [cache_path(registered.md5), *sorted((project_root() / "models").glob(f"*/{layout.MODEL_H5}"))]
+    for path in kept if registered.md5 else ():
+        if path.is_file() and md5(path) == registered.md5:
+            with TemporaryDirectory() as folder:  # objects in DVC's cache have no suffix
+                return read_model(shutil.copyfile(path, Path(folder) / layout.MODEL_H5))
+    return None
+
+
+def _record(decision: Decision, reason: str, data: Dataset | None) -> None:
+    """A run for each promotion, refusal and rollback: who, when, why, and the evidence."""
+    name = f"{decision.model} to {decision.alias}" + (": refused" if decision.failed else "")
+    with track_stage("promotion", find_params(), name=name, experiment="-promotions") as run:
+        tags = {"model": decision.model, "alias": decision.alias, "before": decision.before, "reason": reason}
+        tags |= {"promoted": str(not decision.failed).lower()}
+        tags |= {"data_digest": data_digest(data.data_dir)} if data is not None else {}
+        run.set_tags({f"gotorb.promotion.{key}": value for key, value in tags.items()})
+        run.log_json(decision.as_dict() | {"reason": reason}, "evidence.json")

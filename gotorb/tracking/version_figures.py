@@ -1,0 +1,90 @@
+"""Figures of the project's own pipeline: of this checkout, and of a tagged version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+from gotorb import layout
+from gotorb.errors import DataError, TrackingError
+from gotorb.evaluation.paper_figures import Written, draw_figure
+from gotorb.params import EvaluateParams
+from gotorb.settings import project_root
+from gotorb.tracking.registry import find_by_md5
+from gotorb.tracking.versions import checked_out, find_commit, promoted_network, read_lock
+
+DATA_DIR, MODELS_DIR = Path("data/dataset"), Path("models")
+
+
+def draw_here(name: str, *, network: str | None = None, out_dir: Path | str = "figures") -> Written:
+    """Draw a figure of the data set and model that lie in this checkout.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    root = project_root()
+    if network is None:
+        promoted = root / layout.PROMOTION_JSON
+        if not promoted.exists():
+            raise DataError(
+                f"no {layout.PROMOTION_JSON} in {root}; run `make repro`, or name a network: --network NAME"
+            )
+        network = str(json.loads(promoted.read_text())["model"])
+    return _draw(name, root, network, out_dir, {"version": "here"})
+
+
+def draw_version(name: str, revision: str, *, network: str | None = None, out_dir: Path | str = "figures") -> Written:
+    """Draw a figure of a tagged version, with the model that this version promoted.
+
+    The version's own parameters decide samples and seed, so equal versions give equal numbers.
+
+    Parameters
+    ----------
+    name : str
+        One of `gotorb.evaluation.paper_figures.PAPER_FIGURES`.
+    revision : str
+        Tag, branch or commit.
+    network : str, optional
+        Another of the version's networks.
+    out_dir : path
+        Where the files go.
+
+    Raises
+    ------
+    TrackingError
+        If there is no such version, or its data cannot be had.
+    """
+    network = network or promoted_network(revision)
+    lock = read_lock(revision)
+    model = f"{MODELS_DIR}/{network}/{layout.MODEL_H5}"
+    if model not in lock:
+        raise TrackingError(f"version {revision!r} has no network {network!r} (has {', '.join(_networks(lock))})")
+    registered = find_by_md5(lock[model])
+    origin = {
+        "version": revision,
+        "commit": find_commit(revision),
+        "model_md5": lock[model],
+        "registered": None if registered is None else f"{registered.name}/{registered.version}",
+    }
+    folders = (f"{DATA_DIR}/", f"{MODELS_DIR}/{network}/")
+    outputs = [path for path in lock if path.startswith(folders)]
+    with checked_out(revision, outputs) as tree:
+        return _draw(name, tree, network, out_dir, origin)
+
+
+def _networks(lock: dict[str, str]) -> list[str]:
+    return sorted({Path(path).parent.name for path in lock if path.startswith(f"{MODELS_DIR}/")})
+
+
+def _draw(name: str, root: Path, network: str, out_dir: Path | str, origin: dict[str, str | None]) -> Written:
+    # the version's own file, which today's rules for params.yaml need not fit
+    params = yaml.safe_load((root / layout.PARAMS_YAML).read_text(encoding="utf-8"))
+    n_samples = int(params.get("evaluate", {}).get("n_samples", EvaluateParams().n_samples))
+    return draw_figure(
+        name, root / MODELS_DIR / network, root / DATA_DIR,
+        out_dir=out_dir, n_samples=n_samples, seed=int(params.get("seed", 0)), origin={"network": network} | origin,
+    )  # fmt: skip

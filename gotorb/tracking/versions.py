@@ -1,0 +1,345 @@
+"""Versions of the project as git knows them: tags, commits, and older checkouts with their data from DVC.
+
+Nothing here asks the tracking store; `tracking.lineage` joins what git knows with what the store knows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from gotorb import layout
+from gotorb.errors import TrackingError
+from gotorb.settings import project_root
+from gotorb.tracking.contents import DVC_LOCK, cache_dir, cache_path, md5, read_outs
+from gotorb.tracking.remote import DVC, LOCAL_CONFIG, find_remote, set_remote, what_failed
+
+WATCHED = (DVC_LOCK, "dvc.yaml", layout.PARAMS_YAML, "reports")
+"""Files of git that make a version; everything else is code."""
+
+
+def load_data(source: Mapping[str, Any], target: Path) -> Path:
+    """Bring the files of a data set, known by md5, from DVC's cache, or from its remote through a commit.
+
+    Parameters
+    ----------
+    source : mapping
+        path (folder in the project) and files (name -> md5).
+    target : Path
+        Folder to put them in; made when it is new.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    TrackingError
+        If neither has them.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name, wanted in source["files"].items():
+        cached = cache_path(wanted)
+        if not cached.exists():
+            return _from_commit(source, target)
+        shutil.copyfile(cached, target / name)
+    return target
+
+
+def _from_commit(source: Mapping[str, Any], target: Path) -> Path:
+    wanted = source["files"]
+    commits = commits_with(*wanted.values())
+    if not commits:
+        raise TrackingError(
+            f"no commit's dvc.lock knows data of md5 {', '.join(wanted.values())}; they were never committed, or git "
+            "lacks the commit (git fetch --all --tags)"
+        )
+    with checked_out(commits[0], [f"{source['path']}/{name}" for name in wanted]) as tree:
+        for name, expected in wanted.items():
+            brought = shutil.copyfile(tree / source["path"] / name, target / name)
+            if md5(brought) != expected:
+                raise TrackingError(
+                    f"{name} of commit {commits[0]} is not of md5 {expected}; `gotorb verify` tells more"
+                )
+    return target
+
+
+def commits_with(*md5s: str) -> list[str]:
+    """Commits that brought outputs of some contents into a dvc.lock, and hold them all.
+
+    Parameters
+    ----------
+    *md5s : str
+        Of the outputs.
+
+    Returns
+    -------
+    list of str
+        Full names, the newest first.
+    """
+    call = ["git", "log", "--all", "--format=%H", "-G" + "|".join(md5s), "--", DVC_LOCK, f"*/{DVC_LOCK}"]
+    return [commit for commit in _run(call, project_root()).stdout.split() if _holds(commit, md5s)]
+
+
+def tags_with(*md5s: str) -> list[str]:
+    """Git tags whose dvc.lock holds outputs of all these contents.
+
+    Parameters
+    ----------
+    *md5s : str
+        Of the outputs.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
+    return [tag for tag in list_tags() if _holds(tag, md5s)]
+
+
+def _holds(commit: str, md5s: Sequence[str]) -> bool:
+    words = [word for one in md5s for word in ("-e", one)]
+    call = ["git", "grep", "--quiet", "--all-match", *words, commit, "--", DVC_LOCK, f"*/{DVC_LOCK}"]
+    return _run(call, project_root()).returncode == 0
+
+
+def list_tags(root: Path | None = None) -> list[str]:
+    """Tags of the repository, sorted."""
+    return sorted(_run(["git", "tag"], root or project_root()).stdout.split())
+
+
+def find_commit(revision: str, root: Path | None = None) -> str:
+    """Full name of the commit that a tag, branch or short name means.
+
+    Parameters
+    ----------
+    revision : str
+        Tag, branch or commit.
+    root : Path, optional
+        Folder of the project.
+
+    Returns
+    -------
+    str
+        40 characters.
+
+    Raises
+    ------
+    TrackingError
+        If git knows none, or this is no git repository.
+    """
+    root = root or project_root()
+    found = _run(["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], root)
+    if found.returncode:
+        raise TrackingError(f"git knows no version {revision!r} in {root}; `git tag` lists the tags there are")
+    return found.stdout.strip()
+
+
+def read_file(revision: str, path: str, root: Path | None = None) -> str | None:
+    """Read a tracked file at a version.
+
+    Parameters
+    ----------
+    revision : str
+        Tag, branch or commit.
+    path : str
+        Of the file in the repository.
+    root : Path, optional
+        Folder of the project.
+
+    Returns
+    -------
+    str or None
+        Its text; None where the version has none.
+    """
+    root = root or project_root()
+    shown = _run(["git", "show", f"{find_commit(revision, root)}:{path}"], root)
+    return None if shown.returncode else shown.stdout
+
+
+def read_lock(revision: str, root: Path | None = None) -> dict[str, str]:
+    """Read the contents of a version's outputs from its dvc.lock.
+
+    Parameters
+    ----------
+    revision : str
+        Tag, branch or commit.
+    root : Path, optional
+        Folder of the project.
+
+    Returns
+    -------
+    dict
+        Path of an output -> md5.
+
+    Raises
+    ------
+    TrackingError
+        If the version has no dvc.lock.
+    """
+    text = read_file(revision, DVC_LOCK, root)
+    if text is None:
+        raise TrackingError(f"version {revision!r} has no dvc.lock; tag one that holds results of `make repro`")
+    return {out["path"]: out["md5"] for out in read_outs(text) if "md5" in out}
+
+
+def promoted_network(revision: str, root: Path | None = None) -> str:
+    """Name of the network that a version promoted.
+
+    Parameters
+    ----------
+    revision : str
+        Tag, branch or commit.
+    root : Path, optional
+        Folder of the project.
+
+    Returns
+    -------
+    str
+        Of the network.
+
+    Raises
+    ------
+    TrackingError
+        If the version tells of none.
+    """
+    text = read_file(revision, layout.PROMOTION_JSON, root)
+    if text is None:
+        raise TrackingError(f"version {revision!r} has no {layout.PROMOTION_JSON}; name a network: --network NAME")
+    return str(json.loads(text)["model"])
+
+
+@contextmanager
+def checked_out(revision: str, outputs: Sequence[str], root: Path | None = None) -> Iterator[Path]:
+    """Check out a version in a work tree of its own, with some of its outputs, while the block runs.
+
+    The user's files are not touched. Outputs come from the DVC cache of this checkout, and from the DVC remote, if
+    there is one, where the cache lacks them.
+
+    Parameters
+    ----------
+    revision : str
+        Tag, branch or commit.
+    outputs : sequence of str
+        Paths of outputs of dvc.lock to bring.
+    root : Path, optional
+        Folder of the project.
+
+    Yields
+    ------
+    Path
+        The work tree.
+
+    Raises
+    ------
+    TrackingError
+        If git knows no such version, or an output is neither in the cache nor in a remote.
+    """
+    root = root or project_root()
+    commit = find_commit(revision, root)
+    (root / layout.STATE_DIR).mkdir(exist_ok=True)
+    tree = Path(mkdtemp(prefix="version-", dir=root / layout.STATE_DIR))
+    try:
+        added = _run(["git", "worktree", "add", "--detach", "--force", str(tree), commit], root)
+        if added.returncode:
+            raise TrackingError(f"git cannot check out {revision!r} next to this checkout ({what_failed(added)})")
+        set_remote(root)
+        _share_cache(root, tree)
+        _bring(tree, outputs, revision)
+        yield tree
+    finally:
+        _run(["git", "worktree", "remove", "--force", str(tree)], root)
+        shutil.rmtree(tree, ignore_errors=True)
+        _run(["git", "worktree", "prune"], root)
+
+
+def _share_cache(root: Path, tree: Path) -> None:
+    """Let the work tree use this checkout's cache and remotes; both are in files that git does not know."""
+    local = root / LOCAL_CONFIG
+    if local.exists():
+        (tree / LOCAL_CONFIG).write_bytes(local.read_bytes())
+    _run([*DVC, "config", "--local", "cache.dir", str(cache_dir(root))], tree)
+
+
+def _bring(tree: Path, outputs: Sequence[str], revision: str) -> None:
+    done = _run([*DVC, "checkout", "--quiet", *outputs], tree)
+    if done.returncode and _run([*DVC, "remote", "list"], tree).stdout.strip():
+        done = _run([*DVC, "pull", "--quiet", *outputs], tree)
+    if done.returncode:
+        raise TrackingError(
+            f"data of version {revision!r} are not in the DVC cache ({what_failed(done)}); set DVC_REMOTE_URL in .env "
+            "to where they were pushed, or make them again: git checkout, make repro"
+        )
+
+
+def _run(command: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(command), cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def tag_commit(name: str, message: str) -> tuple[str, str]:
+    """Tag the commit that is checked out and push its data; repeat it after a push that failed.
+
+    Parameters
+    ----------
+    name : str
+        Of the tag.
+    message : str
+        Of the annotated tag.
+
+    Returns
+    -------
+    commit, remote : str
+        The commit, and DVC's remote with its data ("" for none).
+
+    Raises
+    ------
+    TrackingError
+        If results are not committed, the name is taken by another commit, or the push fails.
+    """
+    root = project_root()
+    commit = _committed(root)
+    known = _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{name}^{{commit}}").stdout.strip()
+    if known and known != commit:
+        raise TrackingError(f"tag {name!r} is of another commit ({known[:10]}); choose another name, for tags stay")
+    if not known:
+        made = _git(root, "tag", "--annotate", "--message", message, "--end-of-options", name)
+        if made.returncode:
+            raise TrackingError(f"git makes no tag {name!r} ({what_failed(made)}); choose another name")
+    return commit, _push(root, name)
+
+
+def _committed(root: Path) -> str:
+    """Commit that is checked out, with its results committed."""
+    head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    if head.returncode:
+        raise TrackingError(f"{root} is no git repository with a commit; `git init`, then commit dvc.lock and reports/")
+    if not (root / DVC_LOCK).exists():
+        raise TrackingError(f"no dvc.lock in {root}; run `make repro` and commit what it writes, then tag")
+    changed = _git(root, "status", "--porcelain", "--", *WATCHED).stdout.splitlines()
+    if changed:
+        names = ", ".join(line[3:] for line in changed)
+        raise TrackingError(f"not committed: {names}; commit them first, for a tag names a commit")
+    return head.stdout.strip()
+
+
+def _push(root: Path, name: str) -> str:
+    set_remote(root)
+    remote = find_remote(root)
+    done = _run([*DVC, "push", "--quiet"], root) if remote else None
+    if done is not None and done.returncode:
+        raise TrackingError(
+            f"tag {name!r} is made, but its data could not be pushed to {remote} ({what_failed(done)}); fix that, "
+            "then give the same command again"
+        )
+    return remote
+
+
+def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return _run(["git", *words], root)

@@ -1,0 +1,271 @@
+"""Checkpoints: what a training needs to resume, written after each epoch, and the weights of its best epoch.
+
+Order, orientations and learning rate follow from seed and epoch. Weights, optimizer, the generators of dropout, the
+best weights and the history do not: these are kept. An interrupted training that resumes ends with the same bytes as
+one that was never interrupted.
+"""
+
+import json
+import logging
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gotorb.errors import ConfigError, ModelError
+from gotorb.training.backend import all_layers, keras
+from gotorb.training.meta import replace_file
+
+LOG = logging.getLogger(__name__)
+Identity = dict[str, str]
+OnEpoch = Callable[[int, dict[str, float]], None]
+ABOUT = "about"
+
+
+class BestWeights(keras.callbacks.EarlyStopping):
+    """Keras' early stopping, whose best weights and counters survive an interruption.
+
+    Parameters
+    ----------
+    monitor : str
+        Quantity that decides which epoch is best.
+    patience : int
+        Epochs without improvement before training stops.
+    mode : {"auto", "min", "max"}
+        Direction in which the quantity improves. "auto" asks Keras' metric of that name.
+    """
+
+    def __init__(self, monitor: str, patience: int, mode: str = "auto") -> None:
+        super().__init__(monitor, patience=patience, mode=mode, restore_best_weights=True)
+        self._resumed: dict[str, Any] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Counters for a checkpoint, as plain values."""
+        best = None if self.best is None else float(self.best)
+        return {"best": best, "best_epoch": self.best_epoch, "wait": self.wait}
+
+    def resume(self, state: dict[str, Any], weights: list[np.ndarray]) -> None:
+        """Start the next fit from a checkpoint.
+
+        Parameters
+        ----------
+        state : dict
+            Made by `state`.
+        weights : list of ndarray
+            Those of the best epoch; empty when there is none.
+        """
+        self._resumed = state | {"best_weights": weights or None}
+        self._set_counters()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Reset the counters to zero, or to those of the checkpoint."""
+        super().on_train_begin(logs)
+        self._set_counters()
+
+    def _set_counters(self) -> None:
+        for name, value in self._resumed.items():
+            setattr(self, name, value)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compare this epoch with the best so far; one that was not validated is passed over."""
+        try:
+            super().on_epoch_end(epoch, logs)
+        except ValueError:
+            raise ConfigError(
+                f"Keras does not know whether a smaller {self.monitor!r} is better; pass monitor_mode='min' or 'max'"
+            ) from None
+
+    def get_monitor_value(self, logs: dict[str, Any] | None) -> float | None:
+        """Value of this epoch; None when the epoch was not validated or the value is not finite.
+
+        Parameters
+        ----------
+        logs : dict
+            Quantities of the epoch.
+
+        Raises
+        ------
+        ModelError
+            If training diverged, or there is no such quantity.
+        """
+        logs = logs or {}
+        validated = any(name.startswith("val_") for name in logs)
+        if self.monitor.startswith("val_") and not validated and "loss" in logs:
+            return None
+        if self.monitor not in logs:
+            raise ModelError(f"no quantity {self.monitor!r} to monitor (has {', '.join(sorted(logs))}); name one")
+        if not math.isfinite(float(logs["loss"])):
+            raise ModelError(
+                f"the loss is {float(logs['loss'])}: training diverged; lower train.learning_rate in params.yaml"
+            )
+        value = float(logs[self.monitor])
+        return value if math.isfinite(value) else None
+
+    def restore(self, model: keras.Model) -> None:
+        """Put the best weights into the model.
+
+        Parameters
+        ----------
+        model : keras.Model
+            The model that was fitted.
+
+        Raises
+        ------
+        ModelError
+            If no epoch was validated.
+        """
+        if self.best_weights is None:
+            raise ModelError(
+                f"no epoch has a {self.monitor!r}, so none is best; lower validation_freq in fit_kwargs or train longer"
+            )
+        model.set_weights(self.best_weights)
+
+
+class EpochReport(keras.callbacks.Callback):
+    """Record each epoch's quantities, log them, and hand them to a function.
+
+    Parameters
+    ----------
+    on_epoch : callable, optional
+        Called with the epoch (from 0) and its quantities.
+    """
+
+    def __init__(self, on_epoch: OnEpoch | None = None) -> None:
+        super().__init__()
+        self.on_epoch = on_epoch
+        self.history: dict[str, list[float]] = {}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Record the epoch."""
+        numbers = {name: float(value) for name, value in sorted((logs or {}).items())}
+        for name, value in numbers.items():
+            self.history.setdefault(name, []).append(value)
+        LOG.info("epoch %d: %s", epoch, ", ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
+        if self.on_epoch is not None:
+            self.on_epoch(epoch, numbers)
+
+
+class Progress(keras.callbacks.Callback):
+    """Write a checkpoint after each epoch, and resume from it. Must be the last of the callbacks.
+
+    Parameters
+    ----------
+    path : Path
+        The npz file.
+    identity : dict of str
+        Everything that decides the result. A checkpoint of another identity is not used.
+    best : BestWeights
+        Its weights and counters are part of the checkpoint.
+    report : EpochReport
+        So is its history.
+    """
+
+    def __init__(self, path: Path, identity: Identity, best: BestWeights, report: EpochReport) -> None:
+        super().__init__()
+        self.path, self.identity, self.best, self.report = path, identity, best, report
+        self.stopped = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write the checkpoint; a full disk costs the checkpoint, not the training."""
+        about = self.best.state() | {
+            "identity": self.identity,
+            "epoch": epoch,
+            "stopped": bool(self.model.stop_training),
+            "history": self.report.history,
+        }
+        arrays = {ABOUT: np.array(json.dumps(about))} | _name_arrays("model", _values(self.model.variables))
+        arrays |= _name_arrays("optimizer", _values(self.model.optimizer.variables))
+        arrays |= _name_arrays("best", self.best.best_weights or [])
+        try:
+            replace_file(self.path, lambda part: np.savez(part, allow_pickle=False, **arrays))
+        except OSError as error:
+            LOG.warning("%s cannot be written (%s); an interrupted training would start again", self.path, error)
+
+    def resume(self, model: keras.Model) -> int:
+        """Put a compiled network where an earlier training of the same identity was.
+
+        Parameters
+        ----------
+        model : keras.Model
+            The compiled network.
+
+        Returns
+        -------
+        int
+            The next epoch; 0 when there is no checkpoint.
+        """
+        found = _read(self.path)
+        if found is None:
+            return 0
+        about, arrays = found
+        names = {*self.identity, *about["identity"]}
+        changed = sorted(name for name in names if self.identity.get(name) != about["identity"].get(name))
+        if changed:
+            LOG.warning("%s is of a training with another %s; this one starts again", self.path, ", ".join(changed))
+            return 0
+        model.optimizer.build(model.trainable_variables)
+        _assign(model.variables, _take(arrays, "model"))
+        _assign(model.optimizer.variables, _take(arrays, "optimizer"))
+        self.best.resume({name: about[name] for name in self.best.state()}, _take(arrays, "best"))
+        self.report.history.update(about["history"])
+        self.stopped = about["stopped"]
+        LOG.info("resuming after epoch %d of an interrupted training", about["epoch"])
+        return about["epoch"] + 1
+
+    def finish(self) -> None:
+        """Remove the checkpoint of a finished training."""
+        self.path.unlink(missing_ok=True)
+
+
+def describe_network(model: keras.Model) -> Identity:
+    """Describe what of a compiled network decides the result: layers, optimizer, version of Keras.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The compiled network.
+    """
+    layers = [layer for layer in all_layers(model) if not isinstance(layer, keras.Model)]
+    return {
+        "network": str([_describe(layer) for layer in layers]),
+        "optimizer": _describe(model.optimizer),
+        "keras": keras.__version__,
+    }
+
+
+def _describe(thing: Any) -> str:
+    """Class and options; names are left out, for Keras counts them up."""
+    return str((type(thing).__name__, {name: value for name, value in thing.get_config().items() if name != "name"}))
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """Content of a checkpoint, None when there is none or it cannot be read; nothing is unpickled."""
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return json.loads(str(arrays.pop(ABOUT))), arrays
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        LOG.warning("%s cannot be read (%s); the training starts again", path, error)
+        return None
+
+
+def _values(variables: list[Any]) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+
+def _name_arrays(kind: str, values: list[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{kind}_{index:04d}": value for index, value in enumerate(values)}
+
+
+def _take(arrays: dict[str, np.ndarray], kind: str) -> list[np.ndarray]:
+    return [arrays[name] for name in sorted(arrays) if name.startswith(f"{kind}_")]
+
+
+def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,394 @@
+"""Training data: which rows are learned from, their weights, and their stamps in batches from disk to Keras.
+
+Rows are divided and checked before any training. Batches are shuffled, turned and weighted, and never the whole file
+is in memory. Every draw comes from a generator seeded by (seed, epoch), so the stream is the same in every run and does
+not depend on how far ahead it is read.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb import layout
+from gotorb.dataset.split import assign_splits
+from gotorb.dataset.store import Dataset
+from gotorb.errors import ConfigError, DataError
+from gotorb.training.backend import tf
+
+LOG = logging.getLogger(__name__)
+LABELS = (layout.BOGUS, layout.REAL)
+FEW = 10
+"""Fewer rows of a class than this in a part are worth a warning."""
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+CHECK_ROWS = 512
+N_AHEAD = 4
+N_ORIENTATIONS = 8
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row numbers of each part, ascending; rows of unknown label are in none.
+
+    Attributes
+    ----------
+    train, validation, test : ndarray of int
+        Row numbers.
+    n_unknown : int
+        Rows left out because their label is -1.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    n_unknown: int
+
+    @property
+    def all(self) -> np.ndarray:
+        """Row numbers of all parts."""
+        return np.concatenate([self.train, self.validation, self.test])
+
+    def of(self, split: str) -> np.ndarray:
+        """Row numbers of the part with that name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+
+
+def find_splits(table: pd.DataFrame, **options: Any) -> np.ndarray:
+    """Part of each row: the ``split`` column where there is one, else a fresh division without leaks.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a data set.
+    **options
+        Passed to `gotorb.dataset.split.assign_splits`.
+    """
+    if layout.SPLIT_COLUMN in table:
+        return table[layout.SPLIT_COLUMN].to_numpy(dtype=str)
+    return assign_splits(table, **options)
+
+
+def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the data set") -> Rows:
+    """Divide the labelled rows by their part.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows with a label.
+    splits : ndarray of str
+        (n,) the part of each row.
+    where : object
+        Named in messages.
+
+    Raises
+    ------
+    DataError
+        If a label or part is unknown, no row is labelled, or a a class is missing in a part.
+    """
+    labels = check_labels(table, where=where)
+    unknown = sorted(set(splits) - set(layout.SPLITS))
+    if unknown:
+        row = table["id"].iloc[int(np.argmax(splits == unknown[0]))]
+        raise DataError(
+            f"split {str(unknown[0])!r} of row {row!r} in {where} is not "
+            f"one of {', '.join(layout.SPLITS)}; correct the column or remove it to have rows divided anew"
+        )
+    known = labels != layout.UNKNOWN
+    train, validation, test = (np.flatnonzero((splits == split) & known) for split in layout.SPLITS)
+    rows = Rows(train, validation, test, n_unknown=int((~known).sum()))
+    for split in layout.SPLITS:
+        _check_classes(labels[rows.of(split)], split, where)
+    return rows
+
+
+def check_labels(table: pd.DataFrame, *, where: object = "the data set") -> np.ndarray:
+    """Labels as integers.
+
+    Raises
+    ------
+    DataError
+        If one is none of 1 (real), 0 (bogus), -1 (unknown), or none is known.
+    """
+    labels = pd.to_numeric(table["label"], errors="coerce").to_numpy(float)
+    wrong = np.flatnonzero(~np.isin(labels, (*LABELS, layout.UNKNOWN)))
+    if len(wrong):
+        raise DataError(
+            f"label {table['label'].iloc[wrong[0]]} of row {table['id'].iloc[wrong[0]]!r} in {where} is none of "
+            "1 (real), 0 (bogus), -1 (unknown); correct the label column"
+        )
+    if (labels == layout.UNKNOWN).all():
+        raise DataError(f"none of the {len(table)} rows in {where} is labelled real or bogus; label some first")
+    return labels.astype(int)
+
+
+def _check_classes(labels: np.ndarray, split: str, where: object) -> None:
+    n_bogus, n_real = (int((labels == label).sum()) for label in LABELS)
+    if n_bogus == 0 or n_real == 0:
+        raise DataError(
+            f"the {split} part of {where} holds {n_real} real and {n_bogus} bogus rows; both classes are needed: "
+            "label more images or change dataset.test_fraction and dataset.validation_fraction"
+        )
+    if min(n_bogus, n_real) < FEW:
+        LOG.warning("the %s part of %s holds %d real and %d bogus rows: few to go by", split, where, n_real, n_bogus)
+
+
+def weigh_classes(labels: np.ndarray, class_weights: str | dict[int, float] | None) -> dict[int, float]:
+    """Weight of each class's loss.
+
+    Parameters
+    ----------
+    labels : ndarray of int
+        (n,) labels 0 and 1.
+    class_weights : "balanced", dict or None
+        ``balanced`` gives both classes the same total weight; None weighs all rows alike.
+
+    Examples
+    --------
+    >>> weigh_classes(np.array([0, 0, 0, 1]), "balanced")
+    {0: 0.6666666666666666, 1: 2.0}
+    """
+    if class_weights is None:
+        return dict.fromkeys(LABELS, 1.0)
+    if class_weights == "balanced":
+        return {label: len(labels) / (2 * int((labels == label).sum())) for label in LABELS}
+    if isinstance(class_weights, dict) and set(class_weights) == set(LABELS):
+        return {label: float(class_weights[label]) for label in LABELS}
+    raise ConfigError(f"class_weights is {class_weights!r}; give 'balanced', None or {{0: weight, 1: weight}}")
+
+
+def count_rows(labels: np.ndarray, rows: Rows) -> dict[str, Any]:
+    """Real and bogus rows of each part, and the rows left out."""
+    counts: dict[str, Any] = {
+        split: {
+            "real": int((labels[rows.of(split)] == layout.REAL).sum()),
+            "bogus": int((labels[rows.of(split)] == layout.BOGUS).sum()),
+        }
+        for split in layout.SPLITS
+    }
+    return counts | {"unknown": rows.n_unknown}
+
+
+def turn_stamps(stamps: np.ndarray, orientations: np.ndarray) -> np.ndarray:
+    """Turn each stamp to one of its eight orientations.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers).
+    orientations : ndarray of int
+        (n,) 0 to 7: quarter turns = orientation % 4, mirrored when orientation >= 4.
+
+    Returns
+    -------
+    ndarray
+        A copy of the same shape; no pixel value is new.
+
+    Examples
+    --------
+    >>> stamp = np.arange(4.0).reshape(1, 2, 2, 1)
+    >>> turn_stamps(stamp, np.array([4]))[0, :, :, 0].tolist()
+    [[1.0, 0.0], [3.0, 2.0]]
+    """
+    turned = np.empty_like(stamps)
+    for orientation in np.unique(orientations):
+        rows = orientations == orientation
+        part = np.rot90(stamps[rows], int(orientation) % 4, axes=(1, 2))
+        turned[rows] = part[:, :, ::-1] if orientation >= 4 else part
+    return turned
+
+
+def draw_orientations(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw n orientations, each of the eight equally likely."""
+    return rng.integers(0, N_ORIENTATIONS, n)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where batches come from.
+
+    Attributes
+    ----------
+    data : Dataset
+        The stamps on disk.
+    layers : tuple of str
+        Layers read, in order.
+    batch_size : int
+        Rows of a batch; the last of an epoch may hold fewer.
+    class_weights : dict
+        Weight of each label's loss.
+    n_replicas : int
+        Replicas of a strategy that share a batch. They need equal parts: up to n_replicas - 1 rows of an epoch
+        are left out.
+
+    Raises
+    ------
+    ConfigError
+        If a batch cannot be divided evenly.
+    """
+
+    data: Dataset
+    layers: tuple[str, ...]
+    batch_size: int
+    class_weights: dict[int, float]
+    n_replicas: int = 1
+
+    def __post_init__(self) -> None:
+        """Check that a batch divides evenly."""
+        if self.batch_size % self.n_replicas:
+            raise ConfigError(
+                f"batch_size is {self.batch_size}, which {self.n_replicas} replicas of the strategy cannot share; "
+                f"give a multiple of {self.n_replicas}"
+            )
+
+    def n_batches(self, rows: np.ndarray) -> int:
+        """Number of batches that cover the rows once."""
+        return -(-len(self._even(rows)) // self.batch_size)
+
+    def training(self, rows: np.ndarray, *, seed: int, augment: bool, first_epoch: int = 0) -> tf.data.Dataset:
+        """Yield endless batches: each epoch a new order and, when asked, new orientations.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Row numbers.
+        seed : int
+            Of orders and orientations.
+        augment : bool
+            Flip and turn the stamps.
+        first_epoch : int
+            Epoch with which the batches begin.
+
+        Returns
+        -------
+        tf.data.Dataset
+            Of stamps (n, size, size, n_layers), labels (n, 1) and weights (n,), all float32.
+        """
+
+        def batches() -> Iterator[Batch]:
+            for epoch in count(first_epoch):
+                rng = np.random.default_rng([seed, epoch])
+                yield from self._batches(self._even(rng.permutation(rows)), rng if augment else None)
+
+        return self._as_tensors(batches)
+
+    def validation(self, rows: np.ndarray) -> tf.data.Dataset:
+        """Yield batches that cover the rows once, in order and as they are on disk.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Row numbers.
+
+        Returns
+        -------
+        tf.data.Dataset
+            As of `training`.
+        """
+        batches = self._as_tensors(lambda: self._batches(self._even(rows), None))
+        return batches.apply(tf.data.experimental.assert_cardinality(self.n_batches(rows)))
+
+    def _even(self, rows: np.ndarray) -> np.ndarray:
+        return rows[: len(rows) // self.n_replicas * self.n_replicas]
+
+    def _batches(self, rows: np.ndarray, rng: np.random.Generator | None) -> Iterator[Batch]:
+        labels = self.data.labels
+        weight_of = np.array([self.class_weights[label] for label in (0, 1)], np.float32)
+        for start in range(0, len(rows), self.batch_size):
+            part = rows[start : start + self.batch_size]
+            stamps = self.data.read_stamps(part, self.layers)
+            if rng is not None:
+                stamps = turn_stamps(stamps, draw_orientations(len(part), rng))
+            yield stamps, labels[part].astype(np.float32)[:, None], weight_of[labels[part]]
+
+    def _as_tensors(self, batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
+        size = self.data.size
+        signature = (
+            tf.TensorSpec((None, size, size, len(self.layers)), tf.float32),
+            tf.TensorSpec((None, 1), tf.float32),
+            tf.TensorSpec((None,), tf.float32),
+        )
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        source = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        return source.prefetch(N_AHEAD).with_options(options)
+
+
+def check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> None:
+    """Read the rows once, in file order, and refuse a stamp that would turn every weight to NaN.
+
+    Raises
+    ------
+    DataError
+        If a stamp holds NaN or infinity; the message names the row.
+    """
+    for part, stamps in data.batches(np.sort(rows), layers=layers, batch=CHECK_ROWS):
+        finite = np.isfinite(stamps).all(axis=(1, 2, 3))
+        if not finite.all():
+            row = int(part[np.argmin(finite)])
+            raise DataError(
+                f"the stamp of row {row} (id {str(data.ids[row])!r}) in {data.data_dir} holds NaN or infinity; "
+                "cut it again with gotorb.stamps.cutout or remove the row"
+            )
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Rows and stream of a training.
+
+    Attributes
+    ----------
+    rows : Rows
+        What is learned from, what decides, what is held out.
+    stream : Stream
+        Where the stamps come from.
+    """
+
+    rows: Rows
+    stream: Stream
+
+
+def prepare_lesson(
+    data: Dataset,
+    layers: tuple[str, ...],
+    batch_size: int,
+    *,
+    class_weights: str | dict[int, float] | None,
+    division: dict[str, Any],
+    n_replicas: int = 1,
+    splits: Sequence[str] = layout.SPLITS,
+) -> Lesson:
+    """Divide, weigh and check the rows of a data set.
+
+    Parameters
+    ----------
+    data : Dataset
+        The data set.
+    layers : tuple of str
+        Layers to learn from.
+    batch_size : int
+        Rows of a batch.
+    class_weights : "balanced", dict or None
+        See `weigh_classes`.
+    division : dict
+        How rows are divided when the data set has no split: see `gotorb.dataset.split.assign_splits`.
+    n_replicas : int
+        See `Stream`.
+    splits : sequence of str
+        Parts whose stamps are read and checked.
+
+    Raises
+    ------
+    DataError
+        If the data set cannot be trained on: one class only, odd labels, NaN, an absent layer.
+    ConfigError
+        If class weights or batch size are impossible.
+    """
+    data.layer_indices(layers)
+    rows = select_rows(data.table, find_splits(data.table, **division), where=data.data_dir)
+    stream = Stream(data, layers, batch_size, weigh_classes(data.labels[rows.train], class_weights), n_replicas)
+    check_finite(data, np.concatenate([rows.of(split) for split in splits]), layers)
+    return Lesson(rows, stream)

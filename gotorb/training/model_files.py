@@ -1,0 +1,253 @@
+"""The folder of a trained model: model.h5 and the record of its training, written whole and read safely.
+
+Reading runs no code that a file holds.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from gotorb import __version__, layout
+from gotorb.dataset.store import Dataset, file_digest
+from gotorb.errors import ModelError
+from gotorb.training import normalisation  # noqa: F401  Keras finds its layer when a file names it
+from gotorb.training.backend import keras
+from gotorb.training.data import Rows, count_rows
+from gotorb.training.fit import Fit
+from gotorb.training.meta import read_meta, replace_file, write_meta
+
+LOG = logging.getLogger(__name__)
+Meta = dict[str, Any]
+MAX_INPUT, MAX_KERNEL = 2**20, 255
+"""Values of a stamp (255 x 255 pixels in 16 layers), and pixels of a kernel, that a model file may declare."""
+
+
+class Loaded(NamedTuple):
+    """A model and what is known of it.
+
+    Attributes
+    ----------
+    model : keras.Model
+        The network.
+    meta : dict or None
+        What its meta file holds, and under ``run_dir`` the folder; None when it came without one.
+    """
+
+    model: keras.Model
+    meta: Meta | None
+
+
+def make_run_dir(parent: Path, name: str | None) -> Path:
+    """Make the folder of a model; named by the time, later if need be, when it has no name."""
+    run_dir = parent / (name or layout.timestamped("model", short=True))
+    when = datetime.now(UTC)
+    while name is None and run_dir.exists():
+        when += timedelta(seconds=1)
+        run_dir = parent / layout.timestamped("model", when, short=True)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return run_dir
+
+
+def make_tensorboard(wanted: bool | str | Path, run_dir: Path) -> list[keras.callbacks.Callback]:
+    """Build the callback that writes for TensorBoard, none when not wanted."""
+    if wanted is False:
+        return []
+    folder = run_dir / layout.TENSORBOARD_DIR if wanted is True else Path(wanted)
+    return [keras.callbacks.TensorBoard(str(folder), write_graph=False)]
+
+
+def describe_option(value: Any) -> Any:
+    """Plain form of an option for the meta file: functions by their names."""
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    if isinstance(value, dict):
+        return {str(key): describe_option(item) for key, item in value.items()}
+    return list(value) if isinstance(value, (tuple, list)) else value
+
+
+def describe_training(
+    fit: Fit, data: Dataset, rows: Rows, *, settings: dict[str, Any], digest: str, parent: Meta | None, run_dir: Path
+) -> Meta:
+    """Make the record of a training: plain values and numpy arrays, no absolute paths, no clock.
+
+    Parameters
+    ----------
+    fit : Fit
+        What came of the training.
+    data : Dataset
+        What was trained on.
+    rows : Rows
+        How it was divided.
+    settings : dict
+        Options of the training.
+    digest : str
+        Of the data set when the training began.
+    parent : dict or None
+        Name and digest of the model whose weights were the start.
+    run_dir : Path
+        Folder of the model; the data set is recorded relative to it.
+    """
+    return {
+        "model": fit.model.name,
+        "parameters": settings,
+        "seed": settings["seed"],
+        "layers": list(settings["layers"]),
+        "stamp_size": data.size,
+        "history": fit.history,
+        "best_epoch": fit.best_epoch,
+        "interrupted": fit.interrupted,
+        "split": {split: data.ids[rows.of(split)] for split in layout.SPLITS},
+        "counts": count_rows(data.labels, rows),
+        "data_dir": Path(os.path.relpath(data.data_dir, run_dir)).as_posix(),
+        "data_digest": digest,
+        "preprocessing": {"normalise": settings["normalise"], "inside_model": True},
+        "parent": parent,
+        "code_version": __version__,
+    }
+
+
+def describe_parent(name: str, digest: str, meta: Meta | None, data: Dataset, rows: Rows) -> Meta:
+    """Make the record of the model whose weights are the start; say when it has seen rows that judge this one.
+
+    Parameters
+    ----------
+    name, digest : str
+        Who the parent is.
+    meta : dict or None
+        Its own record, which names the rows that it was trained on.
+    data, rows : Dataset, Rows
+        Of this training.
+    """
+    known = (meta or {}).get("split", {}).get("train", ())
+    held_out = data.ids[np.concatenate([rows.validation, rows.test])]
+    n_seen = int(np.isin(held_out, np.asarray(known, dtype=str)).sum()) if len(known) else 0
+    if n_seen:
+        LOG.warning("%s was trained on %d rows that are to judge this model; its scores will flatter", name, n_seen)
+    return {"name": name, "digest": digest, "n_held_out_seen": n_seen}
+
+
+def write_training(run_dir: Path, model: keras.Model, meta: Meta) -> Loaded:
+    """Write model.h5 and meta.hkl, each whole or not at all, and return them as they read back."""
+    model_path = write_model(run_dir / layout.MODEL_H5, model)
+    write_meta(run_dir / layout.META_HKL, meta | {"model_digest": file_digest(model_path)})
+    return Loaded(model, find_meta(run_dir))
+
+
+def load_training(model: keras.Model | Path | str, meta: Meta | Path | str | None = None) -> Loaded:
+    """Load a model and its meta; see `gotorb.classifier.load`."""
+    if not isinstance(model, (str, Path)):
+        return Loaded(model, find_meta(meta))
+    path = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
+    if meta is None and path.with_name(layout.META_HKL).exists():
+        meta = path.with_name(layout.META_HKL)
+    network, found = read_model(path), find_meta(meta)
+    if found and found.get("model_digest") not in (None, file_digest(path)):
+        raise ModelError(
+            f"{path} is not the file that its {layout.META_HKL} describes; it was changed or mixed up: "
+            "get both files of one training"
+        )
+    return Loaded(network, found)
+
+
+def find_meta(meta: Meta | Path | str | None) -> Meta | None:
+    """Meta from a file or a model's folder; a dict is returned as it is."""
+    if meta is None or isinstance(meta, dict):
+        return meta
+    path = Path(meta) / layout.META_HKL if Path(meta).is_dir() else Path(meta)
+    return read_meta(path) | {"run_dir": str(path.parent)}
+
+
+def write_model(path: Path, model: keras.Model) -> Path:
+    """Write a model as HDF5 without the optimizer's state; equal weights give equal bytes."""
+    with _quiet_absl():
+        return replace_file(path, lambda part: model.save(part, include_optimizer=False))
+
+
+def read_model(path: Path | str) -> keras.Model:
+    """Read a model; code inside the file is refused (Keras' safe mode).
+
+    Parameters
+    ----------
+    path : path
+        The h5 file, or the folder that holds model.h5.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, broken, holds code, or declares layers larger than the weights it holds.
+    """
+    path = Path(path)
+    path = path / layout.MODEL_H5 if path.is_dir() else path
+    if not path.is_file():
+        raise ModelError(f"no {path.name} in {path.parent}; give a model folder made by classifier.train()")
+    try:
+        if path.suffix in (".h5", ".hdf5"):
+            _check_sizes(path)
+        with _quiet_absl():
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises almost any type for a broken file
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise ModelError(f"{path} cannot be read as a model ({reason}); train again or get the original") from None
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse a file whose layers are wider than their kernels on disk, before Keras allocates them."""
+    with h5py.File(path, "r") as file:
+        if "model_config" not in file.attrs:
+            raise ValueError("it holds no network, perhaps weights alone")
+        config = json.loads(file.attrs["model_config"])
+        widths = _declared(config, ("units", "filters"))
+        stored: set[int] = set()
+        file["model_weights"].visititems(
+            lambda _, node: stored.update(node.shape) if isinstance(node, h5py.Dataset) else None
+        )
+    excess = sorted(width for width in widths if width not in stored)
+    if excess:
+        raise ValueError(f"a layer declares {excess[-1]} outputs but no weights of that size are stored")
+    if any(size > MAX_KERNEL for size in _declared(config, ("kernel_size", "pool_size", "padding", "size"))):
+        raise ValueError(f"a layer declares a kernel or padding of more than {MAX_KERNEL} pixels")
+    shapes = [[size for size in shape if size] for shape in _values(config, ("batch_shape",))]
+    if any(math.prod(shape) > MAX_INPUT for shape in shapes):
+        raise ValueError(f"it declares stamps of {max(map(math.prod, shapes))} values, more than {MAX_INPUT}")
+
+
+def _declared(config: Any, keys: tuple[str, ...]) -> list[int]:
+    """All whole numbers under some keys anywhere in a model's description."""
+    return [number for value in _values(config, keys) for number in _numbers(value)]
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, list):
+        yield from (number for item in value for number in _numbers(item))
+
+
+def _values(config: Any, keys: tuple[str, ...]) -> Iterator[Any]:
+    """All values under some keys, however deep."""
+    if isinstance(config, dict):
+        yield from (value for key, value in config.items() if key in keys)
+    if isinstance(config, (dict, list)):
+        for value in config.values() if isinstance(config, dict) else config:
+            yield from _values(value, keys)
+
+
+@contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Keep Keras from warning that HDF5 is an old format: it is the one that users' tools read."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,53 @@
+"""First layer that expresses stamps in units of their noise, in place of the norm of each layer.
+
+The L2 norm of each layer hides how much brighter one layer of a stamp is than another: whether a difference is a
+thousandth of its star or half of it, and whether a source was as bright in every exposure. Noise as the common unit
+keeps both, and the logarithm brings stars and noise to one scale.
+"""
+
+from typing import Any
+
+from gotorb.training.backend import keras
+
+ops = keras.ops
+CLIP, N_ROUNDS, GAUSSIAN = 2.5, 4, 1.28
+"""Values above 2.5 times the mean are cut to that before it is taken again; 1.28 times it is a Gaussian's width."""
+TINY = 1e-9
+
+
+@keras.saving.register_keras_serializable("gotorb")
+class NoiseUnits(keras.layers.Layer):
+    """sign(u) log(1 + |u|) of stamps in units u of the noise of one of their layers.
+
+    The noise is the mean of the layer's absolute values, clipped again and again, over pixels that are not zero, for
+    these are without data. Keras reads files with this layer once ``gotorb.training.normalisation`` was imported.
+
+    Parameters
+    ----------
+    reference : int
+        Index of the layer of a stamp whose noise is the unit: the difference.
+    **options
+        Options of `keras.layers.Layer`.
+    """
+
+    def __init__(self, reference: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.reference = reference
+
+    def get_config(self) -> dict[str, Any]:
+        """Options of the layer, for saving."""
+        return {**super().get_config(), "reference": self.reference}
+
+    def call(self, stamps: keras.KerasTensor) -> keras.KerasTensor:
+        """Stamps (n, size, size, n_layers) in units of noise."""
+        light = ops.abs(stamps[..., self.reference : self.reference + 1])
+        n_seen = ops.maximum(_total(ops.cast(light > 0, light.dtype)), 1)
+        mean = _total(light) / n_seen
+        for _ in range(N_ROUNDS):
+            mean = _total(ops.minimum(light, CLIP * mean)) / n_seen
+        units = stamps / ops.maximum(GAUSSIAN * mean, TINY)
+        return ops.sign(units) * ops.log1p(ops.abs(units))
+
+
+def _total(light: keras.KerasTensor) -> keras.KerasTensor:
+    return ops.sum(light, axis=(1, 2), keepdims=True)

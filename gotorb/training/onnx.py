@@ -1,0 +1,244 @@
+"""ONNX files: networks exported for plain scores, and scored by onnxruntime without TensorFlow.
+
+Reading and scoring import neither Keras nor TensorFlow, so that a machine that only scores needs little else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gotorb import __version__, layout
+from gotorb.errors import ConfigError, ModelError
+from gotorb.stamps.batches import Stamps, cut_batches
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH_SIZE = 256
+N_THREADS = 2
+MAX_INPUT = 2**20
+"""Values of a stamp that a file may declare, as for other model files."""
+OPSET = 18
+"""Version of ONNX's operators; onnxruntime reads it since 1.15."""
+N_TRIED, TOLERANCE = 16, 1e-5
+
+
+@dataclass(frozen=True)
+class PortableModel:
+    """An exported network, ready to score.
+
+    Attributes
+    ----------
+    session : onnxruntime.InferenceSession
+        The network.
+    about : dict of str
+        What the file says of the model that it was made from, by `layout.ONNX_KEYS`.
+    """
+
+    session: Any
+    about: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Name of the model that it was made from."""
+        return self.about["name"]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers of the stamps, in their order."""
+        return tuple(self.about["layers"].split(","))
+
+    @property
+    def threshold(self) -> float:
+        """Score at or above which a detection is called real."""
+        return float(self.about["threshold"])
+
+    @property
+    def input_shape(self) -> tuple[int | None, int, int, int]:
+        """(None, size, size, n_layers), as Keras tells it."""
+        size = int(self.about["stamp_size"])
+        return None, size, size, len(self.layers)
+
+    def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """Deterministic scores.
+
+        Parameters
+        ----------
+        stamps : ndarray or iterable of ndarray
+            (n, size, size, n_layers), or batches of these.
+        batch_size : int
+            Stamps scored at a time.
+
+        Returns
+        -------
+        ndarray
+            (n,) float32, between 0 and 1.
+
+        Raises
+        ------
+        DataError
+            If a stamp is not finite.
+        ModelError
+            If the stamps' shape is not the model's.
+        """
+        batches = cut_batches(stamps, batch_size, shape=self.input_shape[1:], name=self.name)
+        parts = [self.session.run(None, {layout.ONNX_INPUT: batch})[0][:, 0] for batch in batches]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def read_portable(path: Path | str, *, threads: int = N_THREADS) -> PortableModel:
+    """Read a file that ``gotorb export`` wrote.
+
+    Parameters
+    ----------
+    path : path
+        The ONNX file.
+    threads : int
+        CPU threads of a score.
+
+    Raises
+    ------
+    ConfigError
+        If onnxruntime is not installed.
+    ModelError
+        If the file is missing, broken, not one of ours, or declares stamps too large.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"no {path}; make it with `gotorb export MODEL --out {path.name}`")
+    onnxruntime = _runtime(path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # what is wrong comes as an exception
+    try:
+        # by its bytes, so that a file cannot have others read that it names
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        about = dict(session.get_modelmeta().custom_metadata_map)
+        _check(session, about)
+    except Exception as error:  # onnxruntime has a type for each of its states
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(f"{path} cannot be used as an exported model ({reason}); export the model again") from None
+    return PortableModel(session, about)
+
+
+def _runtime(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError(f"{path} needs onnxruntime, which is not installed; pip install 'gotorb[onnx]'") from None
+    return onnxruntime
+
+
+def _check(session: Any, about: dict[str, str]) -> None:
+    """Refuse a file that is not what it says, before any stamp is read."""
+    absent = [key for key in layout.ONNX_KEYS if key not in about]
+    if absent:
+        raise ValueError(f"it does not name its {absent[0]}")
+    size, n_layers = int(about["stamp_size"]), len(about["layers"].split(","))
+    float(about["threshold"])
+    ends = [
+        [(end.name, end.type, end.shape[1:]) for end in some()] for some in (session.get_inputs, session.get_outputs)
+    ]
+    if ends[0] != [(layout.ONNX_INPUT, "tensor(float)", [size, size, n_layers])]:
+        raise ValueError(f"it takes {ends[0]}, not stamps of {size} x {size} pixels in {n_layers} layers")
+    if [end[1:] for end in ends[1]] != [("tensor(float)", [1])]:
+        raise ValueError(f"it gives {ends[1]}, not one score for a stamp")
+    if size * size * n_layers > MAX_INPUT:
+        raise ValueError(f"it declares stamps of {size * size * n_layers} values, more than {MAX_INPUT}")
+
+
+def export_onnx(model: keras.Model, path: Path, about: Mapping[str, str]) -> Path:
+    """Write a network as ONNX, dropout off, the normalisation of stamps included.
+
+    The file is tried on random stamps and not written when its scores differ from the network's.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With one sigmoid output.
+    path : Path
+        The file, ``*.onnx``. It takes ``stamps (n, size, size, n_layers)`` float32 and gives scores (n, 1).
+    about : mapping
+        Text about the model, by `layout.ONNX_KEYS`, kept in the file.
+
+    Returns
+    -------
+    Path
+        The same path.
+
+    Raises
+    ------
+    ConfigError
+        If onnxruntime or tf2onnx is not installed.
+    ModelError
+        If the network cannot be converted.
+    """
+    from gotorb.training.meta import replace_file
+
+    content = _describe(_convert(model, path), about)
+
+    def write(part: Path) -> None:
+        part.write_bytes(content)
+        _try(model, part)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return replace_file(path, write)
+
+
+def _convert(model: keras.Model, path: Path) -> Any:
+    try:
+        import onnxruntime  # noqa: F401
+        from tf2onnx.convert import from_keras
+    except ImportError as error:
+        raise ConfigError(f"{path} needs {error.name}, which is not installed; pip install 'gotorb[onnx]'") from None
+    from gotorb.training.backend import tf
+
+    stamps = tf.TensorSpec(model.input_shape, tf.float32, name=layout.ONNX_INPUT)
+    try:
+        return from_keras(
+            model, input_signature=[stamps], opset=OPSET, custom_op_handlers={"Log1p": (_write_log1p, [])}
+        )[0]
+    except Exception as error:  # tf2onnx raises almost any type
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(
+            f"model {model.name!r} cannot be written as ONNX ({reason}); use layers that tf2onnx knows"
+        ) from None
+
+
+def _write_log1p(graph: Any, node: Any, name: str, _: list) -> None:
+    """Write log(1 + x), for which ONNX has no operator, as two (called by tf2onnx)."""
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
+    above = graph.make_node("Add", [node.input[0], one]).output[0]
+    graph.remove_node(name)
+    graph.make_node("Log", [above], name=name, outputs=node.output)
+
+
+def _describe(network: Any, about: Mapping[str, str]) -> bytes:
+    """Serialise a converted network that takes any number of stamps and says which model it was made from."""
+    graph = network.graph
+    for end in (graph.input[0], graph.output[0]):
+        end.type.tensor_type.shape.dim[0].dim_param = "n"
+    graph.name, network.producer_name, network.producer_version = about["name"], "gotorb", __version__
+    del network.metadata_props[:]
+    for key in layout.ONNX_KEYS:
+        network.metadata_props.add(key=key, value=about[key])
+    return network.SerializeToString(deterministic=True)
+
+
+def _try(model: keras.Model, path: Path) -> None:
+    """Refuse a file whose scores of a few stamps differ from the network's."""
+    from gotorb.training.inference import score_stamps
+
+    stamps = np.random.default_rng(0).normal(0, 9, (N_TRIED, *model.input_shape[1:])).astype(np.float32)
+    stamps[0] = 0
+    difference = float(np.abs(read_portable(path).score(stamps) - score_stamps(model, stamps)).max())
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"model {model.name!r} as ONNX gives scores that differ by {difference:.2g}, so it is not written; "
+            "use layers that tf2onnx knows"
+        )

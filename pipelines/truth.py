@@ -1,0 +1,39 @@
+"""Stage ``truth``: labels and models against the simulated survey's truth."""
+
+from pathlib import Path
+
+from gotorb import label_data
+from gotorb.dataset.card import write_json
+from gotorb.dataset.split import images_of
+from gotorb.dataset.store import open_dataset
+from gotorb.evaluation.report import make_headline
+from gotorb.evaluation.truth import check_labels, cut_images, evaluate_on_truth
+from gotorb.params import read_params
+from gotorb.tracking.runs import track_stage
+from pipelines import open_survey, run_stage, write_headline
+
+
+def main() -> None:
+    """Write reports/purity.json, reports/truth.json and the headline numbers."""
+    params, data = read_params(), open_dataset("data/dataset")
+    survey_dir, labels_dir, reports = Path("data/survey"), Path("data/label"), Path("reports")
+    model_dirs = [Path("models") / name for name in params.judged_models]
+    options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"}) | {"seed": params.seed}
+    with open_survey(params), track_stage("truth", params) as run:
+        purity = {
+            "before_cleaning": check_labels(labels_dir, survey_dir),
+            "after_cleaning": check_labels(data.data_dir, survey_dir),
+        }
+        cut = label_data.cut_options(data.size)
+        detections = cut_images(labels_dir, images_of(data.table, "test"), cut, out_dir=Path("data"))
+        truth = evaluate_on_truth(model_dirs, detections, survey_dir, **options).report
+        write_json(reports / "purity.json", purity)
+        write_json(reports / "truth.json", truth)
+        write_headline("truth", {name: make_headline(one, "truth_") for name, one in truth["models"].items()})
+        run.log_headlines(truth["models"])
+        run.log_json(purity, "purity.json")
+        run.log_json(truth, "truth.json")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,43 @@
+"""Things that the whole session makes once, whichever of pytest's processes needs them first."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+CONTROLLER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+"""Process that lives as long as the session."""
+
+
+def share(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> Path:
+    """Return the session's folder of this name, filled by the first caller; others wait.
+
+    Parameters
+    ----------
+    factory : pytest.TempPathFactory
+        Of any process of the session.
+    name : str
+        Of the folder.
+    make : callable
+        Given the folder's path, makes and fills it.
+
+    Returns
+    -------
+    Path
+        The folder: read it, or copy it; never write into it.
+    """
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, done = root / "shared" / name, root / f"{name}.done"
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(root / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a caller that failed
+            make(folder)
+            done.touch()
+    return folder

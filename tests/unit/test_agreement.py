@@ -1,0 +1,65 @@
+"""Results of a run against committed ones: equal, within the intervals, or named one by one."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines.agreement import Number, describe_agreement, format_results, print_results, read_numbers
+
+COMMITTED = {"vgg6": {"AUC": Number(0.98, 0.97, 0.99), "FPR": Number(0.02, 0.01, 0.04)}}
+
+
+def shifted(by: float) -> dict[str, dict[str, Number]]:
+    return {model: {k: v._replace(value=v.value + by) for k, v in own.items()} for model, own in COMMITTED.items()}
+
+
+def test_equal_numbers_are_told_from_close_ones() -> None:
+    assert describe_agreement(COMMITTED, COMMITTED) == "all 2 numbers equal the committed ones"
+    assert "agree with the committed ones within" in describe_agreement(shifted(0.005), COMMITTED)
+
+
+def test_a_number_outside_its_interval_is_named_with_both_values() -> None:
+    first, *rest = describe_agreement(shifted(0.015), COMMITTED).splitlines()
+    assert first.startswith("1 of 2 numbers lie outside")
+    assert rest == ["  vgg6: AUC 0.9950, committed 0.9800 (0.9700 to 0.9900)"]
+
+
+def test_models_that_nobody_committed_are_not_compared() -> None:
+    assert describe_agreement({"new": COMMITTED["vgg6"]}, COMMITTED).startswith("no committed results")
+
+
+def test_table_has_a_line_for_each_model_and_no_empty_column() -> None:
+    lines = format_results(COMMITTED | {"other": {"AUC": Number(0.9, 0.8, 1.0)}}).strip().splitlines()
+    assert lines[0].split() == ["model", "AUC", "FPR"]
+    assert lines[1].split() == ["vgg6", "0.9800", "2.0", "%"] and lines[2].split() == ["other", "0.9000"]
+
+
+def report(auc: float) -> dict:
+    at = {"fpr": 0.02, "fpr_low": 0.01, "fpr_high": 0.04, "fnr": None, "fnr_low": None, "fnr_high": None}
+    return {"auc": auc, "auc_low": auc - 0.01, "auc_high": auc + 0.01, "at_threshold": at}
+
+
+def test_reports_are_compared_with_the_last_commit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    (reports / "promotion.json").write_text(json.dumps({"model": "vgg6"}))
+    (reports / "vgg6.json").write_text(json.dumps(report(0.95)))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "x"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    (reports / "vgg6.json").write_text(json.dumps(report(0.90)))
+    print_results(tmp_path)
+    told = capsys.readouterr().out
+    assert "0.9000" in told and "vgg6: AUC 0.9000, committed 0.9500 (0.9400 to 0.9600)" in told
+
+
+def test_undefined_numbers_are_left_out() -> None:
+    content = {"vgg6.json": report(0.9), "promotion.json": {"model": "vgg6"}}
+    assert set(read_numbers(lambda path: content.get(path.name))["vgg6"]) == {"AUC", "FPR"}
+
+
+def test_a_run_without_reports_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_results(tmp_path)
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,147 @@
+"""Which model becomes champion; judged on models whose quality is known beforehand."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gotorb import layout
+from gotorb.tracking.promotion import promote_best, rollback
+from gotorb.tracking.registry import CHAMPION, find_alias, list_models
+from gotorb.tracking.runs import find_run, md5, track_stage
+from tests.unit.tracking.tiny import SIZE, make_data, make_params, write_model
+
+GOOD, MIDDLING = "vgg6", "bayesian_vgg6"
+
+
+def test_first_model_becomes_champion(project: Path, models_dir: Path, data_dir: Path) -> None:
+    decision = promote_best(models_dir, data_dir, make_params(MIDDLING))
+    assert decision["champion"] is True
+    assert decision["model"] == MIDDLING
+    assert 0.5 < decision["test_auc"] < 1
+    champion = find_alias("gotorb", CHAMPION)
+    assert champion is not None
+    assert champion.md5 == decision["md5"] == md5(models_dir / MIDDLING / layout.MODEL_H5)
+    assert champion.tags["network"] == MIDDLING
+    assert champion.tags["data_digest"] == decision["data_digest"]
+
+
+def test_the_better_of_two_is_chosen(project: Path, models_dir: Path, data_dir: Path) -> None:
+    assert promote_best(models_dir, data_dir, make_params(MIDDLING, GOOD))["model"] == GOOD
+
+
+def test_worse_model_is_registered_but_refused_with_the_numbers(
+    project: Path, models_dir: Path, data_dir: Path
+) -> None:
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    decision = promote_best(models_dir, data_dir, make_params(MIDDLING))
+    assert decision["champion"] is False
+    assert (
+        f"test AUC {decision['test_auc']:.4f} is below the champion's {decision['champion_auc']:.4f}"
+        in (decision["reason"])
+    )
+    assert [row["aliases"] for row in list_models()] == ["champion", ""]
+
+
+def test_better_model_takes_the_place(project: Path, models_dir: Path, data_dir: Path) -> None:
+    promote_best(models_dir, data_dir, make_params(MIDDLING))
+    assert promote_best(models_dir, data_dir, make_params(GOOD))["champion"] is True
+    assert [row["aliases"] for row in list_models()] == ["", "champion"]
+
+
+def test_the_same_model_again_changes_nothing(project: Path, models_dir: Path, data_dir: Path) -> None:
+    first, again = (promote_best(models_dir, data_dir, make_params(GOOD)) for _ in range(2))
+    assert first == again
+    assert [(row["version"], row["aliases"]) for row in list_models()] == [("1", "champion")]
+
+
+def test_champion_for_stamps_of_another_size_stays_with_a_reason(
+    project: Path, models_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    larger = make_data(tmp_path / "larger", size=SIZE + 2)
+    write_model(tmp_path / "others", GOOD, larger, size=SIZE + 2)
+    decision = promote_best(tmp_path / "others", larger, make_params(GOOD))
+    assert decision["champion"] is False
+    assert decision["reason"] == "the champion (version 1) takes other stamps"
+    assert [row["aliases"] for row in list_models()] == ["champion", ""]
+
+
+def test_model_restored_from_the_cache_gets_a_run(project: Path, models_dir: Path, data_dir: Path) -> None:
+    """Stages that DVC restores leave no run, and a fresh clone has an empty store."""
+    from mlflow import get_run
+
+    digest = md5(models_dir / GOOD / layout.MODEL_H5)
+    assert find_run(digest, "gotorb") is None
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    found = find_run(digest, "gotorb")
+    assert found is not None
+    assert get_run(found).info.run_name == f"restored {GOOD}"
+    assert get_run(found).data.tags["gotorb.restored"] == "true"
+
+
+def test_model_trained_while_the_server_was_away_gets_no_second_run(
+    project: Path, models_dir: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = models_dir / GOOD / layout.MODEL_H5
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        with track_stage("train", make_params(GOOD), name="train away") as run:
+            run.log_model(path, tags={})
+    assert run.run_id == ""
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    assert all_names() == ["train away"]
+
+
+def all_names() -> list[str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    found = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    return [str(run.info.run_name) for run in found]
+
+
+def test_model_without_its_meta_is_told(project: Path, models_dir: Path, data_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bare"
+    shutil.copytree(models_dir, copy)
+    (copy / GOOD / layout.META_HKL).unlink()
+    with pytest.raises(Exception, match=rf"no {layout.META_HKL} in .*run the train stage again"):
+        promote_best(copy, data_dir, make_params(GOOD))
+
+
+def test_experiment_computes_the_gate_and_registers_nothing(
+    project: Path, models_dir: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc exp run` may be one of many; what is kept of it is registered by the next `dvc repro --force promote`."""
+    promote_best(models_dir, data_dir, make_params(MIDDLING))
+    monkeypatch.setenv("DVC_EXP_NAME", "hazy-otter")
+    tried = promote_best(models_dir, data_dir, make_params(GOOD))
+    assert (tried["champion"], tried["registered"], tried["model"]) == (True, False, GOOD)
+    assert [row["aliases"] for row in list_models()] == ["champion"]
+    monkeypatch.delenv("DVC_EXP_NAME")
+    kept = promote_best(models_dir, data_dir, make_params(GOOD))
+    assert kept == {name: value for name, value in tried.items() if name != "registered"}
+    assert [row["aliases"] for row in list_models()] == ["", "champion"]
+
+
+def test_champion_can_be_rolled_back(project: Path, models_dir: Path, data_dir: Path) -> None:
+    promote_best(models_dir, data_dir, make_params(MIDDLING))
+    promote_best(models_dir, data_dir, make_params(GOOD))
+    rollback("gotorb", "champion", reason="misses supernovae")
+    assert [row["aliases"] for row in list_models()] == ["champion", ""]
+
+
+def test_registered_version_carries_its_card(project: Path, models_dir: Path, data_dir: Path) -> None:
+    from mlflow import MlflowClient
+
+    from gotorb.tracking.registry import MAX_DESCRIPTION, describe_version
+
+    decision = promote_best(models_dir, data_dir, make_params(GOOD))
+    champion = find_alias("gotorb", CHAMPION)
+    assert champion is not None
+    text = MlflowClient().get_model_version("gotorb", champion.version).description
+    assert f"AUC {decision['test_auc']:.4f}" in text
+    assert "| metalabel mp | 20 |" in text and "## Not for" in text
+    describe_version(champion, "line\n" * 2000)
+    kept = MlflowClient().get_model_version("gotorb", champion.version).description
+    assert len(kept) <= MAX_DESCRIPTION and kept.endswith("\n...")
