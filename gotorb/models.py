@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from gotorb import layout
 from gotorb.errors import ModelError
+from gotorb.params import TrainParams
 
 if TYPE_CHECKING:
     import keras
 
+TRAIN = TrainParams()
 NAMES = ("vgg6", "bayesian_vgg6")
 
 
@@ -25,7 +27,7 @@ def vgg6(input_shape: tuple[int, int, int], **options: Any) -> "keras.Model":
     return networks.vgg6(input_shape, **options)
 
 
-def bayesian_vgg6(input_shape: tuple[int, int, int], dropout: float = 0.01, **options: Any) -> "keras.Model":
+def bayesian_vgg6(input_shape: tuple[int, int, int], dropout: float = TRAIN.dropout, **options: Any) -> "keras.Model":
     """Build the Bayesian network; see `gotorb.training.networks.bayesian_vgg6` for the options."""
     from gotorb.training import networks
 

@@ -187,7 +187,7 @@ class TrainParams(Section):
         "constant", description="learning rate over the epochs; cosine: lowered to 0"
     )
     patience: int = Field(10, ge=1, description="epochs without improvement after which training stops")
-    dropout: float = Field(0.01, ge=0, lt=1, description="dropout rate")
+    dropout: float = Field(0.01, ge=0, lt=1, description="part of the units or feature maps that dropout removes")
     normalise: Literal["l2", "noise", "none"] = Field(
         "l2", description="first layer: the norm of each layer of a stamp, or one unit, the difference's noise, for all"
     )

@@ -103,6 +103,8 @@ def _explain(section: Section, defaults: Section, prefix: str) -> Iterator[tuple
 
 def _shown(value: object) -> str:
     """A value as params.yaml spells it."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shown(one)}' for key, one in value.items())}}}"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_shown, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
