@@ -97,7 +97,7 @@ def test_two_labellers_and_a_server_killed_again_and_again(chromium: Any, server
     thread = threading.Thread(target=torment)
     thread.start()
     n_pressed = 0
-    while thread.is_alive() and n_pressed < 150:
+    while n_pressed < 30 or (thread.is_alive() and n_pressed < 150):
         for made, key in zip(pages, ("rb"[n_pressed % 2], "bu"[n_pressed % 2]), strict=True):
             made.keyboard.press(key)
         n_pressed += 1
@@ -108,7 +108,6 @@ def test_two_labellers_and_a_server_killed_again_and_again(chromium: Any, server
     seen = Counter(records(server))
     wanted = {("ann", f"row-{n:04d}", KEYS["rb"[n % 2]]) for n in range(n_pressed)}
     wanted |= {("bob", f"row-{n:04d}", KEYS["bu"[n % 2]]) for n in range(n_pressed)}
-    assert n_pressed > 20
     assert set(seen) == wanted and set(seen.values()) == {1}
 
 
