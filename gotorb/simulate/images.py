@@ -59,7 +59,19 @@ def _candidate_ids(visit: Visit, n: int) -> NDArray[np.int64]:
 
 
 def write_visit(out_dir: Path, field: Field, result: VisitResult, scores: pd.DataFrame) -> None:
-    """Write the exposures and the difference image of one visit."""
+    """Write the exposures and the difference image of one visit.
+
+    Parameters
+    ----------
+    out_dir : Path
+        Folder of the survey.
+    field : Field
+        The pointing.
+    result : VisitResult
+        Images and detections.
+    scores : DataFrame
+        Columns realbogus and cnn_realbogus in the order of the detections.
+    """
     visit = result.visit
     for number, exposure in enumerate(result.exposures):
         path = _stored_path(out_dir, visit, _exposure_name(visit, number, field.unit))
@@ -137,7 +149,17 @@ def _table_hdu(table: pd.DataFrame, name: str) -> fits.BinTableHDU:
 
 
 def image_rows(field: Field, result: VisitResult, quality: int) -> list[dict]:
-    """Rows of the table `image`: the difference image and its exposures."""
+    """Rows of the table `image`: the difference image and its exposures.
+
+    Parameters
+    ----------
+    field : Field
+        The pointing.
+    result : VisitResult
+        Images of one visit.
+    quality : int
+        Quality flag of the visit.
+    """
     visit = result.visit
     shared = {"ra_c": field.ra, "dec_c": field.dec, "quality": quality, "instrument": f"UT{field.unit}"}
     shared |= {"relatedimage": visit.image_id}
@@ -156,12 +178,26 @@ def _image_row(row_id: int, kind: str, visit: Visit, name: str, mjd: float, n_co
 
 
 def candidate_rows(result: VisitResult, scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the table `candidate`."""
+    """Rows of the table `candidate`.
+
+    Parameters
+    ----------
+    result : VisitResult
+        Detections of one visit.
+    scores : DataFrame
+        Columns realbogus and cnn_realbogus in the order of the detections.
+    """
     table = _photometry(result, scores).assign(image_id=result.visit.image_id)
     return table[list(CANDIDATE_COLUMNS)]
 
 
 def truth_rows(result: VisitResult) -> pd.DataFrame:
-    """Rows of truth.csv."""
+    """Rows of truth.csv.
+
+    Parameters
+    ----------
+    result : VisitResult
+        Detections of one visit and their truth.
+    """
     ids = {"candidate_id": _candidate_ids(result.visit, len(result.truth)), "image_id": result.visit.image_id}
     return pd.concat([pd.DataFrame(ids), result.truth], axis=1)

@@ -95,12 +95,26 @@ def inject(
 
 
 def sources_path(out_path: Path) -> Path:
-    """The csv of what was added."""
+    """The csv of what was added.
+
+    Parameters
+    ----------
+    out_path : Path
+        Copy of the image.
+    """
     return out_path.with_name(f"{out_path.stem}-injected.csv")
 
 
 def exposure_copy(path: Path, out_path: Path) -> Path:
-    """Where the changed copy of an exposure goes."""
+    """Where the changed copy of an exposure goes.
+
+    Parameters
+    ----------
+    path : Path
+        Original exposure.
+    out_path : Path
+        Copy of the image.
+    """
     return out_path.with_name(f"{path.stem}-injected{path.suffix}")
 
 
@@ -145,6 +159,15 @@ def _draw_sources(
 
 
 def read_zero_point(header: fits.Header, path: Path) -> float:
+    """Magnitude of one count, from the header key MAGZP.
+
+    Parameters
+    ----------
+    header : Header
+        Of the plane.
+    path : Path
+        File named in errors.
+    """
     try:
         return float(header["MAGZP"])
     except (KeyError, TypeError, ValueError):
@@ -187,7 +210,15 @@ def _paint(shape: tuple[int, ...], sources: pd.DataFrame, psf: EffectivePsf, *, 
 
 
 def shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
-    """Stamp moved by part of a pixel with its flux kept."""
+    """Stamp moved by part of a pixel with its flux kept.
+
+    Parameters
+    ----------
+    stamp : ndarray (h, w)
+        Any.
+    dx, dy : float
+        Shift [pixel].
+    """
     from scipy import ndimage
 
     moved = ndimage.shift(stamp, (dy, dx), order=3, mode="constant", cval=0.0)
@@ -196,6 +227,13 @@ def shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
 
 def measure_psf(image: Array, path: Path) -> EffectivePsf:
     """Median of the image's bright, isolated, unsaturated stars, centred and scaled to unit flux.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        Sky-subtracted plane.
+    path : Path
+        File named in errors.
 
     Raises
     ------

@@ -266,7 +266,15 @@ def _draw_supernovae(
 
 
 def transients_at(scene: Scene, mjd: float) -> Points:
-    """Asteroids and supernovae at one time."""
+    """Asteroids and supernovae at one time.
+
+    Parameters
+    ----------
+    scene : Scene
+        Of one field.
+    mjd : float
+        Time [UTC].
+    """
     seen = orbits.observe(scene.asteroids, mjd, scene.observatory)
     new = scene.sky.supernovae
     return Points(
@@ -277,7 +285,19 @@ def transients_at(scene: Scene, mjd: float) -> Points:
 
 
 def injected_sources(scene: Scene, visit: Visit, grid: Tan, template_mjd: float) -> Injected:
-    """Every astrophysical change between template and visit, on the coadd's grid."""
+    """Every astrophysical change between template and visit, on the coadd's grid.
+
+    Parameters
+    ----------
+    scene : Scene
+        Of one field.
+    visit : Visit
+        Gives the time.
+    grid : Tan
+        Of the coadd.
+    template_mjd : float
+        Time of the template [UTC].
+    """
     mjd = visit.mjd_utc
     seen = orbits.observe(scene.asteroids, mjd, scene.observatory)
     moving = _sources(grid, seen.ra, seen.dec, CAMERA.flux(seen.mag), seen.mag, "asteroid", scene.asteroids.name)
@@ -305,7 +325,17 @@ def _sources(grid: Tan, ra: Array, dec: Array, flux: Array, mag: Array, kind: st
 
 
 def fixed_sources(scene: Scene, visit: Visit, grid: Tan) -> Fixed:
-    """Static stars and galaxies on the coadd's grid."""
+    """Static stars and galaxies on the coadd's grid.
+
+    Parameters
+    ----------
+    scene : Scene
+        Of one field.
+    visit : Visit
+        Gives the time.
+    grid : Tan
+        Of the coadd.
+    """
     stars, galaxies = scene.sky.stars, scene.sky.galaxies
     star_x, star_y = grid.to_pixel(*stars.place_at(visit.mjd_utc - scene.epoch_mjd))
     galaxy_x, galaxy_y = grid.to_pixel(galaxies.ra, galaxies.dec)
@@ -320,5 +350,11 @@ def _galaxy_name(field: int, row: int) -> str:
 
 
 def variable_name(field: int, row: int) -> str:
-    """Name of a variable star of the embedded survey."""
+    """Name of a variable star of the embedded survey.
+
+    Parameters
+    ----------
+    field, row : int
+        Number of the field and row of the star.
+    """
     return f"V{field:03d}{row:04d}"

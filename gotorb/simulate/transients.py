@@ -91,6 +91,13 @@ def make_injected(task: ImageTask, options: InjectionOptions) -> tuple[pd.DataFr
     gains it at its own world coordinates with its own PSF, and a stamp is centred where the source would be measured
     (its place with an error of FWHM / (2.35 S/N)). Poisson noise is drawn for the stack and for each exposure apart.
 
+    Parameters
+    ----------
+    task : ImageTask
+        One image and its exposures.
+    options : InjectionOptions
+        What is added.
+
     Returns
     -------
     table : DataFrame
