@@ -148,7 +148,7 @@ def _table_hdu(table: pd.DataFrame, name: str) -> fits.BinTableHDU:
     return fits.BinTableHDU(rows, name=name)
 
 
-def image_rows(field: Field, result: VisitResult, quality: int) -> list[dict]:
+def image_rows(field: Field, result: VisitResult, quality: int) -> pd.DataFrame:
     """Rows of the table `image`: the difference image and its exposures.
 
     Parameters
@@ -160,21 +160,21 @@ def image_rows(field: Field, result: VisitResult, quality: int) -> list[dict]:
     quality : int
         Quality flag of the visit.
     """
-    visit = result.visit
-    shared = {"ra_c": field.ra, "dec_c": field.dec, "quality": quality, "instrument": f"UT{field.unit}"}
-    shared |= {"relatedimage": visit.image_id}
-    name = _difference_name(visit, field.unit, result.method)
-    rows = [_image_row(visit.image_id, "DIFFERENCE", visit, name, visit.mjd_utc, len(result.exposures), shared)]
-    for number, exposure in enumerate(result.exposures):
-        name = _exposure_name(visit, number, field.unit)
-        rows.append(_image_row(visit.image_id + number + 1, "SCIENCE", visit, name, exposure.mjd_utc, 1, shared))
-    return rows
-
-
-def _image_row(row_id: int, kind: str, visit: Visit, name: str, mjd: float, n_coadds: int, shared: dict) -> dict:
-    own = {"id": row_id, "image_type": kind, "filepath": _work_path(visit, name), "jd": mjd + MJD_TO_JD}
-    row = own | shared | {"ncoadds": n_coadds}
-    return {column: row[column] for column in IMAGE_COLUMNS}
+    visit, n = result.visit, len(result.exposures)
+    names = [_exposure_name(visit, number, field.unit) for number in range(n)]
+    rows = {
+        "id": visit.image_id + np.arange(n + 1),
+        "image_type": ["DIFFERENCE"] + n * ["SCIENCE"],
+        "filepath": [_work_path(visit, name) for name in (_difference_name(visit, field.unit, result.method), *names)],
+        "ra_c": field.ra,
+        "dec_c": field.dec,
+        "jd": np.array([visit.mjd_utc, *(exposure.mjd_utc for exposure in result.exposures)]) + MJD_TO_JD,
+        "quality": quality,
+        "ncoadds": [n] + n * [1],
+        "instrument": f"UT{field.unit}",
+        "relatedimage": visit.image_id,
+    }
+    return pd.DataFrame(rows, columns=list(IMAGE_COLUMNS))
 
 
 def candidate_rows(result: VisitResult, scores: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import sep
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gotorb.errors import ConfigError, ImageError, MissingPart
 from gotorb.simulate.psf import add_stamp
@@ -203,10 +204,33 @@ def _paint(shape: tuple[int, ...], sources: pd.DataFrame, psf: EffectivePsf, *, 
     """Image of the sources alone with their Poisson noise; `gain` in electrons per count."""
     light: Array = np.zeros(shape, dtype=np.float64)
     for x, y, flux in sources[["x", "y", "flux"]].to_numpy():
-        stamp = flux * shift_stamp(psf.stamp, x - round(x), y - round(y))
-        noise = np.sqrt(np.maximum(stamp, 0) / gain) * rng.standard_normal(stamp.shape)
-        add_stamp(light, stamp + noise, round(y) - PSF_HALF, round(x) - PSF_HALF)
+        add_source(light, x, y, flux, psf.stamp, gain=gain, rng=rng)
     return light
+
+
+def add_source(
+    light: Array, x: float, y: float, flux: float, psf: Array, *, gain: float, rng: np.random.Generator
+) -> None:
+    """Add a point source with its Poisson noise to an image (in place).
+
+    Parameters
+    ----------
+    light : ndarray (h, w)
+        Image [count].
+    x, y : float
+        0-based pixel centre; the source may lie outside.
+    flux : float
+        [count].
+    psf : ndarray (29, 29)
+        Centred stamp of unit flux.
+    gain : float
+        Electrons per count.
+    rng : Generator
+        Random numbers.
+    """
+    stamp = flux * shift_stamp(psf, x - round(x), y - round(y))
+    noise = np.sqrt(np.maximum(stamp, 0) / gain) * rng.standard_normal(stamp.shape)
+    add_stamp(light, stamp + noise, round(y) - PSF_HALF, round(x) - PSF_HALF)
 
 
 def shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
@@ -219,8 +243,6 @@ def shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
     dx, dy : float
         Shift [pixel].
     """
-    from scipy import ndimage
-
     moved = ndimage.shift(stamp, (dy, dx), order=3, mode="constant", cval=0.0)
     return moved * (stamp.sum() / moved.sum())
 

@@ -300,12 +300,14 @@ def injected_sources(scene: Scene, visit: Visit, grid: Tan, template_mjd: float)
     """
     mjd = visit.mjd_utc
     seen = orbits.observe(scene.asteroids, mjd, scene.observatory)
-    moving = _sources(grid, seen.ra, seen.dec, CAMERA.flux(seen.mag), seen.mag, "asteroid", scene.asteroids.name)
+    moving = _sources(
+        grid, seen.ra, seen.dec, CAMERA.flux(seen.mag), seen.mag, kind="asteroid", names=scene.asteroids.name
+    )
     new, first = scene.sky.supernovae, scene.field.index
     mag = new.mag_at(mjd)
     names = np.array([f"SN{first:03d}{k:02d}" for k in range(len(mag))], dtype=str)
     hosts = np.array([_galaxy_name(first, k) if k >= 0 else "" for k in new.host], dtype=str)
-    supernovae = _sources(grid, new.ra, new.dec, CAMERA.flux(mag), mag, "supernova", names)
+    supernovae = _sources(grid, new.ra, new.dec, CAMERA.flux(mag), mag, kind="supernova", names=names)
     supernovae = supernovae._replace(
         host=hosts, host_offset_arcsec=np.where(new.host >= 0, new.host_offset_arcsec, np.nan)
     )
@@ -313,11 +315,11 @@ def injected_sources(scene: Scene, visit: Visit, grid: Tan, template_mjd: float)
     now = stars.mag_at(mjd)[rows]
     change = CAMERA.flux(now) - CAMERA.flux(stars.mag_at(template_mjd)[rows])
     names = np.array([variable_name(first, int(k)) for k in rows], dtype=str)
-    variables = _sources(grid, stars.ra[rows], stars.dec[rows], change, now, "variable", names)
+    variables = _sources(grid, stars.ra[rows], stars.dec[rows], change, now, kind="variable", names=names)
     return orbits.concatenate([moving, supernovae, variables])
 
 
-def _sources(grid: Tan, ra: Array, dec: Array, flux: Array, mag: Array, kind: str, names: NDArray) -> Injected:
+def _sources(grid: Tan, ra: Array, dec: Array, flux: Array, mag: Array, *, kind: str, names: NDArray) -> Injected:
     x, y = grid.to_pixel(ra, dec)
     n = len(ra)
     blank = np.full(n, "", dtype="U16")

@@ -24,8 +24,7 @@ from gotorb.labels.parallel import Workers
 from gotorb.labels.runs import make_shards, read_images, run_folder
 from gotorb.labels.tasks import FileLayout, ImageTask
 from gotorb.settings import read_settings
-from gotorb.simulate.injection import PSF_HALF, EffectivePsf, measure_psf, read_zero_point, shift_stamp
-from gotorb.simulate.psf import add_stamp
+from gotorb.simulate.injection import PSF_HALF, EffectivePsf, add_source, measure_psf, read_zero_point
 from gotorb.simulate.subtraction import robust_noise
 from gotorb.stamps.cutout import first_pixels
 from gotorb.stamps.layers import Planes, cut_planes
@@ -231,9 +230,7 @@ def paint_alone(
     light = np.zeros((len(x), size, size), np.float64)
     for stamp, at_x, at_y, counts in zip(light, x, y, flux, strict=True):
         if -size < at_x < 2 * size and -size < at_y < 2 * size:
-            source = counts * shift_stamp(camera.psf.stamp, at_x - round(at_x), at_y - round(at_y))
-            noise = np.sqrt(np.maximum(source, 0) / camera.gain) * rng.standard_normal(source.shape)
-            add_stamp(stamp, source + noise, round(at_y) - PSF_HALF, round(at_x) - PSF_HALF)
+            add_source(stamp, at_x, at_y, counts, camera.psf.stamp, gain=camera.gain, rng=rng)
     return light
 
 
