@@ -61,6 +61,13 @@ def open_archive(survey_dir: Path, settings: Settings) -> Iterator[Settings]:
     The server runs from the project's ``.gotorb/postgres`` and stops with its last user; several processes may
     open the archive at once.
 
+    Parameters
+    ----------
+    survey_dir : Path
+        Folder of the simulated survey.
+    settings : Settings
+        The user's own; those set win.
+
     Raises
     ------
     DatabaseError
@@ -165,7 +172,13 @@ def _fill(server: Any, dumps: tuple[Path, Path]) -> None:
 
 
 def digest(dumps: tuple[Path, Path]) -> str:
-    """Digest of the two dumps' contents."""
+    """Digest of the two dumps' contents.
+
+    Parameters
+    ----------
+    dumps : tuple of Path
+        `image.csv` and `candidate.csv`.
+    """
     total = hashlib.sha256()
     for path in dumps:
         total.update(hashlib.sha256(path.read_bytes()).digest())

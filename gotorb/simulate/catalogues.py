@@ -45,7 +45,19 @@ TRIXELS_PER_FILE = 100
 def generate_asteroids(
     fields: list[Field], params: SurveyParams, seed: int, observatory: tuple[float, float, float]
 ) -> Elements:
-    """A main belt that gives each visit its share of asteroids; one epoch for all elements."""
+    """A main belt that gives each visit its share of asteroids; one epoch for all elements.
+
+    Parameters
+    ----------
+    fields : list of Field
+        Pointings with their visits.
+    params : SurveyParams
+        Its `n_asteroids` counts per visit and 1024 x 1024 pixels.
+    seed : int
+        Of the survey.
+    observatory : tuple of float
+        Longitude [deg East], rho cos phi', rho sin phi'.
+    """
     parts = []
     for field in fields:
         n = round(params.n_asteroids * field.size**2 / 1024**2)
@@ -60,7 +72,17 @@ def generate_asteroids(
 def choose_asteroids(
     catalogue: Elements, fields: list[Field], observatory: tuple[float, float, float]
 ) -> tuple[list[NDArray[np.intp]], NDArray[np.intp]]:
-    """Rows of a catalogue that may enter each field's images, and rows near any visit."""
+    """Rows of a catalogue that may enter each field's images, and rows near any visit.
+
+    Parameters
+    ----------
+    catalogue : Elements
+        Any number of orbits.
+    fields : list of Field
+        Pointings with their visits.
+    observatory : tuple of float
+        Longitude [deg East], rho cos phi', rho sin phi'.
+    """
     inside, near = [], np.zeros(len(catalogue.a), dtype=bool)
     for field in fields:
         reach = 0.75 * plan.CAMERA.side_deg(field.size)
@@ -81,7 +103,19 @@ def _distance_deg(ra: Array, dec: Array, ra0: float, dec0: float) -> Array:
 
 
 def write_catalogues(out_dir: Path, fields: list[Field], known: Elements, seed: int) -> None:
-    """Write xephem.csv, GLADE in catsHTM format and variables.csv."""
+    """Write xephem.csv, GLADE in catsHTM format and variables.csv.
+
+    Parameters
+    ----------
+    out_dir : Path
+        Folder of the survey.
+    fields : list of Field
+        Its pointings.
+    known : Elements
+        Minor planets near the survey; a few are left out.
+    seed : int
+        Of the survey.
+    """
     folder = out_dir / layout.CATALOGUES_DIR
     folder.mkdir(parents=True, exist_ok=True)
     kept = np.random.default_rng([seed, 0, plan.ORBIT]).random(len(known.a)) >= MISSING_ASTEROIDS
@@ -129,6 +163,19 @@ def generate_belt(
     A place in the image and a heliocentric distance of 2.1-3.3 au fix where an object is; a nearly circular
     velocity, tilted by a few degrees out of the ecliptic direction, fixes its orbit. Epoch of the elements is that
     time (TT); names are left empty for the caller.
+
+    Parameters
+    ----------
+    grid, size : Tan, int
+        The image, `size` pixels a side.
+    mjd_utc : float
+        Time at which the objects are inside.
+    n : int
+        Number of objects.
+    rng : Generator
+        Random numbers.
+    observatory : tuple of float
+        Longitude [deg East], rho cos phi', rho sin phi'.
     """
     ra, dec = grid.to_sky(rng.uniform(0, size - 1, n), rng.uniform(0, size - 1, n))
     sun_au = rng.uniform(2.1, 3.3, n)
@@ -177,14 +224,32 @@ def _velocity(position: Array, rng: np.random.Generator) -> Array:
 
 
 def at_epoch(elements: Elements, epoch_mjd: float) -> Elements:
-    """The same orbits with their mean anomalies moved to one common epoch (TT)."""
+    """The same orbits with their mean anomalies moved to one common epoch (TT).
+
+    Parameters
+    ----------
+    elements : Elements
+        Orbits of any epochs.
+    epoch_mjd : float
+        New epoch [MJD TT].
+    """
     motion = np.rad2deg(orbits.GAUSS_K * elements.a**-1.5)
     mean = np.mod(elements.mean_anomaly + motion * (epoch_mjd - elements.epoch_mjd), 360)
     return elements._replace(mean_anomaly=mean, epoch_mjd=np.full(len(mean), epoch_mjd))
 
 
 def nudge(elements: Elements, rng: np.random.Generator, *, along_track_arcsec: float = 0.15) -> Elements:
-    """True orbits behind a catalogue: mean anomalies off by an rms that looks like `along_track_arcsec` on the sky."""
+    """True orbits behind a catalogue: mean anomalies off by an rms that looks like `along_track_arcsec` on the sky.
+
+    Parameters
+    ----------
+    elements : Elements
+        Catalogued orbits.
+    rng : Generator
+        Random numbers.
+    along_track_arcsec : float
+        Rms on the sky.
+    """
     scale = along_track_arcsec / 3600 * (elements.a - 1) / elements.a
     return elements._replace(mean_anomaly=elements.mean_anomaly + scale * rng.standard_normal(len(elements.a)))
 
@@ -192,6 +257,13 @@ def nudge(elements: Elements, rng: np.random.Generator, *, along_track_arcsec: f
 def decimal_year(mjd: Array) -> Array:
     """Decimal year as XEphem counts it: fraction of the calendar year.
 
+    Parameters
+    ----------
+    mjd : ndarray (n,)
+        Times.
+
+    Examples
+    --------
     >>> float(decimal_year(np.array([59215.0]))[0])
     2021.0
     """
@@ -202,7 +274,13 @@ def decimal_year(mjd: Array) -> Array:
 
 
 def from_decimal_year(value: Array) -> Array:
-    """MJD of a decimal year; the inverse of `decimal_year`."""
+    """MJD of a decimal year; the inverse of `decimal_year`.
+
+    Parameters
+    ----------
+    value : ndarray (n,)
+        Decimal years.
+    """
     year = np.floor(value).astype(int)
     starts = {int(y): erfa.cal2jd(int(y), 1, 1)[1] for y in np.unique(np.append(year, year + 1))}
     start = np.array([starts[int(y)] for y in year])
@@ -211,7 +289,15 @@ def from_decimal_year(value: Array) -> Array:
 
 
 def write_xephem(elements: Elements, path: Path) -> None:
-    """Write a catalogue that `pympc.minor_planet_check(xephem_filepath=...)` reads."""
+    """Write a catalogue that `pympc.minor_planet_check(xephem_filepath=...)` reads.
+
+    Parameters
+    ----------
+    elements : Elements
+        Orbits, one line each.
+    path : Path
+        The csv.
+    """
     years = decimal_year(elements.epoch_mjd)
     motion = np.rad2deg(orbits.GAUSS_K * elements.a**-1.5)
     lines = [
@@ -238,6 +324,11 @@ def write_xephem(elements: Elements, path: Path) -> None:
 def read_xephem(path: Path) -> Elements:
     """Read the elliptical orbits of an XEphem csv; parabolic and hyperbolic comets are left out.
 
+    Parameters
+    ----------
+    path : Path
+        The csv.
+
     Raises
     ------
     CatalogueError
@@ -259,7 +350,15 @@ def read_xephem(path: Path) -> Elements:
 
 
 def write_glade(galaxies: Array, catalogues_dir: Path) -> None:
-    """Write sources with the columns COLUMNS, shape (n, 5), to `catalogues_dir`/GLADE."""
+    """Write sources with the columns COLUMNS, shape (n, 5), to `catalogues_dir`/GLADE.
+
+    Parameters
+    ----------
+    galaxies : ndarray (n, 5)
+        RA, Dec [rad], B [mag], radius [arcsec], distance [Mpc].
+    catalogues_dir : Path
+        Folder of catalogues.
+    """
     folder = catalogues_dir / NAME
     folder.mkdir(parents=True, exist_ok=True)
     vertices, level, father, sons = _mesh(DEPTH)

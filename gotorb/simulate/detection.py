@@ -60,7 +60,19 @@ def _significance(difference: Difference, science: Array) -> Array:
 
 
 def detect(difference: Difference, science: Array, *, grid: Tan, camera: Camera) -> Detections:
-    """Find and measure sources of both signs, ordered by y then x."""
+    """Find and measure sources of both signs, ordered by y then x.
+
+    Parameters
+    ----------
+    difference : Difference
+        Subtraction with its clean stars.
+    science : ndarray (h, w)
+        The science image.
+    grid : Tan
+        Of the images.
+    camera : Camera
+        Gives magnitudes.
+    """
     significant = _significance(difference, science)
     filled = np.nan_to_num(difference.image, nan=0.0).astype(np.float32)
     correction = _aperture_correction(np.nan_to_num(science, nan=0.0), difference.stars, difference.fwhm)
@@ -127,7 +139,17 @@ def _aperture_correction(image: Array, stars: CleanStars, fwhm: float) -> float:
 
 
 def detect_stars(image: Array, *, grid: Tan, zero_point: float) -> pd.DataFrame:
-    """Sources of one sky-subtracted exposure above 5 sigma: x, y, ra, dec, mag, fwhm, flux."""
+    """Sources of one sky-subtracted exposure above 5 sigma: x, y, ra, dec, mag, fwhm, flux.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        Finite everywhere [electron].
+    grid : Tan
+        Of the image.
+    zero_point : float
+        Magnitude of one electron.
+    """
     found = sep.extract(image, 5.0, err=robust_noise(image), minarea=5, deblend_cont=0.02)
     flux = np.maximum(found["flux"], 1.0)
     ra, dec = grid.to_sky(found["x"], found["y"])
@@ -162,6 +184,13 @@ class Scorers:
 
 def train_scorers(samples: list[tuple[Detections, Array]], seed: int) -> Scorers:
     """Train both scores on (detections, 1 real or 0 bogus) of the training fields.
+
+    Parameters
+    ----------
+    samples : list of (Detections, ndarray (n,))
+        Of each visit: detections, and 1 for real, 0 for bogus.
+    seed : int
+        Of the survey.
 
     Raises
     ------

@@ -103,13 +103,29 @@ class Exposure(NamedTuple):
 
 
 def draw_air(rng: np.random.Generator) -> Air:
-    """Conditions of one visit."""
+    """Conditions of one visit.
+
+    Parameters
+    ----------
+    rng : Generator
+        Random numbers.
+    """
     dx, dy = rng.normal(0, 0.024, 2)
     return Air(float(dx), float(dy), float(rng.normal(0.7, 0.03)), float(np.clip(rng.normal(0.97, 0.03), 0.8, 1.0)))
 
 
 def render(sky: Sky, points: Points, view: View, camera: Camera) -> tuple[Array, Labels]:
-    """Noise-free light [electron] of everything but the sky background, and the artefacts of bright stars."""
+    """Noise-free light [electron] of everything but the sky background, and the artefacts of bright stars.
+
+    Parameters
+    ----------
+    sky, points : Sky, Points
+        Static and transient sources.
+    view : View
+        True grid, time, PSF and air.
+    camera : Camera
+        Gives electrons.
+    """
     image = np.zeros((view.size, view.size), dtype=np.float32)
     labels = np.zeros(image.shape, dtype=np.uint8)
     star_x, star_y = _star_places(sky.stars, view)
@@ -122,7 +138,19 @@ def render(sky: Sky, points: Points, view: View, camera: Camera) -> tuple[Array,
 
 
 def render_change(sky: Sky, points: Points, view: View, camera: Camera, *, template_mjd: float) -> Array:
-    """Noise-free light [electron] by which variable stars and transients differ from the template's time."""
+    """Noise-free light [electron] by which variable stars and transients differ from the template's time.
+
+    Parameters
+    ----------
+    sky, points : Sky, Points
+        Static and transient sources.
+    view : View
+        True grid, time, PSF and air.
+    camera : Camera
+        Gives electrons.
+    template_mjd : float
+        Time of the template [MJD UTC].
+    """
     image = np.zeros((view.size, view.size), dtype=np.float32)
     rows = np.flatnonzero(sky.stars.is_variable)
     now, then = (camera.flux(sky.stars.mag_at(mjd)[rows]) for mjd in (view.mjd_utc, template_mjd))
@@ -153,7 +181,21 @@ def _draw_galaxies(image: Array, galaxies: Galaxies, view: View, camera: Camera)
 def expose(
     light: Array, labels: Labels, chip: Detector, *, psf: Psf, camera: Camera, rng: np.random.Generator
 ) -> tuple[Array, Labels]:
-    """Turn noise-free light into one calibrated, sky-subtracted exposure [electron, float32] with its"""
+    """Turn noise-free light into one calibrated, sky-subtracted exposure [electron, float32] with its
+
+    Parameters
+    ----------
+    light, labels : ndarray (size, size)
+        Result of `render`; `labels` is changed in place.
+    chip : Detector
+        Its faults.
+    psf : Psf
+        Of the exposure.
+    camera : Camera
+        Sky, noise and full well.
+    rng : Generator
+        Random numbers.
+    """
     image = light + camera.sky_electrons * _sky_gradient(len(light), rng)
     _add_trail(image, labels, rng, psf)
     _add_glints(image, labels, rng, psf)
@@ -167,7 +209,19 @@ def expose(
 
 
 def expose_template(light: Array, labels: Labels, chip: Detector, camera: Camera, rng: np.random.Generator) -> Array:
-    """Turn noise-free light into a median of several exposures, which holds no trails, rays or hot pixels."""
+    """Turn noise-free light into a median of several exposures, which holds no trails, rays or hot pixels.
+
+    Parameters
+    ----------
+    light, labels : ndarray (size, size)
+        Result of `render`; `labels` is changed in place.
+    chip : Detector
+        Its flat error.
+    camera : Camera
+        Sky, noise and full well.
+    rng : Generator
+        Random numbers.
+    """
     image = light + camera.sky_electrons * _sky_gradient(len(light), rng)
     image *= chip.flat_error
     noise = np.sqrt(np.maximum(image, 0) + camera.read_noise**2) * (MEDIAN_LOSS / np.sqrt(TEMPLATE_EXPOSURES))
@@ -290,7 +344,15 @@ def _sky_gradient(size: int, rng: np.random.Generator) -> Array:
 
 
 def draw_detector(size: int, rng: np.random.Generator) -> Detector:
-    """A detector with about 45 hot pixels and 4 bad columns per megapixel."""
+    """A detector with about 45 hot pixels and 4 bad columns per megapixel.
+
+    Parameters
+    ----------
+    size : int
+        Side [pixel].
+    rng : Generator
+        Random numbers.
+    """
     area = size**2 / 1024**2
     n_hot, n_columns = int(rng.poisson(45 * area)), 1 + int(rng.poisson(3 * size / 1024))
     coarse = 0.004 * rng.standard_normal((9, 9))
@@ -331,7 +393,17 @@ def _add_edges(image: Array, labels: Labels, glow: Array) -> None:
 
 
 def saturate(image: Array, labels: Labels, camera: Camera) -> None:
-    """Clip at full well; the excess charge flows along the columns (in place)."""
+    """Clip at full well; the excess charge flows along the columns (in place).
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        Exposure [electron].
+    labels : ndarray of uint8 (h, w)
+        Artefacts.
+    camera : Camera
+        Its full well.
+    """
     full = camera.full_well
     for column in np.flatnonzero((image > full).any(axis=0)):
         strip = image[:, column]
@@ -355,6 +427,14 @@ def _bleed(strip: Array, start: int, stop: int, full: float) -> None:
 
 
 def grow_labels(labels: Labels, radius: int = 1) -> Labels:
-    """Artefact map with every mark widened; the higher number wins."""
+    """Artefact map with every mark widened; the higher number wins.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8 (h, w)
+        Artefacts.
+    radius : int
+        Of the growth [pixel].
+    """
     side = 2 * radius + 1
     return ndimage.maximum_filter(labels, size=(side, side))

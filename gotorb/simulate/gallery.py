@@ -35,7 +35,17 @@ Stamps = dict[str, Array]
 
 
 def cut_stamps(survey_dir: Path, kind: str, n: int) -> Array:
-    """Stamps (<= n, 55, 55, 3) of the first detections of a kind, one per image where possible; NaN outside."""
+    """Stamps (<= n, 55, 55, 3) of the first detections of a kind, one per image where possible; NaN outside.
+
+    Parameters
+    ----------
+    survey_dir : Path
+        Folder of a simulated survey.
+    kind : str
+        Kind of truth.
+    n : int
+        Most stamps.
+    """
     truth = pd.read_csv(survey_dir / layout.TRUTH_CSV)
     candidates = pd.read_csv(survey_dir / layout.CANDIDATES_CSV).set_index("id")
     paths = pd.read_csv(survey_dir / layout.IMAGES_CSV).set_index("id")["filepath"]
@@ -78,7 +88,17 @@ def _read_ztf(ztf_dir: Path, n: int) -> Stamps:
 
 
 def plot_stamps(groups: Stamps, *, columns: int = 6, scale: float = 0.62) -> Figure:
-    """Two groups side by side, three lines (science, template, difference) each, every stamp stretched to its range."""
+    """Two groups side by side, three lines (science, template, difference) each, every stamp stretched to its range.
+
+    Parameters
+    ----------
+    groups : dict
+        Title -> stamps (n, size, size, 3).
+    columns : int
+        Stamps of a group.
+    scale : float
+        Side of a stamp [inch].
+    """
     n_rows, width = 3 * -(-len(groups) // 2), 2 * columns + 1
     figure = Figure(figsize=(width * scale + 0.5, n_rows * scale), dpi=100)
     axes = figure.subplots(n_rows, width, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
@@ -95,7 +115,17 @@ def plot_stamps(groups: Stamps, *, columns: int = 6, scale: float = 0.62) -> Fig
 
 
 def write_png(figure: Figure, path: Path, *, n_greys: int = 16) -> None:
-    """Save a figure with few grey levels, which makes noise compress."""
+    """Save a figure with few grey levels, which makes noise compress.
+
+    Parameters
+    ----------
+    figure : Figure
+        Any.
+    path : Path
+        Its file.
+    n_greys : int
+        Grey levels.
+    """
     import io
 
     from PIL import Image
@@ -113,7 +143,17 @@ def _show(axis: object, plane: Array) -> None:
 
 
 def compare(survey_dir: Path, ztf_dir: Path, *, columns: int = 6) -> Figure:
-    """Simulated kinds beside real ZTF asteroids and bogus detections."""
+    """Simulated kinds beside real ZTF asteroids and bogus detections.
+
+    Parameters
+    ----------
+    survey_dir : Path
+        Folder of a simulated survey.
+    ztf_dir : Path
+        Folder with ztf_meta.csv and ztf_stamps.h5.
+    columns : int
+        Stamps of a kind.
+    """
     simulated = {kind: cut_stamps(survey_dir, kind, columns) for kind in KINDS}
     return plot_stamps({k: v for k, v in simulated.items() if len(v)} | _read_ztf(ztf_dir, columns), columns=columns)
 

@@ -59,7 +59,19 @@ def _candidate_ids(visit: Visit, n: int) -> NDArray[np.int64]:
 
 
 def write_visit(out_dir: Path, field: Field, result: VisitResult, scores: pd.DataFrame) -> None:
-    """Write the exposures and the difference image of one visit."""
+    """Write the exposures and the difference image of one visit.
+
+    Parameters
+    ----------
+    out_dir : Path
+        Folder of the survey.
+    field : Field
+        The pointing.
+    result : VisitResult
+        Images and detections.
+    scores : DataFrame
+        Columns realbogus and cnn_realbogus in the order of the detections.
+    """
     visit = result.visit
     for number, exposure in enumerate(result.exposures):
         path = _stored_path(out_dir, visit, _exposure_name(visit, number, field.unit))
@@ -136,32 +148,56 @@ def _table_hdu(table: pd.DataFrame, name: str) -> fits.BinTableHDU:
     return fits.BinTableHDU(rows, name=name)
 
 
-def image_rows(field: Field, result: VisitResult, quality: int) -> list[dict]:
-    """Rows of the table `image`: the difference image and its exposures."""
-    visit = result.visit
-    shared = {"ra_c": field.ra, "dec_c": field.dec, "quality": quality, "instrument": f"UT{field.unit}"}
-    shared |= {"relatedimage": visit.image_id}
-    name = _difference_name(visit, field.unit, result.method)
-    rows = [_image_row(visit.image_id, "DIFFERENCE", visit, name, visit.mjd_utc, len(result.exposures), shared)]
-    for number, exposure in enumerate(result.exposures):
-        name = _exposure_name(visit, number, field.unit)
-        rows.append(_image_row(visit.image_id + number + 1, "SCIENCE", visit, name, exposure.mjd_utc, 1, shared))
-    return rows
+def image_rows(field: Field, result: VisitResult, quality: int) -> pd.DataFrame:
+    """Rows of the table `image`: the difference image and its exposures.
 
-
-def _image_row(row_id: int, kind: str, visit: Visit, name: str, mjd: float, n_coadds: int, shared: dict) -> dict:
-    own = {"id": row_id, "image_type": kind, "filepath": _work_path(visit, name), "jd": mjd + MJD_TO_JD}
-    row = own | shared | {"ncoadds": n_coadds}
-    return {column: row[column] for column in IMAGE_COLUMNS}
+    Parameters
+    ----------
+    field : Field
+        The pointing.
+    result : VisitResult
+        Images of one visit.
+    quality : int
+        Quality flag of the visit.
+    """
+    visit, n = result.visit, len(result.exposures)
+    names = [_exposure_name(visit, number, field.unit) for number in range(n)]
+    rows = {
+        "id": visit.image_id + np.arange(n + 1),
+        "image_type": ["DIFFERENCE"] + n * ["SCIENCE"],
+        "filepath": [_work_path(visit, name) for name in (_difference_name(visit, field.unit, result.method), *names)],
+        "ra_c": field.ra,
+        "dec_c": field.dec,
+        "jd": np.array([visit.mjd_utc, *(exposure.mjd_utc for exposure in result.exposures)]) + MJD_TO_JD,
+        "quality": quality,
+        "ncoadds": [n] + n * [1],
+        "instrument": f"UT{field.unit}",
+        "relatedimage": visit.image_id,
+    }
+    return pd.DataFrame(rows, columns=list(IMAGE_COLUMNS))
 
 
 def candidate_rows(result: VisitResult, scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the table `candidate`."""
+    """Rows of the table `candidate`.
+
+    Parameters
+    ----------
+    result : VisitResult
+        Detections of one visit.
+    scores : DataFrame
+        Columns realbogus and cnn_realbogus in the order of the detections.
+    """
     table = _photometry(result, scores).assign(image_id=result.visit.image_id)
     return table[list(CANDIDATE_COLUMNS)]
 
 
 def truth_rows(result: VisitResult) -> pd.DataFrame:
-    """Rows of truth.csv."""
+    """Rows of truth.csv.
+
+    Parameters
+    ----------
+    result : VisitResult
+        Detections of one visit and their truth.
+    """
     ids = {"candidate_id": _candidate_ids(result.visit, len(result.truth)), "image_id": result.visit.image_id}
     return pd.concat([pd.DataFrame(ids), result.truth], axis=1)

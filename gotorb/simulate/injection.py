@@ -11,6 +11,7 @@ import sep
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gotorb.core.files import write_csv
 from gotorb.errors import ConfigError, ImageError, MissingPart
@@ -96,12 +97,26 @@ def inject(
 
 
 def sources_path(out_path: Path) -> Path:
-    """The csv of what was added."""
+    """The csv of what was added.
+
+    Parameters
+    ----------
+    out_path : Path
+        Copy of the image.
+    """
     return out_path.with_name(f"{out_path.stem}-injected.csv")
 
 
 def exposure_copy(path: Path, out_path: Path) -> Path:
-    """Where the changed copy of an exposure goes."""
+    """Where the changed copy of an exposure goes.
+
+    Parameters
+    ----------
+    path : Path
+        Original exposure.
+    out_path : Path
+        Copy of the image.
+    """
     return out_path.with_name(f"{path.stem}-injected{path.suffix}")
 
 
@@ -146,6 +161,15 @@ def _draw_sources(
 
 
 def read_zero_point(header: fits.Header, path: Path) -> float:
+    """Magnitude of one count, from the header key MAGZP.
+
+    Parameters
+    ----------
+    header : Header
+        Of the plane.
+    path : Path
+        File named in errors.
+    """
     try:
         return float(header["MAGZP"])
     except (KeyError, TypeError, ValueError):
@@ -181,22 +205,58 @@ def _paint(shape: tuple[int, ...], sources: pd.DataFrame, psf: EffectivePsf, *, 
     """Image of the sources alone with their Poisson noise; `gain` in electrons per count."""
     light: Array = np.zeros(shape, dtype=np.float64)
     for x, y, flux in sources[["x", "y", "flux"]].to_numpy():
-        stamp = flux * shift_stamp(psf.stamp, x - round(x), y - round(y))
-        noise = np.sqrt(np.maximum(stamp, 0) / gain) * rng.standard_normal(stamp.shape)
-        add_stamp(light, stamp + noise, round(y) - PSF_HALF, round(x) - PSF_HALF)
+        add_source(light, x, y, flux, psf.stamp, gain=gain, rng=rng)
     return light
 
 
-def shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
-    """Stamp moved by part of a pixel with its flux kept."""
-    from scipy import ndimage
+def add_source(
+    light: Array, x: float, y: float, flux: float, psf: Array, *, gain: float, rng: np.random.Generator
+) -> None:
+    """Add a point source with its Poisson noise to an image (in place).
 
+    Parameters
+    ----------
+    light : ndarray (h, w)
+        Image [count].
+    x, y : float
+        0-based pixel centre; the source may lie outside.
+    flux : float
+        [count].
+    psf : ndarray (29, 29)
+        Centred stamp of unit flux.
+    gain : float
+        Electrons per count.
+    rng : Generator
+        Random numbers.
+    """
+    stamp = flux * shift_stamp(psf, x - round(x), y - round(y))
+    noise = np.sqrt(np.maximum(stamp, 0) / gain) * rng.standard_normal(stamp.shape)
+    add_stamp(light, stamp + noise, round(y) - PSF_HALF, round(x) - PSF_HALF)
+
+
+def shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
+    """Stamp moved by part of a pixel with its flux kept.
+
+    Parameters
+    ----------
+    stamp : ndarray (h, w)
+        Any.
+    dx, dy : float
+        Shift [pixel].
+    """
     moved = ndimage.shift(stamp, (dy, dx), order=3, mode="constant", cval=0.0)
     return moved * (stamp.sum() / moved.sum())
 
 
 def measure_psf(image: Array, path: Path) -> EffectivePsf:
     """Median of the image's bright, isolated, unsaturated stars, centred and scaled to unit flux.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        Sky-subtracted plane.
+    path : Path
+        File named in errors.
 
     Raises
     ------

@@ -63,19 +63,39 @@ def concatenate(parts: list[Columns]) -> Columns:
 
 
 def to_equator(vector: Array) -> Array:
-    """Ecliptic to equatorial J2000; vectors on the last axis."""
+    """Ecliptic to equatorial J2000; vectors on the last axis.
+
+    Parameters
+    ----------
+    vector : ndarray (..., 3)
+        Ecliptic.
+    """
     c, s = np.cos(OBLIQUITY_RAD), np.sin(OBLIQUITY_RAD)
     return vector @ np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
 
 
 def to_ecliptic(vector: Array) -> Array:
-    """Equatorial J2000 to ecliptic; vectors on the last axis."""
+    """Equatorial J2000 to ecliptic; vectors on the last axis.
+
+    Parameters
+    ----------
+    vector : ndarray (..., 3)
+        Equatorial.
+    """
     c, s = np.cos(OBLIQUITY_RAD), np.sin(OBLIQUITY_RAD)
     return vector @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
 
 def observer_position(mjd_utc: float, observatory: tuple[float, float, float]) -> Array:
-    """Heliocentric ICRS position [au] of an observatory (lon [deg East], rho cos phi', rho sin phi')."""
+    """Heliocentric ICRS position [au] of an observatory (lon [deg East], rho cos phi', rho sin phi').
+
+    Parameters
+    ----------
+    mjd_utc : float
+        Time.
+    observatory : tuple of float
+        Longitude [deg East], rho cos phi', rho sin phi'.
+    """
     tt = mjd_utc + TT_MINUS_UTC_S / 86400
     earth = erfa.epv00(MJD_ZERO, tt)[0]["p"]
     lon, rho_cos, rho_sin = observatory
@@ -87,6 +107,15 @@ def observer_position(mjd_utc: float, observatory: tuple[float, float, float]) -
 def eccentric_anomaly(mean_anomaly: Array, e: Array) -> Array:
     """Solve Kepler's equation (radians) for ellipses.
 
+    Parameters
+    ----------
+    mean_anomaly : ndarray (n,)
+        [rad].
+    e : ndarray (n,)
+        Eccentricities below 1.
+
+    Examples
+    --------
     >>> float(np.round(eccentric_anomaly(np.array([1.0]), np.array([0.0]))[0], 6))
     1.0
     """
@@ -98,7 +127,15 @@ def eccentric_anomaly(mean_anomaly: Array, e: Array) -> Array:
 
 
 def heliocentric(elements: Elements, mjd_tt: Array | float) -> Array:
-    """Ecliptic positions (n, 3) [au] at a time (one, or one per orbit)."""
+    """Ecliptic positions (n, 3) [au] at a time (one, or one per orbit).
+
+    Parameters
+    ----------
+    elements : Elements
+        Orbits.
+    mjd_tt : float or ndarray (n,)
+        Times.
+    """
     mean = np.deg2rad(elements.mean_anomaly) + GAUSS_K * elements.a**-1.5 * (mjd_tt - elements.epoch_mjd)
     anomaly = eccentric_anomaly(mean, elements.e)
     along = elements.a * (np.cos(anomaly) - elements.e)
@@ -111,7 +148,17 @@ def heliocentric(elements: Elements, mjd_tt: Array | float) -> Array:
 
 
 def observe(elements: Elements, mjd_utc: float, observatory: tuple[float, float, float]) -> Seen:
-    """Astrometric positions (light time, parallax of the observatory) and magnitudes at one UTC time."""
+    """Astrometric positions (light time, parallax of the observatory) and magnitudes at one UTC time.
+
+    Parameters
+    ----------
+    elements : Elements
+        Orbits.
+    mjd_utc : float
+        Time.
+    observatory : tuple of float
+        Longitude [deg East], rho cos phi', rho sin phi'.
+    """
     observer = observer_position(mjd_utc, observatory)
     tt = mjd_utc + TT_MINUS_UTC_S / 86400
     delay: Array = np.zeros(len(elements.a))
@@ -135,7 +182,13 @@ def _phase_dimming(cos_phase: Array, g: Array) -> Array:
 
 
 def from_state(position: Array, velocity: Array) -> dict[str, Array]:
-    """Elements a, e, i, node, peri, mean_anomaly (au, deg) of bound ecliptic states (n, 3) [au, au/day]."""
+    """Elements a, e, i, node, peri, mean_anomaly (au, deg) of bound ecliptic states (n, 3) [au, au/day].
+
+    Parameters
+    ----------
+    position, velocity : ndarray (n, 3)
+        Ecliptic heliocentric [au, au/day].
+    """
     mu = GAUSS_K**2
     r, v2 = np.linalg.norm(position, axis=1), np.einsum("ij,ij->i", velocity, velocity)
     spin = np.cross(position, velocity)

@@ -241,6 +241,13 @@ def plan_survey(params: SurveyParams, seed: int) -> list[Field]:
     A field's place depends on the seed, its number and the image size only, so more fields leave the first ones
     as they are.
 
+    Parameters
+    ----------
+    params : SurveyParams
+        Size and number of fields and visits.
+    seed : int
+        Of the survey.
+
     Raises
     ------
     ConfigError
@@ -256,7 +263,15 @@ def plan_survey(params: SurveyParams, seed: int) -> list[Field]:
 
 
 def plan_training(params: SurveyParams, seed: int) -> list[Field]:
-    """Fields for the old scores: of their own random streams, smaller, two visits each."""
+    """Fields for the old scores: of their own random streams, smaller, two visits each.
+
+    Parameters
+    ----------
+    params : SurveyParams
+        Of the survey; `n_training_fields` counts.
+    seed : int
+        Of the survey.
+    """
     small = params.model_copy(update={"size": min(params.size, 640), "n_visits": 2})
     places = _lattice(CAMERA.side_deg(small.size), seed + 1)
     return [_make_field(TRAINING_FIELD + k, places[k], small, seed) for k in range(params.n_training_fields)]

@@ -72,7 +72,15 @@ class Psf:
 
 
 def draw_psf(rng: np.random.Generator, median_fwhm: float = 2.55) -> Psf:
-    """A night's PSF: FWHM lognormal around the median [pixel], one of four Moffat indices."""
+    """A night's PSF: FWHM lognormal around the median [pixel], one of four Moffat indices.
+
+    Parameters
+    ----------
+    rng : Generator
+        Random numbers.
+    median_fwhm : float
+        [pixel].
+    """
     return Psf(
         fwhm=float(np.clip(median_fwhm * np.exp(0.12 * rng.standard_normal()), 2.0, 3.9)),
         beta=float(rng.choice(BETAS)),
@@ -83,7 +91,15 @@ def draw_psf(rng: np.random.Generator, median_fwhm: float = 2.55) -> Psf:
 
 
 def vary_psf(psf: Psf, rng: np.random.Generator) -> Psf:
-    """The same night a minute later: 5 % in width, a little in shape."""
+    """The same night a minute later: 5 % in width, a little in shape.
+
+    Parameters
+    ----------
+    psf : Psf
+        Of the night.
+    rng : Generator
+        Random numbers.
+    """
     shear = np.add(psf.shear, rng.normal(0, [0.012, 0.012, 0.004, 0.004]))
     coma = np.add(psf.coma, rng.normal(0, [0.04, 0.04, 0.02]))
     return replace(
@@ -95,7 +111,15 @@ def vary_psf(psf: Psf, rng: np.random.Generator) -> Psf:
 
 
 def moffat_width(fwhm: Array, beta: float) -> Array:
-    """Scale radius of a Moffat profile of that FWHM."""
+    """Scale radius of a Moffat profile of that FWHM.
+
+    Parameters
+    ----------
+    fwhm : ndarray
+        [pixel].
+    beta : float
+        Moffat index.
+    """
     return fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
 
 
@@ -109,7 +133,17 @@ def _moffat(dx: Array, dy: Array, local: LocalPsf, beta: float, factor: float = 
 
 
 def profile(dx: Array, dy: Array, local: LocalPsf, beta: float) -> Array:
-    """Unit-flux PSF at pixel offsets from the source's position, which is the PSF's centroid."""
+    """Unit-flux PSF at pixel offsets from the source's position, which is the PSF's centroid.
+
+    Parameters
+    ----------
+    dx, dy : ndarray (n, h, w)
+        Offsets [pixel].
+    local : LocalPsf
+        PSF at the sources, arrays (n, 1, 1).
+    beta : float
+        Moffat index.
+    """
     mean_x, mean_y = COMA_FRACTION * local.coma_x, COMA_FRACTION * local.coma_y
     main = _moffat(dx + mean_x, dy + mean_y, local, beta)
     second = _moffat(dx + mean_x - local.coma_x, dy + mean_y - local.coma_y, local, beta, COMA_WIDTH)
@@ -126,7 +160,19 @@ def _stamp_half_size(flux: Array, psf: Psf, *, floor: float = 1.5) -> NDArray[np
 
 
 def add_stars(image: Array, x: Array, y: Array, flux: Array, psf: Psf) -> None:
-    """Draw point sources into `image` (in place). Positions are 0-based pixel centres, flux in electrons."""
+    """Draw point sources into `image` (in place). Positions are 0-based pixel centres, flux in electrons.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        [electron], changed in place.
+    x, y : ndarray (n,)
+        0-based pixel centres.
+    flux : ndarray (n,)
+        [electron].
+    psf : Psf
+        Of the exposure.
+    """
     halves = _stamp_half_size(flux, psf)
     for half in np.unique(halves):
         rows = np.flatnonzero(halves == half)
@@ -149,7 +195,17 @@ def _add_group(image: Array, x: Array, y: Array, flux: Array, psf: Psf, half: in
 
 
 def add_stamp(image: Array, stamp: Array, row: int, column: int) -> None:
-    """Add a stamp whose first pixel is (row, column); parts outside the image are dropped."""
+    """Add a stamp whose first pixel is (row, column); parts outside the image are dropped.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        Changed in place.
+    stamp : ndarray (a, b)
+        Light to add.
+    row, column : int
+        Place of the stamp's first pixel.
+    """
     top, left = max(row, 0), max(column, 0)
     bottom, right = min(row + stamp.shape[0], image.shape[0]), min(column + stamp.shape[1], image.shape[1])
     if top < bottom and left < right:
@@ -157,7 +213,17 @@ def add_stamp(image: Array, stamp: Array, row: int, column: int) -> None:
 
 
 def cut_windows(image: Array, x: Array, y: Array, half: int) -> Array:
-    """Windows (n, 2 half + 1, 2 half + 1) of an image about the whole pixels nearest to places; zero outside."""
+    """Windows (n, 2 half + 1, 2 half + 1) of an image about the whole pixels nearest to places; zero outside.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        Any.
+    x, y : ndarray (n,)
+        0-based pixel centres.
+    half : int
+        Half side [pixel].
+    """
     pad, side = 2 * half + 1, np.arange(2 * half + 1)
     padded = np.pad(image, pad)
     row, column = (np.rint(at).astype(int) for at in (y, x))
@@ -179,7 +245,21 @@ class _Ellipse(NamedTuple):
 
 
 def add_galaxies(image: Array, x: Array, y: Array, flux: Array, galaxies: Galaxies, psf: Psf) -> None:
-    """Draw galaxies into `image` (in place); x, y 0-based pixel centres, flux in electrons, arrays (n,)."""
+    """Draw galaxies into `image` (in place); x, y 0-based pixel centres, flux in electrons, arrays (n,).
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        [electron], changed in place.
+    x, y : ndarray (n,)
+        0-based pixel centres.
+    flux : ndarray (n,)
+        [electron].
+    galaxies : Galaxies
+        Their shapes.
+    psf : Psf
+        Of the exposure; its coma is left out.
+    """
     height, width = image.shape
     half = _stamp_half(galaxies, flux)
     inside = (x > -half) & (x < width + half) & (y > -half) & (y < height + half)

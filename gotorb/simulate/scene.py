@@ -266,7 +266,15 @@ def _draw_supernovae(
 
 
 def transients_at(scene: Scene, mjd: float) -> Points:
-    """Asteroids and supernovae at one time."""
+    """Asteroids and supernovae at one time.
+
+    Parameters
+    ----------
+    scene : Scene
+        Of one field.
+    mjd : float
+        Time [UTC].
+    """
     seen = orbits.observe(scene.asteroids, mjd, scene.observatory)
     new = scene.sky.supernovae
     return Points(
@@ -277,15 +285,29 @@ def transients_at(scene: Scene, mjd: float) -> Points:
 
 
 def injected_sources(scene: Scene, visit: Visit, grid: Tan, template_mjd: float) -> Injected:
-    """Every astrophysical change between template and visit, on the coadd's grid."""
+    """Every astrophysical change between template and visit, on the coadd's grid.
+
+    Parameters
+    ----------
+    scene : Scene
+        Of one field.
+    visit : Visit
+        Gives the time.
+    grid : Tan
+        Of the coadd.
+    template_mjd : float
+        Time of the template [UTC].
+    """
     mjd = visit.mjd_utc
     seen = orbits.observe(scene.asteroids, mjd, scene.observatory)
-    moving = _sources(grid, seen.ra, seen.dec, CAMERA.flux(seen.mag), seen.mag, "asteroid", scene.asteroids.name)
+    moving = _sources(
+        grid, seen.ra, seen.dec, CAMERA.flux(seen.mag), seen.mag, kind="asteroid", names=scene.asteroids.name
+    )
     new, first = scene.sky.supernovae, scene.field.index
     mag = new.mag_at(mjd)
     names = np.array([f"SN{first:03d}{k:02d}" for k in range(len(mag))], dtype=str)
     hosts = np.array([_galaxy_name(first, k) if k >= 0 else "" for k in new.host], dtype=str)
-    supernovae = _sources(grid, new.ra, new.dec, CAMERA.flux(mag), mag, "supernova", names)
+    supernovae = _sources(grid, new.ra, new.dec, CAMERA.flux(mag), mag, kind="supernova", names=names)
     supernovae = supernovae._replace(
         host=hosts, host_offset_arcsec=np.where(new.host >= 0, new.host_offset_arcsec, np.nan)
     )
@@ -293,11 +315,11 @@ def injected_sources(scene: Scene, visit: Visit, grid: Tan, template_mjd: float)
     now = stars.mag_at(mjd)[rows]
     change = CAMERA.flux(now) - CAMERA.flux(stars.mag_at(template_mjd)[rows])
     names = np.array([variable_name(first, int(k)) for k in rows], dtype=str)
-    variables = _sources(grid, stars.ra[rows], stars.dec[rows], change, now, "variable", names)
+    variables = _sources(grid, stars.ra[rows], stars.dec[rows], change, now, kind="variable", names=names)
     return orbits.concatenate([moving, supernovae, variables])
 
 
-def _sources(grid: Tan, ra: Array, dec: Array, flux: Array, mag: Array, kind: str, names: NDArray) -> Injected:
+def _sources(grid: Tan, ra: Array, dec: Array, flux: Array, mag: Array, *, kind: str, names: NDArray) -> Injected:
     x, y = grid.to_pixel(ra, dec)
     n = len(ra)
     blank = np.full(n, "", dtype="U16")
@@ -305,7 +327,17 @@ def _sources(grid: Tan, ra: Array, dec: Array, flux: Array, mag: Array, kind: st
 
 
 def fixed_sources(scene: Scene, visit: Visit, grid: Tan) -> Fixed:
-    """Static stars and galaxies on the coadd's grid."""
+    """Static stars and galaxies on the coadd's grid.
+
+    Parameters
+    ----------
+    scene : Scene
+        Of one field.
+    visit : Visit
+        Gives the time.
+    grid : Tan
+        Of the coadd.
+    """
     stars, galaxies = scene.sky.stars, scene.sky.galaxies
     star_x, star_y = grid.to_pixel(*stars.place_at(visit.mjd_utc - scene.epoch_mjd))
     galaxy_x, galaxy_y = grid.to_pixel(galaxies.ra, galaxies.dec)
@@ -320,5 +352,11 @@ def _galaxy_name(field: int, row: int) -> str:
 
 
 def variable_name(field: int, row: int) -> str:
-    """Name of a variable star of the embedded survey."""
+    """Name of a variable star of the embedded survey.
+
+    Parameters
+    ----------
+    field, row : int
+        Number of the field and row of the star.
+    """
     return f"V{field:03d}{row:04d}"

@@ -96,14 +96,30 @@ class Difference(NamedTuple):
 
 
 def robust_noise(image: Array) -> float:
-    """Width of the pixel distribution from the median absolute deviation of a sample of finite pixels."""
+    """Width of the pixel distribution from the median absolute deviation of a sample of finite pixels.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        NaN without data.
+    """
     sample = image[::3, ::3]
     sample = sample[np.isfinite(sample)]
     return float(1.4826 * np.median(np.abs(sample - np.median(sample))))
 
 
 def find_stars(image: Array, camera: Camera, *, threshold: float = 9) -> CleanStars:
-    """Bright, round, unsaturated, isolated sources of a sky-subtracted image without NaN."""
+    """Bright, round, unsaturated, isolated sources of a sky-subtracted image without NaN.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        Sky-subtracted, finite everywhere [electron].
+    camera : Camera
+        Its full well.
+    threshold : float
+        In units of the noise.
+    """
     noise = robust_noise(image)
     sep.set_extract_pixstack(max(300_000, image.size // 5))
     found = sep.extract(image, threshold, err=noise, minarea=6, deblend_cont=0.005)
@@ -155,7 +171,13 @@ def subtract(science: Array, template: Array, camera: Camera, *, swap: bool = Fa
 
 
 def window_half(difference: Difference) -> int:
-    """Half side [pixel] of the windows that `share_of_change` needs: the reach of its filter and of the kernel."""
+    """Half side [pixel] of the windows that `share_of_change` needs: the reach of its filter and of the kernel.
+
+    Parameters
+    ----------
+    difference : Difference
+        Result of `subtract`.
+    """
     return len(_filter_taps(difference)) // 2 + 1 + (KERNEL_HALF if difference.convolved == "science" else 0)
 
 
@@ -207,7 +229,19 @@ def _mean_sum(fitted: Kernel) -> np.float32:
 
 
 def cut_stamps(reference: Array, target: Array, stars: CleanStars, empty: NDArray, camera: Camera) -> Stamps:
-    """Stamps around the brightest good stars of each part of the image."""
+    """Stamps around the brightest good stars of each part of the image.
+
+    Parameters
+    ----------
+    reference, target : ndarray (h, w)
+        Image to convolve, image to match.
+    stars : CleanStars
+        Of the science image.
+    empty : ndarray of bool (h, w)
+        Pixels without data.
+    camera : Camera
+        Its full well.
+    """
     height, width = target.shape
     reach = STAMP_HALF + KERNEL_HALF
     column, row = np.rint(stars.x).astype(int), np.rint(stars.y).astype(int)
@@ -350,7 +384,15 @@ def _local(solution: Array, space: Array, plane: Array, n_basis: int) -> Array:
 
 
 def apply_kernel(image: Array, kernel: Kernel) -> Array:
-    """Convolve an image (finite everywhere) with the varying kernel and add the background; float32."""
+    """Convolve an image (finite everywhere) with the varying kernel and add the background; float32.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        Finite everywhere.
+    kernel : Kernel
+        Result of `fit_kernel`.
+    """
     height, width = image.shape
     shape = tuple(scipy.fft.next_fast_len(n + 2 * KERNEL_HALF, real=True) for n in image.shape)
     spectrum = scipy.fft.rfft2(image.astype(np.float32), shape)

@@ -198,8 +198,11 @@ def _write_visit(task: Task, result: Any) -> tuple[pd.DataFrame, pd.DataFrame, p
     images.write_visit(task.out_dir, task.field, result, scores)
     rng = plan.stream(task.seed, task.field.index, QUALITY_STREAM, result.visit.number)
     quality = int(rng.integers(128, 600) if rng.random() < BAD_QUALITY_CHANCE else rng.integers(0, 64))
-    rows = pd.DataFrame(images.image_rows(task.field, result, quality))
-    return rows, images.candidate_rows(result, scores), images.truth_rows(result)
+    return (
+        images.image_rows(task.field, result, quality),
+        images.candidate_rows(result, scores),
+        images.truth_rows(result),
+    )
 
 
 def _join(results: list[FieldRows]) -> FieldRows:

@@ -24,8 +24,7 @@ from gotorb.labels.hosts import find_hosts
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask, make_shards, read_images
 from gotorb.settings import read_settings
-from gotorb.simulate.injection import PSF_HALF, EffectivePsf, measure_psf, read_zero_point, shift_stamp
-from gotorb.simulate.psf import add_stamp
+from gotorb.simulate.injection import PSF_HALF, EffectivePsf, add_source, measure_psf, read_zero_point
 from gotorb.simulate.subtraction import robust_noise
 from gotorb.stamps.cutout import first_pixels
 from gotorb.stamps.layers import Planes, cut_planes
@@ -90,6 +89,13 @@ def make_injected(task: ImageTask, options: InjectionOptions) -> tuple[pd.DataFr
     Each source stands alone in a stamp of its own: science image and difference gain the same light, each exposure
     gains it at its own world coordinates with its own PSF, and a stamp is centred where the source would be measured
     (its place with an error of FWHM / (2.35 S/N)). Poisson noise is drawn for the stack and for each exposure apart.
+
+    Parameters
+    ----------
+    task : ImageTask
+        One image and its exposures.
+    options : InjectionOptions
+        What is added.
 
     Returns
     -------
@@ -224,9 +230,7 @@ def paint_alone(
     light = np.zeros((len(x), size, size), np.float64)
     for stamp, at_x, at_y, counts in zip(light, x, y, flux, strict=True):
         if -size < at_x < 2 * size and -size < at_y < 2 * size:
-            source = counts * shift_stamp(camera.psf.stamp, at_x - round(at_x), at_y - round(at_y))
-            noise = np.sqrt(np.maximum(source, 0) / camera.gain) * rng.standard_normal(source.shape)
-            add_stamp(stamp, source + noise, round(at_y) - PSF_HALF, round(at_x) - PSF_HALF)
+            add_source(stamp, at_x, at_y, counts, camera.psf.stamp, gain=camera.gain, rng=rng)
     return light
 
 

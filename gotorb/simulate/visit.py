@@ -234,7 +234,15 @@ def _lanczos_taps(shift: float, order: int = 3) -> tuple[Array, int]:
 
 
 def shift_image(image: Array, dx: float, dy: float) -> Array:
-    """Image moved by (dx, dy) pixels: a source at x goes to x + dx. NaN where nothing was seen."""
+    """Image moved by (dx, dy) pixels: a source at x goes to x + dx. NaN where nothing was seen.
+
+    Parameters
+    ----------
+    image : ndarray (h, w)
+        Any.
+    dx, dy : float
+        Shift [pixel].
+    """
     moved = image
     for axis, shift in ((1, dx), (0, dy)):
         taps, whole = _lanczos_taps(shift)
@@ -317,7 +325,15 @@ def change_windows(exposures: list[Exposure], coadded: Coadd, x: Array, y: Array
 
 
 def combine(layers: Array, method: Method) -> Array:
-    """Median or mean over the first axis that skips NaN; NaN where fewer than two layers have data."""
+    """Median or mean over the first axis that skips NaN; NaN where fewer than two layers have data.
+
+    Parameters
+    ----------
+    layers : ndarray (n, h, w)
+        NaN without data.
+    method : {"median", "mean"}
+        Combination.
+    """
     seen = np.isfinite(layers)
     n_seen = seen.sum(axis=0, dtype=np.int8)
     if method == "mean":
