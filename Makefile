@@ -17,6 +17,7 @@ TEST_READY := $(READY) $(VENV)/.ready-test
 # itself, and everything where uv fails (--quiet twice: errors only).
 section = sed -n '/^\# $(1)$$/,/^\# /p' requirements.lock
 HASHED := install --quiet --no-deps --require-hashes --requirement /dev/stdin
+EDITABLE := install --quiet --no-deps --no-build-isolation --editable .
 with_pip = { $(call section,$(1)) | $(VENV)/bin/pip --quiet $(HASHED); }
 with_uv = { $(call section,$(1)) | $(VENV)/bin/uv pip $(HASHED); }
 install = $(with_uv) || { echo "set-up: uv failed; pip installs instead, which takes minutes"; $(with_pip); }
@@ -31,7 +32,7 @@ $(LOCKED): requirements.lock
 	@touch $@
 
 $(READY): $(LOCKED) pyproject.toml
-	@$(VENV)/bin/pip --quiet install --quiet --no-deps --no-build-isolation --editable .
+	@$(VENV)/bin/uv pip $(EDITABLE) || $(VENV)/bin/pip --quiet $(EDITABLE)
 	@touch $@
 
 $(VENV)/.ready-test: $(LOCKED)
