@@ -211,8 +211,8 @@ def latentvec_pred(
 def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | None = None) -> Path:
     """Write a model as ONNX: plain scores by onnxruntime, without TensorFlow and without a posterior.
 
-    The file holds layers, stamp size, threshold, name, version and digest of the model; the same model gives the
-    same bytes. ``gotorb score`` and `gotorb.training.onnx.read_portable` read it.
+    The file holds layers, stamp size, threshold, name, version and digest of the model. ``gotorb score`` and
+    `gotorb.training.onnx.read_portable` read it.
 
     Parameters
     ----------

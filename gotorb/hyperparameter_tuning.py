@@ -147,7 +147,7 @@ def run_model_tuning(
     from gotorb.training import tuning
 
     layers = tuple(layers)
-    options = {
+    options: dict[str, Any] = {
         "method": method, "objective": objective, "max_trials": max_trials, "max_epochs": max_epochs,
         "factor": factor, "iterations": iterations, "max_parameters": max_parameters, "space": dict(space or {}),
         "layers": layers, "batch_size": batch_size, "patience": patience, "augment": augment,
@@ -155,7 +155,7 @@ def run_model_tuning(
         "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec, "seed": seed,
         "n_workers": n_workers,
     }  # fmt: skip
-    search = {name: options[name] for name in ("max_trials", "max_epochs", "factor", "iterations")}
+    search: dict[str, Any] = {name: options[name] for name in ("max_trials", "max_epochs", "factor", "iterations")}
     tuning.check_search(method, objective, **search)
     data, limits = open_dataset(data_dir), tuning.make_space(space)
     shape = (data.size, data.size, len(layers))

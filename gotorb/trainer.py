@@ -163,7 +163,7 @@ def train(
     ConfigError
         If an option is impossible, or `threads` cannot be had in this process.
     """
-    options = {
+    options: dict[str, Any] = {
         "model": model, "layers": tuple(layers), "epochs": epochs, "batch_size": batch_size,
         "learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer, "loss": loss,
         "metrics": metrics, "monitor": monitor, "monitor_mode": monitor_mode, "patience": patience,
@@ -203,7 +203,11 @@ def train(
                 network, taught.stream, taught.rows, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
                 state=(run_dir / layout.STATE_NPZ, _identify(settings, digest, origin)),
             )  # fmt: skip
-        about = {"settings": settings, "digest": digest, "parent": _describe_parent(origin, data, taught.rows)}
+        about: dict[str, Any] = {
+            "settings": settings,
+            "digest": digest,
+            "parent": _describe_parent(origin, data, taught.rows),
+        }
         meta = model_files.describe_training(fitted, data, taught.rows, run_dir=run_dir, **about)
         meta |= _calibrate(network, data, taught.rows.validation, options)
         loaded = model_files.write_training(run_dir, network, meta)

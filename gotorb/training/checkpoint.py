@@ -40,6 +40,7 @@ class BestWeights(keras.callbacks.EarlyStopping):
 
     def __init__(self, monitor: str, patience: int, mode: str = "auto") -> None:
         super().__init__(monitor, patience=patience, mode=mode, restore_best_weights=True)
+        self.best_epoch = 0  # Keras sets it when training begins
         self._resumed: dict[str, Any] = {}
 
     def state(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ ROOT = "data"
 Decoder = Callable[[Any], Any]
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> Path:
+def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
     """Write a file under another name, force it to disk, then let it take the place of the old one.
 
     Parameters

@@ -83,6 +83,7 @@ def test_training_stops_after_patience_and_counts_on_when_it_resumes(model: kera
     begun = follow(model, make_recipe("val_loss"), values[:3], patience=2)
     assert not model.stop_training
     resumed = BestWeights("val_loss", 2)
+    assert set(resumed.state()) == set(begun.state())  # before any training
     resumed.set_model(model)
     resumed.resume(begun.state(), begun.best_weights)
     resumed.on_train_begin()
