@@ -274,7 +274,8 @@ def test_params_file_gives_what_is_not_given(tmp_path: Path) -> None:
 
 
 FREE = {
-    **dict.fromkeys(["scoring", "models", "subtraction"], {"threshold"}),  # of a model that names none; of a detection
+    "scoring": {"threshold"}, "models": {"threshold"},  # of a model that names none
+    "subtraction": {"threshold", "order"}, "visit": {"order"},  # of a detection, of a polynomial
     "executor": {"n_processes", "chunk"},  # of any work, not of labelling
     "figures": {"size"}, "gallery": {"columns"}, "psf": {"factor"}, "recipe": {"verbose"},
     "transients": {"n_exposures"},
