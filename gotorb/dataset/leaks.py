@@ -10,12 +10,14 @@ from gotorb import layout
 from gotorb.dataset.split import LINK_COLUMNS, pairs_on_sky
 from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError
+from gotorb.params import DatasetParams
 
+DATASET = DatasetParams()
 KINDS = {"image_id": "image", "object_id": "object", "host_id": "galaxy"}
 COLUMNS = ["kind", "what", "splits", "n_rows"]
 
 
-def find_leaks(table: pd.DataFrame, *, link_radius_arcsec: float = 3.0) -> pd.DataFrame:
+def find_leaks(table: pd.DataFrame, *, link_radius_arcsec: float = DATASET.link_radius_arcsec) -> pd.DataFrame:
     """Images, objects (minor planets), galaxies and places on the sky that stand in more than one split.
 
     Parameters

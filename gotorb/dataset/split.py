@@ -14,18 +14,20 @@ from scipy.spatial import cKDTree
 from gotorb import layout
 from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.errors import DataError
+from gotorb.params import SEED, DatasetParams
 
+DATASET = DatasetParams()
 LINK_COLUMNS = ("image_id", "object_id", "host_id")
 
 
 def assign_splits(
     table: pd.DataFrame,
     *,
-    test_fraction: float = 0.2,
-    validation_fraction: float = 0.15,
-    seed: int = 0,
-    link_radius_arcsec: float = 3.0,
-    grouping: str = "linked",
+    test_fraction: float = DATASET.test_fraction,
+    validation_fraction: float = DATASET.validation_fraction,
+    seed: int = SEED,
+    link_radius_arcsec: float = DATASET.link_radius_arcsec,
+    grouping: str = DATASET.grouping,
 ) -> np.ndarray:
     """Assign every row to ``train``, ``validation`` or ``test``, whole groups at a time.
 
@@ -70,7 +72,7 @@ def assign_splits(
     return part_of_group[groups]
 
 
-def link_groups(table: pd.DataFrame, *, link_radius_arcsec: float = 3.0) -> np.ndarray:
+def link_groups(table: pd.DataFrame, *, link_radius_arcsec: float = DATASET.link_radius_arcsec) -> np.ndarray:
     """Number the connected groups of rows, 0 and up in order of first appearance.
 
     >>> rows = pd.DataFrame({"image_id": ["a", "a", "b", "c"], "object_id": ["", "ceres", "ceres", ""]})

@@ -11,6 +11,9 @@ from gotorb.errors import DataError
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
 from gotorb.evaluation.metrics import FPRS, rounded
 from gotorb.evaluation.thresholds import first_within, rates_of_counts
+from gotorb.params import SEED, DecideParams, EvaluateParams
+
+EVALUATE, DECIDE = EvaluateParams(), DecideParams()
 
 Counts = tuple[np.ndarray, np.ndarray]
 """Bogus and real rows at each distinct score, ascending."""
@@ -44,7 +47,7 @@ def compare_auc(
     scores_a: np.ndarray,
     scores_b: np.ndarray,
     *,
-    n_bootstrap: int = 500,
+    n_bootstrap: int = EVALUATE.n_bootstrap,
     rng: np.random.Generator,
 ) -> AucComparison:
     """Compare the areas under the ROC curves of two scores of the same rows.
@@ -80,7 +83,7 @@ def roc_comparison(
     scores_b: np.ndarray,
     fprs: Sequence[float] = FPRS,
     *,
-    n_bootstrap: int = 500,
+    n_bootstrap: int = EVALUATE.n_bootstrap,
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Recovered fraction (TPR) of two scores at the same false-positive rates.
@@ -249,7 +252,9 @@ class ScoredRows(NamedTuple):
     threshold: float
 
 
-def compare_scored(one: ScoredRows, other: ScoredRows, *, n_bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
+def compare_scored(
+    one: ScoredRows, other: ScoredRows, *, n_bootstrap: int = DECIDE.n_bootstrap, seed: int = SEED
+) -> dict[str, Any]:
     """Compare two models on the rows that both scored.
 
     Parameters

@@ -14,7 +14,9 @@ import pandas as pd
 
 from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_score, wilson_interval
 from gotorb.evaluation.thresholds import Metrics, fnr_at_fpr, make_bins, measure_errors
+from gotorb.params import EvaluateParams
 
+EVALUATE = EvaluateParams()
 SNR_EDGES = (0, 5, 7, 10, 20)
 FPRS = (0.005, 0.01, 0.02, 0.05, 0.10)
 DETECTABLE_SNR, FAINT_SNR, CLEAR_SNR = 5.0, 10.0, 7.0
@@ -26,7 +28,7 @@ N_DIGITS = 6
 
 
 def measure_scores(
-    rows: pd.DataFrame, threshold: float, *, n_bootstrap: int = 500, rng: np.random.Generator
+    rows: pd.DataFrame, threshold: float, *, n_bootstrap: int = EVALUATE.n_bootstrap, rng: np.random.Generator
 ) -> Metrics:
     """Measure the scores of some rows.
 

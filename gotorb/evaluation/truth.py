@@ -23,10 +23,10 @@ from gotorb.evaluation.report import OLD_SCORES
 from gotorb.evaluation.thresholds import find_balance, measure_errors
 from gotorb.labels.image import LabelOptions, cut_detections
 from gotorb.labels.jobs import make_shards, read_images
-from gotorb.params import SEED, EvaluateParams
+from gotorb.params import SEED, EvaluateParams, LabelParams
 from gotorb.settings import read_settings
 
-EVALUATE = EvaluateParams()
+EVALUATE, LABEL = EvaluateParams(), LabelParams()
 SCORE_COLUMNS = ("candidate_id", "image_id", "kind", "is_real", "mag", "snr")
 
 
@@ -130,7 +130,7 @@ def evaluate_on_truth(
 
 def cut_images(
     images_dir: Path, image_ids: Collection[str], options: LabelOptions, *, out_dir: Path,
-    name: str = "detections", n_processes: int = 1,
+    name: str = "detections", n_processes: int = LABEL.n_processes,
 ) -> Path:  # fmt: skip
     """Cut every detection of some images of another data set.
 

@@ -13,11 +13,13 @@ from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.errors import ConfigError, MissingPart
 from gotorb.labels.jobs import ImageTask
 from gotorb.labels.rules import MatchRules, label_detections
+from gotorb.params import SEED, LabelParams
 from gotorb.stamps.layers import Extensions, cut_planes, n_detected_exposures
 from gotorb.survey.detections import read_detections
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
+LABEL = LabelParams()
 ROW_IDS = uuid.UUID("6a1c8f0e-8f43-5a53-9c3b-7b1f5d9f2a10")
 """Name space of row ids: the same image, position and rule give the same id in every run."""
 
@@ -68,10 +70,10 @@ class LabelOptions:
 
     provider: MinorPlanets | None
     rules: MatchRules = field(default_factory=MatchRules)
-    search_radius_deg: float = 1.8
-    stamp_size: int = 55
+    search_radius_deg: float = LABEL.search_radius_deg
+    stamp_size: int = LABEL.stamp_size
     files: FileLayout = field(default_factory=FileLayout)
-    seed: int = 0
+    seed: int = SEED
 
     @property
     def catalogues(self) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ import pandas as pd
 
 from gotorb import layout
 from gotorb.catalogues.crossmatch import find_nearest, match_one_to_one
+from gotorb.params import LabelParams
 
+LABEL = LabelParams()
 VETO_RADIUS_ARCSEC = 5.0
 
 
@@ -31,11 +33,11 @@ class MatchRules:
         Bogus detections wanted in an image beyond the number of matches.
     """
 
-    match_radius_arcsec: float = 1.0
-    mag_limit: float = 20.2
-    min_realbogus: float | None = None
-    max_bogus_realbogus: float | None = None
-    extra_bogus: int = 4
+    match_radius_arcsec: float = LABEL.match_radius_arcsec
+    mag_limit: float = LABEL.mag_limit
+    min_realbogus: float | None = LABEL.min_realbogus
+    max_bogus_realbogus: float | None = LABEL.max_bogus_realbogus
+    extra_bogus: int = LABEL.extra_bogus_per_image
 
 
 def label_detections(

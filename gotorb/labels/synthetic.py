@@ -20,10 +20,12 @@ from gotorb.catalogues.variables import read_variables
 from gotorb.labels.hosts import find_hosts, find_stars
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask
+from gotorb.params import SEED, LabelParams, SyntheticParams
 from gotorb.stamps.layers import Planes, cut_planes, n_detected_exposures
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 
+LABEL, SYNTHETIC = LabelParams(), SyntheticParams()
 ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec",
                "fading", "flash", "label", "metalabel", "rule",
                "planet_x", "planet_y", "planet_ra", "planet_dec")  # fmt: skip
@@ -33,7 +35,7 @@ CLEAR_RADIUS_ARCSEC = 10.0
 """A bare galaxy, or a flash, lies at least this far from all detected or known, so that no transient hides in it."""
 N_DRAWN = 5
 """Places drawn for each flash wanted; the first ones on pixels with data, and with nothing near, are taken."""
-FIELD_RADIUS_DEG = 1.8
+FIELD_RADIUS_DEG = LABEL.search_radius_deg
 """Circle around the image's centre in which minor planets are asked for, as `label_data.make` does."""
 DIFFERENCE = layout.LAYERS.index("difference")
 WHOLE_FWHM, NOTHING_FWHM = 2.0, 3.5
@@ -82,21 +84,21 @@ class SyntheticOptions:
     """Everything but image and planets that decides the synthetic rows."""
 
     catshtm_dir: str
-    n_per_image: int = 12
-    jitter_arcsec: float = 7.0
-    search_radius_arcsec: float = 600.0
-    min_mag: float = 16.0
-    max_mag: float = 19.5
-    max_galaxy_mag: float = 18.0
-    n_residuals_per_transient: float = 1.0
-    negative_fraction: float = 0.0
+    n_per_image: int = SYNTHETIC.n_per_image
+    jitter_arcsec: float = SYNTHETIC.jitter_arcsec
+    search_radius_arcsec: float = SYNTHETIC.search_radius_arcsec
+    min_mag: float = SYNTHETIC.min_mag
+    max_mag: float = SYNTHETIC.max_mag
+    max_galaxy_mag: float = SYNTHETIC.max_galaxy_mag
+    n_residuals_per_transient: float = SYNTHETIC.n_residuals_per_transient
+    negative_fraction: float = SYNTHETIC.negative_fraction
     provider: MinorPlanets | None = None
     variables: str = ""
-    n_variables_per_image: int = 0
-    n_flashes_per_image: int = 0
-    stamp_size: int = 55
+    n_variables_per_image: int = SYNTHETIC.n_variables_per_image
+    n_flashes_per_image: int = SYNTHETIC.n_flashes_per_image
+    stamp_size: int = LABEL.stamp_size
     files: FileLayout = field(default_factory=FileLayout)
-    seed: int = 0
+    seed: int = SEED
 
     @property
     def catalogues(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from gotorb.errors import MissingPart
 from gotorb.labels.hosts import find_hosts
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask, make_shards, read_images
+from gotorb.params import SEED, LabelParams, RecoveryParams
 from gotorb.settings import read_settings
 from gotorb.simulate.injection import PSF_HALF, EffectivePsf, add_source, measure_psf, read_zero_point
 from gotorb.simulate.subtraction import robust_noise
@@ -33,6 +34,7 @@ from gotorb.survey.pixels import fill_missing
 
 SCIENCE, DIFFERENCE = 0, 2
 """Planes of a stack of stamps, as `stamps.layers` orders them."""
+LABEL, RECOVERY = LabelParams(), RecoveryParams()
 FWHM_OF_SIGMA = 2.3548
 N_DRAWN = 5
 """Places drawn for each source wanted; the first ones on pixels with data are taken."""
@@ -59,15 +61,15 @@ class InjectionOptions:
     """
 
     catshtm_dir: str
-    n_per_image: int = 60
-    min_mag: float = 16.0
-    max_mag: float = 21.0
-    max_offset_arcsec: float = 8.0
-    hostless_fraction: float = 0.2
-    max_galaxy_mag: float = 18.0
-    stamp_size: int = 55
+    n_per_image: int = RECOVERY.n_per_image
+    min_mag: float = RECOVERY.min_mag
+    max_mag: float = RECOVERY.max_mag
+    max_offset_arcsec: float = RECOVERY.max_offset_arcsec
+    hostless_fraction: float = RECOVERY.hostless_fraction
+    max_galaxy_mag: float = RECOVERY.max_galaxy_mag
+    stamp_size: int = LABEL.stamp_size
     files: FileLayout = field(default_factory=FileLayout)
-    seed: int = 0
+    seed: int = SEED
 
     @property
     def catalogues(self) -> tuple[str, ...]:
@@ -241,7 +243,7 @@ def add_transients(
     *,
     out_dir: Path | str,
     name: str = "injected",
-    n_processes: int = 1,
+    n_processes: int = LABEL.n_processes,
 ) -> Path:
     """Make a data set of point sources added to some images.
 

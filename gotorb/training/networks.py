@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gotorb.errors import ConfigError, ModelError
+from gotorb.params import TrainParams
 from gotorb.training.backend import keras
 from gotorb.training.model_files import read_model, write_model
 from gotorb.training.normalisation import NoiseUnits
@@ -88,7 +89,7 @@ def vgg6(
 
 def bayesian_vgg6(
     input_shape: Shape,
-    dropout: float = 0.01,
+    dropout: float = TrainParams().dropout,
     *,
     block1: int = 16,
     block2: int = 32,

@@ -7,7 +7,6 @@ are told, so the trials depend on no timing.
 """
 
 import logging
-import math
 import random
 import warnings
 from collections import deque
@@ -24,6 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from gotorb.errors import ConfigError
+from gotorb.params import SEED, TuneParams
 from gotorb.training.networks import Shape, bayesian_vgg6
 from gotorb.training.trials import (
     COMPLETED,
@@ -39,6 +39,7 @@ from gotorb.training.trials import (
 )
 
 LOG = logging.getLogger(__name__)
+TUNE = TuneParams()
 FIGURES = 4
 """Figures to which a hyperparameter is rounded when drawn, so that the value trained is the value written down."""
 METHODS = ("hyperband", "random", "bayesian")
@@ -248,9 +249,9 @@ def make_oracle(
     folder: Path,
     max_trials: int | None,
     max_epochs: int,
-    factor: float = math.e,
-    iterations: int = 2,
-    seed: int = 0,
+    factor: float = TUNE.factor,
+    iterations: int = TUNE.iterations,
+    seed: int = SEED,
     fits: Callable[[Values], bool] = lambda values: True,
 ) -> keras_tuner.Oracle:
     """Build an oracle.
@@ -307,7 +308,9 @@ def make_oracle(
     return oracle
 
 
-def run_trials(oracle: keras_tuner.Oracle, setting: Setting, *, max_epochs: int, n_workers: int = 1) -> Iterator[Trial]:
+def run_trials(
+    oracle: keras_tuner.Oracle, setting: Setting, *, max_epochs: int, n_workers: int = TUNE.n_workers
+) -> Iterator[Trial]:
     """Yield the trials of a tuning, in order of their numbers, as they are finished.
 
     Parameters

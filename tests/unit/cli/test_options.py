@@ -1,6 +1,7 @@
 """One home of defaults: signatures, options and params.yaml spell a parameter alike and give it the same default."""
 
 import argparse
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -270,3 +271,41 @@ def test_params_file_gives_what_is_not_given(tmp_path: Path) -> None:
     tuned = options.chosen(args, gotorb.hyperparameter_tuning.run_model_tuning, params.TuneParams, params.TrainParams)
     assert tuned["max_trials"] is None and tuned["batch_size"] == 7
     assert options.chosen(args, gotorb.classifier.train) == {"data_dir": Path("d"), "batch_size": 7}
+
+
+FREE = {
+    "scoring": {"threshold"}, "models": {"threshold"},  # of a model that names none
+    "subtraction": {"threshold", "order"}, "visit": {"order"},  # of a detection, of a polynomial
+    "executor": {"n_processes", "chunk"},  # of any work, not of labelling
+    "figures": {"size"}, "gallery": {"columns"}, "psf": {"factor"}, "recipe": {"verbose"},
+    "transients": {"n_exposures"},
+}  # fmt: skip
+"""Module -> parameters whose name a section has too, for another thing."""
+
+
+def literals(path: Path) -> Iterator[tuple[str, str]]:
+    """Module and name of each parameter or field that a section has too, and whose default is a literal number."""
+    names = {name for section in SECTIONS for name in section.model_fields}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        pairs: list[tuple[str, ast.expr | None]] = []
+        if isinstance(node, ast.FunctionDef):
+            every = [*node.args.posonlyargs, *node.args.args]
+            pairs = [(arg.arg, default) for arg, default in zip(every[::-1], node.args.defaults[::-1], strict=False)]
+            pairs += [
+                (arg.arg, default) for arg, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            ]
+        elif isinstance(node, ast.ClassDef):
+            pairs = [
+                (line.target.id, line.value)
+                for line in node.body
+                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+            ]
+        for name, default in pairs:
+            if name in names - {"seed"} and isinstance(default, ast.Constant) and type(default.value) in (int, float):
+                yield path.stem, name
+
+
+def test_no_other_module_has_a_default_of_its_own() -> None:
+    paths = [path for path in (ROOT / "gotorb").rglob("*.py") if path.stem != "params"]
+    found = {name for path in paths for name in literals(path)}
+    assert {(module, name) for module, name in found if name not in FREE.get(module, set())} == set()
