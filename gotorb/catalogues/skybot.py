@@ -233,9 +233,10 @@ def _ask(question: Question, limits: Limits) -> pd.DataFrame:
             raise NoAnswer(f"no answer within {limits.total_s:g} s: {error}; before: {reason}") from None
         except OSError as error:
             raise NoAnswer(f"no lock in {limiter.folder.parent}: {error}; set TMPDIR to a folder of yours") from None
+        if wait_s:
+            limiter.postpone(wait_s)  # all processes leave the service alone
         if wait_s is None or attempt + 1 == limits.tries:
             break
-        limiter.postpone(wait_s)  # all processes leave the service alone
         wait_s = max(wait_s, limits.backoff_s * 2**attempt * random.uniform(0.5, 1))
         if wait_s >= deadline - time.monotonic():
             raise NoAnswer(f"{reason}; no time for another try within {limits.total_s:g} s")
