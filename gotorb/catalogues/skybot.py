@@ -60,8 +60,10 @@ class Question:
 
     def rounded(self) -> Question:
         """The same to a milliarcsecond and ten milliseconds: noise in the last digits asks nothing new."""
-        numbers = {"ra": self.ra % 360, "dec": self.dec, "radius_deg": self.radius_deg, "epoch_mjd": self.epoch_mjd}
-        return replace(self, **{name: round(float(number), 7) for name, number in numbers.items()})
+        ra, dec, radius_deg, epoch_mjd = (
+            round(float(number), 7) for number in (self.ra % 360, self.dec, self.radius_deg, self.epoch_mjd)
+        )
+        return replace(self, ra=ra, dec=dec, radius_deg=radius_deg, epoch_mjd=epoch_mjd)
 
     @property
     def payload(self) -> dict[str, str]:
