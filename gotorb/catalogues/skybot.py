@@ -60,8 +60,10 @@ class Question:
 
     def rounded(self) -> Question:
         """The same to a milliarcsecond and ten milliseconds: noise in the last digits asks nothing new."""
-        numbers = {"ra": self.ra % 360, "dec": self.dec, "radius_deg": self.radius_deg, "epoch_mjd": self.epoch_mjd}
-        return replace(self, **{name: round(float(number), 7) for name, number in numbers.items()})
+        ra, dec, radius_deg, epoch_mjd = (
+            round(float(number), 7) for number in (self.ra % 360, self.dec, self.radius_deg, self.epoch_mjd)
+        )
+        return replace(self, ra=ra, dec=dec, radius_deg=radius_deg, epoch_mjd=epoch_mjd)
 
     @property
     def payload(self) -> dict[str, str]:
@@ -233,9 +235,10 @@ def _ask(question: Question, limits: Limits) -> pd.DataFrame:
             raise NoAnswer(f"no answer within {limits.total_s:g} s: {error}; before: {reason}") from None
         except OSError as error:
             raise NoAnswer(f"no lock in {limiter.folder.parent}: {error}; set TMPDIR to a folder of yours") from None
+        if wait_s:
+            limiter.postpone(wait_s)  # all processes leave the service alone
         if wait_s is None or attempt + 1 == limits.tries:
             break
-        limiter.postpone(wait_s)  # all processes leave the service alone
         wait_s = max(wait_s, limits.backoff_s * 2**attempt * random.uniform(0.5, 1))
         if wait_s >= deadline - time.monotonic():
             raise NoAnswer(f"{reason}; no time for another try within {limits.total_s:g} s")

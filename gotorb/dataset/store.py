@@ -156,7 +156,7 @@ def open_dataset(data_dir: Path | str) -> Dataset:
         with h5py.File(path, "r") as file:
             shape = file[layout.STAMPS_KEY].shape
             layers = tuple(json.loads(file[layout.STAMPS_KEY].attrs.get("layers", "null")) or layout.LAYERS)
-            ids = file[layout.IDS_KEY].asstr()[:] if layout.IDS_KEY in file else None
+            ids = file[layout.IDS_KEY].asstr("utf-8")[:] if layout.IDS_KEY in file else None
     except (OSError, KeyError) as error:
         raise DataError(f"{path} cannot be read as stamps ({error}); make the data set again") from None
     _check_agreement(path, shape, layers, ids, table)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb import layout
-from gotorb.core.files import write_csv, write_json
+from gotorb.core.files import whole_file, write_csv, write_json
 from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.leaks import find_leaks
 from gotorb.dataset.split import assign_splits
@@ -193,7 +193,8 @@ def write_version(source_dir: Path | str, data_dir: Path | str, changes: pd.Data
     write_csv(data_dir / layout.CHANGES_CSV, record)
     images = data.data_dir / layout.IMAGES_CSV
     if images.exists():
-        (data_dir / layout.IMAGES_CSV).write_bytes(images.read_bytes())
+        with whole_file(data_dir / layout.IMAGES_CSV) as aside:
+            aside.write_bytes(images.read_bytes())
     counts = {reason: int(n) for reason, n in record["reason"].value_counts().sort_index().items()}
     card = make_card(data_dir) | {"parent": data_digest(source_dir), "changes": counts}
     write_json(data_dir / layout.CARD_JSON, card)

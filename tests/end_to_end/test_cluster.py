@@ -37,6 +37,7 @@ def test_cluster_gives_the_same_bytes(labelled, address, tmp_path):
     assert data_digest(make(tmp_path)) == data_digest(labelled)
 
 
+@pytest.mark.slow
 def test_worker_killed_at_its_work_changes_no_byte(labelled, address, tmp_path):
     killed = []
 

@@ -133,7 +133,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=12)
 ROW = st.tuples(TEXT, st.floats(), st.integers(-1, 1), st.sampled_from(["mp", "NA", "nan", "None", "a,b", '"', ""]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(ROW, min_size=1, max_size=20), st.integers(1, 5), st.integers(1, 7))
 def test_rows_and_stamps_come_back_as_they_were_written(rows, size, block):
     text, mag, label, metalabel = zip(*rows, strict=True)
