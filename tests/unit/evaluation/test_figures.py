@@ -3,11 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
-from gotorb.evaluation.curves import plot_error_rates, plot_roc, population_rates, roc_curves
-from gotorb.evaluation.drawing import confidence_extremes, draw_figures, misclassified_rows
 
-from gotorb.evaluation.figures import confusion_counts, plot_history, recovery_table
-from gotorb.evaluation.stamp_figures import plot_layers, plot_posteriors
+from gotorb.evaluation.figures import (
+    confusion_counts,
+    draw_figures,
+    plot_error_rates,
+    plot_history,
+    plot_roc,
+    population_rates,
+    recovery_table,
+    roc_curves,
+)
+from gotorb.evaluation.stamp_figures import confidence_extremes, misclassified_rows, plot_layers, plot_posteriors
 from gotorb.evaluation.stretch import stretch_limits
 
 
