@@ -214,7 +214,8 @@ def _parse(path: Path) -> ast.Module:
 
 def _has_code(path: Path) -> bool:
     """Whether a file holds more than its docstring."""
-    return len(_parse(path).body) > 1
+    tree = _parse(path)
+    return len(tree.body) > (ast.get_docstring(tree) is not None)
 
 
 def _name(path: Path) -> str:
