@@ -34,7 +34,8 @@ LIBRARIES = (
     "tensorflow", "keras", "keras_tuner", "mlflow", "mlflow.tensorflow", "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
     "dvc.cli.parser", "dvc.repo.index", "dvc.repo.experiments.queue.celery", "dvc.scm", "dvc.data_cloud",
-    "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "scmrepo.git", "networkx", "zc.lockfile", "pydantic", "fastapi", "uvicorn", "jinja2", "requests",
+    "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "scmrepo.git", "networkx", "zc.lockfile",
+    "pydantic", "fastapi", "uvicorn", "jinja2", "requests",
 )  # fmt: skip
 START_S = 300
 CPU_LOG = "cpu.tsv"
