@@ -14,7 +14,7 @@ import pytest
 from tests import warm
 
 LIMIT_S = 5.0
-FACTOR = 1 if os.environ.get("GOTORB_TEST_STRICT", "0") == "1" else 3
+FACTOR = 1 if os.environ.get("GOTORB_TEST_STRICT", "0") == "1" else 4
 CPU = "cpu seconds"
 
 

@@ -33,7 +33,9 @@ LIBRARIES = (
     "sklearn.metrics", "sklearn.ensemble", "sklearn.decomposition", "sklearn.manifold", "sklearn.isotonic",
     "tensorflow", "keras", "keras_tuner", "mlflow", "mlflow.tensorflow", "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
-    "dvc.cli", "dvc.repo", "dvc.commands.repro", "pydantic", "fastapi", "uvicorn", "jinja2", "requests",
+    "dvc.cli.parser", "dvc.repo.index", "dvc.repo.experiments.queue.celery", "dvc.scm", "dvc.data_cloud",
+    "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "scmrepo.git", "networkx", "zc.lockfile",
+    "pydantic", "fastapi", "uvicorn", "jinja2", "requests",
 )  # fmt: skip
 START_S = 300
 CPU_LOG = "cpu.tsv"
