@@ -199,9 +199,7 @@ def test_dead_service_costs_few_deadlines_then_nothing_for_a_while() -> None:
         for _ in range(2):
             with pytest.raises(LookupFailed):
                 ask(server, limits)
-        with pytest.raises(
-            LookupFailed, match=r"2 look-ups failed in a row, none .* \d+ s; the last: HTTP 503"
-        ):
+        with pytest.raises(LookupFailed, match=r"2 look-ups failed in a row, none .* \d+ s; the last: HTTP 503"):
             ask(server, limits)
         assert len(server.asked) == 2
         skybot._breaker._rest_until = 0.0
