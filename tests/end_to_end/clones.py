@@ -67,7 +67,10 @@ def make_clone(root: Path, changes: dict[str, Any], *, drop: tuple[str, ...] = (
     stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
     kept = {name: stage for name, stage in stages.items() if name not in drop}
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": kept}, sort_keys=False))
-    for product in ("dvc.lock", *(f"reports/{path.name}" for path in (root / "reports").glob("*"))):
+    for product in (
+        "dvc.lock",
+        *(str(path.relative_to(root)) for path in (root / "reports").rglob("*") if path.is_file()),
+    ):
         (root / product).unlink(missing_ok=True)  # a clone of a finished project would restore instead of run
     clone = Project(root, clean_environment(root))
     clone.commit("a small survey")
