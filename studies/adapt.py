@@ -55,7 +55,7 @@ def adapt_dataset(
     data = open_dataset(source_dir)
     border = data.size - size
     if border < 0 or border % 2 or (sky is not None and not 0 <= sky[0] <= sky[1]):
-        raise ConfigError(f"stamps of {data.size} pixels cannot become {size}, or sky {sky} is wrong; change either")
+        raise ConfigError(f"stamps of {data.size} pixels cannot become {size}, or sky {sky} is impossible; fix it")
     absent = [name for name in layers if name not in data.layers]
     if absent:
         raise DataError(f"no layer {absent[0]!r} in {source_dir} (has {', '.join(data.layers)})")

@@ -82,7 +82,8 @@ def make_clone(root: Path, changes: dict[str, Any], *, python: Path = Path(sys.e
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
     copy_changes(root)
     change_params(root, changes)
-    for product in ("dvc.lock", *(f"reports/{path.name}" for path in (root / "reports").glob("*"))):
+    products = (str(path.relative_to(root)) for path in (root / "reports").rglob("*") if path.is_file())
+    for product in ("dvc.lock", *products):
         (root / product).unlink(missing_ok=True)  # a clone of a finished project would restore instead of run
     clone = Project(root, clean_environment(root, python))
     clone.commit("a small survey")
