@@ -31,7 +31,9 @@ def test_every_local_link_leads_somewhere(link):
     assert (ROOT / link).exists()
 
 
-@pytest.mark.parametrize(("module", "name"), set(re.findall(r"\b(label_data|clean_data|classifier)\.(\w+)\(", README)))
+@pytest.mark.parametrize(
+    ("module", "name"), sorted(set(re.findall(r"\b(label_data|clean_data|classifier)\.(\w+)\(", README)))
+)
 def test_every_function_named_exists(module, name):
     modules = {"label_data": label_data, "clean_data": clean_data, "classifier": classifier}
     assert callable(getattr(modules[module], name))
