@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.posterior import N_SAMPLES, SHAPE, time_in_turns
 from benchmarks.rows import Row
-from gotorb.apps.detections import BATCH
+from gotorb.classifier.sources import BATCH
 
 if TYPE_CHECKING:
     from gotorb.training.inference import CompiledModel
@@ -26,8 +26,8 @@ N_ALERTS, NIGHT_SECONDS = 1e7, 10 * 3600
 def measure() -> list[Row]:
     """Stamps per second for plain scores and for posteriors, ours and the bare network in turn in one run."""
     from gotorb import models
-    from gotorb.apps.scoring import Scorer, score_source
-    from gotorb.params import ArchiveParams
+    from gotorb.classifier.scores import Scorer, score_source
+    from gotorb.core.params import ArchiveParams
     from gotorb.training.inference import CompiledModel
 
     model = models.bayesian_vgg6(SHAPE)

@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.browser import LabelServer, open_browser
 from benchmarks.memory import make_table
 from benchmarks.rows import Row
-from gotorb.apps.opinions import kept_path, write_opinions
 from gotorb.dataset.store import write_dataset
+from gotorb.eyeball.inference import kept_path, write_opinions
 
 N_ROWS, SIZE, BLOCK, N_COMPONENTS, N_SAMPLES = 100_000, 21, 2000, 30, 20
 N_PRESSES, PAUSE_MS, N_TURNS, WARM_UP_MS = 200, 120, 20, 3000

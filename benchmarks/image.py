@@ -20,8 +20,8 @@ N_DETECTIONS, LIMIT_SECONDS, N_ROUNDS = 1000, 5.0, 2
 def measure() -> list[Row]:
     """Seconds for plain scores and for posteriors, the network loaded and compiled; reference: the limit."""
     from gotorb import models
-    from gotorb.apps.scoring import Scorer, score_source
-    from gotorb.params import ArchiveParams
+    from gotorb.classifier.scores import Scorer, score_source
+    from gotorb.core.params import ArchiveParams
 
     scorer = Scorer(models.bayesian_vgg6(SHAPE), LAYERS, "model", "1")
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.rows import Row
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.store import write_dataset
 
 N_FEW, FACTOR, BLOCK, SIZE = 2_000, 10, 500, 55

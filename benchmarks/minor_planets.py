@@ -15,7 +15,7 @@ import pympc
 
 from benchmarks.rows import Row
 from gotorb.catalogues.minor_planets import Field, Pympc
-from gotorb.settings import LA_PALMA
+from gotorb.core.settings import LA_PALMA
 from gotorb.simulate.catalogues import write_xephem
 from gotorb.simulate.orbits import Elements
 

@@ -165,7 +165,7 @@ def measure(data_dir: str, name: str, seed: int) -> dict[str, float]:
 
 def slices(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Which rows are compared: all; real ones that were injected; real ones of the faintest third. Bogus ones all."""
-    from gotorb import layout
+    from gotorb.core import layout
 
     bogus = (table["label"] == layout.BOGUS).to_numpy()
     faint = table["mag"] >= table["mag"][~bogus].quantile(1 - FAINT_FRACTION)

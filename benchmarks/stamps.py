@@ -18,7 +18,7 @@ from astropy.wcs import WCS
 
 from benchmarks.plain_stamps import EXPOSURE, STACKED, cutout2d_stamps, open_planes, plain_stamps, sliced_stamps
 from benchmarks.rows import HERE, Row
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.labels.shards import write_shard
 from gotorb.stamps.layers import Extensions, Planes, cut_planes
 from gotorb.survey.fits import open_frame

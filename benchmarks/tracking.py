@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.memory import make_blocks, make_table
 from benchmarks.rows import Row
-from gotorb import layout
+from gotorb.core import layout
 
 N_ROWS, N_EPOCHS, N_PAIRS = 3_325, 2, 3
 METRICS = ("loss", "auc", "accuracy", "val_loss", "val_auc", "val_accuracy")
@@ -30,8 +30,8 @@ def measure() -> list[Row]:
     The record does not grow with the training but for the epochs, which are all recorded in the short one. The
     machine's other work only adds, so the least of each kind is compared.
     """
+    from gotorb.core.params import read_params
     from gotorb.dataset.store import write_dataset
-    from gotorb.params import read_params
 
     with tempfile.TemporaryDirectory() as folder, fresh_store(Path(folder)):
         data_dir = write_dataset(Path(folder) / "data", make_table(N_ROWS), make_blocks(N_ROWS))
@@ -67,8 +67,8 @@ def main(kind: str, data_dir: Path, path: Path) -> None:
 
 def work_not(data_dir: Path, model_path: Path, *, recorded: bool) -> None:
     """Record a training's parameters, data set, epochs and model, with no work next to it."""
+    from gotorb.core.params import read_params
     from gotorb.dataset.card import make_card
-    from gotorb.params import read_params
     from gotorb.tracking.runs import track_stage
 
     params, card = read_params(Path(layout.PARAMS_YAML)), make_card(data_dir)
@@ -83,9 +83,9 @@ def work_not(data_dir: Path, model_path: Path, *, recorded: bool) -> None:
 
 def train(data_dir: Path, out_dir: Path, *, recorded: bool) -> float:
     """One short training as the stage ``train`` does it; seconds of its quickest epoch."""
-    from gotorb import trainer
+    from gotorb.classifier import training as classifier_train
+    from gotorb.core.params import read_params
     from gotorb.dataset.card import make_card
-    from gotorb.params import read_params
     from gotorb.tracking.runs import track_stage
 
     params, ticks = read_params(Path(layout.PARAMS_YAML)), []
@@ -97,7 +97,7 @@ def train(data_dir: Path, out_dir: Path, *, recorded: bool) -> float:
 
     if not recorded:
         make_card(data_dir)
-        trainer.train(data_dir, "bayesian_vgg6", on_epoch=on_epoch, **options)
+        classifier_train.train(data_dir, "bayesian_vgg6", on_epoch=on_epoch, **options)
     else:
         with track_stage("train", params) as run:
             run.log_data(data_dir, make_card(data_dir), context="training")
@@ -107,7 +107,7 @@ def train(data_dir: Path, out_dir: Path, *, recorded: bool) -> float:
                 for step in range(epoch, params.train.epochs, N_EPOCHS):  # as many as the whole training has
                     run.log_epoch(step, values)
 
-            trainer.train(data_dir, "bayesian_vgg6", on_epoch=record, **options)
+            classifier_train.train(data_dir, "bayesian_vgg6", on_epoch=record, **options)
             run.log_model(out_dir / "model" / layout.MODEL_H5, tags={"network": "bayesian_vgg6"})
     return min(b - a for a, b in pairwise(ticks))
 

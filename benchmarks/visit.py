@@ -8,8 +8,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from benchmarks.rows import Row
-from gotorb.params import SurveyParams
-from gotorb.settings import LA_PALMA
+from gotorb.core.params import SurveyParams
+from gotorb.core.settings import LA_PALMA
 from gotorb.simulate import catalogues, images, plan
 from gotorb.simulate.scene import make_scene
 from gotorb.simulate.visit import make_setup, run_visit

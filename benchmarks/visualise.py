@@ -21,7 +21,7 @@ SORT = """async (value) => {
 
 def measure() -> list[Row]:
     """Seconds to make the page, its size, seconds to open and to sort it."""
-    from gotorb.settings import Settings
+    from gotorb.core.settings import Settings
     from gotorb.visualise import SORTS, Look, write_block
     from tests.browser.pages import THRESHOLD, make_judged
 

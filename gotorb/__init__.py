@@ -10,7 +10,7 @@ From images to scores in five lines; each front door is a module that is importe
     gotorb.visualise.make_pages(["night/"], meta["run_dir"], "pages")  # every detection of new images, with its score
 
 The other front doors are ``clean_data``, ``import_data``, ``models``, ``hyperparameter_tuning``, ``active_learning``
-and ``eyeball``. ``gotorb --help`` lists the same steps as commands; `gotorb.params` holds every default.
+and ``eyeball``. ``gotorb --help`` lists the same steps as commands; `gotorb.core.params` holds every default.
 """
 
 import importlib

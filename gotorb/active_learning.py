@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.files import reported_writes, write_csv
+from gotorb.core.params import SEED, AskParams, CurvesParams, TrainParams
 from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.acquisition import choose_rows
 from gotorb.evaluation.learning_curves import RUNS_SUFFIX, Experiment, Plan, plot_learning, sample_pool, write_report
-from gotorb.params import SEED, AskParams, CurvesParams, TrainParams
 
 if TYPE_CHECKING:
     import keras

@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from gotorb.params import GALAXY_RADIUS_ARCSEC, SEED, CleanParams
-from gotorb.settings import read_settings
+from gotorb.core.params import GALAXY_RADIUS_ARCSEC, SEED, CleanParams
+from gotorb.core.settings import read_settings
 
 log = logging.getLogger(__name__)
 CLEAN = CleanParams()
@@ -279,7 +279,7 @@ def _labels_of_people(data_dir: Path, csv_path: Path | str) -> pd.DataFrame:
 
 
 def _change(rows: np.ndarray, reason: str, action: Action, metalabel: str = "") -> pd.DataFrame:
-    from gotorb import layout
+    from gotorb.core import layout
     from gotorb.dataset.versions import flips, removals
     from gotorb.errors import ConfigError
 

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gotorb import __version__, layout
+from gotorb import __version__
+from gotorb.core import layout
+from gotorb.core.logs import run_log
+from gotorb.core.params import SEED, DatasetParams, FitParams, TrainParams, TuneParams
 from gotorb.dataset.card import data_digest, write_json, write_text
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, ModelError
-from gotorb.logs import run_log
-from gotorb.params import SEED, DatasetParams, FitParams, TrainParams, TuneParams
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -279,7 +280,7 @@ def _log_others(folder: Path, setting: "Setting") -> None:
 
 
 def _write(out_dir: Path, trials: "list[Trial]", best: "Trial", objective: str, setting: "Setting") -> Tuning:
-    from gotorb.evaluation.trials import plot_trials
+    from gotorb.evaluation.tuning_figure import plot_trials
     from gotorb.training.trials import OBJECTIVES, training_options
 
     table = tabulate(trials)

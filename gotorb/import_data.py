@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gotorb.params import ArchiveParams
+from gotorb.core.params import ArchiveParams
 
 
 def import_stamps(
@@ -72,7 +72,7 @@ def import_datapack(
     DataError
         If the file is refused or broken, or its table has no label.
     """
-    from gotorb import layout
+    from gotorb.core import layout
     from gotorb.dataset.datapack import read_datapack
     from gotorb.dataset.store import run_folder, write_dataset
     from gotorb.errors import DataError

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
-from gotorb.params import SEED, CleanParams, LabelParams, SyntheticParams
-from gotorb.settings import read_settings
+from gotorb.core import layout
+from gotorb.core.params import SEED, CleanParams, LabelParams, SyntheticParams
+from gotorb.core.settings import read_settings
 
 log = logging.getLogger(__name__)
 LABEL, SYNTHETIC, CLEAN = LabelParams(), SyntheticParams(), CleanParams()

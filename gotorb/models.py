@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import TrainParams
 from gotorb.errors import ModelError
-from gotorb.params import TrainParams
 
 if TYPE_CHECKING:
     import keras
@@ -54,7 +54,7 @@ def find_network(model: str | Callable[..., "keras.Model"]) -> Callable[..., "ke
     return {"vgg6": vgg6, "bayesian_vgg6": bayesian_vgg6}[model]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """A trained model and who it is.
 
@@ -97,7 +97,15 @@ def find_model(address: str | Path) -> Origin:
         network, registered = load_registered(str(address))
         layers = tuple(name for name in registered.tags.get("layers", "").split(",") if name)
         threshold = float(registered.tags.get("threshold", 0.5))
-        return Origin(network, layers, registered.name, registered.version, f"md5:{registered.md5}", None, threshold)
+        return Origin(
+            model=network,
+            layers=layers,
+            name=registered.name,
+            version=registered.version,
+            digest=f"md5:{registered.md5}",
+            meta=None,
+            threshold=threshold,
+        )
     from gotorb.core.files import file_digest
     from gotorb.training.model_files import load_training
 
@@ -105,4 +113,12 @@ def find_model(address: str | Path) -> Origin:
     path = Path(address) / layout.MODEL_H5 if Path(address).is_dir() else Path(address)
     threshold = float((loaded.meta or {}).get("threshold", 0.5))
     layers, digest = tuple((loaded.meta or {}).get("layers", ())), f"sha256:{file_digest(path)}"
-    return Origin(loaded.model, layers, path.resolve().parent.name, digest[:19], digest, loaded.meta, threshold)
+    return Origin(
+        model=loaded.model,
+        layers=layers,
+        name=path.resolve().parent.name,
+        version=digest[:19],
+        digest=digest,
+        meta=loaded.meta,
+        threshold=threshold,
+    )

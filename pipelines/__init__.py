@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gotorb.core.logs import show_on_console
 from gotorb.errors import GotorbError
-from gotorb.logs import show_on_console
 
 if TYPE_CHECKING:
-    from gotorb.params import Params
-    from gotorb.settings import Settings
+    from gotorb.core.params import Params
+    from gotorb.core.settings import Settings
 
 
 def run_stage(main: Callable[[], None]) -> None:

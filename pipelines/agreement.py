@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gotorb import layout
+from gotorb.core import layout
 
 REPORTS = Path("reports")
 COLUMNS = ("AUC", "FPR", "FNR", "AUC on truth", "FPR on truth", "FNR on truth", "faint found")

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
+from gotorb.core.params import read_params
 from gotorb.dataset.versions import make_version
-from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 

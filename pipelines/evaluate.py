@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
-from gotorb import classifier, layout
+from gotorb import classifier
+from gotorb.core import layout
+from gotorb.core.params import read_params
 from gotorb.dataset.card import make_card, write_json
 from gotorb.evaluation.report import make_headline, round_headline
-from gotorb.params import read_params
 from gotorb.tracking.runs import MD5_TAG, md5, track_stage
 from pipelines import run_stage, write_headline
 

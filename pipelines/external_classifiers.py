@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from gotorb import classifier
+from gotorb.core.params import read_params
 from gotorb.dataset.card import write_json, write_text
 from gotorb.dataset.store import read_table
 from gotorb.evaluation.external_classifiers import compare_with_external, format_tables, read_promoted
-from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 

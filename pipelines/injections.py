@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from gotorb import label_data
+from gotorb.core.params import read_params
+from gotorb.core.settings import read_settings
 from gotorb.dataset.card import write_json
 from gotorb.dataset.split import images_of
 from gotorb.dataset.store import open_dataset
 from gotorb.evaluation.injections import evaluate_injections
 from gotorb.evaluation.report import write_figures
-from gotorb.params import read_params
-from gotorb.settings import read_settings
 from gotorb.simulate.transients import InjectionOptions, add_transients
 from gotorb.tracking.runs import track_stage
 from pipelines import open_survey, run_stage, write_headline

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gotorb.core.files import write_json
-from gotorb.params import read_params
+from gotorb.core.params import read_params
 from gotorb.tracking.promotion import promote_best
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage

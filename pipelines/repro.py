@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import Params, read_params
 from gotorb.errors import ConfigError, GotorbError
-from gotorb.params import Params, read_params
 from gotorb.tracking.remote import set_remote
 from pipelines.agreement import print_results
 from pipelines.stage_deps import ROOT, is_code, renew_deps

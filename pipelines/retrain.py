@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import read_params
 from gotorb.hyperparameter_tuning import read_best
-from gotorb.params import read_params
 from pipelines import run_stage
 from pipelines.train import train_model
 

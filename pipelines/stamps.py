@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from gotorb import import_data
+from gotorb.core.params import read_params
 from gotorb.dataset.card import make_card
-from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 

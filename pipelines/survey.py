@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from gotorb.params import Params, SurveyParams, read_params
+from gotorb.core.params import Params, SurveyParams, read_params
 from gotorb.simulate.survey import make_survey
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage

@@ -1,8 +1,8 @@
 """Stage ``synthetic``: add simulated transients and galaxy residuals."""
 
 from gotorb import label_data
+from gotorb.core.params import read_params
 from gotorb.dataset.card import make_card
-from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import open_survey, run_stage
 

@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gotorb import layout, trainer
+from gotorb.classifier import training
+from gotorb.core import layout
+from gotorb.core.params import Params, read_params
 from gotorb.dataset.card import make_card
-from gotorb.params import Params, read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 
@@ -24,7 +25,7 @@ def train_model(params: Params, name: str, options: dict[str, Any]) -> None:
     with track_stage("train", params, name=f"train {name}") as run:
         card = make_card(data_dir)
         run.log_data(data_dir, card, context="training")
-        trainer.train(data_dir, out_dir=out_dir, name=name, on_epoch=run.log_epoch, **options)
+        training.train(data_dir, out_dir=out_dir, name=name, on_epoch=run.log_epoch, **options)
         run.log_model(out_dir / name / layout.MODEL_H5, tags={"data_digest": card["digest"], "network": name})
 
 

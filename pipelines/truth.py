@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from gotorb import label_data
+from gotorb.core.params import read_params
 from gotorb.dataset.card import write_json
 from gotorb.dataset.split import images_of
 from gotorb.dataset.store import open_dataset
 from gotorb.evaluation.report import make_headline
 from gotorb.evaluation.truth import check_labels, cut_images, evaluate_on_truth
-from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import open_survey, run_stage, write_headline
 

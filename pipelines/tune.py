@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from gotorb.core.params import read_params
 from gotorb.dataset.card import make_card
 from gotorb.hyperparameter_tuning import run_model_tuning
-from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.files import write_json, write_text
 from gotorb.errors import ConfigError, GotorbError
 from pipelines.repro import stage_environment

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gotorb.active_learning import learning_curves
-from gotorb.params import read_params
+from gotorb.core.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 from studies.adapt import adapt_dataset

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from gotorb.core.params import read_params
 from gotorb.dataset.card import write_json
 from gotorb.evaluation.injections import evaluate_injections
 from gotorb.evaluation.report import write_figures, write_scores
 from gotorb.evaluation.truth import evaluate_on_truth
-from gotorb.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from gotorb import label_data
+from gotorb.core.params import read_params
+from gotorb.core.settings import read_settings
 from gotorb.dataset.store import read_table
 from gotorb.evaluation.truth import cut_images
-from gotorb.params import read_params
-from gotorb.settings import read_settings
 from gotorb.simulate.transients import InjectionOptions, add_transients
 from gotorb.tracking.runs import track_stage
 from pipelines import open_survey, run_stage

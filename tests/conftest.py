@@ -6,13 +6,8 @@ from pathlib import Path
 import pytest
 
 import gotorb.tracking.store  # noqa: F401  # says what MLflow is to do, before any test imports it
-from gotorb.params import SurveyParams
+from gotorb.core.params import SurveyParams
 from tests import warm
-from tests.cpu_limit import (  # noqa: F401
-    pytest_runtest_call,
-    pytest_runtest_makereport,
-    pytest_terminal_summary,
-)
 from tests.shared import CONTROLLER, share
 
 # read when numpy is imported, which nothing above does

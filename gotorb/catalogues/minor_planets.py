@@ -19,8 +19,8 @@ import pandas as pd
 from gotorb.catalogues.orbits import lines_near, read_catalogue
 from gotorb.catalogues.skybot import COLUMNS, Limits, Question, look_up, make_table
 from gotorb.catalogues.update import warn_of_drift
+from gotorb.core.settings import OBSERVATORY_CODE, SKYBOT_URL, Settings, read_settings
 from gotorb.errors import CatalogueError, LookupFailed
-from gotorb.settings import OBSERVATORY_CODE, SKYBOT_URL, Settings, read_settings
 
 JD_TO_MJD = 2_400_000.5
 

@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 from gotorb.catalogues.crossmatch import ARCSEC, unit_vectors
 from gotorb.core.files import value_digest, whole_file, write_text
+from gotorb.core.settings import read_settings
 from gotorb.errors import CatalogueError
-from gotorb.settings import read_settings
 
 if TYPE_CHECKING:
     from gotorb.catalogues.minor_planets import Field

@@ -31,8 +31,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from gotorb.core.files import value_digest, write_text
+from gotorb.core.settings import read_settings
 from gotorb.errors import LookupFailed
-from gotorb.settings import read_settings
 
 COLUMNS = ("name", "ra", "dec", "mag")
 THEIR_COLUMNS = ("Name", "_RAJ2000", "_DECJ2000", "Mv")

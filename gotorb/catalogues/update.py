@@ -77,7 +77,7 @@ class Status:
         )
 
 
-def now_mjd() -> float:
+def _now_mjd() -> float:
     """The present time."""
     return time.time() / 86400 + UNIX_MJD
 
@@ -90,10 +90,10 @@ def describe(path: Path, match_radius_arcsec: float, at_mjd: float | None = None
     CatalogueError
         If it is missing, in another format, or holds no ellipse.
     """
-    known, at_mjd = read_catalogue(path), now_mjd() if at_mjd is None else at_mjd
+    known, at_mjd = read_catalogue(path), _now_mjd() if at_mjd is None else at_mjd
     if not math.isfinite(known.epoch_mjd):
         raise CatalogueError(f"no elliptical orbit in minor-planet catalogue {path}; run `gotorb catalogue update`")
-    drift = expected_drift(at_mjd - known.epoch_mjd)
+    drift = _expected_drift(at_mjd - known.epoch_mjd)
     return Status(
         path=str(path),
         sha256=known.sha256,
@@ -189,7 +189,7 @@ def _quiet() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def expected_drift(age_days: float) -> float:
+def _expected_drift(age_days: float) -> float:
     """Typical error [arcsec] of a two-body position so many days before or after the elements' epoch.
 
     Examples
@@ -202,7 +202,7 @@ def expected_drift(age_days: float) -> float:
 
 def warn_of_drift(path: Path, epoch_mjd: float, field_mjd: float) -> None:
     """Log once, per process and catalogue, that its elements are too old or too young for a field."""
-    if expected_drift(field_mjd - epoch_mjd) > TOLERABLE_ARCSEC:
+    if _expected_drift(field_mjd - epoch_mjd) > TOLERABLE_ARCSEC:
         _warn(path, epoch_mjd, round(field_mjd - epoch_mjd))
 
 
@@ -219,5 +219,5 @@ def _warn(path: Path, epoch_mjd: float, days: int) -> None:
         path,
         abs(days),
         "after" if days > 0 else "before",
-        expected_drift(days),
+        _expected_drift(days),
     )

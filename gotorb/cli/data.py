@@ -8,9 +8,9 @@ from pathlib import Path
 
 import gotorb
 from gotorb.cli.options import Front, SectionType, add_json, add_options, add_params, call, chosen, say_next
+from gotorb.core.logs import show_on_console
+from gotorb.core.params import SEED, CleanParams, DatasetParams, LabelParams, SurveyParams, SyntheticParams, find_params
 from gotorb.errors import ConfigError
-from gotorb.logs import show_on_console
-from gotorb.params import SEED, CleanParams, DatasetParams, LabelParams, SurveyParams, SyntheticParams, find_params
 
 SYNTHETIC = (SyntheticParams, LabelParams, CleanParams)
 LINK = "link_radius_arcsec"
@@ -279,7 +279,7 @@ def _make(front: Front, args: argparse.Namespace, *sections: SectionType) -> int
 
 def _update_catalogue(args: argparse.Namespace) -> int:
     from gotorb.catalogues.update import SOURCES, default_path, renew
-    from gotorb.settings import read_settings
+    from gotorb.core.settings import read_settings
 
     source = args.source or ("mpcorb" if args.from_file else "astorb")
     if source not in SOURCES:
@@ -298,7 +298,7 @@ def _update_catalogue(args: argparse.Namespace) -> int:
 def _catalogue_path() -> Path:
     """The catalogue that labels are made with."""
     from gotorb.catalogues.minor_planets import Pympc
-    from gotorb.settings import read_settings
+    from gotorb.core.settings import read_settings
 
     settings = read_settings()
     return Pympc(settings.gotorb_mpc_catalogue, settings.observatory).path
@@ -341,7 +341,7 @@ def _verify(args: argparse.Namespace) -> int:
 def _leaks(args: argparse.Namespace) -> int:
     import pandas as pd
 
-    from gotorb.dataset.leaks import find_leaks, find_pixel_leaks
+    from gotorb.dataset.check import find_leaks, find_pixel_leaks
     from gotorb.dataset.store import open_dataset
 
     data = open_dataset(args.data_dir)

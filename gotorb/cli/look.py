@@ -8,9 +8,9 @@ from typing import Any
 
 import gotorb
 from gotorb.cli.options import add_json, add_options, call, chosen, say_next
+from gotorb.core.logs import show_on_console
+from gotorb.core.params import ArchiveParams, EyeballParams, LabelParams, ScoreParams, WhyParams, find_params
 from gotorb.errors import ConfigError, DataError
-from gotorb.logs import show_on_console
-from gotorb.params import ArchiveParams, EyeballParams, LabelParams, ScoreParams, WhyParams, find_params
 
 SOURCES = "images, folders of images, data sets, stamp archives, alert packets"
 MODEL = "models:/NAME@ALIAS, models:/NAME/VERSION, model folder, model.h5, or an exported model.onnx"
@@ -18,7 +18,7 @@ ARCHIVE = "params.yaml whose label.archive describes an archive"
 
 
 def _score_options(parser: argparse.ArgumentParser) -> None:
-    from gotorb.apps.sources import Options, score_sources, watch_folder
+    from gotorb.classifier.jobs import Options, score_sources, watch_folder
 
     parser.add_argument("model", help=MODEL)
     parser.add_argument("sources", nargs="*", help=SOURCES)
@@ -51,7 +51,7 @@ def run_score(args: argparse.Namespace) -> int:
       gotorb score models/bayesian_vgg6 monday/ tuesday/ --n-processes 2 --out-path scores.csv
       gotorb score models:/gotorb@champion --watch incoming/ --out-path scored/
     """
-    from gotorb.apps.sources import Options, score_sources, watch_folder
+    from gotorb.classifier.jobs import Options, score_sources, watch_folder
 
     if bool(args.sources) == bool(args.watch):
         raise ConfigError("give what to score: either sources or --watch FOLDER")
@@ -97,7 +97,7 @@ def run_visualise(args: argparse.Namespace) -> int:
 
 
 def _night_options(parser: argparse.ArgumentParser) -> None:
-    from gotorb.apps.night import NightOptions
+    from gotorb.visualise.night import NightOptions
 
     parser.add_argument("source", nargs="?", help="folder of the night's images")
     parser.add_argument("--model", help=MODEL)
@@ -124,7 +124,7 @@ def run_night(args: argparse.Namespace) -> int:
         return _tell_missed(args.audit)
     if not (args.source and args.model and args.out_dir):
         raise ConfigError("a night needs its folder, --model and --out-dir; or give --audit CSV")
-    from gotorb.apps.night import AUDIT_CSV, NightOptions, summarise_night
+    from gotorb.visualise.night import AUDIT_CSV, NightOptions, summarise_night
 
     show_on_console()
     options = call(args, NightOptions, archive=_archive(args))
@@ -135,7 +135,7 @@ def run_night(args: argparse.Namespace) -> int:
 
 
 def _why_options(parser: argparse.ArgumentParser) -> None:
-    from gotorb.apps.why import explain
+    from gotorb.visualise.why import explain
 
     parser.add_argument("wanted", metavar="id", help="row id, the survey's candidate id, or the name of an object")
     add_options(parser, explain, WhyParams, required=("data_dir",))
@@ -154,8 +154,8 @@ def run_why(args: argparse.Namespace) -> int:
       gotorb why 10000051 --data-dir data/dataset --model models/bayesian_vgg6
       gotorb why SIM00000011 --data-dir data/dataset --out-path why.html
     """
-    from gotorb.apps.why import explain, registered_models, tell
     from gotorb.visualise import write_reasons
+    from gotorb.visualise.why import explain, registered_models, tell
 
     others = [*args.others, *([] if args.not_registered else registered_models())]
     reasons = call(args, explain, others=others)
@@ -274,7 +274,7 @@ def _candidates(args: argparse.Namespace) -> int:
 def _tell_missed(path: str) -> int:
     import pandas as pd
 
-    from gotorb.apps.night import SUMMARY_JSON, estimate_missed
+    from gotorb.visualise.night import SUMMARY_JSON, estimate_missed
 
     try:
         audit = pd.read_csv(path, dtype=str)

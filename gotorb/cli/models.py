@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gotorb
-from gotorb import params
 from gotorb.cli.options import add_json, add_options, add_params, call, say_next
-from gotorb.logs import show_on_console
+from gotorb.core import params
+from gotorb.core.logs import show_on_console
 
 if TYPE_CHECKING:
     from gotorb.evaluation.report import Evaluation

@@ -1,6 +1,7 @@
 """Options of a command: spelled, defaulted and explained as the parameters of the front door that it calls.
 
-Names and defaults come from the function's signature, types, limits and texts from the sections of `gotorb.params`.
+Names and defaults come from the function's signature; types, limits and texts from the sections of
+`gotorb.core.params`.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from gotorb.params import Params, PlaceParams, Section, read_params
+from gotorb.core.params import Params, PlaceParams, Section, read_params
 
 Front = Callable[..., Any]
 SectionType = type[Section]

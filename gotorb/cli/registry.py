@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from gotorb.cli.options import add_json, add_options, call, say_next
+from gotorb.core.params import DecideParams, find_params
 from gotorb.errors import ConfigError, TrackingError
-from gotorb.params import DecideParams, find_params
 
 
 def _models_options(parser: argparse.ArgumentParser) -> None:

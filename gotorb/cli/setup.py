@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 
 from gotorb.cli.options import allowed
+from gotorb.core.params import Params, Section, find_params, read_params
 from gotorb.errors import GotorbError
-from gotorb.params import Params, Section, find_params, read_params
 
 
 def run_doctor(_: argparse.Namespace) -> int:
@@ -115,7 +115,7 @@ def _params() -> str:
 
 
 def _database() -> str:
-    from gotorb.settings import read_settings
+    from gotorb.core.settings import read_settings
     from gotorb.survey.gotophoto import query_images
 
     settings = read_settings()
@@ -126,7 +126,7 @@ def _database() -> str:
 
 def _galaxies() -> str:
     from gotorb.catalogues.galaxies import find_galaxies
-    from gotorb.settings import read_settings
+    from gotorb.core.settings import read_settings
 
     folder = read_settings().catshtm_dir
     if not folder:
@@ -137,8 +137,8 @@ def _galaxies() -> str:
 def _minor_planets() -> str:
     from gotorb.catalogues.minor_planets import Pympc
     from gotorb.catalogues.update import describe
+    from gotorb.core.settings import read_settings
     from gotorb.errors import CatalogueError
-    from gotorb.settings import read_settings
 
     settings = read_settings()
     path = Pympc(settings.gotorb_mpc_catalogue, settings.observatory).path

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.files import tree_digest, write_json, write_text  # noqa: F401  importers that move later
 from gotorb.dataset.store import open_dataset
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.store import Dataset, open_dataset
 
 IDENTITY = ("id", "label", "metalabel", layout.SPLIT_COLUMN)

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from gotorb import layout
 from gotorb.catalogues.crossmatch import chord, unit_vectors
+from gotorb.core import layout
+from gotorb.core.params import SEED, DatasetParams
 from gotorb.errors import DataError
-from gotorb.params import SEED, DatasetParams
 
 DATASET = DatasetParams()
 LINK_COLUMNS = ("image_id", "object_id", "host_id")

@@ -19,11 +19,10 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.files import cannot_write, file_digest, reported_writes, whole_file, write_csv, write_text
-from gotorb.core.files import fsync as fsync  # importers that move later
+from gotorb.core.logs import run_log
 from gotorb.errors import DataError
-from gotorb.logs import run_log
 
 CHUNK_ROWS = 16
 DATA_FILES = (layout.LABELS_CSV, layout.STAMPS_H5)
@@ -247,7 +246,7 @@ def write_dataset(
             _write_stamps(h5_aside, table["id"].to_numpy(dtype=str), stamps, tuple(layers))
             table.to_csv(csv_aside, index=False, lineterminator="\n")
             csv_path.unlink(missing_ok=True)  # a csv tells that the set is complete, so it is renamed last
-        write_sums(data_dir)
+        _write_sums(data_dir)
     return data_dir
 
 
@@ -292,7 +291,7 @@ def run_folder(out_dir: Path | str, name: str | None) -> Iterator[Path]:
         lock.release()
 
 
-def write_sums(data_dir: Path | str) -> Path:
+def _write_sums(data_dir: Path | str) -> Path:
     """Write the sha256 of csv and hdf5 in the form that ``sha256sum --check`` reads, to find flipped bytes later.
 
     Parameters
@@ -326,7 +325,7 @@ def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
         The csv.
     """
     path = write_csv(layout.labels_path(data_dir), table)
-    write_sums(data_dir)
+    _write_sums(data_dir)
     return path
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.files import whole_file, write_csv, write_json
+from gotorb.core.params import DatasetParams
 from gotorb.dataset.card import data_digest, make_card
-from gotorb.dataset.leaks import find_leaks
+from gotorb.dataset.check import find_leaks
 from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
-from gotorb.params import DatasetParams
 
 NOISE_RULE = "flipped on purpose"
 """Rule of rows whose label was flipped to measure the effect of label noise."""
@@ -63,7 +63,7 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
     leaks = find_leaks(table, link_radius_arcsec=params.link_radius_arcsec)
     if len(leaks) and params.grouping == "linked":
         raise DataError(f"{len(leaks)} leaks between splits of {source_dir}; report this as a bug")
-    table = flip_labels(table, params.label_noise, seed=seed)
+    table = _flip_labels(table, params.label_noise, seed=seed)
     write_dataset(data_dir, table, (stamps for _, stamps in data.batches(kept)), layers=data.layers)
     n_flipped = int((table["label"].to_numpy() != data.labels[kept]).sum())
     card = make_card(data_dir) | {"n_leaks": len(leaks), "n_flipped": n_flipped}
@@ -71,7 +71,7 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
     return card
 
 
-def flip_labels(table: pd.DataFrame, fraction: float, *, seed: int) -> pd.DataFrame:
+def _flip_labels(table: pd.DataFrame, fraction: float, *, seed: int) -> pd.DataFrame:
     """Give a random part of the train and validation rows the wrong label, to measure the effect of label noise.
 
     Parameters

@@ -21,25 +21,25 @@ POOL_FACTOR = 5
 """The diverse choice is made among so many times the rows wanted, the most telling ones."""
 
 
-def rank_bald(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _rank_bald(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mutual information of label and weights: high where networks of the posterior disagree."""
     return summarise_samples(samples).bald
 
 
-def rank_margin(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _rank_margin(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Closeness of the mean score to one half."""
     return -np.abs(samples.mean(axis=1, dtype=float) - 0.5)
 
 
-def rank_random(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _rank_random(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Any order: the control that others must beat."""
     return rng.random(len(samples))
 
 
 METHODS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "bald": rank_bald,
-    "margin": rank_margin,
-    RANDOM: rank_random,
+    "bald": _rank_bald,
+    "margin": _rank_margin,
+    RANDOM: _rank_random,
 }
 
 

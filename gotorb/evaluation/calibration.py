@@ -23,7 +23,7 @@ TINY = 1e-7
 METHODS = ("temperature", "isotonic", "none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """How scores become probabilities.
 
@@ -112,7 +112,14 @@ def fit_calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
         raise DataError(f"calibration needs real and bogus rows; the {len(labels)} given are of one class")
     temperature, offset = _fit_sigmoid(labels, logit(scores))
     steps_x, steps_y = _fit_steps(labels, scores)
-    return Calibration(temperature, offset, steps_x, steps_y, float(labels.mean()), len(labels))
+    return Calibration(
+        temperature=temperature,
+        offset=offset,
+        steps_x=steps_x,
+        steps_y=steps_y,
+        real_fraction=float(labels.mean()),
+        n_rows=len(labels),
+    )
 
 
 def _fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:

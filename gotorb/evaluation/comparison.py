@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from gotorb.core.params import SEED, DecideParams, EvaluateParams
 from gotorb.errors import DataError
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
 from gotorb.evaluation.metrics import FPRS, rounded
 from gotorb.evaluation.thresholds import first_within, rates_of_counts
-from gotorb.params import SEED, DecideParams, EvaluateParams
 
 EVALUATE, DECIDE = EvaluateParams(), DecideParams()
 
@@ -183,7 +183,7 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def group_masks(rows: pd.DataFrame, columns: tuple[str, ...] = ("metalabel", "ut")) -> dict[str, np.ndarray]:
+def _group_masks(rows: pd.DataFrame, columns: tuple[str, ...] = ("metalabel", "ut")) -> dict[str, np.ndarray]:
     """(n,) of bool for all rows, each class, and each value of some columns."""
     labels = rows["label"].to_numpy(int)
     masks = {"all": np.ones(len(rows), bool), "real": labels == 1, "bogus": labels == 0}
@@ -222,7 +222,7 @@ def compare_calls(rows: pd.DataFrame, wrong: np.ndarray, wrong_other: np.ndarray
         group, n, wrong, wrong_other, only_one, only_other (wrong alone), p_value (McNemar, exact, of one group).
     """
     found = []
-    for name, inside in group_masks(rows).items():
+    for name, inside in _group_masks(rows).items():
         a, b = wrong[inside], wrong_other[inside]
         only_one, only_other = int((a & ~b).sum()), int((b & ~a).sum())
         found.append((name, int(inside.sum()), int(a.sum()), int(b.sum()), only_one, only_other))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError, ModelError
@@ -186,7 +186,7 @@ def evaluate_model(
     scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
     predictions = make_predictions(rows, scores, samples)
     threshold = _find_threshold(predictions, meta, how)
-    calibration = find_calibration(predictions, meta)
+    calibration = _find_calibration(predictions, meta)
     if calibration is not None:
         predictions["probability"] = calibration.apply(predictions["score"].to_numpy(float))
     options: dict[str, Any] = {"n_bootstrap": how.n_bootstrap, "seed": how.seed}
@@ -232,7 +232,7 @@ def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: Evalua
     return choose_threshold(part["label"].to_numpy(), part["score"].to_numpy(), max_fpr=how.threshold_fpr)
 
 
-def find_calibration(predictions: pd.DataFrame, meta: dict[str, Any]) -> Calibration | None:
+def _find_calibration(predictions: pd.DataFrame, meta: dict[str, Any]) -> Calibration | None:
     """The calibration stored with the model; fitted on validation rows if it has none; None if neither can be."""
     if "calibration" in meta:
         return Calibration.from_dict(meta["calibration"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.evaluation.metrics import rounded

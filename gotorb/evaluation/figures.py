@@ -48,7 +48,7 @@ def plot_history(history: Mapping[str, Sequence[float]], best_epoch: int) -> Fig
     return figure
 
 
-def plot_confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
+def _plot_confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
     """Plot counts and row percentages of right and wrong calls at a threshold.
 
     Parameters
@@ -59,12 +59,12 @@ def plot_confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
         Score at or above which a row is called real.
     """
     figure = new_figure(5, 4.4)
-    draw_confusion(figure.subplots(), labels, scores, threshold)
+    _draw_confusion(figure.subplots(), labels, scores, threshold)
     figure.suptitle(f"Calls at threshold {threshold:.3f}, {len(labels)} rows")
     return figure
 
 
-def draw_confusion(axes: Axes, labels: np.ndarray, scores: np.ndarray, threshold: float, *, size: float = 12) -> None:
+def _draw_confusion(axes: Axes, labels: np.ndarray, scores: np.ndarray, threshold: float, *, size: float = 12) -> None:
     """Draw a confusion matrix: label downwards, call across."""
     counts = confusion_counts(labels, scores, threshold)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -90,7 +90,7 @@ def confusion_counts(labels: np.ndarray, scores: np.ndarray, threshold: float) -
     )
 
 
-def plot_scores(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
+def _plot_scores(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
     """Plot histograms of the scores of real and bogus rows on a log axis."""
     figure = new_figure()
     axes = figure.subplots()
@@ -180,7 +180,7 @@ def plot_recovery(
     return figure
 
 
-def plot_retention(rows: pd.DataFrame, threshold: float) -> Figure:
+def _plot_retention(rows: pd.DataFrame, threshold: float) -> Figure:
     """Plot the error rate of the rows that are kept when the least confident ones go to people.
 
     Parameters
@@ -241,7 +241,7 @@ def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
     axes.grid(alpha=0.3)
     words.legend(*axes.get_legend_handles_labels(), loc="upper left", fontsize=9, frameon=False)
     words.set_axis_off()
-    draw_confusion(matrix, labels, scores, threshold, size=10)
+    _draw_confusion(matrix, labels, scores, threshold, size=10)
     matrix.set_title("calls at the threshold", fontsize=10)
     return figure
 
@@ -318,10 +318,10 @@ def draw_figures(predictions: pd.DataFrame, metrics: dict[str, Any], meta: dict[
     labels, scores, threshold = rows["label"].to_numpy(int), rows["score"].to_numpy(float), metrics["threshold"]
     figures = {"history": plot_history(meta["history"], meta["best_epoch"])}
     if len(rows):
-        figures["confusion"] = plot_confusion(labels, scores, threshold)
-        figures["scores"] = plot_scores(labels, scores, threshold)
+        figures["confusion"] = _plot_confusion(labels, scores, threshold)
+        figures["scores"] = _plot_scores(labels, scores, threshold)
         figures["reliability"] = plot_reliability(labels, scores, rows.get("probability"))
-        figures["retention"] = plot_retention(rows, threshold)
+        figures["retention"] = _plot_retention(rows, threshold)
     if len(set(labels.tolist())) == 2:
         figures["error_rates"] = plot_error_rates(rows, threshold)
         figures["roc"] = plot_roc(labels, _named_scores(rows, meta["model"]))

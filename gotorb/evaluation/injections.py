@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from gotorb.core.params import N_SAMPLES, SEED, RecoveryParams
 from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import DataError
@@ -22,7 +23,6 @@ from gotorb.evaluation.intervals import Z_95, wilson_interval
 from gotorb.evaluation.metrics import DETECTABLE_SNR, is_faint, is_nuclear, rounded
 from gotorb.evaluation.report import round_headline
 from gotorb.evaluation.thresholds import choose_threshold
-from gotorb.params import N_SAMPLES, SEED, RecoveryParams
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ HEADLINE_SLICES = {"found": "detectable", "found_faint": "faint", "found_nuclear
 """Headline numbers, and the slices whose found fraction they are."""
 
 
-def bin_offsets(offset: np.ndarray) -> np.ndarray:
+def _bin_offsets(offset: np.ndarray) -> np.ndarray:
     """Names of bins of distance [arcsec], (n,) of str.
 
     >>> bin_offsets(np.array([0.2, 3.0, 9.0, np.nan])).tolist()
@@ -96,7 +96,7 @@ def map_recovery(rows: pd.DataFrame, found: np.ndarray) -> pd.DataFrame:
     if len(rows) == 0:
         raise DataError("no injected source to map; inject some into the held-out images first")
     floor = np.floor(rows["mag"].to_numpy(float) / MAG_WIDTH) * MAG_WIDTH
-    cells = pd.DataFrame({"mag": floor, "offset": bin_offsets(rows["host_offset_arcsec"].to_numpy(float))})
+    cells = pd.DataFrame({"mag": floor, "offset": _bin_offsets(rows["host_offset_arcsec"].to_numpy(float))})
     counts = cells.assign(n=1, n_found=np.asarray(found, int)).groupby(["mag", "offset"], as_index=False).sum()
     bounds = [wilson_interval(int(hits), int(n)) or (np.nan, np.nan) for hits, n in counts[["n_found", "n"]].to_numpy()]
     low, high = np.array(bounds).T
@@ -174,7 +174,7 @@ def _draw_cells(
     from gotorb.evaluation.figures import new_figure
 
     known = set(cells["offset"])
-    edges = [*bin_offsets(np.array(OFFSET_EDGES)).tolist(), NO_HOST]
+    edges = [*_bin_offsets(np.array(OFFSET_EDGES)).tolist(), NO_HOST]
     columns = [name for name in dict.fromkeys(edges) if name in known]
     mags = sorted(set(cells["mag"]))
     grid = np.full((len(mags), len(columns)), np.nan)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.errors import DataError
 from gotorb.evaluation.intervals import wilson_interval
 

@@ -20,15 +20,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gotorb import __version__, layout
+from gotorb import __version__
+from gotorb.core import layout
 from gotorb.core.files import reported_writes, write_text
+from gotorb.core.params import CurvesParams, TrainParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.acquisition import METHODS, RANDOM, choose_rows
 from gotorb.evaluation.evaluate import score_plainly
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
-from gotorb.params import CurvesParams, TrainParams
 
 if TYPE_CHECKING:
     import keras
@@ -174,7 +175,7 @@ class Experiment:
             "plan": asdict(self.plan),
             "data_digest": self.digest,
             "summary": summarise_curves(runs),
-            "chosen": describe_choices(chosen, n_wrong, self.pool, self.data.table),
+            "chosen": _describe_choices(chosen, n_wrong, self.pool, self.data.table),
             "runs": runs.to_dict("records"),
         }
 
@@ -348,7 +349,7 @@ def summarise_curves(runs: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def describe_choices(
+def _describe_choices(
     chosen: Mapping[str, Sequence[int]], n_wrong: Mapping[str, int], pool: np.ndarray, table: pd.DataFrame
 ) -> dict[str, Any]:
     """Describe the rows that each method chose, and the pool: number, fraction of real ones, and of each metalabel.

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gotorb.core.params import EvaluateParams
 from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_score, wilson_interval
 from gotorb.evaluation.thresholds import Metrics, fnr_at_fpr, make_bins, measure_errors
-from gotorb.params import EvaluateParams
 
 EVALUATE = EvaluateParams()
 SNR_EDGES = (0, 5, 7, 10, 20)

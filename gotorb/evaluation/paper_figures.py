@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import N_SAMPLES, SEED
 from gotorb.dataset.card import data_digest, write_json
 from gotorb.dataset.store import Dataset, file_digest, open_dataset
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.calibration import Calibration
-from gotorb.evaluation.evaluate import (
-    EvaluationOptions,
-    all_rows,
-    held_out_rows,
-    load_with_meta,
-    score_model,
-)
+from gotorb.evaluation.evaluate import EvaluationOptions, all_rows, held_out_rows, load_with_meta, score_model
 from gotorb.evaluation.figures import (
     plot_error_rates,
     plot_recovery,
@@ -42,7 +37,6 @@ from gotorb.evaluation.stamp_figures import (
     plot_stamps,
     random_rows,
 )
-from gotorb.params import N_SAMPLES, SEED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gotorb.core.params import DecideParams
 from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.metrics import (
     DETECTABLE_SNR,
@@ -19,7 +20,6 @@ from gotorb.evaluation.metrics import (
     measure_calibration,
     rounded,
 )
-from gotorb.params import DecideParams
 
 DECIDE = DecideParams()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.files import whole_file, write_csv, write_json
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
@@ -232,10 +232,10 @@ def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
     paths = {name: out_dir / f"{name}.png" for name in figures}
     for name, path in paths.items():
         with whole_file(path) as aside:
-            save_figure(figures[name], aside)
+            _save_figure(figures[name], aside)
     return list(paths.values())
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
+def _save_figure(figure: "Figure", path: Path) -> None:
     """Save a figure as png without the program's version, so that equal figures are equal bytes."""
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": LEVEL})

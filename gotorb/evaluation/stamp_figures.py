@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from gotorb.dataset.store import Dataset
 from gotorb.evaluation.figures import GREY, REAL_COLOUR, new_figure
 from gotorb.evaluation.posterior import posterior_density
-from gotorb.evaluation.stretch import stretch_limits
+from gotorb.stamps.images import stretch_limits
 
 IMAGE_LAYERS = ("science", "template", "difference")
 INCH_PER_STAMP = 1.35
@@ -20,7 +20,7 @@ GAP = 4
 GRID = np.linspace(0, 1, 401)
 
 
-def draw_stamp(axes: Axes, stamp: np.ndarray) -> None:
+def _draw_stamp(axes: Axes, stamp: np.ndarray) -> None:
     """Draw one layer (size, size) in grey."""
     low, high = (float(limit) for limit in stretch_limits(stamp))
     axes.imshow(stamp, origin="lower", cmap="gray", vmin=low, vmax=high)
@@ -112,7 +112,7 @@ def plot_posteriors(
     grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [2.8])
     for row in range(n):
         for column, name in enumerate(shown):
-            draw_stamp(grid[row, column], stamps[row, :, :, list(layers).index(name)])
+            _draw_stamp(grid[row, column], stamps[row, :, :, list(layers).index(name)])
             if row == 0:
                 grid[row, column].set_title(name, fontsize=10)
         _draw_posterior(grid[row, -1], samples[row], captions[row], threshold)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import DecideParams
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.intervals import count_by_score, wilson_interval
-from gotorb.params import DecideParams
 
 Metrics = dict[str, Any]
 DECIDE = DecideParams()

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.executor import Workers
+from gotorb.core.params import SEED, EvaluateParams, LabelParams
+from gotorb.core.settings import read_settings
 from gotorb.dataset.store import open_dataset, read_table, run_folder
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
@@ -23,8 +25,6 @@ from gotorb.evaluation.report import OLD_SCORES
 from gotorb.evaluation.thresholds import find_balance, measure_errors
 from gotorb.labels.image import LabelOptions, cut_detections
 from gotorb.labels.jobs import make_shards, read_images
-from gotorb.params import SEED, EvaluateParams, LabelParams
-from gotorb.settings import read_settings
 
 EVALUATE, LABEL = EvaluateParams(), LabelParams()
 SCORE_COLUMNS = ("candidate_id", "image_id", "kind", "is_real", "mag", "snr")
@@ -75,9 +75,9 @@ def check_labels(data_dir: Path, survey_dir: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        As `measure_purity`.
+        As `_measure_purity`.
     """
-    return measure_purity(join_truth(read_table(data_dir), read_truth(survey_dir)))
+    return _measure_purity(join_truth(read_table(data_dir), read_truth(survey_dir)))
 
 
 def evaluate_on_truth(
@@ -223,7 +223,7 @@ def join_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     return joined.assign(is_real=joined["is_real"].astype(int))
 
 
-def measure_purity(rows: pd.DataFrame) -> dict[str, Any]:
+def _measure_purity(rows: pd.DataFrame) -> dict[str, Any]:
     """Measure the fraction of right labels of each metalabel, with 95 % Wilson intervals and counts of true kinds.
 
     Parameters

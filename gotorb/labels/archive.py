@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 import gotorb
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import ArchiveParams
 from gotorb.dataset.store import write_dataset, write_table
 from gotorb.errors import DataError
-from gotorb.params import ArchiveParams
 from gotorb.survey.archives import StampSource
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def label_archive(table: pd.DataFrame, params: ArchiveParams) -> pd.DataFrame:
     """
     named = {ours: _column(table, theirs, f"columns.{ours}") for ours, theirs in params.columns.items()}
     rows = pd.DataFrame(named, index=table.index)
-    asteroid = find_asteroids(table, params)
+    asteroid = _find_asteroids(table, params)
     chosen = _by_rules(table, asteroid, params) if params.labels == "rules" else _by_proxy(table, asteroid, params)
     rows = rows.assign(**chosen, number=asteroid, catalogue="", host_id="", code_version=gotorb.__version__)
     rows["object_id"] = np.where(asteroid != "", "mp:" + asteroid, rows.get("object_id", "")).astype(str)
@@ -70,7 +70,7 @@ def _numbers(table: pd.DataFrame, name: str, where: str) -> pd.Series:
     return pd.to_numeric(_column(table, name, where), errors="coerce").astype(float)
 
 
-def find_asteroids(table: pd.DataFrame, params: ArchiveParams) -> pd.Series:
+def _find_asteroids(table: pd.DataFrame, params: ArchiveParams) -> pd.Series:
     """Name of the known minor planet at each detection, "" where there is none."""
     columns = params.asteroid_columns
     nobody = pd.Series("", index=table.index)

@@ -26,7 +26,7 @@ MIN_PLANETS = 3
 GALAXY_MARGIN_ARCSEC = 60.0
 
 
-def bogus_rows(table: pd.DataFrame) -> np.ndarray:
+def _bogus_rows(table: pd.DataFrame) -> np.ndarray:
     """Numbers of the randomly drawn bogus, the only labels that nobody and nothing has confirmed."""
     return np.flatnonzero(table["metalabel"] == "randjunk")
 
@@ -38,7 +38,7 @@ def find_variable_stars(table: pd.DataFrame, catalogue: Path | str, *, radius_ar
     ----------
     Killestein et al. 2021 (MNRAS 503, 4838): about 4 % of vetted junk were variable stars.
     """
-    rows, stars = bogus_rows(table), read_variables(catalogue)
+    rows, stars = _bogus_rows(table), read_variables(catalogue)
     place = table.iloc[rows]
     return rows[find_nearest(place["ra"], place["dec"], stars["ra"], stars["dec"])[1] <= radius_arcsec]
 
@@ -52,7 +52,7 @@ def find_galaxies_behind(
     galaxies (glxresid) are taken where nothing is detected. For surveys that find more supernovae than residuals.
     """
     found = [np.empty(0, int)]
-    for _, place in table.iloc[bogus_rows(table)].groupby("image_id"):
+    for _, place in table.iloc[_bogus_rows(table)].groupby("image_id"):
         middle, reach = _circle(place)
         galaxies = find_galaxies(
             catshtm_dir, *middle, radius_arcsec=reach + radius_arcsec + GALAXY_MARGIN_ARCSEC, max_mag=max_mag
@@ -82,7 +82,7 @@ def find_cosmic_rays(table: pd.DataFrame) -> np.ndarray:
     """
     if "n_seen" not in table or table["n_seen"].isna().all():
         raise DataError("the data set has no column n_seen (exposures in which a detection is seen); make it again")
-    rows = bogus_rows(table)
+    rows = _bogus_rows(table)
     return rows[((table["n_seen"] == 1) & (table["ncoadd"] > 1)).to_numpy()[rows]]
 
 
@@ -90,7 +90,7 @@ def find_minor_planets(
     table: pd.DataFrame, images: Sequence[ImageTask], provider: MinorPlanets, *, radius_deg: float, match_arcsec: float
 ) -> np.ndarray:
     """Random bogus at a minor planet of any magnitude, by a newer catalogue or a wider circle than labelled them."""
-    of_image = dict(tuple(table.iloc[bogus_rows(table)].groupby("image_id")))
+    of_image = dict(tuple(table.iloc[_bogus_rows(table)].groupby("image_id")))
     rows = [np.empty(0, int)]
     for image in images:
         if image.image_id not in of_image:
@@ -109,7 +109,7 @@ def find_new_sources(data: Dataset) -> np.ndarray:
     seldom have all three: a cosmic ray, trail or glint is in one exposure, a star's residual has the star's
     old light, ghosts and bad columns have no star's shape.
     """
-    table, rows = data.table, bogus_rows(data.table)
+    table, rows = data.table, _bogus_rows(data.table)
     ratio = (table["fwhm"] / _usual_fwhm(table)).to_numpy(float)
     able = (ratio > FWHM_RANGE[0]) & (ratio < FWHM_RANGE[1])
     able &= (table["n_seen"] >= np.maximum(table["ncoadd"], 2)).to_numpy()

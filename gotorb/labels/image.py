@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 import gotorb
-from gotorb import layout
 from gotorb.catalogues.minor_planets import Field, MinorPlanets
+from gotorb.core import layout
+from gotorb.core.params import SEED, LabelParams
 from gotorb.errors import ConfigError, MissingPart
 from gotorb.labels.jobs import ImageTask
 from gotorb.labels.rules import MatchRules, label_detections
-from gotorb.params import SEED, LabelParams
 from gotorb.stamps.layers import Extensions, cut_planes, n_detected_exposures
 from gotorb.survey.detections import read_detections
 from gotorb.survey.fits import Frame, open_frame

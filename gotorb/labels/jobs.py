@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.executor import HERE, Executor, Workers
 from gotorb.core.files import file_states, value_digest, write_csv
+from gotorb.core.settings import Settings
 from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError, GotorbError, ImageError, LookupFailed, MissingPart, OutsideStorage
 from gotorb.labels.shards import assemble, read_shard_table, remove_shards, shard_path, write_shard
-from gotorb.settings import Settings
 from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import storage_path
 
@@ -288,7 +288,7 @@ def run_images(
     DataError
         If shards cannot be written, or a cluster's workers write them where they are not seen here.
     """
-    job = partial(do_image, work=work, options=options, shards_dir=Path(shards_dir).resolve())
+    job = partial(_do_image, work=work, options=options, shards_dir=Path(shards_dir).resolve())
     with Executor(workers) as executor:
         outcome = Outcome(tuple(executor.map(job, tasks, crashed=_crashed, title=title, unit="image")))
     for skipped in outcome.skipped:
@@ -303,7 +303,7 @@ def _crashed(task: ImageTask) -> Skipped:
     return Skipped(task.image_id, task.path, "workers died on it again and again; label it alone", "crashed")
 
 
-def do_image(task: ImageTask, *, work: Work, options: Any, shards_dir: Path) -> Result:
+def _do_image(task: ImageTask, *, work: Work, options: Any, shards_dir: Path) -> Result:
     """Do one image, or find it done; whatever is wrong with the image ends in a state, never in an exception."""
     if task.problem:
         return Skipped(task.image_id, task.filepath, task.problem, "refused")

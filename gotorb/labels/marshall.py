@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.errors import DataError
 from gotorb.labels.image import LabelOptions, check_exposures, cut_rows
 from gotorb.labels.jobs import ImageTask

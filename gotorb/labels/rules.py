@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
 from gotorb.catalogues.crossmatch import find_nearest, match_one_to_one
-from gotorb.params import LabelParams
+from gotorb.core import layout
+from gotorb.core.params import LabelParams
 
 LABEL = LabelParams()
 VETO_RADIUS_ARCSEC = 5.0
@@ -61,7 +61,7 @@ def label_detections(
     DataFrame
         The chosen detections with label, metalabel, number, object_id, rule; minor planets first.
     """
-    matched = match_planets(detections, planets, rules)
+    matched = _match_planets(detections, planets, rules)
     real = detections[matched >= 0]
     names = planets["name"].to_numpy(str)[matched[matched >= 0]]
     real = real.assign(
@@ -71,7 +71,7 @@ def label_detections(
         object_id=[f"mp:{name}" for name in names],
         rule=f"minor planet within {rules.match_radius_arcsec:g} arcsec, V < {rules.mag_limit:g}",
     )
-    bogus = draw_bogus(detections, planets, rules, n=len(real) + rules.extra_bogus, rng=rng).assign(
+    bogus = _draw_bogus(detections, planets, rules, n=len(real) + rules.extra_bogus, rng=rng).assign(
         label=layout.BOGUS,
         metalabel="randjunk",
         number="",
@@ -81,7 +81,7 @@ def label_detections(
     return pd.concat([real, bogus], ignore_index=True)
 
 
-def match_planets(detections: pd.DataFrame, planets: pd.DataFrame, rules: MatchRules) -> np.ndarray:
+def _match_planets(detections: pd.DataFrame, planets: pd.DataFrame, rules: MatchRules) -> np.ndarray:
     """Row of the minor planet of each detection, -1 for none; each planet to its nearest detection only.
 
     A negative detection cannot be a minor planet of this image's epoch.
@@ -103,7 +103,7 @@ def match_planets(detections: pd.DataFrame, planets: pd.DataFrame, rules: MatchR
     return matched
 
 
-def draw_bogus(
+def _draw_bogus(
     detections: pd.DataFrame, planets: pd.DataFrame, rules: MatchRules, *, n: int, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Draw at most n detections far from every known minor planet, in their order in the table."""

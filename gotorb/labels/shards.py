@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.files import reported_writes, whole_file
 from gotorb.dataset.store import Dataset, read_csv, write_dataset
 from gotorb.errors import DataError

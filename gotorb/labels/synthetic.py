@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
 from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.catalogues.galaxies import catalogue_version
 from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.catalogues.variables import read_variables
+from gotorb.core import layout
+from gotorb.core.params import SEED, LabelParams, SyntheticParams
 from gotorb.labels.hosts import find_hosts, find_stars
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask
-from gotorb.params import SEED, LabelParams, SyntheticParams
 from gotorb.stamps.layers import Planes, cut_planes, n_detected_exposures
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing

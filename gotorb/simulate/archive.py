@@ -10,9 +10,9 @@ from typing import Any
 import psycopg2
 from filelock import FileLock, Timeout
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.settings import Settings, project_root, read_settings
 from gotorb.errors import DatabaseError, SurveyError
-from gotorb.settings import Settings, project_root, read_settings
 from gotorb.simulate.images import CANDIDATE_COLUMNS, IMAGE_COLUMNS, WORK_DIR
 
 DATABASE = "gotophoto"

@@ -16,10 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.files import write_csv, write_text
+from gotorb.core.params import SurveyParams
 from gotorb.errors import CatalogueError
-from gotorb.params import SurveyParams
 from gotorb.simulate import orbits, plan, scene
 from gotorb.simulate.orbits import Elements
 from gotorb.simulate.plan import Field, Tan

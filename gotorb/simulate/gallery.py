@@ -13,7 +13,7 @@ from astropy.io import fits
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.simulate import images
 
 Array = NDArray[np.floating]

@@ -7,7 +7,7 @@ import pandas as pd
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.simulate.detection import detect_stars
 from gotorb.simulate.exposure import Exposure
 from gotorb.simulate.plan import CAMERA, Camera, Field, Tan, Visit

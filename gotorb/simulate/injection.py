@@ -229,12 +229,12 @@ def add_source(
     rng : Generator
         Random numbers.
     """
-    stamp = flux * shift_stamp(psf, x - round(x), y - round(y))
+    stamp = flux * _shift_stamp(psf, x - round(x), y - round(y))
     noise = np.sqrt(np.maximum(stamp, 0) / gain) * rng.standard_normal(stamp.shape)
     add_stamp(light, stamp + noise, round(y) - PSF_HALF, round(x) - PSF_HALF)
 
 
-def shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
+def _shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
     """Stamp moved by part of a pixel with its flux kept.
 
     Parameters
@@ -307,7 +307,7 @@ def _centred(image: Array, found: Any) -> Array:
     for x, y in zip(found["x"], found["y"], strict=True):
         column, row = round(float(x)), round(float(y))
         cut = image[row - PSF_HALF : row + PSF_HALF + 1, column - PSF_HALF : column + PSF_HALF + 1].astype(float)
-        moved = shift_stamp(cut, column - float(x), row - float(y))
+        moved = _shift_stamp(cut, column - float(x), row - float(y))
         total, _, _ = sep.sum_circle(np.ascontiguousarray(moved), [PSF_HALF], [PSF_HALF], 5.0, subpix=5)
         stamps.append(moved / max(float(total[0]), 1e-6))
     return np.array(stamps)

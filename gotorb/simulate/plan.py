@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from gotorb.core.params import SurveyParams
 from gotorb.errors import ConfigError
-from gotorb.params import SurveyParams
 from gotorb.simulate import orbits
 
 Array = NDArray[np.floating]

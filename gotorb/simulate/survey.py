@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.executor import Executor, Workers
 from gotorb.core.files import write_csv
+from gotorb.core.params import SurveyParams
+from gotorb.core.settings import LA_PALMA
 from gotorb.errors import ConfigError, SurveyError
-from gotorb.params import SurveyParams
-from gotorb.settings import LA_PALMA
 from gotorb.simulate import catalogues, images, plan
 from gotorb.simulate.detection import Detections, Scorers, train_scorers
 from gotorb.simulate.orbits import Elements

@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 
-from gotorb import layout
 from gotorb.catalogues.galaxies import catalogue_version
+from gotorb.core import layout
 from gotorb.core.executor import Workers
+from gotorb.core.params import SEED, LabelParams, RecoveryParams
+from gotorb.core.settings import read_settings
 from gotorb.dataset.store import run_folder
 from gotorb.errors import MissingPart
 from gotorb.labels.hosts import find_hosts
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask, make_shards, read_images
-from gotorb.params import SEED, LabelParams, RecoveryParams
-from gotorb.settings import read_settings
 from gotorb.simulate.injection import PSF_HALF, EffectivePsf, add_source, measure_psf, read_zero_point
 from gotorb.simulate.subtraction import robust_noise
 from gotorb.stamps.cutout import first_pixels

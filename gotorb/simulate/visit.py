@@ -13,14 +13,7 @@ from gotorb.simulate.detection import Detections, detect
 from gotorb.simulate.exposure import Artefact, Detector, Exposure, Labels, View
 from gotorb.simulate.plan import CAMERA, Tan, Visit
 from gotorb.simulate.psf import cut_windows, draw_psf, vary_psf
-from gotorb.simulate.scene import (
-    NOTHING,
-    TEMPLATE_AGE_DAY,
-    Scene,
-    fixed_sources,
-    injected_sources,
-    transients_at,
-)
+from gotorb.simulate.scene import NOTHING, TEMPLATE_AGE_DAY, Scene, fixed_sources, injected_sources, transients_at
 from gotorb.simulate.subtraction import Difference, subtract
 
 Array = NDArray[np.floating]

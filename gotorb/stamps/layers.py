@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.stamps.cutout import cut_into
 from gotorb.survey.fits import Frame, open_frame
 

@@ -41,7 +41,7 @@ LATER_FIELDS = ("drb",)
 """Fields that packets of an older schema lack."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PacketFolder:
     """Alert packets on disk; unusable ones are left out and counted.
 
@@ -91,11 +91,13 @@ def open_packets(paths: Sequence[Path], *, background: str = "median", size: int
         If there is no usable packet.
     """
     kept = kept_size(SIZE, size, "alert packets")
-    good = [(path, record) for path, record, _ in read_usable(paths)]
+    good = [(path, record) for path, record, _ in _read_usable(paths)]
     table = pd.DataFrame([record for _, record in good])
     table = table.assign(**{name: np.nan for name in LATER_FIELDS if name not in table})
     n_skipped = len(paths) - len(good)
-    return PacketFolder(tuple(path for path, _ in good), table, n_skipped, size=kept, background=background)
+    return PacketFolder(
+        paths=tuple(path for path, _ in good), table=table, n_skipped=n_skipped, size=kept, background=background
+    )
 
 
 def stream_packets(paths: Sequence[Path], batch: int = 256) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
@@ -113,12 +115,12 @@ def stream_packets(paths: Sequence[Path], batch: int = 256) -> Iterator[tuple[pd
     DataError
         If there is no usable packet.
     """
-    packets = read_usable(paths)
+    packets = _read_usable(paths)
     while block := list(islice(packets, batch)):
         yield pd.DataFrame([record for _, record, _ in block]), np.stack([stamp for _, _, stamp in block])
 
 
-def read_usable(paths: Sequence[Path]) -> Iterator[tuple[Path, Record, np.ndarray]]:
+def _read_usable(paths: Sequence[Path]) -> Iterator[tuple[Path, Record, np.ndarray]]:
     """Yield each packet's path, record and stamp; one that cannot be used is logged and left out.
 
     Raises

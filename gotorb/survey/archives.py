@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from gotorb.core.params import ArchiveParams
 from gotorb.errors import DataError
-from gotorb.params import ArchiveParams
 from gotorb.survey.alerts import find_packets, holds_packets, open_packets
 from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
 
@@ -41,7 +41,7 @@ class StampSource(Protocol):
         """Prepared stamps and their missing fractions, a batch at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StampArchive:
     """Ready-made stamps, read a batch at a time.
 
@@ -118,7 +118,15 @@ def open_archive(path: Path | str, params: ArchiveParams) -> StampArchive:
     if path.is_dir():
         table = _read_table(_find(path, params.table_file, "table"), ids, params, has_ids=known is not None)
     size = kept_size(shape[1], params.size, path)
-    return StampArchive(stamps_path, table, ids, params.stamps_key, params.layers, size, params.background)
+    return StampArchive(
+        path=stamps_path,
+        table=table,
+        ids=ids,
+        key=params.stamps_key,
+        layers=params.layers,
+        size=size,
+        background=params.background,
+    )
 
 
 def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], np.ndarray | None]:

@@ -134,7 +134,7 @@ class Frame:
 
     def to_pixels(self, ext: str | int, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """0-based x, y (n,) of sky positions (deg, ICRS) on an image HDU; NaN for places far off it."""
-        return sky_to_pixels(self.wcs(ext), np.asarray(ra, float), np.asarray(dec, float), self.shape(ext))
+        return _sky_to_pixels(self.wcs(ext), np.asarray(ra, float), np.asarray(dec, float), self.shape(ext))
 
 
 @contextmanager
@@ -176,7 +176,7 @@ def _read_wcs(header: fits.Header) -> WCS:
         return WCS(fits.Header(cards))
 
 
-def sky_to_pixels(wcs: WCS, ra: np.ndarray, dec: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _sky_to_pixels(wcs: WCS, ra: np.ndarray, dec: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Pixel positions of sky positions on an image.
 
     Distortions are fitted to the image and mean nothing far off it, where their inverse diverges. So positions

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from gotorb.core.settings import Settings
 from gotorb.errors import ConfigError, DatabaseError, OutsideStorage
-from gotorb.settings import Settings
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 120_000

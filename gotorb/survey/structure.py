@@ -59,7 +59,7 @@ def open_whole(path: Path) -> Iterator[tuple[fits.HDUList, bytes | None]]:
             content = _unpack(path, file)
             if content is not None:
                 file = io.BytesIO(content)
-            n_hdus = check_structure(path, file)
+            n_hdus = _check_structure(path, file)
             file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", AstropyWarning)
@@ -110,7 +110,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def check_structure(path: Path, file: BinaryIO) -> int:
+def _check_structure(path: Path, file: BinaryIO) -> int:
     """Number of HDUs of a FITS file that is all there.
 
     Zeros behind the last HDU are some writers' padding.

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.settings import project_root
 from gotorb.errors import TrackingError
-from gotorb.settings import project_root
 from gotorb.tracking.remote import DVC
 
 LABELS_TAG, STAMPS_TAG = "gotorb.labels_md5", "gotorb.stamps_md5"

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import flatten
+from gotorb.core.settings import project_root
 from gotorb.errors import TrackingError
-from gotorb.params import flatten
-from gotorb.settings import project_root
 from gotorb.tracking.contents import DVC_LOCK, FILE_TAGS, LABELS_TAG, STAMPS_TAG, cache_path, make_entry
 from gotorb.tracking.contents import md5 as md5_of
 from gotorb.tracking.registry import is_registry_uri, list_models, load_version

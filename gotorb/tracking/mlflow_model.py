@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 import gotorb
-from gotorb import layout
+from gotorb.core import layout
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import Params, find_params
+from gotorb.core.settings import project_root
 from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset
@@ -27,8 +29,6 @@ from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.metrics import measure_scores, rounded
 from gotorb.evaluation.model_card import make_model_card
 from gotorb.evaluation.promotion_checks import Check, Limits, check_auc, check_calibration, check_parity, check_slices
-from gotorb.params import Params, find_params
-from gotorb.settings import project_root
 from gotorb.tracking.contents import cache_path, md5
 from gotorb.tracking.registry import (
     CHAMPION,

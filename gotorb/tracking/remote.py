@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.settings import project_root, read_settings
 from gotorb.errors import TrackingError
-from gotorb.settings import project_root, read_settings
 
 NAME = "team"
 LOCAL_CONFIG = Path(".dvc", "config.local")

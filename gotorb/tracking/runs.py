@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 import gotorb
+from gotorb.core.params import Params, flatten
+from gotorb.core.settings import project_root
 from gotorb.errors import GotorbError, TrackingError
-from gotorb.params import Params, flatten
-from gotorb.settings import project_root
 from gotorb.tracking.contents import describe_data, md5
 from gotorb.tracking.journal import TRIAL_STATUS, Delivery, Journal, find_journals
 from gotorb.tracking.store import answers, check_store, first_line, journals_dir, open_store

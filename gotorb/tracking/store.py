@@ -14,9 +14,9 @@ from urllib.parse import quote, urlsplit
 
 from filelock import FileLock
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.settings import project_root, read_settings
 from gotorb.errors import TrackingError
-from gotorb.settings import project_root, read_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,7 +63,7 @@ def shown_uri() -> str:
 
 
 def _local_uri() -> str:
-    return f"sqlite:///{mlruns_dir() / STORE_FILE}"
+    return f"sqlite:///{_mlruns_dir() / STORE_FILE}"
 
 
 def is_local() -> bool:
@@ -72,7 +72,7 @@ def is_local() -> bool:
     return tracking_uri() == _local_uri()
 
 
-def mlruns_dir() -> Path:
+def _mlruns_dir() -> Path:
     """Folder of the store of this machine, and of journals."""
     return Path(os.environ.get("GOTORB_MLRUNS", project_root() / layout.MLRUNS_DIR))
 
@@ -149,7 +149,7 @@ def check_store() -> None:
     TrackingError
         If it is no database, or may not be written: unlike a server that is down, this does not pass by itself.
     """
-    path = mlruns_dir() / STORE_FILE
+    path = _mlruns_dir() / STORE_FILE
     if not is_local() or not path.exists():
         return
     try:
@@ -190,7 +190,7 @@ def artifacts_answer() -> bool:
 
 def journals_dir() -> Path:
     """Folder of the journals of runs that the tracking store does not have yet."""
-    return mlruns_dir() / JOURNALS_DIR
+    return _mlruns_dir() / JOURNALS_DIR
 
 
 def open_experiment(name: str) -> str:
@@ -211,13 +211,13 @@ def open_experiment(name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        place = (mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if is_local() else None
+        place = (_mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if is_local() else None
         return str(client.create_experiment(name, artifact_location=place))
 
 
 def _set_up_lock() -> FileLock:
     """First contact of two processes with a fresh store breaks one of them, so they queue."""
-    folder = mlruns_dir()
+    folder = _mlruns_dir()
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / ".setup.lock", timeout=120)
 
@@ -253,12 +253,12 @@ def relocate() -> dict[str, int]:
 
 
 def _here() -> str:
-    return (mlruns_dir() / ARTIFACTS_DIR).resolve().as_uri()
+    return (_mlruns_dir() / ARTIFACTS_DIR).resolve().as_uri()
 
 
 def _root_of(place: str) -> str | None:
     """The part of a place up to mlruns/artifacts; None for other places, such as s3://."""
-    names = "|".join(re.escape(quote(name)) for name in {mlruns_dir().name, layout.MLRUNS_DIR})
+    names = "|".join(re.escape(quote(name)) for name in {_mlruns_dir().name, layout.MLRUNS_DIR})
     found = re.match(rf"file://.*/(?:{names})/{ARTIFACTS_DIR}(?=/|$)", place)
     return found.group() if found else None
 
@@ -280,7 +280,7 @@ def _read(store: sqlite3.Connection) -> list[tuple[str, str, str]]:
 
 
 def _open_file() -> sqlite3.Connection:
-    path: Path = mlruns_dir() / STORE_FILE
+    path: Path = _mlruns_dir() / STORE_FILE
     if not path.exists():
         raise TrackingError(f"no tracking store {path}; only a store in mlruns/ can be moved with its project")
     return sqlite3.connect(path)

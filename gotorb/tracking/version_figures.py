@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import EvaluateParams
+from gotorb.core.settings import project_root
 from gotorb.errors import DataError, TrackingError
 from gotorb.evaluation.paper_figures import Written, draw_figure
-from gotorb.params import EvaluateParams
-from gotorb.settings import project_root
 from gotorb.tracking.registry import find_by_md5
 from gotorb.tracking.versions import checked_out, find_commit, promoted_network, read_lock
 

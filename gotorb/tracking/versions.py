@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.settings import project_root
 from gotorb.errors import TrackingError
-from gotorb.settings import project_root
 from gotorb.tracking.contents import DVC_LOCK, cache_dir, cache_path, md5, read_outs
 from gotorb.tracking.remote import DVC, LOCAL_CONFIG, find_remote, set_remote, what_failed
 

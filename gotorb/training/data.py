@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ConfigError, DataError
@@ -317,7 +317,7 @@ class Stream:
         return source.prefetch(N_AHEAD).with_options(options)
 
 
-def check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> None:
+def _check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> None:
     """Read the rows once, in file order, and refuse a stamp that would turn every weight to NaN.
 
     Raises
@@ -390,5 +390,5 @@ def prepare_lesson(
     data.layer_indices(layers)
     rows = select_rows(data.table, find_splits(data.table, **division), where=data.data_dir)
     stream = Stream(data, layers, batch_size, weigh_classes(data.labels[rows.train], class_weights), n_replicas)
-    check_finite(data, np.concatenate([rows.of(split) for split in splits]), layers)
+    _check_finite(data, np.concatenate([rows.of(split) for split in splits]), layers)
     return Lesson(rows, stream)

@@ -51,7 +51,7 @@ def drops(layer: Any) -> bool:
     return isinstance(layer, DROPOUT_LAYERS) and layer.rate > 0
 
 
-def mask_shape(dropout: keras.layers.Layer, shape: tuple[int | None, ...]) -> tuple[int, ...] | None:
+def _mask_shape(dropout: keras.layers.Layer, shape: tuple[int | None, ...]) -> tuple[int, ...] | None:
     """Shape of the mask of one sample.
 
     Parameters
@@ -109,7 +109,7 @@ def draw_masks(
     return [np.stack(masks) for masks in zip(*drawn, strict=True)]
 
 
-def group_equal(masks: np.ndarray, samples: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _group_equal(masks: np.ndarray, samples: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Gather samples of equal masks.
 
     Parameters
@@ -192,7 +192,7 @@ def take_apart(model: keras.Model) -> Chain:
     layers = chain.prefix
     for layer, shape in _walk(model):
         if drops(layer):
-            bits = mask_shape(layer, shape)
+            bits = _mask_shape(layer, shape)
             if bits is None or layer.rate >= 1:
                 raise NotAChain(f"{type(layer).__name__} {layer.name!r} cannot be drawn for all stamps at once")
             layers = []
@@ -249,7 +249,7 @@ def _commutes(layer: keras.layers.Layer) -> bool:
     return type(layer) is keras.layers.LeakyReLU
 
 
-def is_linear(layer: keras.layers.Layer) -> bool:
+def _is_linear(layer: keras.layers.Layer) -> bool:
     """Whether a layer begins with a product of its last input axis and a kernel, so that the mask can thin that."""
     if getattr(layer, "quantization_mode", None) is not None or layer.compute_dtype != "float32":
         return False
@@ -294,7 +294,7 @@ class Tree:
         if depth == len(self.nodes):
             samples[:, members] = values.numpy()[:, :1]
             return
-        for mask, own in group_equal(masks[depth], members):
+        for mask, own in _group_equal(masks[depth], members):
             kept = tf.constant(mask / (1 - self.sites[depth][0]), tf.float32)
             self._descend(depth + 1, self.nodes[depth](values, kept), masks, own, samples)
 
@@ -305,7 +305,7 @@ def _compile_stage(stage: Stage, spec: tf.TensorSpec) -> Any:
     A mask of the channels that a convolution or dense layer sums over is put on the kernel, which is smaller.
     """
     first, rest = stage.layers[:1], stage.layers[1:]
-    if len(stage.shape) == 1 and first and is_linear(first[0]):
+    if len(stage.shape) == 1 and first and _is_linear(first[0]):
 
         def pass_on(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
             return _through(rest, _apply(first[0], values, first[0].kernel * mask[:, None]))

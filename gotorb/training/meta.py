@@ -13,7 +13,7 @@ import h5py
 import hickle
 import numpy as np
 
-from gotorb.dataset.store import fsync
+from gotorb.core.files import fsync
 from gotorb.errors import ModelError
 
 ROOT = "data"

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from gotorb import __version__, layout
+from gotorb import __version__
+from gotorb.core import layout
 from gotorb.dataset.store import Dataset, file_digest
 from gotorb.errors import ModelError
 from gotorb.training import normalisation  # noqa: F401  Keras finds its layer when a file names it
@@ -139,17 +140,17 @@ def write_training(run_dir: Path, model: keras.Model, meta: Meta) -> Loaded:
     """Write model.h5 and meta.hkl, each whole or not at all, and return them as they read back."""
     model_path = write_model(run_dir / layout.MODEL_H5, model)
     write_meta(run_dir / layout.META_HKL, meta | {"model_digest": file_digest(model_path)})
-    return Loaded(model, find_meta(run_dir))
+    return Loaded(model, _find_meta(run_dir))
 
 
 def load_training(model: keras.Model | Path | str, meta: Meta | Path | str | None = None) -> Loaded:
     """Load a model and its meta; see `gotorb.classifier.load`."""
     if not isinstance(model, (str, Path)):
-        return Loaded(model, find_meta(meta))
+        return Loaded(model, _find_meta(meta))
     path = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
     if meta is None and path.with_name(layout.META_HKL).exists():
         meta = path.with_name(layout.META_HKL)
-    network, found = read_model(path), find_meta(meta)
+    network, found = read_model(path), _find_meta(meta)
     if found and found.get("model_digest") not in (None, file_digest(path)):
         raise ModelError(
             f"{path} is not the file that its {layout.META_HKL} describes; it was changed or mixed up: "
@@ -158,7 +159,7 @@ def load_training(model: keras.Model | Path | str, meta: Meta | Path | str | Non
     return Loaded(network, found)
 
 
-def find_meta(meta: Meta | Path | str | None) -> Meta | None:
+def _find_meta(meta: Meta | Path | str | None) -> Meta | None:
     """Meta from a file or a model's folder; a dict is returned as it is."""
     if meta is None or isinstance(meta, dict):
         return meta

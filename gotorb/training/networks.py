@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from gotorb.core.params import TrainParams
 from gotorb.errors import ConfigError, ModelError
-from gotorb.params import TrainParams
 from gotorb.training.backend import keras
 from gotorb.training.model_files import read_model, write_model
 from gotorb.training.normalisation import NoiseUnits
@@ -220,7 +220,7 @@ def build_network(
     except TypeError as error:
         raise ModelError(f"the network cannot be built with {options} ({error}); correct model_kwargs") from None
     _check_ends(model, input_shape)
-    return model if isinstance(normalise, str) and normalise == L2 else replace_normalisation(model, normalise)
+    return model if isinstance(normalise, str) and normalise == L2 else _replace_normalisation(model, normalise)
 
 
 def _check_ends(model: keras.Model, input_shape: tuple[int, int, int]) -> None:
@@ -234,7 +234,7 @@ def _check_ends(model: keras.Model, input_shape: tuple[int, int, int]) -> None:
         raise ModelError(f"network {model.name!r} gives {shapes[1]} for a stamp; end it with Dense(1, 'sigmoid')")
 
 
-def replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.Model:
+def _replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.Model:
     """The same network, its weights included, behind another first layer.
 
     Raises

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gotorb import __version__, layout
+from gotorb import __version__
+from gotorb.core import layout
 from gotorb.errors import ConfigError, ModelError
 from gotorb.stamps.batches import Stamps, cut_batches
 

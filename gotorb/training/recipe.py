@@ -101,7 +101,7 @@ def compile_network(model: keras.Model, recipe: Recipe) -> None:
         If Keras knows no optimizer of that name.
     """
     metrics = [keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc"), *recipe.metrics]
-    model.compile(make_optimizer(recipe), recipe.loss, weighted_metrics=[], metrics=metrics)
+    model.compile(_make_optimizer(recipe), recipe.loss, weighted_metrics=[], metrics=metrics)
 
 
 def find_mode(recipe: Recipe) -> str:
@@ -127,7 +127,7 @@ def find_mode(recipe: Recipe) -> str:
     return "auto"
 
 
-def make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+def _make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     """Build the optimizer that a recipe names.
 
     Raises

@@ -22,9 +22,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.files import fsync
 from gotorb.dataset.card import write_json
-from gotorb.dataset.store import fsync, open_dataset
+from gotorb.dataset.store import open_dataset
 from gotorb.errors import ModelError
 from gotorb.training.backend import keras, tf
 from gotorb.training.checkpoint import Identity
@@ -175,7 +176,7 @@ class Trial(Task):
         return f"trial {self.number:02d}"
 
 
-def run_trial(task: Task, setting: Setting) -> Trial:
+def _run_trial(task: Task, setting: Setting) -> Trial:
     """Train one configuration; an interrupted one resumes.
 
     Parameters
@@ -335,7 +336,7 @@ def open_workers(n_workers: int, setting: Setting) -> "Iterator[Callable[[Task],
         Of the tuning.
     """
     if n_workers == 1:
-        yield lambda task: finished(run_trial(task, setting))
+        yield lambda task: finished(_run_trial(task, setting))
         return
     workers = [_Worker(setting) for _ in range(n_workers)]
     idle: SimpleQueue[_Worker] = SimpleQueue()
@@ -404,6 +405,6 @@ def _serve(pipe: Any, setting: Setting) -> None:
     while True:
         task = pipe.recv()
         try:
-            pipe.send(run_trial(task, setting))
+            pipe.send(_run_trial(task, setting))
         except Exception as error:  # raised again by the parent
             pipe.send(error)

@@ -22,8 +22,8 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from gotorb.core.params import SEED, TuneParams
 from gotorb.errors import ConfigError
-from gotorb.params import SEED, TuneParams
 from gotorb.training.networks import Shape, bayesian_vgg6
 from gotorb.training.trials import (
     COMPLETED,
@@ -139,7 +139,7 @@ def _hyperparameters(space: Mapping[str, Limits]) -> keras_tuner.HyperParameters
     return hyperparameters
 
 
-def read_values(drawn: Mapping[str, Any]) -> Values:
+def _read_values(drawn: Mapping[str, Any]) -> Values:
     """Read a point of the space, in the space's order and rounded, from the values of a keras-tuner trial.
 
     Parameters
@@ -190,7 +190,7 @@ class _Limited(keras_tuner.Oracle):
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             answer = super().populate_space(trial_id)
-        if answer["status"] != "RUNNING" or self.fits(read_values(answer["values"])):
+        if answer["status"] != "RUNNING" or self.fits(_read_values(answer["values"])):
             return answer
         return answer | {"values": answer["values"] | self.draw(trial_id)}
 
@@ -199,7 +199,7 @@ class _Limited(keras_tuner.Oracle):
         seeds = random.Random(f"{self.seed} {trial_id}")
         for _ in range(MAX_DRAWS):
             values = {one.name: one.random_sample(seeds.getrandbits(31)) for one in self.hyperparameters.space}
-            if self.fits(read_values(values)):
+            if self.fits(_read_values(values)):
                 return values
         raise ConfigError(
             f"none of {MAX_DRAWS} configurations drawn has few enough parameters; raise max_parameters or narrow space"
@@ -367,7 +367,7 @@ def read_task(asked: Any, max_epochs: int, firsts: dict[int, int]) -> Task:
     values, number = asked.hyperparameters.values, int(asked.trial_id)
     continues = int(values["tuner/trial_id"]) if "tuner/trial_id" in values else None
     firsts[number] = number if continues is None else firsts[continues]
-    return Task(number, read_values(values), values.get("tuner/epochs", max_epochs), continues, firsts[number])
+    return Task(number, _read_values(values), values.get("tuner/epochs", max_epochs), continues, firsts[number])
 
 
 def tell(oracle: keras_tuner.Oracle, asked: Any, trial: Trial, objective: str) -> None:

@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
-from gotorb.apps.detections import NUMBERS, TEXTS, Detections
-from gotorb.apps.judged import Judged, _summarise
+from gotorb.classifier.scored import Scored, _summarise
+from gotorb.classifier.sources import NUMBERS, TEXTS, Detections
+from gotorb.core import layout
 
 SIZE, THRESHOLD = 55, 0.5
 
 
-def make_judged(n: int, *, text: str | None = None, n_samples: int = 20) -> Judged:
+def make_judged(n: int, *, text: str | None = None, n_samples: int = 20) -> Scored:
     """n made-up detections with samples; `text` stands in every text field."""
     rng = np.random.default_rng(3)
     stamps = rng.normal(0, 1, (n, SIZE, SIZE, len(layout.LAYERS))).astype(np.float32)
@@ -22,4 +22,4 @@ def make_judged(n: int, *, text: str | None = None, n_samples: int = 20) -> Judg
     samples = rng.beta(2, 2, (n, 1)) * 0.9 + rng.random((n, n_samples)) * 0.1
     exposures = rng.normal(0, 1, (n, SIZE, SIZE, 3)).astype(np.float32)
     found = Detections(name=text or "night.fits", table=table, stamps=stamps, layers=layout.LAYERS, exposures=exposures)
-    return Judged(found, _summarise(table, samples.mean(1), samples, THRESHOLD), samples, stamps)
+    return Scored(found, _summarise(table, samples.mean(1), samples, THRESHOLD), samples, stamps)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gotorb import layout
-from gotorb.apps.journal import Journal
+from gotorb.core import layout
+from gotorb.eyeball.decisions import Journal
 from tests.browser.conftest import LabelServer, wait_until
 
 KEYS = {"r": "real", "b": "bogus", "u": "unsure", "f": "flag"}

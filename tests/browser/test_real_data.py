@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from gotorb import classifier, cli, eyeball, layout
-from gotorb.apps.journal import Journal
-from gotorb.apps.model_rows import run_model
-from gotorb.apps.opinions import kept_path
+from gotorb import classifier, cli, eyeball
+from gotorb.core import layout
+from gotorb.core.params import N_SAMPLES, ArchiveParams, DatasetParams
 from gotorb.dataset.store import open_dataset
 from gotorb.dataset.versions import make_version
+from gotorb.eyeball.decisions import Journal
+from gotorb.eyeball.inference import kept_path, run_model
 from gotorb.import_data import import_stamps
-from gotorb.params import N_SAMPLES, ArchiveParams, DatasetParams
 from gotorb.survey.pixels import LARGEST
 from tests.browser.conftest import LabelServer, wait_until
 from tests.unit.cli.conftest import Said

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from gotorb.core.settings import Settings
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError
-from gotorb.settings import Settings
 from gotorb.visualise import Look, write_block
 from tests.browser.conftest import LabelServer, wait_until
 from tests.browser.pages import THRESHOLD, make_judged

@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 
-from gotorb.settings import Settings
+from gotorb.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 400

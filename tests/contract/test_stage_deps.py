@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gotorb import layout
+from gotorb.core import layout
 from pipelines import stage_deps
 from pipelines.repro import SOURCES_YAML, source_stages
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gotorb import label_data
-from gotorb.settings import Settings
+from gotorb.core.settings import Settings
 from gotorb.simulate.archive import survey_environment
 from tests.end_to_end.clones import SMALL, Project, clean_environment, make_clone
 from tests.shared import share

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from gotorb import eyeball, layout
+from gotorb import eyeball
+from gotorb.core import layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import clean_data, label_data, layout
+from gotorb import clean_data, label_data
+from gotorb.core import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.diff import compare_datasets
 from gotorb.dataset.store import open_dataset

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from gotorb import layout
+from gotorb.core import layout
 from tests.end_to_end.clones import ROOT
 from tests.unit.tracking.repository import Repository
 
 STAGE = """
 from pathlib import Path
-from gotorb.params import read_params
-from gotorb.settings import read_settings
+from gotorb.core.params import read_params
+from gotorb.core.settings import read_settings
 from gotorb.tracking.runs import in_experiment, track_stage
 params = read_params()
 with track_stage("train", params, name="train") as run:

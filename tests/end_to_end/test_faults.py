@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 
-from gotorb import label_data, layout
+from gotorb import label_data
+from gotorb.core import layout
+from gotorb.core.settings import read_settings
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, LookupFailed
-from gotorb.settings import read_settings
 from gotorb.survey.gotophoto import query_images, storage_path
 from tests.end_to_end.clones import ROOT
 from tests.write_points import Crash, crash_at, crash_everywhere

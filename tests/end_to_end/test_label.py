@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import clean_data, label_data, layout
+from gotorb import clean_data, label_data
 from gotorb.catalogues.crossmatch import find_nearest
+from gotorb.core import layout
+from gotorb.core.settings import read_settings
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, DatabaseError, DataError
 from gotorb.evaluation.truth import check_labels
-from gotorb.settings import read_settings
 from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import query_images, storage_path
 

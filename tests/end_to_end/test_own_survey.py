@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from gotorb import label_data, layout
+from gotorb import label_data
+from gotorb.core import layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError
 from gotorb.labels.jobs import read_images

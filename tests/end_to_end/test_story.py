@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from gotorb import layout
+from gotorb.core import layout
 from tests.end_to_end.clones import MODEL, Project, change_params
 
 CHANGES = {
@@ -24,7 +24,7 @@ GATE = ("--to", "production", "--max-ece", "1", "--alpha", "0.000001")
 """Models of so few epochs are not calibrated, and equal within chance."""
 DAMAGE = """
 from pathlib import Path
-from gotorb.params import read_params
+from gotorb.core.params import read_params
 from gotorb.tracking.registry import load_registered, register
 from gotorb.tracking.runs import md5, track_stage
 from gotorb.training.files import write_model

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from tests.end_to_end.clones import ROOT, clean_environment
 from tests.end_to_end.services import Team, team
 from tests.unit.tracking.repository import Repository
@@ -17,7 +17,7 @@ TRAIN = """
 from pathlib import Path
 from matplotlib.figure import Figure
 from gotorb.dataset.card import make_card
-from gotorb.params import read_params
+from gotorb.core.params import read_params
 from gotorb.tracking.registry import register
 from gotorb.tracking.runs import md5, track_stage
 for name in ("vgg6", "bayesian_vgg6"):

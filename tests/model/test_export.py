@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import classifier, layout, models
+from gotorb import classifier, models
+from gotorb.core import layout
 from gotorb.core.files import file_digest
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, DataError, ModelError

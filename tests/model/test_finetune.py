@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gotorb import classifier, layout
+from gotorb import classifier
+from gotorb.core import layout
 from gotorb.core.files import file_digest
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import ConfigError, GotorbError, ModelError

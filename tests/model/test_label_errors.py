@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from gotorb import classifier, layout
+from gotorb import classifier
+from gotorb.core import layout
+from gotorb.core.params import Params
 from gotorb.dataset.store import open_dataset, write_dataset
-from gotorb.params import Params
 
 
 def test_planted_errors_of_a_data_set_are_ranked_first(blobs, tmp_path):

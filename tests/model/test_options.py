@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from gotorb import classifier, layout
+from gotorb import classifier
+from gotorb.core import layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, GotorbError, ModelError
 from gotorb.training.data import Stream

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from gotorb import classifier, layout
+from gotorb import classifier
+from gotorb.core import layout
 from tests.conftest import N_THREADS
 from tests.model.blobs import make_blobs
 from tests.model.conftest import STAYS_GRAPH

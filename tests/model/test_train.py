@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import classifier, layout
+from gotorb import classifier
+from gotorb.core import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import ConfigError, DataError, GotorbError, ModelError

@@ -15,7 +15,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from gotorb import classifier, hyperparameter_tuning, layout
+from gotorb import classifier, hyperparameter_tuning
+from gotorb.core import layout
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.hyperparameter_tuning import Tuning, read_best, run_model_tuning
@@ -33,7 +34,7 @@ RUN = """
 import os, signal, sys
 from pathlib import Path
 from gotorb.hyperparameter_tuning import run_model_tuning
-from gotorb.params import Params
+from gotorb.core.params import Params
 from gotorb.tracking import journal
 from gotorb.tracking.runs import track_stage
 from gotorb.training import checkpoint

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import layout
 from gotorb.classifier import compare as compare_models
 from gotorb.cli import main
+from gotorb.core import layout
 from gotorb.errors import DataError
 from tests.unit.tracking.conftest import data_dir, models_dir  # noqa: F401
 

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import eyeball, layout
-from gotorb.apps.journal import Event, Journal
+from gotorb import eyeball
+from gotorb.core import layout
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.diff import compare_datasets
 from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import ConfigError, DataError
+from gotorb.eyeball.decisions import Event, Journal
 from tests.unit.apps.small import make_small, write_answers
 from tests.unit.cli.conftest import gotorb, project  # noqa: F401
 
@@ -27,8 +28,10 @@ def decided(tmp_path: Path) -> Path:
     }
     journal = Journal(data_dir / layout.EYEBALL_DB)
     for who, kinds in votes.items():
-        journal.append([Event(str(uuid.uuid4()), who, f"row-{row:04d}", kind) for row, kind in kinds.items()])
-    journal.append([Event(str(uuid.uuid4()), "ann", "row-of-another-set", "real")])
+        journal.append(
+            [Event(uuid=str(uuid.uuid4()), labeller=who, id=f"row-{row:04d}", kind=kind) for row, kind in kinds.items()]
+        )
+    journal.append([Event(uuid=str(uuid.uuid4()), labeller="ann", id="row-of-another-set", kind="real")])
     return data_dir
 
 

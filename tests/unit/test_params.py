@@ -7,9 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import Params, find_params, flatten, read_params
 from gotorb.errors import ConfigError
-from gotorb.params import Params, find_params, flatten, read_params
 
 ROOT = Path(__file__).parents[2]
 

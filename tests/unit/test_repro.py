@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gotorb.core.params import Params
 from gotorb.errors import ConfigError
-from gotorb.params import Params
 from pipelines import repro
 
 PROJECT = Path(__file__).parents[2]

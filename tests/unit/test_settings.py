@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.settings import LA_PALMA, Settings, project_root, read_settings
 from gotorb.errors import ConfigError
-from gotorb.settings import LA_PALMA, Settings, project_root, read_settings
 
 VARIABLES = [field.name.upper() for field in fields(Settings)]
 

@@ -11,16 +11,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gotorb import layout, models, visualise
-from gotorb.apps import scoring
-from gotorb.apps.detections import Detections, read_detections
-from gotorb.apps.flags import find_flags
-from gotorb.apps.inline_strips import draw_strips
+from gotorb import models, visualise
+from gotorb.classifier import scores
+from gotorb.classifier.sources import Detections, read_detections
+from gotorb.core import layout
+from gotorb.core.params import ArchiveParams
+from gotorb.core.settings import Settings
 from gotorb.errors import DataError
-from gotorb.params import ArchiveParams
-from gotorb.settings import Settings
+from gotorb.stamps.images import draw_strips
 from gotorb.training.saliency import saliency_maps
 from gotorb.visualise import Look, make_pages
+from gotorb.visualise.flags import find_flags
 from tests.model.blobs import make_blobs
 from tests.unit.apps.test_scoring import write_model_folder
 from tests.unit.survey.synthetic import real_data, write_archive, write_packet
@@ -46,7 +47,7 @@ def test_a_page_shows_the_scores_of_gotorb_score(model: Path, tmp_path: Path) ->
     assert [path.name for path in pages] == ["archive.html", "index.html"]
     rows = pd.read_csv(tmp_path / "pages" / "archive.csv", dtype={"id": str})
     out = tmp_path / "scores.csv"
-    scoring.score_source(scoring.load_scorer(str(model)), archive, out, archive=ArchiveParams(), n_samples=4)
+    scores.score_source(scores.load_scorer(str(model)), archive, out, archive=ArchiveParams(), n_samples=4)
     expected = pd.read_csv(out, dtype={"id": str})
     for name in ("score", "mean", "std", "confidence", "called_real"):
         np.testing.assert_allclose(rows[name], expected[name], atol=2e-6)
@@ -124,7 +125,7 @@ def test_flags_are_what_they_say() -> None:
 
 
 def test_saliency_is_a_map_between_0_and_1(model: Path) -> None:
-    scorer = scoring.load_scorer(str(model))
+    scorer = scores.load_scorer(str(model))
     maps = saliency_maps(scorer.model, np.random.default_rng(2).normal(size=(3, SIZE, SIZE, 3)).astype(np.float32))
     assert maps.shape == (3, SIZE, SIZE) and maps.min() >= 0 and 0 < maps.max() <= 1
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
-from gotorb.apps.opinions import kept_path, write_opinions
+from gotorb.core import layout
 from gotorb.dataset.store import write_dataset
+from gotorb.eyeball.inference import kept_path, write_opinions
 
 SIZE = 9
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb.apps.agreement import DATA_SET, cohen_kappa, compare_labellers
+from gotorb.eyeball.decisions import DATA_SET, cohen_kappa, compare_labellers
 
 
 def test_kappa_is_scikit_learns_and_its_interval_that_of_resampling() -> None:

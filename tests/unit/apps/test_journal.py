@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gotorb.apps.journal import Event, Journal
 from gotorb.errors import DataError
+from gotorb.eyeball.decisions import Event, Journal
 
 
 def press(id_: str, kind: str = "real", *, by: str = "ann", target: Event | None = None) -> Event:
-    return Event(str(uuid.uuid4()), by, id_, kind, target=target.uuid if target else None)
+    return Event(uuid=str(uuid.uuid4()), labeller=by, id=id_, kind=kind, target=target.uuid if target else None)
 
 
 def labels(journal: Journal) -> dict[tuple[str, str], str]:

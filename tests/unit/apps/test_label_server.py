@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from gotorb import eyeball
-from gotorb.apps.journal import Journal
-from gotorb.apps.label_server import FILES, guarded, make_app, read_template
-from gotorb.apps.safety import check_bind, json_for_script, own_names
 from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import ConfigError
+from gotorb.eyeball.decisions import Journal
+from gotorb.eyeball.server import FILES, guarded, make_app, read_template
+from gotorb.visualise.safety import check_bind, json_for_script, own_names
 from tests.unit.apps.small import make_small, write_answers
 
 HOME = "127.0.0.1:8650"
@@ -71,7 +71,7 @@ def test_pages_and_files_are_served_with_a_strict_policy(client: Client) -> None
         assert b"http://" not in body and b"https://" not in body
 
 
-@pytest.mark.parametrize("path", ["/static/../label_server.py", "/static/%2e%2e/x", "/strip/percentile/../x.png",
+@pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/x", "/strip/percentile/../x.png",
                                   "/strip/percentile/-1.png", "/strip/percentile/40.png", "/strip/other/1.png",
                                   "/docs", "/openapi.json"])  # fmt: skip
 def test_nothing_else_is_served(client: Client, path: str) -> None:
@@ -197,7 +197,7 @@ def test_no_page_makes_html_of_text() -> None:
 
 def test_the_server_reads_no_tensorflow(tmp_path: Path) -> None:
     code = (
-        "import sys; from gotorb import eyeball; from gotorb.apps import label_server; "
+        "import sys; from gotorb import eyeball; from gotorb.eyeball import server; "
         f"eyeball.open_rows({str(make_small(tmp_path / 'data'))!r}).table; "
         "print(sorted({'tensorflow', 'keras', 'mlflow', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)))"
     )

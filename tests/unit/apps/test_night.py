@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import layout, models
-from gotorb.apps import night, why
-from gotorb.apps.night import NightOptions, describe_night, draw_audit, estimate_missed, summarise_night
+from gotorb import models
+from gotorb.core import layout
 from gotorb.errors import DataError
 from gotorb.evaluation.drift import cliffs_delta, measure_drift
-from gotorb.visualise import write_reasons
+from gotorb.visualise import night, why, write_reasons
+from gotorb.visualise.night import NightOptions, describe_night, draw_audit, estimate_missed, summarise_night
 from tests.model.blobs import make_blobs
 from tests.unit.apps.test_scoring import write_model_folder
 from tests.unit.cli.conftest import Said, gotorb, project  # noqa: F401
@@ -105,16 +105,16 @@ def test_drift_needs_an_effect_not_only_many_rows() -> None:
 
 def test_why_names_neighbours_slices_and_other_models(model: str, data_dir: Path, tmp_path: Path) -> None:
     reason, *more = why.explain("row-00003", data_dir, model, others=[model, str(tmp_path / "gone")], n_samples=3)
-    assert not more and len(reason.neighbours) == why.N_NEAREST
+    assert not more and len(reason.neighbours) == why.N_SHOWN_NEIGHBOURS
     assert "row-00003" not in {one.id for one in reason.neighbours}
     slices = {one["name"]: one for one in reason.slices}
     assert slices["all of its label"]["n"] == 19
     mine, gone = reason.others
-    assert mine["score"] == pytest.approx(float(reason.judged.table["best"].iloc[0])) and "gone" in gone["problem"]
+    assert mine["score"] == pytest.approx(float(reason.scored.table["best"].iloc[0])) and "gone" in gone["problem"]
     text = why.tell(reason)
     assert "row-00003" in text and "like it" in text and "wrong" in text
     page: Any = write_reasons([reason], tmp_path / "why.html").read_text()
-    assert "row-00003" in page and page.count("<figure") == why.N_NEAREST
+    assert "row-00003" in page and page.count("<figure") == why.N_SHOWN_NEIGHBOURS
     with pytest.raises(DataError, match="no row 'absent'"):
         why.explain("absent", data_dir, model)
 

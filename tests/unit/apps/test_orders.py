@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb.apps.orders import Filters, keep_rows, order_rows, usable_orders
+from gotorb.eyeball.rows import Filters, keep_rows, order_rows, usable_orders
 
 ROWS = pd.DataFrame(
     {

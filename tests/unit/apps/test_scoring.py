@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import classifier, layout, models
-from gotorb.apps import detections, scoring
+from gotorb import classifier, models
+from gotorb.classifier import scores, sources
+from gotorb.core import layout
+from gotorb.core.params import ArchiveParams
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError
-from gotorb.params import ArchiveParams
 from gotorb.survey.archives import open_archive
 from gotorb.training.meta import write_meta
 from gotorb.training.model_files import write_model
@@ -51,9 +52,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def score(model: Path, source: Path, out: Path, **options: Any) -> pd.DataFrame:
     options = {"archive": ARCHIVE, "n_samples": 4} | options
-    n_rows = scoring.score_source(scoring.load_scorer(str(model)), source, out, **options)
+    n_rows = scores.score_source(scores.load_scorer(str(model)), source, out, **options)
     table = pd.read_csv(out, dtype={"id": str}, keep_default_na=False, na_values={"ra": "", "dec": "", "std": ""})
-    assert len(table) == n_rows and tuple(table) == scoring.COLUMNS
+    assert len(table) == n_rows and tuple(table) == scores.COLUMNS
     return table
 
 
@@ -75,7 +76,7 @@ def test_scores_do_not_depend_on_the_batches_and_repeat(
     whole = score(bayesian, archive, tmp_path / "a.csv")
     score(bayesian, archive, tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    monkeypatch.setattr(scoring, "BATCH", 7)
+    monkeypatch.setattr(scores, "BATCH", 7)
     np.testing.assert_allclose(score(bayesian, archive, tmp_path / "c.csv")["score"], whole["score"], atol=2e-6)
 
 
@@ -87,9 +88,9 @@ def test_one_compilation_serves_all_batches(
     samplers: list[object] = []
     build = sampling.make_sampler
     monkeypatch.setattr(sampling, "make_sampler", lambda model: samplers.append(build(model)) or samplers[-1])
-    monkeypatch.setattr(scoring, "BATCH", 5)
-    scorer = scoring.load_scorer(str(bayesian))
-    scoring.score_source(scorer, archive, tmp_path / "a.csv", archive=ARCHIVE, n_samples=3)
+    monkeypatch.setattr(scores, "BATCH", 5)
+    scorer = scores.load_scorer(str(bayesian))
+    scores.score_source(scorer, archive, tmp_path / "a.csv", archive=ARCHIVE, n_samples=3)
     assert scorer.compiled._score.experimental_get_tracing_count() == 1
     assert len(samplers) == 1
 
@@ -141,10 +142,10 @@ def test_nothing_stands_under_the_final_name_when_scoring_fails(
     plain: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def failing(*arguments: Any, **options: Any) -> Any:
-        yield from list(detections.read_detections(*arguments, **options))
+        yield from list(sources.read_detections(*arguments, **options))
         raise error
 
-    monkeypatch.setattr(scoring, "read_detections", failing)
+    monkeypatch.setattr(scores, "read_detections", failing)
     out = tmp_path / "scores.csv"
     with pytest.raises(DataError, match=r"half way|disk full"):
         score(plain, archive, out)
@@ -192,7 +193,7 @@ def test_a_model_whose_layers_nobody_names_is_refused(plain: Path, tmp_path: Pat
     alone = tmp_path / layout.MODEL_H5
     alone.write_bytes((plain / layout.MODEL_H5).read_bytes())
     with pytest.raises(ModelError, match="nothing names them"):
-        scoring.load_scorer(str(alone))
+        scores.load_scorer(str(alone))
 
 
 def test_the_real_packets_get_the_scores_of_the_archive(plain: Path, tmp_path: Path) -> None:

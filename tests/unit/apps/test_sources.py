@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from gotorb import models
-from gotorb.apps import sources
-from gotorb.apps.prefetch import NICENESS, fetch_ahead
-from gotorb.apps.sources import Options, score_sources, watch_folder
+from gotorb.classifier import jobs
+from gotorb.classifier.jobs import Options, score_sources, watch_folder
+from gotorb.classifier.scores import NICENESS, fetch_ahead
 from gotorb.errors import DataError
 from tests.unit.apps.test_scoring import write_model_folder
 from tests.unit.survey.synthetic import write_archive, write_packet
@@ -47,7 +47,7 @@ def test_a_killed_call_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     whole, out, done = tmp_path / "whole.csv", tmp_path / "scores.csv", []
     score_sources(model, three, whole, OPTIONS)
-    own = sources.score_source
+    own = jobs.score_source
 
     def dying(scorer: Any, source: Path, *rest: Any, **options: Any) -> int:
         if len(done) == 2:
@@ -55,7 +55,7 @@ def test_a_killed_call_goes_on_and_ends_with_the_same_bytes(
         done.append(source)
         return own(scorer, source, *rest, **options)
 
-    monkeypatch.setattr(sources, "score_source", dying)
+    monkeypatch.setattr(jobs, "score_source", dying)
     with pytest.raises(KeyboardInterrupt):
         score_sources(model, three, out, OPTIONS)
     assert not out.exists()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gotorb.apps.strips import STRETCHES, draw_strip
+from gotorb.stamps.images import STRETCHES, draw_strip
 
 
 @pytest.mark.parametrize("stretch", STRETCHES)

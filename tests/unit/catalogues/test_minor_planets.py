@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import layout
 from gotorb.catalogues.minor_planets import COLUMNS, JD_TO_MJD, Field, Pympc, make_provider
+from gotorb.core import layout
+from gotorb.core.settings import LA_PALMA, Settings
 from gotorb.errors import CatalogueError
-from gotorb.settings import LA_PALMA, Settings
 
 MATCH_ARCSEC = 1.0
 FIELD = Field(ra=81.28, dec=4.49, radius_deg=0.2, epoch_mjd=60677.0)

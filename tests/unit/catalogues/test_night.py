@@ -10,7 +10,7 @@ import pytest
 
 from gotorb.catalogues.minor_planets import COLUMNS, Field, Pympc
 from gotorb.catalogues.orbits import HALF_NIGHT, eccentric_anomaly, lines_near, midnight, read_catalogue
-from gotorb.settings import LA_PALMA
+from gotorb.core.settings import LA_PALMA
 from gotorb.simulate import orbits
 from gotorb.simulate.catalogues import write_xephem
 from gotorb.simulate.orbits import concatenate

@@ -13,8 +13,8 @@ import pytest
 from gotorb.catalogues import orbits
 from gotorb.catalogues.minor_planets import Field, Pympc
 from gotorb.catalogues.orbits import read_catalogue
+from gotorb.core.settings import LA_PALMA
 from gotorb.errors import CatalogueError
-from gotorb.settings import LA_PALMA
 from gotorb.simulate.catalogues import write_xephem
 from gotorb.simulate.orbits import observe
 from tests.unit.catalogues.conftest import make_elements

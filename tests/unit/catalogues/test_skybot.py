@@ -22,8 +22,8 @@ from astroquery import imcce
 from gotorb.catalogues import skybot
 from gotorb.catalogues.minor_planets import Field, Skybot, make_provider
 from gotorb.catalogues.skybot import COLUMNS, Limits, Question, look_up, parse_answer
+from gotorb.core.settings import SKYBOT_URL, Settings
 from gotorb.errors import LookupFailed
-from gotorb.settings import SKYBOT_URL, Settings
 from tests.unit.catalogues.fake_skybot import FakeSkybot, serving
 
 QUICK = Limits(total_s=30.0, connect_s=1.0, read_s=0.5, tries=3, backoff_s=0.02, pause_s=0.01)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from gotorb import cli, layout
+from gotorb import cli
+from gotorb.core import layout
 
 FOREIGN = ("DVC_", "GOTORB_", "GOTOPHOTO_", "MLFLOW_TRACKING_", "CATSHTM_")
 

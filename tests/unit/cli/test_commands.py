@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from tests.unit.cli.conftest import Said
 
 Call = Callable[..., Said]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import write_dataset
 from gotorb.dataset.versions import removals, write_version

@@ -12,14 +12,15 @@ import pytest
 import yaml
 
 import gotorb
-from gotorb import classifier, cli, layout, params
-from gotorb.apps.night import NightOptions
-from gotorb.apps.sources import Options, score_sources, watch_folder
-from gotorb.apps.why import explain
+from gotorb import classifier, cli
+from gotorb.classifier.jobs import Options, score_sources, watch_folder
 from gotorb.cli import options
+from gotorb.core import layout, params
+from gotorb.core.params import Params, PlaceParams, Section, read_params
 from gotorb.evaluation.promotion_checks import Limits
 from gotorb.evaluation.thresholds import Night
-from gotorb.params import Params, PlaceParams, Section, read_params
+from gotorb.visualise.night import NightOptions
+from gotorb.visualise.why import explain
 
 ROOT = Path(__file__).parents[3]
 TRAIN = (params.FitParams, params.TrainParams, params.DatasetParams, params.EvaluateParams)

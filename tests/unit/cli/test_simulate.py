@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from gotorb import layout
+from gotorb.core import layout
 from tests.unit.cli.conftest import Said
 
 Call = Callable[..., Said]

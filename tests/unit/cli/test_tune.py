@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from tests.model.blobs import make_blobs
 
 QUICK = (

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import gotorb as package
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.store import read_table, write_dataset
 from tests.model.blobs import make_blobs
 from tests.unit.cli.conftest import Said

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.diff import compare_datasets
 from gotorb.dataset.store import open_dataset, write_dataset

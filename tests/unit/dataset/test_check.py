@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import write_dataset
 from tests.unit.dataset.conftest import make_stamps, make_table

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gotorb.dataset.leaks import find_leaks, find_pixel_leaks
+from gotorb.dataset.check import find_leaks, find_pixel_leaks
 from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gotorb.dataset.leaks import find_leaks
+from gotorb.dataset.check import find_leaks
 from gotorb.dataset.split import assign_splits, link_groups
 from gotorb.errors import DataError
 

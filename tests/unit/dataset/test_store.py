@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gotorb import layout
-from gotorb.core import files
+from gotorb.core import files, layout
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
 

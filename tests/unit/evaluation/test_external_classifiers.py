@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from gotorb.classifier import score_out_of_fold
+from gotorb.core.params import Params
 from gotorb.dataset.split import assign_folds
 from gotorb.dataset.store import read_table
 from gotorb.evaluation.external_classifiers import compare_scores, compare_ways, format_tables
-from gotorb.params import Params
 from tests.model.blobs import make_blobs
 
 

@@ -15,7 +15,7 @@ from gotorb.evaluation.figures import (
     roc_curves,
 )
 from gotorb.evaluation.stamp_figures import confidence_extremes, misclassified_rows, plot_layers, plot_posteriors
-from gotorb.evaluation.stretch import stretch_limits
+from gotorb.stamps.images import stretch_limits
 
 
 @pytest.fixture

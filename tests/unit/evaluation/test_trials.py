@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from gotorb.evaluation.figures import BOGUS_COLOUR
-from gotorb.evaluation.trials import AXES, Scale, plot_trials, spread_equal
+from gotorb.evaluation.tuning_figure import AXES, Scale, plot_trials, spread_equal
 
 
 @pytest.fixture

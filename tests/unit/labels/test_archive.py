@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import ArchiveParams
 from gotorb.errors import DataError
 from gotorb.labels.archive import label_archive
-from gotorb.params import ArchiveParams
 from gotorb.survey.archives import open_stamps
 from pipelines.repro import SOURCES_YAML, merge
 from tests.unit.survey.synthetic import make_table, real_data

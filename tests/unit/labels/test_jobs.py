@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.core.executor import Workers
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset, run_folder

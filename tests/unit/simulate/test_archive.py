@@ -6,9 +6,9 @@ import pandas as pd
 import psycopg2
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.settings import Settings
 from gotorb.errors import DatabaseError, SurveyError
-from gotorb.settings import Settings
 from gotorb.simulate import archive
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.simulate import catalogues
 
 

@@ -9,9 +9,9 @@ import sep
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import SurveyParams
 from gotorb.errors import ConfigError, ImageError, MissingPart
-from gotorb.params import SurveyParams
 from gotorb.simulate import injection, plan, scene
 from tests.conftest import TINY_SEED
 from tests.unit.simulate.test_survey import stored

@@ -6,8 +6,8 @@ import numpy as np
 import pympc
 import pytest
 
+from gotorb.core.settings import LA_PALMA
 from gotorb.errors import CatalogueError
-from gotorb.settings import LA_PALMA
 from gotorb.simulate import catalogues, orbits
 from gotorb.simulate.plan import Tan
 

@@ -10,10 +10,10 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import SurveyParams
+from gotorb.core.settings import LA_PALMA
 from gotorb.errors import ConfigError, SurveyError
-from gotorb.params import SurveyParams
-from gotorb.settings import LA_PALMA
 from gotorb.simulate import plan, survey
 from gotorb.simulate.images import WORK_DIR
 from tests.conftest import TINY_SEED

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.errors import MissingPart
 from gotorb.labels.image import LabelOptions, cut_rows
 from gotorb.labels.jobs import ImageTask

@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
+from gotorb.core.params import ArchiveParams
 from gotorb.errors import DataError
-from gotorb.params import ArchiveParams
 from gotorb.survey.archives import open_archive, open_stamps
 from gotorb.survey.pixels import prepare_stamps
 from tests.unit.survey.synthetic import make_table, real_data, write_archive

@@ -12,8 +12,8 @@ from typing import Any
 import psycopg2
 import pytest
 
+from gotorb.core.settings import Settings
 from gotorb.errors import ConfigError, DatabaseError, OutsideStorage
-from gotorb.settings import Settings
 from gotorb.survey import gotophoto
 from gotorb.survey.gotophoto import connect, query, query_images, storage_path
 

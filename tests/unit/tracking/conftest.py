@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from tests.unit.tracking.repository import Repository
 from tests.unit.tracking.server import Process, mlflow_server
 from tests.unit.tracking.tiny import make_data, make_params, write_model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from gotorb import layout
+from gotorb.core import layout
 from tests.unit.tracking.tiny import make_data, write_model
 
 NETWORKS = ("bayesian_vgg6", "vgg6")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gotorb import cli, layout
+from gotorb import cli
+from gotorb.core import layout
 from gotorb.errors import TrackingError
 from gotorb.tracking.contents import cache_path, find_damage
 from gotorb.tracking.versions import read_lock

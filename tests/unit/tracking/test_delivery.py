@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.card import make_card
 from gotorb.errors import TrackingError
 from gotorb.tracking.journal import find_journals

@@ -8,10 +8,11 @@ from typing import Any
 import mlflow
 import pytest
 
-from gotorb import cli, layout
+from gotorb import cli
+from gotorb.core import layout
+from gotorb.core.params import read_params
 from gotorb.dataset.card import make_card
 from gotorb.errors import TrackingError
-from gotorb.params import read_params
 from gotorb.tracking.contents import md5
 from gotorb.tracking.dvc_source import DvcSource
 from gotorb.tracking.lineage import find_family, import_tags, mark_runs

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import requests
 
-from gotorb import classifier, layout, models
+from gotorb import classifier, models
+from gotorb.core import layout
 from gotorb.tracking.contents import md5
 from gotorb.tracking.mlflow_model import COLUMNS, NEEDED
 from gotorb.tracking.registry import Registered, load_registered, load_service, register

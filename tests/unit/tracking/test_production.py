@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb import cli, layout
+from gotorb import cli
+from gotorb.core import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import write_dataset
 from gotorb.errors import ModelError, TrackingError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.tracking.promotion import promote_best, rollback
 from gotorb.tracking.registry import CHAMPION, find_alias, list_models
 from gotorb.tracking.runs import find_run, md5, track_stage

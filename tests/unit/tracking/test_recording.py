@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.card import make_card
 from gotorb.errors import TrackingError
 from gotorb.tracking.journal import Delivery, find_journals

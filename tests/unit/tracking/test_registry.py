@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gotorb import classifier, layout
+from gotorb import classifier
+from gotorb.core import layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ModelError, TrackingError
 from gotorb.tracking.contents import md5

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
 import gotorb
-from gotorb import layout
+from gotorb.core import layout
 from gotorb.dataset.card import make_card
 from gotorb.tracking.contents import md5
 from gotorb.tracking.runs import find_run, track_stage

@@ -10,7 +10,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from gotorb import cli, layout
+from gotorb import cli
+from gotorb.core import layout
 from gotorb.errors import TrackingError
 from gotorb.tracking.contents import md5
 from gotorb.tracking.registry import load_registered, register

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gotorb import layout
+from gotorb.core import layout
+from gotorb.core.params import Params
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import write_dataset
-from gotorb.params import Params
 
 SIZE = 9
 LAYERS = ("science", "template", "difference", "ptp")

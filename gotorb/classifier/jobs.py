@@ -1,0 +1,225 @@
+"""Scores of many sources in one csv: interrupted calls resume, and a folder can be watched."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+from gotorb.classifier.scores import Scorer, load_scorer, score_source
+from gotorb.classifier.sources import find_kind
+from gotorb.core.executor import Executor, Workers
+from gotorb.core.files import file_states, reported_writes, value_digest, whole_file
+from gotorb.core.params import SEED, ArchiveParams, ScoreParams
+from gotorb.errors import DataError, GotorbError, ImageError
+from gotorb.survey.structure import one_line
+
+log = logging.getLogger(__name__)
+SCORE = ScoreParams()
+WATCHED = (".fits", ".fit", ".fits.gz", ".fits.fz", ".avro", ".h5")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What, beside model and source, decides the rows; see `score_source`."""
+
+    archive: ArchiveParams = field(default_factory=ArchiveParams)
+    n_samples: int = SCORE.n_samples
+    seed: int = SEED
+    threshold: float | None = SCORE.threshold
+
+    def score(self, scorer: Scorer, source: Path, out_path: Path) -> int:
+        """Score one source into one csv."""
+        return score_source(
+            scorer, source, out_path, archive=self.archive, n_samples=self.n_samples, seed=self.seed,
+            threshold=self.threshold,
+        )  # fmt: skip
+
+
+def score_sources(
+    model: str,
+    sources: Sequence[Path | str],
+    out_path: Path | str,
+    options: Options,
+    *,
+    n_processes: int = SCORE.n_processes,
+) -> int:
+    """Score several sources into one csv, in the order given; a folder of images counts as its images.
+
+    Rows of a finished source wait in ``<out_path>.parts/`` until all are there. The same call after a kill takes
+    them from there and ends with the same bytes; a source, model or option that changed is scored anew.
+
+    Parameters
+    ----------
+    model : str
+        As for `load_scorer`.
+    sources : sequence of path
+        Images, folders of images, data sets, stamp archives, alert packets or folders of these.
+    out_path : path
+        The csv.
+    options : Options
+        Samples, seed, threshold, how to read archives.
+    n_processes : int
+        Processes that score a source each; they share the cores.
+
+    Returns
+    -------
+    int
+        Rows written.
+
+    Raises
+    ------
+    DataError
+        If a source cannot be read or does not fit the model. A bad image among several is passed over with a
+        warning.
+    """
+    out_path, parts_dir = Path(out_path), Path(f"{out_path}.parts")
+    every = _expand(sources)
+    parts = [parts_dir / f"{_fingerprint(model, source, options)}.csv" for source in every]
+    todo = list({part: (source, part) for source, part in zip(every, parts, strict=True) if not part.exists()}.values())
+    log.info("%d sources, %d scored before", len(every), len(every) - len(todo))
+    try:
+        if n_processes > 1 and len(todo) > 1:
+            _score_apart(model, todo, options, n_processes)
+        elif todo:
+            scorer = load_scorer(model)
+            for source, part in todo:
+                _score_one(scorer, source, part, options, alone=len(every) == 1)
+    finally:
+        with suppress(OSError):  # not there, or rows wait in it
+            parts_dir.rmdir()
+    n_rows = _join(out_path, [part for part in parts if part.exists()], len(every))
+    shutil.rmtree(parts_dir, ignore_errors=True)
+    return n_rows
+
+
+def _expand(sources: Iterable[Path | str]) -> list[Path]:
+    every: list[Path] = []
+    for source in map(Path, sources):
+        if not source.exists():
+            raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
+        every += find_kind(source)[1] or [source]
+    return every
+
+
+def _fingerprint(model: str, source: Path, options: Options) -> str:
+    """Name of a part: what decides its bytes, files by size and time of change."""
+    files = [source] if source.is_file() else sorted(path for path in source.iterdir() if path.is_file())
+    weights = [path for path in (Path(model), *Path(model).glob("*")) if path.is_file()]
+    return value_digest((model, str(source), file_states((*files, *weights)), asdict(options)))
+
+
+def _score_one(scorer: Scorer, source: Path, part: Path, options: Options, *, alone: bool) -> None:
+    try:
+        options.score(scorer, source, part)
+    except ImageError as error:
+        if alone:
+            raise
+        log.warning("skipped image: %s", error)
+
+
+_SCORER: list[Scorer] = []
+"""The scorer of a worker process."""
+
+
+def _score_apart(model: str, todo: Sequence[tuple[Path, Path]], options: Options, n_processes: int) -> None:
+    threads = max(1, (os.cpu_count() or 1) // n_processes)
+    with Executor(Workers(n_processes), initializer=_start_worker, initargs=(model, threads)) as executor:
+        executor.map(partial(_work, options=options), todo, crashed=_crashed, title="score", unit="source")
+
+
+def _crashed(pair: tuple[Path, Path]) -> None:
+    raise DataError(f"worker processes died on {pair[0]}, perhaps for lack of memory; score it alone, or leave it out")
+
+
+def _start_worker(model: str, threads: int) -> None:
+    os.environ |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)}
+    _SCORER.append(load_scorer(model))
+
+
+def _work(pair: tuple[Path, Path], options: Options) -> None:
+    _score_one(_SCORER[0], *pair, options, alone=False)
+
+
+def _join(out_path: Path, parts: Sequence[Path], n_sources: int) -> int:
+    """Write the parts behind one another, under one line of names."""
+    if not parts:
+        raise DataError(f"none of {n_sources} sources can be scored; see the warnings")
+    with reported_writes(out_path), whole_file(out_path) as aside, aside.open("wb") as file:
+        for number, part in enumerate(parts):
+            names, _, rows = part.read_bytes().partition(b"\n")
+            file.write(rows if number else names + b"\n" + rows)
+    return sum(count_rows(part) for part in parts)
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a csv; a name in quotes may hold line ends."""
+    import csv
+
+    with path.open(newline="", encoding="utf-8") as file:
+        return sum(1 for _ in csv.reader(file)) - 1
+
+
+def watch_folder(
+    model: str, folder: Path | str, out_dir: Path | str, options: Options, *, poll_s: float = SCORE.poll_s,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> int:  # fmt: skip
+    """Score each new file of a folder once, into a csv of its own.
+
+    A file is taken when its size did not change between two looks. Its csv (``<file>.csv``) appears whole, and is
+    how a watch that was killed knows what is done. A file that cannot be scored is named in a warning and tried
+    again when it has changed.
+
+    Parameters
+    ----------
+    model, options
+        As for `score_sources`.
+    folder, out_dir : path
+        Where files arrive, and where the csv files go.
+    poll_s : float
+        Seconds between looks.
+    goes_on : callable
+        Asked after each look.
+
+    Returns
+    -------
+    int
+        Files scored.
+    """
+    folder, out_dir = Path(folder), Path(out_dir)
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; name the one in which new images or packets arrive")
+    scorer, n_scored = load_scorer(model), 0
+    seen: dict[Path, tuple[int, int]] = {}
+    failed: dict[Path, tuple[int, int]] = {}
+    while True:
+        now = {path: state for path in sorted(folder.iterdir()) if (state := _state(path)) is not None}
+        for path, state in now.items():
+            out = out_dir / f"{path.name}.csv"
+            if seen.get(path) != state or failed.get(path) == state or out.exists():
+                continue
+            try:
+                log.info("%s: %d rows", path.name, options.score(scorer, path, out))
+                n_scored += 1
+            except GotorbError as error:
+                failed[path] = state
+                log.warning("not scored: %s", one_line(error))
+        seen = now
+        if not goes_on():
+            return n_scored
+        time.sleep(poll_s)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file of a kind that is scored, else None."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return (stat.st_size, stat.st_mtime_ns) if path.is_file() and path.name.endswith(WATCHED) else None

@@ -1,0 +1,80 @@
+"""Detections with their scores, posterior summary and call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gotorb.classifier.scores import Scorer, fit_stamps, score_batch
+from gotorb.classifier.sources import BATCH, Detections
+from gotorb.evaluation.posterior import summarise_samples
+
+CENTRAL = (5, 95)
+"""Percentiles of the samples between which the score is taken to lie."""
+SUMMARIES = ("score", "mean", "std", "p_real", "confidence", "best")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Detections, and their scores.
+
+    Attributes
+    ----------
+    found : Detections
+        What was scored.
+    table : DataFrame
+        The detections' columns and `SUMMARIES` (``best`` is the posterior mean, else the plain score; NaN where
+        there is no posterior), ``called_real`` and ``uncertain`` (the threshold lies within the central samples).
+    samples : ndarray or None
+        (n, n_samples).
+    fitted : ndarray
+        (n, size, size, n_layers) as the model took them.
+    """
+
+    found: Detections
+    table: pd.DataFrame
+    samples: np.ndarray | None
+    fitted: np.ndarray
+
+
+def score_block(
+    scorer: Scorer, found: Detections, source: Path, *, n_samples: int, seed: int, threshold: float
+) -> Scored:
+    """Score a block of detections, with the samples that `gotorb score` draws for it.
+
+    Raises
+    ------
+    DataError
+        If the stamps do not fit the model.
+    """
+    table = found.table
+    fitted = fit_stamps(scorer, found.stamps, found.layers, source)
+    parts = list(_score(scorer, fitted, n_samples, seed + found.first))
+    plain = np.concatenate([part for part, _ in parts]) if parts else np.empty(0)
+    drawn = [part for _, part in parts if part is not None]
+    samples = np.concatenate(drawn) if drawn else None
+    return Scored(found, _summarise(table, plain.astype(float), samples, threshold), samples, fitted)
+
+
+def _score(
+    scorer: Scorer, stamps: np.ndarray, n_samples: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    for start in range(0, len(stamps), BATCH):
+        found = score_batch(scorer, stamps[start : start + BATCH], n_samples, seed + start)
+        yield found.plain, found.samples
+
+
+def _summarise(table: pd.DataFrame, plain: np.ndarray, samples: np.ndarray | None, threshold: float) -> pd.DataFrame:
+    if samples is None:
+        empty = dict.fromkeys(("mean", "std", "p_real", "confidence"), np.nan)
+        return table.assign(score=plain, **empty, best=plain, called_real=plain >= threshold, uncertain=False)
+    summary = summarise_samples(samples)
+    low, high = np.percentile(samples, CENTRAL, axis=1)
+    return table.assign(
+        score=plain, mean=summary.mean, std=summary.std, p_real=summary.p_real, confidence=summary.confidence,
+        best=summary.mean, called_real=summary.mean >= threshold, uncertain=(low < threshold) & (threshold < high),
+    )  # fmt: skip

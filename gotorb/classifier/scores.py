@@ -1,0 +1,338 @@
+"""Scores of any source of stamps by a model of any origin, a batch at a time, in one csv."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from gotorb.classifier.sources import BATCH, read_detections
+from gotorb.core import layout
+from gotorb.core.files import file_digest, tree_digest, whole_file
+from gotorb.core.params import N_SAMPLES, SEED, ArchiveParams
+from gotorb.dataset.card import data_digest
+from gotorb.errors import DataError, ModelError
+from gotorb.evaluation.posterior import summarise_samples
+from gotorb.models import find_model
+from gotorb.survey.alerts import find_packets
+from gotorb.survey.pixels import check_middle, crop_stamps
+from gotorb.training.onnx import PortableModel, read_portable
+
+if TYPE_CHECKING:
+    from gotorb.training.inference import CompiledModel
+
+
+T = TypeVar("T")
+AHEAD = 3
+"""Items fetched and not yet taken; more would only take memory."""
+NICENESS = 10
+_END = object()
+
+
+def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Generator[T, None, None]:
+    """Yield the items in their order, fetched by a thread of their own.
+
+    An error of the source is raised where its item would have come. When the caller stops early, the thread ends
+    before the generator is closed, so that files are not read by one who is no longer asked.
+
+    Parameters
+    ----------
+    items : iterable
+        Slow to read: files, packets.
+    ahead : int
+        Items held at most.
+
+    Examples
+    --------
+    >>> list(fetch_ahead(range(3)))
+    [0, 1, 2]
+    """
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=ahead)
+    stopped = threading.Event()
+    thread = threading.Thread(target=_fetch, args=(items, waiting, stopped), daemon=True)
+    thread.start()
+    try:
+        while (found := waiting.get()) is not _END:
+            if isinstance(found, _Failure):
+                raise found.error
+            yield found
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _give_way() -> None:
+    """Let this thread run where the network's threads leave a core.
+
+    These wait for each other at every layer, so one that is held up holds up all.
+    """
+    if sys.platform != "linux":
+        return  # elsewhere threads have no priority of their own, and the process would be meant
+    with suppress(OSError):
+        me = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, me, min(os.getpriority(os.PRIO_PROCESS, me) + NICENESS, 19))
+
+
+class _Failure:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _fetch(items: Iterable[Any], waiting: queue.Queue[Any], stopped: threading.Event) -> None:
+    _give_way()
+    try:
+        for item in items:
+            if not _put(waiting, item, stopped):
+                return
+        _put(waiting, _END, stopped)
+    except BaseException as error:
+        _put(waiting, _Failure(error), stopped)
+
+
+def _put(waiting: queue.Queue[Any], item: Any, stopped: threading.Event) -> bool:
+    """Whether the item found room before the caller stopped."""
+    while not stopped.is_set():
+        try:
+            waiting.put(item, timeout=0.05)
+            return True
+        except queue.Full:
+            continue
+    return False
+
+
+log = logging.getLogger(__name__)
+COLUMNS = (
+    "id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256",
+    "threshold", "called_real",
+)  # fmt: skip
+N_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model that knows what it takes and who it is.
+
+    Attributes
+    ----------
+    model : keras.Model or PortableModel
+        The network; normalises by itself.
+    layers : tuple of str
+        Layers it was trained on, in their order.
+    name, version : str
+        Registered name and version, or the folder's name and the digest of the file; of an exported model those of
+        the one that it was made from.
+    threshold : float
+        Score at or above which it calls a detection real.
+    """
+
+    model: Any
+    layers: tuple[str, ...]
+    name: str
+    version: str
+    threshold: float = 0.5
+
+    @cached_property
+    def compiled(self) -> CompiledModel | PortableModel:
+        """The network, compiled once for all batches."""
+        if isinstance(self.model, PortableModel):
+            return self.model
+        from gotorb.training.inference import CompiledModel
+
+        return CompiledModel(self.model)
+
+    @property
+    def samples(self) -> bool:
+        """Whether it has a posterior: an exported model and one without dropout have none."""
+        return not isinstance(self.compiled, PortableModel) and bool(self.compiled.dropouts)
+
+    @property
+    def size(self) -> int:
+        """Side of the stamps it takes."""
+        return int(self.model.input_shape[1])
+
+
+def load_scorer(model: str) -> Scorer:
+    """Load a model by registry name (``models:/gotorb@champion``) or by path; an exported one without TensorFlow.
+
+    Raises
+    ------
+    ConfigError
+        If an exported model's onnxruntime is not installed.
+    ModelError
+        If there is no such model, or nothing says which layers it takes.
+    """
+    if Path(model).suffix == layout.ONNX_SUFFIX:
+        exported = read_portable(model)
+        return Scorer(exported, exported.layers, exported.name, exported.about["version"], exported.threshold)
+    found = find_model(model)
+    scorer = Scorer(found.model, found.layers, found.name, found.version, found.threshold)
+    if len(scorer.layers) != scorer.model.input_shape[-1]:
+        raise ModelError(
+            f"model {model} takes {scorer.model.input_shape[-1]} layers but nothing names them; "
+            f"keep {layout.META_HKL} beside {layout.MODEL_H5}, or register it with `make repro`"
+        )
+    return scorer
+
+
+def score_source(
+    scorer: Scorer, source: Path | str, out_path: Path | str, *, archive: ArchiveParams, n_samples: int = N_SAMPLES,
+    seed: int = SEED, threshold: float | None = None,
+) -> int:  # fmt: skip
+    """Score every stamp of a source and write one row for each.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        From `load_scorer`.
+    source : path
+        A difference image, a folder of them, a data set, a stamp archive (folder or hdf5), or alert packets.
+    out_path : path
+        The csv: id, ra, dec, score, posterior mean, std, confidence, model name and version, digest of the data,
+        threshold and the call (1 real, 0 bogus), which goes by the posterior mean where there is one.
+        The three of the posterior are empty for a model without dropout, for an exported one and without samples.
+    archive : ArchiveParams
+        How to read stamp archives.
+    n_samples : int
+        Posterior samples for each stamp; 0 for plain scores only.
+    seed : int
+        Of the samples.
+    threshold : float, optional
+        Score at or above which a row is called real; the model's own when left out.
+
+    Returns
+    -------
+    int
+        Rows written.
+
+    Raises
+    ------
+    DataError
+        If the source cannot be read, or does not fit the model.
+    """
+    source, out_path = Path(source), Path(out_path)
+    if not source.exists():
+        raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
+    try:
+        with whole_file(out_path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            return _write_rows(file, scorer, source, archive, n_samples, seed, threshold)
+    except OSError as error:
+        raise DataError(
+            f"{source} cannot be read or {out_path} not written ({error}); check the files, permissions and free space"
+        ) from None
+
+
+def _write_rows(
+    file: TextIO, scorer: Scorer, source: Path, archive: ArchiveParams, n_samples: int, seed: int,
+    threshold: float | None,
+) -> int:  # fmt: skip
+    """Score a batch while threads read the next ones and make the source's digest; rows wait for that in memory."""
+    writer, n_rows = csv.writer(file, lineterminator="\n"), 0
+    writer.writerow(COLUMNS)
+    threshold = scorer.threshold if threshold is None else threshold
+    ready = (
+        (found, fit_stamps(scorer, found.stamps, found.layers, source))
+        for found in read_detections(source, archive, scorer.size, block=BATCH)
+    )
+    waiting: list[tuple[pd.DataFrame, Scores]] = []
+    with ThreadPoolExecutor(1, initializer=_give_way) as pool, closing(fetch_ahead(ready)) as batches:
+        digest = pool.submit(_source_digest, source)
+
+        def write() -> None:
+            about = scorer.name, scorer.version, digest.result(), round(threshold, N_DIGITS)
+            for table, scores in waiting:
+                writer.writerows(_rows(table, scores, about, threshold))
+            waiting.clear()
+
+        for found, stamps in batches:
+            if n_rows == 0 and (told := tell_middle(scorer, found.stamps.shape[1], source)):
+                log.info(told)
+            waiting.append((found.table[["id", "ra", "dec"]], score_batch(scorer, stamps, n_samples, seed + n_rows)))
+            n_rows += len(found)
+            if digest.done():
+                write()
+        write()
+    return n_rows
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a batch, (n,), and its posterior samples (n, n_samples), None where there are none."""
+
+    plain: np.ndarray
+    samples: np.ndarray | None
+
+    @property
+    def best(self) -> np.ndarray:
+        """What the call goes by: the mean of the samples, else the plain score."""
+        return self.plain if self.samples is None else self.samples.mean(axis=1, dtype=float)
+
+
+def score_batch(scorer: Scorer, stamps: np.ndarray, n_samples: int, seed: int) -> Scores:
+    """Plain scores, and posterior samples where the model has them and some are wanted."""
+    plain = scorer.compiled.score(stamps)
+    if not n_samples or isinstance(scorer.compiled, PortableModel) or not scorer.samples:
+        return Scores(plain, None)
+    return Scores(plain, scorer.compiled.sample(stamps, n_samples, seed=seed))
+
+
+def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold: float) -> Iterator[tuple[Any, ...]]:
+    """Rows of the csv, made column by column: a call for each value would cost more than its score."""
+    posterior: list[Iterable[Any]] = [repeat("")] * 3
+    if found.samples is not None:
+        summary = summarise_samples(found.samples)
+        posterior = [np.round(values, N_DIGITS).tolist() for values in (summary.mean, summary.std, summary.confidence)]
+    places = [
+        ["" if value != value else value for value in np.round(table[name].to_numpy(float), 7).tolist()]
+        for name in ("ra", "dec")
+    ]
+    plain = np.round(found.plain.astype(float), N_DIGITS).tolist()
+    called = (found.best >= threshold).astype(int).tolist()
+    *model, shown = about
+    return zip(
+        table["id"].tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called, strict=False
+    )
+
+
+def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], source: Path | str) -> np.ndarray:
+    """The layers and central pixels that the model takes of stamps with these layers, refused when they do not fit."""
+    absent = [name for name in scorer.layers if name not in layers]
+    if absent:
+        raise DataError(
+            f"model {scorer.name} takes layer {absent[0]!r}, which {source} lacks (has {', '.join(layers)}); "
+            "use a model trained on such stamps"
+        )
+    check_middle(stamps.shape[1], scorer.size, model=scorer.name, where=source)
+    stamps = crop_stamps(stamps, scorer.size)
+    if layers == scorer.layers:
+        return np.ascontiguousarray(stamps)
+    return stamps[..., [layers.index(name) for name in scorer.layers]]
+
+
+def tell_middle(scorer: Scorer, side: int, source: Path | str) -> str:
+    """What people should know of stamps that are larger than the model's; "" for others."""
+    if side <= scorer.size:
+        return ""
+    return f"{source} has stamps of {side} pixels; model {scorer.name} sees the {scorer.size} in the middle"
+
+
+def _source_digest(source: Path) -> str:
+    """Hex sha256 of a source's content."""
+    if source.is_file():
+        return file_digest(source)
+    if layout.labels_path(source).exists():
+        return data_digest(source)
+    return tree_digest(find_packets(source) or [path for path in sorted(source.iterdir()) if path.is_file()])

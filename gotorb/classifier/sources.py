@@ -1,0 +1,268 @@
+"""Readers of detections and stamps of any source: images, data sets, stamp archives, alert packets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb.core import layout
+from gotorb.core.params import ArchiveParams
+from gotorb.dataset.store import open_dataset
+from gotorb.errors import DataError, ImageError
+from gotorb.survey.alerts import LAYERS, find_packets, holds_packets, stream_packets
+from gotorb.survey.archives import open_archive
+from gotorb.survey.pixels import fill_missing, prepare_stamps
+
+log = logging.getLogger(__name__)
+BATCH = 256
+"""Detections that are scored together."""
+PAGE = 2 * BATCH
+"""Detections of a page."""
+DATASET, PACKETS, IMAGES, ARCHIVE = "data set", "packets", "images", "archive"
+FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fits.fz")
+NUMBERS = ("ra", "dec", "x", "y", "mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "jd", "label",
+           "n_seen", "missing_fraction")  # fmt: skip
+TEXTS = ("id", "ut", "metalabel", "number", "object_id")
+COLUMNS = (*TEXTS, *NUMBERS)
+ALERT_NAMES = {"id": "candid", "object_id": "objectId", "mag": "magpsf", "realbogus": "rb", "cnn_realbogus": "drb",
+               "x": "xpos", "y": "ypos", "number": "ssnamenr"}  # fmt: skip
+"""Our column to that of ZTF's alerts, whose old scores are a random forest (rb) and a CNN (drb)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detections:
+    """Some detections of one source.
+
+    Attributes
+    ----------
+    name : str
+        Of the source, for people.
+    table : DataFrame
+        `COLUMNS`; text is "" and a number NaN where nothing is known.
+    stamps : ndarray
+        (n, size, size, n_layers).
+    layers : tuple of str
+        Names of the layers.
+    exposures : ndarray
+        (n, size, size, k) single exposures, k 0 where there are none.
+    first : int
+        Row of the source that comes first.
+    field : tuple of float, optional
+        Centre [deg], radius [deg] and epoch [MJD] of an image.
+    """
+
+    name: str
+    table: pd.DataFrame
+    stamps: np.ndarray
+    layers: tuple[str, ...]
+    exposures: np.ndarray
+    first: int = 0
+    field: tuple[float, float, float, float] | None = field(default=None)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def blocks(self, n: int) -> Iterator[Detections]:
+        """Yield the same detections in blocks of `n`."""
+        for start in range(0, len(self), n):
+            rows = slice(start, start + n)
+            yield replace(
+                self, table=self.table.iloc[rows].reset_index(drop=True), stamps=self.stamps[rows],
+                exposures=self.exposures[rows], first=self.first + start,
+            )  # fmt: skip
+
+
+def read_detections(source: Path, archive: ArchiveParams, size: int, *, block: int = PAGE) -> Iterator[Detections]:
+    """Read the detections of a source of any kind in blocks; a bad image among several is skipped with a warning.
+
+    Parameters
+    ----------
+    source : Path
+        An image, a folder of images, a data set, a stamp archive (folder or hdf5), an alert packet or a folder of
+        packets.
+    archive : ArchiveParams
+        Names and layout of stamp archives.
+    size : int
+        Side of the stamps cut from images [pixel].
+    block : int
+        Largest number of detections of a block.
+
+    Yields
+    ------
+    Detections
+        In the order of the source.
+
+    Raises
+    ------
+    ImageError
+        If the source is one image that cannot be read.
+    DataError
+        If the source cannot be read.
+    """
+    kind, images = find_kind(source)
+    if kind == DATASET:
+        yield from _from_dataset(source, block)
+    elif kind == PACKETS:
+        yield from _from_packets(source, archive, block)
+    elif kind == IMAGES:
+        for path in images:
+            try:
+                found = _read_image(path, size)
+            except ImageError as error:
+                if len(images) == 1:
+                    raise
+                log.warning("skipped image: %s", error)
+            else:
+                yield from found.blocks(block)
+    else:
+        yield from _from_archive(source, archive, block)
+
+
+def find_kind(source: Path) -> tuple[str, list[Path]]:
+    """Tell the kind of a source by its content.
+
+    Parameters
+    ----------
+    source : Path
+        File or folder.
+
+    Returns
+    -------
+    kind : str
+        One of `DATASET`, `PACKETS`, `IMAGES`, `ARCHIVE`.
+    images : list of Path
+        The source's images; empty for the other kinds.
+    """
+    if source.is_dir() and layout.labels_path(source).exists():
+        return DATASET, []
+    if holds_packets(source):
+        return PACKETS, []
+    images = _find_images(source)
+    return (IMAGES, images) if images else (ARCHIVE, [])
+
+
+def _find_images(source: Path) -> list[Path]:
+    """FITS files with detections: the one given, or those of a folder that have a table of them."""
+    if source.is_file():
+        return [source] if source.name.endswith(FITS_SUFFIXES) else []
+    return [path for path in sorted(source.iterdir()) if path.name.endswith(FITS_SUFFIXES) and _has_detections(path)]
+
+
+def _has_detections(path: Path) -> bool:
+    from gotorb import label_data
+    from gotorb.survey.fits import open_frame
+
+    try:
+        with open_frame(path) as frame:
+            frame.table(label_data.DIFFERENCE_PHOT_EXT)
+            return True
+    except ImageError:
+        return False
+
+
+def _read_image(path: Path, size: int) -> Detections:
+    """Read all detections of an image, their stamps and their single exposures.
+
+    Parameters
+    ----------
+    path : Path
+        Difference image; its header names the exposures.
+    size : int
+        Side of the stamps [pixel].
+
+    Returns
+    -------
+    Detections
+        With `field`, the circle around the detections.
+
+    Raises
+    ------
+    ImageError
+        If the image or an exposure cannot be read.
+    """
+    from gotorb import label_data
+    from gotorb.catalogues.crossmatch import find_nearest
+    from gotorb.labels.image import check_exposures
+    from gotorb.labels.jobs import read_task
+    from gotorb.stamps.layers import cut_planes, n_detected_exposures
+    from gotorb.survey.fits import open_frame
+
+    task = read_task(path, ext=label_data.SCIENCE_IMAGE_EXT)
+    check_exposures(task)
+    files = label_data.cut_options(size).files
+    with open_frame(path) as frame:
+        found = files.read_detections(frame)
+        ra, dec, xy = found["ra"].to_numpy(), found["dec"].to_numpy(), (found["x"].to_numpy(), found["y"].to_numpy())
+        exposures = [Path(one) for one in task.exposure_paths]
+        planes = cut_planes(frame, exposures, ra, dec, size=size, extensions=files.extensions, xy=xy)
+    stamps, missing = fill_missing(planes.layers())
+    n_seen = n_detected_exposures(planes.exposures)
+    table = found.assign(ut=task.ut, jd=task.jd, n_seen=n_seen, missing_fraction=missing)
+    away = find_nearest(ra, dec, [task.ra_c], [task.dec_c])[1].max(initial=0.0) / 3600
+    place = task.ra_c, task.dec_c, away, task.epoch_mjd
+    return Detections(
+        name=path.name, table=_columns(table), stamps=stamps, layers=layout.LAYERS,
+        exposures=fill_missing(planes.exposures)[0], field=place,
+    )  # fmt: skip
+
+
+def _without_exposures(
+    source: Path, table: pd.DataFrame, stamps: np.ndarray, layers: tuple[str, ...], first: int
+) -> Detections:
+    none = np.empty((*stamps.shape[:3], 0), np.float32)
+    return Detections(name=source.name, table=table, stamps=stamps, layers=layers, exposures=none, first=first)
+
+
+def _from_dataset(source: Path, block: int) -> Iterator[Detections]:
+    data = open_dataset(source)
+    for rows, stamps in data.batches(batch=block):
+        table = _columns(data.table.iloc[rows].reset_index(drop=True)).assign(id=data.ids[rows])
+        yield _without_exposures(source, table, stamps, data.layers, int(rows[0]))
+
+
+def _from_packets(source: Path, archive: ArchiveParams, block: int) -> Iterator[Detections]:
+    first = 0
+    for table, raw in stream_packets(find_packets(source), block):
+        stamps, missing = prepare_stamps(raw, archive.background)
+        known = _columns(table.assign(missing_fraction=missing), ALERT_NAMES)
+        yield _without_exposures(source, known, stamps, LAYERS, first)
+        first += len(table)
+
+
+def _from_archive(source: Path, archive: ArchiveParams, block: int) -> Iterator[Detections]:
+    data = open_archive(source, archive.model_copy(update={"size": None}))  # the model says how much it takes
+    own = {ours: theirs for ours, theirs in archive.columns.items() if isinstance(theirs, str)}
+    for ours in {"ra", "dec"} - own.keys() & archive.columns.keys():
+        raise DataError(
+            f"label.archive.columns.{ours} is {archive.columns[ours]} in params.yaml; name one column of degrees"
+        )
+    first = 0
+    for stamps, missing in data.batches(block):
+        rows = slice(first, first + len(stamps))
+        table = data.table.iloc[rows].reset_index(drop=True).assign(missing_fraction=missing)
+        known = _columns(table, ALERT_NAMES | own).assign(id=data.ids[rows])
+        yield _without_exposures(source, known, stamps, data.layers, first)
+        first += len(stamps)
+
+
+def _columns(table: pd.DataFrame, names: dict[str, str] | None = None) -> pd.DataFrame:
+    """Our columns of a table, whatever it has of them, by our names or those given."""
+    found: dict[str, Any] = {}
+    for ours in COLUMNS:
+        theirs = next((name for name in (ours, (names or {}).get(ours)) if name in table), None)
+        if ours in TEXTS:
+            text = (
+                table[theirs].astype(object).where(table[theirs].notna(), "").astype(str)
+                if theirs
+                else pd.Series("", index=table.index)
+            )
+            found[ours] = text.where(~text.isin(["null", "nan"]), "")
+        else:
+            found[ours] = pd.to_numeric(table[theirs], errors="coerce") if theirs else np.nan
+    return pd.DataFrame(found, index=table.index)

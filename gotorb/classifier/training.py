@@ -1,0 +1,284 @@
+"""Training: the front door's widest function, which `gotorb.classifier` offers as ``classifier.train``."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gotorb import __version__
+from gotorb.core import layout
+from gotorb.core.logs import run_log
+from gotorb.core.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainParams
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.errors import ModelError
+from gotorb.models import Origin, find_model, find_network
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from gotorb.training.data import Rows
+
+
+LOG = logging.getLogger(__name__)
+TRAIN, FIT, DATASET, EVALUATE = TrainParams(), FitParams(), DatasetParams(), EvaluateParams()
+Meta = dict[str, Any]
+
+
+def train(
+    data_dir: str | Path,
+    model: "str | Callable[..., keras.Model]" = FIT.model,
+    *,
+    layers: Sequence[str] = TRAIN.layers,
+    epochs: int = TRAIN.epochs,
+    batch_size: int = TRAIN.batch_size,
+    learning_rate: float = TRAIN.learning_rate,
+    schedule: str = TRAIN.schedule,
+    optimizer: "str | Callable[[], keras.optimizers.Optimizer]" = FIT.optimizer,
+    loss: str | Callable[..., Any] = FIT.loss,
+    metrics: Sequence[str | Callable[..., Any]] = FIT.metrics,
+    monitor: str = FIT.monitor,
+    monitor_mode: str = FIT.monitor_mode,
+    patience: int = TRAIN.patience,
+    dropout: float | None = TRAIN.dropout,
+    model_kwargs: dict[str, Any] | None = FIT.model_kwargs,
+    normalise: "str | keras.layers.Layer | Callable[..., Any]" = TRAIN.normalise,
+    augment: bool = FIT.augment,
+    class_weights: str | dict[int, float] | None = FIT.class_weights,
+    init_from: str | Path | None = TRAIN.init_from,
+    freeze: int | str | Sequence[str] | None = TRAIN.freeze,
+    test_fraction: float = DATASET.test_fraction,
+    validation_fraction: float = DATASET.validation_fraction,
+    link_radius_arcsec: float = DATASET.link_radius_arcsec,
+    threshold_fpr: float | None = EVALUATE.threshold_fpr,
+    seed: int = SEED,
+    threads: int | None = TRAIN.threads,
+    strategy: Any = None,
+    out_dir: str | Path | None = None,
+    name: str | None = None,
+    callbacks: "Sequence[keras.callbacks.Callback]" = (),
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    tensorboard: bool | str | Path = FIT.tensorboard,
+    fit_kwargs: dict[str, Any] | None = None,
+    verbose: int = FIT.verbose,
+) -> tuple["keras.Model", Meta]:
+    """Train a model on a data set and write it to a folder of its own.
+
+    Makes ``<data_dir>/model_YYMMDD-HHMMSS/`` with a log file, ``meta.hkl`` and ``model.h5``. Stamps are read
+    from disk a batch at a time. The same data, parameters, seed and threads give the same bytes. Ctrl-C ends
+    the training and keeps the best weights so far.
+
+    An interrupted training resumes when `train` is called again with the same data, settings and folder, and ends
+    with the same bytes as one that was not interrupted. With other data or settings it starts again, and the log says
+    so. The state of your own `callbacks` is not kept.
+
+    Parameters
+    ----------
+    data_dir : path
+        Folder made by ``label_data.make()``.
+    model : str or callable
+        ``vgg6``, ``bayesian_vgg6``, or a function of the input shape (size, size, n_layers) that returns a
+        Keras model with one sigmoid output.
+    layers : sequence of str
+        Layers of the stamps to learn from.
+    epochs, patience : int
+        Epochs at most, and epochs without improvement after which training stops. The best epoch's weights
+        are kept.
+    batch_size : int
+        Stamps of a training step.
+    learning_rate : float
+        Of the optimizer given by name. 3e-5 suits data sets of 10^5 rows and more.
+    schedule : {"constant", "cosine"}
+        Cosine lowers the learning rate to nothing over the epochs.
+    optimizer : str or callable
+        Keras name, or a function of no arguments that returns an optimizer.
+    loss : str or callable
+        Keras name, or a function of labels and scores.
+    metrics : sequence of str or callable
+        Keras names or objects, measured beside accuracy and AUC.
+    monitor : str
+        Quantity that decides which epoch is best.
+    monitor_mode : {"auto", "min", "max"}
+        Direction in which `monitor` improves. "auto" asks Keras' metric of that name; a metric of your own needs one
+        of the others.
+    dropout : float, optional
+        Rate handed to networks that take ``dropout``; their own default when None.
+    model_kwargs : dict, optional
+        More options of the network.
+    normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
+        First layer of the network, saved with it. "l2" leaves networks as they are built: ours divide each layer
+        of a stamp by its L2 norm. "noise" takes the logarithm in units of the difference's noise, which keeps how
+        bright layers are relative to each other (`gotorb.training.normalisation`). A layer that would not survive
+        saving is refused before training.
+    augment : bool
+        Flip and turn the training stamps; validation stamps never are.
+    class_weights : "balanced", dict or None
+        Weight of each class's loss.
+    init_from : path or str, optional
+        Fine-tuning: model folder, ``model.h5`` or ``models:/name@alias`` whose weights are the start. The network
+        must have layers of the same shapes.
+    freeze : int, str or sequence of str, optional
+        Layers of `init_from` kept as they are: the first so many with weights, or names, or how these begin
+        (``"conv"``).
+    test_fraction, validation_fraction, link_radius_arcsec : float
+        How rows are divided when the data set has no ``split`` column (see `gotorb.dataset.split`).
+    threshold_fpr : float, optional
+        False-positive rate on the validation rows at which the operating threshold is chosen; the smallest
+        mean misclassification error when None.
+    seed : int
+        Of everything random; what scikit-learn calls random_state.
+    threads : int, optional
+        CPU threads inside an operation; part of the result's identity. None takes what the process has.
+    strategy : tf.distribute.Strategy, optional
+        Under which the network is built and fitted; see docs/training.md. A GPU that TensorFlow finds is used
+        without one.
+    out_dir, name : path, str, optional
+        The folder is ``out_dir/name``; ``data_dir/model_YYMMDD-HHMMSS`` when left out.
+    callbacks : sequence of keras Callback
+        Passed to Keras.
+    on_epoch : callable, optional
+        Called after each epoch with its number (from 0) and its quantities.
+    tensorboard : bool or path
+        Write TensorBoard's files, into ``tensorboard/`` of the model's folder or into the folder given.
+    fit_kwargs : dict, optional
+        ``validation_freq`` and ``validation_steps`` of Keras' `fit`; others are refused.
+    verbose : int
+        Keras' own progress: 0 none, 1 bar, 2 a line per epoch.
+
+    Returns
+    -------
+    model : keras.Model
+        With the best epoch's weights.
+    meta : dict
+        What ``meta.hkl`` holds, and under ``run_dir`` the folder.
+
+    Raises
+    ------
+    DataError
+        If the data set cannot be trained on: one class only, odd labels, NaN, an absent layer.
+    ModelError
+        If no network has that name, it or its first layer does not fit, `init_from` cannot be read or differs, or
+        training diverges.
+    ConfigError
+        If an option is impossible, or `threads` cannot be had in this process.
+    """
+    options: dict[str, Any] = {
+        "model": model, "layers": tuple(layers), "epochs": epochs, "batch_size": batch_size,
+        "learning_rate": learning_rate, "schedule": schedule, "optimizer": optimizer, "loss": loss,
+        "metrics": metrics, "monitor": monitor, "monitor_mode": monitor_mode, "patience": patience,
+        "dropout": dropout, "model_kwargs": model_kwargs, "normalise": normalise, "augment": augment,
+        "class_weights": class_weights, "freeze": freeze, "test_fraction": test_fraction,
+        "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
+        "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs,
+    }  # fmt: skip
+    builder, data = find_network(model), open_dataset(data_dir)
+
+    from gotorb.training import data as training_data
+    from gotorb.training import finetune, fit, model_files, recipe
+
+    fit.check_strategy(strategy)
+    plan = recipe.Recipe(
+        **{name: options[name] for name in PLAN}, verbose=verbose, fit_kwargs=fit_kwargs or {}
+    )  # fmt: skip
+    taught = training_data.prepare_lesson(
+        data, options["layers"], batch_size, class_weights=class_weights,
+        division={name: options[name] for name in DIVISION},
+        n_replicas=strategy.num_replicas_in_sync if strategy else 1,
+    )  # fmt: skip
+    settings = {name: model_files.describe_option(value) for name, value in options.items()}
+    settings |= {"threads": fit.prepare_process(seed, threads), "strategy": strategy and type(strategy).__name__}
+    origin = None if init_from is None else _find_parent(init_from, options["layers"], settings["normalise"])
+    with strategy.scope() if strategy else nullcontext():
+        network = _build(builder, data, options, origin)
+    kept = finetune.choose_layers(network, freeze, init_from)
+    run_dir = model_files.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
+    callbacks = [*model_files.make_tensorboard(tensorboard, run_dir), *callbacks]
+    with run_log(run_dir):
+        LOG.info("training %s on %s with %s", network.name, data_dir, settings)
+        LOG.info("rows: %s", training_data.count_rows(data.labels, taught.rows))
+        digest = data_digest(data.data_dir)
+        with strategy.scope() if strategy else nullcontext():
+            fitted = fit.fit_network(
+                network, taught.stream, taught.rows, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
+                state=(run_dir / layout.STATE_NPZ, _identify(settings, digest, origin)),
+            )  # fmt: skip
+        about: dict[str, Any] = {
+            "settings": settings,
+            "digest": digest,
+            "parent": _describe_parent(origin, data, taught.rows),
+        }
+        meta = model_files.describe_training(fitted, data, taught.rows, run_dir=run_dir, **about)
+        meta |= _calibrate(network, data, taught.rows.validation, options)
+        loaded = model_files.write_training(run_dir, network, meta)
+        fitted.finish()
+        LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
+        return loaded.model, loaded.meta or {}
+
+
+PLAN = (
+    "epochs", "patience", "monitor", "monitor_mode", "learning_rate", "optimizer", "augment", "seed", "schedule",
+    "loss", "metrics",
+)  # fmt: skip
+"""Options of `train` that a recipe takes as they are."""
+DIVISION = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
+"""Options of `train` by which rows are divided."""
+
+
+def _build(builder: Any, data: Dataset, options: dict[str, Any], origin: Origin | None) -> "keras.Model":
+    """The network before its first step, with the weights of its parent when it has one."""
+    from gotorb.training import finetune, networks
+
+    layers = options["layers"]
+    network = networks.build_network(
+        builder, (data.size, data.size, len(layers)), layers=layers, dropout=options["dropout"],
+        options=options["model_kwargs"], normalise=options["normalise"],
+    )  # fmt: skip
+    if origin:
+        finetune.copy_weights(origin.model, network, name=origin.name)
+    return network
+
+
+def _identify(settings: dict[str, Any], digest: str, origin: Origin | None) -> dict[str, str]:
+    """Everything that decides the result of a training."""
+    identity = {name: json.dumps(value, sort_keys=True, default=repr) for name, value in settings.items()}
+    return identity | {"data set": digest, "code": __version__, "parent": origin.digest if origin else ""}
+
+
+def _describe_parent(origin: Origin | None, data: Dataset, rows: "Rows") -> Meta | None:
+    from gotorb.training import model_files
+
+    if origin is None:
+        return None
+    return model_files.describe_parent(origin.name, origin.digest, origin.meta, data, rows)
+
+
+def _calibrate(network: "keras.Model", data: Dataset, rows: "np.ndarray", options: dict[str, Any]) -> Meta:
+    """Operating threshold and calibration of the scores, from the validation rows."""
+    from gotorb.evaluation.calibration import fit_calibration
+    from gotorb.evaluation.thresholds import choose_threshold
+    from gotorb.training.inference import score_stamps
+
+    labels = data.labels[rows]
+    scores = score_stamps(network, (stamps for _, stamps in data.batches(rows, layers=options["layers"])))
+    threshold = choose_threshold(labels, scores, max_fpr=options["threshold_fpr"])
+    return {"threshold": threshold, "calibration": fit_calibration(labels, scores).as_dict()}
+
+
+def _find_parent(init_from: str | Path, layers: tuple[str, ...], normalise: str) -> Origin:
+    """The model to start from, which has learned from the same layers in the same order, behind the same first one."""
+    origin = find_model(init_from)
+    if origin.layers and origin.layers != layers and len(origin.layers) == len(layers):
+        raise ModelError(
+            f"init_from {origin.name} was trained on the layers {', '.join(origin.layers)}, this training has "
+            f"{', '.join(layers)}; name the same layers in the same order (train.layers)"
+        )
+    known = (origin.meta or {}).get("preprocessing", {}).get("normalise", normalise)
+    if known != normalise:
+        raise ModelError(
+            f"init_from {origin.name} was trained with normalise {known!r}, this training has {normalise!r}; its "
+            "weights mean nothing behind another first layer: take the same (train.normalise)"
+        )
+    return origin

@@ -1,0 +1,456 @@
+"""Parameters and the only home of their defaults.
+
+Front doors take the defaults of their signatures from here, commands take theirs from the front doors, and
+``params.yaml`` overrides them for one project. A field's description is the text of the command's option and of
+``gotorb params``; its unit stands in brackets.
+
+Sections of `Params` may stand in ``params.yaml``: one section per stage, unknown names refused. The other sections
+hold what only a caller decides.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gotorb.core import layout
+from gotorb.core.settings import project_root
+from gotorb.errors import ConfigError
+
+SEED = 0
+"""Seed of everything random, unless a caller gives another."""
+N_SAMPLES = 20
+"""Posterior samples of a stamp."""
+BATCH_SIZE = 256
+"""Stamps that are scored at a time."""
+GALAXY_RADIUS_ARCSEC = 8.0
+"""Distance from a galaxy within which `clean_data.remove_galaxies` takes bogus out."""
+
+LayerName = Literal["science", "template", "difference", "ptp", "min", "max"]
+NetworkName = Literal["vgg6", "bayesian_vgg6"]
+ProviderName = Literal["pympc", "skybot"]
+MethodName = Literal["bald", "margin", "random"]
+
+
+class Section(BaseModel):
+    """A group of parameters: frozen, no unknown names, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SurveyParams(Section):
+    """The embedded survey."""
+
+    n_fields: int = Field(20, ge=1, description="pointings on the sky")
+    n_visits: int = Field(3, ge=1, description="visits of each pointing")
+    n_exposures: int = Field(3, ge=3, le=8, description="single exposures of a visit")
+    size: int = Field(1024, ge=320, le=8192, description="side of an image [pixel]")
+    n_asteroids: int = Field(30, ge=0, description="asteroids per visit and 1024 x 1024 pixels, V 15.5-21.6")
+    n_training_fields: int = Field(6, ge=1, description="small extra fields on which the old scores are trained")
+    n_processes: int = Field(2, ge=1, description="worker processes")
+    catalogue: str | None = Field(None, description="XEphem csv of real minor planets; null generates a main belt")
+
+
+class ArchiveParams(Section):
+    """Layout of a stamp archive: one hdf5 of stamps and one csv that describes its rows."""
+
+    stamps_file: str = Field("*_stamps.h5", description="name or pattern of the hdf5 inside the folder")
+    table_file: str = Field("*_meta.csv", description="name or pattern of the csv inside the folder")
+    stamps_key: str = Field("stamps", description="array in the hdf5")
+    ids_key: str = Field("candid", description="array of row ids in the hdf5")
+    layers: tuple[LayerName, ...] = Field(
+        ("science", "template", "difference"), strict=False, description="layers of a stamp in the hdf5, in order"
+    )
+    background: Literal["median", "none"] = Field("median", description="what is subtracted from each layer of a stamp")
+    size: int | None = Field(None, ge=15, description="side of the central part kept of a stamp [pixel]; null: all")
+    columns: dict[str, str | list[str]] = Field(
+        {"candidate_id": "candid"}, description="our column: the csv's column, or several joined"
+    )
+    labels: Literal["rules", "proxy"] = Field(
+        "rules", description="source of the labels: proxy_column, or rules on the columns named below it"
+    )
+    proxy_column: str = Field("proxy_label", description="column of 1 (real), 0 (bogus) or nothing")
+    asteroid_columns: dict[str, str] = Field(
+        default_factory=dict, description="columns of the nearest minor planet: distance [arcsec], mag [mag], name"
+    )
+    asteroid_match_arcsec: float = Field(2.0, gt=0, description="largest distance from a minor planet [arcsec]")
+    catalogued_column: str | None = Field(None, description="column that is 1 at catalogued objects; null: none")
+    old_score_column: str | None = Field(None, description="column of the survey's own real/bogus score; null: none")
+    max_bogus_score: float = Field(0.3, gt=0, le=1, description="largest old score of a bogus row")
+    peer_columns: tuple[str, ...] = Field((), strict=False, description="other classifiers' scores, for comparison")
+
+
+class LabelParams(Section):
+    """Rules by which detections get labels."""
+
+    source: Literal["embedded", "gotophoto", "own", "archive", "packets"] = Field(
+        "embedded", description="origin of images or stamps"
+    )
+    adapter: str | None = Field(None, description="Python file that adapts label_data to your own survey")
+    n_images: int = Field(100, ge=1, description="difference images to use at most")
+    provider: ProviderName = Field(
+        "skybot", description="source of minor planets: a local catalogue (pympc) or IMCCE's service (skybot)"
+    )
+    search_radius_deg: float = Field(
+        1.8, gt=0, le=10, description="radius around an image's centre in which minor planets are searched [deg]"
+    )
+    match_radius_arcsec: float = Field(
+        1.0, gt=0, le=60, description="largest distance of a detection from its minor planet [arcsec]"
+    )
+    mag_limit: float = Field(20.2, gt=0, lt=40, description="faintest minor planet that makes a label, V [mag]")
+    min_realbogus: float | None = Field(
+        None, ge=0, le=1, description="smallest old score of a minor planet (GOTO's recipe: 0.01); null: any"
+    )
+    max_bogus_realbogus: float | None = Field(
+        None, ge=0, le=1, description="largest old score of a bogus detection (GOTO's recipe: 0.6); null: any"
+    )
+    extra_bogus_per_image: int = Field(4, ge=0, description="bogus wanted in an image beyond its minor planets")
+    stamp_size: int = Field(55, ge=15, le=255, description="side of a stamp [pixel], odd")
+    n_processes: int = Field(1, ge=1, description="worker processes")
+    chunk: int = Field(4, ge=1, description="images that a worker takes at a time")
+    archive: ArchiveParams = Field(ArchiveParams(), description="layout of a stamp archive")
+
+
+class SyntheticParams(Section):
+    """Minor planets pasted on galaxies, and bare galaxy residuals."""
+
+    n_per_image: int = Field(12, ge=0, description="transients of one image at most")
+    jitter_arcsec: float = Field(7.0, ge=0, description="largest offset from the galaxy's centre [arcsec]")
+    search_radius_arcsec: float = Field(600.0, gt=0, description="largest distance of a host from its minor planet "
+                                        "[arcsec]")  # fmt: skip
+    min_mag: float = Field(16.0, description="brightest minor planet used, V [mag]")
+    max_mag: float = Field(19.5, description="faintest minor planet used, V [mag]")
+    max_galaxy_mag: float = Field(18.0, description="faintest host galaxy, B [mag]")
+    n_residuals_per_transient: float = Field(1.0, ge=0, description="bare galaxies for each transient")
+    negative_fraction: float = Field(0.0, ge=0, le=1, description="transients that fade instead of brighten")
+    n_variables_per_image: int = Field(0, ge=0, description="known variable stars that brighten or fade, at most")
+    n_flashes_per_image: int = Field(0, ge=0, description="bogus whose light is in one exposure only")
+
+
+class CleanParams(Section):
+    """Rules by which random bogus that are probably real, or too many of a kind, are left out."""
+
+    variables: str | None = Field(None, description="catalogue of variable stars (csv, FITS); null: none")
+    variable_radius_arcsec: float = Field(3.0, gt=0, description="largest distance from a variable star [arcsec]")
+    variable_action: Literal["remove", "flip"] = Field(
+        "remove", description="what happens to detections at variable stars; flip: they become real"
+    )
+    provider: ProviderName | None = Field(
+        None, description="source of minor planets for a second check, useful with a newer catalogue; null: no check"
+    )
+    match_radius_arcsec: float = Field(2.0, gt=0, le=60, description="largest distance from a minor planet [arcsec]")
+    search_radius_deg: float = Field(
+        1.8, gt=0, le=10, description="radius around an image's centre in which minor planets are searched [deg]"
+    )
+    new_sources: bool = Field(False, description="remove what looks like an unknown asteroid or supernova")
+    galaxy_radius_arcsec: float | None = Field(
+        None, gt=0, description="largest distance from a GLADE galaxy [arcsec]; null: no check. Removes galaxies' own "
+        "residuals too",
+    )  # fmt: skip
+    max_galaxy_mag: float | None = Field(None, description="faintest such galaxy, B [mag]; null: all")
+    cosmic_rays: bool = Field(False, description="remove what is seen in exactly one exposure")
+    flagged: str | None = Field(None, description="csv with the column image_id: images flagged as bad; null: none")
+    n_keep: int = Field(10, ge=0, description="rows kept of a flagged image")
+
+
+class DatasetParams(Section):
+    """Rules by which rows are divided into train, validation and test."""
+
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="part of the rows that tests")
+    validation_fraction: float = Field(0.15, gt=0, lt=1, description="part of the rows that validates")
+    link_radius_arcsec: float = Field(3.0, ge=0, description="closer detections stay in one split [arcsec]")
+    grouping: Literal["linked", "none"] = Field(
+        "linked", description="linked rows stay together; none divides row by row and leaks: to measure the leak only"
+    )
+    without: tuple[str, ...] = Field((), strict=False, description="metalabels left out, for experiments")
+    label_noise: float = Field(
+        0.0, ge=0, le=0.5, description="fraction of train and validation labels flipped on purpose, for experiments"
+    )
+
+
+class TrainParams(Section):
+    """Training of networks."""
+
+    models: tuple[NetworkName, ...] = Field(
+        ("bayesian_vgg6",), min_length=1, strict=False, description="networks to train"
+    )
+    layers: tuple[LayerName, ...] = Field(
+        ("science", "template", "difference", "ptp"), min_length=1, strict=False,
+        description="layers of a stamp to learn from",
+    )  # fmt: skip
+    epochs: int = Field(40, ge=1, description="epochs at most")
+    batch_size: int = Field(64, ge=1, description="stamps of a training step")
+    learning_rate: float = Field(1e-3, gt=0, description="step size of Adam; 3e-5 suits 10^5 rows and more")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="learning rate over the epochs; cosine: lowered to 0"
+    )
+    patience: int = Field(10, ge=1, description="epochs without improvement after which training stops")
+    dropout: float = Field(0.01, ge=0, lt=1, description="part of the units or feature maps that dropout removes")
+    normalise: Literal["l2", "noise", "none"] = Field(
+        "l2", description="first layer: the norm of each layer of a stamp, or one unit, the difference's noise, for all"
+    )
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads; part of the result's identity. null: as many as the process has"
+    )
+    seed: int | None = Field(None, ge=0, description="seed of the trainings alone; null: the seed of all")
+    init_from: str | None = Field(
+        None, description="model to start from: folder, model.h5 or models:/name@alias; null: random weights"
+    )
+    freeze: int | str | list[str] | None = Field(
+        None, description="layers of init_from kept as they are: the first so many, or beginnings of names; null: none"
+    )
+
+
+class TuneParams(Section):
+    """Search of the hyperparameters of bayesian_vgg6."""
+
+    method: Literal["hyperband", "random", "bayesian"] = Field("hyperband", description="search method")
+    objective: Literal["val_binary_crossentropy", "val_loss", "val_auc", "val_average_precision", "val_accuracy"] = (
+        Field("val_binary_crossentropy", description="quantity that ranks trials; val_loss holds the L2 penalty too")
+    )
+    max_trials: int | None = Field(8, ge=1, description="trials at most; null: as many as Hyperband wants")
+    max_epochs: int = Field(6, ge=1, description="epochs of the longest trial")
+    factor: float = Field(math.e, ge=2, description="Hyperband: ratio of epochs and trials of successive rounds")
+    iterations: int = Field(2, ge=1, description="Hyperband: how often it starts over")
+    max_parameters: int = Field(1_000_000, ge=1, description="weights of a network at most; larger ones are not tried")
+    n_workers: int = Field(1, ge=1, description="trials at a time; part of the result's identity")
+    space: dict[str, float | int | str | list[float | int | str]] = Field(
+        default_factory=dict, description="narrower limits: [lowest, highest], or the names to choose from"
+    )
+
+
+class EvaluateParams(Section):
+    """Evaluation of models."""
+
+    models: tuple[Literal["vgg6", "bayesian_vgg6", "tuned"], ...] | None = Field(
+        None, min_length=1, strict=False, description="of train.models, and tuned; null: train.models"
+    )
+    n_samples: int = Field(N_SAMPLES, ge=2, description="posterior samples of a stamp")
+    n_bootstrap: int = Field(500, ge=10, description="resamples for the intervals")
+    threshold_fpr: float | None = Field(
+        None, gt=0, lt=1, description="false-positive rate of the operating threshold; null: smallest mean error"
+    )
+
+
+class RecoveryParams(Section):
+    """Transients that are injected into the held-out images, to see which of them models find."""
+
+    n_per_image: int = Field(60, ge=1, description="transients injected into an image")
+    min_mag: float = Field(16.0, description="brightest transient [mag]")
+    max_mag: float = Field(21.0, description="faintest transient [mag]")
+    max_offset_arcsec: float = Field(8.0, gt=0, description="largest distance from the host's centre [arcsec]")
+    hostless_fraction: float = Field(0.2, ge=0, le=1, description="part of the transients without a host")
+    max_galaxy_mag: float = Field(18.0, description="faintest host galaxy, B [mag]")
+    fpr: float = Field(0.02, gt=0, lt=1, description="false-positive rate on validation rows at which models compare")
+
+
+class PeersParams(Section):
+    """Comparison with other classifiers whose scores came with the stamps."""
+
+    n_folds: int = Field(5, ge=0, description="trainings that score every row out of fold; 0: held-out rows only")
+
+
+class PromoteParams(Section):
+    """Registration of the best model."""
+
+    name: str = Field("gotorb", min_length=1, description="registered name")
+    metric: Literal["auc"] = Field("auc", description="quantity that compares models")
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0, description="seed of everything random")
+    survey: SurveyParams = SurveyParams()
+    judge: SurveyParams = SurveyParams(n_fields=30)
+    label: LabelParams = LabelParams()
+    synthetic: SyntheticParams = SyntheticParams()
+    clean: CleanParams = CleanParams()
+    dataset: DatasetParams = DatasetParams()
+    train: TrainParams = TrainParams()
+    tune: TuneParams = TuneParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    promote: PromoteParams = PromoteParams()
+    recovery: RecoveryParams = RecoveryParams()
+    peers: PeersParams = PeersParams()
+
+    @model_validator(mode="after")
+    def _judge_what_is_trained(self) -> "Params":
+        absent = [name for name in self.judged_models if name not in (*self.train.models, layout.TUNED)]
+        if absent:
+            raise ValueError(f"evaluate.models names {absent[0]}, which train.models does not")
+        return self
+
+    @property
+    def judged_models(self) -> tuple[str, ...]:
+        """Names of the models that are evaluated, audited, and promoted."""
+        return self.evaluate.models or self.train.models
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted names to plain values, for tracking."""
+        return flatten(self.model_dump())
+
+
+class PlaceParams(Section):
+    """Inputs and outputs of a call, and its seed."""
+
+    data_dir: Path | None = Field(None, description="folder of a data set")
+    csv_path: Path | None = Field(None, description="csv with the columns photometry_id and label (1 real, 0 bogus)")
+    model: str | None = Field(None, description="models:/NAME@ALIAS, models:/NAME/VERSION, model folder or model.h5")
+    meta: Path | None = Field(None, description="meta.hkl of the model; null: beside the model")
+    out_dir: Path | None = Field(None, description="folder to write into")
+    out_path: Path | None = Field(None, description="file to write")
+    name: str | None = Field(None, description="name of the new folder; an interrupted run's name resumes it")
+    resume: bool = Field(True, description="keep what an interrupted run of this name has finished")
+    seed: int = Field(SEED, ge=0, description="seed of everything random; equal seeds give equal results")
+
+
+class FitParams(Section):
+    """Choices of `classifier.train` that params.yaml does not make."""
+
+    model: NetworkName = Field("bayesian_vgg6", description="network to train")
+    optimizer: str = Field("adam", description="Keras name of the optimizer")
+    loss: str = Field("binary_crossentropy", description="Keras name of the loss")
+    metrics: tuple[str, ...] = Field((), description="Keras names of metrics besides accuracy and AUC")
+    monitor: str = Field("val_loss", description="quantity that decides which epoch is best")
+    monitor_mode: Literal["auto", "min", "max"] = Field("auto", description="direction in which it gets better")
+    model_kwargs: dict[str, Any] | None = Field(None, description="more options of the network")
+    augment: bool = Field(True, description="flip and turn the training stamps")
+    class_weights: str | None = Field("balanced", description="weight of each class's loss")
+    tensorboard: bool = Field(False, description="write TensorBoard's files into the model's folder")
+    verbose: int = Field(0, ge=0, le=2, description="Keras' progress: 0 none, 1 a bar, 2 a line per epoch")
+
+
+class ScoreParams(Section):
+    """Scores of images, archives and packets, in files and on pages."""
+
+    n_samples: int = Field(N_SAMPLES, ge=0, description="posterior samples of a stamp; 0: plain scores only")
+    threshold: float | None = Field(None, ge=0, le=1, description="lowest score of a real row; null: the model's own")
+    n_processes: int = Field(1, ge=1, description="sources scored at a time")
+    poll_s: float = Field(10.0, gt=0, description="time between looks at a watched folder [s]")
+    batch_size: int = Field(BATCH_SIZE, ge=1, description="stamps scored at a time")
+    neighbours: Path | None = Field(None, description="labelled data set whose most similar rows are shown")
+    saliency: bool = Field(False, description="add a map of where the network looks (Grad-CAM)")
+    eyeball: str = Field("", description="address of an eyeball to which ids lead, such as http://127.0.0.1:8650")
+    data: Path | None = Field(None, description="training set with which the night is compared")
+    n_audit: int = Field(100, ge=0, description="hidden detections drawn for labelling")
+
+
+class WhyParams(Section):
+    """Explanation of one score."""
+
+    n_samples: int = Field(50, ge=2, description="posterior samples of a stamp")
+    model: str = Field("models:/gotorb@champion", description="model in question")
+
+
+class AskParams(Section):
+    """Choice of the rows to label next."""
+
+    n: int = Field(100, ge=1, description="rows wanted")
+    method: MethodName = Field("bald", description="measure of what a label would teach")
+    n_samples: int = Field(30, ge=2, description="posterior samples of a stamp")
+    already: tuple[Path, ...] = Field((), description="csv files of earlier rounds, whose rows are not chosen again")
+
+
+class CurvesParams(Section):
+    """Learning curves of ways to choose labels."""
+
+    methods: tuple[MethodName, ...] = Field(("bald", "margin", "random"), description="ways to choose; with random")
+    n_start: int = Field(100, ge=1, description="rows labelled at first")
+    n_step: int = Field(100, ge=1, description="rows chosen in a round")
+    n_rounds: int = Field(5, ge=1, description="rounds of choosing")
+    seeds: tuple[int, ...] = Field((1, 2, 3, 4, 5), description="seed of each repetition")
+    n_steps: int = Field(400, ge=1, description="optimizer steps of a training")
+    n_epochs: int = Field(10, ge=1, description="epochs into which the steps are divided")
+    network: NetworkName = Field("bayesian_vgg6", description="network to train")
+    batch_size: int = Field(32, ge=1, description="stamps of a training step")
+    n_samples: int = Field(N_SAMPLES, ge=2, description="posterior samples of a stamp")
+    threads: int = Field(2, ge=1, description="CPU threads; part of the result's identity")
+    n_pool: int | None = Field(None, ge=1, description="train rows that take part; null: all")
+    restart: bool = Field(False, description="start again where the kept rounds are of other data or another plan")
+
+
+class EyeballParams(Section):
+    """Pages for labelling, and what is made of the decisions."""
+
+    predictions: Path | None = Field(None, description="predictions.csv of an evaluation, instead of a model")
+    labeller: str = Field("", description="name of the annotator; the page asks when it is empty")
+    order: Literal["as_is", "uncertain", "bald", "disagreement", "suspects", "random"] = Field(
+        "as_is", description="first order of the rows"
+    )
+    blind: bool = Field(False, description="begin with labels and scores hidden")
+    n_samples: int = Field(N_SAMPLES, ge=2, description="posterior samples of a stamp")
+    journal: Path | None = Field(None, description="journal of decisions; null: eyeball.sqlite of the data set")
+    host: str = Field("127.0.0.1", description="address on this machine")
+    port: int = Field(8650, ge=0, le=65535, description="port; 0: a free one")
+    flagged: Literal["keep", "remove"] = Field("keep", description="what happens to flagged rows")
+    unsure: Literal["keep", "remove"] = Field("keep", description="what happens to rows on which all were unsure")
+    most_stamps: int = Field(2000, ge=0, description="rows whose stamps are in the explorer's page")
+
+
+class DecideParams(Section):
+    """Thresholds, comparisons and promotions."""
+
+    data_dir: Path = Field(Path("data/dataset"), description="divided data set whose test rows decide")
+    n_bootstrap: int = Field(1000, ge=10, description="resamples for the paired intervals")
+    real_fraction: float = Field(0.05, gt=0, lt=1, description="part of a night's detections that is real")
+    n_detections: int = Field(1000, ge=1, description="detections of a night")
+    alpha: float = Field(0.01, gt=0, lt=1, description="chance at which a worse result counts as worse; of each slice")
+    max_ece: float = Field(0.05, gt=0, le=1, description="largest expected calibration error")
+    min_rows: int = Field(20, ge=1, description="rows of the smallest slice that decides")
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries to one level of dotted names.
+
+    >>> flatten({"a": {"b": 1}, "c": 2})
+    {'a.b': 1, 'c': 2}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def read_params(path: Path | str = layout.PARAMS_YAML) -> Params:
+    """Read and validate params.yaml.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not YAML, names an unknown parameter or holds an impossible value.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no {path.name} in {path.resolve().parent}; run inside the project's folder") from None
+    except yaml.YAMLError as error:
+        where = str(error).replace("\n", " ")
+        raise ConfigError(f"{path} is not valid YAML: {where}; mend the line named here") from None
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error)}") from None
+
+
+def find_params(path: Path | str | None = None) -> Params:
+    """Params of the file given, else of the project here, else the defaults."""
+    if path is not None:
+        return read_params(path)
+    here = project_root() / layout.PARAMS_YAML
+    return read_params(here) if here.exists() else Params(seed=0)
+
+
+def _describe(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "the whole file"
+    if first["type"] == "extra_forbidden":
+        return f"unknown parameter {name!r} (value {first['input']!r}); see `gotorb params` for the known ones"
+    return f"parameter {name!r} is {first['input']!r}: {first['msg']}; see `gotorb params` for what is allowed"

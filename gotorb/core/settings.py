@@ -1,0 +1,163 @@
+"""Settings of a machine or team: ``.env`` and the environment, read on call, never at import."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gotorb.core import layout
+from gotorb.errors import ConfigError
+
+LA_PALMA = (342.1176, 0.877701, 0.478556)
+OBSERVATORY_CODE = "950"
+"""La Palma in the list of the Minor Planet Center."""
+SKYBOT_URL = "https://ssp.imcce.fr/webservices/skybot/api/conesearch.php"
+SKYBOT_DEADLINE_S = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `.env` and the environment say (the environment wins).
+
+    Attributes
+    ----------
+    gotophoto_db_name, gotophoto_db_user, gotophoto_db_host, gotophoto_db_port : str
+        Connection to the database; the password comes from ``~/.pgpass``.
+    gotophoto_workdir, gotophoto_storagedir : str
+        Root of the paths stored in the database, and root of the files.
+    catshtm_dir : str
+        Folder that holds ``GLADE/`` in catsHTM format.
+    gotorb_mpc_catalogue : str
+        XEphem csv of minor planets; empty means pympc's own cache.
+    gotorb_observatory : str
+        ``longitude [deg East], rho cos phi', rho sin phi'``.
+    gotorb_observatory_code : str
+        The same observatory by its IAU code, for SkyBoT; empty means 950, La Palma.
+    gotorb_skybot_url : str
+        Address of SkyBoT's cone search; empty means IMCCE's.
+    gotorb_skybot_deadline_s : str
+        Seconds after which a look-up by SkyBoT is given up; empty means 180.
+    gotorb_cache_dir : str
+        Where orbits and answers of SkyBoT are kept; empty means ``gotorb`` in the user's cache folder.
+    dask_scheduler_address : str
+        ``tcp://host:port`` of a dask cluster that labels images; empty means processes of this machine.
+    mlflow_tracking_uri : str
+        Empty means the sqlite store in ``mlruns/``.
+    """
+
+    gotophoto_db_name: str = ""
+    gotophoto_db_user: str = ""
+    gotophoto_db_host: str = ""
+    gotophoto_db_port: str = ""
+    gotophoto_workdir: str = ""
+    gotophoto_storagedir: str = ""
+    catshtm_dir: str = ""
+    gotorb_mpc_catalogue: str = ""
+    gotorb_observatory: str = ""
+    gotorb_observatory_code: str = ""
+    gotorb_skybot_url: str = ""
+    gotorb_skybot_deadline_s: str = ""
+    gotorb_cache_dir: str = ""
+    dask_scheduler_address: str = ""
+    mlflow_tracking_uri: str = ""
+
+    def with_values(self, **values: Any) -> "Settings":
+        """Copy with some values replaced."""
+        return replace(self, **values)
+
+    @contextmanager
+    def in_environment(self) -> Iterator[None]:
+        """Let `read_settings` give these settings while the block runs, in worker processes too."""
+        before = dict(os.environ)
+        os.environ.update({field.name.upper(): getattr(self, field.name) for field in fields(self)})
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    @property
+    def observatory(self) -> tuple[float, float, float]:
+        """(longitude [deg East], rho cos phi', rho sin phi'); La Palma unless set.
+
+        Raises
+        ------
+        ConfigError
+            If the variable does not hold three numbers.
+        """
+        if not self.gotorb_observatory:
+            return LA_PALMA
+        try:
+            lon, cos_phi, sin_phi = (float(part) for part in self.gotorb_observatory.split(","))
+        except ValueError:
+            raise ConfigError(
+                f"GOTORB_OBSERVATORY is {self.gotorb_observatory!r} in .env or the environment; "
+                "give three numbers: longitude in degrees East, rho cos phi', rho sin phi'"
+            ) from None
+        return lon, cos_phi, sin_phi
+
+    @property
+    def observatory_code(self) -> str:
+        """IAU code of the observatory."""
+        return self.gotorb_observatory_code or OBSERVATORY_CODE
+
+    @property
+    def skybot_url(self) -> str:
+        """Address of SkyBoT's cone search."""
+        return self.gotorb_skybot_url or SKYBOT_URL
+
+    @property
+    def skybot_deadline_s(self) -> float:
+        """Seconds after which a look-up by SkyBoT is given up.
+
+        Raises
+        ------
+        ConfigError
+            If the variable does not hold a positive number.
+        """
+        text = self.gotorb_skybot_deadline_s or str(SKYBOT_DEADLINE_S)
+        try:
+            if 0 < (seconds := float(text)) < float("inf"):
+                return seconds
+        except ValueError:
+            pass
+        raise ConfigError(
+            f"GOTORB_SKYBOT_DEADLINE_S is {text!r} in .env or the environment; give a number of seconds above 0"
+        )
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of what may be lost: made when something is first kept there."""
+        if self.gotorb_cache_dir:
+            return Path(self.gotorb_cache_dir).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotorb"
+
+
+def project_root(start: Path | None = None) -> Path:
+    """Folder of the project, where .env and mlruns/ are.
+
+    DVC's root inside a stage, else the nearest parent with params.yaml, else here; from the folder of a source or
+    a study (``sources/<name>``, ``studies/<name>``) the project that it belongs to.
+    """
+    start = Path(os.environ.get("DVC_ROOT") or start or Path.cwd()).resolve()
+    with_params = (folder for folder in (start, *start.parents) if (folder / layout.PARAMS_YAML).exists())
+    found = next(with_params, start)
+    return found.parents[1] if found.parent.name in (layout.SOURCES_DIR, layout.STUDIES_DIR) else found
+
+
+def read_settings(env_path: Path | None = None) -> Settings:
+    """Read `.env` (of the project unless given) and the environment, which wins.
+
+    Also exports the values of `.env` that the environment lacks, because MLflow, DVC remotes and S3
+    clients read the environment themselves.
+    """
+    from dotenv import dotenv_values
+
+    path = env_path or project_root() / layout.ENV_FILE
+    from_file = {key: value for key, value in dotenv_values(path).items() if value}
+    for key, value in from_file.items():
+        os.environ.setdefault(key, value)
+    known = {field.name: field.name.upper() for field in fields(Settings)}
+    return Settings(**{name: os.environ.get(variable, "") for name, variable in known.items()})

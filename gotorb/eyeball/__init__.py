@@ -1,0 +1,318 @@
+"""Look at stamps and decide: pages for labelling and for exploring a model's latent space, and what people decided.
+
+>>> from gotorb import eyeball
+>>> eyeball.serve("data_20201105-203000", model="models:/gotorb@champion")  # doctest: +SKIP
+>>> eyeball.agreement("data_20201105-203000")  # doctest: +SKIP
+>>> eyeball.export("data_20201105-203000", name="data_looked_at")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from gotorb.core import layout
+from gotorb.core.params import SEED, EyeballParams, LabelParams
+from gotorb.core.settings import read_settings
+from gotorb.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from gotorb.eyeball.rows import Rows
+
+
+EYEBALL, LABEL = EyeballParams(), LabelParams()
+
+
+def serve(
+    data_dir: Path | str,
+    *,
+    model: str | None = None,
+    predictions: Path | str | None = None,
+    labeller: str = EYEBALL.labeller,
+    order: str = EYEBALL.order,
+    blind: bool = EYEBALL.blind,
+    seed: int = SEED,
+    n_samples: int = EYEBALL.n_samples,
+    journal: Path | str | None = None,
+    host: str = EYEBALL.host,
+    port: int = EYEBALL.port,
+    on_ready: Callable[[str], None] = print,
+) -> None:
+    """Serve the pages for a data set until interrupted: eyeball at ``/``, the latent explorer at ``/explorer``.
+
+    Parameters
+    ----------
+    data_dir : path
+        A data set, labelled or not.
+    model : str, optional
+        Model folder, ``model.h5`` or registry address, run on all rows before the pages open, in a process of its
+        own; its answers are kept in the data set's folder. The explorer needs one.
+    predictions : path, optional
+        predictions.csv of an evaluation, instead of a model; the latest in a model's folder beside the data when
+        both are left out.
+    labeller : str
+        Who decides; the page asks when it is empty.
+    order : str
+        The first order (`gotorb.eyeball.rows.ORDERS`).
+    blind : bool
+        Begin with labels and scores hidden.
+    seed : int
+        Of the order random, of posterior samples and maps.
+    n_samples : int
+        Posterior samples of each row.
+    journal : path, optional
+        The journal of decisions; eyeball.sqlite in the data set's folder when left out.
+    host, port : str, int
+        Address on this machine; port 0 takes a free one.
+    on_ready : callable
+        Called with the page's address as soon as it can be opened.
+
+    Raises
+    ------
+    DataError, ModelError
+        If data set, journal or model cannot be used.
+    ConfigError
+        If the address is not of this machine or taken, or the order unknown or not possible.
+    """
+    import uvicorn
+
+    from gotorb.eyeball.decisions import Journal
+    from gotorb.eyeball.rows import usable_orders
+    from gotorb.eyeball.server import Start, guarded, make_app
+    from gotorb.visualise.safety import check_bind, own_names
+
+    check_bind(host)
+    rows = open_rows(data_dir, model=model, predictions=predictions, n_samples=n_samples, seed=seed)
+    if not usable_orders(rows.table).get(order):
+        usable = ", ".join(name for name, is_usable in usable_orders(rows.table).items() if is_usable)
+        raise ConfigError(
+            f"order {order!r} is not possible for {data_dir} (possible: {usable}); give a model or scores"
+        )
+    with _bind(host, port) as listening, closing(Journal(journal_path(data_dir, journal))) as kept:
+        port = listening.getsockname()[1]
+        app = guarded(make_app(rows, kept, start=Start(labeller, order, seed, blind)), own_names(port))
+        on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, date_header=False)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def open_rows(
+    data_dir: Path | str,
+    *,
+    model: str | None = None,
+    predictions: Path | str | None = None,
+    n_samples: int = EYEBALL.n_samples,
+    seed: int = SEED,
+) -> Rows:
+    """Rows of a data set with what a model says of them; parameters and errors as for `serve`."""
+    from gotorb.dataset.store import open_dataset
+    from gotorb.eyeball import inference
+    from gotorb.eyeball.rows import Rows
+
+    if model is not None and predictions is not None:
+        raise ConfigError("a model and predictions were given; give one of the two")
+    data = open_dataset(data_dir)
+    if model is not None:
+        return Rows(data, inference.ask_model(str(model), data.data_dir, n_samples=n_samples, seed=seed))
+    found = Path(predictions) if predictions is not None else inference.find_predictions(data.data_dir)
+    if found is None:
+        return Rows(data, inference.no_opinion(len(data)))
+    return Rows(data, inference.read_predictions(found, data.table["id"]))
+
+
+def journal_path(data_dir: Path | str, journal: Path | str | None = None) -> Path:
+    """Where decisions are kept."""
+    return Path(data_dir) / layout.EYEBALL_DB if journal is None else Path(journal)
+
+
+def read_decisions(data_dir: Path | str, journal: Path | str | None = None) -> pd.DataFrame:
+    """The last decision of each labeller on each row: labeller, id, label, blind, sequence, model, number.
+
+    Raises
+    ------
+    DataError
+        If there is no journal, or it is broken.
+    """
+    from gotorb.eyeball.decisions import Journal
+
+    path = journal_path(data_dir, journal)
+    if not path.exists():
+        raise DataError(f"no journal {path}; nobody has decided anything: run `gotorb eyeball {data_dir}`")
+    with closing(Journal(path)) as kept:
+        return kept.current()
+
+
+def agreement(data_dir: Path | str, *, journal: Path | str | None = None) -> pd.DataFrame:
+    """How far labellers agree with each other and with the data set, on rows that both call real or bogus.
+
+    Returns
+    -------
+    DataFrame
+        For each two: n rows, percent with Wilson's 95 % interval, Cohen's kappa with its own.
+
+    Raises
+    ------
+    DataError
+        If there is no journal.
+    """
+    from gotorb.dataset.store import read_table
+    from gotorb.eyeball.decisions import compare_labellers
+
+    known = read_table(data_dir).set_index("id")["label"]
+    current = read_decisions(data_dir, journal)
+    return compare_labellers(current[current["id"].isin(known.index)], known)
+
+
+def export(
+    data_dir: Path | str,
+    *,
+    journal: Path | str | None = None,
+    flagged: str = EYEBALL.flagged,
+    unsure: str = EYEBALL.unsure,
+    out_dir: Path | str | None = None,
+    name: str | None = None,
+) -> Path:
+    """Write a new version of the data set in which people's labels win; the old one stays as it is.
+
+    Of several labellers the majority decides; a row on which as many say one as the other keeps its label.
+
+    Parameters
+    ----------
+    data_dir : path
+        The data set that was looked at.
+    journal : path, optional
+        As for `serve`.
+    flagged, unsure : {"keep", "remove"}
+        What becomes of rows that somebody flagged, or on which nobody was sure.
+    out_dir, name : optional
+        As for `clean_data.clean`.
+
+    Returns
+    -------
+    Path
+        The new folder; its changes.csv is the difference, eyeball.csv tells who called each row what.
+
+    Raises
+    ------
+    DataError
+        If nobody decided anything.
+    """
+    from gotorb.dataset.store import run_folder
+    from gotorb.eyeball.decisions import write_labelled
+
+    source, current = Path(data_dir), read_decisions(data_dir, journal)
+    with run_folder(out_dir or source.parent, name) as new_dir:
+        return write_labelled(source, new_dir, current, flagged=flagged, unsure=unsure)
+
+
+def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | str | None = None) -> int:
+    """Write what people called real or bogus as csv of photometry_id and label; returns the number of rows.
+
+    `label_data.add_marshall_cands` and `clean_data.relabel` read it.
+    """
+    from gotorb.core.files import write_csv
+    from gotorb.eyeball.decisions import list_labels
+
+    found = list_labels(Path(data_dir), read_decisions(data_dir, journal))
+    write_csv(out_path, found)
+    return len(found)
+
+
+def explore(
+    data_dir: Path | str, model: str, out_path: Path | str, *, most_stamps: int = EYEBALL.most_stamps, seed: int = SEED
+) -> Path:
+    """Write the latent explorer as one self-contained page, for instance to be logged as an artifact of a run.
+
+    Parameters
+    ----------
+    data_dir, model
+        As for `serve`.
+    out_path : path
+        The html file.
+    most_stamps : int
+        Rows, drawn at random, whose stamps are in the page.
+    seed : int
+        Of that draw and of the map.
+    """
+    from gotorb.core.files import write_text
+    from gotorb.eyeball.explorer import write_page
+    from gotorb.eyeball.server import Start, describe_set, read_template
+
+    rows = open_rows(data_dir, model=model, seed=seed)
+    names = ("explorer.html", "eyeball.css", "explorer.css", "page.js", "points.js", "explorer.js")
+    templates = {name: read_template(name) for name in names}
+    told = describe_set(rows, Start())
+    return write_text(out_path, write_page(rows, told, templates, most_stamps=most_stamps, seed=seed))
+
+
+def get_candidate_data(
+    ids: Iterable[int],
+    *,
+    out_dir: Path | str = ".",
+    name: str | None = None,
+    stamp_size: int = LABEL.stamp_size,
+    n_processes: int = LABEL.n_processes,
+) -> Path:
+    """Make a data set without labels of candidates of the survey's database, to be looked at and labelled.
+
+    Parameters
+    ----------
+    ids : iterable of int
+        Ids of candidates.
+    out_dir, name, n_processes
+        As for `label_data.make`.
+    stamp_size : int
+        Side of the stamps in pixels.
+
+    Returns
+    -------
+    Path
+        The folder; label is -1 and metalabel empty.
+
+    Raises
+    ------
+    DataError
+        If the database knows none of the ids.
+    DatabaseError
+        If it cannot be reached.
+    """
+    from gotorb import label_data
+    from gotorb.core.executor import Workers
+    from gotorb.dataset.store import run_folder
+    from gotorb.labels.jobs import make_shards, make_tasks
+    from gotorb.labels.marshall import cut_candidates, make_marshall_tasks, tell_ids
+    from gotorb.survey.gotophoto import query_candidates, query_images_by_id
+
+    settings = read_settings()
+    labels = pd.Series(layout.UNKNOWN, index=sorted({int(id_) for id_ in ids}))
+    with run_folder(out_dir, name) as data_dir:
+        candidates = query_candidates(settings, labels.index.tolist())
+        if candidates.empty:
+            raise DataError(f"none of {len(labels)} ids is a candidate of the database; correct the ids")
+        tell_ids(sorted(set(labels.index) - set(candidates["candidate_id"])), "are not in the database")
+        images = query_images_by_id(settings, sorted({int(id_) for id_ in candidates["image_id"]}))
+        tasks = make_tasks(images, label_data.get_individual_images, settings)
+        workers = Workers(n_processes, scheduler=settings.dask_scheduler_address)
+        options = label_data.cut_options(stamp_size)
+        make_shards(
+            data_dir, make_marshall_tasks(tasks, candidates, labels), cut_candidates, options,
+            workers=workers, title="candidates",
+        )  # fmt: skip
+    return data_dir
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise ConfigError(f"port {port} of {host} cannot be used ({error}); choose another with --port") from None
+    listening.listen(128)
+    return listening

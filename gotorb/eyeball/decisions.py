@@ -1,0 +1,363 @@
+"""Decisions of annotators: the append-only journal, agreement between annotators, and export to a new data set.
+
+References
+----------
+Cohen 1960, Educ. Psychol. Meas. 20, 37: kappa.
+Fleiss, Cohen & Everitt 1969, Psychol. Bull. 72, 323: its standard error.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gotorb.core import layout
+from gotorb.core.files import write_csv
+from gotorb.dataset.store import open_dataset
+from gotorb.dataset.versions import CHANGE_COLUMNS, flips, removals, write_version
+from gotorb.errors import ConfigError, DataError
+from gotorb.evaluation.intervals import Z_95, wilson_interval
+
+LABELS = ("real", "bogus", "unsure", "flag")
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, labeller TEXT NOT NULL, id TEXT NOT NULL,
+    kind TEXT NOT NULL, target TEXT, blind INTEGER NOT NULL, sequence TEXT NOT NULL, model TEXT NOT NULL,
+    shown_ms INTEGER, made_at TEXT NOT NULL, kept_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
+CREATE INDEX IF NOT EXISTS events_target ON events (target) WHERE target IS NOT NULL;
+CREATE INDEX IF NOT EXISTS events_id ON events (id);
+CREATE INDEX IF NOT EXISTS events_labeller ON events (labeller, number);
+"""
+CURRENT = """
+SELECT labeller, id, kind AS label, blind, sequence, model, max(number) AS number FROM events AS event
+WHERE kind != 'undo' AND NOT EXISTS (SELECT 1 FROM events WHERE target = event.uuid AND labeller = event.labeller)
+{among} GROUP BY labeller, id ORDER BY labeller, number
+"""
+HISTORY = """
+SELECT number, uuid, id, kind AS label FROM events AS event
+WHERE labeller = ? AND number < ? AND kind != 'undo'
+AND NOT EXISTS (SELECT 1 FROM events WHERE target = event.uuid AND labeller = event.labeller)
+ORDER BY number DESC LIMIT ?
+"""
+LATEST = 2**62
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One key press.
+
+    Attributes
+    ----------
+    uuid : str
+        Made by the page; the same event sent twice is one.
+    labeller : str
+        Who decided.
+    id : str
+        Id of the row.
+    kind : str
+        real, bogus, unsure, flag, or undo.
+    target : str or None
+        The uuid of the event that an undo takes back.
+    blind : bool
+        Whether labels and scores were hidden.
+    sequence : str
+        The order in which rows were shown.
+    model : str
+        Whose scores were there.
+    shown_ms : int or None
+        How long the stamp had been on screen.
+    made_at : str
+        The page's clock, ISO 8601.
+    """
+
+    uuid: str
+    labeller: str
+    id: str
+    kind: str
+    target: str | None = None
+    blind: bool = False
+    sequence: str = "as_is"
+    model: str = ""
+    shown_ms: int | None = None
+    made_at: str = ""
+
+
+class Journal:
+    """The journal at a path, made when absent; several servers may write to it.
+
+    Raises
+    ------
+    DataError
+        If it cannot be opened or written.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        try:
+            self._connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")  # acknowledged means on disk
+            self._connection.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise DataError(f"journal {self.path} cannot be used ({error}); mend its rights or name another") from None
+
+    def append(self, events: Iterable[Event]) -> list[str]:
+        """Keep events, all or none; known ids are passed over.
+
+        Returns
+        -------
+        list of str
+            The uuids, now on disk.
+
+        Raises
+        ------
+        DataError
+            If the disk is full or the journal broken; nothing is acknowledged then.
+        """
+        names = [field.name for field in fields(Event)]
+        marks = ", ".join("?" for _ in names)
+        rows = [astuple(event) for event in events]
+        insert = f"INSERT OR IGNORE INTO events ({', '.join(names)}) VALUES ({marks})"
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.executemany(insert, rows)
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise DataError(f"{len(rows)} events not kept in {self.path} ({error}); free space") from None
+        return [str(row[0]) for row in rows]
+
+    def current(self) -> pd.DataFrame:
+        """The last decision of each labeller on each row that was not taken back: labeller, id, label, blind, ..."""
+        return self._table(CURRENT.format(among="")).astype({"blind": bool})
+
+    def votes(self, ids: Sequence[str]) -> pd.DataFrame:
+        """As `current`, of some rows only."""
+        among = f"AND id IN ({', '.join('?' for _ in ids)})"
+        return self._table(CURRENT.format(among=among), tuple(ids)).astype({"blind": bool})
+
+    def count(self, labeller: str) -> int:
+        """How many rows a labeller has decided on."""
+        sql = f"SELECT count(*) AS n FROM ({CURRENT.format(among='AND labeller = ?')})"
+        return int(self._table(sql, (labeller,))["n"].iloc[0])
+
+    def history(self, labeller: str, *, before: int = LATEST, limit: int = 1000) -> pd.DataFrame:
+        """A labeller's decisions that can be taken back, the newest first: number, uuid, id, label."""
+        return self._table(HISTORY, (labeller, before, limit))
+
+    def events(self) -> pd.DataFrame:
+        """Everything, in order."""
+        return self._table("SELECT * FROM events ORDER BY number")
+
+    def _table(self, sql: str, values: tuple[object, ...] = ()) -> pd.DataFrame:
+        with self._lock:
+            found = self._connection.execute(sql, values)
+            names = [column[0] for column in found.description]
+            return pd.DataFrame(found.fetchall(), columns=names)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+DATA_SET = "(data set)"
+"""Stands for the labels that the rows came with."""
+COLUMNS = ("first", "second", "n", "percent", "percent_low", "percent_high", "kappa", "kappa_low", "kappa_high")
+
+
+def cohen_kappa(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    """Cohen's kappa of two labellers and its 95 % interval; NaN where it is not defined.
+
+    Parameters
+    ----------
+    first, second : ndarray
+        (n,) labels of the same rows, of any kind.
+
+    Examples
+    --------
+    >>> kappa, low, high = cohen_kappa(np.array([1, 1, 0, 0] * 25), np.array([1, 0, 0, 0] * 25))
+    >>> round(kappa, 3), round(low, 3), round(high, 3)
+    (0.5, 0.353, 0.647)
+    """
+    kinds, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
+    table = np.zeros((len(kinds), len(kinds)))
+    np.add.at(table, (codes[: len(first)], codes[len(first) :]), 1)
+    n = table.sum()
+    if n == 0:
+        return np.nan, np.nan, np.nan
+    p = table / n
+    rows, columns = p.sum(axis=1), p.sum(axis=0)
+    observed, expected = float(np.trace(p)), float(rows @ columns)
+    if expected == 1.0:  # both gave one and the same label throughout
+        return np.nan, np.nan, np.nan
+    kappa = (observed - expected) / (1 - expected)
+    weights = columns[:, None] + rows[None, :]
+    off = ~np.eye(len(kinds), dtype=bool)
+    a = float(np.sum(np.diag(p) * (1 - np.diag(weights) * (1 - kappa)) ** 2))
+    b = (1 - kappa) ** 2 * float(np.sum((p * weights**2)[off]))
+    c = (kappa - expected * (1 - kappa)) ** 2
+    error = np.sqrt(max(a + b - c, 0.0) / n) / (1 - expected)
+    return float(kappa), float(max(kappa - Z_95 * error, -1.0)), float(min(kappa + Z_95 * error, 1.0))
+
+
+def compare_labellers(current: pd.DataFrame, known: pd.Series) -> pd.DataFrame:
+    """Agreement of every two labellers on rows that both called real or bogus, and of each with the data set.
+
+    Parameters
+    ----------
+    current : DataFrame
+        labeller, id, label (`Journal.current`).
+    known : Series
+        The data set's labels (1, 0, -1) by id.
+
+    Returns
+    -------
+    DataFrame
+        Columns of COLUMNS; percents with Wilson's interval.
+    """
+    decided = current[current["label"].isin(("real", "bogus"))]
+    votes = {name: part.set_index("id")["label"].eq("real").astype(int) for name, part in decided.groupby("labeller")}
+    votes[DATA_SET] = known[known.isin((0, 1))]
+    pairs = combinations(votes, 2)
+    return pd.DataFrame([_compare(a, b, votes[a], votes[b]) for a, b in pairs], columns=list(COLUMNS))
+
+
+def _compare(first: str, second: str, a: pd.Series, b: pd.Series) -> tuple[object, ...]:
+    common = a.index.intersection(b.index)
+    ours, theirs = a.loc[common].to_numpy(int), b.loc[common].to_numpy(int)
+    n, hits = len(common), int((ours == theirs).sum())
+    low, high = wilson_interval(hits, n) or (np.nan, np.nan)
+    percent = 100 * hits / n if n else np.nan
+    return (first, second, n, percent, 100 * low, 100 * high, *cohen_kappa(ours, theirs))
+
+
+ACTIONS = ("keep", "remove")
+METALABEL = "marshall"
+JOURNAL_COLUMNS = ("id", "labeller", "label", "blind", "sequence", "model")
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What people decided together.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        By id: verdict (real, bogus, unsure, flag, or disputed where as many say one as the other), n_real, n_bogus
+        and labellers, joined by commas.
+    """
+
+    rows: pd.DataFrame
+
+    def ids(self, verdict: str) -> pd.Index:
+        """Ids with a verdict."""
+        return self.rows.index[self.rows["verdict"] == verdict]
+
+
+def _join_votes(current: pd.DataFrame) -> Verdicts:
+    """The verdict on each row: a flag by anyone, else what most call it, else unsure.
+
+    Parameters
+    ----------
+    current : DataFrame
+        `Journal.current`.
+
+    Examples
+    --------
+    >>> votes = pd.DataFrame([("ann", "a", "real"), ("bob", "a", "real"), ("cy", "a", "bogus")],
+    ...                      columns=["labeller", "id", "label"])
+    >>> join_votes(votes).rows.loc["a", "verdict"]
+    'real'
+    """
+    votes = current.assign(**{kind: current["label"].eq(kind) for kind in ("real", "bogus", "flag")})
+    grouped = votes.sort_values("labeller").groupby("id", sort=True)
+    rows = grouped[["real", "bogus", "flag"]].sum().rename(columns={"real": "n_real", "bogus": "n_bogus"})
+    balance = (rows["n_real"] - rows["n_bogus"]).to_numpy(int)
+    torn = np.where(rows["n_real"] > 0, "disputed", "unsure")
+    verdict = np.where(balance > 0, "real", np.where(balance < 0, "bogus", torn))
+    verdict = np.where(rows["flag"] > 0, "flag", verdict)
+    return Verdicts(
+        rows.assign(verdict=verdict, labellers=grouped["labeller"].agg(", ".join))[
+            ["verdict", "n_real", "n_bogus", "labellers"]
+        ]
+    )
+
+
+def _find_changes(table: pd.DataFrame, verdicts: Verdicts, *, flagged: str, unsure: str) -> pd.DataFrame:
+    """Rows that get another label, and those that go.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The data set's rows.
+    verdicts : Verdicts
+        From `_join_votes`.
+    flagged, unsure : {"keep", "remove"}
+        What becomes of rows with these verdicts; disputed rows keep their label.
+
+    Raises
+    ------
+    ConfigError
+        If an action is unknown.
+    """
+    for name, action in (("flagged", flagged), ("unsure", unsure)):
+        if action not in ACTIONS:
+            raise ConfigError(f"unknown action {action!r} for {name} rows; choose {' or '.join(ACTIONS)}")
+    verdict = verdicts.rows["verdict"].reindex(table["id"]).to_numpy(object)
+    who = verdicts.rows["labellers"].reindex(table["id"]).to_numpy(object)
+    parts = [pd.DataFrame(columns=list(CHANGE_COLUMNS))]
+    for kind, label in (("real", layout.REAL), ("bogus", layout.BOGUS)):
+        differs = np.flatnonzero((verdict == kind) & (table["label"].to_numpy() != label))
+        for people in sorted(set(who[differs])):
+            rows = differs[who[differs] == people]
+            parts.append(flips(rows, f"eyeball: {people}", label=label, metalabel=METALABEL))
+    for kind, action in (("flag", flagged), ("unsure", unsure)):
+        rows = np.flatnonzero(verdict == kind)
+        if action == "remove" and len(rows):
+            parts.append(removals(rows, f"eyeball: {kind}"))
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+
+
+def write_labelled(
+    data_dir: Path, new_dir: Path, current: pd.DataFrame, *, flagged: str = "keep", unsure: str = "keep"
+) -> Path:
+    """Write a new version with people's labels, changes.csv, and eyeball.csv: who called each row what.
+
+    Raises
+    ------
+    DataError
+        If nobody decided on any row of the data set.
+    """
+    table = open_dataset(data_dir).table
+    known = current[current["id"].isin(table["id"])]
+    if known.empty:
+        raise DataError(f"no decision on any row of {data_dir} in its journal; run `gotorb eyeball {data_dir}` first")
+    changes = _find_changes(table, _join_votes(known), flagged=flagged, unsure=unsure)
+    write_version(data_dir, new_dir, changes)
+    votes = known.sort_values(["id", "labeller"])[list(JOURNAL_COLUMNS)]
+    write_csv(new_dir / layout.EYEBALL_CSV, votes)
+    return new_dir
+
+
+def list_labels(data_dir: Path, current: pd.DataFrame) -> pd.DataFrame:
+    """Candidates that people called real or bogus: photometry_id and label, as `label_data.add_marshall_cands` reads.
+
+    Synthetic rows, which carry the candidate id of a minor planet elsewhere, and rows without one are left out.
+    """
+    table = open_dataset(data_dir).table
+    verdict = _join_votes(current).rows["verdict"].reindex(table["id"]).to_numpy(object)
+    candidate = table["candidate_id"].astype(str) if "candidate_id" in table else pd.Series("", index=table.index)
+    usable = np.isin(verdict, ("real", "bogus")) & ~table["metalabel"].isin(layout.SYNTHETIC) & candidate.str.isdigit()
+    return pd.DataFrame(
+        {"photometry_id": candidate[usable].astype("int64"), "label": (verdict[usable] == "real").astype(int)}
+    ).reset_index(drop=True)

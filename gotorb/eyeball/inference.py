@@ -1,0 +1,206 @@
+"""Model scores of all rows of a data set: read from an evaluation, or computed in a process of its own and cached."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb.classifier.scores import Scorer, fit_stamps, load_scorer, tell_middle
+from gotorb.core import layout
+from gotorb.core.files import file_digest, whole_file
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import Dataset, open_dataset, read_csv
+from gotorb.errors import DataError, GotorbError, ModelError
+from gotorb.evaluation.latent import make_maps, principal_axes
+from gotorb.evaluation.posterior import summarise_samples
+from gotorb.training.onnx import PortableModel
+
+log = logging.getLogger(__name__)
+SCORE_COLUMNS = ("score", "mean", "std", "p_real", "confidence", "bald")
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What a model says of n rows.
+
+    Attributes
+    ----------
+    name : str
+        Who says it; "" when nobody does.
+    table : DataFrame
+        (n,) the columns of SCORE_COLUMNS that are known; score is the mean of the posterior where there is one.
+    samples : ndarray or None
+        (n, n_samples) posterior samples.
+    places : dict of str to ndarray
+        Maps of the latent space by name, (n, 2) each; empty without a model.
+    vectors : ndarray or None
+        (n, n_components) principal components of the latent vectors.
+    """
+
+    name: str
+    table: pd.DataFrame
+    samples: np.ndarray | None = None
+    places: dict[str, np.ndarray] | None = None
+    vectors: np.ndarray | None = None
+
+
+def no_opinion(n: int) -> Opinions:
+    """Nobody was asked."""
+    return Opinions("", pd.DataFrame(index=range(n)))
+
+
+def read_predictions(path: Path, ids: pd.Series) -> Opinions:
+    """Scores of a predictions.csv, joined by id; rows that it lacks stay without.
+
+    Raises
+    ------
+    DataError
+        If it has no id and score, or knows none of the rows.
+    """
+    try:
+        found = read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); give an evaluation's file") from None
+    if not {"id", "score"} <= set(found):
+        raise DataError(f"no id and score in {path} (has {', '.join(found.columns)}); give an evaluation's file")
+    table = found.drop_duplicates("id").set_index("id").reindex(ids)
+    if table["score"].isna().all():
+        raise DataError(f"{path} knows none of the {len(ids)} rows; give predictions of this data set")
+    table = table[[name for name in SCORE_COLUMNS if name in table]].reset_index(drop=True)
+    if "mean" in table:
+        table["score"] = table["mean"].fillna(table["score"])
+    return Opinions(path.resolve().parent.name, table)
+
+
+def find_predictions(data_dir: Path) -> Path | None:
+    """The latest predictions of a model trained beside the data; None without one."""
+    found = sorted(data_dir.glob(f"*/{layout.PREDICTIONS_CSV}"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def ask_model(model: str, data_dir: Path, *, n_samples: int, seed: int) -> Opinions:
+    """Run a model on all rows, or read what it said of the same bytes before.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded or does not fit the rows.
+    """
+    path = kept_path(data_dir, model, n_samples, seed)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "gotorb.eyeball.inference", model, str(data_dir), str(path)]
+        done = subprocess.run([*command, str(n_samples), str(seed)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ModelError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{model} was killed")
+        if told := done.stdout.strip():
+            log.info(told)
+    return _read_opinions(path, Path(model).name if Path(model).exists() else model)
+
+
+def kept_path(data_dir: Path, model: str, n_samples: int, seed: int) -> Path:
+    """Where the answers of a model are kept: named by the digests of model and data."""
+    file = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
+    digest = file_digest(file) if file.is_file() else _registered_digest(model)
+    name = f"rows_{digest[:16]}_{data_digest(data_dir)[:16]}_{n_samples}_{seed}.npz"
+    return data_dir / layout.EYEBALL_CACHE / name
+
+
+def _registered_digest(model: str) -> str:
+    """The md5 of a registered model, asked in a process of its own since the registry's client is large."""
+    code = "import sys; from gotorb.models import find_model; print(find_model(sys.argv[1]).digest)"
+    done = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ModelError(done.stderr.strip().splitlines()[-1].removeprefix("gotorb.errors.ModelError: "))
+    return done.stdout.split()[-1].partition(":")[2]
+
+
+def write_opinions(
+    path: Path, *, score: np.ndarray, samples: np.ndarray | None, places: dict[str, np.ndarray], vectors: np.ndarray
+) -> Path:
+    """Keep a model's answers, whole or not at all."""
+    kept: dict[str, Any] = {f"map_{name}": values.astype(np.float32) for name, values in places.items()}
+    kept |= {} if samples is None else {"samples": samples.astype(np.float16)}
+    kept |= {"score": score.astype(np.float32), "vectors": vectors.astype(np.float32)}
+    with whole_file(path) as aside:
+        np.savez(aside, **kept)
+    return path
+
+
+def _read_opinions(path: Path, name: str) -> Opinions:
+    """Read what `write_opinions` kept."""
+    with np.load(path, allow_pickle=False) as kept:
+        score, vectors = kept["score"], kept["vectors"]
+        samples = kept.get("samples")
+        places = {key.removeprefix("map_"): kept[key] for key in kept.files if key.startswith("map_")}
+    table = pd.DataFrame({"score": score.astype(float)})
+    if samples is not None:
+        summary = summarise_samples(samples.astype(np.float32))
+        table = table.assign(**{key: getattr(summary, key) for key in SCORE_COLUMNS[1:]}, score=summary.mean)
+    return Opinions(name, table, samples, places, vectors)
+
+
+BATCH = 256
+N_COMPONENTS = 30
+
+
+def run_model(model: str, data_dir: Path, out_path: Path, *, n_samples: int, seed: int) -> Path:
+    """Write what a model says of every row; memory does not grow with the latent vectors, which go to disk.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded, nothing names its layers, or it is an exported one.
+    DataError
+        If the stamps do not fit the model; of larger ones it gets the middle, which is told on stdout.
+    """
+    from gotorb.training.inference import CompiledModel, latent_vectors
+
+    scorer, data = load_scorer(model), open_dataset(data_dir)
+    if isinstance(scorer.model, PortableModel):
+        raise ModelError(f"{model} is an exported model, which has no posterior and no map; give the model itself")
+    compiled = CompiledModel(scorer.model)
+    score = compiled.score(_blocks(scorer, data))
+    samples = compiled.sample(_blocks(scorer, data), n_samples, seed=seed) if compiled.dropouts else None
+    with tempfile.TemporaryDirectory(dir=out_path.parent) as folder:
+        first = latent_vectors(scorer.model, _blocks(scorer, data, np.array([0])))
+        vectors = np.memmap(Path(folder) / "vectors", np.float32, "w+", shape=(len(data), first.shape[1]))
+        for start in range(0, len(data), BATCH * 16):
+            rows = np.arange(start, min(start + BATCH * 16, len(data)))
+            vectors[rows] = latent_vectors(scorer.model, _blocks(scorer, data, rows))
+        mean, axes = principal_axes(vectors, n_components=N_COMPONENTS)
+        components = np.concatenate([(vectors[at : at + 4096] - mean) @ axes for at in range(0, len(data), 4096)])
+        del vectors
+    print(tell_middle(scorer, data.size, data_dir))
+    return write_opinions(
+        out_path, score=score, samples=samples, places=make_maps(components, seed=seed), vectors=components
+    )
+
+
+def _blocks(scorer: Scorer, data: Dataset, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    for _, stamps in data.batches(rows, batch=BATCH):
+        yield fit_stamps(scorer, stamps, data.layers, data.data_dir)
+
+
+def main() -> int:
+    """Run on the arguments; an error is one line."""
+    model, data_dir, out_path, n_samples, seed = sys.argv[1:]
+    try:
+        run_model(model, Path(data_dir), Path(out_path), n_samples=int(n_samples), seed=int(seed))
+    except GotorbError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

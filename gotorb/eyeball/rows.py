@@ -1,0 +1,255 @@
+"""Rows of a data set as the pages show them: values, filters and sort orders; stamps stay on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb.core import layout
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import Dataset, read_csv
+from gotorb.evaluation.posterior import posterior_density
+from gotorb.eyeball.inference import Opinions
+
+Key = Callable[[pd.DataFrame], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which rows are shown; empty means all.
+
+    Attributes
+    ----------
+    metalabels, telescopes : tuple of str
+        Values wanted of metalabel and of ut.
+    min_mag, max_mag : float or None
+        Limits of the magnitude; a row without one is outside.
+    who : str
+        all; mine_left: not yet decided by the labeller; second: decided by others only; disputed: others differ;
+        mine: decided by the labeller.
+    rows : tuple of int
+        Row numbers, in their order: a selection from the explorer.
+    """
+
+    metalabels: tuple[str, ...] = ()
+    telescopes: tuple[str, ...] = ()
+    min_mag: float | None = None
+    max_mag: float | None = None
+    who: str = "all"
+    rows: tuple[int, ...] = field(default=())
+
+
+def _distance(rows: pd.DataFrame) -> np.ndarray:
+    """How certain a row is: its confidence, and without one the distance of its score from one half."""
+    if "confidence" in rows:
+        return rows["confidence"].to_numpy(float)
+    return np.abs(rows["score"].to_numpy(float) - 0.5)
+
+
+def disagreement(rows: pd.DataFrame) -> np.ndarray:
+    """|label - score| of each row; NaN where one of the two is unknown."""
+    label = rows["label"].to_numpy(float)
+    return np.where(label == layout.UNKNOWN, np.nan, np.abs(label - rows["score"].to_numpy(float)))
+
+
+ORDERS: dict[str, tuple[str, tuple[str, ...], Key]] = {
+    "as_is": ("as they stand", (), lambda rows: np.arange(len(rows), dtype=float)),
+    "uncertain": ("uncertain first", ("score",), _distance),
+    "bald": ("most to learn from (BALD)", ("bald",), lambda rows: -rows["bald"].to_numpy(float)),
+    "disagreement": ("model against label", ("score",), lambda rows: -disagreement(rows)),
+    "suspects": ("suspected label errors", ("doubt",), lambda rows: -rows["doubt"].to_numpy(float)),
+    "random": ("random", (), lambda rows: np.zeros(len(rows))),
+}
+"""Name -> (text, columns needed, key that grows along the order)."""
+
+
+def usable_orders(rows: pd.DataFrame) -> dict[str, bool]:
+    """Which orders the rows' columns allow."""
+    return {
+        name: all(column in rows and rows[column].notna().any() for column in needed)
+        for name, (_, needed, _) in ORDERS.items()
+    }
+
+
+def order_rows(rows: pd.DataFrame, order: str, kept: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Row numbers in an order.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        All rows: label, and where known score, confidence, bald, doubt.
+    order : str
+        A name of ORDERS; rows whose key is unknown come last (suspects: are left out).
+    kept : ndarray of bool
+        Which rows are shown, (n,).
+    seed : int
+        Of the order random.
+    """
+    if order == "random":
+        shuffled = np.random.default_rng([seed, len(rows)]).permutation(len(rows))
+        return shuffled[kept[shuffled]]
+    key = ORDERS[order][2](rows)
+    if order == "suspects":
+        kept = kept & np.isfinite(key)
+    ranked = np.argsort(key, kind="stable")  # NaN last
+    return ranked[kept[ranked]]
+
+
+def keep_rows(rows: pd.DataFrame, filters: Filters, current: pd.DataFrame, labeller: str) -> np.ndarray:
+    """Which rows pass the filters, (n,) of bool; `current` is `Journal.current`."""
+    kept = np.ones(len(rows), bool)
+    if filters.metalabels:
+        kept &= rows["metalabel"].isin(filters.metalabels).to_numpy()
+    if filters.telescopes and "ut" in rows:
+        kept &= rows["ut"].isin(filters.telescopes).to_numpy()
+    if filters.min_mag is not None and "mag" in rows:
+        kept &= rows["mag"].to_numpy(float) >= filters.min_mag
+    if filters.max_mag is not None and "mag" in rows:
+        kept &= rows["mag"].to_numpy(float) <= filters.max_mag
+    if filters.rows:
+        chosen = np.zeros(len(rows), bool)
+        chosen[[row for row in filters.rows if row < len(rows)]] = True
+        kept &= chosen
+    return kept & _by_labellers(rows["id"], filters.who, current, labeller)
+
+
+def _by_labellers(ids: pd.Series, who: str, current: pd.DataFrame, labeller: str) -> np.ndarray:
+    if who == "all":
+        return np.ones(len(ids), bool)
+    own = current["labeller"] == labeller
+    mine = ids.isin(current.loc[own, "id"]).to_numpy()
+    if who == "disputed":
+        kinds = current.groupby("id")["label"].nunique()
+        return ids.isin(kinds.index[kinds > 1]).to_numpy()
+    if who == "second":
+        return ids.isin(current.loc[~own, "id"]).to_numpy() & ~mine
+    return mine if who == "mine" else ~mine
+
+
+NUMBERS = ("mag", "fwhm", "snr", "ra", "dec", "realbogus", "cnn_realbogus", "n_seen", "missing_fraction")
+TEXTS = ("image_name", "object_id", "host_id", "candidate_id", "rule", "ut", "split")
+GRID = np.linspace(0, 1, 151)
+"""Scores at which a posterior's curve is drawn."""
+SCORES = ("score", "std", "p_real", "confidence", "bald", "doubt")
+KEPT = ("id", "label", "metalabel", *NUMBERS, *TEXTS)
+N_NEIGHBOURS = 12
+PLACE = ("ra", "dec")
+N_DIGITS, PLACE_DIGITS = 6, 10
+"""Significant digits of numbers that are sent; six of a right ascension would be two arcsec."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A data set's rows with what a model says of them.
+
+    Attributes
+    ----------
+    data : Dataset
+        The data set.
+    opinions : Opinions
+        Scores, samples and maps.
+    """
+
+    data: Dataset
+    opinions: Opinions
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the content."""
+        return data_digest(self.data.data_dir)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Columns that are shown, with scores, and doubt from label_errors.csv where it is."""
+        rows = self.data.table
+        table = rows[[name for name in KEPT if name in rows]].copy()
+        for name in NUMBERS:
+            if name in table:
+                table[name] = pd.to_numeric(table[name], errors="coerce")
+        for name in TEXTS:
+            if name in table:
+                table[name] = table[name].fillna("").astype(str)
+        for name in self.opinions.table:
+            table[name] = self.opinions.table[name].to_numpy()
+        doubt = _read_doubt(self.data.data_dir)
+        return table if doubt is None else table.assign(doubt=doubt.reindex(table["id"]).to_numpy())
+
+    @cached_property
+    def number_of(self) -> dict[str, int]:
+        """Row number by id."""
+        return {id_: row for row, id_ in enumerate(self.table["id"])}
+
+    def describe(self, row: int) -> dict[str, Any]:
+        """One row as plain values for json; unknown numbers are None."""
+        values = self.table.iloc[row]
+        told: dict[str, Any] = {"row": row, "id": str(values["id"]), "label": int(values["label"])}
+        told["metalabel"] = str(values["metalabel"])
+        told |= {
+            name: plain_number(values[name], n_digits=PLACE_DIGITS if name in PLACE else N_DIGITS)
+            for name in (*NUMBERS, *SCORES)
+            if name in values
+        }
+        told |= {name: str(values[name]) for name in TEXTS if name in values}
+        if self.opinions.samples is not None:
+            samples = self.opinions.samples[row].astype(float)
+            told["samples"] = samples.round(4).tolist()
+            told["density"] = posterior_density(samples, GRID).round(4).tolist()
+        return told
+
+    def values(self, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """What points of the explorer are coloured by: float32, NaN where unknown; kinds as codes, see `kinds`."""
+        table = self.table if rows is None else self.table.iloc[rows]
+        found = {"label": np.where(table["label"] == layout.UNKNOWN, np.nan, table["label"])}
+        found |= {name: table[name].to_numpy(float) for name in ("score", "std", "confidence") if name in table}
+        if "score" in table:
+            found["disagreement"] = disagreement(table)
+        for name, names in self.kinds.items():
+            found[name] = table[name].map({kind: code for code, kind in enumerate(names)}).to_numpy(float)
+        return {name: values.astype(np.float32) for name, values in found.items()}
+
+    @cached_property
+    def kinds(self) -> dict[str, list[str]]:
+        """Values of metalabel and split, in order."""
+        return {
+            name: sorted(set(self.table[name].astype(str))) for name in ("metalabel", "split") if name in self.table
+        }
+
+    def neighbours(self, row: int, *, n: int = N_NEIGHBOURS) -> list[int]:
+        """Rows nearest in the space of latent components, the nearest first, without the row itself."""
+        vectors = self.opinions.vectors
+        if vectors is None:
+            return []
+        distance = ((vectors - vectors[row]) ** 2).sum(axis=1)
+        distance[row] = np.inf
+        n = min(n, len(vectors) - 1)
+        nearest = np.argpartition(distance, n - 1)[:n] if n else np.array([], int)
+        return [int(other) for other in nearest[np.argsort(distance[nearest], kind="stable")]]
+
+
+def plain_number(value: Any, *, n_digits: int = N_DIGITS) -> float | None:
+    """A number for json, to some significant digits; None for what is none.
+
+    >>> plain_number(265.0903217), plain_number(265.0903217, n_digits=10), plain_number(float("nan"))
+    (265.09, 265.0903217, None)
+    """
+    number = float(value)
+    return float(f"{number:.{n_digits}g}") if abs(number) < 1e4 and np.isfinite(number) else (
+        number if np.isfinite(number) else None
+    )  # fmt: skip
+
+
+def _read_doubt(data_dir: Path) -> pd.Series | None:
+    """Doubt of suspected label errors by id, from `gotorb data errors`; None when nobody hunted for them."""
+    path = data_dir / layout.LABEL_ERRORS_CSV
+    if not path.exists():
+        return None
+    found = read_csv(path)
+    if "suspect" in found:
+        found = found[found["suspect"].astype(str) == "True"]
+    return found.drop_duplicates("id").set_index("id")["doubt"].astype(float)

@@ -1,0 +1,271 @@
+"""Server of the labelling page and the explorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from gotorb.errors import GotorbError
+from gotorb.eyeball.decisions import LATEST, Event, Journal, compare_labellers
+from gotorb.eyeball.explorer import pack_points
+from gotorb.eyeball.rows import ORDERS, Filters, Rows, keep_rows, order_rows, plain_number, usable_orders
+from gotorb.stamps.images import STRETCHES, Strips
+from gotorb.visualise.safety import Guard
+
+FILES = {
+    "eyeball.css": "text/css", "eyeball.js": "text/javascript", "outbox.js": "text/javascript",
+    "ahead.js": "text/javascript", "page.js": "text/javascript", "panel.js": "text/javascript",
+    "explorer.css": "text/css", "explorer.js": "text/javascript", "points.js": "text/javascript",
+}  # fmt: skip
+"""Files that are served, and no others."""
+MOST_ROWS = 256
+FOREVER = "private, max-age=604800, immutable"
+RowNumber = Annotated[int, Field(ge=0)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+
+
+class Body(BaseModel):
+    """Base of what pages send: no unknown names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class EventBody(Body):
+    """One key press; see `journal.Event`."""
+
+    uuid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
+    row: RowNumber
+    id: Annotated[str, StringConstraints(max_length=200)]
+    kind: Literal["real", "bogus", "unsure", "flag", "undo"]
+    target: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")] | None = None
+    blind: bool = False
+    sequence: Annotated[str, StringConstraints(max_length=32)] = "as_is"
+    shown_ms: Annotated[int, Field(ge=0)] | None = None
+    made_at: Annotated[str, StringConstraints(max_length=40)] = ""
+
+
+class EventsBody(Body):
+    """Key presses of one labeller, in order."""
+
+    labeller: Name
+    events: Annotated[list[EventBody], Field(max_length=1000)]
+
+
+class OrderBody(Body):
+    """Which rows, in which order."""
+
+    labeller: Annotated[str, StringConstraints(max_length=64)] = ""
+    order: str = "as_is"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    metalabels: list[str] = []
+    telescopes: list[str] = []
+    min_mag: float | None = None
+    max_mag: float | None = None
+    who: Literal["all", "mine_left", "second", "disputed", "mine"] = "all"
+    rows: list[RowNumber] = []
+
+
+class RowsBody(Body):
+    """Some row numbers."""
+
+    rows: Annotated[list[RowNumber], Field(max_length=200_000)]
+
+
+class HistoryBody(Body):
+    """Whose decisions, older than an event."""
+
+    labeller: Name
+    before: RowNumber = LATEST
+
+
+class FindBody(Body):
+    """An id, a candidate's id, or a row number."""
+
+    text: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the page begins: name of the labeller ("" asks), order, seed, and whether it is blind."""
+
+    labeller: str = ""
+    order: str = "as_is"
+    seed: int = 0
+    blind: bool = False
+
+
+def make_app(rows: Rows, journal: Journal, *, start: Start | None = None) -> FastAPI:
+    """The app without its guard; see `guarded`."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.exception_handler(GotorbError)
+    def _told(_: Request, error: GotorbError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=503)
+
+    _add_files(app)
+    _add_rows(app, rows, journal, start or Start())
+    _add_journal(app, rows, journal)
+    _add_explorer(app, rows)
+    return app
+
+
+def guarded(app: FastAPI, names: tuple[str, ...]) -> Guard:
+    """The app behind its guard, for a server of these names."""
+    return Guard(app, names)
+
+
+def read_template(name: str) -> str:
+    """Text of one of our page's files."""
+    return resources.files("gotorb.visualise").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _add_files(app: FastAPI) -> None:
+    pages = {"/": "eyeball.html", "/explorer": "explorer.html"}
+    for path, name in pages.items():
+        app.get(path)(_text(read_template(name), "text/html"))
+    for name, kind in FILES.items():
+        app.get(f"/static/{name}")(_text(read_template(name), kind))
+
+
+def _text(text: str, kind: str) -> Callable[[], Response]:
+    return lambda: Response(text, media_type=kind, headers={"cache-control": "no-cache"})
+
+
+def _check(rows: Rows, numbers: list[int], most: int) -> list[int]:
+    if len(numbers) > most or any(number >= len(rows.data) for number in numbers):
+        raise HTTPException(422, f"give at most {most} row numbers below {len(rows.data)}")
+    return numbers
+
+
+def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
+    strips, told = Strips(rows.data), describe_set(rows, start)
+
+    @app.get("/api/meta")
+    def _meta() -> dict[str, Any]:
+        return told
+
+    @app.get("/strip/{stretch}/{row}.png")
+    def _strip(stretch: str, row: int) -> Response:
+        if stretch not in STRETCHES or not 0 <= row < len(rows.data):
+            raise HTTPException(404, "no such strip")
+        return Response(strips.png(row, stretch), media_type="image/png", headers={"cache-control": FOREVER})
+
+    @app.post("/api/rows")
+    def _rows(body: RowsBody) -> dict[str, Any]:
+        found = [rows.describe(row) for row in _check(rows, body.rows, MOST_ROWS)]
+        votes: dict[str, list[list[str]]] = {}
+        for vote in journal.votes([row["id"] for row in found]).itertuples():
+            votes.setdefault(vote.id, []).append([vote.labeller, vote.label])
+        return {"rows": [row | {"votes": votes.get(row["id"], [])} for row in found]}
+
+    @app.post("/api/order")
+    def _order(body: OrderBody) -> dict[str, Any]:
+        if body.order not in ORDERS or not told["orders"][body.order]["usable"]:
+            raise HTTPException(422, "this data set has no such order")
+        filters = Filters(
+            metalabels=tuple(body.metalabels),
+            telescopes=tuple(body.telescopes),
+            min_mag=body.min_mag,
+            max_mag=body.max_mag,
+            who=body.who,
+            rows=tuple(body.rows),
+        )
+        kept = keep_rows(rows.table, filters, journal.current(), body.labeller)
+        return {"rows": order_rows(rows.table, body.order, kept, seed=body.seed).tolist()}
+
+    @app.post("/api/find")
+    def _find(body: FindBody) -> dict[str, Any]:
+        return {"row": _find_row(rows, body.text)}
+
+
+def describe_set(rows: Rows, start: Start) -> dict[str, Any]:
+    """What a page has to know of the data set before it shows a row."""
+    table = rows.table
+    orders = usable_orders(table)
+    telescopes = sorted(set(table["ut"]) - {""}) if "ut" in table else []
+    mags = table["mag"].to_numpy(float) if "mag" in table else np.array([])
+    known = mags[np.isfinite(mags)]
+    return {
+        "name": rows.data.data_dir.resolve().name,
+        "digest": rows.digest,
+        "n": len(table),
+        "size": rows.data.size,
+        "layers": list(rows.data.layers),
+        "model": rows.opinions.name,
+        "has_samples": rows.opinions.samples is not None,
+        "orders": {name: {"text": ORDERS[name][0], "usable": usable} for name, usable in orders.items()},
+        "stretches": list(STRETCHES),
+        "metalabels": sorted(set(table["metalabel"].astype(str))),
+        "telescopes": telescopes,
+        "mag": [plain_number(known.min()), plain_number(known.max())] if len(known) else None,
+        "maps": list(rows.opinions.places or {}),
+        "columns": list(rows.values(np.array([], int))),
+        "kinds": rows.kinds,
+        "start": vars(start),
+    }
+
+
+def _find_row(rows: Rows, text: str) -> int | None:
+    """Row number of an id, of a candidate's id, or as given; None when there is none."""
+    if text in rows.number_of:
+        return rows.number_of[text]
+    if "candidate_id" in rows.table:
+        found = np.flatnonzero(rows.table["candidate_id"].to_numpy() == text) if text else np.array([])
+        if len(found):
+            return int(found[0])
+    number = int(text) if text.isdecimal() and len(text) < 12 else -1
+    return number if 0 <= number < len(rows.data) else None
+
+
+def _add_journal(app: FastAPI, rows: Rows, journal: Journal) -> None:
+    @app.post("/api/events")
+    def _events(body: EventsBody) -> dict[str, Any]:
+        ids = rows.table["id"]
+        good = [one for one in body.events if one.row < len(ids) and ids.iloc[one.row] == one.id]
+        kept = journal.append(
+            Event(labeller=body.labeller, model=rows.opinions.name, **one.model_dump(exclude={"row"})) for one in good
+        )
+        refused = {one.uuid for one in body.events} - set(kept)
+        return {"acknowledged": kept, "refused": sorted(refused)}
+
+    @app.post("/api/history")
+    def _history(body: HistoryBody) -> dict[str, Any]:
+        found = journal.history(body.labeller, before=body.before)
+        found = found.assign(row=found["id"].map(rows.number_of)).dropna(subset="row").astype({"row": int})
+        return {"events": found.to_dict(orient="records"), "n": journal.count(body.labeller)}
+
+    @app.post("/api/agreement")
+    def _agreement(body: RowsBody) -> dict[str, Any]:
+        known = rows.table.set_index("id")["label"]
+        current = journal.current()
+        found = compare_labellers(current[current["id"].isin(known.index)], known)
+        cells = [[cell if isinstance(cell, str) else plain_number(cell) for cell in pair] for pair in
+                 found.itertuples(index=False)]  # fmt: skip
+        counts = current.groupby(["labeller", "label"]).size()
+        return {
+            "pairs": [dict(zip(found.columns, pair, strict=True)) for pair in cells],
+            "counts": [[*key, int(n)] for key, n in counts.items()],
+        }
+
+
+def _add_explorer(app: FastAPI, rows: Rows) -> None:
+    @app.get("/api/points.bin")
+    def _points() -> Response:
+        return Response(pack_points(rows), media_type="application/octet-stream", headers={"cache-control": "no-cache"})
+
+    @app.post("/api/neighbours")
+    def _neighbours(body: RowsBody) -> dict[str, Any]:
+        (row,) = _check(rows, body.rows, 1) or [0]
+        return {"rows": rows.neighbours(row)}
+
+    @app.post("/api/ids")
+    def _ids(body: RowsBody) -> dict[str, Any]:
+        numbers = _check(rows, body.rows, len(rows.data))
+        return {"ids": rows.table["id"].iloc[numbers].tolist()}

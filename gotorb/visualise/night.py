@@ -1,0 +1,236 @@
+"""Summary of a night: detections shown and hidden, drift, recall of known minor planets, and an audit sample."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb.classifier.scored import SUMMARIES, score_block
+from gotorb.classifier.scores import Scorer, load_scorer
+from gotorb.classifier.sources import Detections, read_detections
+from gotorb.core import layout
+from gotorb.core.files import write_csv, write_json
+from gotorb.core.params import SEED, ArchiveParams, ScoreParams
+from gotorb.core.settings import Settings, read_settings
+from gotorb.dataset.store import open_dataset
+from gotorb.errors import DataError
+from gotorb.evaluation.drift import measure_drift
+from gotorb.evaluation.intervals import wilson_interval
+from gotorb.evaluation.metrics import rounded
+from gotorb.visualise.flags import find_flags
+from gotorb.visualise.pages import HEIGHT, WIDTH, write_page
+
+log = logging.getLogger(__name__)
+SCORE = ScoreParams()
+DRIFT_COLUMNS = ("mag", "fwhm", "snr", "best")
+N_BINS = 30
+AUDIT_COLUMNS = ("id", "source", "best", "ra", "dec", "x", "y", "mag", "ut", "label")
+SCORES_CSV, AUDIT_CSV, SUMMARY_JSON, PAGE = "scores.csv", "audit.csv", "summary.json", "night.html"
+MAX_TRAINING = 4000
+"""Rows of the training set that are scored for comparison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightOptions:
+    """How a night is scored.
+
+    Attributes
+    ----------
+    n_samples, seed : int
+        Posterior samples, and the seed of these and of the audit sample.
+    threshold : float, optional
+        The model's own when None.
+    data : path, optional
+        The training set, with which the night is compared.
+    n_audit : int
+        Hidden detections drawn for people to label.
+    archive : ArchiveParams
+        How to read stamp archives.
+    """
+
+    n_samples: int = SCORE.n_samples
+    seed: int = SEED
+    threshold: float | None = SCORE.threshold
+    data: Path | str | None = SCORE.data
+    n_audit: int = SCORE.n_audit
+    archive: ArchiveParams = field(default_factory=ArchiveParams)
+
+
+def summarise_night(source: Path | str, model: str, out_dir: Path | str, options: NightOptions | None = None) -> Path:
+    """Score all detections of a night and write its page, with csv of scores, csv of the audit sample, and json.
+
+    Parameters
+    ----------
+    source : path
+        Folder of images (or any other source of detections).
+    model : str
+        As for `load_scorer`.
+    out_dir : path
+        Where the files go.
+    options : NightOptions, optional
+        Samples, threshold, training set, size of the audit.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    DataError
+        If nothing can be scored.
+    """
+    options, source, out_dir, settings = options or NightOptions(), Path(source), Path(out_dir), read_settings()
+    scorer = load_scorer(model)
+    threshold = scorer.threshold if options.threshold is None else options.threshold
+    if not source.exists():
+        raise DataError(f"no {source}; give the folder of a night's images")
+    parts = list(_score(scorer, source, read_detections(source, options.archive, scorer.size), options, threshold,
+                        settings))  # fmt: skip
+    if not parts or not sum(map(len, parts)):
+        raise DataError(f"no detection in {source}; give a folder of difference images")
+    table = pd.concat(parts, ignore_index=True)
+    audit = draw_audit(table, options.n_audit, np.random.default_rng(options.seed))
+    before = None if options.data is None else _training(scorer, Path(options.data), options, threshold, settings)
+    summary = describe_night(table, threshold, before, len(audit)) | {
+        "name": source.name, "model": scorer.name, "version": scorer.version, "n_samples": options.n_samples,
+        "asked_minor_planets": bool(settings.gotorb_mpc_catalogue),
+    }  # fmt: skip
+    rows = table.assign(called_real=table["called_real"].astype(int), uncertain=table["uncertain"].astype(int))
+    write_csv(out_dir / SCORES_CSV, rows.round(dict.fromkeys(SUMMARIES, 6)))
+    write_csv(out_dir / AUDIT_CSV, audit)
+    write_json(out_dir / SUMMARY_JSON, rounded(summary))
+    return write_page(out_dir / PAGE, "night", title=f"Night {source.name}", audit_csv=AUDIT_CSV,
+                      scores_csv=SCORES_CSV, summary=summary, telescopes=_histograms(table, threshold))  # fmt: skip
+
+
+def _score(
+    scorer: Scorer, source: Path, blocks: Iterator[Detections], options: NightOptions, threshold: float,
+    settings: Settings,
+) -> Iterator[pd.DataFrame]:  # fmt: skip
+    for found in blocks:
+        scored = score_block(scorer, found, source, n_samples=options.n_samples, seed=options.seed, threshold=threshold)
+        flags, planets = find_flags(found, settings)
+        yield scored.table.assign(
+            source=found.name, flags=["; ".join(one) for one in flags], minor_planet=planets, threshold=threshold,
+            model_name=scorer.name, model_version=scorer.version,
+        )  # fmt: skip
+
+
+def _training(
+    scorer: Scorer, data_dir: Path, options: NightOptions, threshold: float, settings: Settings
+) -> pd.DataFrame:
+    """Scores of the training set's bogus and real rows that are of the survey's own detections."""
+    data = open_dataset(data_dir)
+    blocks, taken = read_detections(data_dir, options.archive, scorer.size), 0
+    parts = []
+    for part in _score(scorer, data_dir, blocks, options, threshold, settings):
+        own = ~part["metalabel"].isin((*layout.SYNTHETIC, layout.INJECTED))
+        parts.append(part[own])
+        taken += int(own.sum())
+        if taken >= MAX_TRAINING:
+            break
+    log.info("%d of %d training rows compared", taken, len(data))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_audit(table: pd.DataFrame, n: int, rng: np.random.Generator) -> pd.DataFrame:
+    """A random sample of the hidden detections, to be labelled by people (column ``label``)."""
+    hidden = np.flatnonzero(~table["called_real"].to_numpy(bool))
+    chosen = np.sort(rng.choice(hidden, min(n, len(hidden)), replace=False))
+    return table.iloc[chosen].assign(label="").reindex(columns=list(AUDIT_COLUMNS)).reset_index(drop=True)
+
+
+def describe_night(table: pd.DataFrame, threshold: float, before: pd.DataFrame | None, n_audit: int) -> dict[str, Any]:
+    """Numbers of a night, as plain values.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Every detection with ``best``, ``called_real``, ``uncertain``, ``ut``, ``minor_planet``.
+    threshold : float
+        From which a detection is shown.
+    before : DataFrame, optional
+        The training set, scored.
+    n_audit : int
+        Size of the audit sample.
+    """
+    shown = table["called_real"].to_numpy(bool)
+    known = (table["minor_planet"] != "").to_numpy()
+    found = int((known & shown).sum())
+    return {
+        "threshold": threshold, "n": len(table), "n_sources": int(table["source"].nunique()),
+        "n_shown": int(shown.sum()), "n_hidden": int((~shown).sum()), "n_uncertain": int(table["uncertain"].sum()),
+        "drift": [] if before is None else measure_drift(table, before, DRIFT_COLUMNS),
+        "compared": before is not None,
+        "planets": {"n": int(known.sum()), "n_found": found, "interval": wilson_interval(found, int(known.sum())),
+                    "missed": table.loc[known & ~shown, ["id", "minor_planet", "mag", "best"]].to_dict("records")},
+        "audit": {"n": n_audit, "examples": _miss_rates(n_audit, int((~shown).sum()))},
+    }  # fmt: skip
+
+
+def _miss_rates(n: int, n_hidden: int) -> list[dict[str, Any]]:
+    """What a number of real ones among the audited would say of all that is hidden."""
+    rows = []
+    for hits in sorted({k for k in (0, 1, 2, 5, 10) if k <= n}):
+        interval = wilson_interval(hits, n)
+        if interval is not None:
+            low, high = interval
+            rows.append({"hits": hits, "rate": hits / n, "low": low, "high": high, "n_low": round(low * n_hidden),
+                         "n_high": round(high * n_hidden)})  # fmt: skip
+    return rows
+
+
+def estimate_missed(audit: pd.DataFrame, n_hidden: int) -> dict[str, Any]:
+    """Miss rate among the hidden detections from a labelled audit sample.
+
+    Parameters
+    ----------
+    audit : DataFrame
+        `draw_audit`'s rows, ``label`` filled in: 1 real, 0 bogus; others are left out.
+    n_hidden : int
+        Detections that were hidden.
+
+    Raises
+    ------
+    DataError
+        If no row is labelled.
+
+    Examples
+    --------
+    >>> found = estimate_missed(pd.DataFrame({"label": ["1", "0", "0", "", "0"]}), 1000)
+    >>> found["n_labelled"], found["rate"], found["n_missed"]
+    (4, 0.25, 250)
+    """
+    labels = pd.to_numeric(audit["label"], errors="coerce")
+    labels = labels[labels.isin([0, 1])]
+    interval = wilson_interval(int(labels.sum()), len(labels))
+    if interval is None:
+        raise DataError("no row of the audit sample has a label; write 1 (real) or 0 (bogus) into its column label")
+    rate = float(labels.mean())
+    return {"n_labelled": len(labels), "rate": rate, "interval": interval, "n_missed": round(rate * n_hidden),
+            "n_missed_interval": [round(edge * n_hidden) for edge in interval]}  # fmt: skip
+
+
+def _histograms(table: pd.DataFrame, threshold: float) -> list[dict[str, Any]]:
+    """Bars of each telescope's scores, on a scale of roots: the hidden are many."""
+    found = []
+    for name, rows in table.groupby("ut", sort=True):
+        counts, edges = np.histogram(rows["best"], N_BINS, (0, 1))
+        heights = np.sqrt(counts / max(counts.max(), 1)) * (HEIGHT - 4)
+        bars = [
+            {"x": round(low * WIDTH, 2), "y": round(HEIGHT - high, 2), "height": round(high, 2), "n": int(n),
+             "kind": "shown" if low >= threshold else "hidden"}
+            for low, high, n in zip(edges, heights, counts, strict=False)
+        ]  # fmt: skip
+        shown = int(rows["called_real"].sum())
+        found.append({"name": f"UT{name}" if name else "all", "n": len(rows), "n_shown": shown, "bars": bars,
+                      "width": round(WIDTH / N_BINS - 0.6, 2), "median": float(rows["best"].median()),
+                      "cut": round(threshold * WIDTH, 2)})  # fmt: skip
+    return found

@@ -1,0 +1,325 @@
+"""Explanation of one score: posterior, nearest labelled stamps, error rates of its slices, scores by other models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gotorb.classifier.scored import Scored, score_block
+from gotorb.classifier.scores import Scorer, fit_stamps, load_scorer
+from gotorb.classifier.sources import Detections, read_detections
+from gotorb.core import layout
+from gotorb.core.params import SEED, ArchiveParams, WhyParams
+from gotorb.core.settings import Settings
+from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.errors import DataError, GotorbError
+from gotorb.evaluation.intervals import wilson_interval
+from gotorb.stamps.batches import Stamps
+from gotorb.stamps.images import draw_strips
+from gotorb.survey.pixels import crop_stamps
+from gotorb.training.onnx import PortableModel
+from gotorb.visualise.flags import find_flags
+
+N_NEAREST = 3
+SHOWN_PIXELS = 31
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Labelled rows of a data set and their latent vectors of unit length."""
+
+    data: Dataset
+    rows: np.ndarray
+    vectors: np.ndarray
+    scorer: Scorer
+
+    def find(self, stamps: np.ndarray, n: int = N_NEAREST) -> list[list[Neighbour]]:
+        """The nearest labelled rows of each stamp (as the model takes it), the most alike first."""
+        vectors = _unit_vectors(self.scorer, stamps)
+        alike = vectors @ self.vectors.T
+        n = min(n, alike.shape[1])
+        nearest = np.argsort(-alike, axis=1, kind="stable")[:, :n]
+        wanted, place = np.unique(nearest, return_inverse=True)
+        pictures = self._pictures(self.rows[wanted])
+        place = place.reshape(nearest.shape)
+        table = self.data.table
+        return [
+            [
+                Neighbour(
+                    table["id"].iloc[self.rows[one]], int(table["label"].iloc[self.rows[one]]),
+                    str(table["metalabel"].iloc[self.rows[one]]), float(alike[row, one]), pictures[place[row, column]],
+                )
+                for column, one in enumerate(nearest[row])
+            ]
+            for row in range(len(stamps))
+        ]  # fmt: skip
+
+    def _pictures(self, rows: np.ndarray) -> list[str]:
+        layer = "difference" if "difference" in self.data.layers else self.data.layers[0]
+        stamps = self.data.read_stamps(rows, [layer])
+        return draw_strips(crop_stamps(stamps, min(SHOWN_PIXELS, self.data.size)))
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A labelled row: its id, label, metalabel, likeness (cosine of the latent vectors), and a picture."""
+
+    id: str
+    label: int
+    metalabel: str
+    alike: float
+    picture: str
+
+
+def open_neighbourhood(scorer: Scorer, data_dir: Path | str) -> Neighbourhood:
+    """Latent vectors of all labelled rows of a data set, of its training rows where it is divided.
+
+    Raises
+    ------
+    DataError
+        If no row is labelled, or the data set's stamps do not fit the model.
+    """
+    data = open_dataset(data_dir)
+    mask = data.labels != layout.UNKNOWN
+    if layout.SPLIT_COLUMN in data.table:
+        mask &= (data.table[layout.SPLIT_COLUMN] == "train").to_numpy()
+    rows = np.flatnonzero(mask)
+    if len(rows) == 0:
+        raise DataError(f"no labelled row in {data_dir}; give the data set that the model was trained on")
+    stamps = (fit_stamps(scorer, part, data.layers, data_dir) for _, part in data.batches(rows))
+    return Neighbourhood(data, rows, _unit_vectors(scorer, stamps), scorer)
+
+
+def _unit_vectors(scorer: Scorer, stamps: Stamps) -> np.ndarray:
+    from gotorb.training.inference import latent_vectors
+
+    vectors = latent_vectors(scorer.model, stamps)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1)
+
+
+def describe(neighbours: list[Neighbour]) -> str:
+    """One line for people.
+
+    >>> describe([Neighbour("a", 1, "mp", 0.98, ""), Neighbour("b", 0, "randjunk", 0.9, "")])
+    'mp 0.98, randjunk 0.90'
+    """
+    return ", ".join(f"{one.metalabel or one.label} {one.alike:.2f}" for one in neighbours)
+
+
+ID_COLUMNS = ("id", "candidate_id", "object_id", "number")
+N_SHOWN_NEIGHBOURS = 8
+WHY = WhyParams()
+WIDE = {"mag": 1.0, "fwhm": 1.0}
+"""Width of a slice in a number's own units."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """What is known of one detection.
+
+    Attributes
+    ----------
+    scored : Judged
+        The one detection and its scores by the model in question.
+    flags : list of str
+        What strikes the eye.
+    neighbours : list of Neighbour
+        Its like among the labelled rows of the training part, itself left out.
+    slices : list of dict
+        name, n (other held-out rows of its slice and label), n_wrong, rate, low, high.
+    others : list of dict
+        name, version, score, threshold, call of every model asked; ``problem`` where it cannot be.
+    """
+
+    scored: Scored
+    flags: list[str]
+    neighbours: list[Neighbour]
+    slices: list[dict[str, Any]]
+    others: list[dict[str, Any]]
+    threshold: float
+    scorer: Scorer
+
+
+def explain(
+    wanted: str,
+    data_dir: Path | str,
+    model: str = WHY.model,
+    *,
+    others: Sequence[str] = (),
+    n_samples: int = WHY.n_samples,
+    seed: int = SEED,
+) -> list[Reason]:
+    """Explain the score of each row of a data set that has an id.
+
+    Parameters
+    ----------
+    wanted : str
+        Row id, the survey's candidate id, or the name of an object (then each of its rows).
+    data_dir : path
+        The data set; its labelled training rows are the neighbours, its labelled test rows give the error rates.
+    model : str
+        The model in question, as for `load_scorer`.
+    others : sequence of str
+        Further models; see `registered_models`.
+    n_samples, seed : int
+        Posterior samples, and their seed.
+
+    Raises
+    ------
+    DataError
+        If no row has the id, or the stamps do not fit the model.
+    """
+    data_dir, scorer = Path(data_dir), load_scorer(model)
+    rows = _find_rows(wanted, data_dir)
+    blocks = list(_pick(data_dir, rows, scorer.size))
+    near = None if isinstance(scorer.model, PortableModel) else open_neighbourhood(scorer, data_dir)
+    compared = _held_out(scorer, data_dir)
+    reasons = []
+    for found in blocks:
+        scored = score_block(scorer, found, data_dir, n_samples=n_samples, seed=seed, threshold=scorer.threshold)
+        flags, _ = find_flags(found, Settings())
+        own = found.table["id"].iloc[0]
+        alike = (
+            []
+            if near is None
+            else [one for one in near.find(scored.fitted, N_SHOWN_NEIGHBOURS + 1)[0] if one.id != own]
+        )
+        asked = [_ask(one, found, data_dir, n_samples, seed) for one in others]
+        slices = measure_slices(scored.table.iloc[0], flags[0], compared)
+        reasons.append(
+            Reason(
+                scored=scored,
+                flags=flags[0],
+                neighbours=alike[:N_SHOWN_NEIGHBOURS],
+                slices=slices,
+                others=asked,
+                threshold=scorer.threshold,
+                scorer=scorer,
+            )
+        )
+    return reasons
+
+
+def registered_models() -> list[str]:
+    """Addresses of all versions of all registered models; none when there is no store."""
+    from gotorb.tracking.registry import list_models
+
+    try:
+        return [f"models:/{one['name']}/{one['version']}" for one in list_models()]
+    except GotorbError:
+        return []
+
+
+def _find_rows(wanted: str, data_dir: Path) -> np.ndarray:
+    table = open_dataset(data_dir).table
+    for name in ID_COLUMNS:
+        if name in table:
+            rows = np.flatnonzero(table[name].astype(str) == wanted)
+            if len(rows):
+                return rows
+    raise DataError(f"no row {wanted!r} in {data_dir} by {', '.join(ID_COLUMNS)}; give the id of a row or an object")
+
+
+def _pick(data_dir: Path, rows: np.ndarray, size: int) -> list[Detections]:
+    """Each wanted row as a block of its own."""
+    wanted, found = set(rows.tolist()), []
+    for block in read_detections(data_dir, ArchiveParams(), size):
+        for row in range(len(block)):
+            if block.first + row in wanted:
+                one = slice(row, row + 1)
+                table = block.table.iloc[one].reset_index(drop=True)
+                found.append(replace(block, table=table, stamps=block.stamps[one], exposures=block.exposures[one]))
+    return found
+
+
+def _held_out(scorer: Scorer, data_dir: Path) -> pd.DataFrame:
+    """Labelled rows that the model was not fitted to (test and validation where the set is divided), and errors."""
+    split = open_dataset(data_dir).table.get(layout.SPLIT_COLUMN)
+    parts = []
+    for found in read_detections(data_dir, ArchiveParams(), scorer.size):
+        keep = (found.table["label"] != layout.UNKNOWN).to_numpy()
+        if split is not None:
+            keep = keep & (split.iloc[found.first : found.first + len(found)] != "train").to_numpy()
+        if keep.any():
+            held = replace(found, table=found.table[keep].reset_index(drop=True), stamps=found.stamps[keep],
+                           exposures=found.exposures[keep])  # fmt: skip
+            scored = score_block(scorer, held, data_dir, n_samples=0, seed=0, threshold=scorer.threshold)
+            flags = find_flags(held, Settings())[0]
+            wrong = scored.table["called_real"].astype(int) != scored.table["label"]
+            parts.append(scored.table.assign(wrong=wrong, flags=flags))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def measure_slices(row: pd.Series, flags: Sequence[str], compared: pd.DataFrame) -> list[dict[str, Any]]:
+    """Error rates of the slices that a row lies in, among rows of its label (all when it has none).
+
+    Parameters
+    ----------
+    row : Series
+        The detection.
+    flags : sequence of str
+        Its flags.
+    compared : DataFrame
+        Labelled rows with ``wrong`` and ``flags``.
+    """
+    if compared.empty:
+        return []
+    rows = compared[compared["id"] != row["id"]]
+    if row["label"] in (layout.REAL, layout.BOGUS):
+        rows = rows[rows["label"] == row["label"]]
+    slices = [("all of its label", pd.Series(True, index=rows.index))]
+    slices += [(f"{name} {row[name]}", rows[name] == row[name]) for name in ("metalabel", "ut") if row[name]]
+    for name, width in WIDE.items():
+        if np.isfinite(row[name]):
+            low = np.floor(row[name] / width) * width
+            slices.append((f"{name} {low:g} to {low + width:g}", rows[name].between(low, low + width, "left")))
+    slices += [(f"flag {flag}", rows["flags"].map(lambda held, flag=flag: flag in held)) for flag in flags]
+    return [_rate(name, rows.loc[inside.astype(bool), "wrong"]) for name, inside in slices]
+
+
+def _rate(name: str, wrong: pd.Series) -> dict[str, Any]:
+    n, n_wrong = len(wrong), int(wrong.sum())
+    low, high = wilson_interval(n_wrong, n) or (np.nan, np.nan)
+    return {"name": name, "n": n, "n_wrong": n_wrong, "rate": n_wrong / n if n else np.nan, "low": low, "high": high}
+
+
+def _ask(model: str, found: Detections, source: Path, n_samples: int, seed: int) -> dict[str, Any]:
+    """What another model says; a model that cannot be asked says why."""
+    try:
+        scorer = load_scorer(model)
+        table = score_block(scorer, found, source, n_samples=n_samples, seed=seed, threshold=scorer.threshold).table
+    except GotorbError as error:
+        return {"name": model, "version": "", "score": np.nan, "threshold": np.nan, "call": "", "problem": str(error)}
+    call = "real" if table["called_real"].iloc[0] else "bogus"
+    return {"name": model, "version": scorer.version, "score": float(table["best"].iloc[0]),
+            "threshold": scorer.threshold, "call": call, "problem": ""}  # fmt: skip
+
+
+def tell(reason: Reason) -> str:
+    """The same in lines for people."""
+    row = reason.scored.table.iloc[0]
+    call, kind = "real" if row["called_real"] else "bogus", row["metalabel"] or "unlabelled"
+    lines = [
+        f"{row['id']} ({kind}): {call}, score {row['best']:.3f} at threshold {reason.threshold:.3f}",
+        f"model      {reason.scorer.name} {reason.scorer.version}",
+        f"posterior  std {row['std']:.3f}, p_real {row['p_real']:.2f}, confidence {row['confidence']:.2f}",
+        f"measured   mag {row['mag']:.2f}, fwhm {row['fwhm']:.1f}, S/N {row['snr']:.1f}",
+        f"old        RF {row['realbogus']:.2f}, CNN {row['cnn_realbogus']:.2f}",
+        f"flags      {', '.join(reason.flags) or 'none'}",
+        f"like it    {describe(reason.neighbours) or 'unknown'}",
+    ]
+    lines += [
+        f"slice      {one['name']}: {one['n_wrong']} of {one['n']} wrong"
+        + (f" ({100 * one['low']:.1f} to {100 * one['high']:.1f} %)" if one["n"] else "")
+        for one in reason.slices
+    ]
+    for one in reason.others:
+        said = one["problem"] or f"{one['call']}, {one['score']:.3f} at {one['threshold']:.3f}"
+        lines.append(f"asked      {one['name']}: {said}")
+    return "\n".join(lines)
