@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.posterior import N_SAMPLES, SHAPE, time_in_turns
 from benchmarks.rows import Row
-from gotorb.classifier.sources import BATCH
+from gotorb.core.params import BATCH_SIZE
 
 if TYPE_CHECKING:
     from gotorb.training.inference import CompiledModel
@@ -54,8 +54,8 @@ def measure() -> list[Row]:
 
 def sample_blocks(bare: CompiledModel, stamps: np.ndarray) -> None:
     """The very samples that the app draws: other masks would be other work."""
-    for start in range(0, len(stamps), BATCH):
-        bare.sample(stamps[start : start + BATCH], N_SAMPLES, seed=start)
+    for start in range(0, len(stamps), BATCH_SIZE):
+        bare.sample(stamps[start : start + BATCH_SIZE], N_SAMPLES, seed=start)
 
 
 def write_archive(path: Path) -> np.ndarray:

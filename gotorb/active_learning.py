@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
+from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.files import reported_writes, write_csv
 from gotorb.core.params import SEED, AskParams, CurvesParams, TrainParams
 from gotorb.dataset.store import Dataset, open_dataset, read_csv
@@ -30,7 +31,6 @@ ASK_COLUMNS = ("id", "photometry_id", "label", "value", "score", "image_id", "x"
 """Of the csv for people: they fill in ``label``; `clean_data.relabel` reads photometry_id and label."""
 PEOPLE = "marshall"
 ASK, CURVES, TRAIN = AskParams(), CurvesParams(), TrainParams()
-N_DIGITS = 6
 
 
 def choose(
@@ -83,7 +83,9 @@ def choose(
     rows = _askable(data)
     known = find_model(model)
     _check_layers(known.layers, known.model, str(model))
-    samples, features = sample_pool(known.model, data, rows, known.layers, method, n_samples, seed)
+    samples, features = sample_pool(
+        known.model, data, rows, known.layers, method=method, n_samples=n_samples, seed=seed
+    )
     chosen = choose_rows(
         data.ids[rows], samples, n, method=method, taken=already, features=features, rng=np.random.default_rng(seed)
     )
@@ -92,7 +94,11 @@ def choose(
     table = data.table.iloc[numbers].assign(
         photometry_id=data.table["candidate_id"].iloc[numbers], label="", value=chosen["value"].to_numpy(), score=scores
     )
-    return table.reindex(columns=list(ASK_COLUMNS)).round({"value": N_DIGITS, "score": N_DIGITS}).reset_index(drop=True)
+    return (
+        table.reindex(columns=list(ASK_COLUMNS))
+        .round({"value": SCORE_DIGITS, "score": SCORE_DIGITS})
+        .reset_index(drop=True)
+    )
 
 
 def learning_curves(

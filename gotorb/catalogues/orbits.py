@@ -32,6 +32,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from gotorb.catalogues.crossmatch import ARCSEC, unit_vectors
+from gotorb.core.constants import GAUSS_K, MJD_ZERO
 from gotorb.core.files import value_digest, whole_file, write_text
 from gotorb.core.settings import read_settings
 from gotorb.errors import CatalogueError
@@ -39,8 +40,6 @@ from gotorb.errors import CatalogueError
 if TYPE_CHECKING:
     from gotorb.catalogues.minor_planets import Field
 
-GAUSS_K = 0.01720209895
-"""sqrt(G M of the Sun) [au^1.5 / day]."""
 OBLIQUITY = np.radians(84381.448 / 3600)
 REFERENCE_MJD = 51544.5
 EPHEM_TO_MJD = 15019.5
@@ -63,7 +62,6 @@ SLOW = np.radians(1.0)
 LIGHT_DAY_PER_AU = 499.004784 / 86400
 EARTH_RADIUS_AU = 6378.137 / 149_597_870.7
 TT_MINUS_UTC = 69.184 / 86400
-MJD_ZERO = 2_400_000.5
 BLOCK = 1 << 14
 """Orbits propagated at a time: their arrays stay in the processor's cache."""
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from gotorb.classifier.scores import Scorer, fit_stamps, score_batch
-from gotorb.classifier.sources import BATCH, Detections
+from gotorb.classifier.sources import Detections
+from gotorb.core.params import BATCH_SIZE
 from gotorb.evaluation.posterior import summarise_samples
 
 CENTRAL = (5, 95)
@@ -63,8 +64,8 @@ def score_block(
 def _score(
     scorer: Scorer, stamps: np.ndarray, n_samples: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    for start in range(0, len(stamps), BATCH):
-        found = score_batch(scorer, stamps[start : start + BATCH], n_samples, seed + start)
+    for start in range(0, len(stamps), BATCH_SIZE):
+        found = score_batch(scorer, stamps[start : start + BATCH_SIZE], n_samples, seed + start)
         yield found.plain, found.samples
 
 

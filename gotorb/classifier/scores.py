@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import numpy as np
 import pandas as pd
 
-from gotorb.classifier.sources import BATCH, read_detections
+from gotorb.classifier.sources import read_detections
 from gotorb.core import layout
+from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.files import file_digest, tree_digest, whole_file
-from gotorb.core.params import N_SAMPLES, SEED, ArchiveParams
+from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
 from gotorb.dataset.card import data_digest
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
@@ -119,7 +120,6 @@ COLUMNS = (
     "id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256",
     "threshold", "called_real",
 )  # fmt: skip
-N_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def score_source(
         raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
     try:
         with whole_file(out_path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-            return _write_rows(file, scorer, source, archive, n_samples, seed, threshold)
+            return _write_rows(file, scorer, source, archive, n_samples=n_samples, seed=seed, threshold=threshold)
     except OSError as error:
         raise DataError(
             f"{source} cannot be read or {out_path} not written ({error}); check the files, permissions and free space"
@@ -236,7 +236,7 @@ def score_source(
 
 
 def _write_rows(
-    file: TextIO, scorer: Scorer, source: Path, archive: ArchiveParams, n_samples: int, seed: int,
+    file: TextIO, scorer: Scorer, source: Path, archive: ArchiveParams, *, n_samples: int, seed: int,
     threshold: float | None,
 ) -> int:  # fmt: skip
     """Score a batch while threads read the next ones and make the source's digest; rows wait for that in memory."""
@@ -245,14 +245,14 @@ def _write_rows(
     threshold = scorer.threshold if threshold is None else threshold
     ready = (
         (found, fit_stamps(scorer, found.stamps, found.layers, source))
-        for found in read_detections(source, archive, scorer.size, block=BATCH)
+        for found in read_detections(source, archive, scorer.size, block=BATCH_SIZE)
     )
     waiting: list[tuple[pd.DataFrame, Scores]] = []
     with ThreadPoolExecutor(1, initializer=_give_way) as pool, closing(fetch_ahead(ready)) as batches:
         digest = pool.submit(_source_digest, source)
 
         def write() -> None:
-            about = scorer.name, scorer.version, digest.result(), round(threshold, N_DIGITS)
+            about = scorer.name, scorer.version, digest.result(), round(threshold, SCORE_DIGITS)
             for table, scores in waiting:
                 writer.writerows(_rows(table, scores, about, threshold))
             waiting.clear()
@@ -294,12 +294,14 @@ def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold:
     posterior: list[Iterable[Any]] = [repeat("")] * 3
     if found.samples is not None:
         summary = summarise_samples(found.samples)
-        posterior = [np.round(values, N_DIGITS).tolist() for values in (summary.mean, summary.std, summary.confidence)]
+        posterior = [
+            np.round(values, SCORE_DIGITS).tolist() for values in (summary.mean, summary.std, summary.confidence)
+        ]
     places = [
         ["" if value != value else value for value in np.round(table[name].to_numpy(float), 7).tolist()]
         for name in ("ra", "dec")
     ]
-    plain = np.round(found.plain.astype(float), N_DIGITS).tolist()
+    plain = np.round(found.plain.astype(float), SCORE_DIGITS).tolist()
     called = (found.best >= threshold).astype(int).tolist()
     *model, shown = about
     return zip(

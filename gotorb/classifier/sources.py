@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.params import ArchiveParams
+from gotorb.core.params import BATCH_SIZE, ArchiveParams
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ImageError
 from gotorb.survey.alerts import LAYERS, find_packets, holds_packets, stream_packets
@@ -20,9 +20,7 @@ from gotorb.survey.archives import open_archive
 from gotorb.survey.pixels import fill_missing, prepare_stamps
 
 log = logging.getLogger(__name__)
-BATCH = 256
-"""Detections that are scored together."""
-PAGE = 2 * BATCH
+PAGE = 2 * BATCH_SIZE
 """Detections of a page."""
 DATASET, PACKETS, IMAGES, ARCHIVE = "data set", "packets", "images", "archive"
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fits.fz")

@@ -287,12 +287,12 @@ def _compared(found: dict[str, Any]) -> list[str]:
         f"{found['n_rows']} test rows, {found['n_real']} real; A is {found['one']}, B is {found['other']}",
         "",
         f"{'':24}{'A':>9}{'B':>9}{'A - B':>9}  95 % interval",
-        _line("AUC", auc["auc_a"], auc["auc_b"], auc["difference"], auc["difference_low"], auc["difference_high"]),
+        _line("AUC", auc["auc_a"], auc["auc_b"], auc["difference"], (auc["difference_low"], auc["difference_high"])),
     ]
     for row in found["found"]:
         title = f"found at {100 * row['fpr']:g} % FPR"
-        numbers = (row[name] for name in ("tpr_a", "tpr_b", "difference", "difference_low", "difference_high"))
-        lines.append(_line(title, *numbers))
+        interval = (row["difference_low"], row["difference_high"])
+        lines.append(_line(title, row["tpr_a"], row["tpr_b"], row["difference"], interval))
     lines += ["", f"{'wrong calls':24}{'rows':>7}{'A':>6}{'B':>6}{'A alone':>9}{'B alone':>9}{'p':>9}"]
     for row in found["calls"]:
         counts = f"{row['n']:>7}{row['wrong']:>6}{row['wrong_other']:>6}{row['only_one']:>9}{row['only_other']:>9}"
@@ -300,7 +300,8 @@ def _compared(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _line(title: str, a: float, b: float, difference: float, low: float, high: float) -> str:
+def _line(title: str, a: float, b: float, difference: float, interval: tuple[float, float]) -> str:
+    low, high = interval
     return f"{title:24}{a:9.4f}{b:9.4f}{difference:+9.4f}  {low:+.4f} to {high:+.4f}"
 
 

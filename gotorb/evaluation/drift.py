@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-FEWEST = 8
+FEWEST_VALUES = 8
 """Values on each side without which nothing is said."""
 ALPHA = 0.01
 SMALL, LARGE = 0.147, 0.33
@@ -46,7 +46,7 @@ def measure_drift(now: pd.DataFrame, before: pd.DataFrame, columns: tuple[str, .
             continue
         a, b = (np.sort(table[name].to_numpy(float)) for table in (now, before))
         a, b = a[np.isfinite(a)], b[np.isfinite(b)]
-        if min(len(a), len(b)) >= FEWEST:
+        if min(len(a), len(b)) >= FEWEST_VALUES:
             found.append({"name": name, **_compare(a, b)})
     return found
 

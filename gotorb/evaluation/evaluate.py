@@ -204,7 +204,7 @@ def evaluate_model(
         data, rows.index.to_numpy(int)[shown], predictions[shown], None if samples is None else samples[shown],
         threshold=threshold, seed=how.seed,
     )  # fmt: skip
-    figures |= _draw_latent(model, meta, data, predictions[shown], rows.index.to_numpy(int)[shown], how.seed)
+    figures |= _draw_latent(model, meta, data, predictions[shown], rows=rows.index.to_numpy(int)[shown], seed=how.seed)
     curves = make_curves(predictions[shown], meta["history"])
     evaluation = Evaluation(metrics, predictions, figures, out_dir, curves)
     write_evaluation(evaluation)
@@ -212,7 +212,7 @@ def evaluate_model(
 
 
 def _draw_latent(
-    model: "keras.Model", meta: dict[str, Any], data: Dataset, predictions: pd.DataFrame, rows: np.ndarray, seed: int
+    model: "keras.Model", meta: dict[str, Any], data: Dataset, predictions: pd.DataFrame, *, rows: np.ndarray, seed: int
 ) -> "dict[str, Figure]":
     """Map of the rows' latent vectors; none for networks without one, or for too few rows."""
     from gotorb.training.inference import latent_vectors

@@ -270,7 +270,7 @@ def evaluate_injections(
         Posterior samples per stamp, and their seed.
     """
     injected, data = open_dataset(injected_dir), open_dataset(data_dir)
-    found = {Path(path).name: _find(path, injected, data, fpr, n_samples, seed) for path in model_dirs}
+    found = {Path(path).name: _find(path, injected, data, fpr, n_samples=n_samples, seed=seed) for path in model_dirs}
     rows = injected.table
     scores = rows[list(SCORE_COLUMNS)]
     report: dict[str, Any] = {"n": len(rows), "fpr": fpr, "models": {}, "differences": {}}
@@ -293,7 +293,7 @@ def evaluate_injections(
     return InjectionTest(report, figures, scores)
 
 
-def _find(model_dir: Path | str, injected: Dataset, data: Dataset, fpr: float, n_samples: int, seed: int) -> Finds:
+def _find(model_dir: Path | str, injected: Dataset, data: Dataset, fpr: float, *, n_samples: int, seed: int) -> Finds:
     model, meta = load_with_meta(model_dir)
     validation = labelled_rows(data.table, "validation")
     known = score_rows(model, meta, data, validation, n_samples=n_samples, seed=seed)

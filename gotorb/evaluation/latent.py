@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 N_COMPONENTS = 50
 PERPLEXITY = 30.0
-FEWEST = 8
+FEWEST_VECTORS = 8
 """Fewer stamps make no map."""
 MOST_TSNE = 5000
 """Of more stamps so many are landmarks, among which the others are placed."""
@@ -58,8 +58,8 @@ def map_latent(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    if len(vectors) < FEWEST:
-        raise DataError(f"{len(vectors)} stamps are too few for a latent map; give {FEWEST} or more")
+    if len(vectors) < FEWEST_VECTORS:
+        raise DataError(f"{len(vectors)} stamps are too few for a latent map; give {FEWEST_VECTORS} or more")
     with threadpool_limits(1):  # sums in parallel depend on the number of threads
         reduced = reduce_vectors(vectors)
         perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
@@ -112,7 +112,7 @@ def make_maps(components: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]
     """
     n = len(components)
     maps = {"pca": np.pad(components[:, :2], ((0, 0), (0, max(0, 2 - components.shape[1]))))}
-    if n < FEWEST:
+    if n < FEWEST_VECTORS:
         return maps
     chosen = np.arange(n)
     if n > MOST_TSNE:

@@ -235,7 +235,7 @@ class Experiment:
     def _choose(self, network: keras.Model, labelled: np.ndarray, method: str, seed: list[int]) -> list[int]:
         pool = np.setdiff1d(self.pool, labelled)
         samples, features = sample_pool(
-            network, self.data, pool, self.plan.layers, method, self.plan.n_samples, seed=seed[0]
+            network, self.data, pool, self.plan.layers, method=method, n_samples=self.plan.n_samples, seed=seed[0]
         )
         rng = np.random.default_rng([*seed, 1])
         found = choose_rows(self.data.ids[pool], samples, self.plan.n_step, method=method, features=features, rng=rng)
@@ -281,7 +281,14 @@ class Experiment:
 
 
 def sample_pool(
-    network: keras.Model, data: Dataset, rows: np.ndarray, layers: Sequence[str], method: str, n_samples: int, seed: int
+    network: keras.Model,
+    data: Dataset,
+    rows: np.ndarray,
+    layers: Sequence[str],
+    *,
+    method: str,
+    n_samples: int,
+    seed: int,
 ) -> tuple[np.ndarray, Any]:
     """Posterior samples (m, n_samples) of a pool, none for a random choice, and what gives its latent vectors."""
     if method == RANDOM:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.params import EvaluateParams
 from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_score, wilson_interval
 from gotorb.evaluation.thresholds import Metrics, fnr_at_fpr, make_bins, measure_errors
@@ -24,7 +25,6 @@ DETECTABLE_SNR, FAINT_SNR, CLEAR_SNR = 5.0, 10.0, 7.0
 NUCLEAR_ARCSEC = 1.5
 """Within this distance of its host's centre a source is nuclear."""
 N_CALIBRATION_BINS = 10
-N_DIGITS = 6
 
 
 def measure_scores(
@@ -227,7 +227,7 @@ def rounded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [rounded(item) for item in value]
     if isinstance(value, (float, np.floating)):
-        return round(float(value), N_DIGITS) if np.isfinite(value) else None
+        return round(float(value), SCORE_DIGITS) if np.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
 
 

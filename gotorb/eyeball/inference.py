@@ -17,6 +17,7 @@ import pandas as pd
 from gotorb.classifier.scores import Scorer, fit_stamps, load_scorer, tell_middle
 from gotorb.core import layout
 from gotorb.core.files import file_digest, whole_file
+from gotorb.core.params import BATCH_SIZE
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import DataError, GotorbError, ModelError
@@ -149,7 +150,6 @@ def _read_opinions(path: Path, name: str) -> Opinions:
     return Opinions(name, table, samples, places, vectors)
 
 
-BATCH = 256
 N_COMPONENTS = 30
 
 
@@ -174,8 +174,8 @@ def run_model(model: str, data_dir: Path, out_path: Path, *, n_samples: int, see
     with tempfile.TemporaryDirectory(dir=out_path.parent) as folder:
         first = latent_vectors(scorer.model, _blocks(scorer, data, np.array([0])))
         vectors = np.memmap(Path(folder) / "vectors", np.float32, "w+", shape=(len(data), first.shape[1]))
-        for start in range(0, len(data), BATCH * 16):
-            rows = np.arange(start, min(start + BATCH * 16, len(data)))
+        for start in range(0, len(data), BATCH_SIZE * 16):
+            rows = np.arange(start, min(start + BATCH_SIZE * 16, len(data)))
             vectors[rows] = latent_vectors(scorer.model, _blocks(scorer, data, rows))
         mean, axes = principal_axes(vectors, n_components=N_COMPONENTS)
         components = np.concatenate([(vectors[at : at + 4096] - mean) @ axes for at in range(0, len(data), 4096)])
@@ -187,7 +187,7 @@ def run_model(model: str, data_dir: Path, out_path: Path, *, n_samples: int, see
 
 
 def _blocks(scorer: Scorer, data: Dataset, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    for _, stamps in data.batches(rows, batch=BATCH):
+    for _, stamps in data.batches(rows, batch=BATCH_SIZE):
         yield fit_stamps(scorer, stamps, data.layers, data.data_dir)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.io import savemat
 
+from gotorb.catalogues.galaxies import NAME, TRIXELS_PER_FILE
 from gotorb.core import layout
 from gotorb.core.files import write_csv, write_text
 from gotorb.core.params import SurveyParams
@@ -35,11 +36,9 @@ SLOPE_G = 0.15
 MAG_RANGE = (15.5, 21.6)
 MAG_SLOPE = 0.16
 """Number of asteroids per magnitude grows as 10^(0.16 V): flatter than the sky, so that bright ones are not rare."""
-NAME = "GLADE"
 COLUMNS = ("RA", "Dec", "Bmag", "Rad", "Dist")
 UNITS = ("rad", "rad", "mag", "arcsec", "Mpc")
 DEPTH = 5
-TRIXELS_PER_FILE = 100
 
 
 def generate_asteroids(

@@ -18,6 +18,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
+from gotorb.core.constants import MAD_TO_SIGMA
 from gotorb.errors import SurveyError
 from gotorb.simulate.plan import Camera, Tan
 from gotorb.simulate.psf import cut_windows
@@ -54,7 +55,7 @@ def _significance(difference: Difference, science: Array) -> Array:
     light = ndimage.gaussian_filter(np.where(np.isfinite(science), np.maximum(science, 0), 0), sigma, truncate=3)
     smooth /= np.sqrt(1 + light / (3 * difference.noise**2) + (FLAT_ERROR * light / difference.noise) ** 2)
     sample = smooth[::2, ::2][~empty[::2, ::2]]
-    smooth /= 1.4826 * np.median(np.abs(sample - np.median(sample)))
+    smooth /= MAD_TO_SIGMA * np.median(np.abs(sample - np.median(sample)))
     smooth[empty] = 0
     return smooth.astype(np.float32)
 

@@ -175,7 +175,7 @@ def _draw_points(image: Array, points: Points, view: View, camera: Camera) -> No
 
 def _draw_galaxies(image: Array, galaxies: Galaxies, view: View, camera: Camera) -> None:
     x, y = _dispersed(*view.grid.to_pixel(galaxies.ra, galaxies.dec), galaxies.colour, view.air)
-    add_galaxies(image, x, y, view.air.transparency * camera.flux(galaxies.mag), galaxies, view.psf)
+    add_galaxies(image, x, y, view.air.transparency * camera.flux(galaxies.mag), galaxies=galaxies, psf=view.psf)
 
 
 def expose(
@@ -290,7 +290,7 @@ def _add_bright_star_optics(
 ) -> None:
     """Spikes, halos and ghosts of stars brighter than half a million electrons."""
     for k in np.flatnonzero(flux > 5e5):
-        _add_spikes(image, labels, float(x[k]), float(y[k]), float(flux[k]), spike_angle)
+        _add_spikes(image, labels, float(x[k]), float(y[k]), flux=float(flux[k]), angle=spike_angle)
         if flux[k] > 1.5e6:
             _add_disc(image, labels, float(x[k]), float(y[k]), 0.004 * float(flux[k]), radius=38, hole=0.0)
             centre = (len(image) - 1) / 2
@@ -298,7 +298,7 @@ def _add_bright_star_optics(
             _add_disc(image, labels, float(ghost_x), float(ghost_y), 0.012 * float(flux[k]), radius=26, hole=0.35)
 
 
-def _add_spikes(image: Array, labels: Labels, x: float, y: float, flux: float, angle: float) -> None:
+def _add_spikes(image: Array, labels: Labels, x: float, y: float, *, flux: float, angle: float) -> None:
     """Four arms, each with 0.16 % of the light, fading over a length that grows with brightness."""
     length = 9 * (flux / 5e5) ** 0.4
     radius = np.arange(3, 6 * length, 0.5)

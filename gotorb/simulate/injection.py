@@ -87,7 +87,7 @@ def inject(
     with _open(image_path) as hdus:
         image, header = _plane(hdus, "IMAGE", image_path)
         sources = _draw_sources(image, header, n_sources, mag_range, rng=rng, path=image_path)
-        _paste_all(hdus, sources, image, header, rng, image_path)
+        _paste_all(hdus, sources, image, header, rng=rng, path=image_path)
         out_path.parent.mkdir(parents=True, exist_ok=True)
         hdus.writeto(out_path, overwrite=True)
     for path in map(Path, exposure_paths):
@@ -179,7 +179,13 @@ def read_zero_point(header: fits.Header, path: Path) -> float:
 
 
 def _paste_all(
-    hdus: fits.HDUList, sources: pd.DataFrame, image: Array, header: fits.Header, rng: np.random.Generator, path: Path
+    hdus: fits.HDUList,
+    sources: pd.DataFrame,
+    image: Array,
+    header: fits.Header,
+    *,
+    rng: np.random.Generator,
+    path: Path,
 ) -> None:
     """Add one and the same light, noise included, to IMAGE and DIFFERENCE."""
     psf = measure_psf(image, path)

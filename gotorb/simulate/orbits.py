@@ -9,17 +9,16 @@ import erfa
 import numpy as np
 from numpy.typing import NDArray
 
+from gotorb.core.constants import GAUSS_K, MJD_ZERO
+
 Array = NDArray[np.floating]
 Columns = TypeVar("Columns", bound=tuple[NDArray, ...])
 
-GAUSS_K = 0.01720209895
-"""Gaussian gravitational constant: sqrt(G M of the Sun) [au^1.5 / day]."""
 OBLIQUITY_RAD = np.deg2rad(23.4392911)
 LIGHT_DAY_PER_AU = 499.004784 / 86400
 EARTH_RADIUS_AU = 6378.137 / 149_597_870.7
 TT_MINUS_UTC_S = 69.184
 """Valid since 2017; the embedded survey lives in 2020."""
-MJD_ZERO = 2_400_000.5
 
 
 class Elements(NamedTuple):

@@ -179,10 +179,10 @@ def add_stars(image: Array, x: Array, y: Array, flux: Array, psf: Psf) -> None:
         chunk = max(1, 400_000 // (2 * int(half) + 1) ** 2)
         for start in range(0, len(rows), chunk):
             part = rows[start : start + chunk]
-            _add_group(image, x[part], y[part], flux[part], psf, int(half))
+            _add_group(image, x[part], y[part], flux[part], psf=psf, half=int(half))
 
 
-def _add_group(image: Array, x: Array, y: Array, flux: Array, psf: Psf, half: int) -> None:
+def _add_group(image: Array, x: Array, y: Array, flux: Array, *, psf: Psf, half: int) -> None:
     height, width = image.shape
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     offsets = np.arange(-half, half + 1)
@@ -244,7 +244,7 @@ class _Ellipse(NamedTuple):
         return xx * kx**2 + (xy * kx) * ky[:, None] + yy * ky[:, None] ** 2
 
 
-def add_galaxies(image: Array, x: Array, y: Array, flux: Array, galaxies: Galaxies, psf: Psf) -> None:
+def add_galaxies(image: Array, x: Array, y: Array, flux: Array, *, galaxies: Galaxies, psf: Psf) -> None:
     """Draw galaxies into `image` (in place); x, y 0-based pixel centres, flux in electrons, arrays (n,).
 
     Parameters

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
+from gotorb.core.constants import MAD_TO_SIGMA
 from gotorb.errors import SurveyError
 from gotorb.simulate.plan import Camera
 from gotorb.simulate.psf import cut_windows
@@ -105,7 +106,7 @@ def robust_noise(image: Array) -> float:
     """
     sample = image[::3, ::3]
     sample = sample[np.isfinite(sample)]
-    return float(1.4826 * np.median(np.abs(sample - np.median(sample))))
+    return float(MAD_TO_SIGMA * np.median(np.abs(sample - np.median(sample))))
 
 
 def find_stars(image: Array, camera: Camera, *, threshold: float = 9) -> CleanStars:
@@ -347,7 +348,7 @@ def fit_kernel(stamps: Stamps, *, noise: float, order: int = 2) -> Kernel:
         solution = _solve(matrices[keep], vectors[keep], *space)
         model = np.einsum("nb,nbp->np", _local(solution, *space, design.shape[1] - 1), design[keep])
         misfit = np.mean(weight[keep] * (target[keep] - model) ** 2, axis=1)
-        limit = np.median(misfit) + 4 * 1.4826 * np.median(np.abs(misfit - np.median(misfit)))
+        limit = np.median(misfit) + 4 * MAD_TO_SIGMA * np.median(np.abs(misfit - np.median(misfit)))
         n_used, fitting = len(keep), keep[misfit <= limit]
         if len(fitting) == n_used or len(fitting) < MIN_STAMPS:
             break

@@ -25,6 +25,7 @@ from gotorb.errors import MissingPart
 from gotorb.labels.hosts import find_hosts
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask, make_shards, read_images
+from gotorb.labels.synthetic import N_DRAWN
 from gotorb.simulate.injection import PSF_HALF, EffectivePsf, add_source, measure_psf, read_zero_point
 from gotorb.simulate.subtraction import robust_noise
 from gotorb.stamps.cutout import first_pixels
@@ -36,8 +37,6 @@ SCIENCE, DIFFERENCE = 0, 2
 """Planes of a stack of stamps, as `stamps.layers` orders them."""
 LABEL, RECOVERY = LabelParams(), RecoveryParams()
 FWHM_OF_SIGMA = 2.3548
-N_DRAWN = 5
-"""Places drawn for each source wanted; the first ones on pixels with data are taken."""
 
 
 @dataclass(frozen=True, kw_only=True)

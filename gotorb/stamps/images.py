@@ -10,10 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gotorb.dataset.store import Dataset
+if TYPE_CHECKING:
+    from gotorb.dataset.store import Dataset
+
 
 PERCENTILES = (1.0, 50.0, 99.5)
 MIDDLE_SHARE = 0.4

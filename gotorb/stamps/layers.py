@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gotorb.core import layout
+from gotorb.core.constants import MAD_TO_SIGMA
 from gotorb.stamps.cutout import cut_into
 from gotorb.survey.fits import Frame, open_frame
 
@@ -17,7 +18,6 @@ CORE = 3
 """Side of the square of pixels that is taken for a source's core."""
 DETECTED_SIGMA = 5.0
 """Of the core above the stamp's median, for a source to count as seen in an exposure."""
-MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,10 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from gotorb.core.params import ArchiveParams
+from gotorb.core.params import BATCH_SIZE, ArchiveParams
 from gotorb.errors import DataError
 from gotorb.survey.alerts import find_packets, holds_packets, open_packets
 from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
-
-BATCH = 256
 
 
 class StampSource(Protocol):
@@ -75,7 +73,7 @@ class StampArchive:
     def __len__(self) -> int:
         return len(self.table)
 
-    def batches(self, batch: int = BATCH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, batch: int = BATCH_SIZE) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield prepared stamps (m, size, size, n_layers) and their missing fractions (m,)."""
         try:
             with h5py.File(self.path, "r") as file:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.params import Params, find_params
+from gotorb.core.params import BATCH_SIZE, Params, find_params
 from gotorb.core.settings import project_root
 from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.split import labelled_rows
@@ -49,7 +49,6 @@ CALIBRATION = ("temperature", "offset")
 N_PARITY = 64
 """Stamps on which the registered model and the service are compared."""
 N_BOOTSTRAP = 500
-BATCH_SIZE = 256
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from gotorb.core.params import BATCH_SIZE
 from gotorb.errors import ModelError
 from gotorb.stamps.batches import Stamps, cut_batches
 from gotorb.training.backend import keras, tf
@@ -16,8 +17,6 @@ from gotorb.training.mc_dropout import Loop, NotAChain, Tree, find_dropouts, tak
 
 LOG = logging.getLogger(__name__)
 Compiled = Callable[[tf.Tensor], tf.Tensor]
-BATCH_SIZE = 256
-"""With oneDNN's kernels the quickest of 16, 32, 64, 128 and 256 that were tried."""
 SAMPLING_BATCH_SIZE = 256
 """Stamps that share masks."""
 LATENT = "latent"

@@ -14,13 +14,13 @@ import numpy as np
 
 from gotorb import __version__
 from gotorb.core import layout
+from gotorb.core.params import BATCH_SIZE
 from gotorb.errors import ConfigError, ModelError
 from gotorb.stamps.batches import Stamps, cut_batches
 
 if TYPE_CHECKING:
     import keras
 
-BATCH_SIZE = 256
 N_THREADS = 2
 MAX_INPUT = 2**20
 """Values of a stamp that a file may declare, as for other model files."""

@@ -20,6 +20,7 @@ import pandas as pd
 from gotorb.classifier.scored import SUMMARIES, Scored, score_block
 from gotorb.classifier.scores import Scorer, load_scorer, tell_middle
 from gotorb.classifier.sources import Detections, read_detections
+from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.files import write_csv, write_text
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import Settings, read_settings
@@ -45,7 +46,6 @@ SORTS = (
     ("cnn-realbogus down", "old CNN score"), ("name up", "id"),
 )  # fmt: skip
 MAX_DETECTIONS = 5000
-N_DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ def write_block(
     planes, names = _planes(scored, scorer, look)
     strips = draw_strips(planes)
     cards = [
-        _card(scored, row, flags[row], planets[row], strips[row], neighbours[row], threshold)
+        _card(scored, row, flags[row], planets[row], strip=strips[row], neighbours=neighbours[row], threshold=threshold)
         for row in range(len(found))
     ]
     stem = page_name(found)
@@ -194,7 +194,7 @@ def page_name(found: Detections) -> str:
 def write_rows(stem: Path, rows: pd.DataFrame) -> None:
     """Write rows as csv and json."""
     rows = rows.assign(called_real=rows["called_real"].astype(int), uncertain=rows["uncertain"].astype(int))
-    rows = rows.round(dict.fromkeys(SUMMARIES, N_DIGITS))
+    rows = rows.round(dict.fromkeys(SUMMARIES, SCORE_DIGITS))
     write_csv(stem.with_name(f"{stem.name}.csv"), rows)
     records = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
     write_text(stem.with_name(f"{stem.name}.json"), json.dumps(records, indent=1, allow_nan=False) + "\n")
@@ -216,7 +216,7 @@ def _planes(scored: Scored, scorer: Scorer, look: Look) -> tuple[np.ndarray, lis
 
 
 def _card(
-    scored: Scored, row: int, flags: list[str], planet: str, strip: str, neighbours: list[Neighbour],
+    scored: Scored, row: int, flags: list[str], planet: str, *, strip: str, neighbours: list[Neighbour],
     threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
     """What the template shows of one detection."""
@@ -240,7 +240,7 @@ def write_reasons(reasons: Sequence[Reason], path: Path | str) -> Path:
     shown = []
     for one in reasons:
         planes, names = _planes(one.scored, one.scorer, Look(saliency=not isinstance(one.scorer.model, PortableModel)))
-        card = _card(one.scored, 0, one.flags, "", draw_strips(planes)[0], [], one.threshold)
+        card = _card(one.scored, 0, one.flags, "", strip=draw_strips(planes)[0], neighbours=[], threshold=one.threshold)
         shown.append(
             {"card": card, "planes": names, "neighbours": one.neighbours, "slices": one.slices, "others": one.others}
         )

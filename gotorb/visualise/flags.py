@@ -11,6 +11,7 @@ from gotorb.catalogues.galaxies import find_galaxies
 from gotorb.catalogues.minor_planets import Field, make_provider
 from gotorb.classifier.sources import Detections
 from gotorb.core import layout
+from gotorb.core.constants import MAD_TO_SIGMA
 from gotorb.core.settings import Settings
 from gotorb.errors import CatalogueError
 
@@ -21,7 +22,6 @@ LOBE_SIGMA, LOBE_RATIO = 5.0, 0.4
 """A dipole has light of both signs, each so many sigma and the lesser this fraction of the greater at least."""
 STAR_SIGMA = 300.0
 MP_ARCSEC, GALAXY_ARCSEC, GALAXY_MAG = 1.5, 10.0, 18.0
-MAD_TO_SIGMA = 1.4826
 FLAGS = ("edge", "bright star", "dipole", "cosmic ray", "minor planet", "galaxy")
 
 

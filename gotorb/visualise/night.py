@@ -91,8 +91,8 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
     threshold = scorer.threshold if options.threshold is None else options.threshold
     if not source.exists():
         raise DataError(f"no {source}; give the folder of a night's images")
-    parts = list(_score(scorer, source, read_detections(source, options.archive, scorer.size), options, threshold,
-                        settings))  # fmt: skip
+    blocks = read_detections(source, options.archive, scorer.size)
+    parts = list(_score(scorer, source, blocks, options, threshold=threshold, settings=settings))
     if not parts or not sum(map(len, parts)):
         raise DataError(f"no detection in {source}; give a folder of difference images")
     table = pd.concat(parts, ignore_index=True)
@@ -111,7 +111,7 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
 
 
 def _score(
-    scorer: Scorer, source: Path, blocks: Iterator[Detections], options: NightOptions, threshold: float,
+    scorer: Scorer, source: Path, blocks: Iterator[Detections], options: NightOptions, *, threshold: float,
     settings: Settings,
 ) -> Iterator[pd.DataFrame]:  # fmt: skip
     for found in blocks:
@@ -130,7 +130,7 @@ def _training(
     data = open_dataset(data_dir)
     blocks, taken = read_detections(data_dir, options.archive, scorer.size), 0
     parts = []
-    for part in _score(scorer, data_dir, blocks, options, threshold, settings):
+    for part in _score(scorer, data_dir, blocks, options, threshold=threshold, settings=settings):
         own = ~part["metalabel"].isin((*layout.SYNTHETIC, layout.INJECTED))
         parts.append(part[own])
         taken += int(own.sum())

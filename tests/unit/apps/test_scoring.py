@@ -76,7 +76,7 @@ def test_scores_do_not_depend_on_the_batches_and_repeat(
     whole = score(bayesian, archive, tmp_path / "a.csv")
     score(bayesian, archive, tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    monkeypatch.setattr(scores, "BATCH", 7)
+    monkeypatch.setattr(scores, "BATCH_SIZE", 7)
     np.testing.assert_allclose(score(bayesian, archive, tmp_path / "c.csv")["score"], whole["score"], atol=2e-6)
 
 
@@ -88,7 +88,7 @@ def test_one_compilation_serves_all_batches(
     samplers: list[object] = []
     build = sampling.make_sampler
     monkeypatch.setattr(sampling, "make_sampler", lambda model: samplers.append(build(model)) or samplers[-1])
-    monkeypatch.setattr(scores, "BATCH", 5)
+    monkeypatch.setattr(scores, "BATCH_SIZE", 5)
     scorer = scores.load_scorer(str(bayesian))
     scores.score_source(scorer, archive, tmp_path / "a.csv", archive=ARCHIVE, n_samples=3)
     assert scorer.compiled._score.experimental_get_tracing_count() == 1

@@ -38,7 +38,7 @@ def test_a_galaxy_is_its_profile_convolved_with_the_psf() -> None:
     place, flux = np.array([75.3]), np.array([1e5])
     one = scene.Galaxies(*(np.array([value]) for value in (0.0, 0.0, 17.0, 5.0, 1.0, 0.6, 0.7, 0.0)))
     image, nucleus = np.zeros((2, 151, 151), dtype=np.float32)
-    psf.add_galaxies(image, place, place, flux, one, plain)
+    psf.add_galaxies(image, place, place, flux, galaxies=one, psf=plain)
     psf.add_stars(nucleus, place, place, psf.NUCLEUS * flux, plain)
     fine = (np.arange(5 * 151) - 2) / 5  # five points a pixel
     disc = _exponential_disc(fine - 75.3, radius=5.0, ratio=0.6, angle=0.7)
