@@ -20,6 +20,7 @@ SMALL = {
     "train": {"models": [MODEL], "epochs": 2, "threads": 1},
     "tune": {"max_trials": 2, "max_epochs": 1},
     "evaluate": {"models": [MODEL, "tuned"], "n_samples": 5, "n_bootstrap": 50},
+    "recovery": {"n_per_image": 15},
 }
 """Changes of params.yaml for the small project: every stage, in a minute."""
 # settings of the machine that runs the tests must not reach the clone
