@@ -192,7 +192,7 @@ def _check_layers(layers: Sequence[str], network: keras.Model, model: str) -> No
     if len(layers) != network.input_shape[-1]:
         raise ModelError(
             f"model {model} takes {network.input_shape[-1]} layers but nothing names them; "
-            f"keep {layout.META_HKL} beside {layout.MODEL_H5}"
+            f"keep {layout.META_HKL} next to {layout.MODEL_H5}"
         )
 
 

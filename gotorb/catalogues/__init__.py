@@ -1,1 +1,1 @@
-"""What the sky is known to hold."""
+"""Catalogues of what is on the sky."""

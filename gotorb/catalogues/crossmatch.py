@@ -8,13 +8,34 @@ ARCSEC = np.pi / 180 / 3600
 
 
 def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> np.ndarray:
-    """(n, 3) unit vectors of positions in degrees; free of the seam at RA 0 and of the poles."""
+    """Unit vectors of positions; free of the seam at RA 0 and of the poles.
+
+    Parameters
+    ----------
+    ra, dec : array_like
+        (n,) or scalar, deg, ICRS.
+
+    Returns
+    -------
+    ndarray
+        (n, 3), float64.
+    """
     ra, dec = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
     return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
 
 
 def chord(angle_arcsec: float) -> float:
-    """Straight distance on the unit sphere of two points an angle apart."""
+    """Straight distance on the unit sphere between two points an angle apart.
+
+    Parameters
+    ----------
+    angle_arcsec : float
+
+    Returns
+    -------
+    float
+        In radii of the sphere.
+    """
     return float(2 * np.sin(angle_arcsec * ARCSEC / 2))
 
 
@@ -22,6 +43,11 @@ def find_nearest(
     ra: ArrayLike, dec: ArrayLike, ra_catalogue: ArrayLike, dec_catalogue: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nearest catalogue entry of each position.
+
+    Parameters
+    ----------
+    ra, dec, ra_catalogue, dec_catalogue : array_like
+        (n,) positions and (m,) catalogue entries, deg, ICRS.
 
     Returns
     -------
@@ -46,6 +72,13 @@ def match_one_to_one(
     ra: ArrayLike, dec: ArrayLike, ra_catalogue: ArrayLike, dec_catalogue: ArrayLike, *, radius_arcsec: float
 ) -> np.ndarray:
     """Catalogue row of each position within the radius, each entry given once, to its nearest position.
+
+    Parameters
+    ----------
+    ra, dec, ra_catalogue, dec_catalogue : array_like
+        (n,) positions and (m,) catalogue entries, deg, ICRS.
+    radius_arcsec : float
+        Largest separation of a match.
 
     Returns
     -------

@@ -61,7 +61,16 @@ def find_galaxies(
 
 
 def catalogue_version(catshtm_dir: Path | str) -> str:
-    """Which catalogue answers, by the content of its index; goes into the provenance of synthetic rows.
+    """Name of the catalogue and digest of its index, for the provenance of synthetic rows.
+
+    Parameters
+    ----------
+    catshtm_dir : Path or str
+        Folder of the catsHTM files.
+
+    Returns
+    -------
+    str
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where the known minor planets are at the time of an image: offline by pympc, or online by SkyBoT.
+"""Minor planets at the time of an image: offline by pympc, or online by SkyBoT.
 
 "None there" is an empty table; "no answer" is `LookupFailed`. The two must never be confused: an image whose
 look-up failed gives no labels, because its asteroids would be labelled bogus.
@@ -40,10 +40,20 @@ class MinorPlanets(Protocol):
 
     @property
     def version(self) -> str:
-        """Which catalogue answers; goes into the provenance of every label."""
+        """Name and version of the catalogue; goes into the provenance of every label."""
 
     def find(self, field: Field) -> pd.DataFrame:
-        """Minor planets in a field: columns name, ra, dec (deg, topocentric), mag (V)."""
+        """Minor planets in a field.
+
+        Parameters
+        ----------
+        field : Field
+
+        Returns
+        -------
+        DataFrame
+            Columns name, ra, dec (deg, topocentric) and mag (V); empty when there are none.
+        """
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,15 @@ class Pympc:
 
     def find(self, field: Field) -> pd.DataFrame:
         """Minor planets in a field.
+
+        Parameters
+        ----------
+        field : Field
+
+        Returns
+        -------
+        DataFrame
+            As `MinorPlanets.find`.
 
         Raises
         ------
@@ -167,6 +186,15 @@ class Skybot:
     def find(self, field: Field) -> pd.DataFrame:
         """Minor planets in a field.
 
+        Parameters
+        ----------
+        field : Field
+
+        Returns
+        -------
+        DataFrame
+            As `MinorPlanets.find`.
+
         Raises
         ------
         LookupFailed
@@ -185,6 +213,16 @@ class Skybot:
 
 def make_provider(name: str, settings: Settings) -> MinorPlanets:
     """Provider by the name used in params.yaml.
+
+    Parameters
+    ----------
+    name : {"pympc", "skybot"}
+    settings : Settings
+        Catalogue, observatory and service to use.
+
+    Returns
+    -------
+    MinorPlanets
 
     Raises
     ------

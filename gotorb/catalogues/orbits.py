@@ -96,7 +96,18 @@ class Catalogue:
         return self.orbits.shape[1]
 
     def lines(self, rows: NDArray[np.integer]) -> bytes | None:
-        """Lines of some rows as they stand in the file; None if the file has been replaced meanwhile."""
+        """Lines of some rows as the file holds them.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            (m,) row numbers.
+
+        Returns
+        -------
+        bytes or None
+            None if the file has been replaced since it was read.
+        """
         offset = self.orbits[-1]
         begins, last = offset[rows].astype(int), len(self) - 1
         ends = np.where(rows < last, offset[np.minimum(rows + 1, last)], self.stamp[0]).astype(int)
@@ -108,7 +119,16 @@ class Catalogue:
 
 
 def read_catalogue(path: Path | str) -> Catalogue:
-    """The catalogue as it is now; its arrays come from this process, from the cache or, once, from the csv.
+    """Read a catalogue as it is now: from this process, the cache or, the first time, the csv.
+
+    Parameters
+    ----------
+    path : Path or str
+        XEphem csv.
+
+    Returns
+    -------
+    Catalogue
 
     Raises
     ------
@@ -174,7 +194,21 @@ def _write_arrays(arrays: Path, meta: Path, parsed: tuple[str, float, NDArray[np
 
 
 def parse(path: Path) -> tuple[str, float, NDArray[np.float64]]:
-    """Read a csv: sha256 of its bytes, median epoch [MJD] of its ellipses, and the orbits of every line.
+    """Read the orbits of every line of a csv.
+
+    Parameters
+    ----------
+    path : Path
+        XEphem csv.
+
+    Returns
+    -------
+    sha256 : str
+        Of its bytes.
+    epoch_mjd : float
+        Median epoch of the ellipses; NaN without any.
+    orbits : ndarray
+        (10, n) float64, rows as in `ROWS`.
 
     Raises
     ------
@@ -280,7 +314,7 @@ class Night:
     reach: NDArray[np.float32]
     fast: NDArray[np.intp]
 
-    def rows_near(self, field: Field) -> NDArray[np.intp]:
+    def _rows_near(self, field: Field) -> NDArray[np.intp]:
         """Rows that can be in a field, in the order of the catalogue."""
         radius = np.radians(field.radius_deg) + MARGIN_ARCSEC * ARCSEC
         centre = unit_vectors(field.ra, field.dec)[0].astype(np.float32)
@@ -291,12 +325,37 @@ class Night:
 
 
 def lines_near(catalogue: Catalogue, field: Field, longitude: float) -> bytes | None:
-    """Lines of the objects that can be in a field; None if the file has been replaced meanwhile."""
-    return catalogue.lines(screen(catalogue, midnight(field.epoch_mjd, longitude)).rows_near(field))
+    """Lines of the objects that can be in a field.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    field : Field
+    longitude : float
+        Of the observatory, deg East; decides which night the field belongs to.
+
+    Returns
+    -------
+    bytes or None
+        None if the file has been replaced since it was read.
+    """
+    return catalogue.lines(screen(catalogue, midnight(field.epoch_mjd, longitude))._rows_near(field))
 
 
 def midnight(mjd: float, longitude: float) -> float:
-    """Midnight [MJD, UTC] of the night of a time, nights counted from local noon to noon.
+    """Midnight of the night of a time; nights last from local noon to noon.
+
+    Parameters
+    ----------
+    mjd : float
+        MJD, UTC.
+    longitude : float
+        Deg East.
+
+    Returns
+    -------
+    float
+        MJD, UTC.
 
     Examples
     --------
@@ -311,7 +370,18 @@ def midnight(mjd: float, longitude: float) -> float:
 
 @lru_cache(maxsize=2)
 def screen(catalogue: Catalogue, midnight: float) -> Night:
-    """Propagate every orbit of a catalogue to a midnight."""
+    """Propagate every orbit of a catalogue to a midnight.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    midnight : float
+        MJD, UTC.
+
+    Returns
+    -------
+    Night
+    """
     tt = midnight + TT_MINUS_UTC
     earth = erfa.epv00(MJD_ZERO, tt)[0]
     n = len(catalogue)
@@ -353,7 +423,17 @@ def _length(vectors: NDArray) -> NDArray:
 
 
 def eccentric_anomaly(mean: NDArray, e: NDArray) -> NDArray:
-    """Solve Kepler's equation for ellipses (rad); NaN where Newton's method does not settle.
+    """Solve Kepler's equation for ellipses.
+
+    Parameters
+    ----------
+    mean, e : ndarray
+        (n,) mean anomalies [rad] and eccentricities below 1.
+
+    Returns
+    -------
+    ndarray
+        (n,) eccentric anomalies [rad]; NaN where Newton's method does not converge.
 
     Examples
     --------

@@ -68,7 +68,7 @@ class Status:
 
     @property
     def age(self) -> str:
-        """The age and what it means, for people."""
+        """Age of the elements and the drift to expect, as one line of text."""
         when = "before its elements" if self.age_days < 0 else "old"
         more = " or more" if abs(self.age_days) > AGE_DAYS[-1] else ""
         return (
@@ -83,7 +83,20 @@ def _now_mjd() -> float:
 
 
 def describe(path: Path, match_radius_arcsec: float, at_mjd: float | None = None) -> Status:
-    """State of a catalogue at a time [MJD], now unless given.
+    """State of a catalogue at a time.
+
+    Parameters
+    ----------
+    path : Path
+        XEphem csv.
+    match_radius_arcsec : float
+        Radius of the match of detections, with which the drift is compared.
+    at_mjd : float, optional
+        MJD, UTC; now when left out.
+
+    Returns
+    -------
+    Status
 
     Raises
     ------
@@ -109,7 +122,17 @@ def describe(path: Path, match_radius_arcsec: float, at_mjd: float | None = None
 
 
 def default_path(source: str) -> Path:
-    """Where pympc keeps its catalogue of a source."""
+    """Path at which pympc keeps its catalogue of a source.
+
+    Parameters
+    ----------
+    source : str
+        One of `SOURCES`.
+
+    Returns
+    -------
+    Path
+    """
     import pympc
 
     base = None if source == "nea" else source
@@ -194,14 +217,22 @@ def _expected_drift(age_days: float) -> float:
 
     Examples
     --------
-    >>> expected_drift(-30), expected_drift(80)
+    >>> _expected_drift(-30), _expected_drift(80)
     (0.14, 1.1)
     """
     return round(float(np.interp(abs(age_days), AGE_DAYS, DRIFT_ARCSEC)), 3)
 
 
 def warn_of_drift(path: Path, epoch_mjd: float, field_mjd: float) -> None:
-    """Log once, per process and catalogue, that its elements are too old or too young for a field."""
+    """Log once, per process and catalogue, that its elements are too old or too young for a field.
+
+    Parameters
+    ----------
+    path : Path
+        XEphem csv.
+    epoch_mjd, field_mjd : float
+        Epochs of the elements and of the field, MJD.
+    """
     if _expected_drift(field_mjd - epoch_mjd) > TOLERABLE_ARCSEC:
         _warn(path, epoch_mjd, round(field_mjd - epoch_mjd))
 

@@ -23,7 +23,7 @@ def read_variables(path: Path | str) -> pd.DataFrame:
     Raises
     ------
     CatalogueError
-        If the file is missing, unreadable or lacks a column.
+        If the file is missing, unreadable or without a needed column.
     """
     path = Path(path)
     try:

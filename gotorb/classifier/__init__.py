@@ -53,7 +53,7 @@ def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":
     model : path or keras.Model
         Model folder, ``model.h5``, or a model in memory, which is returned as it is.
     meta : dict or path, optional
-        The meta, ``meta.hkl``, or its folder; the file beside `model` when left out.
+        The meta, ``meta.hkl``, or its folder; the file next to `model` when left out.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def score_rows(
     model : path or keras.Model
         The model.
     meta : dict or path
-        Its meta, which names the layers; found beside the model when None.
+        Its meta, which names the layers; found next to the model when None.
     data : Dataset
         From `gotorb.dataset.store.open_dataset`.
     rows : sequence of int, optional
@@ -243,7 +243,7 @@ def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | Non
     if len(origin.layers) != origin.model.input_shape[-1]:
         raise ModelError(
             f"model {origin.name} takes {origin.model.input_shape[-1]} layers but nothing names them; "
-            f"keep {layout.META_HKL} beside {layout.MODEL_H5}, or give meta="
+            f"keep {layout.META_HKL} next to {layout.MODEL_H5}, or give meta="
         )
     from gotorb.training.onnx import export_onnx
 
@@ -295,7 +295,7 @@ def evaluate(
     model : path or keras.Model
         Model folder, ``model.h5``, or the model returned by `train`.
     meta : dict or path, optional
-        The meta returned by `train`, or ``meta.hkl``; the file beside `model` when left out.
+        The meta returned by `train`, or ``meta.hkl``; the file next to `model` when left out.
     data_dir : path, optional
         The data set; found from the model's folder when left out.
     n_samples : int
@@ -322,7 +322,7 @@ def evaluate(
     ModelError
         If there is no meta, or model, meta and data do not fit together.
     DataError
-        If the data set lacks rows that the meta names.
+        If rows that the meta names are missing in the data set.
     """
     from gotorb.evaluation import evaluate as evaluation
 

@@ -27,7 +27,7 @@ WATCHED = (".fits", ".fit", ".fits.gz", ".fits.fz", ".avro", ".h5")
 
 @dataclass(frozen=True)
 class Options:
-    """What, beside model and source, decides the rows; see `score_source`."""
+    """Options that, with model and source, decide the rows; see `score_source`."""
 
     archive: ArchiveParams = field(default_factory=ArchiveParams)
     n_samples: int = SCORE.n_samples
@@ -35,7 +35,19 @@ class Options:
     threshold: float | None = SCORE.threshold
 
     def score(self, scorer: Scorer, source: Path, out_path: Path) -> int:
-        """Score one source into one csv."""
+        """Score one source into one csv.
+
+        Parameters
+        ----------
+        scorer : Scorer
+        source, out_path : Path
+            Source of stamps, and csv to write.
+
+        Returns
+        -------
+        int
+            Number of rows written.
+        """
         return score_source(
             scorer, source, out_path, archive=self.archive, n_samples=self.n_samples, seed=self.seed,
             threshold=self.threshold,
@@ -53,7 +65,7 @@ def score_sources(
     """Score several sources into one csv, in the order given; a folder of images counts as its images.
 
     Rows of a finished source wait in ``<out_path>.parts/`` until all are there. The same call after a kill takes
-    them from there and ends with the same bytes; a source, model or option that changed is scored anew.
+    them from there and ends with the same bytes; a source, model or option that changed is scored again.
 
     Parameters
     ----------
@@ -159,7 +171,16 @@ def _join(out_path: Path, parts: Sequence[Path], n_sources: int) -> int:
 
 
 def count_rows(path: Path) -> int:
-    """Rows of a csv; a name in quotes may hold line ends."""
+    """Number of rows of a csv, its header left out; a quoted name may hold line ends.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    int
+    """
     import csv
 
     with path.open(newline="", encoding="utf-8") as file:

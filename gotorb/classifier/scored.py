@@ -47,6 +47,22 @@ def score_block(
 ) -> Scored:
     """Score a block of detections, with the samples that `gotorb score` draws for it.
 
+    Parameters
+    ----------
+    scorer : Scorer
+    found : Detections
+    source : Path
+        Source of the detections, for messages.
+    n_samples : int
+        Posterior samples per detection; 0 for none.
+    seed : int
+    threshold : float
+        Score at or above which a detection is called real.
+
+    Returns
+    -------
+    Scored
+
     Raises
     ------
     DataError

@@ -105,7 +105,7 @@ def _fetch(items: Iterable[Any], waiting: queue.Queue[Any], stopped: threading.E
 
 
 def _put(waiting: queue.Queue[Any], item: Any, stopped: threading.Event) -> bool:
-    """Whether the item found room before the caller stopped."""
+    """Put an item in a queue; False when the caller stopped before there was room."""
     while not stopped.is_set():
         try:
             waiting.put(item, timeout=0.05)
@@ -124,7 +124,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model that knows what it takes and who it is.
+    """A model with its layers, name, version and threshold.
 
     Attributes
     ----------
@@ -156,7 +156,7 @@ class Scorer:
 
     @property
     def samples(self) -> bool:
-        """Whether it has a posterior: an exported model and one without dropout have none."""
+        """True for a model with a posterior; exported models and those without dropout have none."""
         return not isinstance(self.compiled, PortableModel) and bool(self.compiled.dropouts)
 
     @property
@@ -166,7 +166,16 @@ class Scorer:
 
 
 def load_scorer(model: str) -> Scorer:
-    """Load a model by registry name (``models:/gotorb@champion``) or by path; an exported one without TensorFlow.
+    """Load a model of any origin; an exported one needs no TensorFlow.
+
+    Parameters
+    ----------
+    model : str
+        Registry name (``models:/gotorb@champion``) or path.
+
+    Returns
+    -------
+    Scorer
 
     Raises
     ------
@@ -183,7 +192,7 @@ def load_scorer(model: str) -> Scorer:
     if len(scorer.layers) != scorer.model.input_shape[-1]:
         raise ModelError(
             f"model {model} takes {scorer.model.input_shape[-1]} layers but nothing names them; "
-            f"keep {layout.META_HKL} beside {layout.MODEL_H5}, or register it with `make repro`"
+            f"keep {layout.META_HKL} next to {layout.MODEL_H5}, or register it with `make repro`"
         )
     return scorer
 
@@ -277,12 +286,26 @@ class Scores:
 
     @property
     def best(self) -> np.ndarray:
-        """What the call goes by: the mean of the samples, else the plain score."""
+        """Score that decides the call: the mean of the samples, else the plain score."""
         return self.plain if self.samples is None else self.samples.mean(axis=1, dtype=float)
 
 
 def score_batch(scorer: Scorer, stamps: np.ndarray, n_samples: int, seed: int) -> Scores:
-    """Plain scores, and posterior samples where the model has them and some are wanted."""
+    """Plain scores of a batch, and posterior samples where the model has a posterior.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    stamps : ndarray
+        (n, size, size, n_layers) as `fit_stamps` gives them.
+    n_samples : int
+        Samples per stamp; 0 for none.
+    seed : int
+
+    Returns
+    -------
+    Scores
+    """
     plain = scorer.compiled.score(stamps)
     if not n_samples or isinstance(scorer.compiled, PortableModel) or not scorer.samples:
         return Scores(plain, None)
@@ -310,7 +333,28 @@ def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold:
 
 
 def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], source: Path | str) -> np.ndarray:
-    """The layers and central pixels that the model takes of stamps with these layers, refused when they do not fit."""
+    """Select the layers and central pixels that a model takes.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    stamps : ndarray
+        (n, side, side, len(layers)).
+    layers : tuple of str
+        Names of the layers of the stamps.
+    source : Path or str
+        Source of the stamps, for messages.
+
+    Returns
+    -------
+    ndarray
+        (n, size, size, n_layers) in the order of the model's layers.
+
+    Raises
+    ------
+    DataError
+        If a layer is missing, or the stamps are too small or their middle is half a pixel off.
+    """
     absent = [name for name in scorer.layers if name not in layers]
     if absent:
         raise DataError(
@@ -325,7 +369,20 @@ def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], sour
 
 
 def tell_middle(scorer: Scorer, side: int, source: Path | str) -> str:
-    """What people should know of stamps that are larger than the model's; "" for others."""
+    """Note on stamps that are larger than the model's.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    side : int
+        Side of the stamps, pixels.
+    source : Path or str
+
+    Returns
+    -------
+    str
+        "" for stamps of the model's size.
+    """
     if side <= scorer.size:
         return ""
     return f"{source} has stamps of {side} pixels; model {scorer.name} sees the {scorer.size} in the middle"

@@ -40,7 +40,7 @@ class Detections:
     Attributes
     ----------
     name : str
-        Of the source, for people.
+        Of the source, for messages and pages.
     table : DataFrame
         `COLUMNS`; text is "" and a number NaN where nothing is known.
     stamps : ndarray
@@ -67,7 +67,17 @@ class Detections:
         return len(self.table)
 
     def blocks(self, n: int) -> Iterator[Detections]:
-        """Yield the same detections in blocks of `n`."""
+        """Yield the same detections in blocks.
+
+        Parameters
+        ----------
+        n : int
+            Largest number of detections of a block.
+
+        Yields
+        ------
+        Detections
+        """
         for start in range(0, len(self), n):
             rows = slice(start, start + n)
             yield replace(

@@ -98,7 +98,7 @@ def train(
     loss : str or callable
         Keras name, or a function of labels and scores.
     metrics : sequence of str or callable
-        Keras names or objects, measured beside accuracy and AUC.
+        Keras names or objects, measured in addition to accuracy and AUC.
     monitor : str
         Quantity that decides which epoch is best.
     monitor_mode : {"auto", "min", "max"}
