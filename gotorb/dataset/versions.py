@@ -91,7 +91,7 @@ def _flip_labels(table: pd.DataFrame, fraction: float, *, seed: int) -> pd.DataF
     Examples
     --------
     >>> rows = pd.DataFrame({"label": [1, 0, -1, 1], "split": ["train", "train", "train", "test"], "rule": ""})
-    >>> flip_labels(rows, 1.0, seed=0)["label"].tolist()
+    >>> _flip_labels(rows, 1.0, seed=0)["label"].tolist()
     [0, 1, -1, 1]
     """
     drawn = np.random.default_rng([seed, 5]).random(len(table)) < fraction

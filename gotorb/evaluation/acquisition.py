@@ -1,4 +1,4 @@
-"""Which unlabelled rows to ask people about: those from which the network would learn most, and not all alike.
+"""Choice of unlabelled rows for annotators: the most informative ones, and not all alike.
 
 References
 ----------
@@ -83,7 +83,7 @@ def choose_rows(
     ConfigError
         If the method is unknown, or n is below 1.
     DataError
-        If an id stands twice, or the arrays do not belong together.
+        If an id is a duplicate, or the arrays do not belong together.
     """
     if method not in METHODS:
         raise ConfigError(f"unknown acquisition {method!r}; choose one of {', '.join(METHODS)}")

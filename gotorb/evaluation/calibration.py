@@ -25,7 +25,7 @@ METHODS = ("temperature", "isotonic", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How scores become probabilities.
+    """Maps from scores to probabilities.
 
     Attributes
     ----------
@@ -88,7 +88,16 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, known: dict[str, Any]) -> Calibration:
-        """The inverse of `as_dict`."""
+        """The inverse of `as_dict`.
+
+        Parameters
+        ----------
+        known : dict
+
+        Returns
+        -------
+        Calibration
+        """
         return cls(**known)
 
 
@@ -145,7 +154,24 @@ def _fit_steps(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def shift_prior(probability: np.ndarray, fitted: float, wanted: float) -> np.ndarray:
-    """Probabilities at another fraction of real detections.
+    """Convert probabilities to another fraction of real detections.
+
+    Parameters
+    ----------
+    probability : ndarray
+        (n,) at the fraction `fitted`.
+    fitted, wanted : float
+        Fractions of real detections, between 0 and 1.
+
+    Returns
+    -------
+    ndarray
+        (n,).
+
+    Raises
+    ------
+    ConfigError
+        If `wanted` is not between 0 and 1.
 
     Examples
     --------

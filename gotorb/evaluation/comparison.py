@@ -88,7 +88,7 @@ def roc_comparison(
 ) -> pd.DataFrame:
     """Recovered fraction (TPR) of two scores at the same false-positive rates.
 
-    Rows that lack a label or either score are left out. Resamples draw the same rows for both scores, real and bogus
+    Rows without a label or either score are left out. Resamples draw the same rows for both scores, real and bogus
     apart, so the interval of the difference is free of what both share.
 
     Parameters
@@ -195,8 +195,24 @@ def _group_masks(rows: pd.DataFrame, columns: tuple[str, ...] = ("metalabel", "u
 
 
 def mcnemar(only_one: int, only_other: int) -> float:
-    """Two-sided p-value of McNemar's exact test: rows on which one of two is wrong alone.
+    """Two-sided p-value of McNemar's exact test.
 
+    Parameters
+    ----------
+    only_one, only_other : int
+        Rows on which one of the two is wrong alone.
+
+    Returns
+    -------
+    float
+        1 when there are no such rows.
+
+    References
+    ----------
+    McNemar 1947, Psychometrika 12, 153.
+
+    Examples
+    --------
     >>> round(mcnemar(0, 5), 4)
     0.0625
     """
@@ -214,7 +230,7 @@ def compare_calls(rows: pd.DataFrame, wrong: np.ndarray, wrong_other: np.ndarray
     rows : DataFrame
         (n,) label and, where known, metalabel and ut (telescope).
     wrong, wrong_other : ndarray of bool
-        (n,) whether each model's call is wrong.
+        (n,) True where each model's call is wrong.
 
     Returns
     -------

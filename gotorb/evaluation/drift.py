@@ -25,7 +25,7 @@ def measure_drift(now: pd.DataFrame, before: pd.DataFrame, columns: tuple[str, .
     now, before : DataFrame
         Values, NaN where there is none.
     columns : tuple of str
-        Those compared; one that either lacks is left out.
+        Those compared; one that is missing in either is left out.
 
     Returns
     -------
@@ -66,8 +66,20 @@ def _compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
 
 
 def cliffs_delta(a: np.ndarray, b: np.ndarray) -> float:
-    """Chance that a value of `a` exceeds one of `b`, less the chance that it is below.
+    """Cliff's delta: chance that a value of `a` exceeds one of `b`, less the chance that it is below.
 
+    Parameters
+    ----------
+    a, b : ndarray
+        (n,) and (m,), neither empty.
+
+    Returns
+    -------
+    float
+        From -1 to 1.
+
+    Examples
+    --------
     >>> cliffs_delta(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
     0.75
     """

@@ -61,6 +61,15 @@ def load_with_meta(model_dir: Path | str) -> "tuple[keras.Model, dict[str, Any]]
 def require_meta(meta: dict[str, Any] | None) -> dict[str, Any]:
     """Refuse a model without meta: its layers and threshold would be guesses.
 
+    Parameters
+    ----------
+    meta : dict or None
+
+    Returns
+    -------
+    dict
+        The same meta.
+
     Raises
     ------
     ModelError
@@ -76,6 +85,16 @@ def require_meta(meta: dict[str, Any] | None) -> dict[str, Any]:
 def find_data_dir(meta: dict[str, Any], data_dir: str | Path | None) -> Path:
     """Folder of the data set: the one given, else the one recorded relative to the model's folder.
 
+    Parameters
+    ----------
+    meta : dict
+        Of the model.
+    data_dir : path or None
+
+    Returns
+    -------
+    Path
+
     Raises
     ------
     DataError
@@ -89,6 +108,18 @@ def find_data_dir(meta: dict[str, Any], data_dir: str | Path | None) -> Path:
 
 def find_out_dir(meta: dict[str, Any], out_dir: str | Path | None, name: str = "") -> Path:
     """Folder of the results: the one given, else `name` inside the model's folder.
+
+    Parameters
+    ----------
+    meta : dict
+        Of the model.
+    out_dir : path or None
+    name : str
+        Folder inside the model's.
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
@@ -105,6 +136,12 @@ def find_out_dir(meta: dict[str, Any], out_dir: str | Path | None, name: str = "
 def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
     """Validation and test rows that the meta names, with their part in the column ``split``.
 
+    Parameters
+    ----------
+    data : Dataset
+    meta : dict
+        Of the model; its split gives the ids.
+
     Returns
     -------
     DataFrame
@@ -113,7 +150,7 @@ def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the data set lacks one of them.
+        If one of them is missing in the data set.
     """
     part_of = {str(id_): split for split in ("validation", "test") for id_ in meta["split"][split]}
     split = data.table["id"].map(part_of)
@@ -129,7 +166,17 @@ def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
 
 
 def all_rows(data: Dataset) -> pd.DataFrame:
-    """All rows of a data set as one part."""
+    """All rows of a data set as one part.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    DataFrame
+        The table, with `ALL` in the column ``split``.
+    """
     return data.table.assign(split=ALL)
 
 
@@ -312,7 +359,25 @@ def score_rows(
 def score_model(
     model: "keras.Model", meta: dict[str, Any], data: Dataset, rows: np.ndarray, how: EvaluationOptions
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Scores (n,), and posterior samples (n, n_samples) where the model has dropout."""
+    """Score rows, with posterior samples where the model has dropout.
+
+    Parameters
+    ----------
+    model : keras.Model
+    meta : dict
+        Of the model; names its layers.
+    data : Dataset
+    rows : ndarray of int
+        (n,) row numbers.
+    how : EvaluationOptions
+
+    Returns
+    -------
+    scores : ndarray
+        (n,).
+    samples : ndarray or None
+        (n, n_samples); None without dropout.
+    """
     from gotorb.training.inference import sample_scores
     from gotorb.training.mc_dropout import find_dropouts
 

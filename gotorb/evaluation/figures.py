@@ -21,7 +21,17 @@ OLD_NAMES = {"realbogus": "old random forest", "cnn_realbogus": "old CNN"}
 
 
 def new_figure(width: float = 7.0, height: float = 4.5) -> Figure:
-    """Empty figure [inch] that keeps its labels inside."""
+    """Make an empty figure whose layout keeps labels inside.
+
+    Parameters
+    ----------
+    width, height : float
+        Inches.
+
+    Returns
+    -------
+    Figure
+    """
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -79,7 +89,19 @@ def _draw_confusion(axes: Axes, labels: np.ndarray, scores: np.ndarray, threshol
 
 
 def confusion_counts(labels: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
-    """(2, 2) rows by label (bogus, real) and call (bogus, real)."""
+    """Confusion matrix in rows.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; scores.
+    threshold : float
+
+    Returns
+    -------
+    ndarray
+        (2, 2) by label (bogus, real) and call (bogus, real).
+    """
     errors = measure_errors(labels, scores, threshold)
     n_false_positive, n_false_negative = errors["n_false_positive"], errors["n_false_negative"]
     return np.array(
@@ -114,7 +136,7 @@ def plot_reliability(labels: np.ndarray, scores: np.ndarray, probability: pd.Ser
     labels, scores : ndarray
         (n,) labels 0 and 1, scores.
     probability : Series, optional
-        (n,) calibrated scores, shown beside.
+        (n,) calibrated scores, shown for comparison.
     """
     table = reliability_table(labels, scores)
     figure = new_figure(6, 6)
@@ -166,7 +188,22 @@ def recovery_table(values: np.ndarray, scores: np.ndarray, threshold: float, *, 
 def plot_recovery(
     values: np.ndarray, scores: np.ndarray, threshold: float, *, width: float = 0.5, label: str = "magnitude"
 ) -> Figure:
-    """Plot the recovered fraction of real rows against magnitude or another quantity, and the number in each bin."""
+    """Plot the recovered fraction of real rows, and their number, in bins of magnitude or another quantity.
+
+    Parameters
+    ----------
+    values, scores : ndarray
+        (n,) quantity and scores of real rows.
+    threshold : float
+    width : float
+        Of a bin, in the unit of `values`.
+    label : str
+        Of the axis.
+
+    Returns
+    -------
+    Figure
+    """
     table = recovery_table(values, scores, threshold, width=width)
     figure = new_figure(7, 5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -181,7 +218,7 @@ def plot_recovery(
 
 
 def _plot_retention(rows: pd.DataFrame, threshold: float) -> Figure:
-    """Plot the error rate of the rows that are kept when the least confident ones go to people.
+    """Plot the error rate of the rows that are kept when the least confident ones go to annotators.
 
     Parameters
     ----------
@@ -247,7 +284,18 @@ def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
 
 
 def population_rates(rows: pd.DataFrame) -> dict[str, ErrorRates]:
-    """Error rates of each population of real rows against all bogus ones; named with its number of rows."""
+    """Error rates of each population of real rows against all bogus ones.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        label (1 or 0), metalabel, score.
+
+    Returns
+    -------
+    dict of ErrorRates
+        By number of rows and name of the population; empty populations are left out.
+    """
     bogus = rows["label"] == 0
     found = {}
     for name, metalabels in POPULATIONS.items():
@@ -292,7 +340,20 @@ def plot_roc(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
 
 
 def roc_curves(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(FPR, TPR) of each score over the rows that have it, FPR ascending; scores without both classes are left out."""
+    """ROC curve of each score over the rows that have it.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (n,) 1 real, 0 bogus.
+    scores : mapping of str to ndarray
+        (n,) each, not finite where unknown.
+
+    Returns
+    -------
+    dict
+        (FPR, TPR) by name, FPR ascending; scores without both classes are left out.
+    """
     curves = {}
     for name, values in scores.items():
         known = np.isfinite(values)

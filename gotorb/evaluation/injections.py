@@ -63,7 +63,7 @@ HEADLINE_SLICES = {"found": "detectable", "found_faint": "faint", "found_nuclear
 def _bin_offsets(offset: np.ndarray) -> np.ndarray:
     """Names of bins of distance [arcsec], (n,) of str.
 
-    >>> bin_offsets(np.array([0.2, 3.0, 9.0, np.nan])).tolist()
+    >>> _bin_offsets(np.array([0.2, 3.0, 9.0, np.nan])).tolist()
     ['0-1', '2-4', 'more', 'no host']
     """
     edges = np.array(OFFSET_EDGES)
@@ -80,7 +80,7 @@ def map_recovery(rows: pd.DataFrame, found: np.ndarray) -> pd.DataFrame:
     rows : DataFrame
         Injected sources: mag, host_offset_arcsec.
     found : ndarray of bool
-        (n,) whether the model calls each real.
+        (n,) True where the model calls the source real.
 
     Returns
     -------
@@ -104,7 +104,20 @@ def map_recovery(rows: pd.DataFrame, found: np.ndarray) -> pd.DataFrame:
 
 
 def measure_recovery(rows: pd.DataFrame, found: np.ndarray) -> dict[str, Any]:
-    """Found fraction, with counts and 95 % Wilson interval, of each slice; and the map's cells, as plain values."""
+    """Found fraction of each slice and of each cell of the map, as plain values.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Injected sources, as for `map_recovery` and `slice_rows`.
+    found : ndarray of bool
+        (n,) True where the model calls the source real.
+
+    Returns
+    -------
+    dict
+        slices: name -> n, n_found, fraction, low, high (95 % Wilson); cells: rows of `map_recovery`.
+    """
     slices = {}
     for name, inside in slice_rows(rows).items():
         n, n_found = int(inside.sum()), int(found[inside].sum())
@@ -114,7 +127,14 @@ def measure_recovery(rows: pd.DataFrame, found: np.ndarray) -> dict[str, Any]:
 
 
 def compare_recovery(rows: pd.DataFrame, found_a: np.ndarray, found_b: np.ndarray) -> dict[str, Any]:
-    """How much more of each slice one model finds than another, on the same sources.
+    """Difference between the found fractions of two models in each slice, on the same sources.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Injected sources, as for `slice_rows`.
+    found_a, found_b : ndarray of bool
+        (n,) True where the model calls the source real.
 
     Returns
     -------
@@ -143,7 +163,20 @@ def _compare(found_a: np.ndarray, found_b: np.ndarray) -> dict[str, Any]:
 
 
 def plot_recovery_map(rows: pd.DataFrame, found: np.ndarray, *, title: str) -> Figure:
-    """Draw the found fraction of each cell, with its interval and count."""
+    """Draw the found fraction of each cell, with its interval and count.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Injected sources, as for `map_recovery`.
+    found : ndarray of bool
+        (n,).
+    title : str
+
+    Returns
+    -------
+    Figure
+    """
     cells = map_recovery(rows, found)
     text = [f"{100 * c.fraction:.0f} %\n{100 * c.low:.0f}-{100 * c.high:.0f}\nn {c.n}" for c in cells.itertuples()]
     label = "fraction called real"
@@ -151,7 +184,20 @@ def plot_recovery_map(rows: pd.DataFrame, found: np.ndarray, *, title: str) -> F
 
 
 def plot_recovery_difference(rows: pd.DataFrame, found_a: np.ndarray, found_b: np.ndarray, *, title: str) -> Figure:
-    """Draw how much more one model finds than another in each cell, with the sources that only one of them finds."""
+    """Draw the difference of two models' found fractions in each cell, with the sources that only one of them finds.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Injected sources, as for `map_recovery`.
+    found_a, found_b : ndarray of bool
+        (n,).
+    title : str
+
+    Returns
+    -------
+    Figure
+    """
     cells, other = map_recovery(rows, found_a), map_recovery(rows, found_b)
     only_a, only_b = (map_recovery(rows, mask)["n_found"] for mask in (found_a & ~found_b, found_b & ~found_a))
     difference = cells["fraction"] - other["fraction"]

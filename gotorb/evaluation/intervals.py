@@ -1,4 +1,4 @@
-"""How sure a number is: intervals of fractions and of areas under a curve."""
+"""Confidence intervals of fractions and of areas under a curve."""
 
 import numpy as np
 
@@ -53,7 +53,18 @@ def area_under_roc(n_bogus: np.ndarray, n_real: np.ndarray) -> np.ndarray:
 
 
 def count_by_score(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct scores, ascending, with the bogus and the real rows at each."""
+    """Count the rows of each class at each distinct score.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; scores.
+
+    Returns
+    -------
+    distinct, n_bogus, n_real : ndarray
+        (m,) scores, ascending, and rows of each class.
+    """
     distinct, place = np.unique(scores, return_inverse=True)
     n_bogus, n_real = (np.bincount(place[labels == label], minlength=len(distinct)) for label in (0, 1))
     return distinct, n_bogus, n_real

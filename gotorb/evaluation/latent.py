@@ -26,7 +26,19 @@ PANELS = {"score": ("viridis", "real/bogus score"), "confidence": ("cividis", "c
 
 
 def reduce_vectors(vectors: np.ndarray, *, n_components: int = N_COMPONENTS) -> np.ndarray:
-    """Principal components of vectors, (n, at most n_components), of fixed sign: the same input gives the same map."""
+    """Principal components of fixed sign: the same input gives the same map.
+
+    Parameters
+    ----------
+    vectors : ndarray
+        (n, n_features).
+    n_components : int
+
+    Returns
+    -------
+    ndarray
+        (n, k), k at most `n_components`.
+    """
     from sklearn.decomposition import PCA
 
     n = min(n_components, *vectors.shape)
@@ -105,10 +117,21 @@ def principal_axes(
 
 
 def make_maps(components: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Maps for an explorer by name, (n, 2) each: the first two components, and t-SNE.
+    """Maps for an explorer: the first two components, and t-SNE.
 
     Of more than MOST_TSNE vectors that many, drawn at random, are landmarks on the t-SNE map; each other lies at the
     mean of its nearest landmarks, weighted by their closeness. Fewer than eight vectors have no t-SNE.
+
+    Parameters
+    ----------
+    components : ndarray
+        (n, k), from `reduce_vectors`.
+    seed : int
+
+    Returns
+    -------
+    dict of ndarray
+        (n, 2) each: "pca" and "tsne".
     """
     n = len(components)
     maps = {"pca": np.pad(components[:, :2], ((0, 0), (0, max(0, 2 - components.shape[1]))))}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 TRAIN, CURVES = TrainParams(), CurvesParams()
 RUNS_SUFFIX = ".runs.json"
-"""Of the file beside the report that keeps each finished round."""
+"""Of the file next to the report that keeps each finished round."""
 Run = dict[str, Any]
 CHOICE = ("chosen", "n_wrong")
 """Of a round: rows chosen, and how many of these the network that chose them had wrong."""
@@ -290,7 +290,26 @@ def sample_pool(
     n_samples: int,
     seed: int,
 ) -> tuple[np.ndarray, Any]:
-    """Posterior samples (m, n_samples) of a pool, none for a random choice, and what gives its latent vectors."""
+    """Posterior samples of a pool, and a function that gives its latent vectors.
+
+    Parameters
+    ----------
+    network : keras.Model
+    data : Dataset
+    rows : ndarray of int
+        (m,) row numbers of the pool.
+    layers : sequence of str
+    method : str
+        Of the choice; `RANDOM` needs neither samples nor vectors.
+    n_samples, seed : int
+
+    Returns
+    -------
+    samples : ndarray
+        (m, n_samples); (m, 0) for a random choice.
+    vectors : callable or None
+        Latent vectors of places in `rows`; None for a random choice.
+    """
     if method == RANDOM:
         return np.empty((len(rows), 0), np.float32), None
     from gotorb.training.inference import latent_vectors, sample_scores
@@ -322,7 +341,7 @@ def write_report(path: Path, content: dict[str, Any]) -> None:
 
 
 QUANTITIES = {"auc": 1, "error": -1}
-"""What is measured, and whether more or less of it is better."""
+"""Measured quantities, and the better direction of each."""
 COLOURS = {"bald": "tab:blue", "margin": "tab:orange", RANDOM: "0.4"}
 
 
@@ -455,7 +474,7 @@ def labels_ratio(curve: np.ndarray, control: np.ndarray, n_labels: np.ndarray) -
 
     Examples
     --------
-    >>> labels_ratio(np.array([0.5, 0.9, 0.95]), np.array([0.5, 0.7, 0.9]), np.array([100, 200, 300]))
+    >>> _labels_ratio(np.array([0.5, 0.9, 0.95]), np.array([0.5, 0.7, 0.9]), np.array([100, 200, 300]))
     1.5
     """
     goal = min(curve.max(), control.max())

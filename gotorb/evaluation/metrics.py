@@ -87,7 +87,19 @@ def _retention(rows: pd.DataFrame, labels: np.ndarray, scores: np.ndarray, thres
 
 
 def confidence_of(rows: pd.DataFrame, threshold: float) -> np.ndarray:
-    """(n,) confidence of the posterior; without one, how far the score is from the threshold."""
+    """Confidence of each row: of the posterior, else the distance of the score from the threshold.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        score, and confidence when known.
+    threshold : float
+
+    Returns
+    -------
+    ndarray
+        (n,) from 0 to 1.
+    """
     known = rows.get("confidence")
     if known is not None and known.notna().all():
         return known.to_numpy(float)
@@ -153,6 +165,16 @@ def is_nuclear(offset: np.ndarray) -> np.ndarray:
 def fpr_name(fpr: float) -> str:
     """Name of a false-positive rate that tracking servers accept in the name of a metric.
 
+    Parameters
+    ----------
+    fpr : float
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
     >>> fpr_name(0.005)
     '0_5_percent'
     """
@@ -160,14 +182,35 @@ def fpr_name(fpr: float) -> str:
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the steps of precision against recall, real rows being sought."""
+    """Area under the steps of precision against recall of real rows.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; scores.
+
+    Returns
+    -------
+    float
+    """
     _, n_bogus, n_real = count_by_score(labels, scores)
     found, called = np.cumsum(n_real[::-1]), np.cumsum((n_real + n_bogus)[::-1])
     return float((n_real[::-1] * found / called).sum() / n_real.sum())
 
 
 def measure_calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
-    """Brier score, and expected calibration error: mean gap of score and real fraction over ten bins of score."""
+    """Brier score, and expected calibration error: mean gap of score and real fraction over ten bins of score.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; scores from 0 to 1.
+
+    Returns
+    -------
+    dict
+        brier and ece; None without rows.
+    """
     if len(labels) == 0:
         return {"brier": None, "ece": None}
     table = reliability_table(labels, scores)
@@ -177,6 +220,12 @@ def measure_calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
 
 def reliability_table(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N_CALIBRATION_BINS) -> pd.DataFrame:
     """Real fraction against score, in equal bins of score; empty bins are left out.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; scores from 0 to 1.
+    n_bins : int
 
     Returns
     -------
@@ -194,7 +243,7 @@ def reliability_table(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N
 
 
 def _edge_groups(missing: pd.Series | None) -> pd.Series | None:
-    """Whether a stamp lacks pixels: at an edge of the image, or behind a mask."""
+    """Group of each stamp by missing pixels: at an edge of the image, or behind a mask."""
     if missing is None:
         return None
     lacking = pd.to_numeric(missing, errors="coerce").to_numpy(float)
@@ -221,7 +270,18 @@ def _by_group(labels: np.ndarray, scores: np.ndarray, groups: pd.Series | None, 
 
 
 def rounded(value: Any) -> Any:
-    """Round every float in a tree to six digits and make numpy values plain, for equal bytes on disk."""
+    """Round every float in a tree to six digits and make numpy values plain, for equal bytes on disk.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, text, numpy scalars, and dictionaries, lists and tuples of them.
+
+    Returns
+    -------
+    object
+        Plain values; None for floats that are not finite, lists for tuples.
+    """
     if isinstance(value, dict):
         return {str(key): rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -262,7 +322,7 @@ def retention_curve(wrong: np.ndarray, confidence: np.ndarray) -> Retention:
     Parameters
     ----------
     wrong : ndarray of bool
-        (n,) whether the call is wrong; n at least 1.
+        (n,) True where the call is wrong; n at least 1.
     confidence : ndarray
         (n,) how sure the network is.
 

@@ -95,6 +95,15 @@ class Drawn(NamedTuple):
 def draw_paper_figure(name: str, material: Material) -> Drawn:
     """Draw one of `PAPER_FIGURES`.
 
+    Parameters
+    ----------
+    name : str
+    material : Material
+
+    Returns
+    -------
+    Drawn
+
     Raises
     ------
     ConfigError

@@ -1,4 +1,4 @@
-"""What the samples of a score say: its mean, its spread, and how sure the network is.
+"""Summaries of posterior samples: mean, spread and confidence.
 
 References
 ----------

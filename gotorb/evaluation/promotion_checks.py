@@ -26,7 +26,7 @@ DECIDE = DecideParams()
 
 @dataclass(frozen=True)
 class Limits:
-    """What is still allowed.
+    """Limits of the promotion checks.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what, whether it passed, in words, and its numbers."""
+    """One promotion check: its name, its outcome, a sentence, and its numbers."""
 
     name: str
     passed: bool
@@ -93,7 +93,7 @@ def check_slices(rows: pd.DataFrame, wrong: np.ndarray, wrong_before: np.ndarray
     rows : DataFrame
         (n,) test rows.
     wrong, wrong_before : ndarray of bool
-        (n,) whether the new model and the holder are wrong, each at its own threshold.
+        (n,) True where the new model, or the holder, is wrong, each at its own threshold.
     """
     from scipy.stats import binomtest
 
@@ -113,7 +113,19 @@ def check_slices(rows: pd.DataFrame, wrong: np.ndarray, wrong_before: np.ndarray
 def check_auc(
     labels: np.ndarray, scores: np.ndarray, scores_before: np.ndarray, *, n_bootstrap: int, rng: np.random.Generator
 ) -> Check:
-    """Compare areas under the ROC curves: fails where all of the 95 % interval of the difference is below zero."""
+    """Compare areas under the ROC curves: fails where all of the 95 % interval of the difference is below zero.
+
+    Parameters
+    ----------
+    labels, scores, scores_before : ndarray
+        (n,) 1 real, 0 bogus; scores of the candidate and of the holder.
+    n_bootstrap : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Check
+    """
     both = compare_auc(labels, scores, scores_before, n_bootstrap=n_bootstrap, rng=rng)
     passed = not both.difference_high < 0
     text = (
@@ -124,14 +136,39 @@ def check_auc(
 
 
 def check_calibration(labels: np.ndarray, probability: np.ndarray, limits: Limits) -> Check:
-    """Compare the expected calibration error with its bound."""
+    """Compare the expected calibration error with its bound.
+
+    Parameters
+    ----------
+    labels, probability : ndarray
+        (n,) 1 real, 0 bogus; calibrated scores.
+    limits : Limits
+
+    Returns
+    -------
+    Check
+    """
     ece = float(measure_calibration(labels, probability)["ece"])
     text = f"calibration error {ece:.4f}, allowed {limits.max_ece:.4f}"
     return Check("calibration", ece <= limits.max_ece, text, {"ece": ece, "max_ece": limits.max_ece})
 
 
 def check_parity(scores: np.ndarray, expected: np.ndarray, *, against: str = "file", tolerance: float = 1e-6) -> Check:
-    """Compare scores of the service with those of the file that the model was made from, or of the registry's copy."""
+    """Compare scores of the service with expected ones.
+
+    Parameters
+    ----------
+    scores, expected : ndarray
+        (n,).
+    against : str
+        Origin of the expected scores, for the text.
+    tolerance : float
+        Largest allowed difference.
+
+    Returns
+    -------
+    Check
+    """
     largest = float(np.abs(scores - expected).max())
     passed = bool(np.isfinite(scores).all() and largest <= tolerance)
     text = f"service differs from the model's {against} by {largest:.2e}, allowed {tolerance:.0e}"

@@ -90,10 +90,19 @@ def make_predictions(table: pd.DataFrame, scores: np.ndarray, samples: np.ndarra
 def read_predictions(path: Path | str) -> pd.DataFrame:
     """Predictions of an evaluation, from its folder or the csv itself.
 
+    Parameters
+    ----------
+    path : path
+        Folder of an evaluation, or its csv.
+
+    Returns
+    -------
+    DataFrame
+
     Raises
     ------
     DataError
-        If there is none, or a column lacks.
+        If there is none, or a column is missing.
     """
     found = Path(path) / layout.PREDICTIONS_CSV if Path(path).is_dir() else Path(path)
     try:
@@ -112,7 +121,21 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
 def measure_predictions(
     predictions: pd.DataFrame, threshold: float, *, split: str, n_bootstrap: int, seed: int
 ) -> Metrics:
-    """Measure the labelled rows of one part, and compare with older scores where there are any."""
+    """Measure the labelled rows of one part, and compare with the survey's older scores where there are any.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `make_predictions`.
+    threshold : float
+    split : str
+        Part that is measured.
+    n_bootstrap, seed : int
+
+    Returns
+    -------
+    dict
+    """
     labelled = predictions["label"].isin((layout.REAL, layout.BOGUS))
     rows = predictions[labelled & (predictions["split"] == split)]
     metrics = measure_scores(rows, threshold, n_bootstrap=n_bootstrap, rng=np.random.default_rng(seed))
@@ -203,7 +226,12 @@ def make_curves(predictions: pd.DataFrame, history: Mapping[str, Sequence[float]
 
 
 def write_evaluation(evaluation: Evaluation) -> None:
-    """Write metrics.json, predictions.csv and one png per figure; equal content gives equal bytes."""
+    """Write metrics.json, predictions.csv, curves and one png per figure; equal content gives equal bytes.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+    """
     out_dir = evaluation.out_dir
     out_dir.mkdir(parents=True, exist_ok=True)
     write_json(out_dir / layout.METRICS_JSON, evaluation.metrics)
@@ -227,7 +255,17 @@ def write_scores(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
-    """Write one png per figure, each whole or not at all; gives their paths."""
+    """Write one png per figure, each whole or not at all.
+
+    Parameters
+    ----------
+    figures : mapping of str to Figure
+    out_dir : Path
+
+    Returns
+    -------
+    list of Path
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = {name: out_dir / f"{name}.png" for name in figures}
     for name, path in paths.items():

@@ -89,7 +89,7 @@ def plot_posteriors(
     threshold: float,
     title: str = "Score posteriors: least and most confident",
 ) -> Figure:
-    """Plot score posteriors, each beside its images.
+    """Plot score posteriors, each with its images.
 
     Parameters
     ----------
@@ -181,13 +181,35 @@ def draw_stamps(
 
 
 def random_rows(predictions: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Places of up to eight rows, half of them real where there are enough, real ones first."""
+    """Choose up to eight rows at random, half of them real where there are enough.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of int
+        Places, real ones first.
+    """
     places = [rng.permutation(np.flatnonzero(predictions["label"] == label))[: N_EXAMPLES // 2] for label in (1, 0)]
     return np.concatenate(places)
 
 
 def misclassified_rows(predictions: pd.DataFrame, threshold: float) -> np.ndarray:
-    """Places of up to eight wrongly called rows: the worst missed real ones, then the worst accepted bogus ones."""
+    """Choose up to eight wrongly called rows.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+    threshold : float
+
+    Returns
+    -------
+    ndarray of int
+        Places: the worst missed real ones, then the worst accepted bogus ones.
+    """
     labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy(float)
     missed = np.flatnonzero((labels == 1) & (scores < threshold))
     accepted = np.flatnonzero((labels == 0) & (scores >= threshold))
@@ -197,7 +219,18 @@ def misclassified_rows(predictions: pd.DataFrame, threshold: float) -> np.ndarra
 
 
 def confidence_extremes(predictions: pd.DataFrame) -> np.ndarray:
-    """Places of the two least confident rows, then the two most confident ones on each side of one half."""
+    """Choose the least confident rows and the most confident ones on each side of one half.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        With confidence and mean.
+
+    Returns
+    -------
+    ndarray of int
+        Places, up to `N_POSTERIORS` of each kind.
+    """
     order = np.argsort(predictions["confidence"].to_numpy(float), kind="stable")
     least, rest = order[:N_POSTERIORS], order[N_POSTERIORS:]
     real = predictions["mean"].to_numpy(float)[rest] > 0.5
@@ -205,7 +238,16 @@ def confidence_extremes(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def describe_row(row: "pd.Series[Any]") -> str:
-    """Label, score, confidence and magnitude of a row in words, a line each."""
+    """Label, score, confidence and magnitude of a row as text, a line each.
+
+    Parameters
+    ----------
+    row : Series
+
+    Returns
+    -------
+    str
+    """
     lines = [_label(row), f"score {row['score']:.3f}"]
     if np.isfinite(row["confidence"]):
         lines.append(f"confidence {row['confidence']:.2f}")
@@ -215,7 +257,16 @@ def describe_row(row: "pd.Series[Any]") -> str:
 
 
 def describe_posterior(row: "pd.Series[Any]") -> str:
-    """Label and posterior of a row in words, on one line."""
+    """Label and posterior of a row as one line of text.
+
+    Parameters
+    ----------
+    row : Series
+
+    Returns
+    -------
+    str
+    """
     return f"{_label(row)}: {row['mean']:.3f} ± {row['std']:.3f}, confidence {row['confidence']:.2f}"
 
 

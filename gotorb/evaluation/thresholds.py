@@ -46,6 +46,17 @@ class ErrorRates:
 def error_rates(labels: np.ndarray, scores: np.ndarray) -> ErrorRates:
     """Error rates at every threshold that changes them: each distinct score, and infinity.
 
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; scores.
+
+    Returns
+    -------
+    ErrorRates
+
+    Examples
+    --------
     >>> rates = error_rates(np.array([0, 0, 1]), np.array([0.1, 0.6, 0.6]))
     >>> rates.fpr.tolist(), rates.fnr.tolist()
     ([1.0, 0.5, 0.0], [0.0, 0.0, 1.0])
@@ -100,6 +111,17 @@ def choose_threshold(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float |
 def find_balance(labels: np.ndarray, scores: np.ndarray) -> float:
     """Threshold at which the larger of FPR and FNR is smallest; 0.5 when a class is absent.
 
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; scores.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> find_balance(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.6, 0.9]))
     0.6
     """
@@ -110,12 +132,34 @@ def find_balance(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def first_within(fpr: np.ndarray, max_fpr: float) -> int:
-    """Place of the lowest threshold whose FPR is at most `max_fpr`."""
+    """Place of the lowest threshold whose FPR is small enough.
+
+    Parameters
+    ----------
+    fpr : ndarray
+        (m,) at ascending thresholds.
+    max_fpr : float
+
+    Returns
+    -------
+    int
+    """
     return int(np.argmax(fpr <= max_fpr + 1e-12))
 
 
 def fnr_at_fpr(labels: np.ndarray, scores: np.ndarray, max_fpr: float) -> float:
-    """Missed fraction at the lowest threshold whose FPR is at most `max_fpr`."""
+    """Missed fraction at the lowest threshold whose FPR is at most `max_fpr`.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; scores.
+    max_fpr : float
+
+    Returns
+    -------
+    float
+    """
     rates = error_rates(labels, scores)
     return float(rates.fnr[first_within(rates.fpr, max_fpr)])
 
@@ -150,7 +194,19 @@ def _rate(name: str, n_errors: int, n: int) -> Metrics:
 
 
 def make_bins(values: pd.Series, width: int) -> pd.Series:
-    """Names of bins such as "18-19", None where the value is unknown."""
+    """Names of bins such as "18-19".
+
+    Parameters
+    ----------
+    values : Series
+        Numbers or text of them.
+    width : int
+
+    Returns
+    -------
+    Series
+        None where the value is unknown.
+    """
     floor = np.floor(pd.to_numeric(values, errors="coerce").to_numpy(float) / width) * width
     return pd.Series([f"{int(v)}-{int(v) + width}" if np.isfinite(v) else None for v in floor], dtype=object)
 
@@ -170,7 +226,7 @@ class Night:
     real_fraction: float = DECIDE.real_fraction
     n_detections: int = DECIDE.n_detections
 
-    def expect(self, fpr: float, fnr: float) -> dict[str, float | None]:
+    def _expect(self, fpr: float, fnr: float) -> dict[str, float | None]:
         """Expected numbers of a night at these error rates, and the purity of what is called real."""
         n_real = self.n_detections * self.real_fraction
         found, false = n_real * (1 - fnr), (self.n_detections - n_real) * fpr
@@ -232,7 +288,7 @@ def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) ->
     ConfigError
         If the goal is impossible or cannot be reached on the validation rows.
     DataError
-        If a part lacks a class.
+        If a part has only one class.
     """
     _check_goal(goal, wanted, night)
     parts = {name: _labelled(predictions, name) for name in ("validation", "test")}
@@ -241,7 +297,7 @@ def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) ->
     threshold = _between(rates.thresholds, place)
     measured = {name: measure_errors(labels, scores, threshold) for name, (labels, scores, _) in parts.items()}
     for errors in measured.values():
-        errors["night"] = night.expect(errors["fpr"], errors["fnr"])
+        errors["night"] = night._expect(errors["fpr"], errors["fnr"])
     labels, scores, mags = parts["test"]
     bins = make_bins(mags, 1).to_numpy(object)
     names = sorted({name for name in bins if isinstance(name, str)})

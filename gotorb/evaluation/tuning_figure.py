@@ -46,15 +46,15 @@ def plot_trials(trials: pd.DataFrame, objective: str, *, best: int, direction: s
     """
     done = trials[trials["objective"].notna()].reset_index(drop=True)
     scales = {name: Scale(done[name], name, upside_down=(name, direction) == ("objective", "min")) for name in AXES}
-    lines = np.column_stack([scales[name].place(done[name]) + spread_equal(done[name]) for name in AXES])
-    goodness = scales["objective"].place(done["objective"])
+    lines = np.column_stack([scales[name]._place(done[name]) + spread_equal(done[name]) for name in AXES])
+    goodness = scales["objective"]._place(done["objective"])
     colours = ScalarMappable(Normalize(-0.35, 1), "YlGnBu")
     figure = new_figure(13, 6)
     axes = figure.subplots()
     for row in np.argsort(goodness, kind="stable"):
         _draw_line(axes, lines[row], tuple(colours.to_rgba(goodness[row])), is_best=int(done["trial"][row]) == best)
     for x, name in enumerate(AXES):
-        scales[name].draw(axes, x)
+        scales[name]._draw(axes, x)
         title = AXES[name] or objective.removeprefix("val_").replace("_", " ").replace(" ", "\n", 1)
         axes.text(x, 1.1, title, ha="center", va="bottom", fontsize=11)
     axes.set(xlim=(-0.5, len(AXES) - 0.2), ylim=(-0.1, 1.1))
@@ -74,7 +74,7 @@ def _draw_line(axes: Axes, places: np.ndarray, colour: tuple[float, ...], *, is_
 
 
 class Scale:
-    """One of the parallel axes: values to places between 0 and 1, and the ticks beside it.
+    """One of the parallel axes: values to places between 0 and 1, and its ticks.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Scale:
     name : str
         Of the column.
     upside_down : bool
-        Whether the smallest value is on top.
+        True for the smallest value on top.
     """
 
     def __init__(self, values: pd.Series, name: str, *, upside_down: bool = False) -> None:
@@ -99,7 +99,7 @@ class Scale:
             return np.array([self.names.index(value) for value in values], float)
         return np.log10(values.to_numpy(float)) if self.is_log else values.to_numpy(float)
 
-    def place(self, values: pd.Series) -> np.ndarray:
+    def _place(self, values: pd.Series) -> np.ndarray:
         """Places of values on the axis, 0 at its foot and 1 at its top."""
         places = (self._numbers(values) - self.low) / (self.high - self.low)
         return 1 - places if self.upside_down else places
@@ -113,7 +113,7 @@ class Scale:
         else:
             ticks = MaxNLocator(5, integer=self.is_whole).tick_values(self.low, self.high)
             values = pd.Series(ticks)
-        places = self.place(values)
+        places = self._place(values)
         texts = values if self.names else [f"{value:.4g}" for value in values]
         return {text: float(place) for text, place in zip(texts, places, strict=True) if -0.001 <= place <= 1.001}
 
@@ -122,7 +122,7 @@ class Scale:
         subs = (1.0,) if self.high - self.low > 2 else (1.0, 2.0, 5.0)
         return pd.Series(LogLocator(subs=subs, numticks=12).tick_values(10**self.low, 10**self.high))
 
-    def draw(self, axes: Axes, x: int) -> None:
+    def _draw(self, axes: Axes, x: int) -> None:
         """Draw the axis and its ticks."""
         axes.plot([x, x], [-0.06, 1.06], color=GREY, lw=1, zorder=1)
         for text, place in self.ticks().items():
@@ -134,8 +134,20 @@ class Scale:
 
 
 def spread_equal(values: pd.Series) -> np.ndarray:
-    """Small shifts that draw equal values apart, around 0.
+    """Small shifts around 0 that separate equal values in a drawing.
 
+    Parameters
+    ----------
+    values : Series
+        (n,).
+
+    Returns
+    -------
+    ndarray
+        (n,).
+
+    Examples
+    --------
     >>> spread_equal(pd.Series(["relu", "elu", "relu"])).round(4).tolist()
     [-0.0175, 0.0, 0.0175]
     """

@@ -276,7 +276,7 @@ def _join_votes(current: pd.DataFrame) -> Verdicts:
     --------
     >>> votes = pd.DataFrame([("ann", "a", "real"), ("bob", "a", "real"), ("cy", "a", "bogus")],
     ...                      columns=["labeller", "id", "label"])
-    >>> join_votes(votes).rows.loc["a", "verdict"]
+    >>> _join_votes(votes).rows.loc["a", "verdict"]
     'real'
     """
     votes = current.assign(**{kind: current["label"].eq(kind) for kind in ("real", "bogus", "flag")})

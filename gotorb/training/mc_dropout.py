@@ -127,7 +127,7 @@ def _group_equal(masks: np.ndarray, samples: np.ndarray) -> list[tuple[np.ndarra
     Examples
     --------
     >>> masks = np.array([[True, True], [True, False], [True, True]])
-    >>> [members.tolist() for _, members in group_equal(masks, np.arange(3))]
+    >>> [members.tolist() for _, members in _group_equal(masks, np.arange(3))]
     [[0, 2], [1]]
     """
     groups: dict[bytes, list[int]] = {}

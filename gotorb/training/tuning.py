@@ -149,7 +149,7 @@ def _read_values(drawn: Mapping[str, Any]) -> Values:
 
     Examples
     --------
-    >>> read_values({"tuner/epochs": 3, "dropout": 0.123456, "dense": 64})
+    >>> _read_values({"tuner/epochs": 3, "dropout": 0.123456, "dense": 64})
     {'dense': 64, 'dropout': 0.1235}
     """
     return {name: _round(drawn[name]) for name in SPACE if name in drawn}

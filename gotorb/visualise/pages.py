@@ -98,7 +98,7 @@ def posterior_path(samples: np.ndarray) -> str:
 def _outline(heights: np.ndarray) -> str:
     """Closed path over equal steps of [0, 1], heights 0 to 1.
 
-    >>> outline(np.array([0.0, 1.0]))
+    >>> _outline(np.array([0.0, 1.0]))
     'M0 46L0 46L150 2L150 46Z'
     """
     x = np.linspace(0, WIDTH, len(heights))
