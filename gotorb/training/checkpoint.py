@@ -62,7 +62,12 @@ class BestWeights(keras.callbacks.EarlyStopping):
         self._set_counters()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Reset the counters to zero, or to those of the checkpoint."""
+        """Reset the counters to zero, or to those of the checkpoint.
+
+        Parameters
+        ----------
+        logs : dict, optional
+        """
         super().on_train_begin(logs)
         self._set_counters()
 
@@ -71,7 +76,19 @@ class BestWeights(keras.callbacks.EarlyStopping):
             setattr(self, name, value)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compare this epoch with the best so far; one that was not validated is passed over."""
+        """Compare this epoch with the best so far; one without validation is skipped.
+
+        Parameters
+        ----------
+        epoch : int
+        logs : dict, optional
+            Metrics of the epoch.
+
+        Raises
+        ------
+        ConfigError
+            If Keras does not know in which direction the monitored metric is better.
+        """
         try:
             super().on_epoch_end(epoch, logs)
         except ValueError:
@@ -140,7 +157,14 @@ class EpochReport(keras.callbacks.Callback):
         self.history: dict[str, list[float]] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Record the epoch."""
+        """Record and log the metrics of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+        logs : dict, optional
+            Metrics of the epoch.
+        """
         numbers = {name: float(value) for name, value in sorted((logs or {}).items())}
         for name, value in numbers.items():
             self.history.setdefault(name, []).append(value)
@@ -170,7 +194,13 @@ class Progress(keras.callbacks.Callback):
         self.stopped = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the checkpoint; a full disk costs the checkpoint, not the training."""
+        """Write the checkpoint; on a full disk the training continues without it.
+
+        Parameters
+        ----------
+        epoch : int
+        logs : dict, optional
+        """
         about = self.best.state() | {
             "identity": self.identity,
             "epoch": epoch,

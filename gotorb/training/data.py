@@ -53,7 +53,16 @@ class Rows:
         return np.concatenate([self.train, self.validation, self.test])
 
     def of(self, split: str) -> np.ndarray:
-        """Row numbers of the part with that name."""
+        """Row numbers of one part.
+
+        Parameters
+        ----------
+        split : {"train", "validation", "test"}
+
+        Returns
+        -------
+        ndarray of int
+        """
         return {"train": self.train, "validation": self.validation, "test": self.test}[split]
 
 
@@ -95,7 +104,7 @@ def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the
         row = table["id"].iloc[int(np.argmax(splits == unknown[0]))]
         raise DataError(
             f"split {str(unknown[0])!r} of row {row!r} in {where} is not "
-            f"one of {', '.join(layout.SPLITS)}; correct the column or remove it to have rows divided anew"
+            f"one of {', '.join(layout.SPLITS)}; correct the column or remove it to have rows divided again"
         )
     known = labels != layout.UNKNOWN
     train, validation, test = (np.flatnonzero((splits == split) & known) for split in layout.SPLITS)
@@ -107,6 +116,18 @@ def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the
 
 def check_labels(table: pd.DataFrame, *, where: object = "the data set") -> np.ndarray:
     """Labels as integers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With id and label.
+    where : object
+        Name of the table, for messages.
+
+    Returns
+    -------
+    ndarray of int
+        (n,).
 
     Raises
     ------
@@ -161,7 +182,19 @@ def weigh_classes(labels: np.ndarray, class_weights: str | dict[int, float] | No
 
 
 def count_rows(labels: np.ndarray, rows: Rows) -> dict[str, Any]:
-    """Real and bogus rows of each part, and the rows left out."""
+    """Count real and bogus rows of each part, and the rows left out.
+
+    Parameters
+    ----------
+    labels : ndarray of int
+        (n,) of the whole table.
+    rows : Rows
+
+    Returns
+    -------
+    dict
+        real and bogus by part, and unknown.
+    """
     counts: dict[str, Any] = {
         split: {
             "real": int((labels[rows.of(split)] == layout.REAL).sum()),
@@ -202,13 +235,29 @@ def turn_stamps(stamps: np.ndarray, orientations: np.ndarray) -> np.ndarray:
 
 
 def draw_orientations(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw n orientations, each of the eight equally likely."""
+    """Draw orientations, each of the eight equally likely.
+
+    Parameters
+    ----------
+    n : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of int
+        (n,) from 0 to 7.
+    """
     return rng.integers(0, N_ORIENTATIONS, n)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Where batches come from.
+    """Source of batches.
+
+    Raises
+    ------
+    ConfigError
+        If a batch cannot be divided evenly.
 
     Attributes
     ----------
@@ -223,11 +272,6 @@ class Stream:
     n_replicas : int
         Replicas of a strategy that share a batch. They need equal parts: up to n_replicas - 1 rows of an epoch
         are left out.
-
-    Raises
-    ------
-    ConfigError
-        If a batch cannot be divided evenly.
     """
 
     data: Dataset
@@ -245,7 +289,17 @@ class Stream:
             )
 
     def n_batches(self, rows: np.ndarray) -> int:
-        """Number of batches that cover the rows once."""
+        """Number of batches that cover the rows once.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Row numbers.
+
+        Returns
+        -------
+        int
+        """
         return -(-len(self._even(rows)) // self.batch_size)
 
     def training(self, rows: np.ndarray, *, seed: int, augment: bool, first_epoch: int = 0) -> tf.data.Dataset:
@@ -342,7 +396,7 @@ class Lesson:
     Attributes
     ----------
     rows : Rows
-        What is learned from, what decides, what is held out.
+        Training, validation and test rows.
     stream : Stream
         Where the stamps come from.
     """

@@ -87,7 +87,16 @@ def choose_layers(model: keras.Model, freeze: Freeze, init_from: object) -> list
 
 @contextmanager
 def frozen(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
-    """Keep some layers of a network as they are while it is compiled and fitted."""
+    """Keep some layers of a network unchanged while it is compiled and fitted.
+
+    Parameters
+    ----------
+    layers : iterable of keras.layers.Layer
+
+    Yields
+    ------
+    None
+    """
     chosen = [layer for layer in layers if layer.trainable]
     for layer in chosen:
         layer.trainable = False

@@ -59,6 +59,10 @@ def prepare_process(seed: int, threads: int | None) -> int:
 def check_strategy(strategy: tf.distribute.Strategy | None) -> None:
     """Refuse a strategy over several machines.
 
+    Parameters
+    ----------
+    strategy : tf.distribute.Strategy or None
+
     Raises
     ------
     ConfigError
@@ -84,7 +88,7 @@ class Fit:
     best_epoch : int
         Epoch (from 0) whose weights were kept.
     interrupted : bool
-        Whether Ctrl-C ended the training.
+        True when Ctrl-C ended the training.
     progress : Progress, optional
         The checkpoint on disk, to be removed when all is written.
     """

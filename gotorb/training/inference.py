@@ -39,7 +39,19 @@ class CompiledModel:
         self._sampler: Tree | Loop | None = None
 
     def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Deterministic scores (n,); see `score_stamps`."""
+        """Deterministic scores; see `score_stamps`.
+
+        Parameters
+        ----------
+        stamps : ndarray or iterable of ndarray
+            (n, size, size, n_layers), or batches of these.
+        batch_size : int
+
+        Returns
+        -------
+        ndarray
+            (n,) float32.
+        """
         self._score = self._score or _compile_score(self.model)
         parts = [self._score(tf.constant(batch)).numpy() for batch in check_batches(self.model, stamps, batch_size)]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
@@ -47,7 +59,27 @@ class CompiledModel:
     def sample(
         self, stamps: Stamps, n_samples: int, *, seed: int | None = None, batch_size: int = SAMPLING_BATCH_SIZE
     ) -> np.ndarray:
-        """Posterior samples (n, n_samples); see `sample_scores`."""
+        """Posterior samples; see `sample_scores`.
+
+        Parameters
+        ----------
+        stamps : ndarray or iterable of ndarray
+            (n, size, size, n_layers), or batches of these.
+        n_samples : int
+        seed : int, optional
+            Fresh randomness when left out.
+        batch_size : int
+
+        Returns
+        -------
+        ndarray
+            (n, n_samples) float32.
+
+        Raises
+        ------
+        ModelError
+            If the model has no active dropout.
+        """
         if not self.dropouts:
             raise ModelError(
                 f"model {self.model.name!r} has no active dropout layer, so all samples would be equal; "
@@ -129,7 +161,17 @@ def sample_scores(
 
 
 def make_sampler(model: keras.Model) -> Tree | Loop:
-    """The quickest way to sample a network: as a tree where it can be taken apart, else pass by pass."""
+    """Build the quickest sampler of a network: a tree where it can be taken apart, else pass by pass.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With dropout.
+
+    Returns
+    -------
+    Tree or Loop
+    """
     try:
         return Tree(take_apart(model), model.input_shape)
     except NotAChain as reason:
@@ -143,7 +185,19 @@ def _compile_score(model: keras.Model) -> Compiled:
 
 
 def check_batches(model: keras.Model, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
-    """Cut any source of stamps to checked float32 batches of at most `batch_size`."""
+    """Cut any source of stamps to checked float32 batches of at most `batch_size`.
+
+    Parameters
+    ----------
+    model : keras.Model
+    stamps : ndarray or iterable of ndarray
+        (n, size, size, n_layers), or batches of these.
+    batch_size : int
+
+    Returns
+    -------
+    iterator of ndarray
+    """
     return cut_batches(stamps, batch_size, shape=tuple(model.input_shape[1:]), name=model.name)
 
 

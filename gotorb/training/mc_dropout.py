@@ -42,12 +42,30 @@ LOOP_SLICE = 32
 
 
 def find_dropouts(model: keras.Model) -> list[keras.layers.Layer]:
-    """Dropout layers of a model, nested ones included, that drop anything."""
+    """Dropout layers of a model with a rate above 0, nested ones included.
+
+    Parameters
+    ----------
+    model : keras.Model
+
+    Returns
+    -------
+    list of keras.layers.Layer
+    """
     return [layer for layer in all_layers(model) if drops(layer)]
 
 
 def drops(layer: Any) -> bool:
-    """Whether a layer is a dropout layer with a rate above 0."""
+    """True for a dropout layer with a rate above 0.
+
+    Parameters
+    ----------
+    layer : object
+
+    Returns
+    -------
+    bool
+    """
     return isinstance(layer, DROPOUT_LAYERS) and layer.rate > 0
 
 
@@ -151,7 +169,7 @@ class Stage:
     shape : tuple of int
         Of the mask of one sample; it applies to the last axes of the activations.
     layers : list of keras Layer
-        What follows the mask, in order; without dropout.
+        Layers after the mask, in order, without dropout.
     """
 
     rate: float
@@ -250,7 +268,7 @@ def _commutes(layer: keras.layers.Layer) -> bool:
 
 
 def _is_linear(layer: keras.layers.Layer) -> bool:
-    """Whether a layer begins with a product of its last input axis and a kernel, so that the mask can thin that."""
+    """True for a layer that begins with a product of its last input axis and a kernel, which the mask can thin."""
     if getattr(layer, "quantization_mode", None) is not None or layer.compute_dtype != "float32":
         return False
     if type(layer) in CONVOLUTIONS:
@@ -278,7 +296,21 @@ class Tree:
             self.nodes.append(_compile_stage(stage, tf.TensorSpec(before.output_shapes, before.output_dtypes)))
 
     def sample(self, batches: Iterator[np.ndarray], n_samples: int, *, entropy: int) -> Iterator[np.ndarray]:
-        """Posterior samples (n, n_samples) of each batch of stamps (n, size, size, n_layers)."""
+        """Sample the posterior of each batch of stamps.
+
+        Parameters
+        ----------
+        batches : iterator of ndarray
+            (n, size, size, n_layers) each.
+        n_samples : int
+        entropy : int
+            Seed of the masks.
+
+        Yields
+        ------
+        ndarray
+            (n, n_samples) float32.
+        """
         for number, batch in enumerate(batches):
             masks = draw_masks(self.sites, n_samples, entropy=entropy, batch=number)
             samples = np.empty((len(batch), n_samples), np.float32)
@@ -351,7 +383,21 @@ class Loop:
         self._samplers: dict[int, Callable[[tf.Tensor], tf.Tensor]] = {}
 
     def sample(self, batches: Iterator[np.ndarray], n_samples: int, *, entropy: int) -> Iterator[np.ndarray]:
-        """Posterior samples (n, n_samples) of each batch of stamps."""
+        """Sample the posterior of each batch of stamps.
+
+        Parameters
+        ----------
+        batches : iterator of ndarray
+            (n, size, size, n_layers) each.
+        n_samples : int
+        entropy : int
+            Seed of the masks.
+
+        Yields
+        ------
+        ndarray
+            (n, n_samples) float32.
+        """
         with _seeded(self.random, entropy), _frozen_batch_norms(self.model):
             if n_samples not in self._samplers:
                 self._samplers[n_samples] = _compile_loop(self.model, n_samples)

@@ -64,13 +64,13 @@ def write_meta(path: Path, meta: dict[str, Any]) -> Path:
     content = _to_plain(meta, "meta")
 
     def write(part: Path) -> None:
-        with TimelessFile(part, "w") as file:
+        with _TimelessFile(part, "w") as file:
             hickle.dump(content, file)
 
     return replace_file(path, write)
 
 
-class TimelessFile(h5py.File):
+class _TimelessFile(h5py.File):
     """An HDF5 file without time stamps: hickle asks for a group that tracks its order, and HDF5 dates such groups."""
 
     def get(self, name: str, default: Any = None, **options: Any) -> Any:
@@ -108,6 +108,14 @@ def _to_plain(value: Any, where: str) -> Any:
 
 def read_meta(path: Path | str) -> dict[str, Any]:
     """Read a meta file without running anything it holds.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    dict
 
     Raises
     ------

@@ -40,7 +40,7 @@ class Loaded(NamedTuple):
     model : keras.Model
         The network.
     meta : dict or None
-        What its meta file holds, and under ``run_dir`` the folder; None when it came without one.
+        Content of its meta file, and under ``run_dir`` the folder; None when it came without one.
     """
 
     model: keras.Model
@@ -48,7 +48,17 @@ class Loaded(NamedTuple):
 
 
 def make_run_dir(parent: Path, name: str | None) -> Path:
-    """Make the folder of a model; named by the time, later if need be, when it has no name."""
+    """Make the folder of a model; without a name it is named by the time, or by the first later second that is free.
+
+    Parameters
+    ----------
+    parent : Path
+    name : str or None
+
+    Returns
+    -------
+    Path
+    """
     run_dir = parent / (name or layout.timestamped("model", short=True))
     when = datetime.now(UTC)
     while name is None and run_dir.exists():
@@ -59,7 +69,19 @@ def make_run_dir(parent: Path, name: str | None) -> Path:
 
 
 def make_tensorboard(wanted: bool | str | Path, run_dir: Path) -> list[keras.callbacks.Callback]:
-    """Build the callback that writes for TensorBoard, none when not wanted."""
+    """Build the callback that writes for TensorBoard.
+
+    Parameters
+    ----------
+    wanted : bool or path
+        True for a folder in `run_dir`; a path for another folder.
+    run_dir : Path
+
+    Returns
+    -------
+    list of keras.callbacks.Callback
+        Empty when not wanted.
+    """
     if wanted is False:
         return []
     folder = run_dir / layout.TENSORBOARD_DIR if wanted is True else Path(wanted)
@@ -67,7 +89,17 @@ def make_tensorboard(wanted: bool | str | Path, run_dir: Path) -> list[keras.cal
 
 
 def describe_option(value: Any) -> Any:
-    """Plain form of an option for the meta file: functions by their names."""
+    """Plain form of an option for the meta file: functions by their names.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    object
+        Lists for tuples; other values as they are.
+    """
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
     if isinstance(value, dict):
@@ -83,11 +115,11 @@ def describe_training(
     Parameters
     ----------
     fit : Fit
-        What came of the training.
+        Result of the training.
     data : Dataset
-        What was trained on.
+        Rows of the training.
     rows : Rows
-        How it was divided.
+        Its training, validation and test rows.
     settings : dict
         Options of the training.
     digest : str
@@ -137,14 +169,43 @@ def describe_parent(name: str, digest: str, meta: Meta | None, data: Dataset, ro
 
 
 def write_training(run_dir: Path, model: keras.Model, meta: Meta) -> Loaded:
-    """Write model.h5 and meta.hkl, each whole or not at all, and return them as they read back."""
+    """Write model.h5 and meta.hkl, each whole or not at all.
+
+    Parameters
+    ----------
+    run_dir : Path
+    model : keras.Model
+    meta : dict
+
+    Returns
+    -------
+    Loaded
+        The model, and the meta as it reads back.
+    """
     model_path = write_model(run_dir / layout.MODEL_H5, model)
     write_meta(run_dir / layout.META_HKL, meta | {"model_digest": file_digest(model_path)})
     return Loaded(model, _find_meta(run_dir))
 
 
 def load_training(model: keras.Model | Path | str, meta: Meta | Path | str | None = None) -> Loaded:
-    """Load a model and its meta; see `gotorb.classifier.load`."""
+    """Load a model and its meta; see `gotorb.classifier.load`.
+
+    Parameters
+    ----------
+    model : keras.Model or path
+        A folder, or the model's file.
+    meta : dict or path, optional
+        The file next to the model when left out.
+
+    Returns
+    -------
+    Loaded
+
+    Raises
+    ------
+    ModelError
+        If the meta describes another file, or a file cannot be read.
+    """
     if not isinstance(model, (str, Path)):
         return Loaded(model, _find_meta(meta))
     path = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
@@ -168,7 +229,17 @@ def _find_meta(meta: Meta | Path | str | None) -> Meta | None:
 
 
 def write_model(path: Path, model: keras.Model) -> Path:
-    """Write a model as HDF5 without the optimizer's state; equal weights give equal bytes."""
+    """Write a model as HDF5 without the optimizer's state; equal weights give equal bytes.
+
+    Parameters
+    ----------
+    path : Path
+    model : keras.Model
+
+    Returns
+    -------
+    Path
+    """
     with _quiet_absl():
         return replace_file(path, lambda part: model.save(part, include_optimizer=False))
 

@@ -157,7 +157,19 @@ def _score(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def find_normaliser(normalise: Normaliser, layers: Sequence[str]) -> Normaliser:
-    """The first layer that a choice of the user's means for stamps of these layers.
+    """First layer of a network, from the user's choice and the layers of the stamps.
+
+    Parameters
+    ----------
+    normalise : str, keras.layers.Layer or callable
+        One of `NORMALISERS`, or the layer itself.
+    layers : sequence of str
+        Layers of the stamps.
+
+    Returns
+    -------
+    str, keras.layers.Layer or callable
+        The choice; a `NoiseUnits` for "noise".
 
     Raises
     ------

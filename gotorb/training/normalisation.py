@@ -39,7 +39,17 @@ class NoiseUnits(keras.layers.Layer):
         return {**super().get_config(), "reference": self.reference}
 
     def call(self, stamps: keras.KerasTensor) -> keras.KerasTensor:
-        """Stamps (n, size, size, n_layers) in units of noise."""
+        """Convert stamps to units of noise.
+
+        Parameters
+        ----------
+        stamps : keras.KerasTensor
+            (n, size, size, n_layers).
+
+        Returns
+        -------
+        keras.KerasTensor
+        """
         light = ops.abs(stamps[..., self.reference : self.reference + 1])
         n_seen = ops.maximum(_total(ops.cast(light > 0, light.dtype)), 1)
         mean = _total(light) / n_seen

@@ -38,7 +38,7 @@ class PortableModel:
     session : onnxruntime.InferenceSession
         The network.
     about : dict of str
-        What the file says of the model that it was made from, by `layout.ONNX_KEYS`.
+        Description of the model that it was made from, by `layout.ONNX_KEYS`.
     """
 
     session: Any

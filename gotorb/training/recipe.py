@@ -95,6 +95,11 @@ def _check_name(kind: str, name: Any) -> None:
 def compile_network(model: keras.Model, recipe: Recipe) -> None:
     """Give a network its optimizer, loss and metrics.
 
+    Parameters
+    ----------
+    model : keras.Model
+    recipe : Recipe
+
     Raises
     ------
     ConfigError
@@ -146,14 +151,25 @@ def _make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
 
 
 def make_schedule(recipe: Recipe) -> list[keras.callbacks.Callback]:
-    """Build the callback that lowers the learning rate, none for a constant one.
+    """Build the callback that lowers the learning rate; the epoch alone decides the rate.
 
-    The epoch alone decides the rate. Source: Loshchilov & Hutter 2017 (ICLR), equation 5, one period.
+    Parameters
+    ----------
+    recipe : Recipe
+
+    Returns
+    -------
+    list of keras.callbacks.Callback
+        Empty for a constant rate.
 
     Raises
     ------
     ConfigError
         If there is no such schedule.
+
+    References
+    ----------
+    Loshchilov & Hutter 2017 (ICLR), equation 5, one period.
     """
     if recipe.schedule == "constant":
         return []

@@ -280,7 +280,7 @@ def find_trial(task: Task, setting: Setting) -> Trial | None:
     Parameters
     ----------
     task : Task
-        What is asked for.
+        Task of the trial.
     setting : Setting
         Of the tuning.
     """
@@ -298,7 +298,7 @@ def keep_trial(task: Task, trial: Trial, setting: Setting) -> None:
     Parameters
     ----------
     task : Task
-        What was asked for.
+        Task of the trial.
     trial : Trial
         The result.
     setting : Setting

@@ -223,6 +223,18 @@ def check_search(
 ) -> None:
     """Refuse impossible options of a search; see `make_oracle`.
 
+    Parameters
+    ----------
+    method : str
+        One of `METHODS`.
+    objective : str
+        One of `OBJECTIVES`.
+    max_trials : int or None
+        None, without a limit, for hyperband only.
+    max_epochs, iterations : int
+    factor : float
+        Of hyperband, at least 2.
+
     Raises
     ------
     ConfigError
