@@ -54,9 +54,13 @@ def find_leaks(table: pd.DataFrame, *, link_radius_arcsec: float = DATASET.link_
 
 
 def find_pixel_leaks(data: Dataset) -> pd.DataFrame:
-    """Stamps of different splits that hold the same pixels in a layer, whatever their rows say.
+    """Stamps of different splits that hold the same pixels in a layer.
 
     Layers without any structure (all pixels alike: no data there) do not count.
+
+    Parameters
+    ----------
+    data : Dataset
 
     Returns
     -------
@@ -128,7 +132,7 @@ def verify_dataset(data_dir: Path | str) -> list[str]:
     -------
     list of str
         One line for each finding: bytes that changed since the files were written, csv and hdf5 that disagree,
-        stamps that are not finite or occur twice, detections that stand twice or have both labels, values
+        stamps that are not finite or occur twice, duplicate detections or ones with both labels, values
         that cannot be, and rows without provenance. Empty when all is well.
     """
     data_dir = Path(data_dir)

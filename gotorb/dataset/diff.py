@@ -1,4 +1,4 @@
-"""What changed between two versions of a data set: rows added, removed, flipped, moved or edited."""
+"""Differences between two versions of a data set: rows added, removed, flipped, moved or edited."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,15 @@ class Diff:
 
 def compare_datasets(old_dir: Path | str, new_dir: Path | str) -> Diff:
     """Compare two data sets row by row.
+
+    Parameters
+    ----------
+    old_dir, new_dir : path
+        Folders of the data sets.
+
+    Returns
+    -------
+    Diff
 
     Raises
     ------

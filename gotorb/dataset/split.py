@@ -75,6 +75,20 @@ def assign_splits(
 def link_groups(table: pd.DataFrame, *, link_radius_arcsec: float = DATASET.link_radius_arcsec) -> np.ndarray:
     """Number the connected groups of rows, 0 and up in order of first appearance.
 
+    Parameters
+    ----------
+    table : DataFrame
+        Any of `LINK_COLUMNS`, ra and dec (deg).
+    link_radius_arcsec : float
+        Rows closer than this are linked; 0 for no links by position.
+
+    Returns
+    -------
+    ndarray of int
+        (n,) number of each row's group.
+
+    Examples
+    --------
     >>> rows = pd.DataFrame({"image_id": ["a", "a", "b", "c"], "object_id": ["", "ceres", "ceres", ""]})
     >>> link_groups(rows).tolist()
     [0, 0, 0, 1]
@@ -99,7 +113,20 @@ def _pairs_by_value(values: pd.Series) -> np.ndarray:
 
 
 def pairs_on_sky(table: pd.DataFrame, radius_arcsec: float) -> np.ndarray:
-    """(2, n) numbers of rows closer than a radius; none without ra and dec, or with a radius of 0."""
+    """Pairs of rows that are close to each other on the sky.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With ra and dec (deg, ICRS); without them there are no pairs.
+    radius_arcsec : float
+        0 for no pairs.
+
+    Returns
+    -------
+    ndarray of int
+        (2, n_pairs) row numbers.
+    """
     if radius_arcsec <= 0 or not {"ra", "dec"} <= set(table.columns):
         return np.empty((2, 0), int)
     position = table[["ra", "dec"]].to_numpy(float)
@@ -117,7 +144,7 @@ def _class_counts(labels: np.ndarray, groups: np.ndarray, n_groups: int) -> np.n
 
 
 def _place_groups(counts: np.ndarray, fractions: dict[str, float], rng: np.random.Generator) -> np.ndarray:
-    """Give each group, the largest first, to the part that lacks most of its share of both classes."""
+    """Give each group, the largest first, to the part that is furthest below its share of both classes."""
     order = np.argsort(-counts.sum(axis=1) + rng.uniform(0, 1e-3, len(counts)), kind="stable")
     order = np.concatenate([rng.permutation(part) for part in _similar_sizes(counts.sum(axis=1), order)])
     names = list(fractions)
@@ -139,12 +166,36 @@ def _similar_sizes(sizes: np.ndarray, order: np.ndarray) -> Iterable[np.ndarray]
 
 
 def labelled_rows(table: pd.DataFrame, split: str) -> np.ndarray:
-    """Numbers of the rows of a part that are labelled real or bogus, ascending."""
+    """Numbers of the rows of a part that are labelled real or bogus.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With split and label.
+    split : {"train", "validation", "test"}
+
+    Returns
+    -------
+    ndarray of int
+        Ascending.
+    """
     return np.flatnonzero((table[layout.SPLIT_COLUMN] == split) & table["label"].isin((layout.REAL, layout.BOGUS)))
 
 
 def images_of(table: pd.DataFrame, split: str) -> list[str]:
-    """Ids of the images that have rows in a part, sorted."""
+    """Ids of the images that have rows in a part.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With split and image_id.
+    split : {"train", "validation", "test"}
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
     return sorted(set(table.loc[table[layout.SPLIT_COLUMN] == split, "image_id"]))
 
 

@@ -103,7 +103,24 @@ class Dataset:
         layers: Sequence[str] | None = None,
         batch: int = 256,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (row numbers, stamps) of at most `batch` rows each."""
+        """Yield stamps with their row numbers, a batch at a time.
+
+        Parameters
+        ----------
+        rows : sequence of int, optional
+            Row numbers; all when left out.
+        layers : sequence of str, optional
+            All when left out.
+        batch : int
+            Largest number of rows of a batch.
+
+        Yields
+        ------
+        rows : ndarray of int
+            (m,).
+        stamps : ndarray
+            (m, size, size, n_layers), float32.
+        """
         rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=int)
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
@@ -112,10 +129,19 @@ class Dataset:
     def layer_indices(self, layers: Sequence[str] | None) -> list[int]:
         """Positions of the named layers.
 
+        Parameters
+        ----------
+        layers : sequence of str or None
+            All when None.
+
+        Returns
+        -------
+        list of int
+
         Raises
         ------
         DataError
-            If the data set lacks one of them.
+            If a layer is missing in the data set.
         """
         wanted = self.layers if layers is None else tuple(layers)
         absent = [name for name in wanted if name not in self.layers]
@@ -140,6 +166,14 @@ def _runs(rows: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
 
 def open_dataset(data_dir: Path | str) -> Dataset:
     """Open a data set and check that its two files belong together.
+
+    Parameters
+    ----------
+    data_dir : path
+
+    Returns
+    -------
+    Dataset
 
     Raises
     ------
@@ -183,10 +217,19 @@ def _check_agreement(
 def read_table(data_dir: Path | str) -> pd.DataFrame:
     """Read data_labels.csv; text columns come back as str, "" for nothing.
 
+    Parameters
+    ----------
+    data_dir : path
+        Folder of the data set.
+
+    Returns
+    -------
+    DataFrame
+
     Raises
     ------
     DataError
-        If the file is missing, empty or lacks a needed column.
+        If the file is missing or empty, a needed column is missing, or an id is a duplicate.
     """
     path = layout.labels_path(data_dir)
     try:
@@ -206,7 +249,17 @@ def read_table(data_dir: Path | str) -> pd.DataFrame:
 
 
 def read_csv(source: Path | TextIO) -> pd.DataFrame:
-    """Read a csv of rows; text columns are str, "" for nothing, and an object called NA keeps its name."""
+    """Read a csv of rows; an object called NA keeps its name.
+
+    Parameters
+    ----------
+    source : Path or file
+
+    Returns
+    -------
+    DataFrame
+        Text columns are str, "" where empty.
+    """
     table = pd.read_csv(
         source, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""], low_memory=False
     )

@@ -1,1 +1,1 @@
-"""Which detection gets which label, and why."""
+"""Labels of detections: rules, synthetic sources, annotators' lists, archives, and cleaning."""

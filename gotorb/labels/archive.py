@@ -19,7 +19,7 @@ from gotorb.survey.archives import StampSource
 log = logging.getLogger(__name__)
 
 MAX_MAG_DIFFERENCE = 2.0
-"""A detection this much brighter or fainter than the minor planet beside it is something else."""
+"""A detection this much brighter or fainter than the minor planet next to it is something else."""
 
 
 def label_archive(table: pd.DataFrame, params: ArchiveParams) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def label_archive(table: pd.DataFrame, params: ArchiveParams) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If params names a column that the archive lacks, or labels are other than 1, 0 and nothing.
+        If params names a column that is missing in the archive, or labels are other than 1, 0 and nothing.
     """
     named = {ours: _column(table, theirs, f"columns.{ours}") for ours, theirs in params.columns.items()}
     rows = pd.DataFrame(named, index=table.index)

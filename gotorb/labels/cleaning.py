@@ -1,4 +1,4 @@
-"""Which random bogus are probably no bogus, or no use: each function gives row numbers, none changes anything."""
+"""Searches for random bogus that are probably real, or of no use: each gives row numbers and changes nothing."""
 
 from __future__ import annotations
 
@@ -22,17 +22,30 @@ NEW_LIGHT = 0.5
 FWHM_RANGE = (0.6, 1.5)
 """Of a point source's FWHM, in units of what the image's minor planets have."""
 MIN_PLANETS = 3
-"""Fewer minor planets of an image do not tell how sharp it is."""
+"""Fewer minor planets of an image do not determine its sharpness."""
 GALAXY_MARGIN_ARCSEC = 60.0
 
 
 def _bogus_rows(table: pd.DataFrame) -> np.ndarray:
-    """Numbers of the randomly drawn bogus, the only labels that nobody and nothing has confirmed."""
+    """Numbers of the randomly drawn bogus, the only labels without any confirmation."""
     return np.flatnonzero(table["metalabel"] == "randjunk")
 
 
 def find_variable_stars(table: pd.DataFrame, catalogue: Path | str, *, radius_arcsec: float) -> np.ndarray:
-    """Random bogus at the place of a known variable star.
+    """Random bogus at the position of a known variable star.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a data set.
+    catalogue : path
+        As for `read_variables`.
+    radius_arcsec : float
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers.
 
     References
     ----------
@@ -50,6 +63,21 @@ def find_galaxies_behind(
 
     Most of what is taken out is the galaxies' own residuals, which a classifier then never learns to refuse: bare
     galaxies (glxresid) are taken where nothing is detected. For surveys that find more supernovae than residuals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a data set.
+    catshtm_dir : str
+        Folder of the GLADE catalogue.
+    radius_arcsec : float
+    max_mag : float or None
+        Faintest galaxy; None for no limit.
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers.
     """
     found = [np.empty(0, int)]
     for _, place in table.iloc[_bogus_rows(table)].groupby("image_id"):
@@ -72,13 +100,23 @@ def _circle(place: pd.DataFrame) -> tuple[tuple[float, float], float]:
 def find_cosmic_rays(table: pd.DataFrame) -> np.ndarray:
     """Random bogus seen in exactly one exposure.
 
-    What is in none shows in the stack alone and is kept; so is what an older data set, without the column
-    n_seen, or an image of a single exposure says nothing about.
+    Detections seen in no exposure show in the stack alone and are kept. So are images of a single exposure, and rows
+    without n_seen.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a data set.
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers.
 
     Raises
     ------
     DataError
-        If the data set does not know in how many exposures its detections were seen.
+        If the column n_seen is missing or empty.
     """
     if "n_seen" not in table or table["n_seen"].isna().all():
         raise DataError("the data set has no column n_seen (exposures in which a detection is seen); make it again")
@@ -89,7 +127,28 @@ def find_cosmic_rays(table: pd.DataFrame) -> np.ndarray:
 def find_minor_planets(
     table: pd.DataFrame, images: Sequence[ImageTask], provider: MinorPlanets, *, radius_deg: float, match_arcsec: float
 ) -> np.ndarray:
-    """Random bogus at a minor planet of any magnitude, by a newer catalogue or a wider circle than labelled them."""
+    """Random bogus at a minor planet of any magnitude, by a newer catalogue or a wider circle than labelled them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a data set.
+    images : sequence of ImageTask
+        Images of the rows; rows of other images are left out.
+    provider : MinorPlanets
+    radius_deg, match_arcsec : float
+        Of the field, and of a match.
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers.
+
+    Raises
+    ------
+    LookupFailed
+        If the minor planets of a field are not available.
+    """
     of_image = dict(tuple(table.iloc[_bogus_rows(table)].groupby("image_id")))
     rows = [np.empty(0, int)]
     for image in images:
@@ -103,11 +162,20 @@ def find_minor_planets(
 
 
 def find_new_sources(data: Dataset) -> np.ndarray:
-    """Random bogus that look like an asteroid or supernova that no catalogue knows.
+    """Random bogus that look like an asteroid or supernova missing in every catalogue.
 
     Seen in every exposure, at least half of the light new, and as sharp as the image's minor planets. Artefacts
     seldom have all three: a cosmic ray, trail or glint is in one exposure, a star's residual has the star's
     old light, ghosts and bad columns have no star's shape.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers.
     """
     table, rows = data.table, _bogus_rows(data.table)
     ratio = (table["fwhm"] / _usual_fwhm(table)).to_numpy(float)
@@ -130,12 +198,21 @@ def _usual_fwhm(table: pd.DataFrame) -> pd.Series:
 
 
 def read_flagged(flagged: Path | str | Iterable[str]) -> list[str]:
-    """Ids of flagged images, from a csv with the column image_id or given as they are.
+    """Ids of flagged images.
+
+    Parameters
+    ----------
+    flagged : path or iterable of str
+        A csv with the column image_id, or the ids themselves.
+
+    Returns
+    -------
+    list of str
 
     Raises
     ------
     DataError
-        If the csv cannot be read or lacks the column.
+        If the csv cannot be read or the column is missing.
     """
     if not isinstance(flagged, str | Path):
         return [str(image_id) for image_id in flagged]
@@ -149,7 +226,23 @@ def read_flagged(flagged: Path | str | Iterable[str]) -> list[str]:
 
 
 def find_surplus(table: pd.DataFrame, flagged: Collection[str], *, n_keep: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of flagged images beyond the first `n_keep` of a random order: bad images flood a set with one artefact."""
+    """Rows of flagged images beyond a number to keep: bad images flood a set with one artefact.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a data set.
+    flagged : collection of str
+        Ids of the images.
+    n_keep : int
+        Rows kept of each, chosen at random.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of int
+        Row numbers.
+    """
     surplus = [np.empty(0, int)]
     for image_id in sorted(set(flagged)):
         rows = np.flatnonzero(table["image_id"] == image_id)

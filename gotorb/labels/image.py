@@ -84,6 +84,11 @@ class LabelOptions:
 def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:
     """Label one image's detections and cut their stamps.
 
+    Parameters
+    ----------
+    task : ImageTask
+    options : LabelOptions
+
     Returns
     -------
     table : DataFrame
@@ -94,9 +99,11 @@ def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, n
     Raises
     ------
     ImageError
-        If a file is absent, truncated or lacks a part.
+        If a file is missing or truncated, or a part of it is missing.
     LookupFailed
-        If the minor planets of the field cannot be had; no label is made then.
+        If the minor planets of the field are not available; no label is made then.
+    ConfigError
+        If `options` has no provider of minor planets.
     """
     check_exposures(task)
     if options.provider is None:
@@ -110,9 +117,24 @@ def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, n
 
 
 def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:
-    """Cut the stamps of every detection of an image, without labels (-1); no look-up of minor planets.
+    """Cut the stamps of every detection of an image, without labels and without a look-up of minor planets.
 
-    Returns and raises as `label_image` does.
+    Parameters
+    ----------
+    task : ImageTask
+    options : LabelOptions
+
+    Returns
+    -------
+    table : DataFrame
+        As `label_image`; label is -1.
+    stamps : ndarray
+        (n, size, size, 6), float32.
+
+    Raises
+    ------
+    ImageError
+        As for `label_image`.
     """
     check_exposures(task)
     with open_frame(task.path) as frame:
@@ -124,7 +146,26 @@ def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame
 def cut_rows(
     task: ImageTask, frame: Frame, chosen: pd.DataFrame, options: LabelOptions, *, catalogue: str
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Cut the stamps of chosen detections and complete their rows."""
+    """Cut the stamps of chosen detections and complete their rows.
+
+    Parameters
+    ----------
+    task : ImageTask
+    frame : Frame
+        Its open file.
+    chosen : DataFrame
+        Detections with ra, dec (deg), x, y (0-based) and their labels.
+    options : LabelOptions
+    catalogue : str
+        Version of the catalogue that labelled them.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns of `layout.LABEL_COLUMNS`.
+    stamps : ndarray
+        (n, size, size, 6), float32.
+    """
     planes = cut_planes(
         frame,
         [Path(path) for path in task.exposure_paths],
@@ -144,6 +185,10 @@ def cut_rows(
 def check_exposures(task: ImageTask) -> None:
     """Refuse an image without single exposures: three of the six layers are made of them.
 
+    Parameters
+    ----------
+    task : ImageTask
+
     Raises
     ------
     MissingPart
@@ -156,7 +201,19 @@ def check_exposures(task: ImageTask) -> None:
 
 
 def complete_rows(rows: pd.DataFrame, task: ImageTask) -> pd.DataFrame:
-    """Add what the image knows to its chosen rows, in the order of `layout.LABEL_COLUMNS`."""
+    """Add the columns of the image, and row ids, to its chosen rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Labelled detections, with id, metalabel, object_id and host_id.
+    task : ImageTask
+
+    Returns
+    -------
+    DataFrame
+        Columns of `layout.LABEL_COLUMNS`.
+    """
     rows = rows.rename(columns={"id": "candidate_id"}).assign(
         image_id=task.image_id,
         image_name=Path(task.filepath).name,

@@ -214,7 +214,7 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
     path : path
         FITS file of a difference image; its exposures lie in the same folder.
     ext : str
-        HDU whose header and WCS hold for the image; what it does not tell is read from the first HDU.
+        HDU whose header and WCS hold for the image; missing keys are read from the first HDU.
 
     Returns
     -------

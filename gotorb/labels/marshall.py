@@ -1,4 +1,4 @@
-"""Labels that people gave: a csv of candidate ids and labels, for instance scraped from a marshall."""
+"""Labels by annotators: a csv of candidate ids and labels, for instance scraped from a marshall."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ ID_COLUMN, LABEL_COLUMN = "photometry_id", "label"
 
 
 class CandidateRow(NamedTuple):
-    """A candidate of the survey's database with the label that people gave it."""
+    """A candidate of the survey's database with the label by an annotator."""
 
     id: str
     x: float
@@ -84,7 +84,14 @@ def read_labels(path: Path | str) -> pd.Series:
 
 
 def tell_ids(ids: Iterable[Any], what: str) -> None:
-    """Log which ids something is the matter with, all of them."""
+    """Log all ids that have something in common.
+
+    Parameters
+    ----------
+    ids : iterable
+    what : str
+        End of the sentence "n ids ...".
+    """
     if ids := list(map(str, ids)):
         log.warning("%d ids %s: %s", len(ids), what, ", ".join(ids))
 
@@ -96,7 +103,14 @@ def _held(table: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
 
 
 def find_relabelled(table: pd.DataFrame, csv_path: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose label is not the one that people gave, and that one.
+    """Rows whose label differs from that in a csv.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a data set.
+    csv_path : path
+        As for `read_labels`.
 
     Returns
     -------
@@ -118,6 +132,17 @@ def find_relabelled(table: pd.DataFrame, csv_path: Path | str) -> tuple[np.ndarr
 def leave_known(labels: pd.Series, table: pd.DataFrame) -> pd.Series:
     """Labels of the candidates that a data set does not hold yet.
 
+    Parameters
+    ----------
+    labels : Series
+        From `read_labels`.
+    table : DataFrame
+        Rows of the data set.
+
+    Returns
+    -------
+    Series
+
     Raises
     ------
     DataError
@@ -136,7 +161,20 @@ def leave_known(labels: pd.Series, table: pd.DataFrame) -> pd.Series:
 
 
 def make_marshall_tasks(images: Sequence[ImageTask], candidates: pd.DataFrame, labels: pd.Series) -> list[MarshallTask]:
-    """Give each image its labelled candidates."""
+    """Give each image its labelled candidates.
+
+    Parameters
+    ----------
+    images : sequence of ImageTask
+    candidates : DataFrame
+        candidate_id, image_id and the fields of `CandidateRow`.
+    labels : Series
+        Label by candidate id.
+
+    Returns
+    -------
+    list of MarshallTask
+    """
     rows = candidates.assign(label=labels.reindex(candidates["candidate_id"]).to_numpy(), id=candidates["candidate_id"])
     of_image = dict(tuple(rows.astype({"image_id": str, "id": str}).groupby("image_id")))
     tasks = []
@@ -147,7 +185,25 @@ def make_marshall_tasks(images: Sequence[ImageTask], candidates: pd.DataFrame, l
 
 
 def cut_candidates(task: MarshallTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rows and stamps of one image's labelled candidates; returns and raises as `label_image` does."""
+    """Cut the stamps of one image's labelled candidates.
+
+    Parameters
+    ----------
+    task : MarshallTask
+    options : LabelOptions
+
+    Returns
+    -------
+    table : DataFrame
+        Columns of `layout.LABEL_COLUMNS`.
+    stamps : ndarray
+        (n, size, size, 6), float32.
+
+    Raises
+    ------
+    ImageError
+        As for `label_image`.
+    """
     check_exposures(task)
     rows = pd.DataFrame(task.candidates, columns=list(CandidateRow._fields))
     known = rows["label"] != layout.UNKNOWN

@@ -1,4 +1,4 @@
-"""Which detection of an image is real, which bogus: the minor-planet recipe.
+"""Labels of an image's detections by the minor-planet recipe.
 
 A detection at the place of a known minor planet is real; detections far from any, drawn at random, are
 bogus. Source: Killestein et al. 2021 (MNRAS 503, 4838), sections 2.2 and 2.3.

@@ -19,7 +19,7 @@ from gotorb.errors import DataError
 
 TABLE_KEY = "table"
 NAME_LENGTH = 60
-"""Characters of an image's id in its shard's name; the fingerprint behind them tells images apart."""
+"""Characters of an image's id in its shard's name; the fingerprint behind them distinguishes images."""
 
 
 def shard_path(shards_dir: Path, image_id: str, fingerprint: str) -> Path:

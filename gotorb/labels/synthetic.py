@@ -68,7 +68,18 @@ class SyntheticTask(ImageTask):
 
 
 def make_synthetic_tasks(images: Sequence[ImageTask], table: pd.DataFrame) -> list[SyntheticTask]:
-    """Give each image its labelled minor planets; images without any are left out."""
+    """Give each image its labelled minor planets; images without any are left out.
+
+    Parameters
+    ----------
+    images : sequence of ImageTask
+    table : DataFrame
+        Rows of a data set.
+
+    Returns
+    -------
+    list of SyntheticTask
+    """
     of_image = dict(tuple(table[table["metalabel"] == "mp"].groupby("image_id")))
     tasks = []
     for image in images:
@@ -109,6 +120,11 @@ class SyntheticOptions:
 
 def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.DataFrame, np.ndarray]:
     """Synthetic transients and galaxy residuals of one image.
+
+    Parameters
+    ----------
+    task : SyntheticTask
+    options : SyntheticOptions
 
     Returns
     -------
