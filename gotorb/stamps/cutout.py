@@ -43,7 +43,16 @@ def cut_stamps(image: np.ndarray, x: np.ndarray, y: np.ndarray, *, size: int) ->
 
 
 def cut_into(stamps: np.ndarray, blocks: Iterable[Block], x: np.ndarray, y: np.ndarray) -> None:
-    """Cut stamps out of an image that comes in blocks, into (n, size, size); NaN where there is no block."""
+    """Cut stamps out of an image that comes in blocks.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size), overwritten; NaN where there is no block.
+    blocks : iterable of Block
+    x, y : ndarray
+        (n,) 0-based pixel positions.
+    """
     size = stamps.shape[1]
     stamps.fill(np.nan)
     first_x, first_y = first_pixels(x, size), first_pixels(y, size)
@@ -53,7 +62,20 @@ def cut_into(stamps: np.ndarray, blocks: Iterable[Block], x: np.ndarray, y: np.n
 
 
 def first_pixels(positions: np.ndarray, size: int) -> np.ndarray:
-    """(n,) first pixel of the stamps of `size` pixels around 0-based positions; `FAR` for those that are no number."""
+    """First pixel of each stamp along one axis.
+
+    Parameters
+    ----------
+    positions : ndarray
+        (n,) 0-based centres.
+    size : int
+        Side of the stamps, pixels.
+
+    Returns
+    -------
+    ndarray of int
+        (n,); `FAR` for positions that are not a number.
+    """
     first = np.ceil(np.asarray(positions, float) - size / 2)
     return np.clip(np.where(np.isnan(first), FAR, first), -FAR, FAR).astype(np.int64)
 

@@ -61,14 +61,14 @@ def _stretch_percentile(layer: np.ndarray) -> np.ndarray:
 
 
 def _stretch_zscale(layer: np.ndarray) -> np.ndarray:
-    """Linear between the limits of IRAF's zscale, 0 to 1: faint things beside the sky."""
+    """Linear between the limits of IRAF's zscale, 0 to 1: faint sources against the sky."""
     from astropy.visualization import ZScaleInterval
 
     return _linear(layer, *ZScaleInterval().get_limits(layer))
 
 
 def _stretch_asinh(layer: np.ndarray) -> np.ndarray:
-    """Inverse hyperbolic sine between minimum and maximum, 0 to 1: faint and bright at once."""
+    """Inverse hyperbolic sine between minimum and maximum, 0 to 1: faint and bright together."""
     scaled = _linear(layer, float(layer.min()), float(layer.max()))
     return np.arcsinh(scaled / ASINH_SOFTENING) / np.arcsinh(1 / ASINH_SOFTENING)
 
@@ -122,7 +122,18 @@ class Strips:
         self._lock = Lock()
 
     def png(self, row: int, stretch: str) -> bytes:
-        """PNG of a row."""
+        """PNG of the strip of a row.
+
+        Parameters
+        ----------
+        row : int
+        stretch : str
+            One of `STRETCHES`.
+
+        Returns
+        -------
+        bytes
+        """
         key = row, stretch
         with self._lock:
             if key in self._cache:

@@ -47,7 +47,17 @@ class Planes:
     exposures: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Planes":
-        """Planes of some rows."""
+        """Planes of some rows.
+
+        Parameters
+        ----------
+        rows : ndarray
+            Row numbers, or a mask.
+
+        Returns
+        -------
+        Planes
+        """
         return Planes(self.stacked[rows], self.exposures[rows])
 
     def layers(self) -> np.ndarray:
@@ -77,7 +87,7 @@ def cut_planes(
 ) -> Planes:
     """Cut stamps at sky positions from a difference image's file and from its single exposures.
 
-    One file is open beside the frame at a time and one plane at a time in memory, so that memory holds the
+    Apart from the frame one file is open at a time and one plane at a time in memory, so that memory holds the
     stamps and little else.
 
     Parameters
@@ -98,7 +108,7 @@ def cut_planes(
     Raises
     ------
     ImageError
-        If a file is absent, truncated or lacks a part.
+        If a file is missing or truncated, or a part of it is missing.
     """
     x, y = xy if xy is not None else frame.to_pixels(extensions.difference, ra, dec)
     names = extensions.science, extensions.template, extensions.difference

@@ -1,1 +1,1 @@
-"""Where images and detections come from."""
+"""Sources of images and detections."""

@@ -38,7 +38,7 @@ MAX_BYTES = 1_000_000
 """Largest packet, and largest cut-out when unpacked; real ones have 10^5 and 2 x 10^4 bytes."""
 Record = dict[str, Any]
 LATER_FIELDS = ("drb",)
-"""Fields that packets of an older schema lack."""
+"""Fields that are missing in packets of an older schema."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,20 @@ class PacketFolder:
         return len(self.paths)
 
     def batches(self, batch: int = 256) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield prepared stamps (m, size, size, 3) and their missing fractions (m,)."""
+        """Yield prepared stamps, a batch at a time.
+
+        Parameters
+        ----------
+        batch : int
+            Largest number of stamps of a batch.
+
+        Yields
+        ------
+        stamps : ndarray
+            (m, size, size, 3), float32.
+        missing : ndarray
+            (m,) fraction of pixels without data.
+        """
         for start in range(0, len(self), batch):
             raw = np.stack([read_packet(path)[1] for path in self.paths[start : start + batch]])
             stamps, missing = prepare_stamps(raw, self.background)
@@ -102,6 +115,12 @@ def open_packets(paths: Sequence[Path], *, background: str = "median", size: int
 
 def stream_packets(paths: Sequence[Path], batch: int = 256) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """Read packets once, a batch at a time, so that any number fits in memory.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    batch : int
+        Largest number of packets of a batch.
 
     Yields
     ------
@@ -140,17 +159,41 @@ def _read_usable(paths: Sequence[Path]) -> Iterator[tuple[Path, Record, np.ndarr
 
 
 def find_packets(path: Path) -> list[Path]:
-    """Packets of a folder, by name, or the one packet given."""
+    """Packets of a folder, by name, or the one packet given.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or one packet.
+
+    Returns
+    -------
+    list of Path
+        Sorted by name.
+    """
     return sorted(path.glob("*.avro")) if path.is_dir() else [path]
 
 
 def holds_packets(path: Path) -> bool:
-    """Whether a path is an alert packet or a folder of them."""
+    """True for an alert packet or a folder of them.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    bool
+    """
     return path.suffix == ".avro" or (path.is_dir() and any(path.glob("*.avro")))
 
 
 def read_packet(path: Path) -> tuple[Record, np.ndarray]:
     """Read one alert packet.
+
+    Parameters
+    ----------
+    path : Path
 
     Returns
     -------
@@ -162,7 +205,7 @@ def read_packet(path: Path) -> tuple[Record, np.ndarray]:
     Raises
     ------
     PacketError
-        If the file is not Avro, lacks a field, or a cut-out cannot be read.
+        If the file is not Avro, a field is missing, or a cut-out cannot be read.
     """
     packet = _read_avro(path)
     candidate = packet.get("candidate")

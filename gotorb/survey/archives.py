@@ -36,7 +36,20 @@ class StampSource(Protocol):
         """Number of stamps."""
 
     def batches(self, batch: int = ...) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Prepared stamps and their missing fractions, a batch at a time."""
+        """Yield prepared stamps, a batch at a time.
+
+        Parameters
+        ----------
+        batch : int
+            Largest number of stamps of a batch.
+
+        Yields
+        ------
+        stamps : ndarray
+            (m, size, size, n_layers), float32.
+        missing : ndarray
+            (m,) fraction of pixels without data.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +87,45 @@ class StampArchive:
         return len(self.table)
 
     def batches(self, batch: int = BATCH_SIZE) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield prepared stamps (m, size, size, n_layers) and their missing fractions (m,)."""
+        """Yield prepared stamps, a batch at a time.
+
+        Parameters
+        ----------
+        batch : int
+            Largest number of stamps of a batch.
+
+        Yields
+        ------
+        stamps : ndarray
+            (m, size, size, n_layers), float32.
+        missing : ndarray
+            (m,) fraction of pixels without data.
+
+        Raises
+        ------
+        DataError
+            If the stamps cannot be read.
+        """
         try:
             with h5py.File(self.path, "r") as file:
                 for start in range(0, len(self), batch):
                     stamps, missing = prepare_stamps(file[self.key][start : start + batch], self.background)
                     yield crop_stamps(stamps, self.size), missing
         except OSError as error:
-            raise DataError(f"the stamps in {self.path} cannot be read ({error}); copy the file anew") from None
+            raise DataError(f"the stamps in {self.path} cannot be read ({error}); copy the file again") from None
 
 
 def open_stamps(path: Path | str, params: ArchiveParams) -> StampSource:
     """Open alert packets (a ``.avro`` file or a folder of them) or a stamp archive (anything else).
+
+    Parameters
+    ----------
+    path : path
+    params : ArchiveParams
+
+    Returns
+    -------
+    StampSource
 
     Raises
     ------
@@ -102,6 +142,15 @@ def open_stamps(path: Path | str, params: ArchiveParams) -> StampSource:
 
 def open_archive(path: Path | str, params: ArchiveParams) -> StampArchive:
     """Open a stamp archive: its folder, or its hdf5 alone (then without a table).
+
+    Parameters
+    ----------
+    path : path
+    params : ArchiveParams
+
+    Returns
+    -------
+    StampArchive
 
     Raises
     ------

@@ -34,15 +34,15 @@ def read_detections(
     names : mapping, optional
         Our column name to the survey's, where they differ.
     first_pixel : float
-        What the survey calls the centre of the first pixel: 0, or 1 as SExtractor does.
+        The survey's coordinate of the centre of the first pixel: 0, or 1 as SExtractor does.
     wcs_ext : str or int, optional
-        HDU whose WCS gives ra and dec from x and y when the table lacks them.
+        HDU whose WCS gives ra and dec from x and y when they are missing in the table.
 
     Returns
     -------
     DataFrame
         x, y (0-based pixel centres), ra, dec (deg, ICRS), mag, id (str), fwhm (pixel), snr, realbogus,
-        cnn_realbogus, positive (bool: brighter than the template). What the table lacks beside the position is
+        cnn_realbogus, positive (bool: brighter than the template). Columns other than the position that are missing are
         NaN. Rows with a position that is not finite are left out.
 
     Raises

@@ -56,20 +56,65 @@ class Frame:
         return hdu
 
     def shape(self, ext: str | int) -> tuple[int, int]:
-        """(ny, nx) of an image HDU; no pixel is read."""
+        """Shape of an image HDU; no pixel is read.
+
+        Parameters
+        ----------
+        ext : str or int
+            Name or number of the HDU.
+
+        Returns
+        -------
+        ny, nx : int
+        """
         ny, nx = self._image(ext).shape
         return int(ny), int(nx)
 
     def plane(self, ext: str | int) -> np.ndarray:
-        """All pixels of an image HDU, (ny, nx): physical values, possibly big-endian and memory-mapped."""
+        """All pixels of an image HDU.
+
+        Parameters
+        ----------
+        ext : str or int
+
+        Returns
+        -------
+        ndarray
+            (ny, nx) physical values, possibly big-endian and memory-mapped.
+        """
         return open_pixels(self._image(ext), self.path, self._content)[:, :]
 
     def blocks(self, ext: str | int, x: np.ndarray, y: np.ndarray, reach: float) -> Iterator[Block]:
-        """Blocks of an image HDU that hold all pixels within `reach` pixels of (n,) 0-based positions."""
+        """Blocks of an image HDU that hold all pixels near some positions.
+
+        Parameters
+        ----------
+        ext : str or int
+        x, y : ndarray
+            (n,) 0-based pixel positions.
+        reach : float
+            Pixels.
+
+        Returns
+        -------
+        iterator of Block
+        """
         return read_blocks(self._image(ext), self.path, self._content, x=x, y=y, reach=reach)
 
     def values_at(self, ext: str | int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Values of the pixels nearest to (n,) 0-based positions: (n,), float32, NaN off the image."""
+        """Values of the pixels nearest to some positions.
+
+        Parameters
+        ----------
+        ext : str or int
+        x, y : ndarray
+            (n,) 0-based pixel positions.
+
+        Returns
+        -------
+        ndarray
+            (n,) float32, NaN off the image.
+        """
         values = np.full(len(x), np.nan, np.float32)
         columns, rows = np.rint(np.asarray(x, float)), np.rint(np.asarray(y, float))
         for first_y, first_x, pixels in self.blocks(ext, columns, rows, 0):
@@ -80,7 +125,23 @@ class Frame:
         return values
 
     def table(self, ext: str | int) -> fits.FITS_rec:
-        """Rows of a table HDU as a structured array."""
+        """Rows of a table HDU.
+
+        Parameters
+        ----------
+        ext : str or int
+
+        Returns
+        -------
+        FITS_rec
+
+        Raises
+        ------
+        MissingPart
+            If the HDU is missing or is not a table.
+        ImageError
+            If the table cannot be read.
+        """
         hdu = self._hdu(ext)
         try:
             with _without_warnings():
@@ -94,11 +155,30 @@ class Frame:
         return rows
 
     def header(self, ext: str | int) -> fits.Header:
-        """Header of an HDU."""
+        """Header of an HDU.
+
+        Parameters
+        ----------
+        ext : str or int
+
+        Returns
+        -------
+        Header
+        """
         return self._hdu(ext).header
 
     def key(self, name: str, *exts: str | int) -> Any:
         """Value of a header key in the first of the HDUs that has it.
+
+        Parameters
+        ----------
+        name : str
+        *exts : str or int
+            HDUs in the order of the search.
+
+        Returns
+        -------
+        object
 
         Raises
         ------
@@ -112,6 +192,14 @@ class Frame:
 
     def wcs(self, ext: str | int) -> WCS:
         """Celestial WCS of an HDU, parsed once.
+
+        Parameters
+        ----------
+        ext : str or int
+
+        Returns
+        -------
+        WCS
 
         Raises
         ------
@@ -133,13 +221,33 @@ class Frame:
         return self._wcs[ext]
 
     def to_pixels(self, ext: str | int, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """0-based x, y (n,) of sky positions (deg, ICRS) on an image HDU; NaN for places far off it."""
+        """Convert sky positions to pixels of an image HDU.
+
+        Parameters
+        ----------
+        ext : str or int
+        ra, dec : ndarray
+            (n,) deg, ICRS.
+
+        Returns
+        -------
+        x, y : ndarray
+            (n,) 0-based; NaN for places far off the image.
+        """
         return _sky_to_pixels(self.wcs(ext), np.asarray(ra, float), np.asarray(dec, float), self.shape(ext))
 
 
 @contextmanager
 def open_frame(path: Path | str) -> Iterator[Frame]:
     """Open a FITS file for reading.
+
+    Parameters
+    ----------
+    path : path
+
+    Yields
+    ------
+    Frame
 
     Raises
     ------
@@ -157,7 +265,7 @@ def open_frame(path: Path | str) -> Iterator[Frame]:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Astropy warns of each odd card, also of those that nobody reads."""
+    """Silence astropy's warnings, which come even for odd cards that are never read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         yield

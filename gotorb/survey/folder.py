@@ -41,7 +41,7 @@ def read_folder(
     -------
     DataFrame
         id (file name without suffix), filepath, ra_c, dec_c (deg, centre), jd (mid-exposure, UTC), instrument; in
-        order of the names. A file that cannot be read keeps its row, with NaN for what it does not tell, so that
+        order of the names. A file that cannot be read keeps its row, with NaN for unknown values, so that
         `label_data.make` counts it.
 
     Raises
@@ -94,11 +94,20 @@ def _frame_jd(frame: Frame, ext: str | int) -> float:
 
 
 def middle_jd(header: fits.Header) -> float | None:
-    """Middle of an exposure [JD, UTC] by the standard keys of its header; None when they do not tell.
+    """Middle of an exposure by the standard keys of its header.
 
     MJD-AVG and DATE-AVG are the middle; MJD-BEG, DATE-BEG, MJD-OBS and DATE-OBS are taken for the start, to which
     half of the exposure time is added. TIMESYS (UTC when absent) is respected. A date without a time of day
     does not count.
+
+    Parameters
+    ----------
+    header : Header
+
+    Returns
+    -------
+    float or None
+        JD, UTC; None when the keys are missing.
 
     References
     ----------

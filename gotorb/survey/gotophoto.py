@@ -47,6 +47,15 @@ class ServerRestarting(DatabaseError):
 def connect(settings: Settings) -> Iterator[Any]:
     """Open a read-only connection.
 
+    Parameters
+    ----------
+    settings : Settings
+
+    Yields
+    ------
+    connection
+        Of psycopg2; closed at the end.
+
     Raises
     ------
     ConfigError
@@ -91,12 +100,23 @@ def _describe(settings: Settings, error: Exception) -> str:
 
 
 def query(settings: Settings, sql: str, values: dict[str, Any]) -> pd.DataFrame:
-    """Run a read-only query; a connection lost on the way is tried again.
+    """Run a read-only query; lost connections are retried for a while.
+
+    Parameters
+    ----------
+    settings : Settings
+    sql : str
+    values : dict
+        Of the query's placeholders.
+
+    Returns
+    -------
+    DataFrame
 
     Raises
     ------
     DatabaseError
-        If the query fails, or the server stays away.
+        If the query fails, or the server does not come back.
     """
     import psycopg2
 
@@ -129,30 +149,85 @@ def query(settings: Settings, sql: str, values: dict[str, Any]) -> pd.DataFrame:
 
 
 def query_images(settings: Settings, n_images: int) -> pd.DataFrame:
-    """Difference images fit for labelling, in order of id."""
+    """Difference images fit for labelling, in order of id.
+
+    Parameters
+    ----------
+    settings : Settings
+    n_images : int
+        Largest number of images.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `DIFFERENCE_IMAGES`.
+    """
     limits = {"max_dec": MAX_ABS_DEC_DEG, "quality": QUALITY_LIMIT, "ncoadds": MIN_NCOADDS, "n_images": n_images}
     return query(settings, DIFFERENCE_IMAGES, limits)
 
 
 def query_exposures(settings: Settings, related: list[int]) -> pd.DataFrame:
-    """Single exposures (relatedimage, filepath) behind some difference images."""
+    """Single exposures of some difference images.
+
+    Parameters
+    ----------
+    settings : Settings
+    related : list of int
+        Ids that difference images and exposures share.
+
+    Returns
+    -------
+    DataFrame
+        relatedimage, filepath.
+    """
     return query(settings, SINGLE_EXPOSURES, {"related": related})
 
 
 def query_candidates(settings: Settings, ids: list[int]) -> pd.DataFrame:
-    """Candidates by id."""
+    """Candidates by id.
+
+    Parameters
+    ----------
+    settings : Settings
+    ids : list of int
+
+    Returns
+    -------
+    DataFrame
+        Columns of `CANDIDATES`, in order of id.
+    """
     return query(settings, CANDIDATES, {"ids": ids})
 
 
 def query_images_by_id(settings: Settings, ids: list[int]) -> pd.DataFrame:
-    """Images by id."""
+    """Images by id.
+
+    Parameters
+    ----------
+    settings : Settings
+    ids : list of int
+
+    Returns
+    -------
+    DataFrame
+        Columns of `IMAGES_BY_ID`, in order of id.
+    """
     return query(settings, IMAGES_BY_ID, {"ids": ids})
 
 
 def storage_path(filepath: str, settings: Settings) -> Path:
-    """Where a file that the database knows by its work path lies in storage.
+    """Path in storage of a file that the database knows by its work path.
 
     A path outside the work directory (a survey without one) is taken as it is.
+
+    Parameters
+    ----------
+    filepath : str
+    settings : Settings
+
+    Returns
+    -------
+    Path
 
     Raises
     ------

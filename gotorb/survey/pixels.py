@@ -39,7 +39,7 @@ def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.nda
     raw : ndarray
         (n, size, size, n_layers); NaN where there are no data.
     background : {"median", "none"}
-        What is taken off each layer of each stamp.
+        Background subtracted from each layer of each stamp.
 
     Returns
     -------
@@ -55,8 +55,22 @@ def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.nda
 
 
 def crop_stamps(stamps: np.ndarray, size: int) -> np.ndarray:
-    """Keep the central size x size pixels of (n, side, side, n_layers).
+    """Keep the central pixels of stamps.
 
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, side, side, n_layers).
+    size : int
+        Side to keep, pixels.
+
+    Returns
+    -------
+    ndarray
+        (n, size, size, n_layers), a view.
+
+    Examples
+    --------
     >>> crop_stamps(np.arange(25.0).reshape(1, 5, 5, 1), 3)[0, :, :, 0]
     array([[ 6.,  7.,  8.],
            [11., 12., 13.],
@@ -67,7 +81,15 @@ def crop_stamps(stamps: np.ndarray, size: int) -> np.ndarray:
 
 
 def check_middle(side: int, size: int, *, model: str, where: Path | str) -> None:
-    """Refuse stamps of `side` pixels that have no middle of the `size` pixels that a model takes.
+    """Refuse stamps that have no middle of the size that a model takes.
+
+    Parameters
+    ----------
+    side, size : int
+        Sides of the stamps and of the model's, pixels.
+    model : str
+    where : path
+        Source of the stamps; like `model`, for the message.
 
     Raises
     ------
@@ -86,6 +108,19 @@ def check_middle(side: int, size: int, *, model: str, where: Path | str) -> None
 def kept_size(side: int, wanted: int | None, where: Path | str) -> int:
     """Side of the stamps after the crop that params asks for.
 
+    Parameters
+    ----------
+    side : int
+        Of the stamps, pixels.
+    wanted : int or None
+        None for the whole stamp.
+    where : path
+        Source of the stamps, for the message.
+
+    Returns
+    -------
+    int
+
     Raises
     ------
     DataError
@@ -101,7 +136,7 @@ def kept_size(side: int, wanted: int | None, where: Path | str) -> int:
 
 
 def _has_data(pixels: np.ndarray) -> np.ndarray:
-    """Where pixels hold a number that a detector can give."""
+    """True for pixels with a number that a detector can give."""
     return (pixels < LARGEST) & (pixels > -LARGEST)
 
 

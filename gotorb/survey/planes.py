@@ -25,7 +25,7 @@ DTYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
 class Pixels(Protocol):
-    """What can be sliced like a 2-d array, and gives physical values."""
+    """Anything that can be sliced like a 2-d array, and gives physical values."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -121,9 +121,26 @@ def read_blocks(
 
 
 def open_pixels(hdu: Any, path: Path, content: bytes | None) -> Pixels:
-    """All pixels of an image HDU: mapped if the file allows, converted where they are sliced out.
+    """All pixels of an image HDU: mapped if the file allows, converted when they are sliced out.
 
-    Parameters and errors are those of `read_blocks`.
+    Parameters
+    ----------
+    hdu : image HDU
+        Of an open file.
+    path : Path
+        The file.
+    content : bytes or None
+        The whole file when it is packed.
+
+    Returns
+    -------
+    Pixels
+        (ny, nx).
+
+    Raises
+    ------
+    ImageError
+        If compressed pixels are damaged.
     """
     if isinstance(hdu, fits.CompImageHDU):
         return _physical(_decompress(hdu, path, ...), hdu.header)

@@ -32,12 +32,16 @@ GROUPS_CARD = re.compile(rb"GROUPS  = *T *(?:/|$)")
 PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 """First bytes of packed files -> what unpacks them."""
 ODD = OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, fits.VerifyError
-"""What astropy raises on damaged headers."""
+"""Errors that astropy raises on damaged headers."""
 
 
 @contextmanager
 def open_whole(path: Path) -> Iterator[tuple[fits.HDUList, bytes | None]]:
-    """Open a FITS file whose every HDU is all there.
+    """Open a FITS file after a check that every HDU is complete.
+
+    Parameters
+    ----------
+    path : Path
 
     Yields
     ------
@@ -94,7 +98,7 @@ def _unpack(path: Path, file: BinaryIO) -> bytes | None:
 
 
 def _check_start(path: Path, start: bytes) -> None:
-    """Refuse what is no FITS file, and tell it from a FITS file of a few bytes."""
+    """Refuse a file that is not FITS, or that ends within its first block."""
     if len(start) < BLOCK and any(magic[: len(start)] == start[: len(magic)] for magic in (FITS_START, *PACKED)):
         raise TruncatedImage(f"{path} ends after {len(start)} bytes, before its first header; copy it again")
     if not start.startswith(FITS_START):
@@ -106,7 +110,16 @@ def _unreadable(path: Path, error: Exception) -> ImageError:
 
 
 def one_line(error: Exception) -> str:
-    """Another library's message in one line."""
+    """Join the message of another library's error to one line.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str
+    """
     return " ".join(str(error).split())
 
 
@@ -147,7 +160,7 @@ def _check_structure(path: Path, file: BinaryIO) -> int:
 
 
 def _is_extension(path: Path, file: BinaryIO, start: int, size: int) -> bool:
-    """Whether another HDU follows; False for padding."""
+    """True when another HDU follows; False for padding."""
     first = file.read(len(EXTENSION_START))
     file.seek(start)
     if first == EXTENSION_START[: len(first)]:
