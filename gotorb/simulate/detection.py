@@ -175,7 +175,17 @@ class Scorers:
     network: MLPClassifier
 
     def score(self, detections: Detections) -> pd.DataFrame:
-        """Columns realbogus and cnn_realbogus of each detection, rounded to 1e-4."""
+        """Score detections by both classifiers.
+
+        Parameters
+        ----------
+        detections : Detections
+
+        Returns
+        -------
+        DataFrame
+            realbogus and cnn_realbogus, rounded to 1e-4.
+        """
         if len(detections.table) == 0:
             return pd.DataFrame({"realbogus": [], "cnn_realbogus": []}, dtype=float)
         old = self.forest.predict_proba(_features(detections.table))[:, 1]

@@ -26,7 +26,7 @@ VISIBLE = 8.0
 
 
 class Artefact(IntEnum):
-    """What spoilt a pixel; a higher number wins when two meet."""
+    """Cause of a bad pixel; a higher number wins when two meet."""
 
     NONE = 0
     GHOST = 1
@@ -72,7 +72,7 @@ class Air(NamedTuple):
 
 
 class View(NamedTuple):
-    """Where, when and through what an image is taken: its true grid, side [pixel], time, PSF and air.
+    """Place, time and optics of an image: its true grid, side [pixel], time, PSF and air.
 
     `days` is the time since the survey's epoch, for proper motion.
     """

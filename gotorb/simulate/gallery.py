@@ -1,4 +1,4 @@
-"""Grids of stamps, simulated beside real ones, to judge by eye what the simulation gets wrong.
+"""Grids of simulated stamps next to real ones, to check by eye where the simulation is wrong.
 
 Run as ``python -m gotorb.simulate.gallery SURVEY_DIR ZTF_DIR OUT.png``.
 """
@@ -143,7 +143,7 @@ def _show(axis: object, plane: Array) -> None:
 
 
 def compare(survey_dir: Path, ztf_dir: Path, *, columns: int = 6) -> Figure:
-    """Simulated kinds beside real ZTF asteroids and bogus detections.
+    """Simulated kinds next to real ZTF asteroids and bogus detections.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def _work_path(visit: Visit, name: str) -> str:
 
 
 def _stored_path(out_dir: Path, visit: Visit, name: str) -> Path:
-    """Where a file really is."""
+    """Real path of a file."""
     return out_dir / layout.STORAGE_DIR / STORED_FOLDER / visit.night / name
 
 

@@ -108,7 +108,7 @@ def sources_path(out_path: Path) -> Path:
 
 
 def exposure_copy(path: Path, out_path: Path) -> Path:
-    """Where the changed copy of an exposure goes.
+    """Path of the changed copy of an exposure.
 
     Parameters
     ----------

@@ -36,12 +36,22 @@ class Elements(NamedTuple):
     g: Array
 
     def take(self, rows: NDArray) -> "Elements":
-        """Elements of some rows."""
+        """Elements of some rows.
+
+        Parameters
+        ----------
+        rows : ndarray
+            Row numbers, or a mask.
+
+        Returns
+        -------
+        Elements
+        """
         return Elements(*(column[rows] for column in self))
 
 
 class Seen(NamedTuple):
-    """Where and how bright orbits are for an observer: degrees ICRS, V magnitude, distances in au."""
+    """Positions and brightness of orbits for an observer: degrees ICRS, V magnitude, distances in au."""
 
     ra: Array
     dec: Array

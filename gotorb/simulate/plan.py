@@ -68,19 +68,48 @@ class Camera:
         return float(np.sqrt(self.sky_electrons + self.read_noise**2))
 
     def flux(self, mag: Array | float) -> Array:
-        """Electrons of one exposure from magnitudes.
+        """Convert magnitudes to electrons of one exposure.
 
+        Parameters
+        ----------
+        mag : array_like
+
+        Returns
+        -------
+        ndarray
+
+        Examples
+        --------
         >>> float(np.round(Camera().flux(22.5), 6))
         60.0
         """
         return np.asarray(10 ** (-0.4 * (np.asarray(mag, dtype=float) - self.image_zero_point)))
 
     def mag(self, flux: Array | float) -> Array:
-        """Magnitudes from electrons of one exposure; the sign of the flux is ignored."""
+        """Convert electrons of one exposure to magnitudes; the sign of the flux is ignored.
+
+        Parameters
+        ----------
+        flux : array_like
+
+        Returns
+        -------
+        ndarray
+        """
         return np.asarray(self.image_zero_point - 2.5 * np.log10(np.maximum(np.abs(flux), 1e-6)))
 
     def side_deg(self, size: int) -> float:
-        """Side of an image of `size` pixels."""
+        """Side of an image in degrees.
+
+        Parameters
+        ----------
+        size : int
+            Pixels.
+
+        Returns
+        -------
+        float
+        """
         return size * self.pixel_arcsec / 3600
 
 
@@ -118,12 +147,34 @@ class Tan:
         return np.diag([-self.scale_deg, self.scale_deg]) @ turn
 
     def shifted(self, dx: float, dy: float) -> "Tan":
-        """Grid in which every source lies (dx, dy) pixels further."""
+        """Grid in which every source lies (dx, dy) pixels further.
+
+        Parameters
+        ----------
+        dx, dy : float
+            Pixels.
+
+        Returns
+        -------
+        Tan
+        """
         return replace(self, x0=self.x0 + dx, y0=self.y0 + dy)
 
     def to_pixel(self, ra: Array, dec: Array) -> tuple[Array, Array]:
-        """Pixels x, y (0-based) of sky positions [deg]; NaN for the far hemisphere.
+        """Convert sky positions to pixels.
 
+        Parameters
+        ----------
+        ra, dec : ndarray
+            Deg, ICRS.
+
+        Returns
+        -------
+        x, y : ndarray
+            0-based; NaN for the far hemisphere.
+
+        Examples
+        --------
         >>> grid = Tan(ra=10, dec=20, x0=5, y0=6, scale_deg=1e-4)
         >>> x, y = grid.to_pixel(np.array([10.0]), np.array([20.0]))
         >>> bool(np.allclose((x[0], y[0]), (5, 6)))
@@ -143,7 +194,18 @@ class Tan:
         )
 
     def to_sky(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Sky positions ra, dec [deg] of pixels (0-based)."""
+        """Convert pixels to sky positions.
+
+        Parameters
+        ----------
+        x, y : ndarray
+            0-based.
+
+        Returns
+        -------
+        ra, dec : ndarray
+            Deg, ICRS.
+        """
         dx, dy = np.asarray(x, dtype=float) - self.x0, np.asarray(y, dtype=float) - self.y0
         cd = self.matrix
         xi, eta = np.deg2rad(cd[0, 0] * dx + cd[0, 1] * dy), np.deg2rad(cd[1, 0] * dx + cd[1, 1] * dy)

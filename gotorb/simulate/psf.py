@@ -64,7 +64,18 @@ class Psf:
     coma: tuple[float, float, float]
 
     def at(self, u: Array, v: Array) -> LocalPsf:
-        """PSF at field positions."""
+        """PSF at field positions.
+
+        Parameters
+        ----------
+        u, v : ndarray
+            From -1 to 1 over the image.
+
+        Returns
+        -------
+        LocalPsf
+            FWHM in pixels.
+        """
         fwhm = self.fwhm * (1 + self.bend[0] * u + self.bend[1] * v + self.bend[2] * (u**2 + v**2))
         e1, e2 = self.shear[0] + self.shear[2] * u, self.shear[1] + self.shear[3] * v
         coma_x, coma_y = fwhm * (self.coma[0] + self.coma[2] * u), fwhm * (self.coma[1] + self.coma[2] * v)

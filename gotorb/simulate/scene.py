@@ -40,15 +40,36 @@ class Stars(NamedTuple):
 
     @property
     def is_variable(self) -> NDArray[np.bool_]:
-        """Which stars vary."""
+        """True for variable stars, (n,)."""
         return np.isfinite(self.period)
 
     def mag_at(self, mjd: float) -> Array:
-        """V magnitudes at a time."""
+        """V magnitudes at a time.
+
+        Parameters
+        ----------
+        mjd : float
+
+        Returns
+        -------
+        ndarray
+            (n,).
+        """
         return self.mag + self.amplitude * np.sin(2 * np.pi * mjd / self.period + self.phase)
 
     def place_at(self, days: float) -> tuple[Array, Array]:
-        """ra, dec [deg] `days` after the survey's epoch."""
+        """Positions at a time, with proper motion.
+
+        Parameters
+        ----------
+        days : float
+            Since the survey's epoch.
+
+        Returns
+        -------
+        ra, dec : ndarray
+            (n,) deg, ICRS.
+        """
         ra = self.ra + self.pm_ra * days / 3600 / np.cos(np.deg2rad(self.dec))
         return ra, self.dec + self.pm_dec * days / 3600
 
@@ -78,7 +99,17 @@ class Supernovae(NamedTuple):
     host_offset_arcsec: Array
 
     def mag_at(self, mjd: float) -> Array:
-        """V magnitudes: quick rise, slow decline; 99 long before the peak."""
+        """V magnitudes at a time: quick rise, slow decline.
+
+        Parameters
+        ----------
+        mjd : float
+
+        Returns
+        -------
+        ndarray
+            (n,); 99 long before the peak.
+        """
         age = (mjd - self.peak_mjd) / self.width
         faded = np.where(age < 0, (age / 0.45) ** 2, 1.1 * np.abs(age))
         return np.where(age < -1.2, 99.0, self.peak_mag + faded)

@@ -60,11 +60,32 @@ class Kernel(NamedTuple):
     n_stamps: int
 
     def sum_at(self, u: Array, v: Array) -> Array:
-        """Flux ratio target / reference at field positions."""
+        """Flux ratio target / reference at field positions.
+
+        Parameters
+        ----------
+        u, v : ndarray
+            (n,) or scalar, from -1 to 1 over the image.
+
+        Returns
+        -------
+        ndarray
+        """
         return _terms(u, v, self.order) @ self.parts.sum(axis=(1, 2))
 
     def at(self, u: Array, v: Array) -> Array:
-        """Kernels (n, 21, 21) at field positions (n,)."""
+        """Kernels at field positions.
+
+        Parameters
+        ----------
+        u, v : ndarray
+            (n,) from -1 to 1 over the image.
+
+        Returns
+        -------
+        ndarray
+            (n, 21, 21).
+        """
         return np.tensordot(_terms(u, v, self.order), self.parts, axes=1)
 
 

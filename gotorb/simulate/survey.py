@@ -29,7 +29,7 @@ QUALITY_STREAM = 12
 
 @dataclass(frozen=True, kw_only=True)
 class SurveySummary:
-    """What `make_survey` made.
+    """Result of `make_survey`.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ def _asteroids(
 
 
 def _true_orbits(known: Elements, field: Field, seed: int) -> Elements:
-    """Where catalogued objects really are: a fraction of an arcsec along their orbits."""
+    """True orbits of catalogued objects: a fraction of an arcsec off along their orbits."""
     return catalogues.nudge(known, plan.stream(seed, field.index, plan.ORBIT))
 
 

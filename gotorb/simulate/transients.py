@@ -41,7 +41,7 @@ FWHM_OF_SIGMA = 2.3548
 
 @dataclass(frozen=True, kw_only=True)
 class InjectionOptions:
-    """Everything, beside the image, that decides the injected sources.
+    """Options that, with the image, decide the injected sources.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class InjectionOptions:
 
 
 class PlaneLight(NamedTuple):
-    """What a plane's light is made with: its PSF, magnitude of one count, and electrons per count."""
+    """Light of a plane: its PSF, magnitude of one count, and electrons per count."""
 
     psf: EffectivePsf
     zero_point: float
@@ -96,7 +96,7 @@ def make_injected(task: ImageTask, options: InjectionOptions) -> tuple[pd.DataFr
     task : ImageTask
         One image and its exposures.
     options : InjectionOptions
-        What is added.
+        Sources to add.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def make_injected(task: ImageTask, options: InjectionOptions) -> tuple[pd.DataFr
     Raises
     ------
     ImageError
-        If a file is absent, truncated or lacks a part or the header key MAGZP, or shows too few stars for its PSF.
+        If a file is missing or truncated, a part or the header key MAGZP is missing, or stars are too few for its PSF.
     """
     check_exposures(task)
     rng = np.random.default_rng([options.seed, 3, *task.image_id.encode()])
@@ -253,7 +253,7 @@ def add_transients(
     image_ids : collection of str
         Which of its images.
     options : InjectionOptions
-        What is added where.
+        Sources and their places.
     out_dir, name : path, str
         The folder is ``out_dir/name``.
     n_processes : int

@@ -1,4 +1,4 @@
-"""What each detection really is: matched with what was put in, never with how it scores."""
+"""Truth of each detection: matched with the sources that were put in, never with scores."""
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ def classify(
     fwhm : float
         Of point sources in the difference [pixel].
     warped : bool
-        Whether the images of this visit were badly registered; star residuals are then dipoles.
+        True when the images of this visit were badly registered; star residuals are then dipoles.
     """
     x, y = table["x"].to_numpy(), table["y"].to_numpy()
     kind = _artefact_kinds(x, y, fixed, labels, warped=warped)

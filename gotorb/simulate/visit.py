@@ -66,7 +66,7 @@ class Coadd(NamedTuple):
 
 
 class Habits(NamedTuple):
-    """What goes wrong, or not, in one visit."""
+    """Faults of one visit."""
 
     method: Method
     swap: bool
