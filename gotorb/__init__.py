@@ -5,7 +5,7 @@ From images to scores in five lines; each front door is a module that is importe
     import gotorb
 
     data_dir = gotorb.label_data.make(n_images=100)          # minor planets are real, unmatched detections bogus
-    model, meta = gotorb.classifier.train(data_dir)          # a Bayesian network, in a folder beside the data
+    model, meta = gotorb.classifier.train(data_dir)          # a Bayesian network, in a folder next to the data
     gotorb.classifier.evaluate(model, meta)                  # metrics, intervals and plots of the held-out rows
     gotorb.visualise.make_pages(["night/"], meta["run_dir"], "pages")  # every detection of new images, with its score
 

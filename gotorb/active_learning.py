@@ -1,5 +1,7 @@
-"""Which rows people should label next, and what that gains: the front door.
+"""Choice of rows for annotators, and the gain in labels: the front door.
 
+Examples
+--------
 >>> from gotorb import active_learning
 >>> ask = active_learning.choose("models/bayesian_vgg6", "data_20200304-050607", 100)  # doctest: +SKIP
 >>> report = active_learning.learning_curves("data/dataset", out_path="active_learning.json")  # doctest: +SKIP
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose", "learning_curves", "read_asked", "write_ask"]
 ASK_COLUMNS = ("id", "photometry_id", "label", "value", "score", "image_id", "x", "y", "ra", "dec", "mag", "metalabel")
-"""Of the csv for people: they fill in ``label``; `clean_data.relabel` reads photometry_id and label."""
+"""Columns of the csv for annotators, who fill in ``label``; `clean_data.relabel` reads photometry_id and label."""
 PEOPLE = "marshall"
 ASK, CURVES, TRAIN = AskParams(), CurvesParams(), TrainParams()
 
@@ -45,8 +47,8 @@ def choose(
 ) -> pd.DataFrame:
     """Choose the rows of a data set whose labels would teach a model most, and not all alike.
 
-    The pool are the rows that people can label: with a candidate id of the survey (a whole number, each once), not
-    synthetic, not labelled by people before, not chosen before.
+    The pool holds the rows that annotators can label: with a candidate id of the survey (a whole number, once), not
+    synthetic, not labelled by annotators before, not chosen before.
 
     Parameters
     ----------
@@ -73,7 +75,7 @@ def choose(
     ConfigError
         If the method is unknown or n below 1.
     DataError
-        If the pool is empty or the data set lacks the model's layers.
+        If the pool is empty or a layer of the model is missing in the data set.
     ModelError
         If the model cannot be read or used.
     """
@@ -153,7 +155,7 @@ def learning_curves(
     ConfigError
         If the plan compares nothing.
     DataError
-        If the data set lacks rows, classes or layers, or a file cannot be written.
+        If rows, classes or layers are missing in the data set, or a file cannot be written.
     """
     from gotorb.models import find_network
 
@@ -175,7 +177,7 @@ def learning_curves(
 
 
 def _askable(data: Dataset) -> np.ndarray:
-    """Row numbers that people can label."""
+    """Row numbers that annotators can label."""
     table = data.table
     ids = table["candidate_id"].astype(str) if "candidate_id" in table else pd.Series("", index=table.index)
     own = ids.str.fullmatch(r"\d+") & ~table["metalabel"].isin((*layout.SYNTHETIC, PEOPLE))
@@ -199,6 +201,15 @@ def _check_layers(layers: Sequence[str], network: keras.Model, model: str) -> No
 def write_ask(table: pd.DataFrame, path: str | Path) -> Path:
     """Write rows to be labelled as csv.
 
+    Parameters
+    ----------
+    table : DataFrame
+    path : path
+
+    Returns
+    -------
+    Path
+
     Raises
     ------
     DataError
@@ -206,13 +217,21 @@ def write_ask(table: pd.DataFrame, path: str | Path) -> Path:
     """
     path = Path(path)
     if path.exists():
-        raise DataError(f"{path} is there and may hold labels that people gave; give another name")
+        raise DataError(f"{path} exists and may hold labels; give another name")
     with reported_writes(path):
         return write_csv(path, table)
 
 
 def read_asked(paths: Iterable[str | Path]) -> set[str]:
     """Ids of the rows in csv files written before.
+
+    Parameters
+    ----------
+    paths : iterable of path
+
+    Returns
+    -------
+    set of str
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Take doubtful rows out of a labelled data set: the front door.
 
-Every function leaves the data set given as it is and writes a new version beside it, with changes.csv, which
+Every function leaves the data set given as it is and writes a new version next to it, with changes.csv, which
 names each row removed or flipped and the reason; ``gotorb data diff OLD NEW`` shows the sum. `clean` does
 several in one pass::
 
@@ -66,7 +66,7 @@ def clean(
     flagged, n_keep, seed
         See `cap_flagged_images`; None leaves it out.
     out_dir : path, optional
-        Where the new folder is made; beside the old one when left out.
+        Parent of the new folder; that of the old one when left out.
     name : str, optional
         Name of the new folder; ``data_YYYYMMDD-HHMMSS`` when left out.
 
@@ -107,11 +107,24 @@ def remove_variable_stars(
     out_dir: Path | str | None = None,
     name: str | None = None,
 ) -> Path:
-    """Take out random bogus at known variable stars (csv or FITS with ra, dec in degrees), or flip them to real.
+    """Take out random bogus at known variable stars, or flip them to real.
 
-    What is detected there is mostly the star's change, the rest poor subtractions, so that flipped rows teach changes
+    Most detections there are the star's change, the rest poor subtractions, so that flipped rows teach changes
     on a star as no pasted light does. They get the metalabel variable.
-    Other parameters, result and errors as for `clean`.
+
+    Parameters
+    ----------
+    data_dir, out_dir, name : path or str
+        As for `clean`.
+    catalogue : path
+        Csv or FITS table with ra and dec (deg).
+    radius_arcsec : float
+    action : {"remove", "flip"}
+
+    Returns
+    -------
+    Path
+        As for `clean`.
     """
     return _write(data_dir, out_dir, name, [lambda d: _variables(d, catalogue, radius_arcsec, action)])
 
@@ -128,8 +141,23 @@ def remove_asteroids(
 ) -> Path:
     """Take out random bogus at minor planets, or flip them to real.
 
-    Finds what the catalogue of the labelling did not know yet; run it when a newer one is there. Flipped rows
-    get the metalabel asteroid. Other parameters, result and errors as for `clean`.
+    Finds objects that were missing in the catalogue of the labelling; run it with a newer one. Flipped rows get the
+    metalabel asteroid.
+
+    Parameters
+    ----------
+    data_dir, out_dir, name : path or str
+        As for `clean`.
+    provider : {"pympc", "skybot"}
+    match_radius_arcsec : float
+    search_radius_deg : float
+        Of each field.
+    action : {"remove", "flip"}
+
+    Returns
+    -------
+    Path
+        As for `clean`.
     """
     return _write(
         data_dir, out_dir, name, [lambda d: _asteroids(d, provider, match_radius_arcsec, search_radius_deg, action)]
@@ -140,7 +168,16 @@ def remove_new_sources(data_dir: Path | str, *, out_dir: Path | str | None = Non
     """Take out random bogus that look like unknown asteroids or supernovae.
 
     Seen in every exposure, mostly new light, as sharp as a star: see `labels.cleaning.find_new_sources`.
-    Parameters, result and errors as for `clean`.
+
+    Parameters
+    ----------
+    data_dir, out_dir, name : path or str
+        As for `clean`.
+
+    Returns
+    -------
+    Path
+        As for `clean`.
     """
     return _write(data_dir, out_dir, name, [_new_sources])
 
@@ -153,10 +190,23 @@ def remove_galaxies(
     out_dir: Path | str | None = None,
     name: str | None = None,
 ) -> Path:
-    """Take out random bogus at galaxies of the GLADE catalogue (CATSHTM_DIR), brighter than `max_mag` (B) if given.
+    """Take out random bogus at galaxies of the GLADE catalogue (CATSHTM_DIR), where supernovae are.
 
-    Supernovae hide there; most of these rows are the galaxies' own residuals, though, which no other rows teach to
-    refuse (see `labels.cleaning.find_galaxies_behind`).
+    Most of these rows are the galaxies' own residuals, though, which no other rows teach to refuse (see
+    `labels.cleaning.find_galaxies_behind`).
+
+    Parameters
+    ----------
+    data_dir, out_dir, name : path or str
+        As for `clean`.
+    radius_arcsec : float
+    max_mag : float, optional
+        Faintest galaxy, B; no limit when None.
+
+    Returns
+    -------
+    Path
+        As for `clean`.
     """
     return _write(data_dir, out_dir, name, [lambda d: _galaxies(d, radius_arcsec, max_mag)])
 
@@ -164,7 +214,15 @@ def remove_galaxies(
 def remove_cosmic_rays(data_dir: Path | str, *, out_dir: Path | str | None = None, name: str | None = None) -> Path:
     """Take out random bogus seen in exactly one exposure, for surveys whose pipeline removes cosmic rays before.
 
-    Parameters, result and errors as for `clean`.
+    Parameters
+    ----------
+    data_dir, out_dir, name : path or str
+        As for `clean`.
+
+    Returns
+    -------
+    Path
+        As for `clean`.
     """
     return _write(data_dir, out_dir, name, [_cosmic_rays])
 
@@ -193,10 +251,19 @@ def cap_flagged_images(
 def relabel(
     csv_path: Path | str, data_dir: Path | str, *, out_dir: Path | str | None = None, name: str | None = None
 ) -> Path:
-    """Give rows the labels that people gave their candidates: a csv of photometry_id and label, as for
-    `label_data.add_marshall_cands`. Flipped rows get the metalabel marshall.
+    """Give rows the annotators' labels of their candidates; flipped rows get the metalabel marshall.
 
-    Other parameters, result and errors as for `clean`.
+    Parameters
+    ----------
+    csv_path : path
+        Columns photometry_id and label, as for `label_data.add_marshall_cands`.
+    data_dir, out_dir, name : path or str
+        As for `clean`.
+
+    Returns
+    -------
+    Path
+        As for `clean`.
     """
     return _write(data_dir, out_dir, name, [lambda d: _labels_of_people(d, csv_path)])
 

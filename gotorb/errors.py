@@ -63,7 +63,7 @@ class TruncatedImage(ImageError):
 
 
 class MissingPart(ImageError):
-    """A FITS file lacks an HDU, a table column or a header key."""
+    """An HDU, a table column or a header key is missing in a FITS file."""
 
     state = "missing_part"
 

@@ -283,7 +283,7 @@ def _write(out_dir: Path, trials: "list[Trial]", best: "Trial", objective: str, 
     from gotorb.evaluation.tuning_figure import plot_trials
     from gotorb.training.trials import OBJECTIVES, training_options
 
-    table = tabulate(trials)
+    table = _tabulate(trials)
     chosen = {
         "trial": best.number,
         "objective": {"name": objective, "value": round(best.objective or 0.0, DECIMALS)},
@@ -299,7 +299,7 @@ def _write(out_dir: Path, trials: "list[Trial]", best: "Trial", objective: str, 
     return Tuning(chosen, table, figure, out_dir)
 
 
-def tabulate(trials: "Sequence[Trial]") -> pd.DataFrame:
+def _tabulate(trials: "Sequence[Trial]") -> pd.DataFrame:
     """One row a trial: trial, status, objective, epochs, parameters, continues, hyperparameters, message."""
     rows = [
         {

@@ -1,4 +1,4 @@
-"""Make labelled data sets of stamps that somebody else cut: the front door beside `label_data`."""
+"""Make labelled data sets of ready-made stamps: the front door next to `label_data`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from gotorb.core.params import ArchiveParams
 def import_stamps(
     path: Path | str, archive: ArchiveParams, *, out_dir: Path | str = ".", name: str | None = None
 ) -> Path:
-    """Make a labelled data set of stamps that somebody else cut.
+    """Make a labelled data set of ready-made stamps.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def import_datapack(
     out_dir, name
         As for `import_stamps`.
     layers : sequence of str, optional
-        What the layers of its stamps are; science, template, difference and peak-to-peak, as many as there are, when
+        Names of the layers of its stamps; science, template, difference and peak-to-peak, as many as there are, when
         left out.
 
     Returns

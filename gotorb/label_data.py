@@ -110,7 +110,7 @@ def adapt(path: Path | str) -> None:
     except FileNotFoundError:
         raise ConfigError(f"no adapter {path}; correct label.adapter in params.yaml") from None
     except Exception as error:
-        raise ConfigError(f"adapter {path} failed ({type(error).__name__}: {error}); mend it") from error
+        raise ConfigError(f"adapter {path} failed ({type(error).__name__}: {error}); fix it") from error
 
 
 def make(
@@ -140,10 +140,10 @@ def make(
     out_dir : path
         Where the data set's folder is made.
     name : str, optional
-        Name of the folder; ``data_YYYYMMDD-HHMMSS`` when left out. Give the name of a run that was killed, with
-        the same parameters, to go on with it: finished images are kept.
+        Name of the folder; ``data_YYYYMMDD-HHMMSS`` when left out. The name of an
+        interrupted run, with the same parameters, resumes it: finished images are kept.
     provider : {"skybot", "pympc"}
-        Who knows minor planets. pympc works offline with a catalogue from `pympc.update_catalogue()`.
+        Provider of minor planets. pympc works offline with a catalogue from `pympc.update_catalogue()`.
     search_radius_deg : float
         Radius around an image's centre in which minor planets are asked for.
     match_radius_arcsec : float
@@ -152,7 +152,7 @@ def make(
         Faintest minor planet (V) that makes a label.
     min_realbogus, max_bogus_realbogus : float, optional
         Cuts on the survey's old score, for minor planets and for bogus (0.01 and 0.6 in GOTO's recipe). They
-        teach the new classifier what the old one believed, so they are off unless asked for.
+        teach the new classifier the opinion of the old one, so they are off by default.
     extra_bogus_per_image : int
         Bogus detections wanted in an image beyond the number of minor planets.
     stamp_size : int
@@ -163,7 +163,7 @@ def make(
     chunk : int
         Images that a worker takes at a time.
     resume : bool
-        False forgets what a killed run of this name has finished.
+        False discards the finished images of an interrupted run of this name.
     seed : int
         Decides which detections are drawn as bogus.
 
@@ -171,7 +171,7 @@ def make(
     -------
     Path
         The data set's folder, with a log, data_labels.csv, data_stamps.h5, their SHA256SUMS, and image.csv, which
-        tells what became of each image (`layout.IMAGE_STATES`).
+        has the final state of each image (`layout.IMAGE_STATES`).
 
     Raises
     ------
@@ -237,13 +237,13 @@ def add_synthetic_transients(
     data_dir : path
         A data set made by `make`.
     out_dir, name : path, str, optional
-        As for `make`; beside the old one when left out.
+        As for `make`; next to the old one when left out.
     n_per_image : int
         Transients of one image at most.
     jitter_arcsec : float
         Largest offset from the galaxy's centre (half of it for residuals).
     search_radius_arcsec : float
-        How far from its minor planet a host may lie.
+        Largest distance of a host from its minor planet.
     min_mag, max_mag : float
         Magnitudes of the minor planets used.
     max_galaxy_mag : float
@@ -254,7 +254,7 @@ def add_synthetic_transients(
         Fraction of the transients that fade instead, their light being in the template (synfading). Minor planets
         alone teach that every negative detection is bogus.
     provider : {"skybot", "pympc"}, optional
-        Who knows minor planets, which bare galaxies keep clear of, as of all that is detected. None asks nobody.
+        Provider of minor planets: bare galaxies keep clear of these, as of all detections. None: no check.
     variables : path, optional
         Catalogue of variable stars (csv or FITS) that bare galaxies keep clear of too.
     n_variables_per_image : int
@@ -309,7 +309,7 @@ def add_marshall_cands(
     name: str | None = None,
     n_processes: int = LABEL.n_processes,
 ) -> Path:
-    """Add candidates that people labelled to a data set.
+    """Add candidates with annotators' labels to a data set.
 
     The data set given is not changed: a new one holds its rows and the new ones (metalabel marshall) behind them.
 
@@ -325,8 +325,8 @@ def add_marshall_cands(
     Returns
     -------
     Path
-        The new data set's folder; its log lists the ids that stand twice in the csv, are in the data set already,
-        or are not in the database.
+        The new data set's folder; its log lists duplicate ids in the csv, ids that are in the data set already,
+        and ids that are not in the database.
 
     Raises
     ------
@@ -359,7 +359,7 @@ def add_marshall_cands(
 
 
 def cut_image(path: Path | str, *, stamp_size: int = LABEL.stamp_size) -> tuple[pd.DataFrame, np.ndarray]:
-    """Stamps of every detection of one difference image; its single exposures lie beside it.
+    """Stamps of every detection of one difference image; its single exposures are next to it.
 
     Parameters
     ----------
@@ -378,7 +378,7 @@ def cut_image(path: Path | str, *, stamp_size: int = LABEL.stamp_size) -> tuple[
     Raises
     ------
     ImageError
-        If a file is absent, truncated or lacks a part.
+        If a file is missing or truncated, or a part of it is missing.
     """
     from gotorb.labels.image import cut_detections
     from gotorb.labels.jobs import read_task
@@ -387,14 +387,24 @@ def cut_image(path: Path | str, *, stamp_size: int = LABEL.stamp_size) -> tuple[
 
 
 def cut_options(stamp_size: int) -> Any:
-    """Options for cutting stamps without labels, with this module's HDU names as they are now."""
+    """Options for cutting stamps without labels, with this module's present HDU names.
+
+    Parameters
+    ----------
+    stamp_size : int
+        Pixels.
+
+    Returns
+    -------
+    LabelOptions
+    """
     from gotorb.labels.image import LabelOptions
 
     return LabelOptions(provider=None, stamp_size=stamp_size, files=_files())
 
 
 def _files() -> Any:
-    """How this survey's files are laid out, by this module's names as they are now, replaced or not."""
+    """Layout of this survey's files, by this module's present names, replaced or not."""
     from gotorb.labels.image import FileLayout
     from gotorb.stamps.layers import Extensions
 
@@ -405,7 +415,7 @@ def _files() -> Any:
 
 
 def _exposure_getter(images: pd.DataFrame) -> Callable[[pd.Series], list[str]]:
-    """`get_individual_images`; when nobody replaced it, one query for all images takes its place."""
+    """`get_individual_images`; unless it was replaced, one query for all images takes its place."""
     if get_individual_images is not _OWN_GETTER or "relatedimage" not in images:
         return get_individual_images
     from gotorb.survey.gotophoto import query_exposures

@@ -21,14 +21,40 @@ NAMES = ("vgg6", "bayesian_vgg6")
 
 
 def vgg6(input_shape: tuple[int, int, int], **options: Any) -> "keras.Model":
-    """Build the plain network; see `gotorb.training.networks.vgg6` for the options."""
+    """Build the plain network.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (size, size, n_layers).
+    **options
+        Of `gotorb.training.networks.vgg6`.
+
+    Returns
+    -------
+    keras.Model
+    """
     from gotorb.training import networks
 
     return networks.vgg6(input_shape, **options)
 
 
 def bayesian_vgg6(input_shape: tuple[int, int, int], dropout: float = TRAIN.dropout, **options: Any) -> "keras.Model":
-    """Build the Bayesian network; see `gotorb.training.networks.bayesian_vgg6` for the options."""
+    """Build the Bayesian network.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (size, size, n_layers).
+    dropout : float
+        Fraction of feature maps, and of dense units, dropped.
+    **options
+        Of `gotorb.training.networks.bayesian_vgg6`.
+
+    Returns
+    -------
+    keras.Model
+    """
     from gotorb.training import networks
 
     return networks.bayesian_vgg6(input_shape, dropout, **options)
@@ -36,6 +62,14 @@ def bayesian_vgg6(input_shape: tuple[int, int, int], dropout: float = TRAIN.drop
 
 def find_network(model: str | Callable[..., "keras.Model"]) -> Callable[..., "keras.Model"]:
     """Return the builder of a network from its name; a callable is returned as it is.
+
+    Parameters
+    ----------
+    model : str or callable
+
+    Returns
+    -------
+    callable
 
     Raises
     ------
@@ -69,7 +103,7 @@ class Origin:
     digest : str
         Of the model file, after the name of its kind: ``sha256:`` or, from the registry, ``md5:``.
     meta : dict or None
-        What its meta file holds; None from the registry or without one.
+        Content of its meta file; None from the registry or without one.
     threshold : float
         Score at or above which it calls a row real; 0.5 when nothing names one.
     """
@@ -85,6 +119,14 @@ class Origin:
 
 def find_model(address: str | Path) -> Origin:
     """Load a trained model by registry address (``models:/gotorb@champion``), folder or file.
+
+    Parameters
+    ----------
+    address : path
+
+    Returns
+    -------
+    Origin
 
     Raises
     ------

@@ -26,7 +26,7 @@ class Scored:
     Attributes
     ----------
     found : Detections
-        What was scored.
+        The detections.
     table : DataFrame
         The detections' columns and `SUMMARIES` (``best`` is the posterior mean, else the plain score; NaN where
         there is no posterior), ``called_real`` and ``uncertain`` (the threshold lies within the central samples).

@@ -63,12 +63,22 @@ def add_options(
 
 
 def add_params(parser: argparse.ArgumentParser) -> None:
-    """Add ``--params``, by which options that are not given take the values of a params.yaml."""
+    """Add ``--params``, by which options that are not given take the values of a params.yaml.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    """
     parser.add_argument("--params", metavar="FILE", help="params.yaml to take the options from that are not given")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json``."""
+    """Add ``--json``.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    """
     parser.add_argument("--json", action="store_true", help="print json")
 
 
@@ -129,6 +139,14 @@ def known_fields(*sections: SectionType) -> dict[str, FieldInfo]:
 def allowed(field: FieldInfo) -> str:
     """Allowed values of a field in words.
 
+    Parameters
+    ----------
+    field : pydantic.fields.FieldInfo
+
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> allowed(known_fields(PlaceParams)["seed"])
@@ -145,7 +163,12 @@ def allowed(field: FieldInfo) -> str:
 
 
 def say_next(text: str) -> None:
-    """Tell the next step on stderr, so that stdout holds results only."""
+    """Print the next step on stderr, so that stdout holds results only.
+
+    Parameters
+    ----------
+    text : str
+    """
     print(f"next: {text}", file=sys.stderr)
 
 

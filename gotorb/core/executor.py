@@ -1,6 +1,6 @@
 """Many items of work over processes or a dask cluster; an item on which workers die costs only itself.
 
-A worker that dies (for lack of memory, in a library's crash) takes down what it was at. Those items are tried again,
+A worker that dies (out of memory, or in a library's crash) takes down what it was at. Those items are tried again,
 each alone: the ones that were only near the death succeed, the one that kills its worker a second time is given up.
 """
 
@@ -151,7 +151,7 @@ class Executor:
         ConfigError
             If there is no scheduler at the address given, or dask is not installed.
         DataError
-            If the cluster has no workers for a long time, or they lack gotorb.
+            If the cluster has no workers for a long time, or gotorb is missing there.
         """
         found: dict[int, Result] = {}
         with tqdm(total=len(items), desc=title, unit=unit, leave=False, disable=None, file=sys.stderr) as bar:

@@ -80,7 +80,7 @@ def cannot_write(path: Path | str, error: Exception) -> DataError:
     path : path
         File or folder that was to be written.
     error : Exception
-        What the system or a library said.
+        Error of the system or of a library.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def value_digest(value: Any, *, n_digits: int = 16) -> str:
     Parameters
     ----------
     value : object
-        Text, numbers, tuples, dictionaries and dataclasses of these: whatever has a `repr` that tells all.
+        Text, numbers, tuples, dictionaries and dataclasses of these: anything with a complete `repr`.
     n_digits : int
         Hex digits wanted, at most 64.
 

@@ -74,9 +74,9 @@ REAL, BOGUS, UNKNOWN = 1, 0, -1
 LABELLED, EMPTY = "labelled", "empty"
 FAILED_STATES = ("refused", "missing", "truncated", "missing_part", "unreadable", "no_lookup", "crashed", "failed")
 IMAGE_STATES = (LABELLED, EMPTY, *FAILED_STATES)
-"""What can become of an image in a labelling run; each image ends in exactly one of them."""
+"""Final states of an image in a labelling run; each image ends in exactly one of them."""
 
-# --- a model: one folder beside its data -------------------------------------------------------
+# --- a model: one folder next to its data ------------------------------------------------------
 MODEL_H5 = "model.h5"
 META_HKL = "meta.hkl"
 PREDICTIONS_CSV = "predictions.csv"
@@ -86,7 +86,7 @@ TENSORBOARD_DIR = "tensorboard"
 ONNX_SUFFIX = ".onnx"
 ONNX_INPUT = "stamps"
 ONNX_KEYS = ("layers", "stamp_size", "threshold", "name", "version", "digest")
-"""What an exported model says of the one that it was made from."""
+"""Description, in an exported model, of the one that it was made from."""
 
 # --- a tuning of hyperparameters ---------------------------------------------------------------
 TRIALS_CSV = "trials.csv"
@@ -119,6 +119,19 @@ DATABASE_DIR = "postgres"
 def timestamped(prefix: str, when: datetime | None = None, *, short: bool = False) -> str:
     """Name of a run folder: ``data_YYYYMMDD-HHMMSS``, or ``model_YYMMDD-HHMMSS`` when short.
 
+    Parameters
+    ----------
+    prefix : str
+    when : datetime, optional
+        UTC; now when left out.
+    short : bool
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
     >>> timestamped("data", datetime(2020, 3, 4, 5, 6, 7, tzinfo=UTC))
     'data_20200304-050607'
     >>> timestamped("model", datetime(2020, 3, 4, 5, 6, 7, tzinfo=UTC), short=True)
@@ -129,15 +142,42 @@ def timestamped(prefix: str, when: datetime | None = None, *, short: bool = Fals
 
 
 def labels_path(data_dir: Path | str) -> Path:
-    """Path of a data set's csv."""
+    """Path of a data set's csv.
+
+    Parameters
+    ----------
+    data_dir : path
+
+    Returns
+    -------
+    Path
+    """
     return Path(data_dir) / LABELS_CSV
 
 
 def stamps_path(data_dir: Path | str) -> Path:
-    """Path of a data set's hdf5."""
+    """Path of a data set's hdf5.
+
+    Parameters
+    ----------
+    data_dir : path
+
+    Returns
+    -------
+    Path
+    """
     return Path(data_dir) / STAMPS_H5
 
 
 def log_path(run_dir: Path | str) -> Path:
-    """Path of the log file inside a run folder: the folder's own name with ``.log``."""
+    """Path of the log file inside a run folder: the folder's own name with ``.log``.
+
+    Parameters
+    ----------
+    run_dir : path
+
+    Returns
+    -------
+    Path
+    """
     return Path(run_dir) / f"{Path(run_dir).name}.log"

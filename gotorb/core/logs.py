@@ -13,7 +13,13 @@ FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 def show_on_console(level: int = logging.INFO) -> None:
-    """Send gotorb's messages to stderr; calling it again changes only the level."""
+    """Send gotorb's messages to stderr; calling it again changes only the level.
+
+    Parameters
+    ----------
+    level : int
+        Lowest level that is shown.
+    """
     logger = logging.getLogger("gotorb")
     logger.setLevel(level)
     if not any(getattr(handler, "is_gotorb_console", False) for handler in logger.handlers):
@@ -25,7 +31,7 @@ def show_on_console(level: int = logging.INFO) -> None:
 
 
 class _Console(logging.StreamHandler):  # type: ignore[type-arg]
-    """What stderr is when a message comes, not what it was at the start: that one may be closed since."""
+    """The stderr of the moment, not that of the start, which may be closed since."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -37,7 +43,17 @@ class _Console(logging.StreamHandler):  # type: ignore[type-arg]
 
 @contextmanager
 def run_log(run_dir: Path) -> Iterator[Path]:
-    """Copy gotorb's messages into ``<run_dir>/<run_dir>.log`` while the block runs."""
+    """Copy gotorb's messages into ``<run_dir>/<run_dir>.log`` while the block runs.
+
+    Parameters
+    ----------
+    run_dir : Path
+
+    Yields
+    ------
+    Path
+        The log file.
+    """
     path = layout.log_path(run_dir)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(FORMAT))

@@ -299,7 +299,7 @@ class PlaceParams(Section):
     data_dir: Path | None = Field(None, description="folder of a data set")
     csv_path: Path | None = Field(None, description="csv with the columns photometry_id and label (1 real, 0 bogus)")
     model: str | None = Field(None, description="models:/NAME@ALIAS, models:/NAME/VERSION, model folder or model.h5")
-    meta: Path | None = Field(None, description="meta.hkl of the model; null: beside the model")
+    meta: Path | None = Field(None, description="meta.hkl of the model; null: next to the model")
     out_dir: Path | None = Field(None, description="folder to write into")
     out_path: Path | None = Field(None, description="file to write")
     name: str | None = Field(None, description="name of the new folder; an interrupted run's name resumes it")
@@ -403,8 +403,20 @@ class DecideParams(Section):
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries to one level of dotted names.
+    """Flatten nested dictionaries to one level of dotted names.
 
+    Parameters
+    ----------
+    tree : dict
+    prefix : str
+        Put before each name.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
     >>> flatten({"a": {"b": 1}, "c": 2})
     {'a.b': 1, 'c': 2}
     """
@@ -421,6 +433,14 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def read_params(path: Path | str = layout.PARAMS_YAML) -> Params:
     """Read and validate params.yaml.
 
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Params
+
     Raises
     ------
     ConfigError
@@ -433,7 +453,7 @@ def read_params(path: Path | str = layout.PARAMS_YAML) -> Params:
         raise ConfigError(f"no {path.name} in {path.resolve().parent}; run inside the project's folder") from None
     except yaml.YAMLError as error:
         where = str(error).replace("\n", " ")
-        raise ConfigError(f"{path} is not valid YAML: {where}; mend the line named here") from None
+        raise ConfigError(f"{path} is not valid YAML: {where}; fix the line named here") from None
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
@@ -441,7 +461,21 @@ def read_params(path: Path | str = layout.PARAMS_YAML) -> Params:
 
 
 def find_params(path: Path | str | None = None) -> Params:
-    """Params of the file given, else of the project here, else the defaults."""
+    """Params of the given file, else of the project here, else the defaults.
+
+    Parameters
+    ----------
+    path : path, optional
+
+    Returns
+    -------
+    Params
+
+    Raises
+    ------
+    ConfigError
+        As for `read_params`.
+    """
     if path is not None:
         return read_params(path)
     here = project_root() / layout.PARAMS_YAML

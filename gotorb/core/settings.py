@@ -19,7 +19,7 @@ SKYBOT_DEADLINE_S = 180.0
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `.env` and the environment say (the environment wins).
+    """Values of `.env` and the environment (the environment wins).
 
     Attributes
     ----------
@@ -136,10 +136,19 @@ class Settings:
 
 
 def project_root(start: Path | None = None) -> Path:
-    """Folder of the project, where .env and mlruns/ are.
+    """Folder of the project, which holds .env and mlruns/.
 
     DVC's root inside a stage, else the nearest parent with params.yaml, else here; from the folder of a source or
     a study (``sources/<name>``, ``studies/<name>``) the project that it belongs to.
+
+    Parameters
+    ----------
+    start : Path, optional
+        The working directory when left out.
+
+    Returns
+    -------
+    Path
     """
     start = Path(os.environ.get("DVC_ROOT") or start or Path.cwd()).resolve()
     with_params = (folder for folder in (start, *start.parents) if (folder / layout.PARAMS_YAML).exists())
@@ -148,10 +157,19 @@ def project_root(start: Path | None = None) -> Path:
 
 
 def read_settings(env_path: Path | None = None) -> Settings:
-    """Read `.env` (of the project unless given) and the environment, which wins.
+    """Read `.env` and the environment, which wins.
 
-    Also exports the values of `.env` that the environment lacks, because MLflow, DVC remotes and S3
+    Values of `.env` that are missing in the environment are exported, because MLflow, DVC remotes and S3
     clients read the environment themselves.
+
+    Parameters
+    ----------
+    env_path : Path, optional
+        The project's when left out.
+
+    Returns
+    -------
+    Settings
     """
     from dotenv import dotenv_values
 

@@ -253,7 +253,7 @@ class Experiment:
         return next((run for run in self.runs if (run["method"], run["seed"], run["round"]) == key), None)
 
     def _identity(self) -> dict[str, Any]:
-        """What decides a round's result; methods and seeds are part of each round."""
+        """Everything that decides a round's result; methods and seeds are part of each round."""
         plan = {key: value for key, value in asdict(self.plan).items() if key not in ("methods", "seeds")}
         found = plan | {"data_digest": self.digest, "code_version": __version__, "choice": CHOICE}
         return json.loads(json.dumps(found))

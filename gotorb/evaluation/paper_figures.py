@@ -215,7 +215,7 @@ def draw_figure(
     n_samples, seed : int
         Posterior samples per stamp; seed of these and of what is drawn at random.
     origin : dict, optional
-        More that the json is to tell.
+        Further content of the json.
 
     Returns
     -------

@@ -1,5 +1,7 @@
-"""Look at stamps and decide: pages for labelling and for exploring a model's latent space, and what people decided.
+"""Look at stamps and decide: pages for labelling and for exploring a model's latent space, and the decisions.
 
+Examples
+--------
 >>> from gotorb import eyeball
 >>> eyeball.serve("data_20201105-203000", model="models:/gotorb@champion")  # doctest: +SKIP
 >>> eyeball.agreement("data_20201105-203000")  # doctest: +SKIP
@@ -53,10 +55,10 @@ def serve(
         Model folder, ``model.h5`` or registry address, run on all rows before the pages open, in a process of its
         own; its answers are kept in the data set's folder. The explorer needs one.
     predictions : path, optional
-        predictions.csv of an evaluation, instead of a model; the latest in a model's folder beside the data when
+        predictions.csv of an evaluation, instead of a model; the latest in a model's folder next to the data when
         both are left out.
     labeller : str
-        Who decides; the page asks when it is empty.
+        Name of the labeller; the page asks when it is empty.
     order : str
         The first order (`gotorb.eyeball.rows.ORDERS`).
     blind : bool
@@ -93,7 +95,7 @@ def serve(
         raise ConfigError(
             f"order {order!r} is not possible for {data_dir} (possible: {usable}); give a model or scores"
         )
-    with _bind(host, port) as listening, closing(Journal(journal_path(data_dir, journal))) as kept:
+    with _bind(host, port) as listening, closing(Journal(_journal_path(data_dir, journal))) as kept:
         port = listening.getsockname()[1]
         app = guarded(make_app(rows, kept, start=Start(labeller, order, seed, blind)), own_names(port))
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
@@ -109,7 +111,27 @@ def open_rows(
     n_samples: int = EYEBALL.n_samples,
     seed: int = SEED,
 ) -> Rows:
-    """Rows of a data set with what a model says of them; parameters and errors as for `serve`."""
+    """Rows of a data set with scores of a model.
+
+    Parameters
+    ----------
+    data_dir : path
+    model, predictions : optional
+        As for `serve`; at most one of the two.
+    n_samples, seed : int
+        As for `serve`.
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    DataError, ModelError
+        As for `serve`.
+    ConfigError
+        If both a model and predictions are given.
+    """
     from gotorb.dataset.store import open_dataset
     from gotorb.eyeball import inference
     from gotorb.eyeball.rows import Rows
@@ -125,12 +147,12 @@ def open_rows(
     return Rows(data, inference.read_predictions(found, data.table["id"]))
 
 
-def journal_path(data_dir: Path | str, journal: Path | str | None = None) -> Path:
-    """Where decisions are kept."""
+def _journal_path(data_dir: Path | str, journal: Path | str | None = None) -> Path:
+    """Path of the journal of decisions."""
     return Path(data_dir) / layout.EYEBALL_DB if journal is None else Path(journal)
 
 
-def read_decisions(data_dir: Path | str, journal: Path | str | None = None) -> pd.DataFrame:
+def _read_decisions(data_dir: Path | str, journal: Path | str | None = None) -> pd.DataFrame:
     """The last decision of each labeller on each row: labeller, id, label, blind, sequence, model, number.
 
     Raises
@@ -140,7 +162,7 @@ def read_decisions(data_dir: Path | str, journal: Path | str | None = None) -> p
     """
     from gotorb.eyeball.decisions import Journal
 
-    path = journal_path(data_dir, journal)
+    path = _journal_path(data_dir, journal)
     if not path.exists():
         raise DataError(f"no journal {path}; nobody has decided anything: run `gotorb eyeball {data_dir}`")
     with closing(Journal(path)) as kept:
@@ -148,7 +170,13 @@ def read_decisions(data_dir: Path | str, journal: Path | str | None = None) -> p
 
 
 def agreement(data_dir: Path | str, *, journal: Path | str | None = None) -> pd.DataFrame:
-    """How far labellers agree with each other and with the data set, on rows that both call real or bogus.
+    """Agreement of labellers with each other and with the data set, on rows that both call real or bogus.
+
+    Parameters
+    ----------
+    data_dir : path
+    journal : path, optional
+        As for `serve`.
 
     Returns
     -------
@@ -164,7 +192,7 @@ def agreement(data_dir: Path | str, *, journal: Path | str | None = None) -> pd.
     from gotorb.eyeball.decisions import compare_labellers
 
     known = read_table(data_dir).set_index("id")["label"]
-    current = read_decisions(data_dir, journal)
+    current = _read_decisions(data_dir, journal)
     return compare_labellers(current[current["id"].isin(known.index)], known)
 
 
@@ -177,48 +205,62 @@ def export(
     out_dir: Path | str | None = None,
     name: str | None = None,
 ) -> Path:
-    """Write a new version of the data set in which people's labels win; the old one stays as it is.
+    """Write a new version of the data set with the labellers' labels; the old one stays as it is.
 
     Of several labellers the majority decides; a row on which as many say one as the other keeps its label.
 
     Parameters
     ----------
     data_dir : path
-        The data set that was looked at.
+        The data set that was served.
     journal : path, optional
         As for `serve`.
     flagged, unsure : {"keep", "remove"}
-        What becomes of rows that somebody flagged, or on which nobody was sure.
+        Treatment of rows with the verdict flag, or unsure.
     out_dir, name : optional
         As for `clean_data.clean`.
 
     Returns
     -------
     Path
-        The new folder; its changes.csv is the difference, eyeball.csv tells who called each row what.
+        The new folder; its changes.csv is the difference, eyeball.csv has the labels of each labeller.
 
     Raises
     ------
     DataError
-        If nobody decided anything.
+        If there are no decisions.
     """
     from gotorb.dataset.store import run_folder
     from gotorb.eyeball.decisions import write_labelled
 
-    source, current = Path(data_dir), read_decisions(data_dir, journal)
+    source, current = Path(data_dir), _read_decisions(data_dir, journal)
     with run_folder(out_dir or source.parent, name) as new_dir:
         return write_labelled(source, new_dir, current, flagged=flagged, unsure=unsure)
 
 
 def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | str | None = None) -> int:
-    """Write what people called real or bogus as csv of photometry_id and label; returns the number of rows.
+    """Write labels as csv of photometry_id and label, for `label_data.add_marshall_cands` and `clean_data.relabel`.
 
-    `label_data.add_marshall_cands` and `clean_data.relabel` read it.
+    Parameters
+    ----------
+    data_dir, out_path : path
+    journal : path, optional
+        As for `serve`.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    DataError
+        If there is no journal, or it is broken.
     """
     from gotorb.core.files import write_csv
     from gotorb.eyeball.decisions import list_labels
 
-    found = list_labels(Path(data_dir), read_decisions(data_dir, journal))
+    found = list_labels(Path(data_dir), _read_decisions(data_dir, journal))
     write_csv(out_path, found)
     return len(found)
 

@@ -58,7 +58,7 @@ class Event:
     uuid : str
         Made by the page; the same event sent twice is one.
     labeller : str
-        Who decided.
+        Name of the labeller.
     id : str
         Id of the row.
     kind : str
@@ -66,7 +66,7 @@ class Event:
     target : str or None
         The uuid of the event that an undo takes back.
     blind : bool
-        Whether labels and scores were hidden.
+        True when labels and scores were hidden.
     sequence : str
         The order in which rows were shown.
     model : str
@@ -107,10 +107,16 @@ class Journal:
             self._connection.execute("PRAGMA synchronous=FULL")  # acknowledged means on disk
             self._connection.executescript(SCHEMA)
         except sqlite3.Error as error:
-            raise DataError(f"journal {self.path} cannot be used ({error}); mend its rights or name another") from None
+            raise DataError(
+                f"journal {self.path} cannot be used ({error}); fix its permissions or name another"
+            ) from None
 
     def append(self, events: Iterable[Event]) -> list[str]:
-        """Keep events, all or none; known ids are passed over.
+        """Keep events, all or none; known ids are skipped.
+
+        Parameters
+        ----------
+        events : iterable of Event
 
         Returns
         -------
@@ -142,17 +148,49 @@ class Journal:
         return self._table(CURRENT.format(among="")).astype({"blind": bool})
 
     def votes(self, ids: Sequence[str]) -> pd.DataFrame:
-        """As `current`, of some rows only."""
+        """As `current`, of some rows only.
+
+        Parameters
+        ----------
+        ids : sequence of str
+
+        Returns
+        -------
+        DataFrame
+        """
         among = f"AND id IN ({', '.join('?' for _ in ids)})"
         return self._table(CURRENT.format(among=among), tuple(ids)).astype({"blind": bool})
 
     def count(self, labeller: str) -> int:
-        """How many rows a labeller has decided on."""
+        """Count the rows that a labeller has decided on.
+
+        Parameters
+        ----------
+        labeller : str
+
+        Returns
+        -------
+        int
+        """
         sql = f"SELECT count(*) AS n FROM ({CURRENT.format(among='AND labeller = ?')})"
         return int(self._table(sql, (labeller,))["n"].iloc[0])
 
     def history(self, labeller: str, *, before: int = LATEST, limit: int = 1000) -> pd.DataFrame:
-        """A labeller's decisions that can be taken back, the newest first: number, uuid, id, label."""
+        """Decisions of a labeller that can be taken back, the newest first.
+
+        Parameters
+        ----------
+        labeller : str
+        before : int
+            Number of an event; only older ones.
+        limit : int
+            Largest number of decisions.
+
+        Returns
+        -------
+        DataFrame
+            number, uuid, id, label.
+        """
         return self._table(HISTORY, (labeller, before, limit))
 
     def events(self) -> pd.DataFrame:
@@ -248,7 +286,7 @@ JOURNAL_COLUMNS = ("id", "labeller", "label", "blind", "sequence", "model")
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What people decided together.
+    """Joint decisions of all labellers.
 
     Attributes
     ----------
@@ -260,7 +298,16 @@ class Verdicts:
     rows: pd.DataFrame
 
     def ids(self, verdict: str) -> pd.Index:
-        """Ids with a verdict."""
+        """Ids with a verdict.
+
+        Parameters
+        ----------
+        verdict : str
+
+        Returns
+        -------
+        Index
+        """
         return self.rows.index[self.rows["verdict"] == verdict]
 
 
@@ -303,7 +350,7 @@ def _find_changes(table: pd.DataFrame, verdicts: Verdicts, *, flagged: str, unsu
     verdicts : Verdicts
         From `_join_votes`.
     flagged, unsure : {"keep", "remove"}
-        What becomes of rows with these verdicts; disputed rows keep their label.
+        Treatment of rows with these verdicts; disputed rows keep their label.
 
     Raises
     ------
@@ -331,12 +378,24 @@ def _find_changes(table: pd.DataFrame, verdicts: Verdicts, *, flagged: str, unsu
 def write_labelled(
     data_dir: Path, new_dir: Path, current: pd.DataFrame, *, flagged: str = "keep", unsure: str = "keep"
 ) -> Path:
-    """Write a new version with people's labels, changes.csv, and eyeball.csv: who called each row what.
+    """Write a new version with the labellers' labels, changes.csv, and their single labels as eyeball.csv.
+
+    Parameters
+    ----------
+    data_dir, new_dir : Path
+    current : DataFrame
+        As `Journal.current`.
+    flagged, unsure : {"keep", "remove"}
+        Treatment of rows with these verdicts.
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
     DataError
-        If nobody decided on any row of the data set.
+        If there is no decision on any row of the data set.
     """
     table = open_dataset(data_dir).table
     known = current[current["id"].isin(table["id"])]
@@ -350,9 +409,20 @@ def write_labelled(
 
 
 def list_labels(data_dir: Path, current: pd.DataFrame) -> pd.DataFrame:
-    """Candidates that people called real or bogus: photometry_id and label, as `label_data.add_marshall_cands` reads.
+    """Candidates with a verdict of real or bogus, as `label_data.add_marshall_cands` reads them.
 
     Synthetic rows, which carry the candidate id of a minor planet elsewhere, and rows without one are left out.
+
+    Parameters
+    ----------
+    data_dir : Path
+    current : DataFrame
+        As `Journal.current`.
+
+    Returns
+    -------
+    DataFrame
+        photometry_id and label.
     """
     table = open_dataset(data_dir).table
     verdict = _join_votes(current).rows["verdict"].reindex(table["id"]).to_numpy(object)

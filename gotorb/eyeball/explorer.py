@@ -22,9 +22,19 @@ JPEG_QUALITY = 80
 
 
 def pack_points(rows: Rows, chosen: np.ndarray | None = None) -> bytes:
-    """Places on each map, scaled to 0 to 1 (x of all rows, then y), then each column of `Rows.values`.
+    """Pack the points of the explorer: little-endian float32 arrays, one after the other; NaN where unknown.
 
-    All are float32, little-endian, one after the other; NaN where unknown.
+    First come the places on each map, scaled to 0 to 1 (x of all rows, then y), then each column of `Rows.values`.
+
+    Parameters
+    ----------
+    rows : Rows
+    chosen : ndarray of int, optional
+        Row numbers; all when left out.
+
+    Returns
+    -------
+    bytes
     """
     parts = []
     for places in (rows.opinions.places or {}).values():
@@ -74,7 +84,7 @@ def write_page(rows: Rows, told: dict[str, Any], templates: dict[str, str], *, m
         If there is no map.
     """
     if not rows.opinions.places:
-        raise DataError(f"no map of {rows.data.data_dir}: nobody looked at its stamps; give a model with --model")
+        raise DataError(f"no map of {rows.data.data_dir}: no model was run on its stamps; give one with --model")
     n = len(rows.data)
     drawn = np.random.default_rng([seed, n]).permutation(n)[:most_stamps]
     layers: tuple[str, ...] = tuple(name for name in ("science", "template", "difference") if name in rows.data.layers)

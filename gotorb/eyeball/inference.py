@@ -31,12 +31,12 @@ SCORE_COLUMNS = ("score", "mean", "std", "p_real", "confidence", "bald")
 
 @dataclass(frozen=True)
 class Opinions:
-    """What a model says of n rows.
+    """Scores of a model for n rows.
 
     Attributes
     ----------
     name : str
-        Who says it; "" when nobody does.
+        Name of the model; "" without one.
     table : DataFrame
         (n,) the columns of SCORE_COLUMNS that are known; score is the mean of the posterior where there is one.
     samples : ndarray or None
@@ -55,17 +55,37 @@ class Opinions:
 
 
 def no_opinion(n: int) -> Opinions:
-    """Nobody was asked."""
+    """Empty opinions, without a model.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+
+    Returns
+    -------
+    Opinions
+    """
     return Opinions("", pd.DataFrame(index=range(n)))
 
 
 def read_predictions(path: Path, ids: pd.Series) -> Opinions:
-    """Scores of a predictions.csv, joined by id; rows that it lacks stay without.
+    """Scores of a predictions.csv, joined by id.
+
+    Parameters
+    ----------
+    path : Path
+    ids : Series
+        (n,) ids of the rows; rows that are missing in the csv stay without scores.
+
+    Returns
+    -------
+    Opinions
 
     Raises
     ------
     DataError
-        If it has no id and score, or knows none of the rows.
+        If the columns id and score are missing, or none of the rows is in it.
     """
     try:
         found = read_csv(path)
@@ -83,13 +103,32 @@ def read_predictions(path: Path, ids: pd.Series) -> Opinions:
 
 
 def find_predictions(data_dir: Path) -> Path | None:
-    """The latest predictions of a model trained beside the data; None without one."""
+    """Latest predictions of a model in the data set's folder.
+
+    Parameters
+    ----------
+    data_dir : Path
+
+    Returns
+    -------
+    Path or None
+    """
     found = sorted(data_dir.glob(f"*/{layout.PREDICTIONS_CSV}"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
 
 
 def ask_model(model: str, data_dir: Path, *, n_samples: int, seed: int) -> Opinions:
-    """Run a model on all rows, or read what it said of the same bytes before.
+    """Run a model on all rows, or read the kept answers for the same bytes.
+
+    Parameters
+    ----------
+    model : str
+    data_dir : Path
+    n_samples, seed : int
+
+    Returns
+    -------
+    Opinions
 
     Raises
     ------
@@ -109,7 +148,24 @@ def ask_model(model: str, data_dir: Path, *, n_samples: int, seed: int) -> Opini
 
 
 def kept_path(data_dir: Path, model: str, n_samples: int, seed: int) -> Path:
-    """Where the answers of a model are kept: named by the digests of model and data."""
+    """Path of the kept answers of a model, named by the digests of model and data.
+
+    Parameters
+    ----------
+    data_dir : Path
+    model : str
+        Folder, file or registry address.
+    n_samples, seed : int
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ModelError
+        If a registered model cannot be loaded.
+    """
     file = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
     digest = file_digest(file) if file.is_file() else _registered_digest(model)
     name = f"rows_{digest[:16]}_{data_digest(data_dir)[:16]}_{n_samples}_{seed}.npz"
@@ -128,7 +184,24 @@ def _registered_digest(model: str) -> str:
 def write_opinions(
     path: Path, *, score: np.ndarray, samples: np.ndarray | None, places: dict[str, np.ndarray], vectors: np.ndarray
 ) -> Path:
-    """Keep a model's answers, whole or not at all."""
+    """Keep a model's answers, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    score : ndarray
+        (n,).
+    samples : ndarray or None
+        (n, n_samples).
+    places : dict of ndarray
+        (n, 2) maps by name.
+    vectors : ndarray
+        (n, n_components).
+
+    Returns
+    -------
+    Path
+    """
     kept: dict[str, Any] = {f"map_{name}": values.astype(np.float32) for name, values in places.items()}
     kept |= {} if samples is None else {"samples": samples.astype(np.float16)}
     kept |= {"score": score.astype(np.float32), "vectors": vectors.astype(np.float32)}
@@ -154,14 +227,24 @@ N_COMPONENTS = 30
 
 
 def run_model(model: str, data_dir: Path, out_path: Path, *, n_samples: int, seed: int) -> Path:
-    """Write what a model says of every row; memory does not grow with the latent vectors, which go to disk.
+    """Score every row with a model and keep the answers; the latent vectors are held on disk, not in memory.
+
+    Parameters
+    ----------
+    model : str
+    data_dir, out_path : Path
+    n_samples, seed : int
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
     ModelError
         If the model cannot be loaded, nothing names its layers, or it is an exported one.
     DataError
-        If the stamps do not fit the model; of larger ones it gets the middle, which is told on stdout.
+        If the stamps do not fit the model; of larger ones it takes the middle, with a note on stdout.
     """
     from gotorb.training.inference import CompiledModel, latent_vectors
 

@@ -22,7 +22,7 @@ Key = Callable[[pd.DataFrame], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Which rows are shown; empty means all.
+    """Selection of the rows to show; empty means all.
 
     Attributes
     ----------
@@ -46,13 +46,13 @@ class Filters:
 
 
 def _distance(rows: pd.DataFrame) -> np.ndarray:
-    """How certain a row is: its confidence, and without one the distance of its score from one half."""
+    """Certainty of each row: its confidence, and without one the distance of its score from one half."""
     if "confidence" in rows:
         return rows["confidence"].to_numpy(float)
     return np.abs(rows["score"].to_numpy(float) - 0.5)
 
 
-def disagreement(rows: pd.DataFrame) -> np.ndarray:
+def _disagreement(rows: pd.DataFrame) -> np.ndarray:
     """|label - score| of each row; NaN where one of the two is unknown."""
     label = rows["label"].to_numpy(float)
     return np.where(label == layout.UNKNOWN, np.nan, np.abs(label - rows["score"].to_numpy(float)))
@@ -62,7 +62,7 @@ ORDERS: dict[str, tuple[str, tuple[str, ...], Key]] = {
     "as_is": ("as they stand", (), lambda rows: np.arange(len(rows), dtype=float)),
     "uncertain": ("uncertain first", ("score",), _distance),
     "bald": ("most to learn from (BALD)", ("bald",), lambda rows: -rows["bald"].to_numpy(float)),
-    "disagreement": ("model against label", ("score",), lambda rows: -disagreement(rows)),
+    "disagreement": ("model against label", ("score",), lambda rows: -_disagreement(rows)),
     "suspects": ("suspected label errors", ("doubt",), lambda rows: -rows["doubt"].to_numpy(float)),
     "random": ("random", (), lambda rows: np.zeros(len(rows))),
 }
@@ -70,7 +70,17 @@ ORDERS: dict[str, tuple[str, tuple[str, ...], Key]] = {
 
 
 def usable_orders(rows: pd.DataFrame) -> dict[str, bool]:
-    """Which orders the rows' columns allow."""
+    """Orders that the columns of the rows allow.
+
+    Parameters
+    ----------
+    rows : DataFrame
+
+    Returns
+    -------
+    dict of bool
+        By name in `ORDERS`.
+    """
     return {
         name: all(column in rows and rows[column].notna().any() for column in needed)
         for name, (_, needed, _) in ORDERS.items()
@@ -102,7 +112,21 @@ def order_rows(rows: pd.DataFrame, order: str, kept: np.ndarray, *, seed: int = 
 
 
 def keep_rows(rows: pd.DataFrame, filters: Filters, current: pd.DataFrame, labeller: str) -> np.ndarray:
-    """Which rows pass the filters, (n,) of bool; `current` is `Journal.current`."""
+    """Select the rows that pass the filters.
+
+    Parameters
+    ----------
+    rows : DataFrame
+    filters : Filters
+    current : DataFrame
+        As `Journal.current`.
+    labeller : str
+
+    Returns
+    -------
+    ndarray of bool
+        (n,).
+    """
     kept = np.ones(len(rows), bool)
     if filters.metalabels:
         kept &= rows["metalabel"].isin(filters.metalabels).to_numpy()
@@ -186,7 +210,16 @@ class Rows:
         return {id_: row for row, id_ in enumerate(self.table["id"])}
 
     def describe(self, row: int) -> dict[str, Any]:
-        """One row as plain values for json; unknown numbers are None."""
+        """One row as plain values for json; unknown numbers are None.
+
+        Parameters
+        ----------
+        row : int
+
+        Returns
+        -------
+        dict
+        """
         values = self.table.iloc[row]
         told: dict[str, Any] = {"row": row, "id": str(values["id"]), "label": int(values["label"])}
         told["metalabel"] = str(values["metalabel"])
@@ -203,12 +236,23 @@ class Rows:
         return told
 
     def values(self, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """What points of the explorer are coloured by: float32, NaN where unknown; kinds as codes, see `kinds`."""
+        """Quantities that colour the points of the explorer.
+
+        Parameters
+        ----------
+        rows : ndarray of int, optional
+            Row numbers; all when left out.
+
+        Returns
+        -------
+        dict of ndarray
+            (n,) float32 each, NaN where unknown; texts as codes, see `kinds`.
+        """
         table = self.table if rows is None else self.table.iloc[rows]
         found = {"label": np.where(table["label"] == layout.UNKNOWN, np.nan, table["label"])}
         found |= {name: table[name].to_numpy(float) for name in ("score", "std", "confidence") if name in table}
         if "score" in table:
-            found["disagreement"] = disagreement(table)
+            found["disagreement"] = _disagreement(table)
         for name, names in self.kinds.items():
             found[name] = table[name].map({kind: code for code, kind in enumerate(names)}).to_numpy(float)
         return {name: values.astype(np.float32) for name, values in found.items()}
@@ -221,7 +265,19 @@ class Rows:
         }
 
     def neighbours(self, row: int, *, n: int = N_NEIGHBOURS) -> list[int]:
-        """Rows nearest in the space of latent components, the nearest first, without the row itself."""
+        """Rows nearest in the space of latent components, without the row itself.
+
+        Parameters
+        ----------
+        row : int
+        n : int
+            Largest number of neighbours.
+
+        Returns
+        -------
+        list of int
+            The nearest first; empty without a model.
+        """
         vectors = self.opinions.vectors
         if vectors is None:
             return []
@@ -233,8 +289,19 @@ class Rows:
 
 
 def plain_number(value: Any, *, n_digits: int = N_DIGITS) -> float | None:
-    """A number for json, to some significant digits; None for what is none.
+    """Number for json, to some significant digits; None for one that is not finite.
 
+    Parameters
+    ----------
+    value : float
+    n_digits : int
+
+    Returns
+    -------
+    float or None
+
+    Examples
+    --------
     >>> plain_number(265.0903217), plain_number(265.0903217, n_digits=10), plain_number(float("nan"))
     (265.09, 265.0903217, None)
     """
@@ -245,7 +312,7 @@ def plain_number(value: Any, *, n_digits: int = N_DIGITS) -> float | None:
 
 
 def _read_doubt(data_dir: Path) -> pd.Series | None:
-    """Doubt of suspected label errors by id, from `gotorb data errors`; None when nobody hunted for them."""
+    """Doubt of suspected label errors by id, from `gotorb data errors`; None without its file."""
     path = data_dir / layout.LABEL_ERRORS_CSV
     if not path.exists():
         return None

@@ -59,7 +59,7 @@ class EventsBody(Body):
 
 
 class OrderBody(Body):
-    """Which rows, in which order."""
+    """Choice of rows and their order."""
 
     labeller: Annotated[str, StringConstraints(max_length=64)] = ""
     order: str = "as_is"
@@ -79,7 +79,7 @@ class RowsBody(Body):
 
 
 class HistoryBody(Body):
-    """Whose decisions, older than an event."""
+    """A labeller, and the event before which decisions are wanted."""
 
     labeller: Name
     before: RowNumber = LATEST
@@ -93,7 +93,7 @@ class FindBody(Body):
 
 @dataclass(frozen=True)
 class Start:
-    """How the page begins: name of the labeller ("" asks), order, seed, and whether it is blind."""
+    """Options of the first page: name of the labeller ("" asks), order, seed, and blind mode."""
 
     labeller: str = ""
     order: str = "as_is"
@@ -102,7 +102,18 @@ class Start:
 
 
 def make_app(rows: Rows, journal: Journal, *, start: Start | None = None) -> FastAPI:
-    """The app without its guard; see `guarded`."""
+    """Build the app without its guard; see `guarded`.
+
+    Parameters
+    ----------
+    rows : Rows
+    journal : Journal
+    start : Start, optional
+
+    Returns
+    -------
+    FastAPI
+    """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.exception_handler(GotorbError)
@@ -117,12 +128,32 @@ def make_app(rows: Rows, journal: Journal, *, start: Start | None = None) -> Fas
 
 
 def guarded(app: FastAPI, names: tuple[str, ...]) -> Guard:
-    """The app behind its guard, for a server of these names."""
+    """Put the app behind its guard.
+
+    Parameters
+    ----------
+    app : FastAPI
+    names : tuple of str
+        Names of the server, with port.
+
+    Returns
+    -------
+    Guard
+    """
     return Guard(app, names)
 
 
 def read_template(name: str) -> str:
-    """Text of one of our page's files."""
+    """Text of one file of the page.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+    """
     return resources.files("gotorb.visualise").joinpath("templates", name).read_text(encoding="utf-8")
 
 
@@ -186,7 +217,17 @@ def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
 
 
 def describe_set(rows: Rows, start: Start) -> dict[str, Any]:
-    """What a page has to know of the data set before it shows a row."""
+    """Description of the data set for the page, sent before any row.
+
+    Parameters
+    ----------
+    rows : Rows
+    start : Start
+
+    Returns
+    -------
+    dict
+    """
     table = rows.table
     orders = usable_orders(table)
     telescopes = sorted(set(table["ut"]) - {""}) if "ut" in table else []

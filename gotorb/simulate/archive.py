@@ -59,7 +59,7 @@ def open_archive(survey_dir: Path, settings: Settings) -> Iterator[Settings]:
 
     Values the user has set win: with a database host nothing is started, a catalogue of the user's own stays.
     The server runs from the project's ``.gotorb/postgres`` and stops with its last user; several processes may
-    open the archive at once.
+    open the archive at the same time.
 
     Parameters
     ----------

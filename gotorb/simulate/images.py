@@ -49,7 +49,7 @@ def _work_path(visit: Visit, name: str) -> str:
 
 
 def _stored_path(out_dir: Path, visit: Visit, name: str) -> Path:
-    """Real path of a file."""
+    """Path of a file in storage."""
     return out_dir / layout.STORAGE_DIR / STORED_FOLDER / visit.night / name
 
 

@@ -66,7 +66,16 @@ class DvcSource(DatasetSource):
 
     @classmethod
     def from_dict(cls, source_dict: dict[str, Any]) -> DvcSource:
-        """Inverse of `to_dict` (called by MLflow)."""
+        """Inverse of `to_dict` (called by MLflow).
+
+        Parameters
+        ----------
+        source_dict : dict
+
+        Returns
+        -------
+        DvcSource
+        """
         return cls(source_dict["path"], source_dict["files"])
 
     def to_json(self) -> str:

@@ -136,19 +136,49 @@ class Journal:
         return self.folder.name
 
     def add(self, kind: str, **content: Any) -> None:
-        """Append an event; the time is that of the call."""
+        """Append an event; the time is that of the call.
+
+        Parameters
+        ----------
+        kind : str
+            One of `SENDERS`.
+        **content
+            Of the event; plain values.
+        """
         line = json.dumps({"kind": kind, "time_ms": time.time_ns() // 1_000_000} | content, default=str)
         with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def place(self, name: str) -> Path:
-        """Where a file that an event speaks of is to be put."""
+        """New path in the journal for a file of an event; its folder is made.
+
+        Parameters
+        ----------
+        name : str
+            Of the file.
+
+        Returns
+        -------
+        Path
+        """
         path = self.folder / f"{uuid.uuid4().hex[:12]}" / Path(name).name
         path.parent.mkdir()
         return path
 
     def keep_file(self, path: Path, name: str = "") -> str:
-        """Copy a file into the journal, under another name where one is given; gives its place there."""
+        """Copy a file into the journal.
+
+        Parameters
+        ----------
+        path : Path
+        name : str
+            Of the copy; the file's own when empty.
+
+        Returns
+        -------
+        str
+            Path relative to the journal.
+        """
         target = self.place(name or path.name)
         shutil.copyfile(path, target)
         return str(target.relative_to(self.folder))
@@ -167,8 +197,8 @@ class Journal:
         path = self.folder / SENT
         return json.loads(path.read_text()) if path.exists() else {"n": 0, "run_id": ""}
 
-    def acknowledge(self, run_id: str) -> None:
-        """One more event is in the tracking store."""
+    def _acknowledge(self, run_id: str) -> None:
+        """Record that one more event is in the tracking store."""
         content = json.dumps({"n": self.sent["n"] + 1, "run_id": run_id})
         part = self.folder / f"{SENT}.part"
         part.write_text(content)
@@ -190,7 +220,16 @@ def _parse(line: str) -> Event | None:
 
 
 def find_journals(parent: Path) -> list[Journal]:
-    """Journals with something unsent, the oldest first."""
+    """Journals with something unsent, the oldest first.
+
+    Parameters
+    ----------
+    parent : Path
+
+    Returns
+    -------
+    list of Journal
+    """
     folders = sorted(path for path in parent.glob("*") if (path / EVENTS).exists()) if parent.is_dir() else []
     return [Journal(path) for path in folders]
 
@@ -223,7 +262,7 @@ class Delivery:
             if event["kind"] in WITH_FILES and not artifacts_answer():
                 raise TrackingError("the artifact store of MLFLOW_S3_ENDPOINT_URL does not answer")
             self._send(event)
-            self.journal.acknowledge(self.run_id)
+            self.journal._acknowledge(self.run_id)
 
     def _send(self, event: Event) -> None:
         try:

@@ -41,7 +41,7 @@ class Family:
     asked : str
         Where it was entered.
     data : tuple of dict
-        Data sets: md5 of csv and of hdf5, digest where a run tells it, git tags and newest commit that hold them.
+        Data sets: md5 of csv and of hdf5, digest where a run has it, git tags and newest commit that hold them.
     models : tuple of dict
         Model files: md5, registered versions with aliases, git tags and newest commit that hold them.
     runs : tuple of dict

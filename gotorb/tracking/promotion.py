@@ -80,9 +80,9 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
     Returns
     -------
     dict
-        model, md5, data_digest, name, validation and test AUC, champion (whether it is now), and, when it was
-        refused, reason. In a DVC experiment nothing is registered: registered is False, and champion tells whether
-        it would be.
+        model, md5, data_digest, name, validation and test AUC, champion (True if it is now), and, when it was
+        refused, reason. In a DVC experiment nothing is registered: registered is False, and champion is True
+        if it would be.
 
     Raises
     ------
@@ -266,7 +266,7 @@ def promote(
     data_dir : path
         Divided data set whose test rows decide.
     limits : Limits, optional
-        What is still allowed.
+        Limits of the checks.
 
     Returns
     -------

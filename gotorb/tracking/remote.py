@@ -84,7 +84,7 @@ def check_remote(root: Path | None = None) -> str:
 
 
 def _n_missing(root: Path, address: str) -> int:
-    """Files of this checkout that the remote lacks; those that are in neither, such as a study's, are not meant."""
+    """Files of this checkout that are missing in the remote; those in neither, such as a study's, do not count."""
     command = [*DVC, "status", "--cloud", "--json"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=ASK_S)

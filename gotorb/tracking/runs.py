@@ -129,11 +129,23 @@ class Run:
         self._sender.finish()
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Record parameters."""
+        """Record parameters.
+
+        Parameters
+        ----------
+        values : mapping
+            None is left out.
+        """
         self.record("params", values={name: str(value) for name, value in values.items() if value is not None})
 
     def log_metrics(self, values: Mapping[str, Any], *, step: int | None = None) -> None:
-        """Record the finite numbers of a (nested) mapping; other values are left out."""
+        """Record the finite numbers of a (nested) mapping; other values are left out.
+
+        Parameters
+        ----------
+        values : mapping
+        step : int, optional
+        """
         numbers = {
             name.replace(".", "/"): float(value)
             for name, value in flatten(dict(values)).items()
@@ -142,37 +154,81 @@ class Run:
         self.record("metrics", values=numbers, step=step)
 
     def log_headlines(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
-        """Record the few numbers of each evaluation report that make runs comparable, as ``<report>/<number>``."""
+        """Record the few numbers of each evaluation report that make runs comparable, as ``<report>/<number>``.
+
+        Parameters
+        ----------
+        reports : mapping
+            Metrics by name of the report.
+        """
         self.log_metrics({name: _headlines(report) for name, report in reports.items()})
 
     def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Record one epoch's metrics."""
+        """Record one epoch's metrics.
+
+        Parameters
+        ----------
+        epoch : int
+        values : mapping of str to float
+        """
         self.log_metrics({f"epoch/{name}": value for name, value in values.items()}, step=epoch)
 
     def log_plots(self, paths: Iterable[Path]) -> None:
-        """Record pictures as ``plots/<name>``."""
+        """Record pictures as ``plots/<name>``.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+        """
         for path in paths:
             self.record("file", path=self.journal.keep_file(path), folder="plots")
 
     def log_json(self, content: Mapping[str, Any], name: str) -> None:
-        """Record a mapping as a json artifact."""
+        """Record a mapping as a json artifact.
+
+        Parameters
+        ----------
+        content : mapping
+        name : str
+            Of the file.
+        """
         path = self.journal.place(name)
         path.write_text(json.dumps(dict(content), indent=2, sort_keys=True), encoding="utf-8")
         self.record("file", path=str(path.relative_to(self.journal.folder)), folder="")
 
     def log_data(self, data_dir: Path, card: Mapping[str, Any], *, context: str) -> None:
-        """Record which data set, by content, the run made or used."""
+        """Record the data set that the run made or used, by its content.
+
+        Parameters
+        ----------
+        data_dir : Path
+        card : mapping
+            From `dataset.card.make_card`.
+        context : str
+            Use of the data set.
+        """
         data, tags = describe_data(data_dir, card)
         self.record("data", data=data, context=context)
         self.set_tags(tags | {DATA_TAG: card["digest"]})
         self.log_json(card, "data_card.json")
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Record tags."""
+        """Record tags.
+
+        Parameters
+        ----------
+        tags : mapping
+        """
         self.record("tags", values={name: str(value) for name, value in tags.items()})
 
     def log_model(self, model_path: Path, *, tags: Mapping[str, str]) -> None:
-        """Record a model file: raw stamps in, scores out; see `tracking.mlflow_model`."""
+        """Record a model file: raw stamps in, scores out; see `tracking.mlflow_model`.
+
+        Parameters
+        ----------
+        model_path : Path
+        tags : mapping of str to str
+        """
         self.set_tags({MD5_TAG: md5(model_path)})
         self.record("model", path=self.journal.keep_file(model_path), tags=dict(tags))
 
@@ -374,5 +430,5 @@ def send_waiting(*, patience_s: float = -1) -> None:
 
 
 def waiting_journals() -> list[Journal]:
-    """Journals that no process writes any more, with something that the tracking store lacks."""
+    """Journals of ended processes with events that are missing in the tracking store."""
     return [journal for journal in find_journals(journals_dir()) if not journal.owner_lives]

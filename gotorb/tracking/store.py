@@ -1,4 +1,4 @@
-"""Where runs are kept: a tracking server named in .env, or a sqlite file and a folder in mlruns/."""
+"""Place of the runs: a tracking server named in .env, or a sqlite file and a folder in mlruns/."""
 
 from __future__ import annotations
 

@@ -21,6 +21,18 @@ DATA_DIR, MODELS_DIR = Path("data/dataset"), Path("models")
 def draw_here(name: str, *, network: str | None = None, out_dir: Path | str = "figures") -> Written:
     """Draw a figure of the data set and model that lie in this checkout.
 
+    Parameters
+    ----------
+    name : str
+        One of `PAPER_FIGURES`.
+    network : str, optional
+        The promoted one when left out.
+    out_dir : path
+
+    Returns
+    -------
+    Written
+
     Raises
     ------
     DataError

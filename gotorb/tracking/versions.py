@@ -65,9 +65,7 @@ def _from_commit(source: Mapping[str, Any], target: Path) -> Path:
         for name, expected in wanted.items():
             brought = shutil.copyfile(tree / source["path"] / name, target / name)
             if md5(brought) != expected:
-                raise TrackingError(
-                    f"{name} of commit {commits[0]} is not of md5 {expected}; `gotorb verify` tells more"
-                )
+                raise TrackingError(f"{name} of commit {commits[0]} is not of md5 {expected}; run `gotorb verify`")
     return target
 
 
@@ -111,7 +109,17 @@ def _holds(commit: str, md5s: Sequence[str]) -> bool:
 
 
 def list_tags(root: Path | None = None) -> list[str]:
-    """Tags of the repository, sorted."""
+    """Tags of the repository, sorted.
+
+    Parameters
+    ----------
+    root : Path, optional
+        The project's when left out.
+
+    Returns
+    -------
+    list of str
+    """
     return sorted(_run(["git", "tag"], root or project_root()).stdout.split())
 
 
@@ -208,7 +216,7 @@ def promoted_network(revision: str, root: Path | None = None) -> str:
     Raises
     ------
     TrackingError
-        If the version tells of none.
+        If the version names none.
     """
     text = read_file(revision, layout.PROMOTION_JSON, root)
     if text is None:
@@ -221,7 +229,7 @@ def checked_out(revision: str, outputs: Sequence[str], root: Path | None = None)
     """Check out a version in a work tree of its own, with some of its outputs, while the block runs.
 
     The user's files are not touched. Outputs come from the DVC cache of this checkout, and from the DVC remote, if
-    there is one, where the cache lacks them.
+    there is one, where they are missing in the cache.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ class PortableModel:
 
     @property
     def input_shape(self) -> tuple[int | None, int, int, int]:
-        """(None, size, size, n_layers), as Keras tells it."""
+        """(None, size, size, n_layers), as Keras gives it."""
         size = int(self.about["stamp_size"])
         return None, size, size, len(self.layers)
 

@@ -50,7 +50,7 @@ MAX_DETECTIONS = 5000
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What is shown, and how it is scored.
+    """Options of the pages and of their scores.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class Look:
     threshold : float, optional
         The model's own when None.
     neighbours : path, optional
-        A labelled data set whose nearest rows are shown beside each detection.
+        A labelled data set whose nearest rows are shown with each detection.
     saliency : bool
-        Whether a Grad-CAM map is added to the layers.
+        True to add a Grad-CAM map to the layers.
     archive : ArchiveParams
         How to read stamp archives.
     eyeball : str
@@ -85,7 +85,7 @@ class Look:
 def make_pages(
     sources: Sequence[Path | str], model: str | Path, out_dir: Path | str, look: Look | None = None
 ) -> list[Path]:
-    """Write a page for each source (several for a large one), an index, and csv and json beside each page.
+    """Write a page for each source (several for a large one), an index, and csv and json for each page.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def make_pages(
     out_dir : path
         Where the pages go; made when absent.
     look : Look, optional
-        What is shown.
+        Options of the pages.
 
     Returns
     -------
@@ -152,7 +152,25 @@ def write_block(
     look: Look,
     near: Neighbourhood | None = None,
 ) -> dict[str, Any]:
-    """Write one page with its csv and json; returns its line of the index."""
+    """Write one page with its csv and json.
+
+    Parameters
+    ----------
+    out_dir : Path
+    scored : Scored
+    scorer : Scorer
+    threshold : float
+    settings : Settings
+        Catalogues for the flags.
+    look : Look
+    near : Neighbourhood, optional
+        Labelled rows to show next to each detection.
+
+    Returns
+    -------
+    dict
+        The page's line of the index.
+    """
     found, table = scored.found, scored.table
     flags, planets = find_flags(found, settings)
     neighbours = near.find(scored.fitted) if near else [[] for _ in planets]
@@ -163,7 +181,7 @@ def write_block(
         for row in range(len(found))
     ]
     stem = page_name(found)
-    counts = count_calls(table)
+    counts = _count_calls(table)
     write_page(
         out_dir / f"{stem}.html", "visualise", title=found.name, cards=cards, planes=names, threshold=threshold,
         model=scorer.name, version=scorer.version, n_samples=0 if scored.samples is None else scored.samples.shape[1],
@@ -173,25 +191,35 @@ def write_block(
         flags=["; ".join(one) for one in flags], minor_planet=planets, threshold=threshold, model_name=scorer.name,
         model_version=scorer.version,
     )  # fmt: skip
-    write_rows(out_dir / stem, rows)
+    _write_rows(out_dir / stem, rows)
     return {"file": f"{stem}.html", "csv": f"{stem}.csv", "json": f"{stem}.json", "name": stem, "n": len(table),
             "median": float(table["best"].median()), **counts}  # fmt: skip
 
 
-def count_calls(table: pd.DataFrame) -> dict[str, int]:
+def _count_calls(table: pd.DataFrame) -> dict[str, int]:
     """Detections called real and bogus, and those that are unsure."""
     n_real = int(table["called_real"].sum())
     return {"n_real": n_real, "n_bogus": len(table) - n_real, "n_uncertain": int(table["uncertain"].sum())}
 
 
 def page_name(found: Detections) -> str:
-    """Name of a block's files: letters of the source's name that are harmless in a path and in a link."""
+    """Name of a block's files: its source's name in letters that are safe in a path and in a link.
+
+    Parameters
+    ----------
+    found : Detections
+
+    Returns
+    -------
+    str
+        Without suffix.
+    """
     stem = re.sub(r"\.(fits|fit|avro|h5)(\.\w+)?$", "", found.name)
     stem = re.sub(r"[^\w.-]+", "_", stem, flags=re.ASCII).strip("._-") or "page"
     return stem if found.first == 0 else f"{stem}-{found.first}"
 
 
-def write_rows(stem: Path, rows: pd.DataFrame) -> None:
+def _write_rows(stem: Path, rows: pd.DataFrame) -> None:
     """Write rows as csv and json."""
     rows = rows.assign(called_real=rows["called_real"].astype(int), uncertain=rows["uncertain"].astype(int))
     rows = rows.round(dict.fromkeys(SUMMARIES, SCORE_DIGITS))
@@ -219,7 +247,7 @@ def _card(
     scored: Scored, row: int, flags: list[str], planet: str, *, strip: str, neighbours: list[Neighbour],
     threshold: float,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the template shows of one detection."""
+    """Values of one detection for the template."""
     known = scored.table.iloc[row].to_dict()
     samples = None if scored.samples is None else scored.samples[row]
     old = known["realbogus"]
@@ -235,7 +263,17 @@ def _card(
 
 
 def write_reasons(reasons: Sequence[Reason], path: Path | str) -> Path:
-    """Write what `apps.why.explain` found as a self-contained page."""
+    """Write reasons of `visualise.why.explain` as a self-contained page.
+
+    Parameters
+    ----------
+    reasons : sequence of Reason
+    path : path
+
+    Returns
+    -------
+    Path
+    """
     first = reasons[0]
     shown = []
     for one in reasons:

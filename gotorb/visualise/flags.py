@@ -26,10 +26,22 @@ FLAGS = ("edge", "bright star", "dipole", "cosmic ray", "minor planet", "galaxy"
 
 
 def find_flags(found: Detections, settings: Settings) -> tuple[list[list[str]], list[str]]:
-    """Flags of each detection, and the name of its minor planet ("" for none).
+    """Flags and minor planet of each detection.
 
-    Minor planets are asked for when GOTORB_MPC_CATALOGUE is set and galaxies when CATSHTM_DIR is, for images only:
-    rows of other sources carry what their survey knows.
+    Minor planets are looked up when GOTORB_MPC_CATALOGUE is set and galaxies when CATSHTM_DIR is, for images only.
+    Rows of other sources carry what their survey knows.
+
+    Parameters
+    ----------
+    found : Detections
+    settings : Settings
+
+    Returns
+    -------
+    flags : list of list of str
+        Some of `FLAGS`, for each detection.
+    planets : list of str
+        "" for none.
     """
     planets = _planets(found, settings)
     rings, cores = _ring(found), _core(found)

@@ -38,7 +38,7 @@ MAX_TRAINING = 4000
 
 @dataclass(frozen=True, kw_only=True)
 class NightOptions:
-    """How a night is scored.
+    """Options of a night's scores and of its page.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class NightOptions:
     data : path, optional
         The training set, with which the night is compared.
     n_audit : int
-        Hidden detections drawn for people to label.
+        Hidden detections drawn for annotators.
     archive : ArchiveParams
         How to read stamp archives.
     """
@@ -141,7 +141,21 @@ def _training(
 
 
 def draw_audit(table: pd.DataFrame, n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """A random sample of the hidden detections, to be labelled by people (column ``label``)."""
+    """Draw a random sample of the hidden detections for annotators.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With called_real and `AUDIT_COLUMNS`.
+    n : int
+        Largest number of rows.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    DataFrame
+        `AUDIT_COLUMNS`, label empty.
+    """
     hidden = np.flatnonzero(~table["called_real"].to_numpy(bool))
     chosen = np.sort(rng.choice(hidden, min(n, len(hidden)), replace=False))
     return table.iloc[chosen].assign(label="").reindex(columns=list(AUDIT_COLUMNS)).reset_index(drop=True)
@@ -176,7 +190,7 @@ def describe_night(table: pd.DataFrame, threshold: float, before: pd.DataFrame |
 
 
 def _miss_rates(n: int, n_hidden: int) -> list[dict[str, Any]]:
-    """What a number of real ones among the audited would say of all that is hidden."""
+    """Miss rates of all hidden detections that some numbers of real ones in the audit sample would imply."""
     rows = []
     for hits in sorted({k for k in (0, 1, 2, 5, 10) if k <= n}):
         interval = wilson_interval(hits, n)

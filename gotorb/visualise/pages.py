@@ -51,7 +51,7 @@ def _read_part(name: str) -> str:
 
 
 def _source(text: str) -> str:
-    """How a policy names an inline text: by its digest."""
+    """Name of an inline text in a policy: its digest."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -68,8 +68,20 @@ def _environment() -> Any:
 
 
 def number(value: Any, digits: int = 2) -> str:
-    """A number for people; a dash where there is none.
+    """Text of a number; a dash for a missing one.
 
+    Parameters
+    ----------
+    value : float or None
+    digits : int
+        Decimal places.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
     >>> number(1.234), number(float("nan")), number(None)
     ('1.23', '–', '–')
     """
@@ -77,8 +89,19 @@ def number(value: Any, digits: int = 2) -> str:
 
 
 def shade(value: Any) -> str:
-    """Class of a score's colour: s0 (bogus) to s10 (real).
+    """Class of a score's colour.
 
+    Parameters
+    ----------
+    value : float or None
+
+    Returns
+    -------
+    str
+        s0 (bogus) to s10 (real), or none.
+
+    Examples
+    --------
     >>> shade(0.96), shade(float("nan"))
     ('s10', 'none')
     """
@@ -90,7 +113,18 @@ GRID = np.linspace(0, 1, 76)
 
 
 def posterior_path(samples: np.ndarray) -> str:
-    """Outline of one posterior's density, its peak at the top, to be filled."""
+    """Outline of one posterior's density, its peak at the top, to be filled.
+
+    Parameters
+    ----------
+    samples : ndarray
+        (n_samples,).
+
+    Returns
+    -------
+    str
+        Path of SVG.
+    """
     density = posterior_density(samples, GRID)
     return _outline(density / density.max())
 
@@ -108,5 +142,16 @@ def _outline(heights: np.ndarray) -> str:
 
 
 def ticks(samples: np.ndarray) -> str:
-    """A short line for each sample."""
+    """Short lines, one for each sample.
+
+    Parameters
+    ----------
+    samples : ndarray
+        (n_samples,).
+
+    Returns
+    -------
+    str
+        Path of SVG.
+    """
     return "".join(f"M{x:.4g} {HEIGHT}v-5" for x in np.unique(np.round(samples * WIDTH, 1)))

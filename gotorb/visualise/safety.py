@@ -43,7 +43,16 @@ def content_policy(*, script: str = "'self'", style: str = "'self'", connect: st
 
 
 def script_hash(text: str) -> str:
-    """How a policy names one inline script or style: by the digest of its text."""
+    """Name of an inline script or style in a policy: the digest of its text.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return f"'sha256-{digest}'"
 
@@ -51,6 +60,16 @@ def script_hash(text: str) -> str:
 def escape(text: object) -> str:
     """Text for an HTML page: neither tag nor end of an attribute.
 
+    Parameters
+    ----------
+    text : object
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
     >>> escape('<b title="x">')
     '&lt;b title=&quot;x&quot;&gt;'
     """
@@ -60,8 +79,19 @@ def escape(text: object) -> str:
 def json_for_script(value: Any) -> str:
     """Json for a ``<script type="application/json">``: nothing in it ends the element or begins a comment.
 
+    Parameters
+    ----------
+    value : object
+        Plain values; every number finite.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
     >>> json_for_script({"name": "</script>"})
-    '{"name":"\\\\u003c/script\\\\u003e"}'
+    '{"name":"\\u003c/script\\u003e"}'
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for sign, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"),
@@ -71,7 +101,16 @@ def json_for_script(value: Any) -> str:
 
 
 def check_bind(host: str) -> str:
-    """An address to listen on: of this machine only, since nobody is asked for a password.
+    """Refuse an address that other machines can reach, since the pages have no password.
+
+    Parameters
+    ----------
+    host : str
+
+    Returns
+    -------
+    str
+        The same address.
 
     Raises
     ------
@@ -84,20 +123,29 @@ def check_bind(host: str) -> str:
         loopback = False
     if not loopback:
         raise ConfigError(
-            f"host {host!r} is open to other machines, and the page asks nobody for a password; "
+            f"host {host!r} is open to other machines, and the page has no password; "
             "listen on 127.0.0.1 and reach it from elsewhere by `ssh -L PORT:127.0.0.1:PORT`"
         )
     return host
 
 
 def _follows_link(scope: Message, headers: dict[str, str]) -> bool:
-    """Whether a person came by a link, as from a page of `gotorb visualise`: the browser opens our page by itself."""
+    """True for a visit by a link, as from a page of `gotorb visualise`: the browser opens our page by itself."""
     asked = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
     return scope["method"] == "GET" and asked == ("navigate", "document") and scope["path"] == "/"
 
 
 def own_names(port: int) -> tuple[str, ...]:
-    """Names under which a server on loopback may be addressed."""
+    """Names under which a server on loopback may be addressed.
+
+    Parameters
+    ----------
+    port : int
+
+    Returns
+    -------
+    tuple of str
+    """
     return tuple(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
 
 

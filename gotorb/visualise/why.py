@@ -39,7 +39,20 @@ class Neighbourhood:
     scorer: Scorer
 
     def find(self, stamps: np.ndarray, n: int = N_NEAREST) -> list[list[Neighbour]]:
-        """The nearest labelled rows of each stamp (as the model takes it), the most alike first."""
+        """Nearest labelled rows of each stamp.
+
+        Parameters
+        ----------
+        stamps : ndarray
+            (m, size, size, n_layers) as the model takes them.
+        n : int
+            Largest number of neighbours.
+
+        Returns
+        -------
+        list of list of Neighbour
+            (m,), the most alike first.
+        """
         vectors = _unit_vectors(self.scorer, stamps)
         alike = vectors @ self.vectors.T
         n = min(n, alike.shape[1])
@@ -79,6 +92,15 @@ class Neighbour:
 def open_neighbourhood(scorer: Scorer, data_dir: Path | str) -> Neighbourhood:
     """Latent vectors of all labelled rows of a data set, of its training rows where it is divided.
 
+    Parameters
+    ----------
+    scorer : Scorer
+    data_dir : path
+
+    Returns
+    -------
+    Neighbourhood
+
     Raises
     ------
     DataError
@@ -104,8 +126,18 @@ def _unit_vectors(scorer: Scorer, stamps: Stamps) -> np.ndarray:
 
 
 def describe(neighbours: list[Neighbour]) -> str:
-    """One line for people.
+    """Kind and likeness of neighbours in one line.
 
+    Parameters
+    ----------
+    neighbours : list of Neighbour
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
     >>> describe([Neighbour("a", 1, "mp", 0.98, ""), Neighbour("b", 0, "randjunk", 0.9, "")])
     'mp 0.98, randjunk 0.90'
     """
@@ -121,14 +153,14 @@ WIDE = {"mag": 1.0, "fwhm": 1.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Reason:
-    """What is known of one detection.
+    """Everything known of one detection.
 
     Attributes
     ----------
     scored : Judged
         The one detection and its scores by the model in question.
     flags : list of str
-        What strikes the eye.
+        Some of `FLAGS`.
     neighbours : list of Neighbour
         Its like among the labelled rows of the training part, itself left out.
     slices : list of dict
@@ -290,7 +322,7 @@ def _rate(name: str, wrong: pd.Series) -> dict[str, Any]:
 
 
 def _ask(model: str, found: Detections, source: Path, n_samples: int, seed: int) -> dict[str, Any]:
-    """What another model says; a model that cannot be asked says why."""
+    """Scores of another model; one that cannot be used gives the reason."""
     try:
         scorer = load_scorer(model)
         table = score_block(scorer, found, source, n_samples=n_samples, seed=seed, threshold=scorer.threshold).table
@@ -302,7 +334,16 @@ def _ask(model: str, found: Detections, source: Path, n_samples: int, seed: int)
 
 
 def tell(reason: Reason) -> str:
-    """The same in lines for people."""
+    """Reasons as lines of text.
+
+    Parameters
+    ----------
+    reason : Reason
+
+    Returns
+    -------
+    str
+    """
     row = reason.scored.table.iloc[0]
     call, kind = "real" if row["called_real"] else "bogus", row["metalabel"] or "unlabelled"
     lines = [
