@@ -91,4 +91,4 @@ class ModelError(GotorbError):
 
 
 class TrackingError(GotorbError):
-    """The tracking store or model registry refused or is missing something."""
+    """The tracking store or model registry refused a request, or an entry is missing."""

@@ -175,7 +175,7 @@ def _load(path: Path, stamp: tuple[int, int]) -> Catalogue:
 
 
 def _read_arrays(arrays: Path, meta: Path) -> tuple[str, float, NDArray[np.float64]] | None:
-    """Digest, epoch and orbits as an earlier process left them; None if it left nothing whole."""
+    """Digest, epoch and orbits as an earlier process kept them; None if they are missing or incomplete."""
     try:
         known = json.loads(meta.read_text())
         orbits = np.load(arrays, mmap_mode="r", allow_pickle=False)
@@ -393,7 +393,7 @@ def screen(catalogue: Catalogue, midnight: float) -> Night:
 
 
 def _propagate(orbits: NDArray, tt: float, earth: NDArray, earth_speed: NDArray) -> tuple[NDArray, NDArray]:
-    """Unit vectors and reach of some orbits; zero and pi where nothing is known."""
+    """Unit vectors and reach of some orbits; zero and pi for unusable orbits."""
     p, q, (e, motion, anomaly) = orbits[:3], orbits[3:6], orbits[6:]
     eccentric = eccentric_anomaly(anomaly + motion * (tt - REFERENCE_MJD), e)
     cos, sin = np.cos(eccentric), np.sin(eccentric)

@@ -59,7 +59,7 @@ class Question:
     epoch_mjd: float
 
     def rounded(self) -> Question:
-        """The same to a milliarcsecond and ten milliseconds: noise in the last digits asks nothing new."""
+        """The same question to a milliarcsecond and ten milliseconds, so that rounding noise makes no new request."""
         ra, dec, radius_deg, epoch_mjd = (
             round(float(number), 7) for number in (self.ra % 360, self.dec, self.radius_deg, self.epoch_mjd)
         )
@@ -311,7 +311,7 @@ def _retry_after(response: Any) -> float:
 
 
 def parse_answer(body: bytes) -> pd.DataFrame:
-    """Table of an answer that came with HTTP status 200; no rows only where the service says that nothing is there.
+    """Table of an answer that came with HTTP status 200; empty only when the service reports that no object was found.
 
     Parameters
     ----------

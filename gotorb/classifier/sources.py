@@ -260,7 +260,7 @@ def _from_archive(source: Path, archive: ArchiveParams, block: int) -> Iterator[
 
 
 def _columns(table: pd.DataFrame, names: dict[str, str] | None = None) -> pd.DataFrame:
-    """Our columns of a table, whatever it has of them, by our names or those given."""
+    """Our columns of a table, as far as they exist, by our names or the given ones."""
     found: dict[str, Any] = {}
     for ours in COLUMNS:
         theirs = next((name for name in (ours, (names or {}).get(ours)) if name in table), None)

@@ -1,4 +1,4 @@
-"""Many items of work over processes or a dask cluster; an item on which workers die costs only itself.
+"""Many items of work over processes or a dask cluster; an item on which workers die fails alone.
 
 A worker that dies (out of memory, or in a library's crash) takes down what it was at. Those items are tried again,
 each alone: the ones that were only near the death succeed, the one that kills its worker a second time is given up.
@@ -67,7 +67,7 @@ HERE = Workers()
 
 
 class _Work(NamedTuple):
-    """A job, all its items, and what takes the results of some of them."""
+    """A job, all its items, and the receiver of some items' results."""
 
     job: Callable[[Any], Any]
     items: Sequence[Any]

@@ -93,7 +93,7 @@ def cannot_write(path: Path | str, error: Exception) -> DataError:
 
 @contextmanager
 def reported_writes(path: Path | str) -> Iterator[None]:
-    """Turn what a full disk raises inside the block into a DataError that says what to do.
+    """Turn errors of a full disk inside the block into a DataError with an instruction.
 
     Parameters
     ----------

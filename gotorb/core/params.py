@@ -235,7 +235,7 @@ class EvaluateParams(Section):
 
 
 class RecoveryParams(Section):
-    """Transients that are injected into the held-out images, to see which of them models find."""
+    """Transients that are injected into the held-out images to measure the found fraction of models."""
 
     n_per_image: int = Field(60, ge=1, description="transients injected into an image")
     min_mag: float = Field(16.0, description="brightest transient [mag]")

@@ -129,7 +129,7 @@ class Settings:
 
     @property
     def cache_dir(self) -> Path:
-        """Folder of what may be lost: made when something is first kept there."""
+        """Folder of the cache, which may be deleted; made at the first use."""
         if self.gotorb_cache_dir:
             return Path(self.gotorb_cache_dir).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotorb"

@@ -77,7 +77,7 @@ def find_pixel_leaks(data: Dataset) -> pd.DataFrame:
 
 
 def _layer_digests(stamps: np.ndarray) -> np.ndarray:
-    """(n, n_layers) of str; "" for a layer of one value."""
+    """Digest of each layer of each stamp, (n, n_layers) of str; "" for a layer of one value."""
     return np.array([[_digest(layer) for layer in np.moveaxis(stamp, -1, 0)] for stamp in stamps], dtype=object)
 
 
@@ -121,7 +121,7 @@ LISTED = 5
 
 
 def verify_dataset(data_dir: Path | str) -> list[str]:
-    """Look for whatever is wrong with a data set.
+    """Check a data set for errors.
 
     Parameters
     ----------

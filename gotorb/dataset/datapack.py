@@ -1,4 +1,4 @@
-"""The published validation pack: stamps and their table in one hickle file, read without running anything it holds.
+"""The published validation pack: stamps and their table in one hickle file, read without running any code in it.
 
 hickle keeps a DataFrame as a pickle, and a pickle can run any code. Here numbers are read by h5py, and the pickle by an
 unpickler that knows numpy's arrays and puts inert shells in the place of all names of pandas. Anything else is refused
@@ -39,7 +39,7 @@ class Datapack(NamedTuple):
 
 
 class Shell:
-    """Stand-in for an object of pandas: it remembers its class's name, arguments and state, and does nothing."""
+    """Stand-in for an object of pandas that only stores its class's name, arguments and state."""
 
     name = ""
     args: tuple[Any, ...] = ()

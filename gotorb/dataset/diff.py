@@ -122,7 +122,7 @@ def _edited_columns(before: pd.DataFrame, after: pd.DataFrame) -> pd.Series:
 
 
 def _repainted(old: Dataset, new: Dataset, both: pd.Index) -> np.ndarray:
-    """(len(both),) True where the pixels differ."""
+    """True for rows with different pixels, (len(both),)."""
     if len(both) == 0 or (old.size, old.layers) != (new.size, new.layers):
         return np.full(len(both), (old.size, old.layers) != (new.size, new.layers))
     places = [pd.Index(data.ids).get_indexer(both) for data in (old, new)]

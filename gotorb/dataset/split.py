@@ -1,4 +1,4 @@
-"""Division of rows into train, validation and test so that nothing leaks from one to another.
+"""Division of rows into train, validation and test without leaks.
 
 Rows are linked when they share an image, an object (minor planet or galaxy), a host galaxy, or a place on
 the sky; each connected group of rows goes whole into one part. A random split of rows would put the same
@@ -136,7 +136,7 @@ def pairs_on_sky(table: pd.DataFrame, radius_arcsec: float) -> np.ndarray:
 
 
 def _class_counts(labels: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
-    """(n_groups, 2) rows of each class, bogus and real; unknown labels weigh nothing."""
+    """Rows of each class, bogus and real, (n_groups, 2); unknown labels do not count."""
     counts = np.zeros((n_groups, 2))
     for label in (layout.BOGUS, layout.REAL):
         counts[:, label] = np.bincount(groups[labels == label], minlength=n_groups)

@@ -34,7 +34,7 @@ TEXT_COLUMNS = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set on disk; stamps are read when asked for, a batch at a time.
+    """A data set on disk; stamps are read on demand, a batch at a time.
 
     Attributes
     ----------
@@ -215,7 +215,7 @@ def _check_agreement(
 
 
 def read_table(data_dir: Path | str) -> pd.DataFrame:
-    """Read data_labels.csv; text columns come back as str, "" for nothing.
+    """Read data_labels.csv; text columns are str, "" where empty.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From scores to probabilities: maps fitted on validation rows, and another fraction of real ones.
+"""Conversion of scores to probabilities: maps fitted on validation rows, and other fractions of real ones.
 
 A network's score orders detections; only after calibration is a score of 0.9 right nine times out of ten, and
 only for the fraction of real detections on which the map was fitted. `shift_prior` carries it to a night's.

@@ -167,7 +167,7 @@ def _areas_of(counts: Sequence[Counts]) -> list[float]:
 
 
 def _recovered(labels: np.ndarray, pair: np.ndarray, fprs: Sequence[float]) -> np.ndarray:
-    """(2, n_fprs) recovered fraction of each score."""
+    """Recovered fraction of each score, (2, n_fprs)."""
     return _recovered_of([count_by_score(labels, scores)[1:] for scores in pair], fprs)
 
 
@@ -184,7 +184,7 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _group_masks(rows: pd.DataFrame, columns: tuple[str, ...] = ("metalabel", "ut")) -> dict[str, np.ndarray]:
-    """(n,) of bool for all rows, each class, and each value of some columns."""
+    """Masks, (n,) of bool, of all rows, each class, and each value of some columns."""
     labels = rows["label"].to_numpy(int)
     masks = {"all": np.ones(len(rows), bool), "real": labels == 1, "bogus": labels == 0}
     for column in columns:

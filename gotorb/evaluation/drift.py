@@ -1,4 +1,4 @@
-"""Has the sample changed? Two-sample tests of what a model is given and of what it says.
+"""Two-sample tests of changes in a model's inputs and scores.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Figures of scores and of a training: data in, a matplotlib Figure out, nothing shown or saved."""
+"""Figures of scores and of a training: functions of data that return matplotlib Figures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -40,7 +40,7 @@ centre), farther out, on empty sky."""
 
 
 def slice_rows(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """(n,) of bool for each of `SLICES`.
+    """Mask, (n,) of bool, of each of `SLICES`.
 
     Parameters
     ----------

@@ -141,7 +141,7 @@ class Experiment:
 
     @cached_property
     def digest(self) -> str:
-        """Of the data set."""
+        """Digest of the data set."""
         return data_digest(self.data.data_dir)
 
     def run(self) -> None:

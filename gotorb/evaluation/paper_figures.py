@@ -76,12 +76,12 @@ class Material:
 
     @property
     def labels(self) -> np.ndarray:
-        """(n,) of int."""
+        """Labels of the rows, (n,) of int."""
         return self.rows["label"].to_numpy(int)
 
     @property
     def scores(self) -> np.ndarray:
-        """(n,) of float."""
+        """Scores of the rows, (n,) of float."""
         return self.rows["score"].to_numpy(float)
 
 

@@ -58,7 +58,7 @@ class Check:
 
 
 def declared_slices(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """(n,) of bool for each slice: faint, nuclear, each telescope, each metalabel.
+    """Mask, (n,) of bool, of each slice: faint, nuclear, each telescope, each metalabel.
 
     Parameters
     ----------

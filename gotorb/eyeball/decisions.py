@@ -148,7 +148,7 @@ class Journal:
         return self._table(CURRENT.format(among="")).astype({"blind": bool})
 
     def votes(self, ids: Sequence[str]) -> pd.DataFrame:
-        """As `current`, of some rows only.
+        """Current decisions, as `current`, of some rows only.
 
         Parameters
         ----------

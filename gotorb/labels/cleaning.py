@@ -190,7 +190,7 @@ def find_new_sources(data: Dataset) -> np.ndarray:
 
 
 def _usual_fwhm(table: pd.DataFrame) -> pd.Series:
-    """(n,) median FWHM of the minor planets of each row's image; of all images where it has few."""
+    """Median FWHM, (n,), of the minor planets of each row's image; of all images where it has few."""
     planets = table[table["metalabel"] == "mp"]
     of_image = planets.groupby("image_id")["fwhm"].agg(["median", "size"])
     sure = of_image.loc[of_image["size"] >= MIN_PLANETS, "median"]

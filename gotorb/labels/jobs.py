@@ -304,7 +304,7 @@ def _crashed(task: ImageTask) -> Skipped:
 
 
 def _do_image(task: ImageTask, *, work: Work, options: Any, shards_dir: Path) -> Result:
-    """Do one image, or find it done; whatever is wrong with the image ends in a state, never in an exception."""
+    """Label one image, or find it done; every problem of the image ends in a state, never in an exception."""
     if task.problem:
         return Skipped(task.image_id, task.filepath, task.problem, "refused")
     path = shard_path(shards_dir, task.image_id, task.fingerprint(options))

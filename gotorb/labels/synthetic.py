@@ -201,7 +201,7 @@ def _flash(task: SyntheticTask, frame: Frame, occupied: pd.DataFrame, options: S
 
 
 def _occupied(task: SyntheticTask, frame: Frame, options: SyntheticOptions) -> pd.DataFrame:
-    """Places (ra, dec) where something is detected or known, so that a bare galaxy there may not be bare."""
+    """Positions (ra, dec) of all detections and known objects: a galaxy there may not be bare."""
     taken = [options.files.read_detections(frame), pd.DataFrame(task.planets, columns=list(PlanetRow._fields))]
     if options.provider is not None:
         taken.append(options.provider.find(Field(task.ra_c, task.dec_c, FIELD_RADIUS_DEG, task.epoch_mjd)))
@@ -266,7 +266,7 @@ def _choose_residuals(
     options: SyntheticOptions,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    """Bare galaxies, never one that carries a transient or lies where something is detected or known."""
+    """Bare galaxies: without a transient on them, away from all detections and known objects."""
     n_wanted = round(len(transients) * options.n_residuals_per_transient)
     _, separation = find_nearest(galaxies["ra"], galaxies["dec"], occupied["ra"], occupied["dec"])
     able = (separation > CLEAR_RADIUS_ARCSEC) & ~galaxies["galaxy_id"].isin(transients["host_id"]).to_numpy()

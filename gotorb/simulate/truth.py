@@ -60,7 +60,7 @@ def classify(
 
 
 def _light(table: pd.DataFrame, share: Array, injected: Injected, fwhm: float) -> Array:
-    """(n, n sources) what each source adds to each detection that the changes make, through the matched filter."""
+    """Light, (n, n sources), that each source adds to each detection of the changes, through the matched filter."""
     x, y, sign = table["x"].to_numpy(), table["y"].to_numpy(), np.sign(table["flux"].to_numpy())
     distance = np.hypot(x[:, None] - injected.x, y[:, None] - injected.y)
     width = np.sqrt(2) * fwhm / 2.355  # of a point source behind the filter

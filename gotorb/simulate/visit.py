@@ -227,7 +227,7 @@ def _lanczos_taps(shift: float, order: int = 3) -> tuple[Array, int]:
 
 
 def shift_image(image: Array, dx: float, dy: float) -> Array:
-    """Image moved by (dx, dy) pixels: a source at x goes to x + dx. NaN where nothing was seen.
+    """Image moved by (dx, dy) pixels: a source at x goes to x + dx. NaN for pixels without data.
 
     Parameters
     ----------

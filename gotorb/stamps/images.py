@@ -52,7 +52,7 @@ MAX_CACHED = 2048
 
 
 def _stretch_percentile(layer: np.ndarray) -> np.ndarray:
-    """Linear between two percentiles of the central pixels, 0 to 1: a bright star at the edge dims nothing."""
+    """Linear between two percentiles of the central pixels, 0 to 1: a bright star at the edge does not dim the rest."""
     margin = layer.shape[0] // 4
     low, high = np.percentile(
         layer[margin : layer.shape[0] - margin, margin : layer.shape[1] - margin], CENTRAL_PERCENTILES
@@ -105,7 +105,7 @@ def draw_strip(stamp: np.ndarray, stretch: str) -> np.ndarray:
 
 
 def _encode_png(grey: np.ndarray) -> bytes:
-    """PNG of a grey picture; noise repeats nothing, so looking for repetitions takes time and saves no bytes."""
+    """PNG of a grey picture; without a search for repetitions, which noise does not have."""
     from PIL import Image
 
     file = io.BytesIO()

@@ -154,7 +154,7 @@ def core_light(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def n_detected_exposures(exposures: np.ndarray) -> np.ndarray:
-    """Number of single exposures in which something shines at the middle.
+    """Number of single exposures with a source at the middle.
 
     Parameters
     ----------

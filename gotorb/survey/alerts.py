@@ -218,7 +218,7 @@ def read_packet(path: Path) -> tuple[Record, np.ndarray]:
 
 
 def _read_avro(path: Path) -> Record:
-    """The one record of an Avro file; whatever a broken one makes the reader raise is told in one line."""
+    """Read the one record of an Avro file; errors of broken files are reported in one line."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes")

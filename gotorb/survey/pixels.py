@@ -141,7 +141,7 @@ def _has_data(pixels: np.ndarray) -> np.ndarray:
 
 
 def _medians(raw: np.ndarray) -> np.ndarray:
-    """(n, 1, 1, n_layers) median of each layer's pixels with data; 0 where a layer has none."""
+    """Median of each layer's pixels with data, (n, 1, 1, n_layers); 0 where a layer has none."""
     values = np.array(raw.reshape(len(raw), -1, raw.shape[-1]).transpose(0, 2, 1), order="C")  # a copy: it is sorted
     with np.errstate(over="ignore", invalid="ignore"):
         whole = _has_data(values.sum(axis=-1))

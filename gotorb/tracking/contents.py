@@ -75,7 +75,7 @@ def make_entry(path: str, files: Mapping[str, str], card: Mapping[str, Any]) -> 
 
 
 def md5(path: Path) -> str:
-    """Hex md5 of a file: the name under which DVC knows it.
+    """Hex md5 of a file, its name in DVC.
 
     Parameters
     ----------

@@ -132,7 +132,7 @@ class Journal:
 
     @property
     def key(self) -> str:
-        """Name by which the tracking store knows the run, whichever of its own it gives it."""
+        """Name of the run in the tracking store, whichever id the store gives it."""
         return self.folder.name
 
     def add(self, kind: str, **content: Any) -> None:
@@ -220,7 +220,7 @@ def _parse(line: str) -> Event | None:
 
 
 def find_journals(parent: Path) -> list[Journal]:
-    """Journals with something unsent, the oldest first.
+    """Journals with unsent events, the oldest first.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def _make_signature(shape: tuple[int, ...]) -> ModelSignature:
 
 
 def _stamp_shape(path: Path) -> tuple[int, ...]:
-    """(size, size, n_layers) that a model file declares for its input; Keras is asked where it declares none."""
+    """Input shape (size, size, n_layers) that a model file declares, else that of the Keras model."""
     import h5py
 
     with h5py.File(path, "r") as file:

@@ -235,7 +235,7 @@ class Scored(NamedTuple):
 
     @property
     def calls(self) -> np.ndarray:
-        """(n,) of bool: rows that it calls real."""
+        """True for rows that the model calls real, (n,)."""
         return self.scores >= float(self.registered.tags.get("threshold", 0.5))
 
     @property
@@ -354,7 +354,7 @@ def _check(new: Scored, old: Scored | None, data: Dataset, rows: pd.DataFrame, l
 
 
 def _check_service(new: Scored, data: Dataset, rows: pd.DataFrame) -> Check:
-    """Scores by the service that would answer, against those of the file that DVC knows by the version's md5."""
+    """Compare scores of the service with those of the file that DVC has by the version's md5."""
     stamps = data.read_stamps(rows.index.to_numpy(int)[:N_PARITY], new.registered.layers)
     answered = load_service(new.registered.uri).predict(stamps, params={"n_samples": 0})
     original = _original(new.registered)

@@ -45,7 +45,7 @@ COMPLETED = "completed"
 
 
 class _Sender:
-    """Sends a journal from a thread of its own; after a failure nothing more is tried until the end of the run.
+    """Sends a journal from a thread of its own; after a failure the next try is at the end of the run.
 
     The thread is a daemon, so that a process that is interrupted twice ends; the journal then keeps the rest.
     """
@@ -413,7 +413,7 @@ def sync_runs(*, patience_s: float = -1) -> int:
 
 
 def send_waiting(*, patience_s: float = -1) -> None:
-    """Send waiting journals before the store is asked what it knows; a failure is only a warning.
+    """Send waiting journals before the store is read; a failure is only a warning.
 
     Parameters
     ----------

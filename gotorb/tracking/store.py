@@ -176,7 +176,7 @@ def answers() -> bool:
 
 
 def artifacts_answer() -> bool:
-    """True if the S3-compatible store of .env takes connections; asked within seconds, since boto takes minutes."""
+    """True if the S3-compatible store of .env takes connections; answers within seconds, where boto takes minutes."""
     parts = urlsplit(os.environ.get("MLFLOW_S3_ENDPOINT_URL", ""))
     if not parts.hostname:
         return True
@@ -223,7 +223,7 @@ def _set_up_lock() -> FileLock:
 
 
 def find_moved() -> list[str]:
-    """Artifact folders, as the store knows them, that lie outside this project's mlruns/; empty when nothing moved."""
+    """Artifact folders of the store that lie outside this project's mlruns/; empty when the project was not moved."""
     return sorted({place for _, _, place in _places() if _root_of(place) not in (None, _here())})
 
 

@@ -1,4 +1,4 @@
-"""Versions of the project as git knows them: tags, commits, and older checkouts with their data from DVC.
+"""Versions of the project in git: tags, commits, and older checkouts with their data from DVC.
 
 Nothing here asks the tracking store; `tracking.lineage` joins what git knows with what the store knows.
 """

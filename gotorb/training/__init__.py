@@ -1,1 +1,1 @@
-"""Networks: how they are built, trained, tuned, stored, exported, and asked for scores and posteriors."""
+"""Networks: building, training, tuning, storage, export, scores and posteriors."""

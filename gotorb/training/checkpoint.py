@@ -273,7 +273,7 @@ def _describe(thing: Any) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-    """Content of a checkpoint, None when there is none or it cannot be read; nothing is unpickled."""
+    """Content of a checkpoint, read without pickle; None when it is missing or cannot be read."""
     if not path.exists():
         return None
     try:

@@ -303,7 +303,7 @@ class Stream:
         return -(-len(self._even(rows)) // self.batch_size)
 
     def training(self, rows: np.ndarray, *, seed: int, augment: bool, first_epoch: int = 0) -> tf.data.Dataset:
-        """Yield endless batches: each epoch a new order and, when asked, new orientations.
+        """Yield endless batches: each epoch has a new order and, with `augment`, new orientations.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Monte-Carlo dropout: posterior samples of a network, computed once for what samples have in common.
+"""Monte-Carlo dropout: posterior samples of a network, whose common parts are computed once.
 
 A sample is one thinned network, drawn for all stamps of a batch. A network that is a chain (each layer feeds the next)
 is cut at its dropouts. Samples with the same masks up to some layer have the same activations up to there, so all
@@ -103,7 +103,7 @@ def _mask_shape(dropout: keras.layers.Layer, shape: tuple[int | None, ...]) -> t
 def draw_masks(
     sites: Sequence[tuple[float, tuple[int, ...]]], n_samples: int, *, entropy: int, batch: int
 ) -> list[np.ndarray]:
-    """Draw what is kept at each dropout of each sample.
+    """Draw the kept values of each dropout of each sample.
 
     The generator starts from `entropy`, the number of the batch and the number of the sample: sample 3 is the same
     whether 5 or 50 are drawn, and no two batches share masks.
@@ -155,7 +155,7 @@ def _group_equal(masks: np.ndarray, samples: np.ndarray) -> list[tuple[np.ndarra
 
 
 class NotAChain(ModelError):
-    """A network cannot be taken apart, and why; `gotorb.training.inference` then samples it pass by pass."""
+    """A network cannot be taken apart, with the reason; `gotorb.training.inference` then samples it pass by pass."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _to_plain(value: Any, where: str) -> Any:
 
 
 def read_meta(path: Path | str) -> dict[str, Any]:
-    """Read a meta file without running anything it holds.
+    """Read a meta file without running any code in it.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ MAX_INPUT, MAX_KERNEL = 2**20, 255
 
 
 class Loaded(NamedTuple):
-    """A model and what is known of it.
+    """A model and its meta.
 
     Attributes
     ----------
@@ -149,12 +149,12 @@ def describe_training(
 
 
 def describe_parent(name: str, digest: str, meta: Meta | None, data: Dataset, rows: Rows) -> Meta:
-    """Make the record of the model whose weights are the start; say when it has seen rows that judge this one.
+    """Make the record of the model whose weights are the start; warn if it was trained on held-out rows of this one.
 
     Parameters
     ----------
     name, digest : str
-        Who the parent is.
+        Name of the parent, and digest of its file.
     meta : dict or None
         Its own record, which names the rows that it was trained on.
     data, rows : Dataset, Rows

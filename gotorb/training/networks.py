@@ -1,4 +1,4 @@
-"""Networks of GOTO's recipe, ``vgg6`` and its Bayesian form ``bayesian_vgg6``, and how any network is built.
+"""Networks of GOTO's recipe, ``vgg6`` and its Bayesian form ``bayesian_vgg6``, and a builder for any network.
 
 Both begin with the L2 normalisation of each layer of each stamp, so that a saved model takes stamps in the
 survey's own units and cannot be fed wrongly. A stamp layer of zeros stays zero.

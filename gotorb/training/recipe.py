@@ -69,7 +69,7 @@ class Recipe:
     monitor_mode: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse names that Keras does not know, before anything is written or trained."""
+        """Refuse names that are unknown to Keras, before any file is written or any step trained."""
         wrong = sorted(set(self.fit_kwargs) - set(FIT_OPTIONS))
         if wrong:
             raise ConfigError(

@@ -397,7 +397,7 @@ class _Worker:
 
 
 def _serve(pipe: Any, setting: Setting) -> None:
-    """Train the tasks that come; leave Ctrl-C to the parent and end with it, for nothing may write to its folder."""
+    """Train the tasks that come; leave Ctrl-C to the parent and end with it, so that no orphan writes to its folder."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -1,4 +1,4 @@
-"""Tuning: keras-tuner's oracles choose what is tried, and trials are trained like any other network.
+"""Tuning: keras-tuner's oracles choose configurations, and trials are trained like any other network.
 
 An oracle is a pure function of its seed and of the results it was told, in order. An interrupted search therefore
 resumes with a new oracle that is told the results on disk: finished trials are not trained again. Results are told in

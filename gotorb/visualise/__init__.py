@@ -1,5 +1,7 @@
-"""Look at what a model makes of an image: the front door.
+"""Look at a model's scores of an image: the front door.
 
+Examples
+--------
 >>> from gotorb import visualise
 >>> pages = visualise.make_pages(["r0000001_UT1-median.fits"], "models/bayesian_vgg6", "pages")  # doctest: +SKIP
 """

@@ -22,7 +22,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def content_policy(*, script: str = "'self'", style: str = "'self'", connect: str = "'self'") -> str:
-    """Content-security policy of a page: nothing but what is named, and no text that becomes a script.
+    """Content-security policy of a page: only named sources, and no text that becomes a script.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def escape(text: object) -> str:
 
 
 def json_for_script(value: Any) -> str:
-    """Json for a ``<script type="application/json">``: nothing in it ends the element or begins a comment.
+    """Json for a ``<script type="application/json">``, in which no text ends the element or begins a comment.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def json_for_script(value: Any) -> str:
     Examples
     --------
     >>> json_for_script({"name": "</script>"})
-    '{"name":"\\u003c/script\\u003e"}'
+    '{"name":"\\\\u003c/script\\\\u003e"}'
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for sign, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"),
