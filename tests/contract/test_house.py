@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.house import (  # fmt: skip
+from tests.contract.house import (
     LEAST_DOCUMENTED,
     LIMITS,
     ORDER,

@@ -1,6 +1,6 @@
-"""Grids of stamps, simulated beside real ones, to judge by eye what the simulation gets wrong.
+"""Grids of stamps, simulated next to real ones, to compare by eye.
 
-Run as ``python -m gotorb.simulate.gallery SURVEY_DIR ZTF_DIR OUT.png``.
+Run as ``python -m studies.gallery SURVEY_DIR ZTF_DIR OUT.png``.
 """
 
 import sys
