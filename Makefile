@@ -5,6 +5,9 @@ BIN := $(CURDIR)/$(VENV)/bin
 RUN := PATH="$(BIN):$$PATH"
 PORT ?= 5000
 
+# Where this is set, every process compiles TensorFlow and all else that it imports again, which takes ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: repro study ablations finetune test test-all check bench ui readme notebook lock clean help
 

@@ -1,8 +1,8 @@
 """A limit for the CPU time of each test that has no mark `slow`.
 
-CPU time and not time on the clock, so that a busy machine fails no test: that of the test's own process, of its
-children and of `tests.warm`. A test over `LIMIT_S` is listed at the end of the session. It fails beyond `FACTOR` times
-that, which covers slower processors, or immediately with GOTORB_TEST_STRICT=1.
+CPU time of the test's process, of its children and of `tests.warm`, since time on the clock says more of the machine.
+On a busy virtual machine CPU time grows too (threefold was seen), so that a test over `LIMIT_S` is only listed at the
+end of the session. With GOTORB_TEST_STRICT=1, for an idle machine, it fails.
 """
 
 import os
@@ -14,7 +14,7 @@ import pytest
 from tests import warm
 
 LIMIT_S = 5.0
-FACTOR = 1 if os.environ.get("GOTORB_TEST_STRICT", "0") == "1" else 4
+IS_STRICT = os.environ.get("GOTORB_TEST_STRICT", "0") == "1"
 CPU = "cpu seconds"
 
 
@@ -33,10 +33,11 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[Any]:
-    """Fail a test that passed but took too long."""
+    """Fail a test that passed but took too long, where that is asked for."""
     report = yield
     taken = dict(item.user_properties).get(CPU, 0.0)
-    if call.when == "call" and report.passed and taken > FACTOR * LIMIT_S and not item.get_closest_marker("slow"):
+    is_over = taken > LIMIT_S and not item.get_closest_marker("slow")
+    if IS_STRICT and call.when == "call" and report.passed and is_over:
         report.outcome = "failed"
         report.longrepr = f"took {taken:.1f} CPU seconds; make it quicker, or mark it slow"
     return report

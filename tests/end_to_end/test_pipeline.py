@@ -9,6 +9,8 @@ from mlflow import MlflowClient
 
 from tests.end_to_end.clones import MODEL, SMALL, Project, make_clone
 
+pytestmark = pytest.mark.timeout(1800)  # whoever comes first makes the small project
+
 STAGE_RUNS = {
     "survey", "label", "synthetic", "clean", "dataset", f"train {MODEL}", "tune", "train tuned", f"evaluate {MODEL}",
     "evaluate tuned", "truth", "injections", "promote",
@@ -97,7 +99,6 @@ def test_a_model_is_registered_once(project: Project) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_the_real_python_makes_the_same_bytes_twice(finished: Project, tmp_path: Path) -> None:
     """From an empty DVC cache, with a new process and its imports for every stage."""
     cold = make_clone(tmp_path / "gotorb", SMALL)

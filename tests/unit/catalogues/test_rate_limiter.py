@@ -37,7 +37,7 @@ def test_pass_of_a_killed_process_is_free_again(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("text", ["", "1e400", "nan", "broken", "-5", repr(time.time() + 1e7)])
+@pytest.mark.parametrize("text", ["", "1e400", "nan", "broken", "-5", "4102444800.0"])  # the last: in the year 2100
 def test_senseless_next_start_holds_nobody(tmp_path: Path, text: str) -> None:
     (tmp_path / "next").write_text(text)
     with RateLimiter(tmp_path, 2, 0.0).passing(after(0.2)):

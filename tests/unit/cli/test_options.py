@@ -278,7 +278,7 @@ FREE = {
     "scoring": {"threshold"}, "models": {"threshold"},  # of a model that names none
     "subtraction": {"threshold", "order"}, "visit": {"order"},  # of a detection, of a polynomial
     "executor": {"n_processes", "chunk"},  # of any work, not of labelling
-    "figures": {"size"}, "gallery": {"columns"}, "psf": {"factor"}, "recipe": {"verbose"},
+    "figures": {"size"}, "psf": {"factor"}, "recipe": {"verbose"},
     "transients": {"n_exposures"},
 }  # fmt: skip
 """Module -> parameters whose name a section has too, for another thing."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.simulate import gallery
+from studies import gallery
 
 
 def test_stamps_show_asteroids_in_difference_and_not_in_template(tiny_survey: Path) -> None:

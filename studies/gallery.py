@@ -1,6 +1,6 @@
-"""Grids of simulated stamps next to real ones, to check by eye where the simulation is wrong.
+"""Grids of stamps, simulated next to real ones, to compare by eye.
 
-Run as ``python -m gotorb.simulate.gallery SURVEY_DIR ZTF_DIR OUT.png``.
+Run as ``python -m studies.gallery SURVEY_DIR ZTF_DIR OUT.png``.
 """
 
 import sys
@@ -143,7 +143,7 @@ def _show(axis: object, plane: Array) -> None:
 
 
 def compare(survey_dir: Path, ztf_dir: Path, *, columns: int = 6) -> Figure:
-    """Simulated kinds next to real ZTF asteroids and bogus detections.
+    """Simulated kinds beside real ZTF asteroids and bogus detections.
 
     Parameters
     ----------
