@@ -205,12 +205,10 @@ def train(
                 network, taught.stream, taught.rows, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
                 state=(run_dir / layout.STATE_NPZ, _identify(settings, digest, origin)),
             )  # fmt: skip
-        about: dict[str, Any] = {
-            "settings": settings,
-            "digest": digest,
-            "parent": _describe_parent(origin, data, taught.rows),
-        }
-        meta = model_files.describe_training(fitted, data, taught.rows, run_dir=run_dir, **about)
+        parent = _describe_parent(origin, data, taught.rows)
+        meta = model_files.describe_training(
+            fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest, parent=parent
+        )
         meta |= _calibrate(network, data, taught.rows.validation, options)
         loaded = model_files.write_training(run_dir, network, meta)
         fitted.finish()

@@ -36,7 +36,7 @@ LOADER = __name__
 COLUMNS = ("score", "mean", "std", "confidence")
 DEFAULTS = {"n_samples": 20, "seed": 0}
 """Parameters of a call: posterior samples of each stamp, and their seed. n_samples 0 gives plain scores alone."""
-NEEDED = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "h5py")
+NEEDED = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "h5py", "scipy")
 DATA, CODE = "data", "code"
 EXAMPLE = {
     "artifact_path": "input_example.json",

@@ -109,9 +109,9 @@ def connect() -> MlflowClient:
     import mlflow
 
     uri = tracking_uri()
-    client = mlflow.MlflowClient(uri, uri)
     with _set_up_lock():
         try:
+            client = mlflow.MlflowClient(uri, uri)
             client.search_experiments(max_results=1)
         except Exception as error:  # of mlflow, requests, sqlalchemy or a database's driver
             raise TrackingError(

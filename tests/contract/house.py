@@ -14,13 +14,13 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 ORDER = (
     "errors", "core", "survey", "catalogues", "stamps", "dataset", "labels", "training", "evaluation", "tracking",
-    "simulate", "label_data", "import_data", "clean_data", "models", "classifier", "hyperparameter_tuning", "scoring",
+    "simulate", "label_data", "import_data", "clean_data", "models", "classifier", "hyperparameter_tuning",
     "active_learning", "visualise", "eyeball", "cli", "__main__", "pipelines", "studies",
 )  # fmt: skip
 """Rooms from the lowest to the highest: a room imports only rooms before it."""
 LIMITS = {
     "files": 160,
-    "lines": 25_000,
+    "lines of code": 18_500,
     "names at the top": 22,
     "modules with one importer below 60 lines": 0,
     "circles": 0,
@@ -138,6 +138,10 @@ class House:
                 found[target].add(module)
         return found
 
+    def lines_of_code(self) -> int:
+        """Lines that are neither blank nor part of a docstring."""
+        return sum(map(lines_of_code, self.paths))
+
     def names_at_the_top(self) -> list[str]:
         names = {path.relative_to(ROOT / "gotorb").parts[0].removesuffix(".py") for path in self.paths}
         return sorted(names - {"__init__", "__main__"})
@@ -225,7 +229,7 @@ class House:
         """All figures that have a limit."""
         return {
             "files": len(self.paths),
-            "lines": sum(self.lines.values()),
+            "lines of code": self.lines_of_code(),
             "names at the top": len(self.names_at_the_top()),
             "modules with one importer below 60 lines": len(self.small_single()),
             "circles": len(self.circles()),
@@ -244,6 +248,20 @@ def _functions(
             yield f"{place}.{one.name}", one, public and not one.name.startswith("_")
         elif isinstance(one, ast.ClassDef):
             yield from _functions(one, f"{place}.{one.name}", public=public and not one.name.startswith("_"))
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines of a file that are neither blank nor part of a docstring."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return sum(bool(line.strip()) for line in lines) - _docstring_lines(tree(path))
+
+
+def _docstring_lines(module: ast.Module) -> int:
+    """Lines of all docstrings of a module that are not blank."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    nodes = [node for node in ast.walk(module) if isinstance(node, documented)]
+    texts = [ast.get_docstring(node, clean=False) or "" for node in nodes]
+    return sum(bool(line.strip()) for text in texts for line in text.splitlines())
 
 
 def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:

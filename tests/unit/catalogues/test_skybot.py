@@ -220,7 +220,10 @@ def look_up_some(url: str, fields: list[Field], journal: Path, limits: Limits) -
 
 
 def test_processes_together_are_polite_and_ask_nothing_twice(tmp_path: Path) -> None:
-    fields, limits = [replace(FIELD, ra=float(ra)) for ra in range(8)], replace(QUICK, total_s=120, pause_s=0.2)
+    fields, limits = (
+        [replace(FIELD, ra=float(ra)) for ra in range(8)],
+        replace(QUICK, total_s=120, read_s=30.0, pause_s=0.2),
+    )
     journal = tmp_path / "starts"
     spawn = multiprocessing.get_context("spawn")
     with serving("good", delay_s=0.5) as server, ProcessPoolExecutor(4, mp_context=spawn) as pool:

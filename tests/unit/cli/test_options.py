@@ -275,7 +275,7 @@ def test_params_file_gives_what_is_not_given(tmp_path: Path) -> None:
 
 
 FREE = {
-    "scoring": {"threshold"}, "models": {"threshold"},  # of a model that names none
+    "scores": {"threshold"}, "models": {"threshold"},  # of a model that names none
     "subtraction": {"threshold", "order"}, "visit": {"order"},  # of a detection, of a polynomial
     "executor": {"n_processes", "chunk"},  # of any work, not of labelling
     "figures": {"size"}, "psf": {"factor"}, "recipe": {"verbose"},

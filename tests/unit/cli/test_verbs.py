@@ -99,7 +99,7 @@ def test_import_of_a_folder_that_is_none_is_one_line(gotorb: Call) -> None:
 
 
 def test_train_evaluate_and_benchmark(gotorb: Call, project: Path) -> None:
-    data, other = (str(make_blobs(project / name, n=80, size=15, seed=seed)) for name, seed in (("a", 1), ("b", 2)))
+    data, other = (str(make_blobs(project / name, n=80, size=21, seed=seed)) for name, seed in (("a", 1), ("b", 2)))
     words = ("--model", "vgg6", "--epochs", "1", "--layers", "difference", "--out-dir", "models", "--name", "quick")
     said = gotorb("train", data, *words, "--model-kwargs", "{dense: 8}")
     assert (said.code, said.out, said.err.splitlines()[-1]) == (

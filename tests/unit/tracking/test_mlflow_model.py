@@ -26,7 +26,7 @@ from tests.unit.tracking.tiny import LAYERS, make_params
 SIZE, N = 21, 5
 BEFORE = Path(__file__).with_name("registered_before")
 BEFORE_SCORES = [0.52803344, 0.5864922, 0.57492745]
-FOREIGN = ("scipy", "sklearn", "astropy", "hickle", "dvc", "matplotlib", "psycopg2", "pympc")
+FOREIGN = ("sklearn", "astropy", "hickle", "dvc", "matplotlib", "psycopg2", "pympc")
 ALONE = """
 import sys
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
