@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from gotorb.core.files import whole_file
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import all_layers, keras
-from gotorb.training.meta import replace_file
 
 LOG = logging.getLogger(__name__)
 Identity = dict[str, str]
@@ -211,7 +211,8 @@ class Progress(keras.callbacks.Callback):
         arrays |= _name_arrays("optimizer", _values(self.model.optimizer.variables))
         arrays |= _name_arrays("best", self.best.best_weights or [])
         try:
-            replace_file(self.path, lambda part: np.savez(part, allow_pickle=False, **arrays))
+            with whole_file(self.path) as part:
+                np.savez(part, allow_pickle=False, **arrays)
         except OSError as error:
             LOG.warning("%s cannot be written (%s); an interrupted training would start again", self.path, error)
 

@@ -13,37 +13,11 @@ import h5py
 import hickle
 import numpy as np
 
-from gotorb.core.files import fsync
+from gotorb.core.files import whole_file
 from gotorb.errors import ModelError
 
 ROOT = "data"
 Decoder = Callable[[Any], Any]
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file under another name, force it to disk, then let it take the place of the old one.
-
-    Parameters
-    ----------
-    path : Path
-        File to make or replace; it stays as it was if writing fails.
-    write : callable
-        Writes the path that it is given, which has the same suffix.
-
-    Returns
-    -------
-    Path
-        The same path.
-    """
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        write(part)
-        fsync(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    fsync(path.parent)
-    return path
 
 
 def write_meta(path: Path, meta: dict[str, Any]) -> Path:
@@ -63,11 +37,9 @@ def write_meta(path: Path, meta: dict[str, Any]) -> Path:
     """
     content = _to_plain(meta, "meta")
 
-    def write(part: Path) -> None:
-        with _TimelessFile(part, "w") as file:
-            hickle.dump(content, file)
-
-    return replace_file(path, write)
+    with whole_file(path) as part, _TimelessFile(part, "w") as file:
+        hickle.dump(content, file)
+    return path
 
 
 class _TimelessFile(h5py.File):

@@ -3,6 +3,8 @@
 Reading runs no code that a file holds.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import math
@@ -11,20 +13,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from gotorb import __version__
 from gotorb.core import layout
-from gotorb.dataset.store import Dataset, file_digest
+from gotorb.core.files import file_digest, whole_file
+from gotorb.dataset.store import Dataset
 from gotorb.errors import ModelError
 from gotorb.training import normalisation  # noqa: F401  Keras finds its layer when a file names it
 from gotorb.training.backend import keras
-from gotorb.training.data import Rows, count_rows
-from gotorb.training.fit import Fit
-from gotorb.training.meta import read_meta, replace_file, write_meta
+
+if TYPE_CHECKING:
+    from gotorb.training.data import Rows
+    from gotorb.training.fit import Fit
 
 LOG = logging.getLogger(__name__)
 Meta = dict[str, Any]
@@ -129,6 +133,8 @@ def describe_training(
     run_dir : Path
         Folder of the model; the data set is recorded relative to it.
     """
+    from gotorb.training.data import count_rows
+
     return {
         "model": fit.model.name,
         "parameters": settings,
@@ -182,6 +188,8 @@ def write_training(run_dir: Path, model: keras.Model, meta: Meta) -> Loaded:
     Loaded
         The model, and the meta as it reads back.
     """
+    from gotorb.training.meta import write_meta
+
     model_path = write_model(run_dir / layout.MODEL_H5, model)
     write_meta(run_dir / layout.META_HKL, meta | {"model_digest": file_digest(model_path)})
     return Loaded(model, _find_meta(run_dir))
@@ -222,6 +230,8 @@ def load_training(model: keras.Model | Path | str, meta: Meta | Path | str | Non
 
 def _find_meta(meta: Meta | Path | str | None) -> Meta | None:
     """Meta from a file or a model's folder; a dict is returned as it is."""
+    from gotorb.training.meta import read_meta
+
     if meta is None or isinstance(meta, dict):
         return meta
     path = Path(meta) / layout.META_HKL if Path(meta).is_dir() else Path(meta)
@@ -240,8 +250,9 @@ def write_model(path: Path, model: keras.Model) -> Path:
     -------
     Path
     """
-    with _quiet_absl():
-        return replace_file(path, lambda part: model.save(part, include_optimizer=False))
+    with _quiet_absl(), whole_file(path) as part:
+        model.save(part, include_optimizer=False)
+    return path
 
 
 def read_model(path: Path | str) -> keras.Model:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gotorb import __version__
 from gotorb.core import layout
+from gotorb.core.files import whole_file
 from gotorb.core.params import BATCH_SIZE
 from gotorb.errors import ConfigError, ModelError
 from gotorb.stamps.batches import Stamps, cut_batches
@@ -179,16 +180,12 @@ def export_onnx(model: keras.Model, path: Path, about: Mapping[str, str]) -> Pat
     ModelError
         If the network cannot be converted.
     """
-    from gotorb.training.meta import replace_file
-
     content = _describe(_convert(model, path), about)
 
-    def write(part: Path) -> None:
+    with whole_file(path) as part:
         part.write_bytes(content)
         _try(model, part)
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return replace_file(path, write)
+    return path
 
 
 def _convert(model: keras.Model, path: Path) -> Any:

@@ -23,7 +23,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from gotorb.core import layout
-from gotorb.core.files import fsync
+from gotorb.core.files import fsync, whole_file
 from gotorb.dataset.card import write_json
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ModelError
@@ -31,7 +31,6 @@ from gotorb.training.backend import keras, tf
 from gotorb.training.checkpoint import Identity
 from gotorb.training.data import Rows, Stream
 from gotorb.training.fit import Fit, fit_network, prepare_process
-from gotorb.training.meta import replace_file
 from gotorb.training.networks import bayesian_vgg6, build_network
 from gotorb.training.recipe import Recipe
 
@@ -244,11 +243,11 @@ def make_recipe(setting: Setting, epochs: int, learning_rate: float, seed: int) 
 def _take_over(task: Task, folder: Path) -> Path:
     """The file of a trial's checkpoint; it begins as that of the trial which it continues."""
     path = _checkpoint_path(folder, task.number)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if task.continues is not None and not path.exists():
         earlier = _checkpoint_path(folder, task.continues)
         if earlier.exists():
-            replace_file(path, lambda part: shutil.copyfile(earlier, part))
+            with whole_file(path) as part:
+                shutil.copyfile(earlier, part)
     return path
 
 

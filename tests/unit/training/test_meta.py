@@ -2,9 +2,6 @@
 
 import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import numpy as np
 import pytest
 
 from gotorb.errors import ModelError
-from gotorb.training.meta import read_meta, replace_file, write_meta
+from gotorb.training.meta import read_meta, write_meta
 
 CONTENT: dict[str, Any] = {
     "text": "Grüße", "empty": "", "none": None, "flag": True, "n": 3, "x": 0.25, "names": ["a", "bb", "bb"], "no": [],
@@ -99,30 +96,3 @@ def test_broken_meta_is_refused_in_one_line(tmp_path: Path, content: bytes) -> N
     with pytest.raises(ModelError, match="not a meta file") as caught:
         read_meta(tmp_path / "meta.hkl")
     assert "\n" not in str(caught.value)
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "model.h5"
-    path.write_text("old")
-
-    def fail(part: Path) -> None:
-        part.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        replace_file(path, fail)
-    assert [one.name for one in tmp_path.iterdir()] == ["model.h5"] and path.read_text() == "old"
-
-
-def test_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "model.h5"
-    path.write_text("old")
-    code = (
-        "import os, signal, pathlib, sys\n"
-        "from gotorb.training.meta import replace_file\n"
-        "def die(part):\n"
-        "    part.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "replace_file(pathlib.Path(sys.argv[1]), die)\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL and path.read_text() == "old"
