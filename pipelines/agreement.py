@@ -10,6 +10,8 @@ from gotorb.core import layout
 
 REPORTS = Path("reports")
 COLUMNS = ("AUC", "FPR", "FNR", "AUC on truth", "FPR on truth", "FNR on truth", "faint found")
+COMPARED = ("AUC", "AUC on truth", "faint found")
+"""Columns compared with the committed ones: the others follow the operating threshold, which each training chooses."""
 Read = Callable[[Path], dict[str, Any] | None]
 
 
@@ -87,7 +89,7 @@ def format_results(numbers: dict[str, dict[str, Number]]) -> str:
 
 
 def describe_agreement(found: dict[str, dict[str, Number]], committed: dict[str, dict[str, Number]]) -> str:
-    """Describe which numbers lie outside the committed ones' 95 % intervals.
+    """Describe which of the numbers of `COMPARED` differ from the committed ones: their 95 % intervals do not overlap.
 
     Parameters
     ----------
@@ -103,13 +105,13 @@ def describe_agreement(found: dict[str, dict[str, Number]], committed: dict[str,
         (model, name, number, committed[model][name])
         for model, own in found.items()
         for name, number in own.items()
-        if name in committed.get(model, {})
+        if name in COMPARED and name in committed.get(model, {})
     ]
     off = [
         f"  {model}: {name} {_text(name, now)}, committed {_text(name, old)} "
         f"({_text(name, old._replace(value=old.low))} to {_text(name, old._replace(value=old.high))})"
         for model, name, now, old in pairs
-        if not old.low <= now.value <= old.high
+        if now.high < old.low or old.high < now.low
     ]
     n, same = len(pairs), all(now == old for *_, now, old in pairs)
     if not pairs:
@@ -117,8 +119,10 @@ def describe_agreement(found: dict[str, dict[str, Number]], committed: dict[str,
     if same:
         return f"all {n} numbers equal the committed ones"
     if not off:
-        return f"all {n} numbers agree with the committed ones within their 95 % intervals"
-    return "\n".join([f"{len(off)} of {n} numbers lie outside the committed ones' 95 % intervals:", *off])
+        return f"all {n} AUCs and found fractions agree with the committed ones within their 95 % intervals"
+    return "\n".join(
+        [f"{len(off)} of {n} numbers differ from the committed ones by more than their 95 % intervals:", *off]
+    )
 
 
 def _rates(metrics: dict[str, Any] | None, suffix: str) -> dict[str, Number]:
