@@ -83,7 +83,7 @@ def test_wrong_parameter_is_one_line_and_exit_code_1(project: Project) -> None:
     assert "'train.epochs' is 'three'" in line
 
 
-@pytest.mark.parametrize("stage", ["label", "synthetic", "clean", "dataset", "audit"])
+@pytest.mark.parametrize("stage", ["label", "synthetic", "clean", "dataset", "truth"])
 def test_a_stage_done_again_changes_no_byte(project: Project, stage: str) -> None:
     done = project.dvc("repro", "--force", "--single-item", stage)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,7 +11,7 @@ import yaml
 from gotorb.core import layout
 from tests.end_to_end.clones import MODEL, Project, change_params
 
-pytestmark = pytest.mark.timeout(1800)  # whoever comes first makes the small project
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # whoever comes first makes the small project
 
 CHANGES = {
     "label": {"extra_bogus_per_image": 6}, "train": {"epochs": 4}, "evaluate": {"models": [MODEL]},
@@ -29,7 +29,7 @@ from pathlib import Path
 from gotorb.core.params import read_params
 from gotorb.tracking.registry import load_registered, register
 from gotorb.tracking.runs import md5, track_stage
-from gotorb.training.files import write_model
+from gotorb.training.model_files import write_model
 model, known = load_registered("models:/gotorb@champion")
 last = [layer for layer in model.layers if layer.get_weights()][-1]
 kernel, bias = last.get_weights()

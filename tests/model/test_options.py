@@ -124,6 +124,7 @@ def test_progress_bar_and_tensorboard_work_with_the_stream(
     assert list((tmp_path / "board").rglob("events.out.tfevents*"))
 
 
+@pytest.mark.slow
 def test_mirrored_replicas_learn_and_repeat(small: Path, tmp_path: Path) -> None:
     code = f"""
 import sys, tensorflow as tf

@@ -134,7 +134,8 @@ def test_nan_stamp_is_refused_by_its_id(blobs: Path, tmp_path: Path) -> None:
         ({"class_weights": "heavy"}, ConfigError, "class_weights is 'heavy'"),
         ({"optimizer": "downhill"}, ConfigError, "no optimizer 'downhill'"),
         ({"model_kwargs": {"depth": 3}}, ModelError, "cannot be built with .*depth"),
-        ({"monitor": "val_joy", "epochs": 1}, ModelError, "no quantity 'val_joy'"),
+        ({"monitor": "val_joy", "epochs": 1}, ConfigError, "val_joy"),
+        ({"monitor": "val_joy", "monitor_mode": "max", "epochs": 1}, ModelError, "no quantity .val_joy."),
         ({"threads": 97}, ConfigError, "TensorFlow already runs"),
     ],
 )
