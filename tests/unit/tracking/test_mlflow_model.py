@@ -29,7 +29,9 @@ BEFORE_SCORES = [0.52803344, 0.5864922, 0.57492745]
 FOREIGN = ("sklearn", "astropy", "hickle", "dvc", "matplotlib", "psycopg2", "pympc")
 ALONE = """
 import sys
+import os
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
+sys.path = [place for place in sys.path if not os.path.isdir(os.path.join(place, "gotorb"))]  # editable by .pth
 for name in {foreign}: sys.modules[name] = None  # as where they are not installed
 import mlflow, numpy as np
 model = mlflow.pyfunc.load_model({path!r})
