@@ -50,7 +50,7 @@ def measure() -> list[Row]:
 
 
 def measure_plain(files: Files, sky: SkyCoord) -> list[Row]:
-    """Stamps per CPU second for each number of detections, beside the plain way and beside competent ones."""
+    """Stamps per CPU second for each number of detections, next to the plain way and competent ones."""
     few = sky[:N_REFERENCE]
     with open_planes(*files) as planes:
         plain_stamps(planes, few[:1], size=SIZE)
@@ -62,7 +62,7 @@ def measure_plain(files: Files, sky: SkyCoord) -> list[Row]:
 
 
 def measure_competent(files: Files, sky: SkyCoord, rate: float) -> list[Row]:
-    """The same rate beside programs that parse each plane's WCS once, and beside copying the stamps' bytes."""
+    """The same rate next to programs that parse each plane's WCS once, and to copying the stamps' bytes."""
     ways = {"cutout2d": cutout2d_stamps, "slices": sliced_stamps}
     rows = []
     for name, way in ways.items():

@@ -280,7 +280,7 @@ def _tell_missed(path: str) -> int:
         audit = pd.read_csv(path, dtype=str)
         n_hidden = json.loads((Path(path).parent / SUMMARY_JSON).read_text(encoding="utf-8"))["n_hidden"]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} cannot be used ({error}); give audit.csv beside {SUMMARY_JSON} of its night") from None
+        raise DataError(f"{path} cannot be used ({error}); give the audit.csv next to {SUMMARY_JSON}") from None
     found = estimate_missed(audit, n_hidden)
     low, high = found["n_missed_interval"]
     rate, lower, upper = (100 * value for value in (found["rate"], *found["interval"]))

@@ -67,7 +67,7 @@ def run_promote(args: argparse.Namespace) -> int:
         worst = "; ".join(check.text for check in decision.failed)
         print(f"gotorb: {decision.model} is not promoted to {decision.alias}: {worst}", file=sys.stderr)
         return 1
-    print(f"{decision.model} is {decision.alias} now (before: {decision.before or 'nobody'})", file=sys.stderr)
+    print(f"{decision.model} is {decision.alias} now (before: {decision.before or 'none'})", file=sys.stderr)
     return 0
 
 
@@ -167,7 +167,7 @@ def run_tracking(_: argparse.Namespace) -> int:
 
     changed = relocate()
     for root, n in changed.items():
-        print(f"{n} places below {root} mended")
+        print(f"{n} places below {root} repaired")
     if not changed:
         print("nothing has moved")
     return 0

@@ -167,7 +167,7 @@ def _artifacts() -> str:
     if not is_local():
         return "kept where the tracking server says"
     if moved := find_moved():
-        raise TrackingError(f"artifacts are looked for in {moved[0]}: moved here? `gotorb tracking relocate` mends it")
+        raise TrackingError(f"artifacts are looked for in {moved[0]}: moved here? `gotorb tracking relocate` fixes it")
     return "kept in mlruns/"
 
 

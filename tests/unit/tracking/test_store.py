@@ -96,7 +96,7 @@ def test_moved_project_is_noticed_and_mended(
     assert cli.main(["doctor"]) == 1
     assert f"FAIL  artifacts: artifacts are looked for in {old}" in capsys.readouterr().out
     assert cli.main(["tracking", "relocate"]) == 0
-    assert f"places below {old} mended" in capsys.readouterr().out
+    assert f"places below {old} repaired" in capsys.readouterr().out
     assert find_moved() == [] and relocate() == {}
     assert mlflow.artifacts.load_dict(f"runs:/{run.run_id}/report.json") == {"answer": 42}
     assert load_registered(version.uri)[0].input_shape == (None, 9, 9, 4)
