@@ -10,6 +10,7 @@ from gotorb.dataset.split import images_of
 from gotorb.dataset.store import open_dataset
 from gotorb.evaluation.injections import evaluate_injections
 from gotorb.evaluation.report import write_figures
+from gotorb.evaluation.truth import read_thresholds
 from gotorb.simulate.transients import InjectionOptions, add_transients
 from gotorb.tracking.runs import track_stage
 from pipelines import open_survey, run_stage, write_headline
@@ -27,6 +28,7 @@ def main() -> None:
         found = evaluate_injections(
             model_dirs, injected, data.data_dir,
             fpr=params.recovery.fpr, n_samples=params.evaluate.n_samples, seed=params.seed,
+            true_thresholds=read_thresholds(Path("reports/truth.json"), params.recovery.fpr),
         )  # fmt: skip
         write_json("reports/injections.json", found.report)
         write_headline("injections", found.headline)

@@ -5,7 +5,7 @@ The same injected sources are shown to every model, so two models are compared s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -266,19 +266,35 @@ class InjectionTest(NamedTuple):
 
     @property
     def slices(self) -> dict[str, dict[str, float | None]]:
-        """Found fraction of each slice for each model at the common FPR."""
+        """Found fraction of each slice for each model at an equal FPR: the true one where truth is known."""
         return {
-            model: {name: part["fraction"] for name, part in known["at_fpr"]["slices"].items()}
+            model: {name: part["fraction"] for name, part in equal_fpr(known)["slices"].items()}
             for model, known in self.report["models"].items()
         }
 
     @property
     def headline(self) -> dict[str, dict[str, float | None]]:
-        """Found fraction of the headline slices for each model at the common FPR, with four digits."""
+        """Found fraction of the headline slices for each model at an equal FPR (`slices`), with four digits."""
         return {
             model: {title: round_headline(known[name]) for title, name in HEADLINE_SLICES.items()}
             for model, known in self.slices.items()
         }
+
+
+def equal_fpr(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Recovery of a model where it accepts as many bogus as the others: of truth where known, else of validation rows.
+
+    Parameters
+    ----------
+    known : mapping
+        A model's part of the report.
+
+    Returns
+    -------
+    dict
+        As from `measure_recovery`.
+    """
+    return known.get("at_true_fpr") or known["at_fpr"]
 
 
 class Finds(NamedTuple):
@@ -299,6 +315,7 @@ def evaluate_injections(
     fpr: float = INJECTIONS.fpr,
     n_samples: int = N_SAMPLES,
     seed: int = SEED,
+    true_thresholds: Mapping[str, float] | None = None,
 ) -> InjectionTest:
     """Evaluate models on injected transients.
 
@@ -314,6 +331,9 @@ def evaluate_injections(
         Fraction of the bogus validation rows that each model may call real.
     n_samples, seed : int
         Posterior samples per stamp, and their seed.
+    true_thresholds : mapping of str to float, optional
+        Model -> threshold at which a simulated survey's truth gives that FPR: the recovery is then measured there too,
+        as ``at_true_fpr``. Labels called bogus are partly real, so the FPR of validation rows is not the true one.
     """
     injected, data = open_dataset(injected_dir), open_dataset(data_dir)
     found = {Path(path).name: _find(path, injected, data, fpr, n_samples=n_samples, seed=seed) for path in model_dirs}
@@ -327,6 +347,8 @@ def evaluate_injections(
             "at_threshold": measure_recovery(rows, finds.at_own),
             "at_fpr": measure_recovery(rows, finds.at_fpr),
         }
+        if name in (true_thresholds or {}):
+            report["models"][name] |= _at_true_fpr(rows, finds.scores, true_thresholds[name])  # type: ignore[index]
         scores = scores.assign(**{name: finds.scores.round(6), f"{name}_found": finds.at_fpr.astype(int)})
         title = f"{name}: injected sources found, {100 * fpr:g} % of bogus accepted"
         figures[f"recovery_{name}"] = plot_recovery_map(rows, finds.at_fpr, title=title)
@@ -337,6 +359,11 @@ def evaluate_injections(
             rows, *both, title=f"found by {one} minus found by {other} (below: by one of them alone)"
         )
     return InjectionTest(report, figures, scores)
+
+
+def _at_true_fpr(rows: pd.DataFrame, scores: np.ndarray, threshold: float) -> dict[str, Any]:
+    found = measure_recovery(rows, scores >= threshold)
+    return {"threshold_at_true_fpr": round(threshold, 6), "at_true_fpr": found}
 
 
 def _find(model_dir: Path | str, injected: Dataset, data: Dataset, fpr: float, *, n_samples: int, seed: int) -> Finds:

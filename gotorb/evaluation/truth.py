@@ -4,6 +4,7 @@ Labels are compared row by row. Models are evaluated on every detection of the h
 the sample of a real night.
 """
 
+import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +21,9 @@ from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.evaluate import load_with_meta, score_rows
 from gotorb.evaluation.intervals import wilson_interval
-from gotorb.evaluation.metrics import CLEAR_SNR, measure_scores, rounded
+from gotorb.evaluation.metrics import CLEAR_SNR, FPRS, fpr_name, measure_scores, rounded
 from gotorb.evaluation.report import OLD_SCORES
-from gotorb.evaluation.thresholds import find_balance, measure_errors
+from gotorb.evaluation.thresholds import choose_threshold, find_balance, measure_errors
 from gotorb.labels.image import LabelOptions, cut_detections
 from gotorb.labels.jobs import make_shards, read_images
 
@@ -128,6 +129,26 @@ def evaluate_on_truth(
     return TruthTest(rounded(report), scores)
 
 
+def read_thresholds(path: Path | str, fpr: float) -> dict[str, float]:
+    """Read the threshold of each model at a true FPR from the report of `evaluate_on_truth`.
+
+    Parameters
+    ----------
+    path : path
+        The report as json.
+    fpr : float
+        One of `gotorb.evaluation.metrics.FPRS`.
+
+    Returns
+    -------
+    dict
+        Model -> threshold; empty where the report or the FPR is missing.
+    """
+    models = json.loads(Path(path).read_text(encoding="utf-8"))["models"] if Path(path).exists() else {}
+    found = {name: known.get("threshold_at_fpr", {}).get(fpr_name(fpr)) for name, known in models.items()}
+    return {name: float(threshold) for name, threshold in found.items() if threshold is not None}
+
+
 def cut_images(
     images_dir: Path, image_ids: Collection[str], options: LabelOptions, *, out_dir: Path,
     name: str = "detections", n_processes: int = LABEL.n_processes,
@@ -171,9 +192,12 @@ def _measure_model(rows: pd.DataFrame, threshold: float, n_bootstrap: int, seed:
         n_bootstrap=n_bootstrap,
         rng=np.random.default_rng(seed),
     )
-    clear = (rows["snr"] >= CLEAR_SNR).to_numpy()
-    apart = _measure_clear(rows["label"].to_numpy(int)[clear], scores[clear], metrics["threshold"])
-    return metrics | {"against_old_random_forest": against.to_dict(orient="records"), "clear": apart}
+    labels, clear = rows["label"].to_numpy(int), (rows["snr"] >= CLEAR_SNR).to_numpy()
+    return metrics | {
+        "against_old_random_forest": against.to_dict(orient="records"),
+        "clear": _measure_clear(labels[clear], scores[clear], metrics["threshold"]),
+        "threshold_at_fpr": {fpr_name(fpr): choose_threshold(labels, scores, max_fpr=fpr) for fpr in FPRS},
+    }
 
 
 def _measure_clear(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
