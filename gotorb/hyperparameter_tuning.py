@@ -171,7 +171,8 @@ def run_model_tuning(
                 fits=lambda values: tuning.count_parameters(shape, values) <= max_parameters,
             )  # fmt: skip
             for trial in tuning.run_trials(oracle, opened, max_epochs=max_epochs, n_workers=n_workers):
-                LOG.info("%s %s: %s %s", trial.name, trial.status, objective, trial.message or trial.objective)
+                found = trial.message or f"{trial.objective:.4f}"
+                LOG.info("%s %s: %s %s", trial.name, trial.status, objective, found)
                 trials.append(trial)
                 if on_trial is not None:
                     on_trial(trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage as a process: an error the user can act on is one line and exit code 1."""
     show_on_console()
+    logging.getLogger("gotorb").info((sys.modules["__main__"].__doc__ or "").splitlines()[0])
     try:
         main()
     except GotorbError as error:

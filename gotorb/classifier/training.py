@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gotorb import __version__
 from gotorb.core import layout
-from gotorb.core.logs import run_log
+from gotorb.core.logs import list_values, run_log
 from gotorb.core.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, open_dataset
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 LOG = logging.getLogger(__name__)
+SHOWN = ("layers", "epochs", "batch_size", "learning_rate", "schedule", "normalise", "dropout", "seed")
+"""Options of a training that its first line in the log names; meta.hkl holds all."""
 TRAIN, FIT, DATASET, EVALUATE = TrainParams(), FitParams(), DatasetParams(), EvaluateParams()
 Meta = dict[str, Any]
 
@@ -197,8 +199,9 @@ def train(
     run_dir = model_files.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
     callbacks = [*model_files.make_tensorboard(tensorboard, run_dir), *callbacks]
     with run_log(run_dir):
-        LOG.info("training %s on %s with %s", network.name, data_dir, settings)
-        LOG.info("rows: %s", training_data.count_rows(data.labels, taught.rows))
+        LOG.info("training %s on %s: %s", network.name, data_dir, list_values(settings, *SHOWN))
+        for part, counts in training_data.count_rows(data.labels, taught.rows).items():
+            LOG.debug("%s rows: %s", part, counts)
         digest = data_digest(data.data_dir)
         with strategy.scope() if strategy else nullcontext():
             fitted = fit.fit_network(

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from tqdm import tqdm
 
+from gotorb.core.logs import describe_duration
 from gotorb.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,40 @@ PATIENCE_S = 120
 """How long a cluster may be without any worker before the run gives up."""
 IN_FLIGHT = 500
 """Parts that are with the cluster at a time."""
+
+
+TELL_EVERY_S = 15
+"""Time between two lines about the progress, where there is no terminal for a bar."""
+
+
+class _Progress:
+    """Progress of some items: a bar on a terminal, else a line in the log now and then."""
+
+    def __init__(self, *, total: int, desc: str, unit: str) -> None:
+        self.total, self.desc, self.unit, self.n = total, desc, unit, 0
+        self._bar = tqdm(total=total, desc=desc, unit=unit, leave=False, disable=None, file=sys.stderr)
+        self._begun = self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def update(self, n: int) -> None:
+        """Count finished items.
+
+        Parameters
+        ----------
+        n : int
+        """
+        self.n += n
+        self._bar.update(n)
+        now = time.monotonic()
+        if self._bar.disable and now - self._told > TELL_EVERY_S and self.n < self.total:
+            left = describe_duration((now - self._begun) / self.n * (self.total - self.n))
+            log.info("%s: %d of %d, %s left", self.desc, self.n, self.total, left)
+            self._told = now
 
 
 @dataclass(frozen=True)
@@ -139,7 +174,7 @@ class Executor:
         crashed : callable
             ``crashed(item) -> result`` for an item on which a worker died twice; it may raise instead.
         title, unit : str
-            Of the progress bar, which is shown on a terminal only.
+            Of the progress: a bar on a terminal, a line now and then elsewhere.
 
         Returns
         -------
@@ -154,11 +189,11 @@ class Executor:
             If the cluster has no workers for a long time, or gotorb is missing there.
         """
         found: dict[int, Result] = {}
-        with tqdm(total=len(items), desc=title, unit=unit, leave=False, disable=None, file=sys.stderr) as bar:
+        with _Progress(total=len(items), desc=title, unit=unit) as progress:
 
             def take(part: Part, results: Sequence[Result]) -> None:
                 found.update(zip(part, results, strict=True))
-                bar.update(len(results))
+                progress.update(len(results))
 
             for number in self._run(_Work(job, items, take)):
                 take([number], [crashed(items[number])])

@@ -113,6 +113,8 @@ MLRUNS_DIR = "mlruns"
 SOURCES_DIR = "sources"
 STUDIES_DIR = "studies"
 STATE_DIR = ".gotorb"
+SPEED_JSON = f"{STATE_DIR}/speed.json"
+"""Stamps that each model scored per second on this machine."""
 DATABASE_DIR = "postgres"
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,56 @@ def show_on_console(level: int = logging.INFO) -> None:
         handler.is_gotorb_console = True  # type: ignore[attr-defined]
         logger.addHandler(handler)
         logger.propagate = False  # else the root handlers that other libraries install would say all twice
+
+
+def list_values(values: Mapping[str, Any], *names: str) -> str:
+    """List values as text for a line of a log.
+
+    Parameters
+    ----------
+    values : mapping
+        Names and values.
+    *names : str
+        Those that are listed, in this order; all when left out.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> list_values({"epochs": 20, "learning_rate": 1e-3, "layers": ["science", "template"]})
+    'epochs 20, learning_rate 0.001, layers science+template'
+    """
+    return ", ".join(f"{name} {_as_word(values[name])}" for name in names or values if name in values)
+
+
+def _as_word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def describe_duration(seconds: float) -> str:
+    """Describe a duration as text with one unit.
+
+    Parameters
+    ----------
+    seconds : float
+        Duration [s].
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> describe_duration(42.3), describe_duration(200), describe_duration(9000)
+    ('42 s', '3 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class _Console(logging.StreamHandler):  # type: ignore[type-arg]

@@ -8,6 +8,7 @@ one that was never interrupted.
 import json
 import logging
 import math
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gotorb.core.files import whole_file
+from gotorb.core.logs import describe_duration, list_values
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import all_layers, keras
 
@@ -155,6 +157,17 @@ class EpochReport(keras.callbacks.Callback):
         super().__init__()
         self.on_epoch = on_epoch
         self.history: dict[str, list[float]] = {}
+        self._begun, self._n_done = 0.0, 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock that the time left is estimated by.
+
+        Parameters
+        ----------
+        logs : dict, optional
+            Unused.
+        """
+        self._begun, self._n_done = time.monotonic(), 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Record and log the metrics of an epoch.
@@ -168,7 +181,10 @@ class EpochReport(keras.callbacks.Callback):
         numbers = {name: float(value) for name, value in sorted((logs or {}).items())}
         for name, value in numbers.items():
             self.history.setdefault(name, []).append(value)
-        LOG.info("epoch %d: %s", epoch, ", ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
+        self._n_done += 1
+        n_epochs = self.params.get("epochs", epoch + 1)
+        left = (time.monotonic() - self._begun) / self._n_done * (n_epochs - epoch - 1)
+        LOG.info("epoch %d/%d: %s, %s left", epoch + 1, n_epochs, list_values(numbers), describe_duration(left))
         if self.on_epoch is not None:
             self.on_epoch(epoch, numbers)
 
@@ -244,7 +260,7 @@ class Progress(keras.callbacks.Callback):
         self.best.resume({name: about[name] for name in self.best.state()}, _take(arrays, "best"))
         self.report.history.update(about["history"])
         self.stopped = about["stopped"]
-        LOG.info("resuming after epoch %d of an interrupted training", about["epoch"])
+        LOG.info("resuming after epoch %d of an interrupted training", about["epoch"] + 1)
         return about["epoch"] + 1
 
     def finish(self) -> None:

@@ -6,6 +6,10 @@ the order of the trials' numbers, and trial k is asked for when exactly the resu
 are told, so the trials depend on no timing.
 """
 
+# imported first: keras-tuner would import TensorFlow with all its messages
+import gotorb.training.backend  # noqa: F401
+
+# isort: split
 import logging
 import random
 import warnings
@@ -22,6 +26,7 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from gotorb.core.logs import list_values
 from gotorb.core.params import SEED, TuneParams
 from gotorb.errors import ConfigError
 from gotorb.training.networks import Shape, bayesian_vgg6
@@ -358,7 +363,7 @@ def _begin(task: Task, setting: Setting, submit: "Callable[[Task], Future[Trial]
     found = find_trial(task, setting)
     if found is None:
         begun = "" if task.continues is None else f", continuing trial {task.continues:02d}"
-        LOG.info("trial %02d to epoch %d%s: %s", task.number, task.epochs, begun, task.values)
+        LOG.info("trial %02d to epoch %d%s: %s", task.number, task.epochs, begun, list_values(task.values))
         return submit(task)
     LOG.info("trial %02d was finished before", task.number)
     return finished(found)
