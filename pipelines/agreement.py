@@ -1,30 +1,31 @@
-"""Results of a finished pipeline on the console, and their agreement with the committed ones."""
+"""End of `make repro`: the champion, a table of the models, agreement with the committed results, next steps."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gotorb.core import layout
+from gotorb.errors import GotorbError
 
 REPORTS = Path("reports")
-COLUMNS = ("AUC", "FPR", "FNR", "AUC on truth", "FPR on truth", "FNR on truth", "faint found")
-COMPARED = ("AUC", "AUC on truth", "faint found")
-"""Columns compared with the committed ones: the others follow the operating threshold, which each training chooses."""
+COLUMNS = ("AUC", "missed at 1 % FPR", "faint injected found", "calibration error")
+FPR = 0.01
 Read = Callable[[Path], dict[str, Any] | None]
 
 
 class Number(NamedTuple):
-    """A headline number with its 95 % interval."""
+    """A headline number with its 95 % interval, where it has one."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
 
 def print_results(here: Path) -> None:
-    """Print a table of the models' headline numbers, and whether they lie in the committed ones' intervals.
+    """Print the champion, the models' headline numbers, their agreement with the committed ones, and the next steps.
 
     Parameters
     ----------
@@ -34,14 +35,62 @@ def print_results(here: Path) -> None:
     found = read_numbers(lambda path: _read_json(here / path))
     if not found:
         return
-    print(format_results(found))
     committed = read_numbers(lambda path: _read_committed(here / path))
-    if committed:
-        print(describe_agreement(found, committed))
+    decision = _read_json(here / layout.PROMOTION_JSON) or {}
+    rows = "every detection of held-out images, against truth" if _has_truth(here) else "held-out labelled rows"
+    lines = [describe_champion(decision), f"numbers of {rows}:", format_results(found)]
+    lines.append(describe_agreement(found, committed) if committed else "")
+    print("\n".join(["", *filter(None, lines), *_next_steps(here, decision)]))
+
+
+def _has_truth(here: Path) -> bool:
+    return (here / REPORTS / "truth.json").exists()
+
+
+def describe_champion(decision: dict[str, Any]) -> str:
+    """Describe the pipeline's decision in one line; empty before it.
+
+    Parameters
+    ----------
+    decision : dict
+        Content of reports/promotion.json.
+
+    Examples
+    --------
+    >>> describe_champion({"name": "gotorb", "model": "vgg6", "champion": True, "version": "3", "replaced": "2"})
+    'champion of gotorb: vgg6 (version 3), replaced version 2'
+    """
+    if not decision.get("model"):
+        return ""
+    if not decision.get("champion"):
+        return f"champion of {decision['name']} unchanged: {decision.get('reason', 'nothing was registered')}"
+    version = f" (version {decision['version']})" if decision.get("version") else ""
+    replaced = f", replaced version {decision['replaced']}" if decision.get("replaced") else ""
+    return f"champion of {decision['name']}: {decision['model']}{version}{replaced}"
+
+
+def _next_steps(here: Path, decision: dict[str, Any]) -> list[str]:
+    """Place of the report, and three commands."""
+    from gotorb.visualise.report_page import DATASET, REPORT_HTML, write_report
+
+    if not decision.get("model"):
+        return []
+    report = here / REPORT_HTML
+    try:
+        where = report if report.exists() else write_report(here)
+    except GotorbError as error:
+        return [f"no report: {error}"]
+    place = Path(os.path.relpath(here))
+    return [
+        f"report: {os.path.relpath(where)}",
+        "next:   make ui",
+        f"        gotorb eyeball {place / DATASET} --model {place / 'models' / decision['model']}",
+        f"        gotorb visualise IMAGE --model models:/{decision['name']}@champion --out-dir pages",
+    ]
 
 
 def read_numbers(read: Read) -> dict[str, dict[str, Number]]:
-    """Read the headline numbers of each model from its reports.
+    """Read the headline numbers of each model from its reports: against truth where there is any.
 
     Parameters
     ----------
@@ -53,17 +102,43 @@ def read_numbers(read: Read) -> dict[str, dict[str, Number]]:
     dict
         Model -> name of a column of `COLUMNS` -> number; undefined numbers are left out.
     """
-    headline = {name: read(REPORTS / f"{name}.json") for name in ("truth", "injections")}
-    names = read(REPORTS / "promotion.json") or {}
-    models = sorted({name for report in headline.values() for name in (report or {}).get("models", {})})
-    models = models or [name for name in (names.get("model"),) if name]
-    numbers = {}
-    for model in models:
-        own = _rates(read(REPORTS / f"{model}.json"), "") | _rates(_model(headline["truth"], model), " on truth")
-        faint = _model(headline["injections"], model).get("at_fpr", {}).get("slices", {}).get("faint")
-        own |= dict(_number("faint found", faint or {}, "fraction", "low", "high"))
-        numbers[model] = own
-    return {model: own for model, own in numbers.items() if own}
+    truth, injections = ((read(REPORTS / f"{name}.json") or {}).get("models", {}) for name in ("truth", "injections"))
+    decided = (read(REPORTS / "promotion.json") or {}).get("model")
+    names = sorted({*truth, *injections}) or [name for name in (decided,) if name]
+    numbers = {
+        name: _numbers_of(read(REPORTS / f"{name}.json") or {}, truth.get(name), injections.get(name)) for name in names
+    }
+    return {name: own for name, own in numbers.items() if own}
+
+
+def _numbers_of(
+    own: dict[str, Any], truth: dict[str, Any] | None, injected: dict[str, Any] | None
+) -> dict[str, Number]:
+    from gotorb.evaluation.injections import equal_fpr
+
+    metrics = truth or own
+    faint = equal_fpr(injected)["slices"].get("faint", {}) if injected else {}
+    return dict([
+        *_number("AUC", metrics, "auc", "auc_low", "auc_high"),
+        *_missed(metrics),
+        *_number("faint injected found", faint, "fraction", "low", "high"),
+        *_number("calibration error", own, "ece"),
+    ])  # fmt: skip
+
+
+def _number(name: str, known: dict[str, Any], *keys: str) -> Iterator[tuple[str, Number]]:
+    values = [known.get(key) for key in keys]
+    if None not in values:
+        yield name, Number(*(float(value) for value in values))  # type: ignore[arg-type]
+
+
+def _missed(metrics: dict[str, Any]) -> Iterator[tuple[str, Number]]:
+    from gotorb.evaluation.intervals import wilson_interval
+    from gotorb.evaluation.metrics import fpr_name
+
+    rate, n = metrics.get("fnr_at_fpr", {}).get(fpr_name(FPR)), metrics.get("n_real", 0)
+    if rate is not None and n:
+        yield "missed at 1 % FPR", Number(rate, *(wilson_interval(round(rate * n), n) or ()))
 
 
 def format_results(numbers: dict[str, dict[str, Number]]) -> str:
@@ -80,16 +155,15 @@ def format_results(numbers: dict[str, dict[str, Number]]) -> str:
         A line for each model under a heading; columns without a number are left out.
     """
     shown = [name for name in COLUMNS if any(name in own for own in numbers.values())]
-    width = max(len(name) for name in numbers)
-    lines = [f"\n{'model':{width}}" + "".join(f"  {name:>12}" for name in shown)]
+    width = max(len(name) for name in (*numbers, "model"))
+    lines = ["  ".join([f"{'model':{width}}", *shown])]
     for model, own in numbers.items():
-        cells = (f"  {_text(name, own.get(name)):>12}" for name in shown)
-        lines.append(f"{model:{width}}" + "".join(cells))
+        lines.append("  ".join([f"{model:{width}}", *(f"{_text(name, own.get(name)):>{len(name)}}" for name in shown)]))
     return "\n".join(lines)
 
 
 def describe_agreement(found: dict[str, dict[str, Number]], committed: dict[str, dict[str, Number]]) -> str:
-    """Describe which of the numbers of `COMPARED` differ from the committed ones: their 95 % intervals do not overlap.
+    """Describe which numbers differ from the committed ones: their 95 % intervals do not overlap.
 
     Parameters
     ----------
@@ -99,53 +173,33 @@ def describe_agreement(found: dict[str, dict[str, Number]], committed: dict[str,
     Returns
     -------
     str
-        One line if all agree; else one more for each number that does not.
+        One line.
     """
     pairs = [
         (model, name, number, committed[model][name])
         for model, own in found.items()
         for name, number in own.items()
-        if name in COMPARED and name in committed.get(model, {})
+        if number.low is not None and committed.get(model, {}).get(name, Number(0)).low is not None
     ]
     off = [
-        f"  {model}: {name} {_text(name, now)}, committed {_text(name, old)} "
-        f"({_text(name, old._replace(value=old.low))} to {_text(name, old._replace(value=old.high))})"
+        f"{model} {name} {_text(name, now)} (committed {_text(name, old)})"
         for model, name, now, old in pairs
-        if now.high < old.low or old.high < now.low
+        if now.high < old.low or old.high < now.low  # type: ignore[operator]
     ]
-    n, same = len(pairs), all(now == old for *_, now, old in pairs)
     if not pairs:
         return "no committed results of these models to compare with"
-    if same:
-        return f"all {n} numbers equal the committed ones"
+    if all(now == old for *_, now, old in pairs):
+        return f"all {len(pairs)} numbers equal the committed ones"
     if not off:
-        return f"all {n} AUCs and found fractions agree with the committed ones within their 95 % intervals"
-    return "\n".join(
-        [f"{len(off)} of {n} numbers differ from the committed ones by more than their 95 % intervals:", *off]
-    )
-
-
-def _rates(metrics: dict[str, Any] | None, suffix: str) -> dict[str, Number]:
-    at = (metrics or {}).get("at_threshold", {})
-    numbers = [*_number(f"AUC{suffix}", metrics or {}, "auc", "auc_low", "auc_high")]
-    for name in ("fpr", "fnr"):
-        numbers += _number(f"{name.upper()}{suffix}", at, name, f"{name}_low", f"{name}_high")
-    return dict(numbers)
-
-
-def _number(name: str, known: dict[str, Any], *keys: str) -> Iterator[tuple[str, Number]]:
-    values = [known.get(key) for key in keys]
-    if None not in values:
-        yield name, Number(*(float(value) for value in values))  # type: ignore[arg-type]
-
-
-def _model(report: dict[str, Any] | None, model: str) -> dict[str, Any]:
-    return (report or {}).get("models", {}).get(model, {})
+        return f"all {len(pairs)} numbers agree with the committed ones within their 95 % intervals"
+    return f"{len(off)} of {len(pairs)} numbers differ from the committed ones: {'; '.join(off)}"
 
 
 def _text(name: str, number: Number | None) -> str:
     if number is None:
         return ""
+    if name.startswith("calibration"):
+        return f"{number.value:.3f}"
     return f"{number.value:.4f}" if name.startswith("AUC") else f"{100 * number.value:.1f} %"
 
 

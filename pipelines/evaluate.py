@@ -1,5 +1,6 @@
 """Stage ``evaluate``: evaluate the model named on the command line on the held-out rows."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,9 +8,13 @@ from gotorb import classifier
 from gotorb.core import layout
 from gotorb.core.params import read_params
 from gotorb.dataset.card import make_card, write_json
+from gotorb.dataset.store import open_dataset
 from gotorb.evaluation.report import make_headline, round_headline
 from gotorb.tracking.runs import MD5_TAG, md5, track_stage
 from pipelines import run_stage, write_headline
+
+N_TIMED = 1024
+"""Stamps on which a model's speed is measured."""
 
 
 def main() -> None:
@@ -28,6 +33,19 @@ def main() -> None:
         run.log_headlines({"test": evaluation.metrics, "validation": evaluation.metrics["validation"]})
         run.log_plots(evaluation.plots)
         run.log_json(evaluation.metrics, layout.METRICS_JSON)
+        run.log_metrics({"cost": {"stamps_per_second": record_speed(name, model_dir, data_dir)}})
+
+
+def record_speed(name: str, model_dir: Path, data_dir: Path) -> float:
+    """Measure a model's speed, and keep it for the report; it is of this machine, so no output of the stage."""
+    from gotorb.training.inference import measure_speed
+
+    (model, meta), data = classifier.load(model_dir), open_dataset(data_dir)
+    speed = measure_speed(model, data.read_stamps(range(min(N_TIMED, len(data.table))), layers=(meta or {})["layers"]))
+    path = Path(layout.SPEED_JSON)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_json(path, known | {name: round(speed, 1)})
+    return speed
 
 
 if __name__ == "__main__":

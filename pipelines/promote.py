@@ -6,6 +6,7 @@ from gotorb.core.files import write_json
 from gotorb.core.params import read_params
 from gotorb.tracking.promotion import promote_best
 from gotorb.tracking.runs import track_stage
+from gotorb.visualise.report_page import write_report
 from pipelines import run_stage
 
 
@@ -18,6 +19,7 @@ def main() -> None:
             write_json(Path(folder) / "promotion.json", decision)
         run.log_json(decision, "promotion.json")
         run.log_metrics(decision)
+        run.log_plots([write_report()])
 
 
 if __name__ == "__main__":

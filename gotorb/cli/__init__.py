@@ -33,6 +33,7 @@ GROUPS = {
         "benchmark": "evaluate a model on all rows of any data set",
         "compare": "compare two models on the same rows, with paired intervals and tests",
         "threshold": "choose a threshold for a purity, a completeness or a number per night",
+        "report": "write the report of a finished pipeline as one page",
         "figure": "draw a figure of a model, of this checkout or of a tagged version",
         "export": "write a model as ONNX, for plain scores without TensorFlow",
         "ask": "choose the rows of a data set to label next",

@@ -239,6 +239,26 @@ def run_threshold(args: argparse.Namespace) -> int:
     return 0
 
 
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", nargs="?", default=".", help="folder of the pipeline (default: this one)")
+    parser.add_argument("--out-path", metavar="FILE", help="page to write (default: report.html in that folder)")
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Write the report of a finished pipeline as one page: verdict, models with intervals, figures, worst detections.
+
+    The page fetches nothing and needs no server. `make repro` writes it, too.
+
+    Examples:
+      gotorb report
+      gotorb report sources/night1 --out-path night1.html
+    """
+    from gotorb.visualise.report_page import write_report
+
+    print(write_report(args.folder, args.out_path))
+    return 0
+
+
 def _figure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="fnr-fpr, posteriors, latent, recovery, reliability or examples")
     parser.add_argument("--rev", help="tag, branch or commit (default: the files of this checkout)")

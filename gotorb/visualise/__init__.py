@@ -126,7 +126,7 @@ def make_pages(
             blocks.append(write_block(out_dir, scored, scorer, threshold, settings=settings, near=near, look=look))
     if not blocks:
         raise DataError(f"no detection in {', '.join(map(str, sources))}; give other images")
-    about = {"model": scorer.name, "version": scorer.version, "threshold": threshold}
+    about: dict[str, Any] = {"model": scorer.name, "version": scorer.version, "threshold": threshold}
     index = write_page(out_dir / "index.html", "index", title="Scored detections", pages=blocks, **about)
     return [*(out_dir / block["file"] for block in blocks), index]
 
@@ -198,7 +198,7 @@ def write_block(
             "median": float(table["best"].median()), **counts}  # fmt: skip
 
 
-def _count_calls(table: pd.DataFrame) -> dict[str, int]:
+def _count_calls(table: pd.DataFrame) -> dict[str, Any]:
     """Detections called real and bogus, and those that are unsure."""
     n_real = int(table["called_real"].sum())
     return {"n_real": n_real, "n_bogus": len(table) - n_real, "n_uncertain": int(table["uncertain"].sum())}

@@ -18,11 +18,12 @@ from gotorb.evaluation.posterior import posterior_density
 FOLDER = "templates"
 
 
-def write_page(path: Path, template: str, **values: Any) -> Path:
+def write_page(
+    path: Path, template: str, *, style: str = "page.css", script: str | None = "detections.js", **values: Any
+) -> Path:
     """Fill a template of this package and write the page, whole or not at all.
 
-    Style and script are those of the template's name (``visualise.html``: ``visualise.css``, ``visualise.js``) and
-    the page's policy lets nothing else run, be fetched or be sent, whatever the values hold.
+    The page's policy lets nothing but its style and script run, be fetched or be sent, whatever the values hold.
 
     Parameters
     ----------
@@ -30,16 +31,18 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
         The page.
     template : str
         Name of the template without its suffix.
+    style, script : str
+        Files of this package; None: a page without a script.
     values
         For the template; every text is escaped.
     """
-    style, script = _read_part("page.css"), _read_part("detections.js")
+    look, code = _read_part(style), _read_part(script) if script else ""
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
+        f"default-src 'none'; img-src data:; style-src {_source(look)}; script-src {_source(code)}; "
         "base-uri 'none'; form-action 'none'"
     )
     page = _environment().get_template(f"{template}.html").render(
-        policy=policy, style=Markup(style), script=Markup(script), **values
+        policy=policy, style=Markup(look), script=Markup(code), **values
     )  # fmt: skip
     return write_text(path, page)
 

@@ -19,8 +19,8 @@ ORDER = (
 )  # fmt: skip
 """Rooms from the lowest to the highest: a room imports only rooms before it."""
 LIMITS = {
-    "files": 160,
-    "lines of code": 18_500,
+    "files": 190,
+    "lines of code": 22_000,
     "names at the top": 22,
     "modules with one importer below 60 lines": 0,
     "circles": 0,
