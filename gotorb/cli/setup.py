@@ -1,9 +1,11 @@
 """Commands that check and explain a project."""
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from gotorb.cli.options import allowed
 from gotorb.core.params import Params, Section, find_params, read_params
@@ -85,7 +87,9 @@ def run_dvc(args: argparse.Namespace) -> int:
     from gotorb.tracking.remote import DVC, set_remote
 
     set_remote()
-    return subprocess.run([*DVC, *args.words], check=False).returncode
+    # stages call `python`: this one, whether or not its environment is activated
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return subprocess.run([*DVC, *args.words], env=os.environ | {"PATH": path}, check=False).returncode
 
 
 def _explain(section: Section, defaults: Section, prefix: str) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gotorb.cli import main as gotorb_main
 from gotorb.core import layout
 from tests.unit.cli.conftest import Said
 
@@ -172,3 +173,16 @@ def wait_for(address: str) -> str:
             if time.monotonic() > ends:
                 raise
             time.sleep(0.3)
+
+
+def test_dvc_stages_find_this_python_without_an_activated_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    stage = "python -c \"import sys, pathlib; pathlib.Path('out').write_text(sys.prefix)\""
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"one": {"cmd": stage, "outs": ["out"]}}}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert gotorb_main(["dvc", "repro", "--quiet"]) == 0
+    assert (tmp_path / "out").read_text() == sys.prefix
