@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage as a process: an error the user can act on is one line and exit code 1."""
     show_on_console()
-    logging.getLogger("gotorb").info((sys.modules["__main__"].__doc__ or "").splitlines()[0])
+    first_line = (sys.modules["__main__"].__doc__ or "").splitlines()[0]
+    logging.getLogger("gotorb").info(first_line.removeprefix("Stage ").replace("``", ""))
     try:
         main()
     except GotorbError as error:
