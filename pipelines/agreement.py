@@ -3,11 +3,12 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gotorb.core import layout
+from gotorb.core.params import read_params
 from gotorb.errors import GotorbError
 
 REPORTS = Path("reports")
@@ -32,10 +33,13 @@ def print_results(here: Path) -> None:
     here : Path
         Folder of the pipeline: the project, a study or a source.
     """
-    found = read_numbers(lambda path: _read_json(here / path))
+    if not (here / layout.PARAMS_YAML).exists():
+        return
+    models = read_params(here / layout.PARAMS_YAML).judged_models
+    found = read_numbers(models, lambda path: _read_json(here / path))
     if not found:
         return
-    committed = read_numbers(lambda path: _read_committed(here / path))
+    committed = read_numbers(models, lambda path: _read_committed(here / path))
     decision = _read_json(here / layout.PROMOTION_JSON) or {}
     rows = "every detection of held-out images, against truth" if _has_truth(here) else "held-out labelled rows"
     lines = [describe_champion(decision), f"numbers of {rows}:", format_results(found)]
@@ -89,11 +93,13 @@ def _next_steps(here: Path, decision: dict[str, Any]) -> list[str]:
     ]
 
 
-def read_numbers(read: Read) -> dict[str, dict[str, Number]]:
+def read_numbers(models: Sequence[str], read: Read) -> dict[str, dict[str, Number]]:
     """Read the headline numbers of each model from its reports: against truth where there is any.
 
     Parameters
     ----------
+    models : sequence of str
+        Names of the models.
     read : callable
         Gives the content of a report by its path, None where there is none.
 
@@ -103,10 +109,9 @@ def read_numbers(read: Read) -> dict[str, dict[str, Number]]:
         Model -> name of a column of `COLUMNS` -> number; undefined numbers are left out.
     """
     truth, injections = ((read(REPORTS / f"{name}.json") or {}).get("models", {}) for name in ("truth", "injections"))
-    decided = (read(REPORTS / "promotion.json") or {}).get("model")
-    names = sorted({*truth, *injections}) or [name for name in (decided,) if name]
     numbers = {
-        name: _numbers_of(read(REPORTS / f"{name}.json") or {}, truth.get(name), injections.get(name)) for name in names
+        name: _numbers_of(read(REPORTS / f"{name}.json") or {}, truth.get(name), injections.get(name))
+        for name in models
     }
     return {name: own for name, own in numbers.items() if own}
 

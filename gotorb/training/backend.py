@@ -5,6 +5,7 @@ Modules of this room import both libraries from here.
 """
 
 import inspect
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ def _silent_stderr() -> Iterator[None]:
 with _silent_stderr():
     import keras
     import tensorflow as tf
+
+# each model is compiled for itself, which TensorFlow takes for a mistake once there are five
+tf.get_logger().setLevel(logging.ERROR)
 
 __all__ = ["all_layers", "keras", "takes_training", "tf"]
 

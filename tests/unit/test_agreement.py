@@ -50,6 +50,7 @@ def test_reports_are_compared_with_the_last_commit(tmp_path: Path, capsys: pytes
     reports.mkdir()
     (reports / "promotion.json").write_text(json.dumps({"model": "vgg6", "name": "gotorb", "champion": True}))
     (reports / "vgg6.json").write_text(json.dumps(report(0.95)))
+    (tmp_path / "params.yaml").write_text("seed: 1\ntrain: {models: [vgg6]}\n")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "x"]):
         subprocess.run([*git, *command], cwd=tmp_path, check=True)
@@ -61,7 +62,7 @@ def test_reports_are_compared_with_the_last_commit(tmp_path: Path, capsys: pytes
 
 def test_undefined_numbers_are_left_out() -> None:
     content = {"vgg6.json": report(0.9), "promotion.json": {"model": "vgg6"}}
-    assert set(read_numbers(lambda path: content.get(path.name))["vgg6"]) == {"AUC"}
+    assert set(read_numbers(["vgg6", "other"], lambda path: content.get(path.name))["vgg6"]) == {"AUC"}
 
 
 def test_a_run_without_reports_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
