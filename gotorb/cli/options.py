@@ -128,7 +128,13 @@ def call(args: argparse.Namespace, front: Front, *sections: SectionType, **more:
 
 
 def known_fields(*sections: SectionType) -> dict[str, FieldInfo]:
-    """Fields of sections by name; where several have a name the first counts."""
+    """Fields of sections by name; where several have a name the first counts.
+
+    Parameters
+    ----------
+    *sections : type
+        Sections of `gotorb.core.params`.
+    """
     fields: dict[str, FieldInfo] = {}
     every: tuple[SectionType, ...] = (*sections, PlaceParams)
     for section in every:

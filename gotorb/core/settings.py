@@ -64,7 +64,13 @@ class Settings:
     mlflow_tracking_uri: str = ""
 
     def with_values(self, **values: Any) -> "Settings":
-        """Copy with some values replaced."""
+        """Copy with some values replaced.
+
+        Parameters
+        ----------
+        **values
+            New values by field.
+        """
         return replace(self, **values)
 
     @contextmanager

@@ -87,6 +87,10 @@ def principal_axes(
     ----------
     vectors : ndarray
         (n, n_features).
+    n_components : int
+        Largest number of axes.
+    block : int
+        Vectors read at a time.
 
     Returns
     -------

@@ -67,8 +67,12 @@ def inject(
         Survey files; the header key MAGZP of each IMAGE is the magnitude of one count.
     out_path : Path
         Copy of the image; copies of exposures go to the same folder under their own names with ``-injected``.
+    n_sources : int
+        Sources added.
     mag_range : tuple of float
         Brightest and faintest magnitude.
+    rng : numpy.random.Generator
+        Source of places, magnitudes and Poisson noise.
 
     Returns
     -------

@@ -162,6 +162,8 @@ def subtract(science: Array, template: Array, camera: Camera, *, swap: bool = Fa
     ----------
     science, template : ndarray (h, w)
         NaN where there is no data.
+    camera : Camera
+        Gain and saturation of the images.
     swap : bool
         Convolve the wider image instead: a mistake that real pipelines make now and then.
 
@@ -212,6 +214,8 @@ def share_of_change(table: pd.DataFrame, change: Array, difference: Difference) 
         Detections with x, y [pixel].
     change : ndarray (n, side, side)
         Windows of the science image minus one without the change, of half side `window_half(difference)`.
+    difference : Difference
+        The subtraction in which the detections were found.
 
     Returns
     -------
@@ -341,6 +345,8 @@ def fit_kernel(stamps: Stamps, *, noise: float, order: int = 2) -> Kernel:
 
     Parameters
     ----------
+    stamps : Stamps
+        Stars of both images, and their places.
     noise : float
         Noise of an empty pixel of the difference; the Poisson and model errors of stars are added.
     order : int

@@ -81,6 +81,8 @@ def make_survey(
     params : SurveyParams
         Section `survey` of params.yaml. Every byte written depends on it, on the seed and on the catalogue only, not on
         `n_processes`.
+    seed : int
+        Of everything random.
     catalogue : path, optional
         XEphem csv of real minor planets; a generated main belt otherwise.
 

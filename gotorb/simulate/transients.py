@@ -227,6 +227,10 @@ def paint_alone(
         (n,) in counts.
     camera : PlaneLight
         PSF and gain.
+    size : int
+        Side of a stamp [pixel].
+    rng : numpy.random.Generator
+        Source of the Poisson noise.
     """
     light = np.zeros((len(x), size, size), np.float64)
     for stamp, at_x, at_y, counts in zip(light, x, y, flux, strict=True):

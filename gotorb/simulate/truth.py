@@ -31,6 +31,10 @@ def classify(
         Detections with x, y, flux (signed) [pixel, electron].
     share : ndarray (n,)
         How much of each detection the changes make: see `subtraction.share_of_change`.
+    injected : Injected
+        Astrophysical changes of the visit.
+    fixed : Fixed
+        Stars and galaxies of the field.
     labels : ndarray of uint8
         Artefacts on the coadd's grid, already grown.
     fwhm : float

@@ -33,7 +33,7 @@ def write_page(
         Name of the template without its suffix.
     style, script : str
         Files of this package; None: a page without a script.
-    values
+    **values
         For the template; every text is escaped.
     """
     look, code = _read_part(style), _read_part(script) if script else ""
