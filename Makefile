@@ -9,7 +9,7 @@ PORT ?= 5000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: repro study ablations finetune test test-all check bench ui readme notebook lock clean help
+.PHONY: repro study ablations finetune test test-all check docs bench ui readme notebook lock clean help
 
 # The environment: one marker file for each step, so that `make repro` does not wait for what only tests need.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -70,6 +70,9 @@ check: $(TEST_READY)  ## check style and types
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+
+docs: $(TEST_READY)  ## build the documentation: docs/_build/index.html
+	@$(RUN) COLUMNS=100 sphinx-build -W --keep-going -q -d .gotorb/doctrees docs docs/_build
 
 bench: $(TEST_READY)  ## measure speed and memory: benchmarks/results.json, docs/benchmarks.md
 	@$(RUN) python -m benchmarks

@@ -1,7 +1,7 @@
 """Relations of a run, a model or a tag, joined by content (md5): data, runs, versions, commits.
 
 Runs of results that the tracking store has not seen (of an earlier tag, pulled, or restored from DVC's cache) are made
-from git and DVC: dvc.lock names the files by content, reports/*.json hold the numbers.
+from git and DVC: dvc.lock names the files by content, ``reports/*.json`` hold the numbers.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ TINY = 1e-9
 
 @keras.saving.register_keras_serializable("gotorb")
 class NoiseUnits(keras.layers.Layer):
-    """sign(u) log(1 + |u|) of stamps in units u of the noise of one of their layers.
+    """``sign(u) log(1 + |u|)`` of stamps in units u of the noise of one of their layers.
 
     The noise is the mean of the layer's absolute values, clipped again and again, over pixels that are not zero, for
     these are without data. Keras reads files with this layer once ``gotorb.training.normalisation`` was imported.
