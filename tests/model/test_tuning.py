@@ -204,8 +204,9 @@ class PowerCut(BaseException):
 def test_an_interrupted_search_resumes_and_writes_the_same_bytes(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options: dict[str, Any] = {"max_trials": N_TRIALS, "max_epochs": 3, "batch_size": 32, "seed": 3}
-    run_model_tuning(small, out_dir=tmp_path / "whole", **options)
+    options: dict[str, Any] = {"max_trials": 6, "max_epochs": 3, "batch_size": 64, "seed": 3}
+    whole = run_model_tuning(small, out_dir=tmp_path / "whole", **options)
+    assert pd.read_csv(whole.out_dir / layout.TRIALS_CSV)["continues"].dropna().tolist() == [2]
     write = checkpoint.Progress.on_epoch_end
 
     def cut(self: Any, epoch: int, logs: Any = None) -> None:
