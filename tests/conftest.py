@@ -16,6 +16,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # two processes run tests at the same time
 # DVC starts a process that looks for a newer DVC, and one that reports its use, unless these say otherwise
 os.environ |= {"CI": "true", "DVC_NO_ANALYTICS": "true"}
+pytest_plugins = ["tests.cpu_limit"]
 TINY_SEED = 2
 N_THREADS = 2
 NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
