@@ -105,6 +105,8 @@ def serve(folder: Path, owner: int) -> None:
         with warnings.catch_warnings(), suppress(ImportError):
             warnings.simplefilter("ignore")
             importlib.import_module(name)
+    for name in [name for name in sys.modules if name.split(".")[0] == "gotorb"]:
+        del sys.modules[name]  # MLflow imports its plugin of ours
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
