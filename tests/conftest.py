@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 
 import gotorb.tracking.store  # noqa: F401  # says what MLflow is to do, before any test imports it
+from gotorb.core import layout
 from gotorb.core.params import SurveyParams
 from tests import warm
-from tests.shared import CONTROLLER, share
+from tests.shared import CONTROLLER, point_to, share
 
 # read when numpy is imported, which nothing above does
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # two processes run tests at the same time
 # DVC starts a process that looks for a newer DVC, and one that reports its use, unless these say otherwise
 os.environ |= {"CI": "true", "DVC_NO_ANALYTICS": "true"}
+pytest_plugins = ["tests.cpu_limit"]
 TINY_SEED = 2
 N_THREADS = 2
 NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
@@ -42,6 +44,19 @@ def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = share(tmp_path_factory, "python", lambda folder: warm.start(folder, owner=CONTROLLER))
     warm.SERVING.append(folder)
     return folder / "python"
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty tracking store to copy; making its tables takes seconds."""
+    from gotorb.tracking.store import open_store
+
+    def make(root: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            point_to(patch, root)
+            open_store()
+
+    return share(tmp_path_factory, "store", make) / layout.MLRUNS_DIR
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from gotorb.core import layout
+
 CONTROLLER = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 """Process that lives as long as the session."""
 
@@ -41,3 +43,11 @@ def share(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any
             make(folder)
             done.touch()
     return folder
+
+
+def point_to(patch: pytest.MonkeyPatch, root: Path) -> Path:
+    """Let settings and tracking see nothing but a project in `root`."""
+    patch.setenv("DVC_ROOT", str(root))
+    patch.setenv("GOTORB_MLRUNS", str(root / layout.MLRUNS_DIR))
+    patch.setenv("MLFLOW_TRACKING_URI", "")
+    return root

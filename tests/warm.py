@@ -8,6 +8,7 @@ are imported beforehand. The project's own code is imported by the fork, from wh
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -19,12 +20,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 LIBRARIES = (
     "numpy", "pandas", "scipy.ndimage", "scipy.optimize", "scipy.stats", "scipy.spatial", "scipy.special", "yaml",
@@ -35,7 +37,9 @@ LIBRARIES = (
     "mlflow.store.tracking.sqlalchemy_store",
     "dvc.cli.parser", "dvc.repo.index", "dvc.repo.experiments.queue.celery", "dvc.scm", "dvc.data_cloud",
     "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "scmrepo.git", "networkx", "zc.lockfile",
-    "pydantic", "fastapi", "uvicorn", "jinja2", "requests",
+    "pydantic", "fastapi", "uvicorn", "jinja2", "requests", "dotenv", "filelock", "boto3.s3.inject", "dvc_s3",
+    "astropy.units.cds", "pandas.io.formats.csvs", "pyarrow.pandas_compat", "mlflow.tracking.request_header.registry",
+    "opentelemetry.sdk.metrics",
 )  # fmt: skip
 START_S = 300
 CPU_LOG = "cpu.tsv"
@@ -101,6 +105,8 @@ def serve(folder: Path, owner: int) -> None:
         with warnings.catch_warnings(), suppress(ImportError):
             warnings.simplefilter("ignore")
             importlib.import_module(name)
+    for name in [name for name in sys.modules if name.split(".")[0] == "gotorb"]:
+        del sys.modules[name]  # MLflow imports its plugin of ours
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -116,7 +122,6 @@ def serve(folder: Path, owner: int) -> None:
             if os.fork() == 0:
                 listener.close()
                 keep(link, folder)
-                return
             link.close()
 
 
@@ -129,7 +134,7 @@ def write_shim(folder: Path) -> None:
     new.rename(folder / "python")
 
 
-def keep(link: socket.socket, folder: Path) -> None:
+def keep(link: socket.socket, folder: Path) -> NoReturn:
     """Run one call in a child, report its end to the caller; a caller that goes takes the child with it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     files = socket.recv_fds(link, 1, 3)[1]
@@ -138,7 +143,7 @@ def keep(link: socket.socket, folder: Path) -> None:
     if child == 0:
         link.close()
         become(call, files, folder)
-        return
+        end(call["words"])
     for file in files:
         os.close(file)
     link.sendall(f"{child}\n".encode())
@@ -184,7 +189,23 @@ def become(call: dict[str, Any], files: list[int], folder: Path) -> None:
     asked = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [*asked, *(entry for entry in sys.path if entry not in own)]
     importlib.invalidate_caches()
-    run(call["words"])
+
+
+def end(words: list[str]) -> NoReturn:
+    """Run the call and end as Python does, but without taking all modules apart, which costs 0.3 CPU seconds."""
+    code: Any = 0
+    try:
+        run(words)
+    except SystemExit as asked:
+        code = asked.code or 0
+        if not isinstance(code, int):
+            raise
+    threading._shutdown()  # type: ignore[attr-defined]  # joins threads
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 def run(words: list[str]) -> None:

@@ -34,7 +34,9 @@ class Project(NamedTuple):
     environment: dict[str, str]
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False)
+        now = {"PYTEST_CURRENT_TEST": os.environ.get("PYTEST_CURRENT_TEST", "")}  # whose CPU time it is
+        environment = self.environment | now
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
 
     def git(self, *words: str) -> str:
         who = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]
@@ -103,7 +105,7 @@ def clean_environment(root: Path, python: Path) -> dict[str, str]:
     environment["PATH"] = os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), environment["PATH"]])
     for role in ("AUTHOR", "COMMITTER"):
         environment |= {f"GIT_{role}_NAME": "tester", f"GIT_{role}_EMAIL": "tester@example.org"}
-    return environment | {"PYTHONPATH": str(root)}
+    return environment | {"PYTHONPATH": str(root), "DVC_NO_ANALYTICS": "true"}
 
 
 def copy_changes(root: Path) -> None:

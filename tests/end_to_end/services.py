@@ -80,13 +80,14 @@ def s3(folder: Path, *buckets: str) -> Iterator[str]:
 
 
 @contextmanager
-def team(folder: Path) -> Iterator[Team]:
+def team(folder: Path, python: Path) -> Iterator[Team]:
     """All of it: runs in PostgreSQL, artifacts and data in S3."""
     folder.mkdir(parents=True, exist_ok=True)
     with postgres(folder / "postgres") as database, s3(folder / "s3", "artifacts", "data") as store:
         tracking, server = mlflow_server(
-            folder / "mlflow", store=database, artifacts="s3://artifacts", MLFLOW_S3_ENDPOINT_URL=store, **KEYS
-        )
+            folder / "mlflow", store=database, artifacts="s3://artifacts", python=python, MLFLOW_S3_ENDPOINT_URL=store,
+            **KEYS,
+        )  # fmt: skip
         server.start()
         try:
             yield Team(tracking, store, database)

@@ -1,7 +1,6 @@
 """`dvc exp run`, here and queued in a temporary folder: settings and store are the project's own."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ Path("place.txt").write_text(f"{read_settings().catshtm_dir}")
 def repository(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Iterator[Repository]:
     """A project with one stage that tracks its run."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(sys, "executable", str(warm_python))  # what the repository calls
     patch.setenv("PATH", os.pathsep.join([str(warm_python.parent), os.environ["PATH"]]))  # what stages call
     for name in ("DVC_ROOT", "GOTORB_MLRUNS", "MLFLOW_TRACKING_URI", "CATSHTM_DIR"):
         patch.delenv(name, raising=False)
@@ -39,7 +37,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> I
         patch.setenv(f"GIT_COMMITTER_{name}", value)
         patch.setenv(f"GIT_AUTHOR_{name}", value)
     patch.setenv("PYTHONPATH", str(ROOT))
-    repository = Repository(tmp_path_factory.mktemp("experiments") / "project")
+    repository = Repository(tmp_path_factory.mktemp("experiments") / "project", warm_python)
     root = repository.root
     root.mkdir()
     repository.git("init", "--quiet")

@@ -76,8 +76,8 @@ class World(NamedTuple):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("team")
-    repository = Repository.new(folder / "project")
-    with team(folder / "servers") as servers:
+    repository = Repository.new(folder / "project", warm_python)
+    with team(folder / "servers", warm_python) as servers:
         (repository.root / ".env").write_text(servers.env)
         place = Place(repository, warm_python)
         yield World(servers, place, place.python("-c", TRAIN))

@@ -1,5 +1,7 @@
 """One small data set and one trained model for all tests of this folder."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from gotorb import classifier
 from tests.model.blobs import make_blobs
+from tests.shared import share
 
 STAYS_GRAPH = "ignore:Even though the `tf.config.experimental_run_functions_eagerly` option:UserWarning"
 """What TensorFlow says of its data functions when networks run eagerly."""
@@ -27,16 +30,25 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="session")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 400 rows."""
-    return make_blobs(tmp_path_factory.mktemp("blobs") / "data")
+    """A data set of 400 rows, of this process."""
+    made = share(tmp_path_factory, "blobs", make_blobs)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("blobs") / "data"))
 
 
 @pytest.fixture(scope="session")
-def trained(blobs: Path) -> Trained:
-    """bayesian_vgg6 after six epochs."""
-    seen: list[int] = []
-    model, meta = classifier.train(blobs, on_epoch=lambda epoch, _: seen.append(epoch), **OPTIONS)
-    return Trained(model, meta, blobs / "model", blobs, seen)
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """bayesian_vgg6 after six epochs: trained once in the session, in a folder of this process."""
+
+    def make(folder: Path) -> None:
+        seen: list[int] = []
+        classifier.train(make_blobs(folder), on_epoch=lambda epoch, _: seen.append(epoch), **OPTIONS)
+        folder.with_suffix(".seen").write_text(json.dumps(seen))
+
+    made = share(tmp_path_factory, "trained", make)
+    data_dir = Path(shutil.copytree(made, tmp_path_factory.mktemp("trained") / "data"))
+    model, meta = classifier.load(data_dir / "model")
+    assert meta is not None
+    return Trained(model, meta, data_dir / "model", data_dir, json.loads(made.with_suffix(".seen").read_text()))
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_asked_rows_can_be_labelled_and_are_never_asked_twice(survey: Path, trained: Trained, method: str) -> None:
     table = read_table(survey).set_index("id")
     asked: list[str] = []
-    while len(chosen := active_learning.choose(trained.run_dir, survey, 15, method=method, already=asked)):
+    while len(chosen := active_learning.choose(trained.run_dir, survey, 35, method=method, already=asked)):
         assert tuple(chosen) == active_learning.ASK_COLUMNS and (chosen["label"] == "").all()
         assert (chosen["photometry_id"].to_numpy() == table.loc[chosen["id"], "candidate_id"].to_numpy()).all()
         asked += chosen["id"].tolist()

@@ -20,6 +20,12 @@ FIGURES = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not drawn, which takes most of an evaluation's time; the fixture `evaluation` draws."""
+    monkeypatch.setattr("gotorb.evaluation.report._save_figure", lambda figure, path: path.touch())
+
+
 @pytest.fixture(scope="module")
 def evaluation(trained: Trained) -> Evaluation:
     return classifier.evaluate(trained.model, trained.meta, n_samples=5, n_bootstrap=50)
@@ -67,11 +73,13 @@ def test_posterior_columns_are_within_their_ranges(evaluation: Evaluation) -> No
         assert evaluation.predictions[name].between(0, 1).all(), name
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_threshold_can_be_chosen_anew(trained: Trained, evaluation: Evaluation, tmp_path: Path) -> None:
     lax = classifier.evaluate(trained.run_dir, threshold_fpr=0.5, n_samples=2, n_bootstrap=10, out_dir=tmp_path)
     assert lax.metrics["threshold"] < evaluation.metrics["threshold"]
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_benchmark_takes_channels_from_the_meta(trained: Trained, tmp_path: Path) -> None:
     data = open_dataset(make_blobs(tmp_path / "six", n=80, seed=9))
     order = ["max", "ptp", "difference", "template", "science"]
@@ -83,6 +91,7 @@ def test_benchmark_takes_channels_from_the_meta(trained: Trained, tmp_path: Path
     assert result.metrics["n_real"] + result.metrics["n_bogus"] == 80
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_benchmark_tells_how_many_rows_were_trained_on(trained: Trained, tmp_path: Path) -> None:
     result = classifier.benchmark(trained.run_dir, trained.data_dir, n_samples=2, n_bootstrap=10, out_dir=tmp_path)
     assert result.metrics["n_trained_on"] == len(trained.meta["split"]["train"])
@@ -104,6 +113,7 @@ def test_a_model_without_meta_or_data_is_refused(trained: Trained, tmp_path: Pat
         classifier.evaluate(trained.run_dir, data_dir=make_blobs(tmp_path / "few", n=40))
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_data_changed_since_the_training_are_told(
     trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

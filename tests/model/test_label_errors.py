@@ -7,10 +7,11 @@ from gotorb import classifier
 from gotorb.core import layout
 from gotorb.core.params import Params
 from gotorb.dataset.store import open_dataset, write_dataset
+from tests.model.blobs import make_blobs
 
 
-def test_planted_errors_of_a_data_set_are_ranked_first(blobs, tmp_path):
-    data = open_dataset(blobs)
+def test_planted_errors_of_a_data_set_are_ranked_first(tmp_path):
+    data = open_dataset(make_blobs(tmp_path / "data", size=25))
     flipped = np.random.default_rng(2).choice(np.flatnonzero(data.labels == 1), 15, replace=False)
     table = data.table.copy()
     table.loc[flipped, ["label", "metalabel"]] = [0, "randjunk"]

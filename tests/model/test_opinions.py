@@ -1,6 +1,7 @@
 """What a network says of all rows, for the pages: the same as the front door says, asked once."""
 
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,13 @@ from tests.model.blobs import SIZE, make_blobs
 from tests.model.conftest import Trained
 
 
+@pytest.fixture
+def forks(warm_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model runs in a fork of the waiting python; one test here leaves it to a true process."""
+    monkeypatch.setattr(sys, "executable", str(warm_python))
+
+
+@pytest.mark.usefixtures("forks")
 def test_rows_get_the_models_own_scores_and_are_asked_once(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = eyeball.open_rows(trained.data_dir, model=str(trained.run_dir), seed=4)
     data = open_dataset(trained.data_dir)
@@ -37,6 +45,7 @@ def test_a_model_that_cannot_be_used_is_one_line(trained: Trained, tmp_path) -> 
     assert "\n" not in str(told.value) and "nothing" in str(told.value)
 
 
+@pytest.mark.usefixtures("forks")
 def test_of_larger_stamps_the_model_sees_the_middle_as_in_scores(
     trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -49,6 +58,7 @@ def test_of_larger_stamps_the_model_sees_the_middle_as_in_scores(
     assert f"stamps of {SIZE + 8} pixels; model model sees the {SIZE} in the middle" in caplog.text
 
 
+@pytest.mark.usefixtures("forks")
 @pytest.mark.parametrize(("size", "says"), [(SIZE - 2, "too few"), (SIZE + 1, "half a pixel off")])
 def test_stamps_that_do_not_fit_are_told_with_what_to_do(
     trained: Trained, tmp_path: Path, size: int, says: str

@@ -204,13 +204,14 @@ class PowerCut(BaseException):
 def test_an_interrupted_search_resumes_and_writes_the_same_bytes(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options: dict[str, Any] = {"max_trials": N_TRIALS, "max_epochs": 3, "batch_size": 32, "seed": 3}
-    run_model_tuning(small, out_dir=tmp_path / "whole", **options)
+    options: dict[str, Any] = {"max_trials": 4, "max_epochs": 2, "factor": 2, "batch_size": 128, "seed": 3}
+    whole = run_model_tuning(small, out_dir=tmp_path / "whole", **options)
+    assert pd.read_csv(whole.out_dir / layout.TRIALS_CSV)["continues"].dropna().tolist() == [1]
     write = checkpoint.Progress.on_epoch_end
 
     def cut(self: Any, epoch: int, logs: Any = None) -> None:
         write(self, epoch, logs)
-        if self.identity.get("trial") == "1" and epoch == 0:
+        if self.identity.get("trial") == "3" and epoch == 0:
             raise PowerCut
 
     def cut_at(number: int) -> Any:
@@ -220,15 +221,15 @@ def test_an_interrupted_search_resumes_and_writes_the_same_bytes(
 
         return on_trial
 
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr(checkpoint.Progress, "on_epoch_end", cut)
-        run_model_tuning(small, out_dir=tmp_path / "cut", **options)
-    for number in (2, 5):
+    for number in (1, 2):  # trial 2 continues trial 1
         with pytest.raises(PowerCut):
             run_model_tuning(small, out_dir=tmp_path / "cut", on_trial=cut_at(number), **options)
         assert not (tmp_path / "cut" / layout.BEST_JSON).exists()
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr(checkpoint.Progress, "on_epoch_end", cut)
+        run_model_tuning(small, out_dir=tmp_path / "cut", **options)
     run_model_tuning(small, out_dir=tmp_path / "cut", **options)
-    assert "resuming after epoch 0" in caplog.text and "trial 05 was finished before" in caplog.text
+    assert "resuming after epoch 0" in caplog.text and "trial 02 was finished before" in caplog.text
     for name in FILES:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 

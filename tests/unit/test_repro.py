@@ -15,8 +15,9 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder with its two yaml files under git."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_python: Path) -> Path:
+    """A project's folder with its two yaml files under git; DVC is a fork of the waiting python."""
+    monkeypatch.setattr(sys, "executable", str(warm_python))
     here = tmp_path / "project"
     here.mkdir()
     for name in ("params.yaml", "dvc.yaml", ".gitignore"):

@@ -9,7 +9,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from gotorb.catalogues import skybot
 
 NOTHING = b"# Flag: 0\n# No solar system object was found in the requested FOV\n"
 GOOD = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -167,3 +171,19 @@ class _Answer(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def note_and_look_up(question: skybot.Question, journal: Path, limits: skybot.Limits) -> int:
+    """Rows of an answer; the time of the look-up's start by the rate limiter's own clock goes into the journal.
+
+    It stands here, since the processes that call it import its module.
+    """
+    write_next = skybot.RateLimiter._write_next
+
+    def noted(limiter: skybot.RateLimiter, when: float) -> None:
+        with journal.open("a") as file:
+            file.write(f"{when!r}\n")
+        write_next(limiter, when)
+
+    with mock.patch.object(skybot.RateLimiter, "_write_next", noted):
+        return len(skybot.look_up(question, limits))

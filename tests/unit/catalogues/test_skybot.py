@@ -8,7 +8,6 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,7 @@ from gotorb.catalogues.minor_planets import Field, Skybot, make_provider
 from gotorb.catalogues.skybot import COLUMNS, Limits, Question, look_up, parse_answer
 from gotorb.core.settings import SKYBOT_URL, Settings
 from gotorb.errors import LookupFailed
-from tests.unit.catalogues.fake_skybot import FakeSkybot, serving
+from tests.unit.catalogues.fake_skybot import FakeSkybot, note_and_look_up, serving
 
 QUICK = Limits(total_s=30.0, connect_s=1.0, read_s=0.5, tries=3, backoff_s=0.02, pause_s=0.01)
 FIELD = Field(ra=81.28, dec=4.49, radius_deg=0.2, epoch_mjd=60677.0)
@@ -206,19 +205,6 @@ def test_dead_service_costs_few_deadlines_then_nothing_for_a_while() -> None:
         assert len(ask(server, limits)) == 2
 
 
-def look_up_some(url: str, fields: list[Field], journal: Path, limits: Limits) -> int:
-    """Look-ups of a worker process, which notes the time of each start by the rate limiter's own clock."""
-    write_next = skybot.RateLimiter._write_next
-
-    def noted(limiter: skybot.RateLimiter, when: float) -> None:
-        with journal.open("a") as file:
-            file.write(f"{when!r}\n")
-        write_next(limiter, when)
-
-    with mock.patch.object(skybot.RateLimiter, "_write_next", noted):
-        return sum(len(look_up(make_question(url, field), limits)) for field in fields)
-
-
 def test_processes_together_are_polite_and_ask_nothing_twice(tmp_path: Path) -> None:
     fields, limits = (
         [replace(FIELD, ra=float(ra)) for ra in range(8)],
@@ -226,9 +212,9 @@ def test_processes_together_are_polite_and_ask_nothing_twice(tmp_path: Path) -> 
     )
     journal = tmp_path / "starts"
     spawn = multiprocessing.get_context("spawn")
-    with serving("good", delay_s=0.5) as server, ProcessPoolExecutor(4, mp_context=spawn) as pool:
+    with serving("good", delay_s=0.5) as server, ProcessPoolExecutor(3, mp_context=spawn) as pool:
         for _ in range(2):
-            jobs = [pool.submit(look_up_some, server.url, [field], journal, limits) for field in fields]
+            jobs = [pool.submit(note_and_look_up, make_question(server.url, one), journal, limits) for one in fields]
             assert [job.result() for job in jobs] == [2] * 8
     assert len(server.asked) == len(set(server.asked)) == 8
     assert server.most_at_once <= 2

@@ -1,6 +1,7 @@
 """`gotorb` as it is called from a shell, in a project folder of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,6 +36,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / layout.PARAMS_YAML).write_text(yaml.safe_dump({"seed": 2, "train": {"epochs": 7}}))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def stored(project: Path, fresh_store: Path) -> Path:
+    """The project with its tracking store, whose tables would take a command seconds to make."""
+    return Path(shutil.copytree(fresh_store, project / layout.MLRUNS_DIR))
 
 
 @pytest.fixture

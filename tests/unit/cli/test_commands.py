@@ -49,6 +49,7 @@ def test_doctor_says_ok_for_an_embedded_project(gotorb: Call) -> None:
     assert "mlruns/mlflow.db answers" in said.out
 
 
+@pytest.mark.usefixtures("stored")
 @pytest.mark.parametrize(
     ("variable", "value", "check", "cure"),
     [
@@ -72,6 +73,7 @@ def test_doctor_names_what_is_wrong_and_the_cure(
     assert cure in line
 
 
+@pytest.mark.usefixtures("stored")
 def test_doctor_goes_on_after_a_bad_parameter(gotorb: Call, project: Path) -> None:
     (project / layout.PARAMS_YAML).write_text("seed: -1\n")
     said = gotorb("doctor")
@@ -80,12 +82,14 @@ def test_doctor_goes_on_after_a_bad_parameter(gotorb: Call, project: Path) -> No
     assert len(said.out.splitlines()) == 8
 
 
+@pytest.mark.usefixtures("stored")
 def test_models_of_a_new_project_are_none(gotorb: Call) -> None:
     assert gotorb("models") == Said(0, "", "")
     said = gotorb("models", "--json")
     assert (said.code, json.loads(said.out)) == (0, [])
 
 
+@pytest.mark.usefixtures("stored")
 def test_models_shows_version_alias_and_md5(gotorb: Call, project: Path) -> None:
     from mlflow import MlflowClient
 

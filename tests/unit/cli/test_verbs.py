@@ -12,6 +12,7 @@ import gotorb as package
 from gotorb.core import layout
 from gotorb.dataset.store import read_table, write_dataset
 from tests.model.blobs import make_blobs
+from tests.model.conftest import STAYS_GRAPH, run_eagerly
 from tests.unit.cli.conftest import Said
 from tests.unit.dataset.conftest import make_stamps, make_table
 
@@ -98,10 +99,13 @@ def test_import_of_a_folder_that_is_none_is_one_line(gotorb: Call) -> None:
         assert said.code == 1 and "nowhere" in said.err.splitlines()[-1]
 
 
-def test_train_evaluate_and_benchmark(gotorb: Call, project: Path) -> None:
+@pytest.mark.filterwarnings(STAYS_GRAPH)
+def test_train_evaluate_and_benchmark(gotorb: Call, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gotorb.evaluation.report._save_figure", lambda figure, path: path.touch())
     data, other = (str(make_blobs(project / name, n=80, size=21, seed=seed)) for name, seed in (("a", 1), ("b", 2)))
     words = ("--model", "vgg6", "--epochs", "1", "--layers", "difference", "--out-dir", "models", "--name", "quick")
-    said = gotorb("train", data, *words, "--model-kwargs", "{dense: 8}")
+    with run_eagerly():
+        said = gotorb("train", data, *words, "--model-kwargs", "{dense: 8}")
     assert (said.code, said.out, said.err.splitlines()[-1]) == (
         0, "models/quick\n", "next: gotorb evaluate models/quick",
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sklearn.metrics import roc_auc_score
 
 from gotorb.classifier import score_out_of_fold
@@ -11,6 +12,7 @@ from gotorb.dataset.split import assign_folds
 from gotorb.dataset.store import read_table
 from gotorb.evaluation.external_classifiers import compare_scores, compare_ways, format_tables
 from tests.model.blobs import make_blobs
+from tests.model.conftest import STAYS_GRAPH, run_eagerly
 
 
 def test_folds_keep_groups_whole_and_spread_the_classes() -> None:
@@ -28,11 +30,13 @@ def test_too_few_rows_are_not_divided(tmp_path: Path) -> None:
     assert score_out_of_fold(data_dir, "bayesian_vgg6", Params(seed=1)).empty
 
 
+@pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_ways_are_judged_by_one_training_and_by_the_mean_of_several(tmp_path: Path) -> None:
     data_dir = make_blobs(tmp_path / "data", n=60, size=21)
     params = Params(seed=1, train={"epochs": 1, "models": ["bayesian_vgg6"]}, peers={"n_folds": 2})
-    one = score_out_of_fold(data_dir, "bayesian_vgg6", params)
-    other = score_out_of_fold(data_dir, "bayesian_vgg6", params, n_before=1)
+    with run_eagerly():
+        one = score_out_of_fold(data_dir, "bayesian_vgg6", params)
+        other = score_out_of_fold(data_dir, "bayesian_vgg6", params, n_before=1)
     assert one.index.equals(other.index) and not np.allclose(one, other)
     rows = read_table(data_dir).set_index("id")
     tables = compare_ways(rows, {"alone": [one, other]}, (1, 2), n_bootstrap=50, seed=1)

@@ -7,29 +7,20 @@ from pathlib import Path
 import pytest
 
 from gotorb.core import layout
+from gotorb.tracking import contents, remote, versions
+from tests.shared import point_to
 from tests.unit.tracking.repository import Repository
 from tests.unit.tracking.server import Process, mlflow_server
 from tests.unit.tracking.tiny import make_data, make_params, write_model
 
 
-def point_to(patch: pytest.MonkeyPatch, root: Path) -> Path:
-    """Let settings and tracking see nothing but a project in `root`."""
-    patch.setenv("DVC_ROOT", str(root))
-    patch.setenv("GOTORB_MLRUNS", str(root / layout.MLRUNS_DIR))
-    patch.setenv("MLFLOW_TRACKING_URI", "")
-    return root
-
-
-@pytest.fixture(scope="session")
-def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty store; making its tables takes seconds."""
-    from gotorb.tracking.store import open_store
-
-    root = tmp_path_factory.mktemp("store")
+@pytest.fixture(scope="package", autouse=True)
+def dvc_forks(warm_python: Path) -> Iterator[None]:
+    """DVC, as our code calls it, is a fork of the waiting python."""
     with pytest.MonkeyPatch.context() as patch:
-        point_to(patch, root)
-        open_store()
-    return root / layout.MLRUNS_DIR
+        for module in (contents, remote, versions):
+            patch.setattr(module, "DVC", (str(warm_python), "-m", "dvc"))
+        yield
 
 
 @pytest.fixture
@@ -56,9 +47,9 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path
 
 
 @pytest.fixture(scope="session")
-def two_versions(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Repository:
+def two_versions(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path, warm_python: Path) -> Repository:
     """A project with the tags v1 and v2 (checked out) and an empty store; copy it, never change it."""
-    repository = Repository.new(tmp_path_factory.mktemp("versions") / "project")
+    repository = Repository.new(tmp_path_factory.mktemp("versions") / "project", warm_python)
     repository.make(seed=6)
     repository.commit("v2")
     shutil.copytree(fresh_store, repository.root / layout.MLRUNS_DIR)

@@ -27,15 +27,15 @@ STAGES = {
 
 
 class Repository:
-    """A repository in a folder of its own."""
+    """A repository in a folder of its own; DVC is run by this python."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, python: Path = Path(sys.executable)) -> None:
+        self.root, self.python = root, python
 
     @classmethod
-    def new(cls, root: Path) -> "Repository":
+    def new(cls, root: Path, python: Path = Path(sys.executable)) -> "Repository":
         """With a data set and models, made and committed under the tag ``v1``."""
-        repository = cls(root)
+        repository = cls(root, python)
         root.mkdir(parents=True)
         repository.git("init", "--quiet")
         repository.dvc("init", "--quiet")
@@ -77,7 +77,7 @@ class Repository:
         return self.run("git", *words)
 
     def dvc(self, *words: str) -> str:
-        return self.run(sys.executable, "-m", "dvc", *words)
+        return self.run(str(self.python), "-m", "dvc", *words)
 
     def commit(self, tag: str) -> None:
         self.git("add", "--all")
@@ -87,12 +87,12 @@ class Repository:
     def copy(self, root: Path) -> "Repository":
         """All of it in another folder: data, cache and store too."""
         shutil.copytree(self.root, root, symlinks=True)
-        return Repository(root)
+        return Repository(root, self.python)
 
     def clone(self, root: Path) -> "Repository":
         """A fresh clone: no data, no store, no remote."""
         subprocess.run(["git", "clone", "--quiet", str(self.root), str(root)], check=True)
-        return Repository(root)
+        return Repository(root, self.python)
 
     def lock(self, path: str) -> str:
         """md5 of an output."""

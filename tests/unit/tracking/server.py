@@ -70,7 +70,9 @@ class Process:
             self.process = None
 
 
-def mlflow_server(folder: Path, *, store: str = "", artifacts: str = "", **environment: str) -> tuple[str, Process]:
+def mlflow_server(
+    folder: Path, *, store: str = "", artifacts: str = "", python: str | Path = sys.executable, **environment: str
+) -> tuple[str, Process]:
     """Address and process of a server; its store is a sqlite file in the folder unless given.
 
     With `artifacts` (s3://...) clients write there themselves; without, the server takes them in.
@@ -81,7 +83,7 @@ def mlflow_server(folder: Path, *, store: str = "", artifacts: str = "", **envir
     where = ["--default-artifact-root", artifacts, "--no-serve-artifacts"] if artifacts else []
     where = where or ["--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")]
     command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store or f"sqlite:///{folder}/server.db",
+        str(python), "-m", "mlflow", "server", "--backend-store-uri", store or f"sqlite:///{folder}/server.db",
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *where,
     ]  # fmt: skip
     environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_TRACKING_URI": ""}

@@ -16,7 +16,7 @@ from gotorb.errors import TrackingError
 from gotorb.tracking.journal import find_journals
 from gotorb.tracking.runs import Run, sync_runs, track_stage
 from gotorb.tracking.store import journals_dir
-from tests.unit.tracking.conftest import point_to
+from tests.shared import point_to
 from tests.unit.tracking.server import Process, mlflow_server
 from tests.unit.tracking.tiny import make_params
 

@@ -19,7 +19,7 @@ from gotorb.tracking.lineage import find_family, import_tags, mark_runs
 from gotorb.tracking.registry import register, set_alias
 from gotorb.tracking.runs import track_stage
 from gotorb.tracking.store import journals_dir
-from tests.unit.tracking.conftest import point_to
+from tests.shared import point_to
 from tests.unit.tracking.repository import NETWORKS, Repository
 
 NAMES = (layout.LABELS_CSV, layout.STAMPS_H5)

@@ -19,7 +19,7 @@ from gotorb.tracking.mlflow_model import COLUMNS, NEEDED
 from gotorb.tracking.registry import Registered, load_registered, load_service, register
 from gotorb.tracking.runs import track_stage
 from gotorb.tracking.store import open_store, tracking_uri
-from tests.unit.tracking.conftest import point_to
+from tests.shared import point_to
 from tests.unit.tracking.server import Process, free_port
 from tests.unit.tracking.tiny import LAYERS, make_params
 

@@ -1,10 +1,7 @@
 """A run's own thread: the store hears of events while the stage works, and nothing that fails there stops the stage."""
 
-import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,12 +72,12 @@ def test_stage_does_not_wait_for_the_store_before_its_end(project: Path, monkeyp
     assert steps_of(run.run_id) == [0, 1, 2]
 
 
-def test_killed_training_leaves_its_curve_and_a_journal_that_sync_ends(project: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", TRAINING]) as training:
+def test_killed_training_leaves_its_curve_and_a_journal_that_sync_ends(project: Path, warm_python: Path) -> None:
+    with subprocess.Popen([warm_python, "-c", TRAINING]) as training:
         wait_for(lambda: [run for run in runs() if steps_of(run.info.run_id) == [0, 1, 2]])
         assert [run.info.status for run in runs()] == ["RUNNING"]
         assert waiting_journals() == []  # its owner lives
-        os.kill(training.pid, signal.SIGKILL)
+        training.terminate()  # the stand-in for python kills
     assert sync_runs() == 1
     (run,) = runs()
     assert (run.info.status, steps_of(run.info.run_id)) == ("KILLED", [0, 1, 2])

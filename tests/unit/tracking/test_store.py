@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from gotorb.tracking.contents import md5
 from gotorb.tracking.registry import load_registered, register
 from gotorb.tracking.runs import track_stage
 from gotorb.tracking.store import find_moved, open_experiment, open_store, relocate, tracking_uri
-from tests.unit.tracking.conftest import point_to
+from tests.shared import point_to
 from tests.unit.tracking.tiny import make_params
 
 N_WRITERS = 4
@@ -43,10 +42,10 @@ def test_experiment_is_made_once(project: Path) -> None:
 
 
 def test_several_processes_meet_in_a_fresh_store_and_all_succeed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_python: Path
 ) -> None:
     point_to(monkeypatch, tmp_path)
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(number)]) for number in range(N_WRITERS)]
+    writers = [subprocess.Popen([warm_python, "-c", WRITER, str(number)]) for number in range(N_WRITERS)]
     assert [writer.wait() for writer in writers] == [0] * N_WRITERS
     client = MlflowClient(tracking_uri())
     runs = client.search_runs([client.get_experiment_by_name("gotorb").experiment_id])

@@ -11,7 +11,7 @@ from gotorb import cli
 from gotorb.errors import TrackingError
 from gotorb.tracking.lineage import import_versions, tag_data
 from gotorb.tracking.remote import check_remote, find_remote, set_remote
-from tests.unit.tracking.conftest import point_to
+from tests.shared import point_to
 from tests.unit.tracking.repository import Repository
 
 
