@@ -125,6 +125,7 @@ def make(
     min_realbogus: float | None = LABEL.min_realbogus,
     max_bogus_realbogus: float | None = LABEL.max_bogus_realbogus,
     extra_bogus_per_image: int = LABEL.extra_bogus_per_image,
+    check_expected: bool = LABEL.check_expected,
     stamp_size: int = LABEL.stamp_size,
     n_processes: int = LABEL.n_processes,
     chunk: int = LABEL.chunk,
@@ -145,7 +146,8 @@ def make(
     provider : {"skybot", "pympc"}
         Provider of minor planets. pympc works offline with a catalogue from `pympc.update_catalogue()`.
     search_radius_deg : float
-        Radius around an image's centre in which minor planets are asked for.
+        Smallest radius around an image's centre in which minor planets are asked for; a larger image is searched
+        whole.
     match_radius_arcsec : float
         Largest distance of a detection from its minor planet.
     mag_limit : float
@@ -155,6 +157,8 @@ def make(
         teach the new classifier the opinion of the old one, so they are off by default.
     extra_bogus_per_image : int
         Bogus detections wanted in an image beyond the number of minor planets.
+    check_expected : bool
+        Stop when the minor planets that should be on the images are not detected, or at a common offset.
     stamp_size : int
         Side of a stamp in pixels, odd.
     n_processes : int
@@ -176,7 +180,8 @@ def make(
     Raises
     ------
     DataError
-        If no image gave a label, another run is at work in the folder, or the disk is full.
+        If no image gave a label, the expected minor planets were not found (the data set is written then), another
+        run is at work in the folder, or the disk is full.
     DatabaseError, CatalogueError
         If the survey's database or the catalogue cannot be used.
     """
@@ -194,6 +199,7 @@ def make(
         provider=make_provider(provider, settings),
         rules=MatchRules(match_radius_arcsec, mag_limit, min_realbogus, max_bogus_realbogus, extra_bogus_per_image),
         search_radius_deg=search_radius_deg,
+        check_expected=check_expected,
         stamp_size=stamp_size,
         files=_files(),
         seed=seed,
@@ -203,8 +209,25 @@ def make(
             remove_shards(data_dir / layout.SHARDS_DIR)
         images = get_images(n_images)
         tasks = make_tasks(images, _exposure_getter(images), settings)
-        make_shards(data_dir, tasks, label_image, options, workers=workers, title="label")
+        outcome = make_shards(data_dir, tasks, label_image, options, workers=workers, title="label")
+        _check_found([result.facts for result in outcome.results], options, data_dir)
     return data_dir
+
+
+def _check_found(images: list[dict[str, Any]], options: Any, data_dir: Path) -> None:
+    """Log the minor planets expected and matched; stop where labels must be wrong."""
+    from gotorb.errors import DataError
+    from gotorb.labels.expected import find_problems, summarise
+
+    total = summarise(images)
+    log.info("matched %d of %d expected minor planets", total["n_matched"], total["n_expected"])
+    problem, odd = find_problems(images, radius_arcsec=options.rules.match_radius_arcsec)
+    for line in [*odd, *([problem] if problem else [])]:
+        log.warning("%s", line)
+    if problem and options.check_expected:
+        raise DataError(
+            f"{problem}; do not train on {data_dir}. If the numbers are right for this survey, pass check_expected=False"
+        )
 
 
 def add_synthetic_transients(
@@ -420,6 +443,7 @@ def _exposure_getter(images: pd.DataFrame) -> Callable[[pd.Series], list[str]]:
         return get_individual_images
     from gotorb.survey.gotophoto import query_exposures
 
-    found = query_exposures(read_settings(), images["relatedimage"].astype(int).tolist())
+    known = images["relatedimage"].dropna().astype(int)
+    found = query_exposures(read_settings(), known.tolist())
     files = found.groupby("relatedimage")["filepath"].agg(list).to_dict()
-    return lambda image: files.get(int(image["relatedimage"]), [])
+    return lambda image: [] if pd.isna(image["relatedimage"]) else files.get(int(image["relatedimage"]), [])
