@@ -226,7 +226,8 @@ def _check_found(images: list[dict[str, Any]], options: Any, data_dir: Path) -> 
         log.warning("%s", line)
     if problem and options.check_expected:
         raise DataError(
-            f"{problem}; do not train on {data_dir}. If the numbers are right for this survey, pass check_expected=False"
+            f"{problem}; do not train on {data_dir}, or pass check_expected=False if the numbers "
+            "are right for your survey"
         )
 
 

@@ -173,10 +173,13 @@ class Skybot:
         IAU code of the observatory (950 is La Palma).
     url : str
         Address of the service.
+    renew : bool
+        Ask again, unless the kept answer is of today.
     """
 
     observatory_code: str = OBSERVATORY_CODE
     url: str = SKYBOT_URL
+    renew: bool = False
 
     @property
     def version(self) -> str:
@@ -208,10 +211,10 @@ class Skybot:
             radius_deg=field.radius_deg,
             epoch_mjd=field.epoch_mjd,
         )
-        return look_up(question, Limits(total_s=read_settings().skybot_deadline_s))
+        return look_up(question, Limits(total_s=read_settings().skybot_deadline_s), renew=self.renew)
 
 
-def make_provider(name: str, settings: Settings) -> MinorPlanets:
+def make_provider(name: str, settings: Settings, *, renew: bool = False) -> MinorPlanets:
     """Provider by the name used in params.yaml.
 
     Parameters
@@ -219,6 +222,8 @@ def make_provider(name: str, settings: Settings) -> MinorPlanets:
     name : {"pympc", "skybot"}
     settings : Settings
         Catalogue, observatory and service to use.
+    renew : bool
+        Ask a service again for what it answered before today.
 
     Returns
     -------
@@ -231,7 +236,7 @@ def make_provider(name: str, settings: Settings) -> MinorPlanets:
     """
     providers: dict[str, MinorPlanets] = {
         "pympc": Pympc(settings.gotorb_mpc_catalogue, settings.observatory),
-        "skybot": Skybot(settings.observatory_code, settings.skybot_url),
+        "skybot": Skybot(settings.observatory_code, settings.skybot_url, renew),
     }
     if name not in providers:
         raise CatalogueError(f"unknown minor-planet provider {name!r}; choose one of {', '.join(sorted(providers))}")

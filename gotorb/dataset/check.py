@@ -15,6 +15,7 @@ from gotorb.core.params import DatasetParams
 from gotorb.dataset.split import LINK_COLUMNS, pairs_on_sky
 from gotorb.dataset.store import DATA_FILES, Dataset, open_dataset
 from gotorb.errors import DataError
+from gotorb.survey.ids import is_blank
 
 DATASET = DatasetParams()
 KINDS = {"image_id": "image", "object_id": "object", "host_id": "galaxy"}
@@ -87,7 +88,7 @@ def _digest(layer: np.ndarray) -> str:
 
 def _shared(kind: str, values: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
     """Values that occur in more than one split."""
-    known = values.notna().to_numpy() & (values.astype(str) != "").to_numpy()
+    known = ~is_blank(values).to_numpy()
     parts = table[layout.SPLIT_COLUMN][known].groupby(values.astype(str).to_numpy()[known])
     return _rows(kind, ((what, splits) for what, splits in parts if splits.nunique() > 1))
 

@@ -149,8 +149,8 @@ def _refuse_shift(expected: pd.DataFrame, detections: pd.DataFrame, n_matched: i
     enough = max(LEAST_CLUSTER, chance + CLUSTER_SIGMA * np.sqrt(chance + 1), 2 * n_matched + 1)
     if n_shifted >= enough and np.hypot(*shift) > radius_arcsec:
         raise InconsistentImage(
-            f"{n_shifted} of {len(expected)} expected minor planets are detected at one offset of {shift[0]:+.1f} arcsec in "
-            f"right ascension and {shift[1]:+.1f} in declination, {n_matched} within {radius_arcsec:g} arcsec; "
+            f"{n_shifted} of {len(expected)} expected minor planets are detected at one offset of {shift[0]:+.1f} "
+            f"arcsec in right ascension and {shift[1]:+.1f} in declination, {n_matched} within {radius_arcsec:g}; "
             f"look for {CAUSES}, or widen match_radius_arcsec"
         )
 

@@ -146,7 +146,7 @@ def read_astrometry(header: fits.Header, hdus: fits.HDUList | None = None) -> As
         If the cards contradict each other, or ask for a projection, frame or distortion that is not obeyed.
     """
     types = _check_types(header)
-    names = WCS_CARDS
+    names: tuple[str, ...] = WCS_CARDS
     if any(projection in IRAF_PROJECTIONS for _, projection in types):
         names = (*names, *IRAF_CARDS)
     tables = [card.keyword for card in header.cards if card.keyword.startswith(TABLE_CARDS)]

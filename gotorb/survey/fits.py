@@ -12,6 +12,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
+from numpy.typing import ArrayLike
 
 from gotorb.errors import ImageError, MissingPart
 from gotorb.survey.astrometry import Astrometry, read_astrometry
@@ -236,13 +237,13 @@ class Frame:
         """
         return self.astrometry(ext).wcs
 
-    def to_sky(self, ext: str | int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def to_sky(self, ext: str | int, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Convert pixels of an image HDU to sky positions.
 
         Parameters
         ----------
         ext : str or int
-        x, y : ndarray
+        x, y : array_like
             (n,) 0-based pixel centres.
 
         Returns

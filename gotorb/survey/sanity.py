@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from gotorb.errors import InconsistentImage, MissingPart
 from gotorb.survey.astrometry import wcs_cards
@@ -41,21 +42,21 @@ class Circle(NamedTuple):
     radius_deg: float
 
 
-def separation_arcsec(ra: np.ndarray, dec: np.ndarray, ra_to: np.ndarray, dec_to: np.ndarray) -> np.ndarray:
+def separation_arcsec(ra: ArrayLike, dec: ArrayLike, ra_to: ArrayLike, dec_to: ArrayLike) -> np.ndarray:
     """Distances between pairs of positions.
 
     Parameters
     ----------
-    ra, dec, ra_to, dec_to : ndarray
-        (n,) deg.
+    ra, dec, ra_to, dec_to : array_like
+        (n,) or scalar, deg.
 
     Returns
     -------
     ndarray
         (n,) arcsec; NaN for positions that are none.
     """
-    ra, dec, ra_to, dec_to = (np.radians(np.asarray(value, float)) for value in (ra, dec, ra_to, dec_to))
-    half = np.sin((dec_to - dec) / 2) ** 2 + np.cos(dec) * np.cos(dec_to) * np.sin((ra_to - ra) / 2) ** 2
+    lon, lat, lon_to, lat_to = (np.radians(np.asarray(value, float)) for value in (ra, dec, ra_to, dec_to))
+    half = np.sin((lat_to - lat) / 2) ** 2 + np.cos(lat) * np.cos(lat_to) * np.sin((lon_to - lon) / 2) ** 2
     return np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))) * 3600
 
 
@@ -170,8 +171,8 @@ def check_detections(frame: Frame, ext: str | int, detections: pd.DataFrame) -> 
     if _too_many(~agree):
         median = np.median(np.where(np.isnan(offset), np.inf, offset))
         raise InconsistentImage(
-            f"ra, dec of {np.count_nonzero(~agree)} of {len(offset)} detections of {frame.path} disagree with the WCS of "
-            f"HDU {ext!r} at their x, y by {median:.3g} arcsec in the median{_guess(ra, dec, by_wcs)}; correct the "
+            f"ra, dec of {np.count_nonzero(~agree)} of {len(offset)} detections of {frame.path} disagree with the WCS "
+            f"of HDU {ext!r} at their x, y by {median:.3g} arcsec in the median{_guess(ra, dec, by_wcs)}; correct the "
             "table's columns or their units (TUNIT), FIRST_PIXEL, or solve the image again"
         )
     median = float(np.median(offset[agree])) / scale
@@ -203,7 +204,7 @@ def _keep_inside(frame: Frame, ext: str | int, detections: pd.DataFrame) -> tupl
 
 def _too_many(wrong: np.ndarray) -> bool:
     n_wrong = np.count_nonzero(wrong)
-    return n_wrong > MOST_OUTSIDE * len(wrong) and (n_wrong >= 3 or n_wrong == len(wrong))
+    return bool(n_wrong > MOST_OUTSIDE * len(wrong) and (n_wrong >= 3 or n_wrong == len(wrong)))
 
 
 def _guess(ra: np.ndarray, dec: np.ndarray, by_wcs: tuple[np.ndarray, np.ndarray]) -> str:
@@ -324,8 +325,8 @@ def check_stamps(stacked: np.ndarray, exposures: np.ndarray, where: str) -> tupl
     n, n_empty, notes = len(kept), np.count_nonzero(~kept), []
     if n_empty * 2 >= n and (n_empty >= 3 or n_empty == n) and n:
         raise InconsistentImage(
-            f"the science image or the difference is empty at {n_empty} of {n} detections of {where}; check the HDU names "
-            "and the positions in the table"
+            f"the science image or the difference is empty at {n_empty} of {n} detections of {where}; check the HDU "
+            "names and the positions in the table"
         )
     if n and exposures.shape[-1] and unseen.all():
         raise InconsistentImage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -186,10 +187,8 @@ def keyed_jd(header: fits.Header, key: str, where: str) -> float:
             f"{key} of {where} is a heliocentric, barycentric or shortened date; name a key of JD or MJD, UTC"
         )
     if isinstance(value, str) and "T" not in value:
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if isinstance(value, int | float) and FIRST_JD <= value <= LAST_JD:
         value = float(value) - MJD_OF_JD
     time = read_time(value, "utc" if "UTC" in key.upper() else read_scale(header))
