@@ -1,9 +1,9 @@
 """SkyBoT cone searches: polite to the service, repeated when it is busy, and never longer than a deadline.
 
 An answer is kept on disk with its date, and asked for again when it is old. All processes of a user on a machine share
-a limit of two requests at a time and one start a second. A look-up that fails is an error, never an empty field: only whole answers become tables.
-astroquery is not used because the service ignores the observatory as it spells it (astroquery issue 3515), and its
-positions are then geocentric, off by arcseconds.
+a limit of two requests at a time and one start a second. A look-up that fails is an error, never an empty field: only
+whole answers become tables. astroquery is not used because the service ignores the observatory as it spells it
+(astroquery issue 3515), and its positions are then geocentric, off by arcseconds.
 """
 
 from __future__ import annotations

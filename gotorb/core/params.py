@@ -119,6 +119,14 @@ class LabelParams(Section):
     archive: ArchiveParams = Field(ArchiveParams(), description="layout of a stamp archive")
 
 
+class CheckParams(Section):
+    """A look at a few images before a labelling run."""
+
+    n_images: int = Field(3, ge=1, description="images to check when none is named")
+    stars: str | None = Field(None, description="catalogue of stars (csv, FITS) to draw; null: none")
+    out_dir: Path | None = Field(None, description="folder for a picture of each image; null: no pictures")
+
+
 class SyntheticParams(Section):
     """Minor planets pasted on galaxies, and bare galaxy residuals."""
 
