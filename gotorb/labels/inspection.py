@@ -20,7 +20,7 @@ from gotorb.survey.fits import Frame, open_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 LARGEST_SIDE = 1000
 """Pixels of the drawn image's longer side, at most: larger images are binned."""
@@ -152,14 +152,15 @@ def draw_image(
     found = expected["name"].isin(real["number"]).to_numpy()
     rest = planets[~planets["name"].isin(expected["name"])]
     figure = Figure(figsize=(9, 11.5), layout="constrained")
-    above, below = (figure.add_subfigure(place) for place in figure.add_gridspec(2, 1, height_ratios=(9, 2.5)))
+    grid = figure.add_gridspec(2, 1, height_ratios=(9, 2.5))
+    above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     axes = above.subplots()
     _show(axes, *_binned(frame.plane(ext)))
-    _mark(axes, frame, ext, rest, FAINT, "fainter, or without data", size=20)
+    _mark(axes, frame, ext, rest, colour=FAINT, text="fainter, or without data", size=20)
     if stars is not None:
-        _mark(axes, frame, ext, stars, STAR, "stars", size=12, marker="+")
+        _mark(axes, frame, ext, stars, colour=STAR, text="stars", size=12, marker="+")
     for mask, colour, text in ((found, FOUND, "matched"), (~found, LOST, "expected, not matched")):
-        _mark(axes, frame, ext, expected[mask], colour, f"{text}: {mask.sum()}", size=90)
+        _mark(axes, frame, ext, expected[mask], colour=colour, text=f"{text}: {mask.sum()}", size=90)
     axes.legend(loc="upper right", fontsize=8)
     axes.set(title=frame.path.name, xlabel="x [pixel]", ylabel="y [pixel]")
     _draw_cutouts(below, frame, ext, expected.head(N_CUTOUTS), found)
@@ -183,7 +184,7 @@ def _show(axes: Axes, image: np.ndarray, step: int) -> None:
 
 
 def _mark(
-    axes: Axes, frame: Frame, ext: str, places: pd.DataFrame, colour: str, text: str, *, size: float, marker: str = "o"
+    axes: Axes, frame: Frame, ext: str, places: pd.DataFrame, *, colour: str, text: str, size: float, marker: str = "o"
 ) -> None:
     """Symbols at catalogued places on the image."""
     ny, nx = frame.shape(ext)
@@ -196,7 +197,7 @@ def _mark(
     axes.set(xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5))
 
 
-def _draw_cutouts(figure: Figure, frame: Frame, ext: str, expected: pd.DataFrame, found: np.ndarray) -> None:
+def _draw_cutouts(figure: FigureBase, frame: Frame, ext: str, expected: pd.DataFrame, found: np.ndarray) -> None:
     """Difference image around the brightest expected minor planets, their catalogued places in the middle."""
     panels = figure.subplots(N_CUTOUTS // COLUMNS, COLUMNS).ravel()
     x, y = expected["x"].to_numpy(float), expected["y"].to_numpy(float)
