@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pandas as pd
 
@@ -173,13 +173,11 @@ class Skybot:
         IAU code of the observatory (950 is La Palma).
     url : str
         Address of the service.
-    renew : bool
-        Ask again, unless the kept answer is of today.
     """
 
     observatory_code: str = OBSERVATORY_CODE
     url: str = SKYBOT_URL
-    renew: bool = False
+    renew: ClassVar[bool] = False
 
     @property
     def version(self) -> str:
@@ -214,6 +212,12 @@ class Skybot:
         return look_up(question, Limits(total_s=read_settings().skybot_deadline_s), renew=self.renew)
 
 
+class RenewedSkybot(Skybot):
+    """SkyBoT asked again, unless the kept answer is of today."""
+
+    renew = True
+
+
 def make_provider(name: str, settings: Settings, *, renew: bool = False) -> MinorPlanets:
     """Provider by the name used in params.yaml.
 
@@ -236,7 +240,7 @@ def make_provider(name: str, settings: Settings, *, renew: bool = False) -> Mino
     """
     providers: dict[str, MinorPlanets] = {
         "pympc": Pympc(settings.gotorb_mpc_catalogue, settings.observatory),
-        "skybot": Skybot(settings.observatory_code, settings.skybot_url, renew),
+        "skybot": (RenewedSkybot if renew else Skybot)(settings.observatory_code, settings.skybot_url),
     }
     if name not in providers:
         raise CatalogueError(f"unknown minor-planet provider {name!r}; choose one of {', '.join(sorted(providers))}")

@@ -213,7 +213,7 @@ class Frame:
                 )
             try:
                 self._astrometry[ext] = read_astrometry(header, self._hdus)
-            except ODD as error:  # the errors of wcslib are ValueErrors
+            except (*ODD, MemoryError) as error:  # wcslib's errors of cards, and of distortions
                 raise MissingPart(
                     f"HDU {ext!r} in {self.path} has a WCS that cannot be used ({one_line(error)}); solve it again"
                 ) from None
