@@ -294,8 +294,8 @@ def _find_tasks(paths: Sequence[Path | str], n_images: int) -> list[Any]:
 
 def _check_found(images: list[dict[str, Any]], options: Any, data_dir: Path) -> None:
     """Log the minor planets expected and matched; stop where labels must be wrong."""
+    from gotorb.catalogues.expected import find_problems, summarise
     from gotorb.errors import DataError
-    from gotorb.labels.expected import find_problems, summarise
 
     total = summarise(images)
     log.info("matched %d of %d expected minor planets", total["n_matched"], total["n_expected"])

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 import gotorb
+from gotorb.catalogues.expected import Expected, compare, describe, list_expected
 from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.core import layout
 from gotorb.core.params import SEED, LabelParams
 from gotorb.errors import ConfigError, MissingPart
-from gotorb.labels.expected import Expected, compare, describe, list_expected
 from gotorb.labels.jobs import ImageTask
 from gotorb.labels.rules import MatchRules, label_detections
 from gotorb.stamps.layers import Extensions, cut_planes, n_detected_exposures

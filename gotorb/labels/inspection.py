@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from astropy.time import Time
 
+from gotorb.catalogues.expected import Expected, describe, list_expected
 from gotorb.errors import ImageError, LookupFailed
-from gotorb.labels.expected import Expected, describe, list_expected
 from gotorb.labels.image import LabelOptions, check_exposures, check_image, compare_planets, cut_rows, find_planets
 from gotorb.labels.jobs import ImageTask
 from gotorb.labels.rules import label_detections

@@ -35,6 +35,14 @@ class Frame:
         self._content = content
         self._astrometry: dict[str | int, Astrometry] = {}
 
+    def sky_images(self) -> list[int]:
+        """Numbers of the HDUs that are 2-d images with a celestial WCS."""
+        return [
+            number
+            for number, hdu in enumerate(self._hdus)
+            if isinstance(hdu, IMAGES) and "CTYPE1" in hdu.header and len(hdu.shape) == 2
+        ]
+
     def _hdu(self, ext: str | int) -> Any:
         try:
             with _without_warnings():
@@ -255,10 +263,8 @@ class Frame:
 
     def scale_arcsec(self) -> float | None:
         """Scale of the first image with a celestial WCS, arcsec per pixel; None when there is none."""
-        for number, hdu in enumerate(self._hdus):
-            if isinstance(hdu, IMAGES) and "CTYPE1" in hdu.header:
-                return self.astrometry(number).scale_arcsec
-        return None
+        images = self.sky_images()
+        return self.astrometry(images[0]).scale_arcsec if images else None
 
     def centre(self, ext: str | int) -> tuple[float, float]:
         """Sky position of the middle of an image HDU.

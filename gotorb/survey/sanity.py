@@ -172,8 +172,8 @@ def check_detections(frame: Frame, ext: str | int, detections: pd.DataFrame) -> 
         median = np.median(np.where(np.isnan(offset), np.inf, offset))
         raise InconsistentImage(
             f"ra, dec of {np.count_nonzero(~agree)} of {len(offset)} detections of {frame.path} disagree with the WCS "
-            f"of HDU {ext!r} at their x, y by {median:.3g} arcsec in the median{_guess(ra, dec, by_wcs)}; correct the "
-            "table's columns or their units (TUNIT), FIRST_PIXEL, or solve the image again"
+            f"of HDU {ext!r} at their x, y by {median:.3g} arcsec in the median{guess_cause(ra, dec, *by_wcs)}; "
+            "correct the table's columns or their units (TUNIT), FIRST_PIXEL, or solve the image again"
         )
     median = float(np.median(offset[agree])) / scale
     if median > ODD_OFFSET_PIXEL and len(offset) >= MANY_ROWS:
@@ -207,8 +207,25 @@ def _too_many(wrong: np.ndarray) -> bool:
     return bool(n_wrong > MOST_OUTSIDE * len(wrong) and (n_wrong >= 3 or n_wrong == len(wrong)))
 
 
-def _guess(ra: np.ndarray, dec: np.ndarray, by_wcs: tuple[np.ndarray, np.ndarray]) -> str:
-    """Likely cause of positions that disagree with the WCS."""
+def guess_cause(
+    ra: np.ndarray, dec: np.ndarray, ra_to: ArrayLike, dec_to: ArrayLike, *, near_arcsec: float = 60.0
+) -> str:
+    """Likely cause of positions that are far from where they should be.
+
+    Parameters
+    ----------
+    ra, dec : ndarray
+        (n,) as they are.
+    ra_to, dec_to : array_like
+        (n,) or scalar, deg, where they should be.
+    near_arcsec : float
+        Distance that explains them.
+
+    Returns
+    -------
+    str
+        `` (they look like radians)`` or another unit or order; "" when nothing explains them.
+    """
     tries = {
         "radians": (np.degrees(ra), np.degrees(dec)),
         "hours of right ascension": (ra * 15, dec),
@@ -216,9 +233,9 @@ def _guess(ra: np.ndarray, dec: np.ndarray, by_wcs: tuple[np.ndarray, np.ndarray
         "arcseconds": (ra / 3600, dec / 3600),
         "arcminutes": (ra / 60, dec / 60),
     }
-    near = {name: np.nanmedian(separation_arcsec(*place, *by_wcs)) for name, place in tries.items()}
+    near = {name: np.nanmedian(separation_arcsec(*place, ra_to, dec_to)) for name, place in tries.items()}
     name = min(near, key=lambda one: near[one])
-    return f" (they look like {name})" if near[name] < 60 else ""
+    return f" (they look like {name})" if near[name] < near_arcsec else ""
 
 
 def find_grid(frame: Frame, ext: str, reference: str) -> bool:

@@ -132,14 +132,42 @@ def compare(expected: pd.DataFrame, detections: pd.DataFrame, real: pd.DataFrame
 
 def _refuse_shift(expected: pd.DataFrame, detections: pd.DataFrame, n_matched: int, radius_arcsec: float) -> None:
     """Refuse an image whose minor planets are all detected a little off their places."""
+    found = find_shift(expected, detections, n_matched=n_matched)
+    if found is not None and np.hypot(*found[1]) > radius_arcsec:
+        n_shifted, (east, north) = found
+        raise InconsistentImage(
+            f"{n_shifted} of {len(expected)} expected minor planets are detected at one offset of {east:+.1f} "
+            f"arcsec in right ascension and {north:+.1f} in declination, {n_matched} within {radius_arcsec:g}; "
+            f"look for {CAUSES}, or widen match_radius_arcsec"
+        )
+
+
+def find_shift(
+    expected: pd.DataFrame, detections: pd.DataFrame, *, n_matched: int
+) -> tuple[int, tuple[float, float]] | None:
+    """Common offset of detections from minor planets.
+
+    Parameters
+    ----------
+    expected, detections : DataFrame
+        ra, dec (deg).
+    n_matched : int
+        Minor planets that are detected at their places.
+
+    Returns
+    -------
+    (n_shifted, (east, north)) or None
+        Minor planets with a detection at the offset, and the offset [arcsec]; None when there are not many more than
+        by chance, and than are at their places.
+    """
     if len(expected) < LEAST_CLUSTER or len(detections) == 0:
-        return
+        return None
     planets = cKDTree(unit_vectors(expected["ra"], expected["dec"]))
     sky = cKDTree(unit_vectors(detections["ra"], detections["dec"]))
     near = planets.query_ball_tree(sky, chord(FAR_ARCSEC))
     which = np.repeat(np.arange(len(expected)), [len(rows) for rows in near])
     if len(which) == 0:
-        return
+        return None
     rows = np.concatenate([np.asarray(found, int) for found in near])
     offsets = offsets_arcsec(detections.iloc[rows], expected.iloc[which])
     groups = cKDTree(offsets).query_ball_point(offsets, CLUSTER_ARCSEC)
@@ -147,12 +175,7 @@ def _refuse_shift(expected: pd.DataFrame, detections: pd.DataFrame, n_matched: i
     n_shifted, shift = len(set(which[members].tolist())), np.median(offsets[members], axis=0)
     chance = len(which) * (CLUSTER_ARCSEC / FAR_ARCSEC) ** 2
     enough = max(LEAST_CLUSTER, chance + CLUSTER_SIGMA * np.sqrt(chance + 1), 2 * n_matched + 1)
-    if n_shifted >= enough and np.hypot(*shift) > radius_arcsec:
-        raise InconsistentImage(
-            f"{n_shifted} of {len(expected)} expected minor planets are detected at one offset of {shift[0]:+.1f} "
-            f"arcsec in right ascension and {shift[1]:+.1f} in declination, {n_matched} within {radius_arcsec:g}; "
-            f"look for {CAUSES}, or widen match_radius_arcsec"
-        )
+    return (n_shifted, (float(shift[0]), float(shift[1]))) if n_shifted >= enough else None
 
 
 def describe(found: Expected, where: str) -> list[str]:
