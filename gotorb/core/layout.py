@@ -16,6 +16,10 @@ SUMS_FILE = "SHA256SUMS"
 CHANGES_CSV = "changes.csv"
 LABEL_ERRORS_CSV = "label_errors.csv"
 SHARDS_DIR = "shards"
+FACTS_KEY = "facts"
+"""Numbers about an image as a whole: minor planets expected and matched, and odd things."""
+FACT_COLUMNS = ("radius_deg", "n_expected", "n_matched", "offset_ra_arcsec", "offset_dec_arcsec")
+"""Those of them that are columns of the list of images."""
 OWNER_FILE = ".owner"
 EYEBALL_DB = "eyeball.sqlite"
 EYEBALL_CSV = "eyeball.csv"
@@ -72,7 +76,9 @@ INJECTED = "injected"
 REAL, BOGUS, UNKNOWN = 1, 0, -1
 
 LABELLED, EMPTY = "labelled", "empty"
-FAILED_STATES = ("refused", "missing", "truncated", "missing_part", "unreadable", "no_lookup", "crashed", "failed")
+FAILED_STATES = (
+    "refused", "missing", "truncated", "missing_part", "inconsistent", "unreadable", "no_lookup", "crashed", "failed",
+)  # fmt: skip
 IMAGE_STATES = (LABELLED, EMPTY, *FAILED_STATES)
 """Final states of an image in a labelling run; each image ends in exactly one of them."""
 

@@ -9,7 +9,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from gotorb.errors import DataError, GotorbError, ImageError, LookupFailed, Miss
 from gotorb.labels.shards import assemble, read_shard_table, remove_shards, shard_path, write_shard
 from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import storage_path
+from gotorb.survey.ids import find_bad_id, is_blank
 
 log = logging.getLogger(__name__)
 MJD_OF_JD = 2_400_000.5
@@ -92,6 +93,7 @@ class Done:
     image_id: str
     shard: str
     n_rows: int
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -109,6 +111,11 @@ class Skipped:
     state: str
 
     n_rows = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Nothing is known about it."""
+        return {}
 
 
 Result = Done | Skipped
@@ -173,14 +180,16 @@ def make_tasks(
             f"no column {absent[0]!r} in the table of images (has {', '.join(images.columns)}); "
             f"label_data.get_images() must give {', '.join(NEEDED)}"
         )
-    twice = images["id"].astype(str).duplicated()
+    twice = images["id"].astype(str).duplicated() & ~is_blank(images["id"])
     if twice.any():
         raise DataError(f"duplicate image {images['id'][twice].iloc[0]!r} in the table of images; give each id once")
     return [_make_task(row, get_exposures, settings) for _, row in images.iterrows()]
 
 
 def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], settings: Settings) -> ImageTask:
-    filepath, problem = str(row["filepath"]), ""
+    filepath, problem = str(row["filepath"]), find_bad_id(pd.Series([row["id"]]))
+    if problem:
+        problem = f"{problem}; get_images() must give text or whole numbers"
     exposures: tuple[str, ...] = ()
     places: tuple[str, ...] = ("",)
     try:
@@ -198,12 +207,20 @@ def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], se
         exposures=exposures,
         path=places[0],
         exposure_paths=places[1:],
-        ra_c=float(row["ra_c"]),
-        dec_c=float(row["dec_c"]),
-        jd=float(row["jd"]),
+        ra_c=_number(row["ra_c"]),
+        dec_c=_number(row["dec_c"]),
+        jd=_number(row["jd"]),
         ut=_unit_telescope(row.get("instrument", "")),
         problem=problem,
     )
+
+
+def _number(value: Any) -> float:
+    """A number, NaN for anything else: the image is refused when it is opened."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
@@ -231,7 +248,7 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
         n_coadd, jd = int(frame.key("ncoadd", ext, 0)), float(frame.key("jd", ext, 0))
         names = [str(frame.key(f"coadd{i + 1}", ext, 0)) for i in range(n_coadd)]
         instrument = str(frame.header(ext).get("instrume", frame.header(0).get("instrume", "")))
-        centre = frame.wcs(ext).all_pix2world([[(n - 1) / 2 for n in frame.shape(ext)[::-1]]], 0)[0]
+        centre = frame.centre(ext)
     beside = tuple(str(path.parent / Path(name).name) for name in names)
     return ImageTask(
         image_id=path.stem,
@@ -239,8 +256,8 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
         exposures=tuple(names),
         path=str(path),
         exposure_paths=beside,
-        ra_c=float(centre[0]),
-        dec_c=float(centre[1]),
+        ra_c=centre[0],
+        dec_c=centre[1],
         jd=jd,
         ut=_unit_telescope(instrument),
     )
@@ -293,6 +310,9 @@ def run_images(
         outcome = Outcome(tuple(executor.map(job, tasks, crashed=_crashed, title=title, unit="image")))
     for skipped in outcome.skipped:
         log.warning("skipped image %s (%s): %s", skipped.image_id, skipped.state, skipped.reason)
+    for result in outcome.results:
+        for odd in result.facts.get("warnings", ()):
+            log.warning("image %s: %s", result.image_id, odd)
     unseen = next((path for path in outcome.shards if not path.exists()), None)
     if unseen:
         raise DataError(f"shard {unseen} was written elsewhere; the cluster's workers must share {unseen.parent}")
@@ -309,7 +329,8 @@ def _do_image(task: ImageTask, *, work: Work, options: Any, shards_dir: Path) ->
         return Skipped(task.image_id, task.filepath, task.problem, "refused")
     path = shard_path(shards_dir, task.image_id, task.fingerprint(options))
     if path.exists():
-        return Done(task.image_id, str(path), len(read_shard_table(path)))
+        table = read_shard_table(path)
+        return Done(task.image_id, str(path), len(table), table.attrs.get(layout.FACTS_KEY, {}))
     try:
         table, stamps = work(task, options)
     except (ImageError, LookupFailed) as error:
@@ -321,7 +342,7 @@ def _do_image(task: ImageTask, *, work: Work, options: Any, shards_dir: Path) ->
         reason = f"{type(error).__name__}: {error} on {task.path}; look at the file, or report this as a bug"
         return Skipped(task.image_id, task.path, reason, "failed")
     write_shard(path, table, stamps)
-    return Done(task.image_id, str(path), len(table))
+    return Done(task.image_id, str(path), len(table), table.attrs.get(layout.FACTS_KEY, {}))
 
 
 def make_shards(
@@ -333,7 +354,7 @@ def make_shards(
     title: str,
     workers: Workers = HERE,
     before: Dataset | None = None,
-) -> None:
+) -> Outcome:
     """Work through the images and join their shards to the data set in `data_dir`.
 
     Parameters
@@ -344,6 +365,11 @@ def make_shards(
         As for `run_images`.
     before : Dataset, optional
         Its rows, stamps and images stand before the new ones.
+
+    Returns
+    -------
+    Outcome
+        State of each image; the shards are gone.
 
     Raises
     ------
@@ -359,6 +385,7 @@ def make_shards(
     _write_images(data_dir, tasks, outcome, before=before)
     remove_shards(shards_dir)
     log.info("%s: %s", title, ", ".join(f"{n} images {state}" for state, n in outcome.states.items()))
+    return outcome
 
 
 def _write_images(data_dir: Path, tasks: Sequence[ImageTask], outcome: Outcome, *, before: Dataset | None) -> None:
@@ -378,6 +405,7 @@ def _write_images(data_dir: Path, tasks: Sequence[ImageTask], outcome: Outcome, 
             "state": result.state,
             "n_rows": result.n_rows,
         }
+        | {name: result.facts.get(name) for name in layout.FACT_COLUMNS}
         for task, result in zip(tasks, outcome.results, strict=True)
     ]
     images = pd.DataFrame(rows)
