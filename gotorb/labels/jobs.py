@@ -231,7 +231,7 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
         n_coadd, jd = int(frame.key("ncoadd", ext, 0)), float(frame.key("jd", ext, 0))
         names = [str(frame.key(f"coadd{i + 1}", ext, 0)) for i in range(n_coadd)]
         instrument = str(frame.header(ext).get("instrume", frame.header(0).get("instrume", "")))
-        centre = frame.wcs(ext).all_pix2world([[(n - 1) / 2 for n in frame.shape(ext)[::-1]]], 0)[0]
+        centre = frame.centre(ext)
     beside = tuple(str(path.parent / Path(name).name) for name in names)
     return ImageTask(
         image_id=path.stem,
@@ -239,8 +239,8 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
         exposures=tuple(names),
         path=str(path),
         exposure_paths=beside,
-        ra_c=float(centre[0]),
-        dec_c=float(centre[1]),
+        ra_c=centre[0],
+        dec_c=centre[1],
         jd=jd,
         ut=_unit_telescope(instrument),
     )
