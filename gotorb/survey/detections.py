@@ -136,8 +136,7 @@ def _numbers(rows: fits.FITS_rec, name: str, header: fits.Header, ours: str) -> 
         raise ValueError(f"format {column.format}, shape {stored.shape}")
     number = 1 + list(rows.columns.names).index(name)
     scale, zero, null = (
-        card_number(header, f"{key}{number}", default)
-        for key, default in (("TSCAL", 1), ("TZERO", 0), ("TNULL", None))
+        card_number(header, f"{key}{number}", default) for key, default in (("TSCAL", 1), ("TZERO", 0), ("TNULL", None))
     )
     values = _native(stored).astype(stored.dtype.newbyteorder("=") if stored.dtype.kind == "f" else float)
     values = values if scale == 1 and zero == 0 else values * scale + zero
@@ -237,4 +236,6 @@ def _check_ids(ids: pd.Series, where: str) -> None:
 
 
 def _refuse_ids(problem: str, where: str) -> NoReturn:
-    raise InconsistentImage(f"ids of {where}: {problem}; name a column of whole numbers or text, or none for row numbers")
+    raise InconsistentImage(
+        f"ids of {where}: {problem}; name a column of whole numbers or text, or none for row numbers"
+    )
