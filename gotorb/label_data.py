@@ -123,7 +123,7 @@ def adapt(path: Path | str) -> None:
             f"no adapter {path}; correct label.adapter in params.yaml, GOTORB_ADAPTER in .env or --adapter"
         )
     try:
-        runpy.run_path(str(path), run_name="gotorb_adapter")
+        runpy.run_path(str(Path(path).resolve()), run_name="gotorb_adapter")
     except Exception as error:
         raise ConfigError(f"adapter {path} failed ({type(error).__name__}: {error}); fix it") from error
     _ADAPTED[:] = [str(Path(path).resolve())]

@@ -124,8 +124,8 @@ def _fill(parser: argparse.ArgumentParser, group: str, name: str) -> None:
     parser.description = run.__doc__.replace("\n    ", "\n")
     getattr(module, f"_{stem}_options", lambda _: None)(parser)
     if name in ADAPTED:
-        parser.add_argument("--adapter", metavar="FILE",
-                            help="Python file that adapts label_data to your own survey; default: GOTORB_ADAPTER")  # fmt: skip
+        text = "Python file that adapts label_data to your own survey; GOTORB_ADAPTER when left out"
+        parser.add_argument("--adapter", metavar="FILE", help=text)
     parser.set_defaults(run=run)
 
 

@@ -72,7 +72,7 @@ class PacketFields(Section):
     time_scale: Literal["utc", "tai"] = Field("utc", description="scale of the time")
     time_at: Literal["start", "middle"] = Field("start", description="part of the exposure that the time is of")
     exposure: str = Field("exptime", description="measurement of the exposure time [s]")
-    exposure_s: float = Field(30.0, ge=0, description="exposure time where the record has none [s]")
+    exposure_else_s: float = Field(30.0, ge=0, description="exposure time where the record has none [s]")
     cutouts: dict[LayerName, str] = Field(
         {"science": "cutoutScience", "template": "cutoutTemplate", "difference": "cutoutDifference"},
         min_length=1, description="layer of a stamp: field of its cut-out; the source is in the middle",

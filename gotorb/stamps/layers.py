@@ -171,7 +171,7 @@ def n_detected_exposures(exposures: np.ndarray) -> np.ndarray:
         (n,) exposures whose core is more than 5 sigma above the stamp's median. A cosmic ray is seen in exactly
         one, a star in all; 0 says that only the stacked image shows it.
     """
-    if len(exposures) == 0:
-        return np.zeros(0, int)
+    if exposures.shape[0] == 0 or exposures.shape[-1] == 0:
+        return np.zeros(len(exposures), int)
     light, error = core_light(exposures)
     return (light > DETECTED_SIGMA * error).sum(axis=1)
