@@ -15,15 +15,15 @@ from gotorb.core import layout
 from gotorb.core.params import BATCH_SIZE, ArchiveParams
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ImageError
-from gotorb.survey.alerts import LAYERS, find_packets, holds_packets, stream_packets
+from gotorb.survey.alerts import find_packets, holds_packets, make_reader, stream_alerts
 from gotorb.survey.archives import open_archive
+from gotorb.survey.folder import is_fits
 from gotorb.survey.pixels import fill_missing, prepare_stamps
 
 log = logging.getLogger(__name__)
 PAGE = 2 * BATCH_SIZE
 """Detections of a page."""
 DATASET, PACKETS, IMAGES, ARCHIVE = "data set", "packets", "images", "archive"
-FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fits.fz")
 NUMBERS = ("ra", "dec", "x", "y", "mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "jd", "label",
            "n_seen", "missing_fraction")  # fmt: skip
 TEXTS = ("id", "ut", "metalabel", "number", "object_id")
@@ -117,7 +117,7 @@ def read_detections(source: Path, archive: ArchiveParams, size: int, *, block: i
     if kind == DATASET:
         yield from _from_dataset(source, block)
     elif kind == PACKETS:
-        yield from _from_packets(source, archive, block)
+        yield from _from_packets(source, archive, size, block)
     elif kind == IMAGES:
         for path in images:
             try:
@@ -158,14 +158,15 @@ def find_kind(source: Path) -> tuple[str, list[Path]]:
 def _find_images(source: Path) -> list[Path]:
     """FITS files with detections: the one given, or those of a folder that have a table of them."""
     if source.is_file():
-        return [source] if source.name.endswith(FITS_SUFFIXES) else []
-    return [path for path in sorted(source.iterdir()) if path.name.endswith(FITS_SUFFIXES) and _has_detections(path)]
+        return [source] if is_fits(source) else []
+    return [path for path in sorted(source.iterdir()) if is_fits(path) and _has_detections(path)]
 
 
 def _has_detections(path: Path) -> bool:
     from gotorb import label_data
     from gotorb.survey.fits import open_frame
 
+    label_data.use_adapter()
     try:
         with open_frame(path) as frame:
             frame.table(label_data.DIFFERENCE_PHOT_EXT)
@@ -180,7 +181,7 @@ def _read_image(path: Path, size: int) -> Detections:
     Parameters
     ----------
     path : Path
-        Difference image; its header names the exposures.
+        Difference image, as `label_data.describe_image` knows it.
     size : int
         Side of the stamps [pixel].
 
@@ -197,11 +198,10 @@ def _read_image(path: Path, size: int) -> Detections:
     from gotorb import label_data
     from gotorb.catalogues.crossmatch import find_nearest
     from gotorb.labels.image import check_exposures
-    from gotorb.labels.jobs import read_task
     from gotorb.stamps.layers import cut_planes, n_detected_exposures
     from gotorb.survey.fits import open_frame
 
-    task = read_task(path, ext=label_data.SCIENCE_IMAGE_EXT)
+    task = label_data.describe_image(path)
     check_exposures(task)
     files = label_data.cut_options(size).files
     with open_frame(path) as frame:
@@ -234,12 +234,14 @@ def _from_dataset(source: Path, block: int) -> Iterator[Detections]:
         yield _without_exposures(source, table, stamps, data.layers, int(rows[0]))
 
 
-def _from_packets(source: Path, archive: ArchiveParams, block: int) -> Iterator[Detections]:
-    first = 0
-    for table, raw in stream_packets(find_packets(source), block):
-        stamps, missing = prepare_stamps(raw, archive.background)
-        known = _columns(table.assign(missing_fraction=missing), ALERT_NAMES)
-        yield _without_exposures(source, known, stamps, LAYERS, first)
+def _from_packets(source: Path, archive: ArchiveParams, size: int, block: int) -> Iterator[Detections]:
+    first, reader = 0, make_reader(archive.packets, size)
+    for alerts in stream_alerts(find_packets(source), block, reader):
+        stamps, missing = prepare_stamps(np.stack([alert.stamp for alert in alerts]), archive.background)
+        table = pd.DataFrame([alert.record for alert in alerts])
+        score = table["rb"].where(table["rb"].notna(), table["survey_score"])  # Rubin's is its reliability
+        known = _columns(table.assign(missing_fraction=missing, rb=score), ALERT_NAMES)
+        yield _without_exposures(source, known, stamps, alerts[0].layers, first)
         first += len(table)
 
 

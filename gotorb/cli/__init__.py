@@ -67,6 +67,9 @@ GROUPS = {
 }  # fmt: skip
 """File of a group -> its title, and its commands with one line each."""
 
+ADAPTED = frozenset(("label", "synthetic", "marshall", "check", "score", "visualise", "night", "eyeball"))
+"""Commands that read images, and so take the adapter of your own survey."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -84,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parse(argv)
     try:
+        if args.command in ADAPTED:
+            gotorb.label_data.use_adapter(args.adapter)
         return args.run(args)
     except GotorbError as error:
         if args.debug:
@@ -120,6 +125,9 @@ def _fill(parser: argparse.ArgumentParser, group: str, name: str) -> None:
     run = getattr(module, f"run_{stem}")
     parser.description = run.__doc__.replace("\n    ", "\n")
     getattr(module, f"_{stem}_options", lambda _: None)(parser)
+    if name in ADAPTED:
+        text = "Python file that adapts label_data to your own survey; GOTORB_ADAPTER when left out"
+        parser.add_argument("--adapter", metavar="FILE", help=text)
     parser.set_defaults(run=run)
 
 

@@ -61,7 +61,6 @@ def run_check(args: argparse.Namespace) -> int:
 
 def _label_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, gotorb.label_data.make, LabelParams)
-    parser.add_argument("--adapter", metavar="FILE", help=LabelParams.model_fields["adapter"].description)
     parser.add_argument("--dask-scheduler-address", metavar="URL", help="tcp://host:port of a dask cluster to work on")
     add_params(parser)
 
@@ -77,8 +76,6 @@ def run_label(args: argparse.Namespace) -> int:
     """
     if args.dask_scheduler_address:
         os.environ["DASK_SCHEDULER_ADDRESS"] = args.dask_scheduler_address
-    if args.adapter:
-        gotorb.label_data.adapt(args.adapter)
     return _make(gotorb.label_data.make, args, LabelParams)
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class ImageTask:
         Unit telescope.
     problem : str
         Why the image is refused before it is opened; "" for most.
+    stacked_only : bool
+        True for an image of a survey that has no single exposures of it.
     """
 
     image_id: str
@@ -68,6 +70,7 @@ class ImageTask:
     jd: float
     ut: str
     problem: str = ""
+    stacked_only: bool = False
 
     @property
     def epoch_mjd(self) -> float:
@@ -147,7 +150,11 @@ class Outcome:
 
 
 def make_tasks(
-    images: pd.DataFrame, get_exposures: Callable[[Any], Sequence[str]], settings: Settings
+    images: pd.DataFrame,
+    get_exposures: Callable[[Any], Sequence[str]],
+    settings: Settings,
+    *,
+    needs_exposures: bool = True,
 ) -> list[ImageTask]:
     """Turn the rows of `get_images` into tasks.
 
@@ -159,6 +166,8 @@ def make_tasks(
         Gives the file names of the single exposures of one row.
     settings : Settings
         Tell where the files are.
+    needs_exposures : bool
+        False for a survey that may have no single exposures of an image.
 
     Returns
     -------
@@ -183,7 +192,8 @@ def make_tasks(
     twice = images["id"].astype(str).duplicated() & ~is_blank(images["id"])
     if twice.any():
         raise DataError(f"duplicate image {images['id'][twice].iloc[0]!r} in the table of images; give each id once")
-    return [_make_task(row, get_exposures, settings) for _, row in images.iterrows()]
+    tasks = [_make_task(row, get_exposures, settings) for _, row in images.iterrows()]
+    return tasks if needs_exposures else [replace(task, stacked_only=not task.exposures) for task in tasks]
 
 
 def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], settings: Settings) -> ImageTask:
@@ -448,5 +458,6 @@ def read_images(data_dir: Path | str, settings: Settings) -> list[ImageTask]:
         except OutsideStorage:
             continue  # it gave no row
         known = {name: getattr(row, name) for name in ("image_id", "filepath", "ra_c", "dec_c", "jd", "ut")}
-        tasks.append(ImageTask(**known, exposures=exposures, path=places[0], exposure_paths=places[1:]))
+        files: dict[str, Any] = {"exposures": exposures, "path": places[0], "exposure_paths": places[1:]}
+        tasks.append(ImageTask(**known, **files, stacked_only=not exposures))
     return tasks

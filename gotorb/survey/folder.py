@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.times import EXPOSURE_KEYS, MIDDLE_KEYS, START_KEYS, keyed_jd, middle_jd
 
 log = logging.getLogger(__name__)
-SUFFIXES = (".fits", ".fit", ".fits.fz", ".fits.gz")
+SUFFIX = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$|\.fz$", re.IGNORECASE)
+"""Ends of the names of FITS files, packed or not."""
 
 
 def read_folder(
@@ -45,10 +47,10 @@ def read_folder(
     SurveyError
         If no file matches, or none can be read.
     """
-    paths = sorted(path for path in Path(folder).glob(pattern) if path.name.endswith(SUFFIXES))
+    paths = sorted(path for path in Path(folder).glob(pattern) if is_fits(path))
     if not paths:
         raise SurveyError(f"no FITS file matches {pattern!r} in {Path(folder).resolve()}; correct folder or pattern")
-    rows = [_read_row(path, ext, jd_key) for path in paths]
+    rows = [_try_row(path, ext, jd_key) for path in paths]
     if all(isinstance(row, ImageError) for row in rows):
         raise SurveyError(f"none of {len(rows)} files in {folder} can be used; the first: {rows[0]}")
     for row in rows:
@@ -60,19 +62,59 @@ def read_folder(
     return pd.DataFrame([name | row for name, row in zip(names, known, strict=True)])
 
 
+def is_fits(path: Path) -> bool:
+    """True for a file that is named as a FITS file, in capitals or not, packed or not.
+
+    Parameters
+    ----------
+    path : Path
+
+    Examples
+    --------
+    >>> [is_fits(Path(name)) for name in ("a.FIT", "a.fts.bz2", "a.fits.fz", "a.gz")]
+    [True, True, True, False]
+    """
+    return SUFFIX.search(path.name) is not None
+
+
+def read_image(path: Path | str, *, ext: str | int = "DIFFERENCE", jd_key: str | None = None) -> pd.Series:
+    """One image as a row of `read_folder`.
+
+    Parameters
+    ----------
+    path, ext, jd_key
+        As for `read_folder`; `path` is the file.
+
+    Returns
+    -------
+    Series
+        id, filepath, ra_c, dec_c (deg), jd (mid-exposure, UTC), instrument.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read, or its header has no WCS or time.
+    """
+    path = Path(path)
+    return pd.Series({"id": _stem(path), "filepath": str(path)} | _read_row(path, ext, jd_key), dtype=object)
+
+
 def _stem(path: Path) -> str:
-    suffix = max((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), key=len)
-    return path.name.removesuffix(suffix)
+    return SUFFIX.sub("", path.name)
 
 
-def _read_row(path: Path, ext: str | int, jd_key: str | None) -> dict[str, object] | ImageError:
+def _try_row(path: Path, ext: str | int, jd_key: str | None) -> dict[str, object] | ImageError:
     try:
-        with open_frame(path) as frame:
-            ra, dec = frame.centre(ext)
-            jd = _keyed_jd(frame, ext, jd_key) if jd_key else _frame_jd(frame, ext)
-            instrument = str(frame.header(ext).get("INSTRUME", frame.header(0).get("INSTRUME", "")))
+        return _read_row(path, ext, jd_key)
     except ImageError as error:
         return error
+
+
+def _read_row(path: Path, ext: str | int, jd_key: str | None) -> dict[str, object]:
+    with open_frame(path) as frame:
+        ra, dec = frame.centre(ext)
+        jd = _keyed_jd(frame, ext, jd_key) if jd_key else _frame_jd(frame, ext)
+        instrument = str(frame.header(ext).get("INSTRUME", frame.header(0).get("INSTRUME", "")))
     return {"ra_c": ra, "dec_c": dec, "jd": jd, "instrument": instrument}
 
 

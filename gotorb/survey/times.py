@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,22 @@ from gotorb.errors import InconsistentImage
 
 MIDDLE_KEYS = ("MJD-AVG", "DATE-AVG")
 START_KEYS = ("MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS")
-EXPOSURE_KEYS = ("EXPTIME", "XPOSURE", "TELAPSE")
+END_KEYS = {"MJD-BEG": "MJD-END", "DATE-BEG": "DATE-END"}
+"""Start and end of what went into an image: the middle lies between them."""
+OTHER_END_KEYS = {"MJD-OBS": "MJD-END", "DATE-OBS": "DATE-END"}
+"""The same by older keys, for headers without an exposure time."""
+LONGEST_DAYS = 1.0
+"""Between start and end; a longer time is that of a stack of nights, which has no one middle."""
+TIME_OF_DAY_KEYS = {
+    "DATE-OBS": ("TIME-OBS", "UTC-OBS", "UT-OBS", "UTSTART", "UT", "UTC"),
+    "DATE-BEG": ("TIME-BEG",),
+    "DATE-END": ("TIME-END", "UTC-END", "UT-END", "UTEND"),
+}
+"""Keys of the time of day, for dates that have none."""
+TIME_OF_DAY = re.compile(r"\d{1,2}:\d{1,2}(:\d{1,2}(\.\d*)?)?Z?")
+OLD_DATE = re.compile(r"^(\d\d)/(\d\d)/(\d\d)$")
+"""DD/MM/YY of the years 1900 to 1999, as FITS wrote dates before 1998."""
+EXPOSURE_KEYS = ("EXPTIME", "XPOSURE", "TELAPSE", "EXPOSURE")
 IN_TIMEUNIT = ("XPOSURE", "TELAPSE")
 """Durations that the standard counts in TIMEUNIT; EXPTIME is in seconds by custom."""
 FIRST_JD, LAST_JD = 2_415_020.5, 2_488_069.5
@@ -100,7 +114,7 @@ def exposure_days(header: fits.Header) -> float | None:
         TELAPSE, else the second. None when no key holds a duration.
     """
     for key in EXPOSURE_KEYS:
-        value = header.get(key)
+        value = as_number(header.get(key))
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < np.inf:
             unit = _time_unit(header, key)
             return None if unit is None else float(value) * unit
@@ -125,9 +139,10 @@ def _time_unit(header: fits.Header, key: str) -> float | None:
 def middle_jd(header: fits.Header) -> float | None:
     """Middle of an exposure by the standard keys of its header.
 
-    MJD-AVG and DATE-AVG are the middle; MJD-BEG, DATE-BEG, MJD-OBS and DATE-OBS are taken for the start, to which
-    half of the exposure time is added. TIMESYS (UTC when absent) and TIMEUNIT (s) are respected. A date without a
-    time of day does not count, nor does a time before 1900 or after 2100.
+    MJD-AVG and DATE-AVG are the middle, or it lies between MJD-BEG and MJD-END, DATE-BEG and DATE-END; else MJD-BEG,
+    DATE-BEG, MJD-OBS and DATE-OBS are taken for the start, to which half of the exposure time is added. Numbers may
+    be text. A date without a time of day takes that of TIME-OBS, UT and the like; without any it does not count, nor
+    does a time before 1900 or after 2100. TIMESYS (UTC when absent) and TIMEUNIT (s) are respected.
 
     Parameters
     ----------
@@ -148,15 +163,65 @@ def middle_jd(header: fits.Header) -> float | None:
     >>> round((middle_jd(header) - 2459158.5) * 86400, 3)
     60.0
     """
-    scale = read_scale(header)
     for key in MIDDLE_KEYS:
-        if (time := read_time(header.get(key), scale)) is not None:
-            return float(time.jd)
+        if (jd := _jd(header, key)) is not None:
+            return jd
     length = exposure_days(header)
-    for key in START_KEYS:
-        if length is not None and (time := read_time(header.get(key), scale)) is not None:
-            return float(time.jd) + length / 2
+    between = _between(header, END_KEYS)
+    if between is not None or length is None:
+        return _between(header, OTHER_END_KEYS) if between is None else between
+    starts = (_jd(header, key) for key in START_KEYS)
+    return next((jd + length / 2 for jd in starts if jd is not None), None)
+
+
+def _between(header: fits.Header, ends: dict[str, str]) -> float | None:
+    """Middle of the first pair of start and end that makes sense, JD in UTC."""
+    for start, end in ends.items():
+        first, last = _jd(header, start), _jd(header, end)
+        if first is not None and last is not None and 0 <= last - first < LONGEST_DAYS:
+            return (first + last) / 2
     return None
+
+
+def _jd(header: fits.Header, key: str) -> float | None:
+    """Time under a key, JD in UTC; a date takes its time of day from the key next to it."""
+    value, scale = header.get(key), read_scale(header)
+    if key.startswith("MJD"):
+        value = as_number(value)
+    elif isinstance(value, str) and "T" not in value:
+        day = OLD_DATE.sub(r"19\3-\2-\1", value.strip())
+        clock = (str(header.get(other, "")).strip() for other in TIME_OF_DAY_KEYS.get(key, ()))
+        found = next((one for one in clock if TIME_OF_DAY.fullmatch(one)), None)
+        value = f"{day.replace('/', '-')}T{_full_clock(found)}" if found else day.replace(" ", "T")
+    time = read_time(value, scale)
+    return None if time is None else float(time.jd)
+
+
+def _full_clock(text: str) -> str:
+    """Time of day with two digits in each place: 3:4 becomes 03:04:00."""
+    parts = [*text.removesuffix("Z").split(":"), "0"][:3]
+    whole, dot, rest = parts[2].partition(".")
+    return f"{int(parts[0]):02d}:{int(parts[1]):02d}:{int(whole):02d}{dot}{rest or '0' * bool(dot)}"
+
+
+def as_number(value: Any) -> Any:
+    """Value of a card; the number in a text that is one.
+
+    Parameters
+    ----------
+    value : object
+
+    Examples
+    --------
+    >>> as_number(" 120.0 "), as_number("long"), as_number(3)
+    (120.0, 'long', 3)
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def keyed_jd(header: fits.Header, key: str, where: str) -> float:
@@ -186,9 +251,7 @@ def keyed_jd(header: fits.Header, key: str, where: str) -> float:
         raise InconsistentImage(
             f"{key} of {where} is a heliocentric, barycentric or shortened date; name a key of JD or MJD, UTC"
         )
-    if isinstance(value, str) and "T" not in value:
-        with suppress(ValueError):
-            value = float(value)
+    value = as_number(value)
     if isinstance(value, int | float) and FIRST_JD <= value <= LAST_JD:
         value = float(value) - MJD_OF_JD
     time = read_time(value, "utc" if "UTC" in key.upper() else read_scale(header))
