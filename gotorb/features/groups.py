@@ -119,7 +119,7 @@ def measure_fit(planes: Planes) -> Columns:
     geometry = planes.geometry
     unit, widths, shifts = geometry.fit_models
     found: Columns = {}
-    for name in [name for name in ("difference", "science") if name in planes.z]:
+    for name in planes.z:
         pixels = planes.outwards(name)[:, geometry.fit_pixels]
         mean = pixels.mean(axis=1)
         total = ((pixels - mean[:, None]) ** 2).sum(axis=1)
