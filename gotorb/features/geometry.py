@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-REFERENCE_FWHM = 2.5
+REFERENCE_FWHM = 3.1
 """Full width of the PSF, in pixels, for which the radii below stand."""
 STRETCH = (0.6, 2.5)
 """Smallest and largest factor by which the width of the PSF stretches the radii."""
@@ -18,8 +18,8 @@ FIT_WIDTHS = (1.2, 1.6, 2.0, 2.5, 3.0, 3.6, 4.4, 5.5)
 """Full widths of the Gaussians that are fitted."""
 FIT_STEPS = (-1.2, -0.6, 0.0, 0.6, 1.2)
 """Offsets of their centres along each axis."""
-FAR_FWHM = 3.0
-"""Full widths of the PSF beyond which a pixel belongs to something else."""
+FAR_RADIUS = 7.5
+"""Radius beyond which a pixel belongs to something else."""
 SMOOTH_FWHM = 2.0
 """Full width of the Gaussian that smooths."""
 SIGMA_TO_FWHM = 2.354820045
@@ -85,8 +85,8 @@ class Geometry:
 
     @cached_property
     def far(self) -> np.ndarray:
-        """True for pixels beyond `FAR_FWHM` widths of the PSF, (size, size)."""
-        return np.hypot(*self.offsets) > FAR_FWHM * REFERENCE_FWHM
+        """True for pixels beyond `FAR_RADIUS`, (size, size)."""
+        return np.hypot(*self.offsets) > FAR_RADIUS
 
     @cached_property
     def fit_pixels(self) -> slice:

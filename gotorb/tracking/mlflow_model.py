@@ -193,7 +193,7 @@ class Service:
         wanted = DEFAULTS | (params or {})
         batch = np.asarray(stamps["stamps"] if isinstance(stamps, dict) else stamps, np.float32)
         rows = pd.DataFrame({"score": self.compiled.score(batch).astype(float)})
-        if self.compiled.dropouts and wanted["n_samples"] > 1:
+        if self.compiled.has_posterior and wanted["n_samples"] > 1:
             samples = self.compiled.sample(batch, int(wanted["n_samples"]), seed=int(wanted["seed"]))
             summary = summarise_samples(samples)
             return rows.assign(mean=summary.mean, std=summary.std, confidence=summary.confidence)
