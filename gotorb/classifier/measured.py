@@ -28,7 +28,7 @@ NETWORK = "bayesian_vgg6"
 """Network that a fusion takes or trains."""
 WEIGHT = 0.3
 """Weight of the network's logit in a fusion, unless the validation rows show another to be better."""
-WEIGHTS = (0.0, 0.15, 0.5, 0.7, 1.0)
+WEIGHTS = (0.15, 0.5, 0.7)
 """Other weights that are tried."""
 N_RESAMPLES = 400
 DIVISION = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
@@ -94,8 +94,8 @@ def train_measured(
         trees = fit_measured.FitOptions(
             options["layers"], taught.stream.class_weights, how["n_trees"], options["seed"], threads
         )
-        model, history = fit_measured.fit_measured(data, taught.rows, trees, on_epoch=how["on_epoch"])
-        model = _scale(model, data, taught.rows.validation, None if network is None else network)
+        forest, history = fit_measured.fit_measured(data, taught.rows, trees, on_epoch=how["on_epoch"])
+        model = _scale(forest, data, taught.rows.validation, network)
         fitted = fit.Fit(model, history, len(history["loss"]) - 1, interrupted=False)
         digest = data_digest(data.data_dir)
         meta = model_files.describe_training(
@@ -122,7 +122,7 @@ def _describe(options: Options, threads: int) -> Options:
 
 
 def _find_network(options: Options, how: Options, place: Place, threads: int) -> Path | None:
-    """Folder or file of the network that was named, else of a network of the same recipe and data next to this model."""
+    """The network that was named, else one of the same recipe and data next to this model."""
     if how["network"] is not None:
         return Path(how["network"])
     from gotorb.training.meta import read_meta
@@ -159,7 +159,9 @@ def _check_network(network: Path, data: Dataset, rows: "Rows") -> None:
 
     model, meta = load_training(network)
     if meta is None:
-        raise ModelError(f"network {network} has no {layout.META_HKL}, so its training rows are unknown; train it again")
+        raise ModelError(
+            f"network {network} has no {layout.META_HKL}, so its training rows are unknown; train it again"
+        )
     if is_measured(model) or not has_posterior(model):
         raise ModelError(f"network {network} is no network with dropout; name a bayesian_vgg6")
     seen = np.isin(data.ids[np.concatenate([rows.validation, rows.test])], np.asarray(meta["split"]["train"], str))

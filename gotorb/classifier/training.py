@@ -19,7 +19,6 @@ from gotorb.models import ON_FEATURES, Origin, find_model, find_network
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
 
     from gotorb.training.data import Rows
 
@@ -190,14 +189,11 @@ def train(
         own = {"init_from": init_from, "strategy": strategy, "callbacks": callbacks, "tensorboard": tensorboard}
         return train_measured(options, how | own, Place(Path(data_dir), place, name), train)
     builder, data = find_network(model), open_dataset(data_dir)
-
     from gotorb.training import data as training_data
     from gotorb.training import finetune, fit, model_files, recipe
 
     fit.check_strategy(strategy)
-    plan = recipe.Recipe(
-        **{name: options[name] for name in PLAN}, verbose=verbose, fit_kwargs=fit_kwargs or {}
-    )  # fmt: skip
+    plan = recipe.Recipe(**{name: options[name] for name in PLAN}, verbose=verbose, fit_kwargs=fit_kwargs or {})
     taught = training_data.prepare_lesson(
         data, options["layers"], batch_size, class_weights=class_weights,
         division={name: options[name] for name in DIVISION},
@@ -210,20 +206,19 @@ def train(
         trained = _build(builder, data, options, origin)
     kept = finetune.choose_layers(trained, freeze, init_from)
     run_dir = model_files.make_run_dir(place, name)
-    callbacks = [*model_files.make_tensorboard(tensorboard, run_dir), *callbacks]
     with run_log(run_dir):
         LOG.info("training %s on %s with %s", trained.name, data_dir, settings)
-        LOG.info("rows: %s", training_data.count_rows(data.labels, taught.rows))
         digest = data_digest(data.data_dir)
         with strategy.scope() if strategy else nullcontext():
             fitted = fit.fit_network(
-                trained, taught.stream, taught.rows, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
+                trained, taught.stream, taught.rows, plan, on_epoch=on_epoch, freeze=kept,
+                callbacks=[*model_files.make_tensorboard(tensorboard, run_dir), *callbacks],
                 state=(run_dir / layout.STATE_NPZ, _identify(settings, digest, origin)),
             )  # fmt: skip
-        parent = _describe_parent(origin, data, taught.rows)
         meta = model_files.describe_training(
-            fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest, parent=parent
-        )
+            fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest,
+            parent=_describe_parent(origin, data, taught.rows),
+        )  # fmt: skip
         meta |= calibrate(trained, data, taught.rows.validation, options)
         loaded = model_files.write_training(run_dir, trained, meta)
         fitted.finish()

@@ -17,7 +17,7 @@ from gotorb.features.geometry import REFERENCE_FWHM, Geometry
 from gotorb.features.groups import GROUPS
 from gotorb.features.planes import make_planes
 
-BLOCK = 32
+MEASURED_ROWS = 32
 """Stamps measured together: their planes stay in the processor's cache."""
 
 
@@ -76,8 +76,8 @@ class FeatureSet:
                 f"stamps of shape {stamps.shape[1:]} (size, size, layers) do not fit these features, which take "
                 f"{(self.size, self.size, len(self.layers))}; give the size and the layers that they were made for"
             )
-        starts = range(0, len(stamps), BLOCK)
-        blocks = (stamps[start : start + BLOCK] for start in starts)
+        starts = range(0, len(stamps), MEASURED_ROWS)
+        blocks = (stamps[start : start + MEASURED_ROWS] for start in starts)
         with ThreadPoolExecutor(min(threads or len(os.sched_getaffinity(0)), max(len(starts), 1))) as pool:
             parts = list(pool.map(lambda block: self._measure(block)[1], blocks))
         return np.concatenate(parts) if parts else np.empty((0, len(self.names)), np.float32)

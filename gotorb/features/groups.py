@@ -189,9 +189,7 @@ def measure_symmetry(planes: Planes) -> Columns:
         square = square - square.mean(axis=1, keepdims=True)
         norm = (square * square).sum(axis=1) + SMALL
         place = np.searchsorted(plain, turned)
-        half, quarter, down, across = (
-            (square * np.take(square, at, axis=1)).sum(axis=1) / norm for at in place
-        )
+        half, quarter, down, across = ((square * np.take(square, at, axis=1)).sum(axis=1) / norm for at in place)
         found |= {
             f"symmetry_half.{name}": half,
             f"symmetry_quarter.{name}": quarter,

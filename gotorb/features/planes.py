@@ -16,7 +16,7 @@ SPIKE_SIGMA, SPIKE_RATIO = 10.0, 5.0
 """Far from the source a pixel this bright, and so many times as bright as its brightest neighbour, is left out."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Planes:
     """Planes of some stamps.
 
@@ -100,7 +100,7 @@ def make_planes(stamps: np.ndarray, layers: tuple[str, ...], geometry: Geometry)
     core = np.take(flat, geometry.order[: geometry.inside(2.0)], axis=1).sum(axis=1)
     sign = np.where(core < 0, np.float32(-1), np.float32(1))
     z["difference"] *= sign[:, None, None]
-    return Planes(geometry, z, gaps, noise, sign)
+    return Planes(geometry=geometry, z=z, gaps=gaps, noise=noise, sign=sign)
 
 
 def find_gaps(plane: np.ndarray) -> np.ndarray:

@@ -118,7 +118,10 @@ def fit_measured(
     model = Measured(
         features=features, trees=trees, calibration=Sigmoid(), mean=measured.mean(axis=0), spread=spread
     )  # fmt: skip
-    parts = {"": (measured, labels), "val_": (measure_rows(features, data, rows.validation), data.labels[rows.validation])}
+    parts = {
+        "": (measured, labels),
+        "val_": (measure_rows(features, data, rows.validation), data.labels[rows.validation]),
+    }
     return model, follow_growth(trees, parts, on_epoch)
 
 

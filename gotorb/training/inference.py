@@ -37,7 +37,7 @@ class CompiledModel:
 
     def __init__(self, model: keras.Model | Measured | Fusion) -> None:
         self.model = model
-        self.own = model if is_measured(model) else None
+        self.own = model if isinstance(model, Measured | Fusion) else None
         self.has_posterior = has_posterior(model)
         self._score: Compiled | None = None
         self._sampler: Tree | Loop | None = None
@@ -247,7 +247,7 @@ def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATC
     DataError
         If a stamp is not finite.
     """
-    if is_measured(model):
+    if isinstance(model, Measured | Fusion):
         return model.latent(stamps, batch_size=batch_size)
     inner = keras.Model(model.inputs, _find_latent(model))
     compiled = tf.function(

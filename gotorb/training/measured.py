@@ -317,10 +317,10 @@ class Fusion:
         ndarray
             (n,) float32.
         """
-        parts = [
-            self.calibration(join_logits(score_logits(self.network.score(batch)), self.measured.logits(batch), self.weight))
-            for batch in self.measured.batches(stamps, batch_size)
-        ]  # fmt: skip
+        parts = []
+        for batch in self.measured.batches(stamps, batch_size):
+            network, trees = score_logits(self.network.score(batch)), self.measured.logits(batch)
+            parts.append(self.calibration(join_logits(network, trees, self.weight)))
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def sample(
@@ -465,6 +465,20 @@ def is_measured(model: object) -> bool:
     bool
     """
     return isinstance(model, (Measured, Fusion))
+
+
+def find_network(model: Any) -> Any:
+    """Network of a fusion; another model as it is.
+
+    Parameters
+    ----------
+    model : keras.Model, Measured or Fusion
+
+    Returns
+    -------
+    keras.Model or Measured
+    """
+    return model.network.model if isinstance(model, Fusion) else model
 
 
 def find_kind(path: Path) -> str | None:

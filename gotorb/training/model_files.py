@@ -27,7 +27,7 @@ from gotorb.errors import ModelError
 from gotorb.training import normalisation  # noqa: F401  Keras finds its layer when a file names it
 from gotorb.training.backend import keras
 from gotorb.training.inference import CompiledModel
-from gotorb.training.measured import Fusion, Measured, find_kind, is_measured, read_measured, write_measured
+from gotorb.training.measured import Fusion, Measured, find_kind, read_measured, write_measured
 
 if TYPE_CHECKING:
     from gotorb.training.data import Rows
@@ -253,7 +253,7 @@ def write_model(path: Path, model: keras.Model | Measured | Fusion) -> Path:
     -------
     Path
     """
-    if is_measured(model):
+    if isinstance(model, Measured | Fusion):
         return write_measured(path, model)
     with _quiet_absl(), whole_file(path) as part:
         model.save(part, include_optimizer=False)

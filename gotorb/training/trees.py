@@ -76,7 +76,9 @@ class Trees:
         """
         rows = np.ascontiguousarray(rows, np.float32)
         if rows.ndim != 2 or rows.shape[1] != self.n_features:
-            raise ModelError(f"rows of shape {rows.shape} do not fit trees of {self.n_features} features; measure again")
+            raise ModelError(
+                f"rows of shape {rows.shape} do not fit trees of {self.n_features} features; measure again"
+            )
         found = np.empty((len(rows), len(self)), np.float64)
         children = np.stack([self.left, self.right], axis=1).ravel()
         for start in range(0, len(rows), WALK_ROWS):
