@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TRAIN = TrainParams()
 NAMES = ("vgg6", "bayesian_vgg6")
+ON_FEATURES = ("measured", "fusion")
+"""Models that `classifier.train` makes of measured features: trees alone, and trees with a Bayesian network."""
 
 
 def vgg6(input_shape: tuple[int, int, int], **options: Any) -> "keras.Model":
@@ -84,7 +86,8 @@ def find_network(model: str | Callable[..., "keras.Model"]) -> Callable[..., "ke
     if callable(model):
         return model
     if model not in NAMES:
-        raise ModelError(f"no network {model!r} (has {', '.join(NAMES)}); name one or give a function that builds one")
+        known = ", ".join((*NAMES, *ON_FEATURES))
+        raise ModelError(f"no network {model!r} (has {known}); name one or give a function that builds one")
     return {"vgg6": vgg6, "bayesian_vgg6": bayesian_vgg6}[model]
 
 

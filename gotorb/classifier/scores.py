@@ -157,7 +157,7 @@ class Scorer:
     @property
     def samples(self) -> bool:
         """True for a model with a posterior; exported models and those without dropout have none."""
-        return not isinstance(self.compiled, PortableModel) and bool(self.compiled.dropouts)
+        return not isinstance(self.compiled, PortableModel) and self.compiled.has_posterior
 
     @property
     def size(self) -> int:

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gotorb import __version__
+from gotorb.classifier.measured import Place, calibrate, train_measured
 from gotorb.core import layout
 from gotorb.core.logs import list_values, run_log
 from gotorb.core.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
-from gotorb.models import Origin, find_model, find_network
+from gotorb.models import ON_FEATURES, Origin, find_model, find_network
 
 if TYPE_CHECKING:
     import keras
-    import numpy as np
 
     from gotorb.training.data import Rows
 
@@ -52,6 +52,8 @@ def train(
     class_weights: str | dict[int, float] | None = FIT.class_weights,
     init_from: str | Path | None = TRAIN.init_from,
     freeze: int | str | Sequence[str] | None = TRAIN.freeze,
+    n_trees: int = TRAIN.n_trees,
+    network: str | Path | None = FIT.network,
     test_fraction: float = DATASET.test_fraction,
     validation_fraction: float = DATASET.validation_fraction,
     link_radius_arcsec: float = DATASET.link_radius_arcsec,
@@ -83,7 +85,8 @@ def train(
         Folder made by ``label_data.make()``.
     model : str or callable
         ``vgg6``, ``bayesian_vgg6``, or a function of the input shape (size, size, n_layers) that returns a
-        Keras model with one sigmoid output.
+        Keras model with one sigmoid output. ``measured`` trains trees on measured features (`gotorb.features`), and
+        ``fusion`` joins such trees with a Bayesian network.
     layers : sequence of str
         Layers of the stamps to learn from.
     epochs, patience : int
@@ -125,6 +128,12 @@ def train(
     freeze : int, str or sequence of str, optional
         Layers of `init_from` kept as they are: the first so many with weights, or names, or how these begin
         (``"conv"``).
+    n_trees : int
+        Trees of ``measured`` and ``fusion``.
+    network : path, optional
+        Trained Bayesian network that ``fusion`` joins with its trees: model folder or ``model.h5``. It must not have
+        been trained on validation or test rows of this data set. When left out, ``bayesian_vgg6`` in the same folder
+        is taken if its recipe and data are those of this call, else one is trained.
     test_fraction, validation_fraction, link_radius_arcsec : float
         How rows are divided when the data set has no ``split`` column (see `gotorb.dataset.split`).
     threshold_fpr : float, optional
@@ -176,15 +185,17 @@ def train(
         "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
         "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs,
     }  # fmt: skip
+    place = Path(data_dir if out_dir is None else out_dir)
+    if isinstance(model, str) and model in ON_FEATURES:
+        how = {"n_trees": n_trees, "network": network, "threads": threads, "on_epoch": on_epoch, "verbose": verbose}
+        own = {"init_from": init_from, "strategy": strategy, "callbacks": callbacks, "tensorboard": tensorboard}
+        return train_measured(options, how | own, Place(Path(data_dir), place, name), train)
     builder, data = find_network(model), open_dataset(data_dir)
-
     from gotorb.training import data as training_data
     from gotorb.training import finetune, fit, model_files, recipe
 
     fit.check_strategy(strategy)
-    plan = recipe.Recipe(
-        **{name: options[name] for name in PLAN}, verbose=verbose, fit_kwargs=fit_kwargs or {}
-    )  # fmt: skip
+    plan = recipe.Recipe(**{name: options[name] for name in PLAN}, verbose=verbose, fit_kwargs=fit_kwargs or {})
     taught = training_data.prepare_lesson(
         data, options["layers"], batch_size, class_weights=class_weights,
         division={name: options[name] for name in DIVISION},
@@ -194,26 +205,24 @@ def train(
     settings |= {"threads": fit.prepare_process(seed, threads), "strategy": strategy and type(strategy).__name__}
     origin = None if init_from is None else _find_parent(init_from, options["layers"], settings["normalise"])
     with strategy.scope() if strategy else nullcontext():
-        network = _build(builder, data, options, origin)
-    kept = finetune.choose_layers(network, freeze, init_from)
-    run_dir = model_files.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
-    callbacks = [*model_files.make_tensorboard(tensorboard, run_dir), *callbacks]
+        trained = _build(builder, data, options, origin)
+    kept = finetune.choose_layers(trained, freeze, init_from)
+    run_dir = model_files.make_run_dir(place, name)
     with run_log(run_dir):
-        LOG.info("training %s on %s: %s", network.name, data_dir, list_values(settings, *SHOWN))
-        for part, counts in training_data.count_rows(data.labels, taught.rows).items():
-            LOG.debug("%s rows: %s", part, counts)
+        LOG.info("training %s on %s: %s", trained.name, data_dir, list_values(settings, *SHOWN))
         digest = data_digest(data.data_dir)
         with strategy.scope() if strategy else nullcontext():
             fitted = fit.fit_network(
-                network, taught.stream, taught.rows, plan, callbacks=callbacks, on_epoch=on_epoch, freeze=kept,
+                trained, taught.stream, taught.rows, plan, on_epoch=on_epoch, freeze=kept,
+                callbacks=[*model_files.make_tensorboard(tensorboard, run_dir), *callbacks],
                 state=(run_dir / layout.STATE_NPZ, _identify(settings, digest, origin)),
             )  # fmt: skip
-        parent = _describe_parent(origin, data, taught.rows)
         meta = model_files.describe_training(
-            fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest, parent=parent
-        )
-        meta |= _calibrate(network, data, taught.rows.validation, options)
-        loaded = model_files.write_training(run_dir, network, meta)
+            fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest,
+            parent=_describe_parent(origin, data, taught.rows),
+        )  # fmt: skip
+        meta |= calibrate(trained, data, taught.rows.validation, options)
+        loaded = model_files.write_training(run_dir, trained, meta)
         fitted.finish()
         LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
         return loaded.model, loaded.meta or {}
@@ -254,18 +263,6 @@ def _describe_parent(origin: Origin | None, data: Dataset, rows: "Rows") -> Meta
     if origin is None:
         return None
     return model_files.describe_parent(origin.name, origin.digest, origin.meta, data, rows)
-
-
-def _calibrate(network: "keras.Model", data: Dataset, rows: "np.ndarray", options: dict[str, Any]) -> Meta:
-    """Operating threshold and calibration of the scores, from the validation rows."""
-    from gotorb.evaluation.calibration import fit_calibration
-    from gotorb.evaluation.thresholds import choose_threshold
-    from gotorb.training.inference import score_stamps
-
-    labels = data.labels[rows]
-    scores = score_stamps(network, (stamps for _, stamps in data.batches(rows, layers=options["layers"])))
-    threshold = choose_threshold(labels, scores, max_fpr=options["threshold_fpr"])
-    return {"threshold": threshold, "calibration": fit_calibration(labels, scores).as_dict()}
 
 
 def _find_parent(init_from: str | Path, layers: tuple[str, ...], normalise: str) -> Origin:

@@ -30,6 +30,8 @@ GALAXY_RADIUS_ARCSEC = 8.0
 
 LayerName = Literal["science", "template", "difference", "ptp", "min", "max"]
 NetworkName = Literal["vgg6", "bayesian_vgg6"]
+ModelName = Literal["vgg6", "bayesian_vgg6", "measured", "fusion"]
+"""Networks; trees on measured features; trees and a Bayesian network together."""
 ProviderName = Literal["pympc", "skybot"]
 MethodName = Literal["bald", "margin", "random"]
 
@@ -239,8 +241,8 @@ class DatasetParams(Section):
 class TrainParams(Section):
     """Training of networks."""
 
-    models: tuple[NetworkName, ...] = Field(
-        ("bayesian_vgg6",), min_length=1, strict=False, description="networks to train"
+    models: tuple[ModelName, ...] = Field(
+        ("bayesian_vgg6",), min_length=1, strict=False, description="models to train, in this order"
     )
     layers: tuple[LayerName, ...] = Field(
         ("science", "template", "difference", "ptp"), min_length=1, strict=False,
@@ -267,6 +269,7 @@ class TrainParams(Section):
     freeze: int | str | list[str] | None = Field(
         None, description="layers of init_from kept as they are: the first so many, or beginnings of names; null: none"
     )
+    n_trees: int = Field(400, ge=1, le=10_000, description="trees of measured and fusion")
 
 
 class TuneParams(Section):
@@ -290,7 +293,7 @@ class TuneParams(Section):
 class EvaluateParams(Section):
     """Evaluation of models."""
 
-    models: tuple[Literal["vgg6", "bayesian_vgg6", "tuned"], ...] | None = Field(
+    models: tuple[Literal["vgg6", "bayesian_vgg6", "measured", "fusion", "tuned"], ...] | None = Field(
         None, min_length=1, strict=False, description="of train.models, and tuned; null: train.models"
     )
     n_samples: int = Field(N_SAMPLES, ge=2, description="posterior samples of a stamp")
@@ -376,7 +379,11 @@ class PlaceParams(Section):
 class FitParams(Section):
     """Choices of `classifier.train` that params.yaml does not make."""
 
-    model: NetworkName = Field("bayesian_vgg6", description="network to train")
+    model: ModelName = Field("bayesian_vgg6", description="model to train")
+    network: str | None = Field(
+        None, description="trained Bayesian network of fusion: folder or model.h5; null: bayesian_vgg6 next to the new "
+        "model if its recipe is the same, else one is trained",
+    )  # fmt: skip
     optimizer: str = Field("adam", description="Keras name of the optimizer")
     loss: str = Field("binary_crossentropy", description="Keras name of the loss")
     metrics: tuple[str, ...] = Field((), description="Keras names of metrics besides accuracy and AUC")

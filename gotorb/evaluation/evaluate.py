@@ -347,10 +347,9 @@ def score_rows(
     ndarray
         (n,) scores; plain ones of a network without dropout.
     """
-    from gotorb.training.inference import sample_scores
-    from gotorb.training.mc_dropout import find_dropouts
+    from gotorb.training.inference import has_posterior, sample_scores
 
-    if not find_dropouts(model):
+    if not has_posterior(model):
         return score_plainly(model, meta["layers"], data, rows)
     stamps = (block for _, block in data.batches(rows, layers=meta["layers"]))
     return sample_scores(model, stamps, n_samples, seed=seed, batch_size=SAMPLED_BATCH).mean(axis=1)
@@ -378,11 +377,10 @@ def score_model(
     samples : ndarray or None
         (n, n_samples); None without dropout.
     """
-    from gotorb.training.inference import sample_scores
-    from gotorb.training.mc_dropout import find_dropouts
+    from gotorb.training.inference import has_posterior, sample_scores
 
     scores = score_plainly(model, meta["layers"], data, rows)
-    if not find_dropouts(model):
+    if not has_posterior(model):
         return scores, None
     stamps = (block for _, block in data.batches(rows, layers=meta["layers"]))
     return scores, sample_scores(model, stamps, how.n_samples, seed=how.seed, batch_size=how.batch_size)

@@ -253,7 +253,7 @@ def run_model(model: str, data_dir: Path, out_path: Path, *, n_samples: int, see
         raise ModelError(f"{model} is an exported model, which has no posterior and no map; give the model itself")
     compiled = CompiledModel(scorer.model)
     score = compiled.score(_blocks(scorer, data))
-    samples = compiled.sample(_blocks(scorer, data), n_samples, seed=seed) if compiled.dropouts else None
+    samples = compiled.sample(_blocks(scorer, data), n_samples, seed=seed) if compiled.has_posterior else None
     with tempfile.TemporaryDirectory(dir=out_path.parent) as folder:
         first = latent_vectors(scorer.model, _blocks(scorer, data, np.array([0])))
         vectors = np.memmap(Path(folder) / "vectors", np.float32, "w+", shape=(len(data), first.shape[1]))

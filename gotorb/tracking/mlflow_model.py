@@ -100,9 +100,9 @@ def _write_folder(folder: Path, model_path: Path, model: Model) -> None:
     ours = Path(gotorb.__file__).parent
     shutil.copytree(ours, folder / CODE / ours.name, ignore=shutil.ignore_patterns("__pycache__"))
     model.signature, model.saved_input_example_info = _make_signature(shape), EXAMPLE
-    model.add_flavor(
-        "tensorflow", data=DATA, code=CODE, model_type="keras", save_format="h5", keras_version=version("tensorflow")
-    )
+    if _is_network(model_path):  # models on measured features have the service alone
+        options = {"model_type": "keras", "save_format": "h5", "keras_version": version("tensorflow")}
+        model.add_flavor("tensorflow", data=DATA, code=CODE, **options)
     environment = {"conda_env": "conda.yaml", "python_env": "python_env.yaml"}
     pyfunc.add_to_model(model, loader_module=LOADER, data=DATA, code=CODE, **environment)
     model.save(folder / "MLmodel")
@@ -120,6 +120,14 @@ def _make_signature(shape: tuple[int, ...]) -> ModelSignature:
         outputs=Schema([ColSpec(DataType.double, name) for name in COLUMNS]),
         params=ParamSchema([ParamSpec(name, DataType.long, value) for name, value in DEFAULTS.items()]),
     )
+
+
+def _is_network(path: Path) -> bool:
+    """True for a file that Keras reads."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return "model_config" in file.attrs
 
 
 def _stamp_shape(path: Path) -> tuple[int, ...]:
@@ -193,7 +201,7 @@ class Service:
         wanted = DEFAULTS | (params or {})
         batch = np.asarray(stamps["stamps"] if isinstance(stamps, dict) else stamps, np.float32)
         rows = pd.DataFrame({"score": self.compiled.score(batch).astype(float)})
-        if self.compiled.dropouts and wanted["n_samples"] > 1:
+        if self.compiled.has_posterior and wanted["n_samples"] > 1:
             samples = self.compiled.sample(batch, int(wanted["n_samples"]), seed=int(wanted["seed"]))
             summary = summarise_samples(samples)
             return rows.assign(mean=summary.mean, std=summary.std, confidence=summary.confidence)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import all_layers, keras
+from gotorb.training.measured import Measured, find_network
 
 Freeze = int | str | Sequence[str] | None
 
@@ -15,7 +16,7 @@ def copy_weights(parent: keras.Model, model: keras.Model, *, name: str) -> None:
     Parameters
     ----------
     parent, model : keras.Model
-        From, to.
+        From, to. Of a fusion its network is taken.
     name : str
         Of the parent, for messages.
 
@@ -24,6 +25,9 @@ def copy_weights(parent: keras.Model, model: keras.Model, *, name: str) -> None:
     ModelError
         If stamps or layers differ.
     """
+    if isinstance(parent, Measured):
+        raise ModelError(f"init_from {name} measures stamps and has no weights; name a network or a fusion")
+    parent = find_network(parent)
     ours, theirs = model.input_shape[1:], parent.input_shape[1:]
     if ours != theirs:
         raise ModelError(

@@ -15,6 +15,7 @@ from gotorb.errors import ModelError
 from gotorb.stamps.batches import Stamps, cut_batches
 from gotorb.training.backend import keras, tf
 from gotorb.training.mc_dropout import Loop, NotAChain, Tree, find_dropouts, take_apart
+from gotorb.training.measured import Fusion, Measured, is_measured
 
 LOG = logging.getLogger(__name__)
 Compiled = Callable[[tf.Tensor], tf.Tensor]
@@ -27,15 +28,18 @@ LATENT = "latent"
 class CompiledModel:
     """A model's scoring and sampling, compiled at first use and used for any number of sources.
 
+    This is the one place where networks and models on measured features part.
+
     Parameters
     ----------
-    model : keras.Model
-        With one sigmoid output.
+    model : keras.Model, Measured or Fusion
+        A network has one sigmoid output.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model | Measured | Fusion) -> None:
         self.model = model
-        self.dropouts = find_dropouts(model)
+        self.own = model if isinstance(model, Measured | Fusion) else None
+        self.has_posterior = has_posterior(model)
         self._score: Compiled | None = None
         self._sampler: Tree | Loop | None = None
 
@@ -53,6 +57,8 @@ class CompiledModel:
         ndarray
             (n,) float32.
         """
+        if self.own is not None:
+            return self.own.score(stamps, batch_size=batch_size)
         self._score = self._score or _compile_score(self.model)
         parts = [self._score(tf.constant(batch)).numpy() for batch in check_batches(self.model, stamps, batch_size)]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
@@ -81,7 +87,9 @@ class CompiledModel:
         ModelError
             If the model has no active dropout.
         """
-        if not self.dropouts:
+        if self.own is not None:
+            return self.own.sample(stamps, n_samples, seed=seed, batch_size=batch_size)
+        if not self.has_posterior:
             raise ModelError(
                 f"model {self.model.name!r} has no active dropout layer, so all samples would be equal; "
                 "train bayesian_vgg6 with dropout above 0, or use classifier.predict"
@@ -90,6 +98,20 @@ class CompiledModel:
         entropy = secrets.randbits(64) if seed is None else seed
         parts = list(self._sampler.sample(check_batches(self.model, stamps, batch_size), n_samples, entropy=entropy))
         return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
+
+
+def has_posterior(model: keras.Model | Measured | Fusion) -> bool:
+    """True for a model that can be sampled: with dropout layers, or with trees.
+
+    Parameters
+    ----------
+    model : keras.Model, Measured or Fusion
+
+    Returns
+    -------
+    bool
+    """
+    return is_measured(model) or bool(find_dropouts(model))
 
 
 def score_stamps(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
@@ -225,7 +247,7 @@ def check_batches(model: keras.Model, stamps: Stamps, batch_size: int) -> Iterat
 
 
 def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """Latent vectors of stamps, dropout off.
+    """Latent vectors of stamps, dropout off; of a model on measured features these features.
 
     Parameters
     ----------
@@ -248,6 +270,8 @@ def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATC
     DataError
         If a stamp is not finite.
     """
+    if isinstance(model, Measured | Fusion):
+        return model.latent(stamps, batch_size=batch_size)
     inner = keras.Model(model.inputs, _find_latent(model))
     compiled = tf.function(
         lambda batch: inner(batch, training=False), input_signature=[tf.TensorSpec(model.input_shape)]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
@@ -25,6 +26,8 @@ from gotorb.dataset.store import Dataset
 from gotorb.errors import ModelError
 from gotorb.training import normalisation  # noqa: F401  Keras finds its layer when a file names it
 from gotorb.training.backend import keras
+from gotorb.training.inference import CompiledModel
+from gotorb.training.measured import Fusion, Measured, find_kind, read_measured, write_measured
 
 if TYPE_CHECKING:
     from gotorb.training.data import Rows
@@ -238,7 +241,7 @@ def _find_meta(meta: Meta | Path | str | None) -> Meta | None:
     return read_meta(path) | {"run_dir": str(path.parent)}
 
 
-def write_model(path: Path, model: keras.Model) -> Path:
+def write_model(path: Path, model: keras.Model | Measured | Fusion) -> Path:
     """Write a model as HDF5 without the optimizer's state; equal weights give equal bytes.
 
     Parameters
@@ -250,13 +253,15 @@ def write_model(path: Path, model: keras.Model) -> Path:
     -------
     Path
     """
+    if isinstance(model, Measured | Fusion):
+        return write_measured(path, model)
     with _quiet_absl(), whole_file(path) as part:
         model.save(part, include_optimizer=False)
     return path
 
 
-def read_model(path: Path | str) -> keras.Model:
-    """Read a model; code inside the file is refused (Keras' safe mode).
+def read_model(path: Path | str) -> Any:
+    """Read a model: a Keras network, or a model on measured features; code inside the file is refused.
 
     Parameters
     ----------
@@ -272,6 +277,47 @@ def read_model(path: Path | str) -> keras.Model:
     path = path / layout.MODEL_H5 if path.is_dir() else path
     if not path.is_file():
         raise ModelError(f"no {path.name} in {path.parent}; give a model folder made by classifier.train()")
+    return read_network(path) if find_kind(path) is None else read_measured(path, open_network)
+
+
+def open_network(content: bytes) -> CompiledModel:
+    """Open the network of a fusion from the bytes of its model.h5, by the safe reader.
+
+    Parameters
+    ----------
+    content : bytes
+
+    Returns
+    -------
+    CompiledModel
+
+    Raises
+    ------
+    ModelError
+        If it is no Keras network.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / layout.MODEL_H5
+        path.write_bytes(content)
+        return CompiledModel(read_network(path))
+
+
+def read_network(path: Path) -> keras.Model:
+    """Read a Keras network; code inside the file is refused (Keras' safe mode).
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    keras.Model
+
+    Raises
+    ------
+    ModelError
+        As for `read_model`.
+    """
     try:
         if path.suffix in (".h5", ".hdf5"):
             _check_sizes(path)

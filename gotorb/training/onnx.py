@@ -18,6 +18,7 @@ from gotorb.core.files import whole_file
 from gotorb.core.params import BATCH_SIZE
 from gotorb.errors import ConfigError, ModelError
 from gotorb.stamps.batches import Stamps, cut_batches
+from gotorb.training.measured import is_measured
 
 if TYPE_CHECKING:
     import keras
@@ -180,6 +181,8 @@ def export_onnx(model: keras.Model, path: Path, about: Mapping[str, str]) -> Pat
     ModelError
         If the network cannot be converted.
     """
+    if is_measured(model):
+        raise ModelError(f"{model.name} measures stamps, which ONNX cannot do; export a network, such as bayesian_vgg6")
     content = _describe(_convert(model, path), about)
 
     with whole_file(path) as part:

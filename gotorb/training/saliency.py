@@ -10,6 +10,7 @@ import numpy as np
 from gotorb.errors import ModelError
 from gotorb.training.backend import keras, tf
 from gotorb.training.inference import BATCH_SIZE, check_batches
+from gotorb.training.measured import Measured, find_network
 
 
 def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
@@ -20,8 +21,8 @@ def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = B
 
     Parameters
     ----------
-    model : keras.Model
-        With one sigmoid output and a convolution.
+    model : keras.Model or Fusion
+        With one sigmoid output and a convolution; of a fusion its network.
     stamps : ndarray
         (n, size, size, n_layers).
     batch_size : int
@@ -37,6 +38,9 @@ def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = B
     ModelError
         If the network has no convolution, or does not end in a dense layer.
     """
+    if isinstance(model, Measured):
+        raise ModelError(f"model {model.name!r} has no saliency map, it measures stamps; leave --saliency out")
+    model = find_network(model)
     last = [layer for layer in model.layers if len(layer.output.shape) == 4 and "conv" in layer.name.lower()]
     if not last or not isinstance(model.layers[-1], keras.layers.Dense):
         raise ModelError(

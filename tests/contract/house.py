@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 ORDER = (
-    "errors", "core", "survey", "catalogues", "stamps", "dataset", "labels", "training", "evaluation", "tracking",
-    "simulate", "label_data", "import_data", "clean_data", "models", "classifier", "hyperparameter_tuning",
+    "errors", "core", "survey", "catalogues", "stamps", "features", "dataset", "labels", "training", "evaluation",
+    "tracking", "simulate", "label_data", "import_data", "clean_data", "models", "classifier", "hyperparameter_tuning",
     "active_learning", "visualise", "eyeball", "cli", "__main__", "pipelines", "studies",
 )  # fmt: skip
 """Rooms from the lowest to the highest: a room imports only rooms before it."""

@@ -1,0 +1,88 @@
+"""Numbers measured on stamps: profiles, counts, fits, symmetry, correlations, in units of noise and of the PSF.
+
+>>> from gotorb.features import FeatureSet
+>>> table = FeatureSet(size=55, layers=("science", "template", "difference")).measure(stamps)  # doctest: +SKIP
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gotorb.errors import ModelError
+from gotorb.features.geometry import REFERENCE_FWHM, Geometry
+from gotorb.features.groups import GROUPS
+from gotorb.features.planes import make_planes
+
+MEASURED_ROWS = 32
+"""Stamps measured together: their planes stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of stamps of one size, in the given layers.
+
+    Attributes
+    ----------
+    size : int
+        Side of the stamps, pixels.
+    layers : tuple of str
+        Layers of the stamps in their order; ``difference`` is one of them.
+    fwhm : float
+        Full width at half maximum of the survey's PSF, pixels; all radii go with it.
+    """
+
+    size: int
+    layers: tuple[str, ...]
+    fwhm: float = REFERENCE_FWHM
+
+    def __post_init__(self) -> None:
+        if "difference" not in self.layers:
+            raise ModelError(
+                f"features need the layer 'difference', the layers are {', '.join(self.layers)}; add it (train.layers)"
+            )
+        if self.size < 15:
+            raise ModelError(f"features need stamps of at least 15 pixels, these have {self.size}; cut larger ones")
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        return Geometry(self.size, self.fwhm)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features, in the order of the columns."""
+        return tuple(self._measure(np.zeros((1, self.size, self.size, len(self.layers)), np.float32))[0])
+
+    def measure(self, stamps: np.ndarray, *, threads: int | None = None) -> np.ndarray:
+        """Measure stamps.
+
+        Parameters
+        ----------
+        stamps : ndarray
+            (n, size, size, n_layers) in the survey's units, sky-subtracted or not; gaps are 0 or NaN.
+        threads : int, optional
+            Threads that measure; as many as the process may use when left out. The result does not depend on it.
+
+        Returns
+        -------
+        ndarray
+            (n, n_features) float32.
+        """
+        if stamps.shape[1:] != (self.size, self.size, len(self.layers)):
+            raise ModelError(
+                f"stamps of shape {stamps.shape[1:]} (size, size, layers) do not fit these features, which take "
+                f"{(self.size, self.size, len(self.layers))}; give the size and the layers that they were made for"
+            )
+        starts = range(0, len(stamps), MEASURED_ROWS)
+        blocks = (stamps[start : start + MEASURED_ROWS] for start in starts)
+        with ThreadPoolExecutor(min(threads or len(os.sched_getaffinity(0)), max(len(starts), 1))) as pool:
+            parts = list(pool.map(lambda block: self._measure(block)[1], blocks))
+        return np.concatenate(parts) if parts else np.empty((0, len(self.names)), np.float32)
+
+    def _measure(self, stamps: np.ndarray) -> tuple[Sequence[str], np.ndarray]:
+        planes = make_planes(np.asarray(stamps, np.float32), self.layers, self.geometry)
+        found = {name: values for group in GROUPS.values() for name, values in group(planes).items()}
+        return tuple(found), np.stack(list(found.values()), axis=1).astype(np.float32)

@@ -1,0 +1,137 @@
+"""Pixels of a stamp by their distance from its centre, and the templates that are fitted to them.
+
+Radii are in units of pixels where the full width of the PSF is `REFERENCE_FWHM`; another width stretches them all.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+REFERENCE_FWHM = 3.1
+"""Full width of the PSF, in pixels, for which the radii below stand."""
+STRETCH = (0.6, 2.5)
+"""Smallest and largest factor by which the width of the PSF stretches the radii."""
+RING_EDGES = (0.0, 0.8, 1.6, 2.4, 3.3, 4.5, 6.0, 8.0, 11.0, 15.0, 22.0, 32.0)
+FIT_RADIUS = 5.5
+FIT_WIDTHS = (1.2, 1.6, 2.0, 2.5, 3.0, 3.6, 4.4, 5.5)
+"""Full widths of the Gaussians that are fitted."""
+FIT_STEPS = (-1.2, -0.6, 0.0, 0.6, 1.2)
+"""Offsets of their centres along each axis."""
+FAR_RADIUS = 7.5
+"""Radius beyond which a pixel belongs to something else."""
+SMOOTH_FWHM = 2.0
+"""Full width of the Gaussian that smooths."""
+SIGMA_TO_FWHM = 2.354820045
+SYMMETRY_HALF = 6
+"""Half the side of the square that is compared with its own mirror images."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Index arrays and templates for stamps of one size and one width of the PSF.
+
+    Attributes
+    ----------
+    size : int
+        Side of the stamps, pixels.
+    fwhm : float
+        Full width at half maximum of the PSF, pixels.
+    """
+
+    size: int
+    fwhm: float = REFERENCE_FWHM
+
+    @property
+    def stretch(self) -> float:
+        """Factor from the radii of this file to pixels."""
+        return float(np.clip(self.fwhm / REFERENCE_FWHM, *STRETCH))
+
+    @cached_property
+    def offsets(self) -> tuple[np.ndarray, np.ndarray]:
+        """(y, x) of each pixel from the centre, (size, size), in stretched units."""
+        y, x = (np.mgrid[: self.size, : self.size] - (self.size - 1) / 2) / self.stretch
+        return y, x
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Pixels (numbers into a flat stamp) from the centre outwards, (size * size,)."""
+        return np.argsort(np.hypot(*self.offsets).ravel(), kind="stable")
+
+    @cached_property
+    def radius(self) -> np.ndarray:
+        """Distance of each pixel from the centre, in the order of `order`."""
+        return np.hypot(*self.offsets).ravel()[self.order]
+
+    def inside(self, radius: float) -> int:
+        """Number of pixels within a radius: the first so many of `order`.
+
+        Parameters
+        ----------
+        radius : float
+
+        Returns
+        -------
+        int
+            At least 1.
+        """
+        return max(int(np.searchsorted(self.radius, radius + 1e-9, side="right")), 1)
+
+    @cached_property
+    def ring_starts(self) -> np.ndarray:
+        """First pixel of each ring in `order`, and the end of the last; rings without pixels are left out."""
+        starts = [0, *(self.inside(edge) for edge in RING_EDGES[1:])]
+        return np.unique(starts)
+
+    @cached_property
+    def far(self) -> np.ndarray:
+        """True for pixels beyond `FAR_RADIUS`, (size, size)."""
+        return np.hypot(*self.offsets) > FAR_RADIUS
+
+    @cached_property
+    def fit_pixels(self) -> slice:
+        """Pixels of `order` that a fit reads."""
+        return slice(0, self.inside(FIT_RADIUS))
+
+    @cached_property
+    def fit_models(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Unit vectors of the Gaussians without their mean (n_pixels, n_models), and each one's width and offset."""
+        y, x = (axis.ravel()[self.order][self.fit_pixels] for axis in self.offsets)
+        models, widths, shifts = [], [], []
+        for width in FIT_WIDTHS:
+            for dy in FIT_STEPS:
+                for dx in FIT_STEPS:
+                    model = np.exp(-((y - dy) ** 2 + (x - dx) ** 2) / 2 * (SIGMA_TO_FWHM / width) ** 2)
+                    models.append(model - model.mean())
+                    widths.append(width)
+                    shifts.append(np.hypot(dy, dx))
+        unit = np.array(models) / np.linalg.norm(models, axis=1)[:, None]
+        return np.ascontiguousarray(unit.T, np.float32), np.array(widths, np.float32), np.array(shifts, np.float32)
+
+    @cached_property
+    def fit_peaks(self) -> np.ndarray:
+        """Norm of each Gaussian of peak 1 without its mean: the amplitude is the projection over it."""
+        unit, widths, _ = self.fit_models
+        y, x = (axis.ravel()[self.order][self.fit_pixels] for axis in self.offsets)
+        grid = [(width, dy, dx) for width in FIT_WIDTHS for dy in FIT_STEPS for dx in FIT_STEPS]
+        full = np.array([np.exp(-((y - b) ** 2 + (x - c) ** 2) / 2 * (SIGMA_TO_FWHM / a) ** 2) for a, b, c in grid])
+        assert len(full) == len(widths) == unit.shape[1]
+        return np.linalg.norm(full - full.mean(axis=1, keepdims=True), axis=1).astype(np.float32)
+
+    @cached_property
+    def blur(self) -> np.ndarray:
+        """(size, size) matrix B: ``B z B`` is the smoothed stamp in units of its own noise (B is symmetric)."""
+        at = np.arange(self.size) / self.stretch
+        kernel = np.exp(-((at[:, None] - at) ** 2) / 2 * (SIGMA_TO_FWHM / SMOOTH_FWHM) ** 2)
+        middle = kernel[self.size // 2]
+        return (kernel / np.linalg.norm(middle)).astype(np.float32)
+
+    @cached_property
+    def turns(self) -> tuple[np.ndarray, np.ndarray]:
+        """Central square as flat pixel numbers, and the same turned by 180 and 90 degrees and mirrored twice."""
+        half = min(SYMMETRY_HALF, (self.size - 1) // 2)
+        low = (self.size - 1) // 2 - half
+        pixels = np.arange(self.size**2).reshape(self.size, self.size)
+        square = pixels[low : self.size - low, low : self.size - low]
+        turned = (np.rot90(square, 2), np.rot90(square), square[::-1], square[:, ::-1])
+        return square.ravel(), np.array([one.ravel() for one in turned])
