@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from gotorb.core import layout
 from gotorb.errors import ModelError, TrackingError
-from gotorb.tracking.mlflow_model import DATA, find_model_file
-from gotorb.tracking.runs import MD5_TAG
+from gotorb.tracking.contents import md5
+from gotorb.tracking.delivery import MD5_TAG
+from gotorb.tracking.mlflow_model import DATA, Operating, Service
 from gotorb.tracking.store import first_line, open_store
 
 CHAMPION = "champion"
@@ -40,6 +43,11 @@ class Registered:
     def md5(self) -> str:
         """md5 of the model file it was made from."""
         return self.tags.get(MD5_TAG, "")
+
+    @property
+    def operating(self) -> Operating:
+        """Threshold and calibration of the scores."""
+        return Operating.of(self.tags)
 
     @property
     def layers(self) -> list[str]:
@@ -224,8 +232,8 @@ def describe_version(registered: Registered, text: str) -> None:
     open_store().update_model_version(registered.name, registered.version, kept)
 
 
-def load_service(uri: str) -> Any:
-    """Load a registered model as the service that `mlflow models serve` runs.
+def load_service(uri: str) -> Service:
+    """Load a registered model as the service that ``gotorb serve`` runs; no file of the registry is executed.
 
     Parameters
     ----------
@@ -234,28 +242,20 @@ def load_service(uri: str) -> Any:
 
     Returns
     -------
-    mlflow.pyfunc.PyFuncModel
+    Service
         See `tracking.mlflow_model.Service`.
 
     Raises
     ------
     ModelError
-        If there is no such model.
+        If there is no such model, or its file is not the registered one.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    open_store()
-    try:
-        return mlflow.pyfunc.load_model(uri)
-    except (MlflowException, OSError) as error:
-        raise ModelError(
-            f"registered model {uri!r} cannot be served ({first_line(error)}); register it again"
-        ) from None
+    model, registered = load_registered(uri)
+    return Service(model, registered.operating)
 
 
 def load_registered(uri: str) -> tuple[Any, Registered]:
-    """Load a registered model; code in its file or next to it is not run.
+    """Load the network of a registered model by our own reader; nothing that the registry's files name is run.
 
     Parameters
     ----------
@@ -272,20 +272,31 @@ def load_registered(uri: str) -> tuple[Any, Registered]:
     Raises
     ------
     ModelError
-        If there is no such model.
+        If there is no such model, or its file is not the registered one.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    registered = load_version(uri)
+    with TemporaryDirectory() as folder:
+        try:
+            # that file alone: MLmodel and code/ next to it may name anything
+            place = mlflow.artifacts.download_artifacts(f"{registered.uri}/{DATA}/{layout.MODEL_H5}", dst_path=folder)
+            return _read_registered(Path(place), registered), registered
+        except (MlflowException, ModelError, OSError) as error:
+            reason = first_line(error)
+            raise ModelError(f"no registered model {uri!r} that can be loaded ({reason}); register it again") from None
+
+
+def _read_registered(path: Path, registered: Registered) -> Any:
+    """The network of a file that is, byte by byte, the one that was registered."""
     from gotorb.training.model_files import read_model
 
-    registered = load_version(uri)
-    try:
-        folder = mlflow.artifacts.download_artifacts(f"{registered.uri}/{DATA}")
-        return read_model(find_model_file(Path(folder))), registered
-    except (MlflowException, ModelError, OSError) as error:
-        reason = first_line(error)
-        raise ModelError(f"no registered model {uri!r} that can be loaded ({reason}); register it again") from None
+    if not registered.md5:
+        raise ModelError(f"{registered.label} names no md5 of its file")
+    if (found := md5(path)) != registered.md5:
+        raise ModelError(f"{registered.label} holds a file of md5 {found}, {registered.md5} was registered")
+    return read_model(path)
 
 
 def load_version(uri: str) -> Registered:
