@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import yaml
 
 from gotorb.core import layout
 from gotorb.core.settings import project_root
@@ -20,7 +23,7 @@ from gotorb.tracking.contents import md5 as md5_of
 from gotorb.tracking.delivery import MD5_TAG, STAGE_TAG
 from gotorb.tracking.registry import is_registry_uri, list_models, load_version
 from gotorb.tracking.runs import DATA_TAG, NETWORK_TAG, VERSION_TAG, Run, send_waiting, start_run
-from gotorb.tracking.store import open_store
+from gotorb.tracking.store import open_store, translated
 from gotorb.tracking.trainings import judged, log_training, used_params
 from gotorb.tracking.versions import commits_with, find_commit, list_tags, read_file, read_lock, tag_commit, tags_with
 from gotorb.training.meta import read_meta
@@ -204,7 +207,9 @@ def tag_data(name: str, *, message: str) -> Tagged:
     Tagged
         Commit, remote and number of runs.
     """
-    return Tagged(*tag_commit(name, message), mark_runs(name))
+    commit, remote = tag_commit(name, message)
+    with translated(f"{name} is tagged, but its runs are not marked"):
+        return Tagged(commit, remote, mark_runs(name))
 
 
 def mark_runs(tag: str) -> int:
@@ -317,7 +322,8 @@ class _Version(NamedTuple):
         run = start_run(experiment, f"{stage} {network}", tags)
         run.about = f"{stage} of {network} in version {self.revision}, recorded from git and DVC."
         run.describe()
-        run.log_params(used)
+        params = yaml.safe_load(read_file(self.revision, layout.PARAMS_YAML) or "{}")
+        run.log_params({"seed": params.get("seed")} | used)
         names = FILE_TAGS.values()
         files = {name: self.lock[f"{DATASET}/{name}"] for name in names if f"{DATASET}/{name}" in self.lock}
         if files and (card := self._card()):
@@ -340,3 +346,29 @@ def _known(md5: str, stage: str) -> bool:
     ids = [found.experiment_id for found in client.search_experiments()]
     wanted = f"tags.`{MD5_TAG}` = '{md5}' and tags.`{STAGE_TAG}` = '{stage}' and attributes.status = 'FINISHED'"
     return bool(client.search_runs(ids, wanted, max_results=1))
+
+
+def comparison_address(name: str) -> str:
+    """Part of the address, after the server's, of the page that compares the newest training of each network.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment.
+
+    Returns
+    -------
+    str
+        ``#/...``; of the experiments where fewer than two networks are trained.
+    """
+    client = open_store()
+    where = client.get_experiment_by_name(name)
+    if where is None:
+        return "#/experiments"
+    wanted = f"tags.`{STAGE_TAG}` = 'train' and attributes.status = 'FINISHED'"
+    found = client.search_runs([where.experiment_id], wanted, order_by=["attributes.start_time ASC"])
+    newest = {run.data.tags.get(NETWORK_TAG, run.info.run_name): run.info.run_id for run in found}
+    if len(newest) < 2:
+        return f"#/experiments/{where.experiment_id}/runs"
+    runs, experiments = json.dumps(sorted(newest.values())), json.dumps([where.experiment_id])
+    return f"#/compare-runs?{urlencode({'runs': runs, 'experiments': experiments})}"

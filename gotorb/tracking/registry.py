@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gotorb.core import layout
 from gotorb.errors import ModelError, TrackingError
@@ -14,6 +15,9 @@ from gotorb.tracking.contents import md5
 from gotorb.tracking.delivery import MD5_TAG
 from gotorb.tracking.mlflow_model import DATA, Operating, Service
 from gotorb.tracking.store import first_line, open_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CHAMPION = "champion"
 SCHEME = "models:/"
@@ -349,13 +353,33 @@ def is_registry_uri(model: str | Path) -> bool:
 
 
 def list_models() -> list[dict[str, str]]:
-    """Registered models: name, version, aliases, md5."""
+    """Registered models: name, version, aliases, md5, network, test_auc, date (UTC), data_digest; "" for unknown."""
     client, rows = open_store(), []
     for model in client.search_registered_models():
         aliases: dict[str, list[str]] = {}
         for alias, version in client.get_registered_model(model.name).aliases.items():
             aliases.setdefault(str(version), []).append(alias)
-        for one in map(_registered, client.search_model_versions(f"name = '{model.name}'")):
+        for version in client.search_model_versions(f"name = '{model.name}'"):
+            one = _registered(version)
             carried = ", ".join(sorted(aliases.get(one.version, [])))
-            rows.append({"name": one.name, "version": one.version, "aliases": carried, "md5": one.md5})
+            rows.append(
+                {"name": one.name, "version": one.version, "aliases": carried, "md5": one.md5} | _facts(client, version)
+            )
     return sorted(rows, key=lambda row: (row["name"], int(row["version"])))
+
+
+def _facts(client: MlflowClient, version: Any) -> dict[str, str]:
+    """Facts of a version out of its tags and its training's run."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
+    except MlflowException:  # the run was deleted
+        metrics = {}
+    auc, made = metrics.get("test/auc"), datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    return {
+        "network": version.tags.get("network", ""),
+        "test_auc": "" if auc is None else f"{auc:.4f}",
+        "date": f"{made:%Y-%m-%d %H:%M}",
+        "data_digest": version.tags.get("data_digest", ""),
+    }

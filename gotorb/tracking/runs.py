@@ -8,7 +8,6 @@ end of the stage is sent then. If the server is down, or goes down, the stage co
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
@@ -25,6 +24,7 @@ from filelock import FileLock, Timeout
 
 import gotorb
 from gotorb.core import layout
+from gotorb.core.files import FULL_DISK
 from gotorb.core.params import Params, flatten
 from gotorb.core.settings import project_root
 from gotorb.errors import GotorbError, TrackingError
@@ -48,8 +48,6 @@ NETWORK_TAG = "gotorb.network"
 COMPLETED = "completed"
 MISSED_FPR = 0.01
 """False-positive rate of the headline number ``missed``."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-"""Errors of a disk that takes no more for a while."""
 
 
 class _Sender:
@@ -60,6 +58,7 @@ class _Sender:
 
     def __init__(self, journal: Journal) -> None:
         self.delivery, self._live, self._ended, self._news = Delivery(journal), True, False, Event()
+        self._given_up = False
         self._thread = Thread(target=self._work, name=f"record {journal.key}", daemon=True)
         self._thread.start()
 
@@ -84,14 +83,14 @@ class _Sender:
             self._news.wait()
             self._news.clear()
             ended = self._ended  # read first: what came before the end is sent below
-            if self._live or ended:
+            if self._live or (ended and not self._given_up):
                 self._send()
 
     def _send(self) -> None:
         try:
             self.delivery.send()
         except Exception as error:  # also of a file that is gone: a record is not worth a training
-            self._live = False
+            self._live, self._given_up = False, self._ended  # what failed at the end fails again at once
             where = self.delivery.journal.folder
             log.warning("%s; the run is recorded in %s, send it later with `gotorb sync`", first_line(error), where)
 
@@ -144,7 +143,7 @@ class Run:
                 self._unwritten[0]()
                 self._unwritten.pop(0)
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in FULL_DISK:
                 self._unwritten.pop(0)
                 raise
             if not self._told:
