@@ -173,7 +173,8 @@ def test_stage_records_its_own_options(project: Project, runs: dict[str, Run], n
     found = runs[name].data.params
     assert changed.items() <= found.items()
     known = {key.split(".")[0] for key in section} | {
-        "seed", "code_version", "data_digest", "models", "n_bootstrap", "n_samples", "n_processes", "provider", "variables"
+        "seed", "code_version", "data_digest", "models", "n_bootstrap", "n_samples", "n_processes", "provider",
+        "variables",
     }  # fmt: skip
     assert {key.split(".")[0] for key in found} <= known | ({"catalogue"} if name == "survey" else set())
     assert found["seed"].isdigit() and found["code_version"]
