@@ -174,21 +174,18 @@ def say_next(text: str) -> None:
     print(f"next: {text}", file=sys.stderr)
 
 
-def show_table(rows: Sequence[Mapping[str, Any]], *, empty: str) -> None:
+def show_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows as a table; in colour on a terminal alone, and never cut elsewhere.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Column -> value, the same columns in each.
-    empty : str
-        Said when there are none.
+        Column -> value, the same columns in each; nothing is printed without rows.
     """
     from rich.console import Console
     from rich.table import Table
 
     if not rows:
-        print(empty)
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in rows[0]:

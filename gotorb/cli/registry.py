@@ -38,7 +38,7 @@ def run_models(args: argparse.Namespace) -> int:
             }
             for row in rows
         ]  # fmt: skip
-        show_table(shown, empty="no model is registered; run `make repro`")
+        show_table(shown)
     return 0
 
 
@@ -122,7 +122,7 @@ def run_lineage(args: argparse.Namespace) -> int:
         print(json.dumps(family, indent=2))
         return 0
     for rows in _described(family):
-        show_table(rows, empty="")
+        show_table(rows)
     return 0
 
 

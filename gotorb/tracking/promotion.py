@@ -38,6 +38,7 @@ from gotorb.tracking.registry import (
     register,
 )
 from gotorb.tracking.runs import find_run, in_experiment, send_waiting, track_stage
+from gotorb.tracking.store import check_project
 from gotorb.tracking.trainings import log_training, model_tags, read_judged, used_params
 
 log = logging.getLogger(__name__)
@@ -271,6 +272,7 @@ def promote(
     ModelError
         If there is no such model, or it takes other stamps than the data set's.
     """
+    check_project()
     limits, data = limits or Limits(), open_dataset(data_dir)
     rows = _test_rows(data)
     new = _score_version(uri, data, rows)

@@ -32,7 +32,7 @@ from gotorb.evaluation.metrics import fpr_name
 from gotorb.tracking.contents import describe_data, md5
 from gotorb.tracking.delivery import HERE, MD5_TAG, NOTE_TAG, STAGE_TAG, TRIAL_STATUS, Delivery, find_training
 from gotorb.tracking.journal import Journal, find_journals
-from gotorb.tracking.store import answers, check_store, first_line, journals_dir, open_store
+from gotorb.tracking.store import answers, check_project, check_store, first_line, journals_dir, open_store
 
 if TYPE_CHECKING:
     from gotorb.training.trials import Trial
@@ -345,9 +345,10 @@ class Run:
         best : mapping
             Content of best.json.
         """
+        name, value = best["objective"]["name"], best["objective"]["value"]
         self.record("best", number=best["trial"])
-        self.log_metrics({"val": {best["objective_name"]: best["objective"]}})
-        self.describe(dict(best["values"]))
+        self.log_metrics({"val": {name.removeprefix("val_"): value}})
+        self.describe({"best trial": best["trial"]} | flatten(best["train"]), link="best.json and figure")
 
 
 def flat_params(values: Mapping[str, Any]) -> dict[str, str]:
@@ -585,6 +586,7 @@ def sync_runs(*, patience_s: float = -1) -> int:
     filelock.Timeout
         If the other process takes longer.
     """
+    check_project()
     failed, n_sent = [], 0
     with FileLock(journals_dir().parent / ".sync.lock", timeout=patience_s):
         for journal in waiting_journals():
