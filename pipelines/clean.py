@@ -11,7 +11,8 @@ def main() -> None:
     """Write the cleaned data set data/clean."""
     params = read_params()
     options = params.clean.model_dump() | {"seed": params.seed}
-    with open_survey(params), track_stage("clean", params) as run:
+    about = "Random bogus that are probably real are left out."
+    with open_survey(params), track_stage("clean", params, used=options, about=about) as run:
         data_dir = clean_data.clean("data/synthetic", out_dir="data", name="clean", **options)
         run.log_data(data_dir, make_card(data_dir), context="cleaned labels")
 

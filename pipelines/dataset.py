@@ -12,7 +12,8 @@ from pipelines import run_stage
 def main() -> None:
     """Write data/dataset from the data set named on the command line."""
     params = read_params()
-    with track_stage("dataset", params) as run:
+    used, about = params.dataset.model_dump(), "Rows divided into train, validation and test without leaks."
+    with track_stage("dataset", params, used=used, about=about) as run:
         data_dir = Path("data/dataset")
         card = make_version(Path(sys.argv[1]), data_dir, params.dataset, seed=params.seed)
         run.log_metrics(card)

@@ -10,7 +10,9 @@ from gotorb.core.params import read_params
 from gotorb.dataset.card import make_card, write_json
 from gotorb.dataset.store import open_dataset
 from gotorb.evaluation.report import make_headline, round_headline
-from gotorb.tracking.runs import MD5_TAG, md5, track_stage
+from gotorb.tracking.contents import md5
+from gotorb.tracking.delivery import MD5_TAG
+from gotorb.tracking.runs import NETWORK_TAG, flat_metrics, headlines, track_stage
 from pipelines import run_stage, write_headline
 
 N_TIMED = 1024
@@ -23,14 +25,19 @@ def main() -> None:
     data_dir, model_dir = Path("data/dataset"), Path("models") / name
     model_path, meta_path = model_dir / layout.MODEL_H5, model_dir / layout.META_HKL
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"})
-    with track_stage("evaluate", params, name=f"evaluate {name}", experiment="-evaluation") as run:
-        run.set_tags({MD5_TAG: md5(model_path), "gotorb.network": name})
+    about, used = f"Evaluation of {name} on the held-out test rows.", options | {"network": name}
+    with track_stage("evaluate", params, name=f"evaluate {name}", used=used, about=about) as run:
+        digest = md5(model_path)
+        run.set_tags({MD5_TAG: digest, NETWORK_TAG: name})
         run.log_data(data_dir, make_card(data_dir), context="test")
         evaluation = classifier.evaluate(model_path, meta_path, data_dir, out_dir=Path("evaluations") / name, **options)
         write_json(Path("reports") / f"{name}.json", evaluation.metrics)
         headline = make_headline(evaluation.metrics) | {"ece": round_headline(evaluation.metrics["ece"])}
         write_headline(name, {name: headline})
-        run.log_headlines({"test": evaluation.metrics, "validation": evaluation.metrics["validation"]})
+        test = {"test": headlines(evaluation.metrics)}
+        run.log_metrics(test)
+        run.log_judged(digest, test, child=True)
+        run.describe(flat_metrics(test))
         run.log_plots(evaluation.plots)
         run.log_json(evaluation.metrics, layout.METRICS_JSON)
         run.log_metrics({"cost": {"stamps_per_second": record_speed(name, model_dir, data_dir)}})

@@ -14,7 +14,9 @@ from pipelines import run_stage
 def main() -> None:
     """Write reports/external_classifiers.json and reports/external_classifiers.md."""
     params, reports, data_dir = read_params(), Path("reports"), Path("data/dataset")
-    with track_stage("external_classifiers", params, experiment="-evaluation") as run:
+    used = {"n_bootstrap": params.evaluate.n_bootstrap}
+    about = "The promoted classifier compared with other classifiers' scores of the same rows."
+    with track_stage("external_classifiers", params, used=used, about=about, experiment="-evaluation") as run:
         network, held_out = read_promoted(Path("evaluations"), reports / "promotion.json")
         out_of_fold = classifier.score_out_of_fold(data_dir, network, params)
         scores = {"held_out": held_out, "out_of_fold": out_of_fold}

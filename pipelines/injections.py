@@ -3,16 +3,19 @@
 from pathlib import Path
 
 from gotorb import label_data
+from gotorb.core import layout
 from gotorb.core.params import read_params
 from gotorb.core.settings import read_settings
-from gotorb.dataset.card import write_json
+from gotorb.dataset.card import make_card, write_json
 from gotorb.dataset.split import images_of
 from gotorb.dataset.store import open_dataset
 from gotorb.evaluation.injections import evaluate_injections
 from gotorb.evaluation.report import write_figures
 from gotorb.evaluation.truth import read_thresholds
 from gotorb.simulate.transients import InjectionOptions, add_transients
+from gotorb.tracking.contents import md5
 from gotorb.tracking.runs import track_stage
+from gotorb.tracking.trainings import judged
 from pipelines import open_survey, run_stage, write_headline
 
 
@@ -21,7 +24,10 @@ def main() -> None:
     params, data = read_params(), open_dataset("data/dataset")
     what = params.recovery.model_dump(exclude={"fpr"})
     model_dirs = [Path("models") / name for name in params.judged_models]
-    with open_survey(params), track_stage("injections", params, experiment="-evaluation") as run:
+    used = what | {"fpr": params.recovery.fpr, "n_samples": params.evaluate.n_samples}
+    about = f"Transients injected into the held-out images that {', '.join(params.judged_models)} find."
+    with open_survey(params), track_stage("injections", params, used=used, about=about) as run:
+        run.log_data(data.data_dir, make_card(data.data_dir), context="injections")
         files, catshtm_dir = label_data.cut_options(data.size).files, read_settings().catshtm_dir
         options = InjectionOptions(catshtm_dir=catshtm_dir, **what, stamp_size=data.size, files=files, seed=params.seed)
         injected = add_transients("data/label", images_of(data.table, "test"), options, out_dir="data")
@@ -33,7 +39,9 @@ def main() -> None:
         write_json("reports/injections.json", found.report)
         write_headline("injections", found.headline)
         plots = write_figures(found.figures, Path("evaluations/injections"))
-        run.log_metrics({"injections": found.slices})
+        for folder in model_dirs:
+            run.log_judged(md5(folder / layout.MODEL_H5), judged({}, {}, found.report, folder.name))
+        run.describe({name: f"found {one['found']}" for name, one in found.headline.items()})
         run.log_plots(plots)
         run.log_json(found.report, "injections.json")
 

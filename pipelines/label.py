@@ -11,7 +11,8 @@ def main() -> None:
     """Write the labelled data set data/label."""
     params = read_params()
     options = params.label.model_dump(exclude={"source", "adapter", "archive"})
-    with open_survey(params), track_stage("label", params) as run:
+    about = "Labels: minor planets are real, random unmatched detections bogus."
+    with open_survey(params), track_stage("label", params, used=options, about=about) as run:
         data_dir = label_data.make(out_dir="data", name="label", seed=params.seed, **options)
         run.log_data(data_dir, make_card(data_dir), context="labels")
 

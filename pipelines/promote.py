@@ -4,22 +4,29 @@ from pathlib import Path
 
 from gotorb.core.files import write_json
 from gotorb.core.params import read_params
+from gotorb.dataset.card import make_card
+from gotorb.tracking.delivery import MD5_TAG
 from gotorb.tracking.promotion import promote_best
-from gotorb.tracking.runs import track_stage
+from gotorb.tracking.runs import NETWORK_TAG, track_stage
 from gotorb.visualise.report_page import write_report
 from pipelines import run_stage
 
 
 def main() -> None:
     """Write reports/promotion.json, and the same into evaluations/ as a receipt of this checkout's registry."""
-    params = read_params()
-    with track_stage("promote", params) as run:
-        decision = promote_best(Path("models"), Path("data/dataset"), params)
+    params, data_dir = read_params(), Path("data/dataset")
+    used = params.promote.model_dump() | {"models": params.judged_models, "n_bootstrap": params.evaluate.n_bootstrap}
+    about = "The best model on the validation rows is registered; it becomes champion if it is not worse on the test."
+    with track_stage("promote", params, used=used, about=about) as run:
+        decision = promote_best(Path("models"), data_dir, params)
         for folder in ("reports", "evaluations"):
             write_json(Path(folder) / "promotion.json", decision)
         run.log_json(decision, "promotion.json")
-        run.log_metrics(decision)
-        run.log_plots([write_report()])
+        run.log_file(write_report())
+        run.set_tags({NETWORK_TAG: decision["model"], MD5_TAG: decision["md5"]})
+        run.log_data(data_dir, make_card(data_dir), context="test")
+        run.log_metrics({"test": {"auc": decision.get("test_auc")}})
+        run.describe(decision)
 
 
 if __name__ == "__main__":

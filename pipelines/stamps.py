@@ -13,7 +13,8 @@ from pipelines import run_stage
 def main() -> None:
     """Write the labelled data set data/label from the folder named on the command line."""
     params = read_params()
-    with track_stage("label", params) as run:
+    used, about = {"source": sys.argv[1], "archive": params.label.archive.model_dump()}, "Labels of ready-made stamps."
+    with track_stage("label", params, used=used, about=about) as run:
         data_dir = import_data.import_stamps(sys.argv[1], params.label.archive, out_dir=Path("data"), name="label")
         run.log_data(data_dir, make_card(data_dir), context="labels")
 

@@ -22,7 +22,8 @@ def main() -> None:
     """Write images, tables and catalogues to the folder of the survey named on the command line."""
     params, name = read_params(), (sys.argv[1:] or [SURVEY])[0]
     out_dir, survey, seed = SURVEYS[name](params)
-    with track_stage("survey", params, name=name) as run:
+    used, about = survey.model_dump() | {"seed": seed}, "A simulated survey: images, tables and catalogues."
+    with track_stage("survey", params, name=name, used=used, about=about) as run:
         summary = make_survey(Path(out_dir), survey, seed=seed, catalogue=survey.catalogue)
         run.log_metrics(asdict(summary))
 

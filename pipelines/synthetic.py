@@ -12,7 +12,8 @@ def main() -> None:
     params = read_params()
     options = params.synthetic.model_dump() | {"provider": params.label.provider, "variables": params.clean.variables}
     options |= {"n_processes": params.label.n_processes, "seed": params.seed}
-    with open_survey(params), track_stage("synthetic", params) as run:
+    about = "Simulated transients and galaxy residuals added to the labels."
+    with open_survey(params), track_stage("synthetic", params, used=options, about=about) as run:
         data_dir = label_data.add_synthetic_transients("data/label", out_dir="data", name="synthetic", **options)
         run.log_data(data_dir, make_card(data_dir), context="labels and synthetic transients")
 

@@ -7,7 +7,7 @@ from gotorb.dataset.card import write_json
 from gotorb.evaluation.injections import evaluate_injections
 from gotorb.evaluation.report import write_figures, write_scores
 from gotorb.evaluation.truth import evaluate_on_truth
-from gotorb.tracking.runs import track_stage
+from gotorb.tracking.runs import headlines, track_stage
 from pipelines import run_stage
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     params, here, out_dir = read_params(), Path("data/other"), Path("evaluations/other_fields")
     model_dirs = [Path("models") / name for name in params.judged_models]
     options = params.evaluate.model_dump(include={"n_samples", "n_bootstrap"}) | {"seed": params.seed}
-    with track_stage("other_fields", params, experiment="-evaluation") as run:
+    with track_stage("other_fields", params, used=options, experiment="-evaluation") as run:
         truth = evaluate_on_truth(model_dirs, here / "detections", here / "survey", **options)
         found = evaluate_injections(
             model_dirs, here / "injected", Path("data/dataset"),
@@ -26,7 +26,7 @@ def main() -> None:
         plots = write_figures(found.figures, out_dir)
         write_scores(out_dir / "detections.csv", truth.scores)
         write_scores(out_dir / "injected.csv", found.scores)
-        run.log_headlines(truth.report["models"])
+        run.log_metrics({name: {"truth": headlines(one)} for name, one in truth.report["models"].items()})
         run.log_plots(plots)
 
 

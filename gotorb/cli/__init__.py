@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import gotorb
+from gotorb.core.files import FULL_DISK
 from gotorb.errors import GotorbError
 
 GROUPS = {
@@ -54,8 +55,10 @@ GROUPS = {
         "rollback": "return an alias to its previous holder",
         "lineage": "show what belongs to a run, a model or a tagged version",
         "runs": "create the missing runs of tags or pulls in the tracking store",
+        "serve": "answer stamps with a registered model's scores and calls, over HTTP on this machine",
         "sync": "send runs that were recorded while the tracking server was down",
         "ui": "open the MLflow pages that compare runs",
+        "mlflow": "run an MLflow command with the tracking store and keys of .env",
         "tracking": "repair the tracking store after the project was moved",
     }),
     "setup": ("Set-up", {
@@ -101,6 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if args.debug or error.errno not in FULL_DISK:
+            raise
+        print(f"gotorb: {error.strerror}: {error.filename or 'the disk'}; free some space, then again", file=sys.stderr)
+        return 1
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -142,6 +142,7 @@ def _why_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--others", nargs="*", default=[], metavar="MODEL", help="further models to ask")
     parser.add_argument("--not-registered", action="store_true", help="do not ask the registered versions")
     parser.add_argument("--out-path", metavar="FILE", help="page to write")
+    add_json(parser)
 
 
 def run_why(args: argparse.Namespace) -> int:
@@ -159,9 +160,12 @@ def run_why(args: argparse.Namespace) -> int:
 
     others = [*args.others, *([] if args.not_registered else registered_models())]
     reasons = call(args, explain, others=others)
-    print("\n\n".join(tell(reason) for reason in reasons))
+    if args.json:
+        print(json.dumps([reason.as_dict() for reason in reasons], indent=2))
+    else:
+        print("\n\n".join(tell(reason) for reason in reasons))
     if args.out_path:
-        print(write_reasons(reasons, args.out_path))
+        print(write_reasons(reasons, args.out_path), file=sys.stderr if args.json else sys.stdout)
     return 0
 
 

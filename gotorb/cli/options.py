@@ -7,7 +7,7 @@ Names and defaults come from the function's signature; types, limits and texts f
 import argparse
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -24,6 +24,8 @@ BOUNDS: dict[type, tuple[str, str]] = {Ge: ("ge", "at least"), Gt: ("gt", "above
                                        Lt: ("lt", "below")}  # fmt: skip
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Any: "anything"}
 METAVARS: dict[Any, str] = {int: "N", float: "X"}
+PLAIN_WIDTH = 400
+"""Characters of a table's line where no terminal limits it."""
 
 
 def add_options(
@@ -176,6 +178,27 @@ def say_next(text: str) -> None:
     text : str
     """
     print(f"next: {text}", file=sys.stderr)
+
+
+def show_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows as a table; in colour on a terminal alone, and never cut elsewhere.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Column -> value, the same columns in each; nothing is printed without rows.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in rows[0]:
+        table.add_column(name, no_wrap=True, overflow="ignore")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, markup=False, highlight=False).print(table)
 
 
 def _from_file(params: Params, names: Mapping[str, Any], sections: Iterable[SectionType]) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 import argparse
 import json
 import os
+import subprocess
 import sys
 from typing import Any
 
-from gotorb.cli.options import add_json, add_options, call, say_next
+from gotorb.cli.options import add_json, add_options, call, say_next, show_table
 from gotorb.core.params import DecideParams, find_params
 from gotorb.errors import ConfigError, TrackingError
+
+SHORT = 10
+"""Characters of a digest in tables."""
 
 
 def _models_options(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +20,7 @@ def _models_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_models(args: argparse.Namespace) -> int:
-    """List registered models: name, version, aliases and the md5 of the model file.
+    """List registered models: network, AUC on the test rows, date, data set, aliases, md5 of the model file.
 
     Example: gotorb models --json
     """
@@ -26,8 +30,15 @@ def run_models(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
     else:
-        for row in rows:
-            print(f"models:/{row['name']}/{row['version']}  {row['aliases'] or '-':<12} {row['md5']}")
+        shown = [
+            {
+                "model": f"models:/{row['name']}/{row['version']}", "aliases": row["aliases"] or "-",
+                "network": row["network"], "test AUC": row["test_auc"], "date": row["date"],
+                "data": row["data_digest"][:SHORT], "md5": row["md5"][:SHORT],
+            }
+            for row in rows
+        ]  # fmt: skip
+        show_table(shown)
     return 0
 
 
@@ -107,7 +118,11 @@ def run_lineage(args: argparse.Namespace) -> int:
     from gotorb.tracking.lineage import find_family
 
     family = find_family(args.what).as_dict()
-    print(json.dumps(family, indent=2) if args.json else "\n".join(_described(family)))
+    if args.json:
+        print(json.dumps(family, indent=2))
+        return 0
+    for rows in _described(family):
+        show_table(rows)
     return 0
 
 
@@ -185,35 +200,83 @@ def run_ui(args: argparse.Namespace) -> int:
 
     Example: gotorb ui --port 5000
     """
+    from gotorb.tracking.lineage import comparison_address
     from gotorb.tracking.runs import send_waiting
-    from gotorb.tracking.store import open_store, tracking_uri
+    from gotorb.tracking.store import mlflow_environment, open_store, tracking_uri
 
     uri = tracking_uri()
     if uri.startswith("http"):
         raise TrackingError(f"the tracking store is the server {uri}; open that address in a browser")
     open_store()
     send_waiting()
-    print(f"http://127.0.0.1:{args.port}/#/experiments?workflowType=machine_learning", flush=True)
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    print(f"http://127.0.0.1:{args.port}/{comparison_address(find_params().promote.name)}", flush=True)
+    environment = mlflow_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--port", str(args.port), "--workers", "1"]
     os.execve(sys.executable, command, environment)
     return 0
 
 
-def _described(family: dict[str, Any]) -> list[str]:
-    """A family in lines."""
-    lines = []
-    for one in family["data"]:
-        lines.append(f"data   csv {one['labels_md5']} hdf5 {one['stamps_md5']}{_where(one)}")
-    for one in family["models"]:
-        names = ", ".join(one["registered"]) or "not registered"
-        aliases = f" ({', '.join(one['aliases'])})" if one["aliases"] else ""
-        lines.append(f"model  {one['md5']} {names}{aliases}{_where(one)}")
-    lines += [f"run    {one['run_id']} {one['name']} {one['status'].lower()}" for one in family["runs"]]
-    return lines or ["nothing is known of it"]
+def _serve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uri", metavar="model", help="models:/NAME@ALIAS or models:/NAME/VERSION")
+    parser.add_argument("--port", type=int, default=5001, help="port on 127.0.0.1 (default: %(default)s)")
 
 
-def _where(one: dict[str, Any]) -> str:
-    tags = f", tags {', '.join(one['git_tags'])}" if one["git_tags"] else ""
-    return f"{tags}, commit {one['commit'][:10]}" if one["commit"] else f"{tags}, not committed"
+def run_serve(args: argparse.Namespace) -> int:
+    """Answer stamps with a registered model's scores and calls: MLflow's scoring server, on this machine only.
+
+    A request is POST /invocations with {"inputs": stamps (n, size, size, layers)}; the answer has score, probability,
+    mean, std, confidence, threshold and call of each stamp. The network's file must be the registered one.
+
+    Examples:
+      gotorb serve models:/gotorb@production
+      gotorb serve models:/gotorb/3 --port 8000
+    """
+    import uvicorn
+
+    from gotorb.tracking.mlflow_model import make_app
+    from gotorb.tracking.registry import load_service
+
+    app = make_app(load_service(args.uri))
+    print(f"http://127.0.0.1:{args.port}/invocations", flush=True)
+    uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning")
+    return 0
+
+
+def _mlflow_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="what follows `mlflow`")
+
+
+def run_mlflow(args: argparse.Namespace) -> int:
+    """Run an MLflow command with the tracking store and the keys of .env.
+
+    Examples:
+      gotorb mlflow experiments search
+      gotorb mlflow runs list --experiment-id 1
+      gotorb mlflow artifacts download --artifact-uri models:/gotorb@champion --dst-path champion
+    """
+    from gotorb.tracking.store import mlflow_environment
+
+    command = [sys.executable, "-m", "mlflow", *args.words]
+    return subprocess.run(command, env=mlflow_environment(), check=False).returncode
+
+
+def _described(family: dict[str, Any]) -> list[list[dict[str, str]]]:
+    """A family as tables: data sets, models, runs."""
+    data = [
+        {"data": f"csv {one['labels_md5'][:SHORT]} hdf5 {one['stamps_md5'][:SHORT]}"} | _where(one)
+        for one in family["data"]
+    ]
+    models = [
+        {
+            "model": one["md5"][:SHORT], "registered": ", ".join(one["registered"]) or "-",
+            "aliases": ", ".join(one["aliases"]) or "-", **_where(one),
+        }
+        for one in family["models"]
+    ]  # fmt: skip
+    runs = [{"run": one["run_id"][:SHORT], "stage": f"{one['name']} {one['status'].lower()}"} for one in family["runs"]]
+    return [rows for rows in (data, models, runs) if rows]
+
+
+def _where(one: dict[str, Any]) -> dict[str, str]:
+    return {"tags": ", ".join(one["git_tags"]) or "-", "commit": one["commit"][:10] or "not committed"}

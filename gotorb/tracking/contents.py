@@ -170,6 +170,33 @@ def find_damage(root: Path | None = None) -> list[str]:
     return [*_damaged_files(root, wanted), *_damaged_objects(root)]
 
 
+def find_absent(root: Path) -> list[str]:
+    """Outputs of dvc.lock whose content is neither in DVC's cache nor in this checkout.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the project.
+
+    Returns
+    -------
+    list of str
+        Their paths.
+    """
+    found = []
+    for out in read_outs((root / DVC_LOCK).read_text()):
+        name = str(out.get("md5", ""))
+        members = _members(cache_path(name, root)) if name.endswith(".dir") else [{"md5": name}]
+        whole = members and all(_kept(root / out["path"] / one.get("relpath", ""), one["md5"], root) for one in members)
+        if name and not whole:
+            found.append(str(out["path"]))
+    return found
+
+
+def _kept(path: Path, name: str, root: Path) -> bool:
+    return cache_path(name, root).exists() or (path.is_file() and md5(path) == name)
+
+
 def _outputs(lock: str, root: Path) -> Iterator[tuple[str, str]]:
     """Path and md5 of each file of dvc.lock; folders by their members, as the cache lists them."""
     for out in read_outs(lock):

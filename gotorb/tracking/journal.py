@@ -2,51 +2,30 @@
 
 A journal is a folder: ``events.jsonl`` with one event a line, the files that events speak of, and ``sent.json`` with
 the number of events that the tracking store has. Once all are sent the folder goes; ``gotorb sync`` sends what is left.
-An event that is sent twice is in the store once.
+An event that is sent twice is in the store once. A line that was cut, by a kill or a full disk, costs that line alone.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-import logging
 import os
 import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
-from gotorb.errors import GotorbError, TrackingError
-from gotorb.tracking.store import answers, artifacts_answer, connect, first_line, open_experiment, shown_uri
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric
-
-log = logging.getLogger(__name__)
 EVENTS, SENT, OWNER = "events.jsonl", "sent.json", "process.json"
 FORSAKEN_S = 24 * 3600.0
 """Age of the last event at which the process of another machine counts as gone."""
 Event = dict[str, Any]
-KEY_TAG = "gotorb.run_key"
-REFUSED_TAG = "gotorb.refused"
-REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "REQUEST_LIMIT_EXCEEDED")
-"""Error codes of MLflow for what it will never take, however often it is sent."""
-BATCH_METRICS, BATCH_PARAMS = 500, 100
-"""More at a time are refused."""
-MODEL_ARTIFACT = "model"
-WITH_FILES = ("file", "model")
-"""Kinds of events that go to the artifact store."""
-TUNING_TAG, TRIAL_TAG = "gotorb.tuning", "gotorb.trial"
-CONTINUED_TAG = "gotorb.continued_by"
-PARENT_TAG, NAME_TAG = "mlflow.parentRunId", "mlflow.runName"
-MAX_RUNS = 10_000
-TRIAL_STATUS = {True: "FINISHED", False: "FAILED"}
-"""Status of the run of a trial that was completed, or not."""
+CUT = "cut"
+"""Kind of an event whose line was cut, by a kill or a full disk."""
 
 
 class Journal:
@@ -105,30 +84,23 @@ class Journal:
         path = self.folder / EVENTS
         if self.owner_lives or not path.exists():  # the last of it has just been sent
             return
-        content = path.read_bytes()  # the cut may be inside a letter
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:  # the kill came while a line was written
-            path.write_bytes(whole)
-        if whole and self._last_kind() != "end":
+        if path.stat().st_size and self._last_kind() != "end":
             self.add("end", status="KILLED")
 
     def _last_kind(self) -> str:
-        return next((event["kind"] for event in map(_parse, reversed(self._lines())) if event), "")
-
-    def last_values(self) -> dict[str, tuple[float, int, int]]:
-        """Last value of each metric that the tracking store has, with its time [ms] and step."""
-        sent = self._lines()[: self.sent["n"]]
-        events = [event for event in map(_parse, sent) if event and event["kind"] == "metrics"]
-        return {
-            name: (value, event["time_ms"], event["step"] or 0)
-            for event in events
-            for name, value in event["values"].items()
-        }
+        return next((event["kind"] for event in map(_parse, reversed(self._lines())) if event["kind"] != CUT), "")
 
     def _lines(self) -> list[str]:
+        """Complete lines; of a process that is gone, also a last one that was cut."""
         path = self.folder / EVENTS
         # not splitlines(), which cuts at more than the end of a line
-        return path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else [""]
+        return lines if lines[-1] and not self.owner_lives else lines[:-1]
+
+    @property
+    def n_cut(self) -> int:
+        """Lines that were cut."""
+        return sum(event["kind"] == CUT or "after_cut" in event for event in map(_parse, self._lines()))
 
     @property
     def key(self) -> str:
@@ -141,15 +113,21 @@ class Journal:
         Parameters
         ----------
         kind : str
-            One of `SENDERS`.
+            One of `delivery.SENDERS`.
         **content
             Of the event; plain values.
         """
         line = json.dumps({"kind": kind, "time_ms": time.time_ns() // 1_000_000} | content, default=str)
-        with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with (self.folder / EVENTS).open("ab+", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(end - 1, 0))
+            whole = file.read(1) in (b"", b"\n")  # else the line before was cut, and costs itself alone
+            content_of_line = (line if whole else f"\n{line}").encode() + b"\n"
+            if file.write(content_of_line) != len(content_of_line):
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 
-    def place(self, name: str) -> Path:
+    def _place(self, name: str) -> Path:
         """New path in the journal for a file of an event; its folder is made.
 
         Parameters
@@ -165,12 +143,13 @@ class Journal:
         path.parent.mkdir()
         return path
 
-    def keep_file(self, path: Path, name: str = "") -> str:
+    def keep_file(self, file: Path | str, name: str = "") -> str:
         """Copy a file into the journal.
 
         Parameters
         ----------
-        path : Path
+        file : Path or str
+            The file, or its text.
         name : str
             Of the copy; the file's own when empty.
 
@@ -179,17 +158,16 @@ class Journal:
         str
             Path relative to the journal.
         """
-        target = self.place(name or path.name)
-        shutil.copyfile(path, target)
+        target = self._place(name or Path(file).name)
+        if isinstance(file, Path):
+            shutil.copyfile(file, target)
+        else:
+            target.write_text(file, encoding="utf-8")
         return str(target.relative_to(self.folder))
 
     def unsent(self) -> Iterator[Event]:
-        """Events that the tracking store does not have; a line cut off by a kill is the last, and left out."""
-        for line in self._lines()[self.sent["n"] :]:
-            event = _parse(line)
-            if event is None:
-                return
-            yield event
+        """Events that the tracking store does not have; a line that was cut is an event of the kind `CUT`."""
+        yield from map(_parse, self._lines()[self.sent["n"] :])
 
     @property
     def sent(self) -> dict[str, Any]:
@@ -197,8 +175,14 @@ class Journal:
         path = self.folder / SENT
         return json.loads(path.read_text()) if path.exists() else {"n": 0, "run_id": ""}
 
-    def _acknowledge(self, run_id: str) -> None:
-        """Record that one more event is in the tracking store."""
+    def acknowledge(self, run_id: str) -> None:
+        """Record that one more event is in the tracking store.
+
+        Parameters
+        ----------
+        run_id : str
+            The store's name of the run.
+        """
         content = json.dumps({"n": self.sent["n"] + 1, "run_id": run_id})
         part = self.folder / f"{SENT}.part"
         part.write_text(content)
@@ -212,11 +196,16 @@ class Journal:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _parse(line: str) -> Event | None:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None
+def _parse(line: str) -> Event:
+    """The event of a line; one that was cut may have the next event behind it, which says so under "after_cut"."""
+    for cut, start in ((False, 0), (True, line.rfind('{"kind": '))):
+        try:
+            event = json.loads(line[start:]) if start >= 0 else None
+        except json.JSONDecodeError:
+            continue
+        if isinstance(event, dict) and "kind" in event:
+            return event | {"after_cut": True} if cut else event
+    return {"kind": CUT}
 
 
 def find_journals(parent: Path) -> list[Journal]:
@@ -232,205 +221,3 @@ def find_journals(parent: Path) -> list[Journal]:
     """
     folders = sorted(path for path in parent.glob("*") if (path / EVENTS).exists()) if parent.is_dir() else []
     return [Journal(path) for path in folders]
-
-
-class Delivery:
-    """Sends the events of one journal to the store.
-
-    Parameters
-    ----------
-    journal : Journal
-        Of the run.
-    """
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self.run_id: str = journal.sent["run_id"]
-        self._client: MlflowClient | None = None
-
-    def send(self) -> None:
-        """Send what is not there yet.
-
-        Raises
-        ------
-        TrackingError
-            If the store does not answer, does not let us in, or breaks; what is left stays in the journal.
-        """
-        if not answers():
-            raise TrackingError(f"tracking server {shown_uri()} does not answer")
-        for event in self.journal.unsent():
-            if event["kind"] in WITH_FILES and not artifacts_answer():
-                raise TrackingError("the artifact store of MLFLOW_S3_ENDPOINT_URL does not answer")
-            self._send(event)
-            self.journal._acknowledge(self.run_id)
-
-    def _send(self, event: Event) -> None:
-        try:
-            SENDERS[event["kind"]](self, event)
-        except GotorbError:
-            raise
-        except Exception as error:  # of mlflow, its server, boto or a database: a record is not worth a training
-            if self.run_id and getattr(error, "error_code", "") in REFUSALS:
-                self._leave_out(event, error)
-                return
-            raise TrackingError(f"tracking store {shown_uri()} fails ({first_line(error)})") from error
-
-    def _leave_out(self, event: Event, error: Exception) -> None:
-        """Leave out what the store will never take, and let the run say so."""
-        log.warning("the tracking store refuses %s of run %s (%s)", event["kind"], self.run_id, first_line(error))
-        self.client.set_tag(self.run_id, f"{REFUSED_TAG}.{event['kind']}", first_line(error))
-
-    @property
-    def client(self) -> MlflowClient:
-        """MLflow's own, of the store."""
-        self._client = self._client or connect()
-        return self._client
-
-
-def _start(delivery: Delivery, event: Event) -> None:
-    """Make the run, or find it if a kill came between making and acknowledging it."""
-    experiment = open_experiment(event["experiment"])
-    known = delivery.client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{delivery.journal.key}'", max_results=1)
-    if known:
-        delivery.run_id = known[0].info.run_id
-        return
-    tags = event["tags"] | {KEY_TAG: delivery.journal.key, NAME_TAG: event["name"]}
-    made = delivery.client.create_run(experiment, start_time=event["time_ms"], tags=tags)
-    delivery.run_id = made.info.run_id
-
-
-def _params(delivery: Delivery, event: Event) -> None:
-    _log_params(delivery.client, delivery.run_id, event["values"])
-
-
-def _metrics(delivery: Delivery, event: Event) -> None:
-    found = {name: (value, event["time_ms"], event["step"] or 0) for name, value in event["values"].items()}
-    _log_metrics(delivery.client, delivery.run_id, _as_metrics(found))
-
-
-def _tags(delivery: Delivery, event: Event) -> None:
-    from mlflow.entities import RunTag
-
-    tags = [RunTag(name, str(value)) for name, value in event["values"].items()]
-    delivery.client.log_batch(delivery.run_id, tags=tags)
-
-
-def _file(delivery: Delivery, event: Event) -> None:
-    path = delivery.journal.folder / event["path"]
-    delivery.client.log_artifact(delivery.run_id, str(path), event["folder"] or None)
-
-
-def _data(delivery: Delivery, event: Event) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    data = DatasetInput(Dataset(**event["data"]), [InputTag("mlflow.data.context", event["context"])])
-    delivery.client.log_inputs(delivery.run_id, [data])
-
-
-def _model(delivery: Delivery, event: Event) -> None:
-    from gotorb.tracking.mlflow_model import Artefact, log_model
-
-    if _has_model(delivery):
-        return  # a kill came between sending and acknowledging
-    artefact = Artefact(delivery.run_id, delivery.journal.folder / event["path"], MODEL_ARTIFACT, event["tags"])
-    log_model(delivery.client, artefact, _as_metrics(delivery.journal.last_values()))
-
-
-def _has_model(delivery: Delivery) -> bool:
-    """True if the run has its model, whole; one that was cut off is deleted."""
-    outputs = delivery.client.get_run(delivery.run_id).outputs
-    for output in outputs.model_outputs if outputs else ():
-        if str(delivery.client.get_logged_model(output.model_id).status) == "READY":
-            return True
-        delivery.client.delete_logged_model(output.model_id)
-    return False
-
-
-def _end(delivery: Delivery, event: Event) -> None:
-    delivery.client.set_terminated(delivery.run_id, event["status"], end_time=event["time_ms"])
-
-
-def _as_metrics(values: Mapping[str, tuple[float, int, int]]) -> list[Metric]:
-    from mlflow.entities import Metric
-
-    return [Metric(name, *value) for name, value in values.items()]
-
-
-def _log_metrics(client: MlflowClient, run_id: str, metrics: list[Metric]) -> None:
-    for start in range(0, len(metrics), BATCH_METRICS):
-        client.log_batch(run_id, metrics=metrics[start : start + BATCH_METRICS])
-
-
-def _log_params(client: MlflowClient, run_id: str, values: Mapping[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    params = [Param(name, str(value)) for name, value in values.items()]
-    for start in range(0, len(params), BATCH_PARAMS):
-        client.log_batch(run_id, params=params[start : start + BATCH_PARAMS])
-
-
-def _child(delivery: Delivery, event: Event) -> None:
-    """Write a tuning's trial as a nested run, unless it is there.
-
-    A trial's run is written when the trial is finished. A tuning that is resumed has a new parent run: it takes over
-    the finished runs of its trials, removes the half-written ones, and the parent that died is marked as killed.
-    """
-    client, parent = delivery.client, delivery.run_id
-    known = client.get_run(parent)
-    experiment = known.info.experiment_id
-    if CONTINUED_TAG in known.data.tags:
-        return  # a later tuning has these trials by now
-    if event["number"] in _take_over(client, experiment, parent, event["tuning"]):
-        return
-    tags = {PARENT_TAG: parent, NAME_TAG: event["name"], TUNING_TAG: event["tuning"], TRIAL_TAG: str(event["number"])}
-    tags |= {"gotorb.message": event["message"]} if event["message"] else {}
-    child = client.create_run(experiment, start_time=event["time_ms"] - event["duration_ms"], tags=tags)
-    _log_trial(client, child.info.run_id, event)
-    client.set_terminated(child.info.run_id, event["status"], end_time=event["time_ms"])
-
-
-def _log_trial(client: MlflowClient, run_id: str, event: Event) -> None:
-    now = event["time_ms"]
-    metrics = _as_metrics({name: (value, now, 0) for name, value in event["metrics"].items()})
-    for name, values in event["epochs"].items():
-        metrics += [metric for step, value in enumerate(values) for metric in _as_metrics({name: (value, now, step)})]
-    _log_metrics(client, run_id, metrics)
-    _log_params(client, run_id, event["params"])
-
-
-def _take_over(client: MlflowClient, experiment: str, parent: str, tuning: str) -> set[int]:
-    """Numbers of the trials that are in the store, finished; those of an earlier parent become this parent's."""
-    client.set_tag(parent, TUNING_TAG, tuning)
-    known: set[int] = set()
-    where = f"tags.`{TUNING_TAG}` = '{tuning}'"
-    for run in client.search_runs([experiment], where, max_results=MAX_RUNS):
-        run_id, number = run.info.run_id, run.data.tags.get(TRIAL_TAG)
-        if run_id == parent:
-            continue
-        if number is None:
-            _close_parent(client, run_id, run.info.status, parent)
-        elif run.info.status in TRIAL_STATUS.values() and int(number) not in known:
-            client.set_tag(run_id, PARENT_TAG, parent)
-            known.add(int(number))
-        else:
-            client.delete_run(run_id)
-    return known
-
-
-def _close_parent(client: MlflowClient, run_id: str, status: str, parent: str) -> None:
-    client.set_tag(run_id, CONTINUED_TAG, parent)
-    if status == "RUNNING":
-        client.set_terminated(run_id, "KILLED")
-
-
-SENDERS: dict[str, Callable[[Delivery, Event], None]] = {
-    "start": _start,
-    "params": _params,
-    "metrics": _metrics,
-    "tags": _tags,
-    "file": _file,
-    "data": _data,
-    "model": _model,
-    "child": _child,
-    "end": _end,
-}

@@ -11,19 +11,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import yaml
 
 from gotorb.core import layout
-from gotorb.core.params import flatten
 from gotorb.core.settings import project_root
 from gotorb.errors import TrackingError
 from gotorb.tracking.contents import DVC_LOCK, FILE_TAGS, LABELS_TAG, STAMPS_TAG, cache_path, make_entry
 from gotorb.tracking.contents import md5 as md5_of
+from gotorb.tracking.delivery import MD5_TAG, STAGE_TAG
 from gotorb.tracking.registry import is_registry_uri, list_models, load_version
-from gotorb.tracking.runs import DATA_TAG, MD5_TAG, STAGE_TAG, VERSION_TAG, Run, send_waiting, start_run
-from gotorb.tracking.store import open_store
+from gotorb.tracking.runs import DATA_TAG, NETWORK_TAG, VERSION_TAG, Run, send_waiting, start_run
+from gotorb.tracking.store import open_store, translated
+from gotorb.tracking.trainings import judged, log_training, used_params
 from gotorb.tracking.versions import commits_with, find_commit, list_tags, read_file, read_lock, tag_commit, tags_with
+from gotorb.training.meta import read_meta
 
 PAGE = 1000
 RESTORED_TAG = "gotorb.restored"
@@ -204,7 +207,9 @@ def tag_data(name: str, *, message: str) -> Tagged:
     Tagged
         Commit, remote and number of runs.
     """
-    return Tagged(*tag_commit(name, message), mark_runs(name))
+    commit, remote = tag_commit(name, message)
+    with translated(f"{name} is tagged, but its runs are not marked"):
+        return Tagged(commit, remote, mark_runs(name))
 
 
 def mark_runs(tag: str) -> int:
@@ -277,38 +282,52 @@ class _Version(NamedTuple):
                 made.append(f"train {network} ({self.revision})")
             report = read_file(self.revision, f"reports/{network}.json")
             if report is not None and not _known(md5, "evaluate"):
-                self._restore_evaluation(network, md5, json.loads(report), f"{experiment}-evaluation")
+                self._restore_evaluation(network, md5, json.loads(report), experiment)
                 made.append(f"evaluate {network} ({self.revision})")
         return made
 
     def _restore_training(self, network: str, md5: str, experiment: str) -> None:
-        run = self._begin("train", network, md5, experiment)
-        here = project_root() / "models" / network / layout.MODEL_H5
-        found = next((path for path in (cache_path(md5), here) if path.exists() and md5_of(path) == md5), None)
-        if found is not None:
-            kept = run.journal.keep_file(found, layout.MODEL_H5)  # objects in DVC's cache have no suffix
-            run.record("model", path=kept, tags={"network": network})
+        found, described = self._find(network, layout.MODEL_H5), self._find(network, layout.META_HKL)
+        meta = {} if described is None else read_meta(described)
+        run = self._begin("train", network, md5, experiment, used_params(meta))
+        if found is not None and meta:
+            log_training(run, found, meta, network=network, curves=True)
+        elif found is not None:
+            run.log_model(found, tags={"network": network})
         run.finish("FINISHED")
 
+    def _find(self, network: str, name: str) -> Path | None:
+        """A model's file in DVC's cache or in this checkout."""
+        wanted = self.lock.get(f"models/{network}/{name}", "none")
+        here = project_root() / "models" / network / name
+        return next((path for path in (cache_path(wanted), here) if path.exists() and md5_of(path) == wanted), None)
+
     def _restore_evaluation(self, network: str, md5: str, report: dict[str, Any], experiment: str) -> None:
-        run = self._begin("evaluate", network, md5, experiment)
-        run.log_headlines({"test": report, "validation": report.get("validation", {})})
+        values = judged(report, self._report("truth"), self._report("injections"), network)
+        run = self._begin("evaluate", network, md5, experiment, {"network": network})
+        run.log_metrics({"test": values["test"]})
+        run.log_judged(md5, values, child=True)
         run.log_json(report, layout.METRICS_JSON)
         run.finish("FINISHED")
 
-    def _begin(self, stage: str, network: str, md5: str, experiment: str) -> Run:
+    def _report(self, name: str) -> dict[str, Any]:
+        text = read_file(self.revision, f"reports/{name}.json")
+        return json.loads(text) if text else {}
+
+    def _begin(self, stage: str, network: str, md5: str, experiment: str, used: dict[str, Any]) -> Run:
         tags = {
-            STAGE_TAG: stage, RESTORED_TAG: "true", VERSION_TAG: self.revision, MD5_TAG: md5, "gotorb.network": network,
+            STAGE_TAG: stage, RESTORED_TAG: "true", VERSION_TAG: self.revision, MD5_TAG: md5, NETWORK_TAG: network,
             "gotorb.git_revision": find_commit(self.revision), **_data_tags(self.lock),
         }  # fmt: skip
         run = start_run(experiment, f"{stage} {network}", tags)
-        run.log_params(flatten(yaml.safe_load(read_file(self.revision, layout.PARAMS_YAML) or "{}")))
+        run.about = f"{stage} of {network} in version {self.revision}, recorded from git and DVC."
+        run.describe()
+        params = yaml.safe_load(read_file(self.revision, layout.PARAMS_YAML) or "{}")
+        run.log_params({"seed": params.get("seed")} | used)
         names = FILE_TAGS.values()
         files = {name: self.lock[f"{DATASET}/{name}"] for name in names if f"{DATASET}/{name}" in self.lock}
         if files and (card := self._card()):
-            run.record(
-                "data", data=make_entry(DATASET, files, card), context="test" if stage == "evaluate" else "training"
-            )
+            run.log_entry(make_entry(DATASET, files, card), context="test" if stage == "evaluate" else "training")
             run.set_tags({DATA_TAG: card["digest"]})
         return run
 
@@ -327,3 +346,29 @@ def _known(md5: str, stage: str) -> bool:
     ids = [found.experiment_id for found in client.search_experiments()]
     wanted = f"tags.`{MD5_TAG}` = '{md5}' and tags.`{STAGE_TAG}` = '{stage}' and attributes.status = 'FINISHED'"
     return bool(client.search_runs(ids, wanted, max_results=1))
+
+
+def comparison_address(name: str) -> str:
+    """Part of the address, after the server's, of the page that compares the newest training of each network.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment.
+
+    Returns
+    -------
+    str
+        ``#/...``; of the experiments where fewer than two networks are trained.
+    """
+    client = open_store()
+    where = client.get_experiment_by_name(name)
+    if where is None:
+        return "#/experiments"
+    wanted = f"tags.`{STAGE_TAG}` = 'train' and attributes.status = 'FINISHED'"
+    found = client.search_runs([where.experiment_id], wanted, order_by=["attributes.start_time ASC"])
+    newest = {run.data.tags.get(NETWORK_TAG, run.info.run_name): run.info.run_id for run in found}
+    if len(newest) < 2:
+        return f"#/experiments/{where.experiment_id}/runs"
+    runs, experiments = json.dumps(sorted(newest.values())), json.dumps([where.experiment_id])
+    return f"#/compare-runs?{urlencode({'runs': runs, 'experiments': experiments})}"

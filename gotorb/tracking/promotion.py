@@ -7,11 +7,9 @@ champion. Any other alias, such as production, is given by `promote`, which comp
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,17 +17,15 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.params import BATCH_SIZE, Params, find_params
-from gotorb.core.settings import project_root
 from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError, TrackingError
-from gotorb.evaluation.calibration import expit, logit
 from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.metrics import measure_scores, rounded
 from gotorb.evaluation.model_card import make_model_card
 from gotorb.evaluation.promotion_checks import Check, Limits, check_auc, check_calibration, check_parity, check_slices
-from gotorb.tracking.contents import cache_path, md5
+from gotorb.tracking.contents import md5
 from gotorb.tracking.registry import (
     CHAMPION,
     Registered,
@@ -42,10 +38,10 @@ from gotorb.tracking.registry import (
     register,
 )
 from gotorb.tracking.runs import find_run, in_experiment, send_waiting, track_stage
+from gotorb.tracking.store import check_project
+from gotorb.tracking.trainings import log_training, model_tags, read_judged, used_params
 
 log = logging.getLogger(__name__)
-CALIBRATION = ("temperature", "offset")
-"""Numbers of the calibration that a registered version carries."""
 N_PARITY = 64
 """Stamps on which the registered model and the service are compared."""
 N_BOOTSTRAP = 500
@@ -90,7 +86,7 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
         If a model is missing or broken.
     """
     data = open_dataset(data_dir)
-    candidates = (_open_candidate(models_dir / name, data) for name in params.judged_models)
+    candidates = [_open_candidate(models_dir / name, data) for name in params.judged_models]
     best = max(candidates, key=lambda one: one.validation_auc)
     known = {"name": params.promote.name, "model": best.name, "md5": best.md5, "data_digest": data_digest(data_dir)}
     rows = labelled_rows(data.table, "test")
@@ -99,7 +95,8 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
     if in_experiment():  # one of many tries: it may be forgotten, a registered version stays
         log.info("%s %s: not registered, for it is a DVC experiment's", params.promote.name, best.name)
         return rounded(decision | {"registered": False})
-    registered = register(params.promote.name, _run_of(best, params), best.md5, _tags(best, decision))
+    runs = _runs_of(candidates, data_dir, params)
+    registered = register(params.promote.name, runs[best.name], best.md5, _tags(best, decision))
     describe_version(registered, _card(best, scores, data, params))
     if decision["champion"]:
         move_alias(registered, CHAMPION)
@@ -132,14 +129,8 @@ def _score(model: Any, stamps: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _tags(best: Candidate, decision: dict[str, Any]) -> dict[str, str]:
-    return {
-        "network": best.name,
-        "layers": ",".join(best.meta["layers"]),
-        "threshold": f"{best.meta['threshold']:.6f}",
-        "data_digest": decision["data_digest"],
-        "validation_auc": f"{best.validation_auc:.6f}",
-        **{name: f"{best.meta['calibration'][name]:.6f}" for name in CALIBRATION if "calibration" in best.meta},
-    }
+    found = {"data_digest": decision["data_digest"], "validation_auc": f"{best.validation_auc:.6f}"}
+    return {"network": best.name} | model_tags(best.meta) | found
 
 
 def _card(best: Candidate, scores: np.ndarray, data: Dataset, params: Params) -> str:
@@ -150,15 +141,21 @@ def _card(best: Candidate, scores: np.ndarray, data: Dataset, params: Params) ->
     return make_model_card(best.name, metrics, make_card(data.data_dir), layers=best.meta["layers"])
 
 
-def _run_of(best: Candidate, params: Params) -> str:
-    """The run that logged the model; a stage restored from DVC's cache has none here, so it gets one."""
+def _runs_of(candidates: Sequence[Candidate], data_dir: Path, params: Params) -> dict[str, str]:
+    """Run of each model's training; a stage restored from DVC's cache has none here, so it gets one."""
     send_waiting()  # it may have been trained while the server was away
-    found = find_run(best.md5, params.promote.name)
-    if found is not None:
-        return found
-    with track_stage("train", params, name=f"restored {best.name}") as run:
+    known = {one.name: find_run(one.md5, params.promote.name) for one in candidates}
+    return {one.name: known[one.name] or _restore_run(one, data_dir, params) for one in candidates}
+
+
+def _restore_run(one: Candidate, data_dir: Path, params: Params) -> str:
+    about = f"Training of {one.name}, recorded from its files, for its stage came from DVC's cache."
+    with track_stage("train", params, name=f"restored {one.name}", used=used_params(one.meta), about=about) as run:
         run.set_tags({"gotorb.restored": "true"})
-        run.log_model(best.model_dir / layout.MODEL_H5, tags={"network": best.name})
+        run.log_data(data_dir, make_card(data_dir), context="training")
+        log_training(run, one.model_dir / layout.MODEL_H5, one.meta, network=one.name, curves=True)
+        for rows, values in read_judged(Path("reports"), one.name).items():
+            run.log_metrics({rows: values})
     return run.run_id
 
 
@@ -236,15 +233,12 @@ class Scored(NamedTuple):
     @property
     def calls(self) -> np.ndarray:
         """True for rows that the model calls real, (n,)."""
-        return self.scores >= float(self.registered.tags.get("threshold", 0.5))
+        return self.scores >= self.registered.operating.threshold
 
     @property
     def probability(self) -> np.ndarray:
         """Calibrated scores; the plain ones when the version has no calibration."""
-        tags = self.registered.tags
-        if "temperature" not in tags:
-            return self.scores
-        return expit(logit(self.scores) / float(tags["temperature"]) + float(tags["offset"]))
+        return self.registered.operating.probability(self.scores)
 
 
 def promote(
@@ -278,6 +272,7 @@ def promote(
     ModelError
         If there is no such model, or it takes other stamps than the data set's.
     """
+    check_project()
     limits, data = limits or Limits(), open_dataset(data_dir)
     rows = _test_rows(data)
     new = _score_version(uri, data, rows)
@@ -354,30 +349,18 @@ def _check(new: Scored, old: Scored | None, data: Dataset, rows: pd.DataFrame, l
 
 
 def _check_service(new: Scored, data: Dataset, rows: pd.DataFrame) -> Check:
-    """Compare scores of the service with those of the file that DVC has by the version's md5."""
+    """Compare scores of the service with those of the network itself."""
     stamps = data.read_stamps(rows.index.to_numpy(int)[:N_PARITY], new.registered.layers)
     answered = load_service(new.registered.uri).predict(stamps, params={"n_samples": 0})
-    original = _original(new.registered)
-    expected = new.scores[: len(stamps)] if original is None else _score(original, stamps)
-    return check_parity(answered["score"].to_numpy(float), expected, against="registry" if original is None else "file")
-
-
-def _original(registered: Registered) -> Any | None:
-    """The model of the file that a version was made from; None where this machine does not have it."""
-    from gotorb.training.model_files import read_model
-
-    kept = [cache_path(registered.md5), *sorted((project_root() / "models").glob(f"*/{layout.MODEL_H5}"))]
-    for path in kept if registered.md5 else ():
-        if path.is_file() and md5(path) == registered.md5:
-            with TemporaryDirectory() as folder:  # objects in DVC's cache have no suffix
-                return read_model(shutil.copyfile(path, Path(folder) / layout.MODEL_H5))
-    return None
+    return check_parity(answered["score"].to_numpy(float), new.scores[: len(stamps)], against="registry")
 
 
 def _record(decision: Decision, reason: str, data: Dataset | None) -> None:
     """A run for each promotion, refusal and rollback: who, when, why, and the evidence."""
     name = f"{decision.model} to {decision.alias}" + (": refused" if decision.failed else "")
-    with track_stage("promotion", find_params(), name=name, experiment="-promotions") as run:
+    about = f"{decision.model} asked for the alias {decision.alias}: {reason}."
+    used = {"model": decision.model, "alias": decision.alias, "before": decision.before}
+    with track_stage("promotion", find_params(), name=name, used=used, about=about, experiment="-promotions") as run:
         tags = {"model": decision.model, "alias": decision.alias, "before": decision.before, "reason": reason}
         tags |= {"promoted": str(not decision.failed).lower()}
         tags |= {"data_digest": data_digest(data.data_dir)} if data is not None else {}

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
+from gotorb.core import layout
 from gotorb.errors import ModelError, TrackingError
-from gotorb.tracking.mlflow_model import DATA, find_model_file
-from gotorb.tracking.runs import MD5_TAG
+from gotorb.tracking.contents import md5
+from gotorb.tracking.delivery import MD5_TAG
+from gotorb.tracking.mlflow_model import DATA, Operating, Service
 from gotorb.tracking.store import first_line, open_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CHAMPION = "champion"
 SCHEME = "models:/"
@@ -40,6 +47,11 @@ class Registered:
     def md5(self) -> str:
         """md5 of the model file it was made from."""
         return self.tags.get(MD5_TAG, "")
+
+    @property
+    def operating(self) -> Operating:
+        """Threshold and calibration of the scores."""
+        return Operating.of(self.tags)
 
     @property
     def layers(self) -> list[str]:
@@ -224,8 +236,8 @@ def describe_version(registered: Registered, text: str) -> None:
     open_store().update_model_version(registered.name, registered.version, kept)
 
 
-def load_service(uri: str) -> Any:
-    """Load a registered model as the service that `mlflow models serve` runs.
+def load_service(uri: str) -> Service:
+    """Load a registered model as the service that ``gotorb serve`` runs; no file of the registry is executed.
 
     Parameters
     ----------
@@ -234,28 +246,20 @@ def load_service(uri: str) -> Any:
 
     Returns
     -------
-    mlflow.pyfunc.PyFuncModel
+    Service
         See `tracking.mlflow_model.Service`.
 
     Raises
     ------
     ModelError
-        If there is no such model.
+        If there is no such model, or its file is not the registered one.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    open_store()
-    try:
-        return mlflow.pyfunc.load_model(uri)
-    except (MlflowException, OSError) as error:
-        raise ModelError(
-            f"registered model {uri!r} cannot be served ({first_line(error)}); register it again"
-        ) from None
+    model, registered = load_registered(uri)
+    return Service(model, registered.operating)
 
 
 def load_registered(uri: str) -> tuple[Any, Registered]:
-    """Load a registered model; code in its file or next to it is not run.
+    """Load the network of a registered model by our own reader; nothing that the registry's files name is run.
 
     Parameters
     ----------
@@ -272,20 +276,31 @@ def load_registered(uri: str) -> tuple[Any, Registered]:
     Raises
     ------
     ModelError
-        If there is no such model.
+        If there is no such model, or its file is not the registered one.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    registered = load_version(uri)
+    with TemporaryDirectory() as folder:
+        try:
+            # that file alone: MLmodel and code/ next to it may name anything
+            place = mlflow.artifacts.download_artifacts(f"{registered.uri}/{DATA}/{layout.MODEL_H5}", dst_path=folder)
+            return _read_registered(Path(place), registered), registered
+        except (MlflowException, ModelError, OSError) as error:
+            reason = first_line(error)
+            raise ModelError(f"no registered model {uri!r} that can be loaded ({reason}); register it again") from None
+
+
+def _read_registered(path: Path, registered: Registered) -> Any:
+    """The network of a file that is, byte by byte, the one that was registered."""
     from gotorb.training.model_files import read_model
 
-    registered = load_version(uri)
-    try:
-        folder = mlflow.artifacts.download_artifacts(f"{registered.uri}/{DATA}")
-        return read_model(find_model_file(Path(folder))), registered
-    except (MlflowException, ModelError, OSError) as error:
-        reason = first_line(error)
-        raise ModelError(f"no registered model {uri!r} that can be loaded ({reason}); register it again") from None
+    if not registered.md5:
+        raise ModelError(f"{registered.label} names no md5 of its file")
+    if (found := md5(path)) != registered.md5:
+        raise ModelError(f"{registered.label} holds a file of md5 {found}, {registered.md5} was registered")
+    return read_model(path)
 
 
 def load_version(uri: str) -> Registered:
@@ -338,13 +353,33 @@ def is_registry_uri(model: str | Path) -> bool:
 
 
 def list_models() -> list[dict[str, str]]:
-    """Registered models: name, version, aliases, md5."""
+    """Registered models: name, version, aliases, md5, network, test_auc, date (UTC), data_digest; "" for unknown."""
     client, rows = open_store(), []
     for model in client.search_registered_models():
         aliases: dict[str, list[str]] = {}
         for alias, version in client.get_registered_model(model.name).aliases.items():
             aliases.setdefault(str(version), []).append(alias)
-        for one in map(_registered, client.search_model_versions(f"name = '{model.name}'")):
+        for version in client.search_model_versions(f"name = '{model.name}'"):
+            one = _registered(version)
             carried = ", ".join(sorted(aliases.get(one.version, [])))
-            rows.append({"name": one.name, "version": one.version, "aliases": carried, "md5": one.md5})
+            rows.append(
+                {"name": one.name, "version": one.version, "aliases": carried, "md5": one.md5} | _facts(client, version)
+            )
     return sorted(rows, key=lambda row: (row["name"], int(row["version"])))
+
+
+def _facts(client: MlflowClient, version: Any) -> dict[str, str]:
+    """Facts of a version out of its tags and its training's run."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
+    except MlflowException:  # the run was deleted
+        metrics = {}
+    auc, made = metrics.get("test/auc"), datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    return {
+        "network": version.tags.get("network", ""),
+        "test_auc": "" if auc is None else f"{auc:.4f}",
+        "date": f"{made:%Y-%m-%d %H:%M}",
+        "data_digest": version.tags.get("data_digest", ""),
+    }

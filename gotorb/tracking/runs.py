@@ -14,7 +14,7 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -23,25 +23,31 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 import gotorb
+from gotorb.core import layout
+from gotorb.core.files import FULL_DISK
 from gotorb.core.params import Params, flatten
 from gotorb.core.settings import project_root
 from gotorb.errors import GotorbError, TrackingError
+from gotorb.evaluation.metrics import fpr_name
 from gotorb.tracking.contents import describe_data, md5
-from gotorb.tracking.journal import TRIAL_STATUS, Delivery, Journal, find_journals
-from gotorb.tracking.store import answers, check_store, first_line, journals_dir, open_store
+from gotorb.tracking.delivery import HERE, MD5_TAG, NOTE_TAG, STAGE_TAG, TRIAL_STATUS, Delivery, find_training
+from gotorb.tracking.journal import Journal, find_journals
+from gotorb.tracking.store import answers, check_project, check_store, first_line, journals_dir, open_store
 
 if TYPE_CHECKING:
     from gotorb.training.trials import Trial
 
 log = logging.getLogger(__name__)
-HEADLINE = ("auc", "average_precision", "brier", "ece", "threshold")
-ERRORS, HEADLINE_ERRORS = "at_threshold", ("fnr", "fpr", "mme")
-"""Numbers of an evaluation report by which runs are compared; the rest is in the report's json."""
-STAGE_TAG, MD5_TAG, DATA_TAG = "gotorb.stage", "gotorb.model_md5", "gotorb.data_digest"
+HEADLINE, ERRORS = ("auc", "brier", "ece", "threshold"), ("fnr", "fpr")
+"""Numbers of an evaluation report by which runs are compared, the second at its threshold; the rest is in its json."""
+DATA_TAG = "gotorb.data_digest"
 EXPERIMENT_TAG = "gotorb.dvc_experiment"
 VERSION_TAG = "gotorb.version"
 """Git tags whose data or model a run made or used."""
+NETWORK_TAG = "gotorb.network"
 COMPLETED = "completed"
+MISSED_FPR = 0.01
+"""False-positive rate of the headline number ``missed``."""
 
 
 class _Sender:
@@ -52,6 +58,7 @@ class _Sender:
 
     def __init__(self, journal: Journal) -> None:
         self.delivery, self._live, self._ended, self._news = Delivery(journal), True, False, Event()
+        self._given_up = False
         self._thread = Thread(target=self._work, name=f"record {journal.key}", daemon=True)
         self._thread.start()
 
@@ -59,12 +66,13 @@ class _Sender:
         """Tell the thread that the journal has an event more."""
         self._news.set()
 
-    def finish(self) -> None:
-        """Send the rest, also after a failure, and wait until this is done."""
+    def finish(self, *, whole: bool) -> None:
+        """Send the rest, also after a failure, and wait until this is done; a whole journal that is sent goes."""
         self._ended = True
         self.wake()
         self._thread.join()
-        self.delivery.journal.finish()
+        if whole:
+            self.delivery.journal.finish()
         self.delivery.journal.release()
 
     def _work(self) -> None:
@@ -75,14 +83,14 @@ class _Sender:
             self._news.wait()
             self._news.clear()
             ended = self._ended  # read first: what came before the end is sent below
-            if self._live or ended:
+            if self._live or (ended and not self._given_up):
                 self._send()
 
     def _send(self) -> None:
         try:
             self.delivery.send()
         except Exception as error:  # also of a file that is gone: a record is not worth a training
-            self._live = False
+            self._live, self._given_up = False, self._ended  # what failed at the end fails again at once
             where = self.delivery.journal.folder
             log.warning("%s; the run is recorded in %s, send it later with `gotorb sync`", first_line(error), where)
 
@@ -98,23 +106,49 @@ class Run:
 
     def __init__(self, journal: Journal) -> None:
         self.journal, self._sender = journal, _Sender(journal)
+        self._unwritten: list[Callable[[], None]] = []
+        self._told, self.stage, self.about = False, "", ""
+        self.data: dict[str, str] = {}
 
     @property
     def run_id(self) -> str:
         """The tracking store's name of the run, known when the run has ended; "" if the store was not reached."""
         return self._sender.delivery.run_id
 
-    def record(self, kind: str, **content: Any) -> None:
-        """Write an event to the journal, for the thread to send.
+    def record(self, kind: str, *, file: Path | str | None = None, file_name: str = "", **content: Any) -> None:
+        """Write an event to the journal, for the thread to send; on a full disk it is tried again with the next event.
 
         Parameters
         ----------
         kind : str
-            One of `journal.SENDERS`.
+            One of `delivery.SENDERS`.
+        file : Path or str, optional
+            File of the event, copied into the journal; or its text.
+        file_name : str
+            Name of the copy, where it is another.
         **content
             Of the event; plain values.
         """
-        self.journal.add(kind, **content)
+        content = {"time_ms": time.time_ns() // 1_000_000} | content
+        self._unwritten.append(lambda: self._write(kind, file, file_name, content))
+        self._write_down()
+
+    def _write(self, kind: str, file: Path | str | None, file_name: str, content: dict[str, Any]) -> None:
+        kept = {} if file is None else {"path": self.journal.keep_file(file, file_name)}
+        self.journal.add(kind, **content | kept)
+
+    def _write_down(self) -> None:
+        try:
+            while self._unwritten:
+                self._unwritten[0]()
+                self._unwritten.pop(0)
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                self._unwritten.pop(0)
+                raise
+            if not self._told:
+                log.warning("%s takes no more of the run's record (%s); free some space", self.journal.folder, error)
+            self._told = True
         self._sender.wake()
 
     def finish(self, status: str) -> None:
@@ -125,18 +159,20 @@ class Run:
         status : str
             FINISHED, FAILED or KILLED.
         """
-        self.journal.add("end", status=status)
-        self._sender.finish()
+        self.record("end", status=status)
+        if self._unwritten:
+            log.warning("the disk is full: %d events of the run are lost", len(self._unwritten))
+        self._sender.finish(whole=not self._unwritten)
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Record parameters.
+        """Record parameters, nested ones by dotted names.
 
         Parameters
         ----------
         values : mapping
-            None is left out.
+            None is left out; functions go by their names.
         """
-        self.record("params", values={name: str(value) for name, value in values.items() if value is not None})
+        self.record("params", values=flat_params(values))
 
     def log_metrics(self, values: Mapping[str, Any], *, step: int | None = None) -> None:
         """Record the finite numbers of a (nested) mapping; other values are left out.
@@ -146,22 +182,37 @@ class Run:
         values : mapping
         step : int, optional
         """
-        numbers = {
-            name.replace(".", "/"): float(value)
-            for name, value in flatten(dict(values)).items()
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        }
-        self.record("metrics", values=numbers, step=step)
+        self.record("metrics", values=flat_metrics(values), step=step)
 
-    def log_headlines(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
-        """Record the few numbers of each evaluation report that make runs comparable, as ``<report>/<number>``.
+    def describe(self, rows: Mapping[str, Any] | None = None, *, link: str = "figures and all numbers") -> None:
+        """Write the run's description: its sentence, a small table, a link to its files.
 
         Parameters
         ----------
-        reports : mapping
-            Metrics by name of the report.
+        rows : mapping, optional
+            Table of two columns.
+        link : str
+            Text of the link.
         """
-        self.log_metrics({name: _headlines(report) for name, report in reports.items()})
+        table = "".join(f"\n| {name} | {_shown(value)} |" for name, value in (rows or {}).items())
+        table = f"\n\n| | |\n|---|---|{table}" if table else ""
+        self.set_tags({NOTE_TAG: f"{self.about} [{link}]({HERE}/artifacts){table}"})
+
+    def log_judged(self, digest: str, values: Mapping[str, Mapping[str, Any]], *, child: bool = False) -> None:
+        """Record metrics of a model: with its training's run, and with the model by data set.
+
+        Parameters
+        ----------
+        digest : str
+            md5 of the model file.
+        values : mapping
+            Rows (``test``, ``truth``, ``injected``) -> metrics.
+        child : bool
+            This run judges that model alone, and becomes a child of its training's run.
+        """
+        self.record(
+            "judged", md5=digest, values=flat_metrics(values), data=self.data, child=child, stage=self.stage
+        )  # fmt: skip
 
     def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record one epoch's metrics.
@@ -181,7 +232,16 @@ class Run:
         paths : iterable of Path
         """
         for path in paths:
-            self.record("file", path=self.journal.keep_file(path), folder="plots")
+            self.record("file", file=Path(path), folder="plots")
+
+    def log_file(self, path: Path) -> None:
+        """Record a file, such as a page, as an artifact.
+
+        Parameters
+        ----------
+        path : Path
+        """
+        self.record("file", file=Path(path), folder="")
 
     def log_json(self, content: Mapping[str, Any], name: str) -> None:
         """Record a mapping as a json artifact.
@@ -192,9 +252,8 @@ class Run:
         name : str
             Of the file.
         """
-        path = self.journal.place(name)
-        path.write_text(json.dumps(dict(content), indent=2, sort_keys=True), encoding="utf-8")
-        self.record("file", path=str(path.relative_to(self.journal.folder)), folder="")
+        text = json.dumps(dict(content), indent=2, sort_keys=True)
+        self.record("file", file=text, file_name=name, folder="")
 
     def log_data(self, data_dir: Path, card: Mapping[str, Any], *, context: str) -> None:
         """Record the data set that the run made or used, by its content.
@@ -208,9 +267,23 @@ class Run:
             Use of the data set.
         """
         data, tags = describe_data(data_dir, card)
-        self.record("data", data=data, context=context)
+        self.log_entry(data, context=context)
+        self.log_params({"data_digest": card["digest"]})
         self.set_tags(tags | {DATA_TAG: card["digest"]})
         self.log_json(card, "data_card.json")
+
+    def log_entry(self, data: Mapping[str, str], *, context: str) -> None:
+        """Record a data set, which metrics of models are measured on from now on.
+
+        Parameters
+        ----------
+        data : mapping
+            From `contents.make_entry`.
+        context : str
+            Use of the data set.
+        """
+        self.record("data", data=dict(data), context=context)
+        self.data = {"name": data["name"], "digest": data["digest"]}
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Record tags.
@@ -221,16 +294,31 @@ class Run:
         """
         self.record("tags", values={name: str(value) for name, value in tags.items()})
 
-    def log_model(self, model_path: Path, *, tags: Mapping[str, str]) -> None:
+    def log_model(
+        self, model_path: Path, *, tags: Mapping[str, str], params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None, step: int = 0,
+    ) -> None:  # fmt: skip
         """Record a model file: raw stamps in, scores out; see `tracking.mlflow_model`.
 
         Parameters
         ----------
         model_path : Path
+            h5 file; objects in DVC's cache, which have no suffix, too.
         tags : mapping of str to str
+            Kept with the model; the one named network is its name.
+        params : mapping, optional
+            Of its training.
+        metrics : mapping, optional
+            Final metrics, of the run and of the model on the run's data set.
+        step : int
+            Epoch that they belong to.
         """
-        self.set_tags({MD5_TAG: md5(model_path)})
-        self.record("model", path=self.journal.keep_file(model_path), tags=dict(tags))
+        named = {MD5_TAG: md5(model_path)} | ({NETWORK_TAG: tags["network"]} if "network" in tags else {})
+        self.set_tags(named)
+        self.record(
+            "model", file=Path(model_path), file_name=layout.MODEL_H5, tags=dict(tags), step=step, data=self.data,
+            params=flat_params(params or {}), metrics=flat_metrics(metrics or {}),
+        )  # fmt: skip
 
     def log_trial(self, trial: Trial) -> None:
         """Record a finished trial of a tuning as a nested run, once, however often the tuning was interrupted.
@@ -240,25 +328,116 @@ class Run:
         trial : Trial
             As the tuning hands it on.
         """
-        params = {**trial.values, "parameters": trial.parameters, "continues": trial.continues}
-        single = {"epochs": trial.epochs, "objective": trial.objective}
+        single = {"epochs": trial.epochs, "objective": trial.objective, "n_parameters": trial.parameters or None}
+        best = {} if trial.best_epoch is None else best_epoch(trial.history, trial.best_epoch)
         self.record(
             "child", name=trial.name, tuning=trial.tuning, number=trial.number, message=trial.message,
             status=TRIAL_STATUS[trial.status == COMPLETED], duration_ms=int(1000 * trial.seconds),
-            params={name: str(value) for name, value in params.items() if value is not None},
+            params=flat_params(trial.values), metrics=flat_metrics(single | best),
             epochs={f"epoch/{name}": list(values) for name, values in trial.history.items()},
-            metrics={name: float(value) for name, value in single.items() if value is not None},
         )  # fmt: skip
 
+    def log_best(self, best: Mapping[str, Any]) -> None:
+        """Record the result of a tuning, and mark its trial.
 
-def _headlines(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The few numbers of an evaluation report by which runs are compared."""
-    errors = {key: report.get(ERRORS, {}).get(key) for key in HEADLINE_ERRORS}
-    return {key: report.get(key) for key in HEADLINE} | errors
+        Parameters
+        ----------
+        best : mapping
+            Content of best.json.
+        """
+        name, value = best["objective"]["name"], best["objective"]["value"]
+        self.record("best", number=best["trial"])
+        self.log_metrics({"val": {name.removeprefix("val_"): value}})
+        self.describe({"best trial": best["trial"]} | flatten(best["train"]), link="best.json and figure")
+
+
+def flat_params(values: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as MLflow keeps them.
+
+    Parameters
+    ----------
+    values : mapping
+        Nested ones become dotted names; None is left out.
+
+    Returns
+    -------
+    dict
+        Texts.
+    """
+    return {name: _plain(value) for name, value in flatten(dict(values)).items() if value is not None}
+
+
+def _plain(value: Any) -> str:
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
+def flat_metrics(values: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as MLflow keeps them: finite numbers by names with slashes.
+
+    Parameters
+    ----------
+    values : mapping
+        Nested ones are joined; what is no finite number is left out.
+
+    Returns
+    -------
+    dict
+        Numbers.
+    """
+    return {
+        name.replace(".", "/"): float(value)
+        for name, value in flatten(dict(values)).items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def best_epoch(history: Mapping[str, Any], epoch: int) -> dict[str, dict[str, float]]:
+    """Validation metrics of a training's best epoch.
+
+    Parameters
+    ----------
+    history : mapping
+        Quantity -> its value after each epoch; those of the validation rows begin with ``val_``.
+    epoch : int
+        The best one, from 0.
+
+    Returns
+    -------
+    dict
+        Under ``val``.
+    """
+    return {"val": {name[4:]: float(series[epoch]) for name, series in history.items() if name.startswith("val_")}}
+
+
+def headlines(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the few numbers of an evaluation report by which models are compared, unrounded.
+
+    Parameters
+    ----------
+    report : mapping
+        As `gotorb.evaluation.metrics.measure_scores` returns it.
+
+    Returns
+    -------
+    dict
+        auc, brier, ece, threshold; fnr and fpr at the threshold; missed, the FNR at 1 % FPR.
+    """
+    errors = {key: report.get("at_threshold", {}).get(key) for key in ERRORS}
+    missed = {"missed": report.get("fnr_at_fpr", {}).get(fpr_name(MISSED_FPR))}
+    return {key: report.get(key) for key in HEADLINE} | errors | missed
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 @contextmanager
-def track_stage(stage: str, params: Params, *, name: str | None = None, experiment: str = "") -> Iterator[Run]:
+def track_stage(
+    stage: str, params: Params, *, used: Mapping[str, Any] | None = None, name: str | None = None, about: str = "",
+    experiment: str = "",
+) -> Iterator[Run]:  # fmt: skip
     """Track one stage; an exception ends the run as FAILED.
 
     Parameters
@@ -267,8 +446,12 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
         Name of the stage.
     params : Params
         All of params.yaml.
+    used : mapping, optional
+        Options of the stage, which the run records with the seed and the version of the code: nothing of other stages.
     name : str, optional
         Name of the run; the stage's when left out.
+    about : str
+        One sentence for the run's description.
     experiment : str
         Ending of the experiment's name (``<promote.name><ending>``).
 
@@ -285,10 +468,14 @@ def track_stage(stage: str, params: Params, *, name: str | None = None, experime
     check_store()
     started, status = time.monotonic(), "FAILED"
     known = {"gotorb.code_version": gotorb.__version__, "gotorb.source": params.label.source}
+    given = {"seed": params.seed} | dict(used or {}) | {"code_version": gotorb.__version__}
     tags = _who() | _experiment() | known | {STAGE_TAG: stage, "gotorb.git_revision": _git_revision()}
     run = start_run(f"{params.promote.name}{experiment}", name or stage, tags)
+    run.about = about
     try:
-        run.log_params(params.flat())
+        run.log_params(given)
+        if about:
+            run.describe()
         yield run
         run.log_metrics({"wall_seconds": time.monotonic() - started})
         status = "FINISHED"
@@ -314,7 +501,12 @@ def start_run(experiment: str, name: str, tags: Mapping[str, str]) -> Run:
     Run
         In progress.
     """
-    run = Run(Journal.new(journals_dir()))
+    try:
+        run = Run(Journal.new(journals_dir()))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TrackingError(f"{journals_dir()} takes no record of a run ({reason}); free some space there") from None
+    run.stage = tags.get(STAGE_TAG, "")
     run.record("start", experiment=experiment, name=name, tags=dict(tags))
     return run
 
@@ -368,11 +560,8 @@ def find_run(md5_of_model: str, experiment: str) -> str | None:
     """
     client = open_store()
     where = client.get_experiment_by_name(experiment)
-    if where is None:
-        return None
-    wanted = f"tags.`{MD5_TAG}` = '{md5_of_model}' and tags.`{STAGE_TAG}` = 'train' and attributes.status = 'FINISHED'"
-    runs = client.search_runs([where.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
-    return str(runs[0].info.run_id) if runs else None
+    found = None if where is None else find_training(client, md5_of_model, where.experiment_id)
+    return None if found is None else str(found.info.run_id)
 
 
 def sync_runs(*, patience_s: float = -1) -> int:
@@ -397,6 +586,7 @@ def sync_runs(*, patience_s: float = -1) -> int:
     filelock.Timeout
         If the other process takes longer.
     """
+    check_project()
     failed, n_sent = [], 0
     with FileLock(journals_dir().parent / ".sync.lock", timeout=patience_s):
         for journal in waiting_journals():
@@ -405,7 +595,7 @@ def sync_runs(*, patience_s: float = -1) -> int:
                 Delivery(journal).send()
                 journal.finish()
                 n_sent += 1
-            except GotorbError as error:
+            except (GotorbError, OSError) as error:
                 failed.append(f"{journal.folder}: {error}")
     if failed:
         raise TrackingError(f"{n_sent} runs sent, {len(failed)} not ({failed[0]}); fix that, then `gotorb sync` again")

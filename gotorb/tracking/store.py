@@ -7,7 +7,8 @@ import re
 import socket
 import sqlite3
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -16,7 +17,7 @@ from filelock import FileLock
 
 from gotorb.core import layout
 from gotorb.core.settings import project_root, read_settings
-from gotorb.errors import TrackingError
+from gotorb.errors import GotorbError, TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,7 +28,7 @@ DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
@@ -106,6 +107,7 @@ def connect() -> MlflowClient:
     TrackingError
         If the store cannot be reached.
     """
+    check_project()
     import mlflow
 
     uri = tracking_uri()
@@ -118,6 +120,45 @@ def connect() -> MlflowClient:
                 f"tracking store {shown_uri()} does not answer ({first_line(error)}); check MLFLOW_TRACKING_URI in .env"
             ) from None
     return client
+
+
+def mlflow_environment() -> dict[str, str]:
+    """Environment in which MLflow's own commands work on this project's store."""
+    check_project()
+    uri = tracking_uri()
+    return os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri}
+
+
+def check_project() -> None:
+    """Check that there is a store, or a project to make one in.
+
+    Raises
+    ------
+    TrackingError
+        If neither a project is here nor a server is named.
+    """
+    root = project_root()
+    known = "GOTORB_MLRUNS" in os.environ or _mlruns_dir().exists() or (root / layout.PARAMS_YAML).exists()
+    if is_local() and not known:
+        raise TrackingError(f"{root} is no project (no {layout.PARAMS_YAML}); go to one, or set MLFLOW_TRACKING_URI")
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Tell errors of MLflow, its database and the disk in one line while the block runs.
+
+    Parameters
+    ----------
+    doing : str
+        Beginning of the message.
+    """
+    try:
+        yield
+    except GotorbError:
+        raise
+    except Exception as error:  # of mlflow, requests, sqlalchemy or a database's driver
+        reason = f"{doing}: tracking store {shown_uri()} fails ({first_line(error)})"
+        raise TrackingError(f"{reason}; look at its disk and at its server, then again") from error
 
 
 def open_store() -> MlflowClient:
@@ -149,6 +190,7 @@ def check_store() -> None:
     TrackingError
         If it is no database, or may not be written: unlike a server that is down, this does not pass by itself.
     """
+    check_project()
     path = _mlruns_dir() / STORE_FILE
     if not is_local() or not path.exists():
         return

@@ -17,7 +17,7 @@ from typing import Any
 from gotorb.core import layout
 from gotorb.core.settings import project_root
 from gotorb.errors import TrackingError
-from gotorb.tracking.contents import DVC_LOCK, cache_dir, cache_path, md5, read_outs
+from gotorb.tracking.contents import DVC_LOCK, cache_dir, cache_path, find_absent, md5, read_outs
 from gotorb.tracking.remote import DVC, LOCAL_CONFIG, find_remote, set_remote, what_failed
 
 WATCHED = (DVC_LOCK, "dvc.yaml", layout.PARAMS_YAML, "reports")
@@ -309,10 +309,13 @@ def tag_commit(name: str, message: str) -> tuple[str, str]:
     Raises
     ------
     TrackingError
-        If results are not committed, the name is taken by another commit, or the push fails.
+        If results are not committed or not here, the name is taken by another commit, or the push fails.
     """
     root = project_root()
     commit = _committed(root)
+    if absent := find_absent(root):
+        shown = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
+        raise TrackingError(f"missing here: {shown}; `gotorb dvc pull` or `make repro` brings them, then tag")
     known = _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{name}^{{commit}}").stdout.strip()
     if known and known != commit:
         raise TrackingError(f"tag {name!r} is of another commit ({known[:10]}); choose another name, for tags stay")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,6 +177,16 @@ class Reason:
     others: list[dict[str, Any]]
     threshold: float
     scorer: Scorer
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for json."""
+        known = {
+            "model": {"name": self.scorer.name, "version": self.scorer.version, "threshold": self.threshold},
+            "flags": self.flags, "slices": self.slices, "others": self.others,
+            "neighbours": [vars(one) for one in self.neighbours],
+        }  # fmt: skip
+        frame = pd.DataFrame([{"row": self.scored.table.iloc[0].to_dict()} | known])
+        return json.loads(frame.to_json(orient="records", double_precision=10))[0]
 
 
 def explain(

@@ -42,7 +42,7 @@ def test_every_stage_has_one_finished_run_with_its_parameters(project: Project, 
     revision = project.git("rev-parse", "HEAD~1").strip()
     for run in stages:
         assert run.info.status == "FINISHED"
-        assert run.data.params["survey.n_fields"] == str(SMALL["survey"]["n_fields"])
+        assert ("n_fields" in run.data.params) is (run.info.run_name == "survey")  # its own stage's alone
         assert run.data.tags["gotorb.git_revision"].removesuffix("+changes") == revision
         assert run.data.metrics["wall_seconds"] > 0
 

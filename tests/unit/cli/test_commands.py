@@ -101,12 +101,15 @@ def test_models_shows_version_alias_and_md5(gotorb: Call, project: Path) -> None
     client.create_model_version("gotorb", str(project), tags={"gotorb.model_md5": "abc"})
     client.create_model_version("gotorb", str(project), tags={"gotorb.model_md5": "def"})
     client.set_registered_model_alias("gotorb", "champion", "2")
-    assert [line.split() for line in gotorb("models").out.splitlines()] == [
-        ["models:/gotorb/1", "-", "abc"],
-        ["models:/gotorb/2", "champion", "def"],
+    head, *lines = [line.split() for line in gotorb("models").out.splitlines()]
+    assert head == ["model", "aliases", "network", "test", "AUC", "date", "data", "md5"]
+    assert [(line[0], line[1], line[-1]) for line in lines] == [
+        ("models:/gotorb/1", "-", "abc"),
+        ("models:/gotorb/2", "champion", "def"),
     ]
     rows = json.loads(gotorb("models", "--json").out)
-    assert rows[1] == {"name": "gotorb", "version": "2", "aliases": "champion", "md5": "def"}
+    assert rows[1].items() >= {"name": "gotorb", "version": "2", "aliases": "champion", "md5": "def"}.items()
+    assert set(rows[1]) == {"name", "version", "aliases", "md5", "network", "test_auc", "date", "data_digest"}
 
 
 def test_label_without_a_database_is_one_line(gotorb: Call) -> None:

@@ -18,6 +18,7 @@ from gotorb.tracking.runs import Run, sync_runs, track_stage
 from gotorb.tracking.store import journals_dir
 from tests.shared import point_to
 from tests.unit.tracking.server import Process, mlflow_server
+from tests.unit.tracking.test_recording import wait_for
 from tests.unit.tracking.tiny import make_params
 
 pytestmark = pytest.mark.slow
@@ -55,6 +56,13 @@ def seen(address: str, name: str) -> Any:
     ids = [found.experiment_id for found in client.search_experiments()]
     (run,) = (run for run in client.search_runs(ids) if run.info.run_name == name)
     return run
+
+
+def has_run(address: str, name: str) -> bool:
+    """The store has heard of the run, so that what comes is in its middle."""
+    client = MlflowClient(address)
+    ids = [found.experiment_id for found in client.search_experiments()]
+    return any(run.info.run_name == name for run in client.search_runs(ids))
 
 
 def assert_whole(address: str, name: str) -> None:
@@ -101,6 +109,7 @@ def test_server_killed_in_the_middle_loses_and_doubles_nothing(
     lost: list[float] = []
 
     def kill() -> None:
+        wait_for(lambda: has_run(address, "killed"))
         process.kill()
         lost.append(time.monotonic())
 
@@ -124,6 +133,7 @@ def test_server_that_hangs_costs_seconds(
     began: list[float] = []
 
     def stop() -> None:
+        wait_for(lambda: has_run(address, "hung"))
         os.killpg(group, signal.SIGSTOP)
         began.append(time.monotonic())
 

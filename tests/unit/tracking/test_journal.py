@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from gotorb.errors import TrackingError
-from gotorb.tracking.journal import EVENTS, OWNER, SENT, Delivery, Journal, find_journals
+from gotorb.tracking.delivery import Delivery
+from gotorb.tracking.journal import EVENTS, OWNER, SENT, Journal, find_journals
 from gotorb.tracking.runs import sync_runs
 from gotorb.tracking.store import journals_dir, tracking_uri
 

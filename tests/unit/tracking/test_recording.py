@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 from gotorb.core import layout
 from gotorb.dataset.card import make_card
 from gotorb.errors import TrackingError
-from gotorb.tracking.journal import Delivery, find_journals
+from gotorb.tracking.delivery import Delivery
+from gotorb.tracking.journal import find_journals
 from gotorb.tracking.runs import sync_runs, track_stage, waiting_journals
 from gotorb.tracking.store import journals_dir, tracking_uri
 from tests.unit.tracking.tiny import make_params

@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 import gotorb
 from gotorb.core import layout
 from gotorb.dataset.card import make_card
+from gotorb.evaluation.metrics import fpr_name
 from gotorb.tracking.contents import md5
-from gotorb.tracking.runs import find_run, track_stage
+from gotorb.tracking.runs import find_run, headlines, track_stage
 from gotorb.tracking.store import tracking_uri
 from tests.unit.tracking.tiny import LAYERS, SIZE, make_params
 
@@ -31,15 +32,20 @@ def artifacts(run_id: str, folder: str | None = None) -> list[str]:
     return [item.path for item in client().list_artifacts(run_id, folder)]
 
 
-def test_run_has_flat_parameters_tags_and_wall_time(project: Path) -> None:
-    with track_stage("label", PARAMS) as run:
+def test_run_has_its_own_parameters_tags_and_wall_time(project: Path) -> None:
+    used = {"limits": {"low": 1, "high": None}, "layers": ("science", "ptp"), "builder": make_params}
+    with track_stage("label", PARAMS, used=used, about="Labels.") as run:
         pass
     seen = read(run.run_id)
     assert seen.info.status == "FINISHED"
     assert seen.info.run_name == "label"
     assert client().get_experiment(seen.info.experiment_id).name == "gotorb"
-    flat = {name: str(value) for name, value in PARAMS.flat().items() if value is not None}
-    assert seen.data.params == flat
+    assert seen.data.params == {
+        "seed": "1", "code_version": gotorb.__version__, "limits.low": "1", "layers": "['science', 'ptp']",
+        "builder": "make_params",
+    }  # fmt: skip
+    where = f"#/experiments/{seen.info.experiment_id}/runs/{run.run_id}/artifacts"
+    assert seen.data.tags["mlflow.note.content"] == f"Labels. [figures and all numbers]({where})"
     assert seen.data.tags["gotorb.stage"] == "label"
     assert seen.data.tags["gotorb.code_version"] == gotorb.__version__
     assert seen.data.tags["gotorb.source"] == "embedded"
@@ -104,10 +110,11 @@ def test_only_finite_numbers_become_metrics(project: Path) -> None:
 
 def test_headlines_are_few_and_named_by_their_report(project: Path) -> None:
     report = {"auc": 0.9, "auc_low": 0.8, "brier": None, "by_mag": {"16": {"fnr": 1}}, "at_threshold": {"fnr": 0.1}}
+    report |= {"fnr_at_fpr": {"1 %": 0.2} | {fpr_name(0.01): 0.3}}
     with track_stage("evaluate", PARAMS) as run:
-        run.log_headlines({"test": report, "validation": {"auc": 0.8}})
+        run.log_metrics({"test": headlines(report)})
     metrics = {name: value for name, value in read(run.run_id).data.metrics.items() if name != "wall_seconds"}
-    assert metrics == {"test/auc": 0.9, "test/fnr": 0.1, "validation/auc": 0.8}
+    assert metrics == {"test/auc": 0.9, "test/fnr": 0.1, "test/missed": 0.3}
 
 
 def test_plots_and_json_are_kept(project: Path) -> None:
@@ -142,10 +149,12 @@ def test_model_has_a_signature_and_is_found_by_its_bytes(project: Path, models_d
     with track_stage("train", PARAMS) as run:
         for epoch, loss in enumerate((1.0, 0.5)):
             run.log_epoch(epoch, {"loss": loss})
-        run.log_model(path, tags={"network": "vgg6"})
+        run.log_model(path, tags={"network": "vgg6"}, metrics={"val": {"loss": 0.5}}, params={"model": "vgg6"}, step=1)
     (output,) = read(run.run_id).outputs.model_outputs
     shown = client().get_logged_model(output.model_id)
-    assert [(metric.key, metric.value, metric.step) for metric in shown.metrics] == [("epoch/loss", 0.5, 1)]
+    assert [(metric.key, metric.value, metric.step) for metric in shown.metrics] == [("val/loss", 0.5, 1)]
+    assert (shown.name, shown.params, shown.tags["mlflow.source.name"]) == ("vgg6", {"model": "vgg6"}, "gotorb")
+    assert read(run.run_id).data.metrics["val/loss"] == 0.5
     history = client().get_metric_history(run.run_id, "epoch/loss")
     assert [(point.value, point.step) for point in history] == [(1.0, 0), (0.5, 1)]
     info = get_model_info(f"models:/{output.model_id}")
