@@ -169,10 +169,9 @@ def make_headline(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, flo
     Returns
     -------
     dict
-        auc; missed, the FNR at 1 % FPR; fpr and fnr at the threshold. Four digits, None where undefined.
+        auc; missed, the FNR at 1 % FPR. Four digits, None where undefined.
     """
-    at = metrics["at_threshold"]
-    found = {"auc": metrics["auc"], "missed": metrics["fnr_at_fpr"][fpr_name(0.01)], "fpr": at["fpr"], "fnr": at["fnr"]}
+    found = {"auc": metrics["auc"], "missed": metrics["fnr_at_fpr"][fpr_name(0.01)]}
     return {f"{prefix}{name}": round_headline(value) for name, value in found.items()}
 
 
