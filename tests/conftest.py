@@ -1,6 +1,8 @@
 """Threads, order and time limit of the tests, and what several rooms share."""
 
 import os
+import tempfile
+from hashlib import md5
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # two processes run tests at the same time
 # DVC starts a process that looks for a newer DVC, and one that reports its use, unless these say otherwise
 os.environ |= {"CI": "true", "DVC_NO_ANALYTICS": "true"}
+# Each session takes access to its root of temporary folders from others, PostgreSQL's own user among them: where the
+# tests of several checkouts run as root, each needs a root of its own. Sockets allow only a short name.
+_root = Path(tempfile.gettempdir(), f"tests-{md5(f'{os.getuid()} {__file__}'.encode()).hexdigest()[:4]}")
+_root.mkdir(exist_ok=True)
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_root))
 pytest_plugins = ["tests.cpu_limit"]
 TINY_SEED = 2
 N_THREADS = 2

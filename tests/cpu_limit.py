@@ -1,5 +1,7 @@
 """A limit for the CPU time of each test that has no mark `slow`: over it, a test fails.
 
+A test with the mark `long`, which gives the reason, has a wider limit.
+
 CPU time of the test's process, of its children and of the forks of `tests.warm`, without its fixtures. Time on the
 clock would say more of the machine's load. CPU time depends on it too: threefold was seen on a busy virtual machine.
 So it is counted in seconds of a reference machine. A fixed piece of work shows the pace of this machine: before the
@@ -16,6 +18,8 @@ import pytest
 from tests import warm
 
 LIMIT_S = 5.0
+LONG_S = 15.0
+"""Limit of a test with the mark `long`."""
 REFERENCE_S = 0.022
 """CPU seconds of `work` on the reference machine: the two idle cores (AMD EPYC) for which the limit was chosen."""
 LOOK_S = 5.0
@@ -61,8 +65,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[Any]:
     """Fail a test that passed but took too long."""
     report = yield
-    taken = item.stash.get(TAKEN, 0.0)
-    if call.when == "call" and report.passed and taken > LIMIT_S and not item.get_closest_marker("slow"):
+    taken, limit = item.stash.get(TAKEN, 0.0), LONG_S if item.get_closest_marker("long") else LIMIT_S
+    if call.when == "call" and report.passed and taken > limit and not item.get_closest_marker("slow"):
         report.outcome = "failed"
         report.longrepr = f"took {taken:.1f} CPU seconds of the reference machine; make it quicker, or mark it slow"
     return report

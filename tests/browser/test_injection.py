@@ -34,7 +34,7 @@ def test_payloads_run_on_a_page_that_escapes_nothing(page: Any) -> None:
         page.goto("about:blank")
         assert page.evaluate("window.ran") is None
         page.set_content(f"<title></title><p>{payload}</p>")
-        wait_until(page, "window.ran > 0", seconds=5)
+        wait_until(page, "window.ran > 0")
 
 
 @pytest.fixture

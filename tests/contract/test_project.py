@@ -77,15 +77,21 @@ def test_secrets_and_products_are_not_in_git() -> None:
 
 def test_a_test_over_the_limit_fails_unless_it_is_marked_slow(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     assert request.config.pluginmanager.has_plugin("tests.cpu_limit")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n slow\n long\n")
     (tmp_path / "conftest.py").write_text("from tests import cpu_limit\ncpu_limit.LIMIT_S = 0.2\n")
     (tmp_path / "test_it.py").write_text(
         "import pytest, time\nfrom tests.cpu_limit import work\n"
         "def test_long(): [work() for _ in range(40)]\n"
         "@pytest.mark.slow\ndef test_slow(): test_long()\n"
+        "@pytest.mark.long('why')\ndef test_reason(): test_long()\n"
         "def test_waits(): time.sleep(0.5)\n"
     )
     command = [sys.executable, "-m", "pytest", "-p", "tests.cpu_limit", "-p", "no:cacheprovider", "-rA", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     outcomes = re.findall(r"^(FAILED|PASSED) \S+::(\w+)", done.stdout, flags=re.MULTILINE)
-    assert sorted(outcomes) == [("FAILED", "test_long"), ("PASSED", "test_slow"), ("PASSED", "test_waits")]
+    assert sorted(outcomes) == [
+        ("FAILED", "test_long"),
+        ("PASSED", "test_reason"),
+        ("PASSED", "test_slow"),
+        ("PASSED", "test_waits"),
+    ]

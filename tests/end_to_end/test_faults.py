@@ -126,6 +126,7 @@ def test_killed_at_random_moments_and_resumed_gives_the_same_bytes(twenty, start
     assert data_digest(tmp_path / "run") == twenty
 
 
+@pytest.mark.long("two workers import what a real run imports")
 def test_interrupted_by_ctrl_c_ends_in_one_line_and_is_resumed_later(twenty, start, tmp_path):
     run = start(MAKE, tmp_path, 2)
     wait_for_shard(run, tmp_path)

@@ -39,6 +39,7 @@ def test_rows_get_the_models_own_scores_and_are_asked_once(trained: Trained, mon
     assert again.table.equals(rows.table)
 
 
+@pytest.mark.long("a true process imports TensorFlow")
 def test_a_model_that_cannot_be_used_is_one_line(trained: Trained, tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ModelError) as told:
         eyeball.open_rows(trained.data_dir, model=str(tmp_path / "nothing"))

@@ -162,7 +162,7 @@ def test_passing_trouble_is_overcome(mood: str) -> None:
 @pytest.mark.parametrize(("mood", "wait_s"), [("too_many", 1.0), ("too_many_until", 1.0)])
 def test_service_is_left_alone_as_long_as_it_asks_for(mood: str, wait_s: float) -> None:
     with serving(mood, "good") as server:
-        assert len(ask(server, replace(QUICK, total_s=5))) == 2
+        assert len(ask(server, replace(QUICK, total_s=30, read_s=10))) == 2
     first, second = server.starts
     assert second - first >= wait_s
 

@@ -10,10 +10,11 @@ import pytest
 import gotorb as package
 from gotorb import cli
 from gotorb.errors import ConfigError
+from tests.cpu_limit import look
 from tests.unit.cli.conftest import Said, shell
 
 Call = Callable[..., Said]
-HELP_SECONDS, IMPORT_SECONDS = 0.5, 0.05
+HELP_SECONDS, IMPORT_SECONDS = 0.5, 0.05  # CPU seconds of the reference machine
 COMMANDS = {name: text for _, names in cli.GROUPS.values() for name, text in names.items()}
 HEAVY = {"tensorflow", "mlflow", "pandas", "numpy", "astropy"}
 README_VERBS = {
@@ -66,7 +67,8 @@ def test_help_needs_no_heavy_library(project: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)
     imported, helped, heavy = done.stdout.splitlines()[-1].split(maxsplit=2)
     assert heavy == "[]"
-    assert float(imported) < IMPORT_SECONDS and float(helped) < HELP_SECONDS
+    pace = max(1.0, look())
+    assert float(imported) < IMPORT_SECONDS * pace and float(helped) < HELP_SECONDS * pace
 
 
 def test_front_doors_are_imported_when_they_are_used() -> None:

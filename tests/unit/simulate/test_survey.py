@@ -35,6 +35,7 @@ def tables(tiny_survey: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
     return images, candidates, truth
 
 
+@pytest.mark.long("it simulates the small survey once more, in two processes")
 def test_a_parallel_run_over_an_earlier_survey_writes_the_bytes_of_the_serial_run(
     tiny_survey: Path, tiny_survey_params: SurveyParams, tmp_path: Path
 ) -> None:

