@@ -195,12 +195,13 @@ def _ui_options(parser: argparse.ArgumentParser) -> None:
 def run_ui(args: argparse.Namespace) -> int:
     """Open the MLflow pages that compare runs and list registered models.
 
+    Prints the address of the table of trainings with their headline metrics, and of the page that compares them.
     Serves this project's tracking store on this machine only. With MLFLOW_TRACKING_URI set to a server, the pages
     are the server's own: open that address instead.
 
     Example: gotorb ui --port 5000
     """
-    from gotorb.tracking.lineage import comparison_address
+    from gotorb.tracking.lineage import page_addresses
     from gotorb.tracking.runs import send_waiting
     from gotorb.tracking.store import mlflow_environment, open_store, tracking_uri
 
@@ -209,7 +210,8 @@ def run_ui(args: argparse.Namespace) -> int:
         raise TrackingError(f"the tracking store is the server {uri}; open that address in a browser")
     open_store()
     send_waiting()
-    print(f"http://127.0.0.1:{args.port}/{comparison_address(find_params().promote.name)}", flush=True)
+    for page in page_addresses(find_params().promote.name):
+        print(f"http://127.0.0.1:{args.port}/{page}", flush=True)
     environment = mlflow_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--port", str(args.port), "--workers", "1"]

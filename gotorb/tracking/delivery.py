@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STAGE_TAG, MD5_TAG = "gotorb.stage", "gotorb.model_md5"
-KEY_TAG = "gotorb.run_key"
+KEY_TAG, RUN_TAG = "gotorb.run_key", "gotorb.run"
 LOST_TAG, REFUSED_TAG = "gotorb.lost_events", "gotorb.refused"
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "REQUEST_LIMIT_EXCEEDED")
 """Error codes of MLflow for what it will never take, however often it is sent."""
@@ -289,7 +289,7 @@ def _judged(delivery: Delivery, event: Event) -> None:
         client.log_inputs(delivery.run_id, models=[LoggedModelInput(model_id)])
     if event["child"]:
         client.set_tag(delivery.run_id, PARENT_TAG, run_id)
-    client.set_tag(run_id, f"gotorb.run.{event['stage']}", delivery.run_id)
+    client.set_tag(run_id, f"{RUN_TAG}.{event['stage']}", delivery.run_id)
     describe_model(client, run_id)
 
 
@@ -306,6 +306,10 @@ def describe_model(client: MlflowClient, run_id: str) -> None:
     run = client.get_run(run_id)
     sentence = run.data.tags.get(NOTE_TAG, "").split("\n\n|")[0]
     rows = [f"| {title} | {text} |" for name, title in SETS.items() if (text := _listed(run.data.metrics, name))]
+    place, runs = f"#/experiments/{run.info.experiment_id}/runs", RUN_TAG + "."
+    judging = {name.removeprefix(runs): one for name, one in run.data.tags.items() if name.startswith(runs)}
+    links = [f"[{stage}]({place}/{one}/artifacts)" for stage, one in sorted(judging.items())]
+    rows += [f"| figures and all numbers | {', '.join(links)} |"] if links else []
     note = "\n".join([f"{sentence}\n\n| rows | metrics |", "|---|---|", *rows])
     client.set_tag(run_id, NOTE_TAG, note)
     if model_id := find_logged_model(client, run):

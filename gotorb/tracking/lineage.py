@@ -29,6 +29,11 @@ from gotorb.tracking.versions import commits_with, find_commit, list_tags, read_
 from gotorb.training.meta import read_meta
 
 PAGE = 1000
+VIEW, WORKFLOW = "gotorb", "workflowType=machine_learning"
+"""Key of the view of the runs' table that MLflow's pages share, and their menu."""
+COLUMNS = ("test/auc", "test/missed", "test/ece", "truth/auc", "injected/found", "injected/found_faint", "val/auc")
+SHOWN = ("attributes.`Models`", "params.`model`", "params.`learning_rate`")
+"""Columns of that table: metrics, the first of which sorts it, and others."""
 RESTORED_TAG = "gotorb.restored"
 DATASET = "data/dataset"
 Pair = tuple[str, str]
@@ -348,8 +353,8 @@ def _known(md5: str, stage: str) -> bool:
     return bool(client.search_runs(ids, wanted, max_results=1))
 
 
-def comparison_address(name: str) -> str:
-    """Part of the address, after the server's, of the page that compares the newest training of each network.
+def page_addresses(name: str) -> list[str]:
+    """Parts of addresses, after the server's, of MLflow's pages that compare the trainings of an experiment.
 
     Parameters
     ----------
@@ -358,17 +363,22 @@ def comparison_address(name: str) -> str:
 
     Returns
     -------
-    str
-        ``#/...``; of the experiments where fewer than two networks are trained.
+    list of str
+        ``#/...``: the table of trainings with the headline metrics and, of two networks or more, the page that compares
+        the newest training of each.
     """
     client = open_store()
     where = client.get_experiment_by_name(name)
     if where is None:
-        return "#/experiments"
-    wanted = f"tags.`{STAGE_TAG}` = 'train' and attributes.status = 'FINISHED'"
+        return ["#/experiments"]
+    view = {
+        "searchFilter": f"tags.`{STAGE_TAG}` = 'train'", "orderByKey": f"metrics.`{COLUMNS[0]}`", "orderByAsc": False,
+        "selectedColumns": [*SHOWN, *(f"metrics.`{column}`" for column in COLUMNS)],
+    }  # fmt: skip
+    client.set_experiment_tag(where.experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
+    table = f"#/experiments/{where.experiment_id}/runs?viewStateShareKey={VIEW}&{WORKFLOW}"
+    wanted = f"{view['searchFilter']} and attributes.status = 'FINISHED'"
     found = client.search_runs([where.experiment_id], wanted, order_by=["attributes.start_time ASC"])
     newest = {run.data.tags.get(NETWORK_TAG, run.info.run_name): run.info.run_id for run in found}
-    if len(newest) < 2:
-        return f"#/experiments/{where.experiment_id}/runs"
-    runs, experiments = json.dumps(sorted(newest.values())), json.dumps([where.experiment_id])
-    return f"#/compare-runs?{urlencode({'runs': runs, 'experiments': experiments})}"
+    both = {"runs": json.dumps([*newest.values()]), "experiments": json.dumps([where.experiment_id])}
+    return [table, f"#/compare-runs?{urlencode(both)}&{WORKFLOW}"] if len(newest) > 1 else [table]

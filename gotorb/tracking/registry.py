@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ MAX_DESCRIPTION = 5000
 """Characters that MLflow's database keeps of a description."""
 HISTORY_TAG = "gotorb.history"
 """Of a registered model, followed by the alias: versions that held the alias before, the oldest first."""
+VERSIONS_TAG = "mlflow.modelVersions"
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """Error codes of MLflow for a name, or an alias of it, that does not exist; any other code is no answer."""
 
@@ -145,9 +147,18 @@ def register(name: str, run_id: str, md5_of_model: str, tags: Mapping[str, Any])
         raise TrackingError(f"run {run_id} holds no model; run the train stage again (dvc repro -f train)")
     logged = outputs.model_outputs[-1].model_id
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
+        client.create_registered_model(name, description="Classifiers of real and bogus detections; see the versions.")
     version = client.create_model_version(name, f"{SCHEME}{logged}", run_id=run_id, tags=all_tags, model_id=logged)
+    _link(client, logged, name, str(version.version))
     return _registered(client.get_model_version(name, version.version))
+
+
+def _link(client: MlflowClient, model_id: str, name: str, version: str) -> None:
+    """Let a model's page name its registered versions, as a tracking server does by itself."""
+    known = json.loads(client.get_logged_model(model_id).tags.get(VERSIONS_TAG, "[]"))
+    if not any(one["name"] == name and str(one["version"]) == version for one in known):
+        versions = [*known, {"name": name, "version": version}]
+        client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps(versions)})
 
 
 def set_alias(registered: Registered, alias: str) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gotorb.training.trials import Trial
 
 log = logging.getLogger(__name__)
-HEADLINE, ERRORS = ("auc", "brier", "ece", "threshold"), ("fnr", "fpr")
+HEADLINE, ERRORS = ("auc", "brier", "ece"), ("fnr", "fpr")
 """Numbers of an evaluation report by which runs are compared, the second at its threshold; the rest is in its json."""
 DATA_TAG = "gotorb.data_digest"
 EXPERIMENT_TAG = "gotorb.dvc_experiment"
@@ -184,7 +184,7 @@ class Run:
         """
         self.record("metrics", values=flat_metrics(values), step=step)
 
-    def describe(self, rows: Mapping[str, Any] | None = None, *, link: str = "figures and all numbers") -> None:
+    def describe(self, rows: Mapping[str, Any] | None = None, *, link: str = "files") -> None:
         """Write the run's description: its sentence, a small table, a link to its files.
 
         Parameters
@@ -422,7 +422,7 @@ def headlines(report: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        auc, brier, ece, threshold; fnr and fpr at the threshold; missed, the FNR at 1 % FPR.
+        auc, brier, ece; fnr and fpr at the threshold; missed, the FNR at 1 % FPR.
     """
     errors = {key: report.get("at_threshold", {}).get(key) for key in ERRORS}
     missed = {"missed": report.get("fnr_at_fpr", {}).get(fpr_name(MISSED_FPR))}

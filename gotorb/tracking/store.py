@@ -53,6 +53,24 @@ They are written here because no call of MLflow changes the place of a run's, an
 """
 
 
+NOTES = {
+    "-promotions": "Each promotion, refusal and rollback of a registered model: who, when, why, with the evidence.",
+    "-evaluation": "Studies, and comparisons with other classifiers.",
+    "": """Runs of the pipeline: a run for each stage, and for each model the run of its training.
+
+| metrics | measured on |
+|---|---|
+| `epoch/...` | training and validation rows, after each epoch |
+| `val/...` | validation rows, at the best epoch |
+| `test/...` | held-out rows |
+| `truth/...` | every detection of the held-out images, against the simulator's truth |
+| `injected/...` | transients injected into the held-out images |
+
+`gotorb ui` prints the address of a comparison; the run `promote` says which model is champion and why.""",
+}
+"""Ending of an experiment's name -> its description."""
+
+
 def tracking_uri() -> str:
     """URI of the tracking store: MLFLOW_TRACKING_URI, else the project's sqlite file."""
     return read_settings().mlflow_tracking_uri or _local_uri()
@@ -254,7 +272,8 @@ def open_experiment(name: str) -> str:
         if found is not None:
             return str(found.experiment_id)
         place = (_mlruns_dir() / ARTIFACTS_DIR / name).as_uri() if is_local() else None
-        return str(client.create_experiment(name, artifact_location=place))
+        tags = {"mlflow.note.content": next(text for end, text in NOTES.items() if name.endswith(end))}
+        return str(client.create_experiment(name, artifact_location=place, tags=tags))
 
 
 def _set_up_lock() -> FileLock:

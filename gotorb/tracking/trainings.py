@@ -34,7 +34,7 @@ def log_training(run: Run, model_path: Path, meta: Mapping[str, Any], *, network
     if curves:
         log_curves(run, history)
     if history:
-        run.log_metrics({"best_epoch": epoch}, step=epoch)
+        run.log_metrics({"best_epoch": epoch, "threshold": meta.get("threshold")}, step=epoch)
     tags, best = {"network": network} | model_tags(meta), best_epoch(history, epoch)
     run.log_model(model_path, tags=tags, params=params, metrics=best, step=epoch)
 

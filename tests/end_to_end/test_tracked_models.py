@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
+from mlflow.models import Model
 
+from gotorb.core.params import Params
 from gotorb.evaluation.metrics import fpr_name
 from gotorb.tracking.contents import md5
 from gotorb.training.meta import read_meta
@@ -125,9 +126,9 @@ def test_model_has_its_name_metrics_by_data_set_signature_and_example(
     for metric in model.metrics:
         assert metric.value == training.data.metrics[metric.key]
         assert metric.dataset_name == "dataset" and meta["data_digest"].startswith(metric.dataset_digest)
-    info = mlflow.models.get_model_info(model.artifact_location)
-    assert info.signature.inputs.inputs[0].shape[1:3] == (meta["stamp_size"], meta["stamp_size"])
-    assert info.saved_input_example_info is not None
+    described = Model.load(model.artifact_location.removeprefix("file://"))
+    assert described.signature.inputs.inputs[0].shape[1:3] == (meta["stamp_size"], meta["stamp_size"])
+    assert described.saved_input_example_info is not None
 
 
 def test_data_set_model_and_evaluation_are_linked(
@@ -139,14 +140,16 @@ def test_data_set_model_and_evaluation_are_linked(
     assert judging.data.tags["mlflow.parentRunId"] == training.info.run_id
     assert training.data.tags["gotorb.run.evaluate"] == judging.info.run_id
     for name in ("evaluate " + network, "truth", "injections"):
-        assert model.model_id in {one.model_id for one in runs[name].inputs.model_inputs}
-        assert runs[name].inputs.dataset_inputs
+        known = store.get_run(runs[name].info.run_id).inputs  # a search leaves models out
+        assert model.model_id in {one.model_id for one in known.model_inputs}
+        assert known.dataset_inputs
     champion = store.get_model_version_by_alias("gotorb", "champion")
     if champion.tags["network"] == network:
         assert champion.run_id == training.info.run_id
         assert champion.model_id == model.model_id
         assert champion.tags["gotorb.model_md5"] == md5(project.root / "models" / network / "model.h5")
-        assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "gotorb", "version": int(champion.version)}]
+        (version,) = json.loads(model.tags["mlflow.modelVersions"])
+        assert (version["name"], str(version["version"])) == ("gotorb", str(champion.version))
 
 
 def test_each_run_is_described(runs: dict[str, Run], training: Run, model: LoggedModel) -> None:
@@ -157,7 +160,7 @@ def test_each_run_is_described(runs: dict[str, Run], training: Run, model: Logge
     note = training.data.tags["mlflow.note.content"]
     assert model.tags["mlflow.note.content"] == note
     assert f"auc {training.data.metrics['test/auc']:.4f}" in note
-    assert note.count("\n| ") == 5  # head, validation, test, truth, injected
+    assert note.count("\n| ") == 6  # head, validation, test, truth, injected, figures
 
 
 STAGE_OPTIONS = {
@@ -168,7 +171,8 @@ STAGE_OPTIONS = {
 
 @pytest.mark.parametrize("name", STAGE_OPTIONS)
 def test_stage_records_its_own_options(project: Project, runs: dict[str, Run], name: str) -> None:
-    section = yaml.safe_load((project.root / "params.yaml").read_text())[STAGE_OPTIONS[name]]
+    params = Params.model_validate(yaml.safe_load((project.root / "params.yaml").read_text()))
+    section = getattr(params, STAGE_OPTIONS[name]).model_dump()
     changed = flat(SMALL.get(STAGE_OPTIONS[name], {}))
     found = runs[name].data.params
     assert changed.items() <= found.items()

@@ -45,7 +45,7 @@ def test_run_has_its_own_parameters_tags_and_wall_time(project: Path) -> None:
         "builder": "make_params",
     }  # fmt: skip
     where = f"#/experiments/{seen.info.experiment_id}/runs/{run.run_id}/artifacts"
-    assert seen.data.tags["mlflow.note.content"] == f"Labels. [figures and all numbers]({where})"
+    assert seen.data.tags["mlflow.note.content"] == f"Labels. [files]({where})"
     assert seen.data.tags["gotorb.stage"] == "label"
     assert seen.data.tags["gotorb.code_version"] == gotorb.__version__
     assert seen.data.tags["gotorb.source"] == "embedded"
