@@ -31,6 +31,8 @@ WEIGHT = 0.3
 WEIGHTS = (0.15, 0.5, 0.7)
 """Other weights that are tried."""
 N_RESAMPLES = 400
+SUSPECT_SCORE = 0.9
+"""Score from which a bogus label on a row that was not trained on is not believed."""
 DIVISION = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
 """Options by which rows are divided."""
 
@@ -95,13 +97,15 @@ def train_measured(
             options["layers"], taught.stream.class_weights, how["n_trees"], options["seed"], threads
         )
         forest, history = fit_measured.fit_measured(data, taught.rows, trees, on_epoch=how["on_epoch"])
-        model = _scale(forest, data, taught.rows.validation, network)
+        trusted = _find_trusted(forest, data, taught.rows.validation)
+        model = _scale(forest, data, trusted, network)
         fitted = fit.Fit(model, history, len(history["loss"]) - 1, interrupted=False)
         digest = data_digest(data.data_dir)
         meta = model_files.describe_training(
             fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest, parent=None
         )
-        meta |= calibrate(model, data, taught.rows.validation, options) | _describe_network(network)
+        meta |= calibrate(model, data, trusted, options) | _describe_network(network)
+        meta["suspects"] = data.ids[np.setdiff1d(taught.rows.validation, trusted)]
         loaded = model_files.write_training(run_dir, model, meta)
         LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
     shutil.rmtree(run_dir / "network", ignore_errors=True)
@@ -177,6 +181,25 @@ def _describe_network(network: Path | None) -> Meta:
         return {}
     path = network / layout.MODEL_H5 if network.is_dir() else network
     return {"network": {"name": NETWORK, "digest": file_digest(path)}}
+
+
+def _find_trusted(model: "Measured", data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Validation rows without suspects: bogus labels on rows that the trees, which never saw them, call clearly real.
+
+    A few such rows (supernovae and unknown asteroids among the random bogus) would flatten the calibration.
+    """
+    from gotorb.training.fit_measured import measure_rows
+    from gotorb.training.measured import tree_logits
+
+    labels = data.labels[rows]
+    logits = tree_logits(model.trees.leaves(measure_rows(model.features, data, rows)).mean(axis=1))
+    suspect = (labels == layout.BOGUS) & (_fit_sigmoid(labels, logits)(logits) >= SUSPECT_SCORE)
+    if suspect.any():
+        LOG.warning(
+            "%d validation rows labelled bogus score at least %g and are left out of threshold and calibration: %s",
+            suspect.sum(), SUSPECT_SCORE, ", ".join(data.ids[rows[suspect]][:10]),
+        )  # fmt: skip
+    return rows[~suspect] if len(set(labels[~suspect])) == 2 else rows
 
 
 def _scale(model: "Measured", data: Dataset, rows: np.ndarray, network: Path | None) -> "Measured | Fusion":

@@ -14,9 +14,11 @@ import numpy as np
 
 from gotorb.errors import ModelError
 from gotorb.features.geometry import REFERENCE_FWHM, Geometry
-from gotorb.features.groups import GROUPS
+from gotorb.features.groups import GROUPS, describe_feature
 from gotorb.features.planes import make_planes
 
+__all__ = ["FeatureSet", "describe_feature"]
+LARGEST_FEATURE = 1e6
 MEASURED_ROWS = 32
 """Stamps measured together: their planes stay in the processor's cache."""
 
@@ -85,4 +87,6 @@ class FeatureSet:
     def _measure(self, stamps: np.ndarray) -> tuple[Sequence[str], np.ndarray]:
         planes = make_planes(np.asarray(stamps, np.float32), self.layers, self.geometry)
         found = {name: values for group in GROUPS.values() for name, values in group(planes).items()}
-        return tuple(found), np.stack(list(found.values()), axis=1).astype(np.float32)
+        columns = np.stack(list(found.values()), axis=1).astype(np.float32)
+        columns = np.nan_to_num(columns, copy=False, posinf=LARGEST_FEATURE, neginf=-LARGEST_FEATURE)
+        return tuple(found), np.clip(columns, -LARGEST_FEATURE, LARGEST_FEATURE)

@@ -77,6 +77,12 @@ class Geometry:
         """
         return max(int(np.searchsorted(self.radius, radius + 1e-9, side="right")), 1)
 
+    @property
+    def heart(self) -> tuple[int, int]:
+        """Number of central pixels (1, or 4 of an even stamp), and of these and the 8 next to them."""
+        n = 1 if self.size % 2 else 4
+        return n, n + 8
+
     @cached_property
     def ring_starts(self) -> np.ndarray:
         """First pixel of each ring in `order`, and the end of the last; rings without pixels are left out."""

@@ -89,7 +89,7 @@ def measure_counts(planes: Planes) -> Columns:
     """
     found: Columns = {}
     values = planes.outwards("difference")
-    centre = np.abs(values[:, : planes.geometry.inside(0.8)]).max(axis=1)
+    centre = np.abs(values[:, : planes.geometry.heart[0]]).max(axis=1)
     for radius in COUNT_RADII:
         part = values[:, : planes.geometry.inside(radius)]
         for level in LEVELS:
@@ -97,7 +97,7 @@ def measure_counts(planes: Planes) -> Columns:
             found[f"below.{level}.{radius}"] = np.log1p(np.count_nonzero(part < -level, axis=1))
         total, absolute = part.sum(axis=1), np.abs(part).sum(axis=1)
         low, high = part.min(axis=1), part.max(axis=1)
-        found[f"flux.{radius}"] = np.arcsinh(total)
+        found[f"flux.{radius}"] = np.arcsinh(total / np.float32(np.sqrt(part.shape[1])))
         found[f"negative_sum.{radius}"] = np.arcsinh((total - absolute) / 2)
         found[f"flux_ratio.{radius}"] = total / (absolute + SMALL)
         found[f"min_over_max.{radius}"] = np.clip(low / (np.abs(high) + SMALL), -20, 20)
@@ -250,9 +250,10 @@ def measure_peaks(planes: Planes) -> Columns:
     found["peak_height"] = np.arcsinh(core.max(axis=1))
     found["peak_offset"] = geometry.radius[core.argmax(axis=1)]
     if "science" in planes.z:
-        first, last = geometry.inside(6.0), geometry.inside(15.0)
+        last = geometry.inside(15.0)
+        first = min(geometry.inside(6.0), last - 1)
         around = (blur @ planes.z["science"] @ blur).reshape(n, -1)[:, order[first:last]]
-        found["neighbour_height"] = np.arcsinh(np.clip(around.max(axis=1, initial=0), 0, LARGEST_FAR * 10))
+        found["neighbour_height"] = np.arcsinh(np.clip(around.max(axis=1), 0, LARGEST_FAR * 10))
         found["neighbour_distance"] = geometry.radius[first:last][around.argmax(axis=1)]
     return {name: np.asarray(values, np.float32) for name, values in found.items()}
 
@@ -281,7 +282,7 @@ def measure_sharpness(planes: Planes) -> Columns:
     """
     found: Columns = {}
     geometry = planes.geometry
-    first, last = geometry.inside(0.8), geometry.inside(1.5)
+    first, last = geometry.heart
     core = geometry.order[: geometry.inside(CORE)]
     y, x = np.unravel_index(core, (geometry.size, geometry.size))
     for name in [name for name in ("difference", "science") if name in planes.z]:
@@ -344,3 +345,74 @@ GROUPS: dict[str, Callable[[Planes], Columns]] = {
     "light": measure_light,
 }
 """Groups in the order of their columns."""
+
+QUANTITIES = {
+    "gap": ("fraction", "pixels without data"),
+    "gap_near": ("fraction", "pixels without data near the source"),
+    "noise_ratio": ("dex", "noise over the difference's noise"),
+    "ring_mean": ("asinh(sigma)", "mean of a ring of pixels around the source"),
+    "ring_spread": ("ln(sigma)", "standard deviation of a ring of pixels"),
+    "ring_min": ("asinh(sigma)", "smallest pixel of a ring"),
+    "ring_max": ("asinh(sigma)", "largest pixel of a ring"),
+    "above": ("ln(1 + pixels)", "pixels of the difference above a level within a radius"),
+    "below": ("ln(1 + pixels)", "negative pixels of the difference beyond a level within a radius"),
+    "flux": ("asinh(S/N)", "sum of the difference within a radius over its noise"),
+    "negative_sum": ("asinh(sigma)", "sum of the negative pixels of the difference within a radius"),
+    "flux_ratio": ("fraction", "sum of the difference over the sum of absolute values within a radius"),
+    "min_over_max": ("fraction", "smallest over largest pixel of the difference within a radius"),
+    "largest_over_centre": ("ln(1 + ratio)", "largest absolute pixel of the difference over the central one"),
+    "fit_r2": ("fraction", "variance near the source that the best Gaussian explains"),
+    "fit_chi2": ("ln(sigma^2)", "mean square that the best Gaussian leaves"),
+    "fit_width": ("pixel at the reference PSF", "full width of the best Gaussian"),
+    "fit_offset": ("pixel at the reference PSF", "distance of the best Gaussian from the centre"),
+    "fit_amplitude": ("asinh(sigma)", "amplitude of the best Gaussian"),
+    "fit_narrow": ("fraction", "R2 of the narrowest Gaussian minus that of the best"),
+    "fit_wide": ("fraction", "R2 of the widest Gaussian minus that of the best"),
+    "fit_background": ("asinh(sigma)", "median of the pixels of the fit"),
+    "moment_size": ("pixel at the reference PSF", "size of the positive light of the difference by second moments"),
+    "moment_ellipticity": ("fraction", "elongation of the positive light of the difference"),
+    "moment_offset": ("pixel at the reference PSF", "distance of its centroid from the centre"),
+    "symmetry_half": ("correlation", "likeness of the central square to itself turned by 180 degrees"),
+    "symmetry_quarter": ("correlation", "likeness of the central square to itself turned by 90 degrees"),
+    "symmetry_mirror": ("correlation", "likeness of the central square to its mirror images"),
+    "symmetry_least": ("correlation", "smallest likeness of the central square to itself turned or mirrored"),
+    "correlation": ("correlation", "correlation of two planes within a radius"),
+    "peaks": ("ln(1 + count)", "peaks of the smoothed difference"),
+    "peaks_near": ("ln(1 + count)", "peaks of the smoothed difference near the source"),
+    "holes": ("ln(1 + count)", "holes of the smoothed difference"),
+    "holes_near": ("ln(1 + count)", "holes of the smoothed difference near the source"),
+    "peak_height": ("asinh(sigma)", "highest smoothed pixel of the difference in the core"),
+    "peak_offset": ("pixel at the reference PSF", "distance of that pixel from the centre"),
+    "neighbour_height": ("asinh(sigma)", "brightest smoothed pixel of the science image beside the source"),
+    "neighbour_distance": ("pixel at the reference PSF", "distance of that pixel from the centre"),
+    "sharpness": ("fraction", "mean of the pixels around the central one over the central one"),
+    "curvature": ("asinh(sigma)", "largest Laplacian in the core"),
+    "line": ("asinh(sigma)", "largest absolute median of a row or column of pixels"),
+    "line_near": ("asinh(sigma)", "the same of the rows and columns through the source"),
+    "light_ratio": ("asinh(ratio)", "twice the difference's light in the core over this plane's"),
+    "light_old": ("asinh(ratio)", "twice the template's light in the core over the science image's"),
+    "peak_ratio": ("asinh(ratio)", "twice this plane's peak in the core over the difference's"),
+}
+"""Unit and meaning of each quantity; the plane and the place follow in a feature's name."""
+
+
+def describe_feature(name: str) -> tuple[str, str]:
+    """Unit and meaning of a feature.
+
+    Parameters
+    ----------
+    name : str
+        ``quantity``, or with plane and place after dots.
+
+    Returns
+    -------
+    unit, meaning : str
+
+    Examples
+    --------
+    >>> describe_feature("ring_mean.science.3")
+    ('asinh(sigma)', 'mean of a ring of pixels around the source (science, 3)')
+    """
+    quantity, *more = name.split(".")
+    unit, meaning = QUANTITIES[quantity]
+    return unit, f"{meaning} ({', '.join(more)})" if more else meaning

@@ -1,0 +1,281 @@
+"""Models on measured features end to end: trained, stored, scored, sampled, served and refused like networks."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from gotorb import classifier, models
+from gotorb.classifier.measured import SUSPECT_SCORE, choose_weight
+from gotorb.classifier.scores import Scorer, score_batch
+from gotorb.core import layout
+from gotorb.dataset.store import open_dataset, read_table, write_table
+from gotorb.errors import ConfigError, ModelError
+from gotorb.training.inference import CompiledModel
+from gotorb.training.measured import KIND_ATTR, Fusion, Measured, draw_groups
+from gotorb.training.model_files import read_model, write_model
+from tests.model.blobs import make_blobs
+
+LAYERS = ("science", "template", "difference", "ptp")
+OPTIONS: dict[str, Any] = {"epochs": 2, "seed": 3, "n_trees": 60, "layers": LAYERS}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_blobs(tmp_path_factory.mktemp("measured") / "data", n=200, size=21)
+
+
+@pytest.fixture(scope="module")
+def folder(small: Path) -> Path:
+    """Folder of bayesian_vgg6, measured and a fusion that takes the network next to it."""
+    out_dir = small.parent / "models"
+    for name in ("bayesian_vgg6", "measured", "fusion"):
+        classifier.train(small, name, out_dir=out_dir, name=name, **OPTIONS)
+    return out_dir
+
+
+@pytest.fixture(scope="module")
+def stamps(small: Path) -> np.ndarray:
+    return open_dataset(small).read_stamps(range(50), LAYERS)
+
+
+@pytest.fixture(scope="module", params=["measured", "fusion"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_they_learn_and_record_a_training(folder: Path, kind: str) -> None:
+    model, meta = classifier.load(folder / kind)
+    assert meta["model"] == kind and meta["layers"] == list(LAYERS)
+    assert {"loss", "val_loss", "auc", "val_auc"} <= set(meta["history"])
+    assert meta["history"]["val_auc"][-1] > 0.95
+    assert model.input_shape == (None, 21, 21, 4)
+    assert 0 < meta["threshold"] < 1 and meta["parameters"]["n_trees"] == 60
+    assert set(meta["suspects"]) <= set(meta["split"]["validation"])
+
+
+def test_the_network_next_to_a_fusion_is_taken_and_not_trained(folder: Path) -> None:
+    model, meta = classifier.load(folder / "fusion")
+    assert model.network_file == (folder / "bayesian_vgg6" / layout.MODEL_H5).read_bytes()
+    assert meta["network"]["digest"] == classifier.load(folder / "bayesian_vgg6").meta["model_digest"]
+    assert "epoch 1" not in (folder / "fusion" / "fusion.log").read_text()
+
+
+def test_a_fusion_that_trains_its_network_has_the_same_bytes(small: Path, folder: Path, tmp_path: Path) -> None:
+    classifier.train(small, "fusion", out_dir=tmp_path, name="fusion", **OPTIONS)
+    assert {path.name for path in (tmp_path / "fusion").iterdir()} == {"fusion.log", "meta.hkl", "model.h5"}
+    assert (tmp_path / "fusion" / "model.h5").read_bytes() == (folder / "fusion" / "model.h5").read_bytes()
+
+
+def test_a_network_of_another_recipe_or_data_is_not_taken(small: Path, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "bayesian_vgg6", tmp_path / "bayesian_vgg6")
+    model, _ = classifier.train(small, "fusion", out_dir=tmp_path, name="fusion", **OPTIONS | {"dropout": 0.3})
+    assert model.network_file != (tmp_path / "bayesian_vgg6" / layout.MODEL_H5).read_bytes()
+
+
+def test_a_network_may_be_named(small: Path, folder: Path, tmp_path: Path) -> None:
+    for network in (folder / "bayesian_vgg6", folder / "bayesian_vgg6" / layout.MODEL_H5):
+        model, _ = classifier.train(small, "fusion", out_dir=tmp_path, name="other", network=network, **OPTIONS | {"epochs": 9})
+        assert model.network_file == (folder / "bayesian_vgg6" / layout.MODEL_H5).read_bytes()
+
+
+def test_networks_that_leak_or_have_no_posterior_are_refused(small: Path, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="measured"):
+        classifier.train(small, "fusion", out_dir=tmp_path, name="a", network=folder / "measured", **OPTIONS)
+    shutil.copytree(small, tmp_path / "data", ignore=shutil.ignore_patterns("model*"))
+    split = np.resize(["test", "validation", "train"], len(read_table(small)))
+    write_table(tmp_path / "data", read_table(small).assign(split=split))
+    with pytest.raises(ModelError, match="validation and test rows"):
+        classifier.train(tmp_path / "data", "fusion", name="b", network=folder / "bayesian_vgg6", **OPTIONS)
+    shutil.copy(folder / "bayesian_vgg6" / layout.MODEL_H5, tmp_path / layout.MODEL_H5)
+    with pytest.raises(ModelError, match=layout.META_HKL):
+        classifier.train(small, "fusion", out_dir=tmp_path, name="c", network=tmp_path / layout.MODEL_H5, **OPTIONS)
+
+
+@pytest.mark.parametrize("option", [{"init_from": "models/x"}, {"tensorboard": True}, {"network": "models/x"}])
+def test_options_of_networks_are_refused_for_trees(small: Path, tmp_path: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(option))):
+        classifier.train(small, "measured", out_dir=tmp_path, name="x", **OPTIONS | option)
+
+
+def test_layers_without_a_difference_are_refused(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="difference"):
+        classifier.train(small, "measured", out_dir=tmp_path, name="x", **OPTIONS | {"layers": ["science"]})
+
+
+def test_scores_do_not_depend_on_the_batch(folder: Path, stamps: np.ndarray) -> None:
+    compiled = CompiledModel(classifier.load(folder / "measured").model)
+    whole = compiled.score(stamps)
+    for size in (1, 7, 32):
+        np.testing.assert_array_equal(compiled.score(stamps, batch_size=size), whole)
+        np.testing.assert_array_equal(compiled.sample(stamps, 5, seed=1, batch_size=size), compiled.sample(stamps, 5, seed=1))
+
+
+def test_samples_are_a_posterior_around_the_score(folder: Path, kind: str, stamps: np.ndarray) -> None:
+    model = classifier.load(folder / kind).model
+    samples, plain = classifier.dropout_pred(model, stamps, 40, seed=4), classifier.predict(model, stamps)
+    assert samples.shape == (50, 40) and samples.dtype == np.float32
+    assert ((samples >= 0) & (samples <= 1)).all()
+    np.testing.assert_array_equal(classifier.dropout_pred(model, stamps, 40, seed=4), samples)
+    np.testing.assert_allclose(classifier.dropout_pred(model, stamps, 10, seed=4), samples[:, :10], atol=1e-6)
+    assert (classifier.dropout_pred(model, stamps, 40, seed=5) != samples).any()
+    assert np.abs(samples.mean(axis=1) - plain).max() < 0.25
+    assert np.corrcoef(samples.mean(axis=1), plain)[0, 1] > 0.98
+    assert samples.std(axis=1).max() > 0.01
+    assert classifier.predict(model, stamps[:0]).shape == (0,) and classifier.dropout_pred(model, stamps[:0], 3).shape == (0, 3)
+
+
+def test_a_fusion_lies_between_its_parts(folder: Path, stamps: np.ndarray) -> None:
+    from gotorb.training.measured import join_logits, score_logits
+
+    model = classifier.load(folder / "fusion").model
+    joined = join_logits(score_logits(model.network.score(stamps)), model.measured.logits(stamps), model.weight)
+    np.testing.assert_array_equal(model.calibration(joined), model.score(stamps))
+
+
+def test_groups_of_trees_use_each_tree_once_before_any_twice() -> None:
+    groups = draw_groups(400, 25, seed=1)
+    assert groups.shape == (25, 20)
+    assert len(np.unique(groups[:20])) == 400
+    np.testing.assert_array_equal(draw_groups(400, 7, seed=1), groups[:7])
+    assert draw_groups(3, 5, seed=0).shape == (5, 1)
+
+
+def test_latent_vectors_are_features_in_units_of_their_spread(folder: Path, kind: str, stamps: np.ndarray) -> None:
+    vectors = classifier.latentvec_pred(folder / kind, stamps)
+    assert vectors.shape[0] == 50 and np.abs(vectors).max() <= 5
+    assert np.isfinite(vectors).all() and vectors.std() > 0.3
+
+
+def test_evaluation_comparison_and_out_of_fold_scores(small: Path, folder: Path, kind: str, tmp_path: Path) -> None:
+    from gotorb.core.params import Params
+
+    result = classifier.evaluate(folder / kind, data_dir=small, n_samples=5, out_dir=tmp_path, n_bootstrap=10)
+    assert result.metrics["auc"] > 0.95
+    assert {"history", "posteriors", "latent", "reliability"} <= set(result.figures)
+    assert {"mean", "std"} & set(result.predictions.columns)
+    compared = classifier.compare(str(folder / kind), str(folder / "bayesian_vgg6"), data_dir=small, n_bootstrap=10)
+    assert compared
+    if kind == "measured":
+        params = Params(seed=1, train={"n_trees": 20, "layers": list(LAYERS)}, peers={"n_folds": 2})
+        scores = classifier.score_out_of_fold(small, kind, params)
+        labels = read_table(small).set_index("id")["label"].loc[scores.index]
+        assert scores[labels == 1].mean() - scores[labels == 0].mean() > 0.5
+
+
+def test_scorers_treat_them_as_any_model(folder: Path, kind: str, stamps: np.ndarray) -> None:
+    origin = models.find_model(folder / kind)
+    scorer = Scorer(origin.model, origin.layers, origin.name, origin.version, origin.threshold)
+    assert scorer.samples and scorer.size == 21
+    found = score_batch(scorer, stamps, 5, 0)
+    assert found.samples is not None and found.samples.shape == (50, 5)
+
+
+def test_files_are_read_back_exactly(folder: Path, kind: str, tmp_path: Path) -> None:
+    model = read_model(folder / kind)
+    assert isinstance(model, Measured if kind == "measured" else Fusion)
+    again = write_model(tmp_path / "again.h5", model)
+    assert again.read_bytes() == (folder / kind / layout.MODEL_H5).read_bytes()
+
+
+def hostile(folder: Path, kind: str, tmp_path: Path) -> Path:
+    return Path(shutil.copy(folder / kind / layout.MODEL_H5, tmp_path / layout.MODEL_H5))
+
+
+def change_about(file: h5py.File, **changes: Any) -> None:
+    file.attrs["about"] = json.dumps(json.loads(file.attrs["about"]) | changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": 5}, {"size": 10**9}, {"layers": ["difference", "difference"]}, {"layers": ["../x", "difference"]},
+        {"fwhm": 0}, {"fwhm": "nan"}, {"names": ["flux.3"]}, {"slope": -1}, {"slope": "nan"}, {"offset": 1e9},
+    ],
+)  # fmt: skip
+def test_hostile_descriptions_are_refused(folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = hostile(folder, "measured", tmp_path)
+    with h5py.File(path, "a") as file:
+        change_about(file, **changes)
+    with pytest.raises(ModelError, match=str(path)):
+        read_model(path)
+
+
+@pytest.mark.parametrize("value", ["other", b"\x80\x04", 7, np.zeros(3)])
+def test_unknown_kinds_are_refused(folder: Path, tmp_path: Path, value: Any) -> None:
+    path = hostile(folder, "measured", tmp_path)
+    with h5py.File(path, "a") as file:
+        file.attrs[KIND_ATTR] = value
+    with pytest.raises(ModelError, match=str(path)):
+        read_model(path)
+
+
+def test_the_network_inside_is_read_by_the_safe_reader(folder: Path, tmp_path: Path) -> None:
+    import keras
+
+    evil = keras.Sequential([keras.Input((21, 21, 4)), keras.layers.Lambda(lambda x: x), keras.layers.Flatten(),
+                             keras.layers.Dense(1, activation="sigmoid")])  # fmt: skip
+    evil.save(tmp_path / "evil.h5")
+    nested = folder / "measured" / layout.MODEL_H5
+    for content in (b"no network", (tmp_path / "evil.h5").read_bytes(), nested.read_bytes()):
+        path = hostile(folder, "fusion", tmp_path)
+        with h5py.File(path, "a") as file:
+            del file["network"]
+            file.create_dataset("network", data=np.frombuffer(content, np.uint8))
+        with pytest.raises(ModelError, match="cannot be read"):
+            read_model(path)
+
+
+def test_a_weight_outside_of_0_and_1_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = hostile(folder, "fusion", tmp_path)
+    with h5py.File(path, "a") as file:
+        change_about(file, weight=1.5)
+    with pytest.raises(ModelError, match="1.5"):
+        read_model(path)
+
+
+def test_onnx_and_saliency_say_why_not(folder: Path, kind: str, stamps: np.ndarray, tmp_path: Path) -> None:
+    from gotorb.training.saliency import saliency_maps
+
+    with pytest.raises(ModelError, match=kind):
+        classifier.export(folder / kind, tmp_path / "model.onnx")
+    model = classifier.load(folder / kind).model
+    if kind == "fusion":
+        assert saliency_maps(model, stamps[:3]).shape == (3, 21, 21)
+    else:
+        with pytest.raises(ModelError, match="saliency"):
+            saliency_maps(model, stamps[:3])
+
+
+def test_a_network_may_start_from_a_fusion(small: Path, folder: Path, tmp_path: Path) -> None:
+    options = {name: value for name, value in OPTIONS.items() if name != "n_trees"} | {"epochs": 1}
+    _, meta = classifier.train(small, out_dir=tmp_path, name="tuned", init_from=folder / "fusion", **options)
+    assert meta["parent"]["name"] == "fusion"
+    with pytest.raises(ModelError, match="measured"):
+        classifier.train(small, out_dir=tmp_path, name="no", init_from=folder / "measured", **options)
+
+
+def test_bogus_labels_that_trees_contradict_do_not_calibrate(small: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(small, tmp_path / "data", ignore=shutil.ignore_patterns("model*"))
+    table = read_table(data)
+    table["split"] = np.resize(np.repeat(["train", "validation", "test"], 2), len(table))
+    real = np.flatnonzero((table["label"] == 1) & (table["split"] == "validation"))[:2]
+    table.loc[real, "label"] = 0
+    write_table(data, table)
+    _, meta = classifier.train(data, "measured", name="model", **OPTIONS)
+    assert set(table["id"].iloc[real]) <= set(meta["suspects"])
+    assert 0.5 < SUSPECT_SCORE < 1
+
+
+def test_weight_moves_only_beyond_the_noise() -> None:
+    rng = np.random.default_rng(0)
+    labels, images = np.arange(400) % 2, np.repeat(np.arange(40), 10).astype(str)
+    sharp, blunt = (labels - 0.5) * 6 + rng.normal(0, 2, 400), (labels - 0.5) * 2 + rng.normal(0, 2, 400)
+    assert choose_weight(labels, sharp, blunt, images) > 0.3
+    assert choose_weight(labels, sharp, sharp, images) == 0.3
+    assert choose_weight(labels, blunt, sharp, images) < 0.3
+    assert choose_weight(labels[:20], blunt[:20], blunt[:20] + 0.1, images[:20]) == 0.3
