@@ -34,9 +34,14 @@ def test_runs_without_counts_have_no_problem() -> None:
 
 @pytest.mark.parametrize(
     ("radius", "east", "north", "odd"),
-    [(10.0, 7.0, 0.0, True), (5.0, 0.0, -3.5, True), (1.0, 0.6, 0.4, True), (1.0, 0.3, 0.2, False), (5.0, 1.0, 1.0, False),
+    [
+        (10.0, 7.0, 0.0, True),
+        (5.0, 0.0, -3.5, True),
+        (1.0, 0.6, 0.4, True),
+        (1.0, 0.3, 0.2, False),
+        (5.0, 1.0, 1.0, False),
     ],
-)  # fmt: skip
+)
 def test_a_common_offset_within_the_match_radius_is_odd(radius: float, east: float, north: float, odd: bool) -> None:
     problem, warnings = find_problems([image(10, 9, east, north)] * 3, radius_arcsec=radius)
     assert problem == "" and bool(warnings) == odd
