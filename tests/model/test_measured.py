@@ -79,7 +79,9 @@ def test_a_network_of_another_recipe_or_data_is_not_taken(small: Path, folder: P
 
 def test_a_network_may_be_named(small: Path, folder: Path, tmp_path: Path) -> None:
     for network in (folder / "bayesian_vgg6", folder / "bayesian_vgg6" / layout.MODEL_H5):
-        model, _ = classifier.train(small, "fusion", out_dir=tmp_path, name="other", network=network, **OPTIONS | {"epochs": 9})
+        model, _ = classifier.train(
+            small, "fusion", out_dir=tmp_path, name="other", network=network, **OPTIONS | {"epochs": 9}
+        )
         assert model.network_file == (folder / "bayesian_vgg6" / layout.MODEL_H5).read_bytes()
 
 
@@ -112,7 +114,9 @@ def test_scores_do_not_depend_on_the_batch(folder: Path, stamps: np.ndarray) -> 
     whole = compiled.score(stamps)
     for size in (1, 7, 32):
         np.testing.assert_array_equal(compiled.score(stamps, batch_size=size), whole)
-        np.testing.assert_array_equal(compiled.sample(stamps, 5, seed=1, batch_size=size), compiled.sample(stamps, 5, seed=1))
+        np.testing.assert_array_equal(
+            compiled.sample(stamps, 5, seed=1, batch_size=size), compiled.sample(stamps, 5, seed=1)
+        )
 
 
 def test_samples_are_a_posterior_around_the_score(folder: Path, kind: str, stamps: np.ndarray) -> None:
@@ -126,7 +130,9 @@ def test_samples_are_a_posterior_around_the_score(folder: Path, kind: str, stamp
     assert np.abs(samples.mean(axis=1) - plain).max() < 0.25
     assert np.corrcoef(samples.mean(axis=1), plain)[0, 1] > 0.98
     assert samples.std(axis=1).max() > 0.01
-    assert classifier.predict(model, stamps[:0]).shape == (0,) and classifier.dropout_pred(model, stamps[:0], 3).shape == (0, 3)
+    assert classifier.predict(model, stamps[:0]).shape == (0,) and classifier.dropout_pred(
+        model, stamps[:0], 3
+    ).shape == (0, 3)
 
 
 def test_a_fusion_lies_between_its_parts(folder: Path, stamps: np.ndarray) -> None:
@@ -234,7 +240,7 @@ def test_a_weight_outside_of_0_and_1_is_refused(folder: Path, tmp_path: Path) ->
     path = hostile(folder, "fusion", tmp_path)
     with h5py.File(path, "a") as file:
         change_about(file, weight=1.5)
-    with pytest.raises(ModelError, match="1.5"):
+    with pytest.raises(ModelError, match="weight"):
         read_model(path)
 
 
