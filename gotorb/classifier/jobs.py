@@ -35,6 +35,7 @@ class Options:
     n_samples: int = SCORE.n_samples
     seed: int = SEED
     threshold: float | None = SCORE.threshold
+    features: bool = SCORE.features
 
     def score(self, scorer: Scorer, source: Path, out_path: Path) -> int:
         """Score one source into one csv.
@@ -52,7 +53,7 @@ class Options:
         """
         return score_source(
             scorer, source, out_path, archive=self.archive, n_samples=self.n_samples, seed=self.seed,
-            threshold=self.threshold,
+            threshold=self.threshold, features=self.features,
         )  # fmt: skip
 
 

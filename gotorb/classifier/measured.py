@@ -16,6 +16,7 @@ from gotorb.core.logs import run_log
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, ModelError
+from gotorb.evaluation.comparison import SUSPECT_PROBABILITY
 
 if TYPE_CHECKING:
     from gotorb.training.data import Rows
@@ -31,8 +32,6 @@ WEIGHT = 0.3
 WEIGHTS = (0.15, 0.5, 0.7)
 """Other weights that are tried."""
 N_RESAMPLES = 400
-SUSPECT_SCORE = 0.9
-"""Score from which a bogus label on a row that was not trained on is not believed."""
 DIVISION = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
 """Options by which rows are divided."""
 
@@ -193,11 +192,11 @@ def _find_trusted(model: "Measured", data: Dataset, rows: np.ndarray) -> np.ndar
 
     labels = data.labels[rows]
     logits = tree_logits(model.trees.leaves(measure_rows(model.features, data, rows)).mean(axis=1))
-    suspect = (labels == layout.BOGUS) & (_fit_sigmoid(labels, logits)(logits) >= SUSPECT_SCORE)
+    suspect = (labels == layout.BOGUS) & (_fit_sigmoid(labels, logits)(logits) >= SUSPECT_PROBABILITY)
     if suspect.any():
         LOG.warning(
             "%d validation rows labelled bogus score at least %g and are left out of threshold and calibration: %s",
-            suspect.sum(), SUSPECT_SCORE, ", ".join(data.ids[rows[suspect]][:10]),
+            suspect.sum(), SUSPECT_PROBABILITY, ", ".join(data.ids[rows[suspect]][:10]),
         )  # fmt: skip
     return rows[~suspect] if len(set(labels[~suspect])) == 2 else rows
 

@@ -28,6 +28,7 @@ from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
 from gotorb.dataset.card import data_digest
 from gotorb.errors import DataError, ModelError
 from gotorb.evaluation.posterior import summarise_samples
+from gotorb.features import FeatureSet
 from gotorb.models import find_model
 from gotorb.survey.alerts import find_packets
 from gotorb.survey.pixels import check_middle, crop_stamps
@@ -42,6 +43,8 @@ AHEAD = 3
 """Items fetched and not yet taken; more would only take memory."""
 NICENESS = 10
 _END = object()
+FEATURE_DIGITS = 6
+"""Significant digits of features in files."""
 
 
 def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Generator[T, None, None]:
@@ -199,7 +202,7 @@ def load_scorer(model: str) -> Scorer:
 
 def score_source(
     scorer: Scorer, source: Path | str, out_path: Path | str, *, archive: ArchiveParams, n_samples: int = N_SAMPLES,
-    seed: int = SEED, threshold: float | None = None,
+    seed: int = SEED, threshold: float | None = None, features: bool = False,
 ) -> int:  # fmt: skip
     """Score every stamp of a source and write one row for each.
 
@@ -221,6 +224,8 @@ def score_source(
         Of the samples.
     threshold : float, optional
         Score at or above which a row is called real; the model's own when left out.
+    features : bool
+        Add a column for each measured feature (`gotorb.features`) of the stamps.
 
     Returns
     -------
@@ -237,7 +242,10 @@ def score_source(
         raise DataError(f"no {source}; give images, a stamp archive, a data set or alert packets")
     try:
         with whole_file(out_path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-            return _write_rows(file, scorer, source, archive, n_samples=n_samples, seed=seed, threshold=threshold)
+            return _write_rows(
+                file, scorer, source, archive, n_samples=n_samples, seed=seed, threshold=threshold,
+                measured=find_features(scorer) if features else None,
+            )  # fmt: skip
     except OSError as error:
         raise DataError(
             f"{source} cannot be read or {out_path} not written ({error}); check the files, permissions and free space"
@@ -246,35 +254,61 @@ def score_source(
 
 def _write_rows(
     file: TextIO, scorer: Scorer, source: Path, archive: ArchiveParams, *, n_samples: int, seed: int,
-    threshold: float | None,
+    threshold: float | None, measured: FeatureSet | None = None,
 ) -> int:  # fmt: skip
     """Score a batch while threads read the next ones and make the source's digest; rows wait for that in memory."""
     writer, n_rows = csv.writer(file, lineterminator="\n"), 0
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *(measured.names if measured else ())])
     threshold = scorer.threshold if threshold is None else threshold
     ready = (
         (found, fit_stamps(scorer, found.stamps, found.layers, source))
         for found in read_detections(source, archive, scorer.size, block=BATCH_SIZE)
     )
-    waiting: list[tuple[pd.DataFrame, Scores]] = []
+    waiting: list[tuple[pd.DataFrame, Scores, np.ndarray | None]] = []
     with ThreadPoolExecutor(1, initializer=_give_way) as pool, closing(fetch_ahead(ready)) as batches:
         digest = pool.submit(_source_digest, source)
 
         def write() -> None:
             about = scorer.name, scorer.version, digest.result(), round(threshold, SCORE_DIGITS)
-            for table, scores in waiting:
-                writer.writerows(_rows(table, scores, about, threshold))
+            for table, scores, numbers in waiting:
+                rows = _rows(table, scores, about, threshold)
+                writer.writerows(rows if numbers is None else map(_join_row, rows, numbers))
             waiting.clear()
 
         for found, stamps in batches:
             if n_rows == 0 and (told := tell_middle(scorer, found.stamps.shape[1], source)):
                 log.info(told)
-            waiting.append((found.table[["id", "ra", "dec"]], score_batch(scorer, stamps, n_samples, seed + n_rows)))
+            scored = score_batch(scorer, stamps, n_samples, seed + n_rows)
+            waiting.append((found.table[["id", "ra", "dec"]], scored, measured.measure(stamps) if measured else None))
             n_rows += len(found)
             if digest.done():
                 write()
         write()
     return n_rows
+
+
+def find_features(scorer: Scorer) -> FeatureSet:
+    """Features of a model's stamps: its own, or those of its size and layers.
+
+    Parameters
+    ----------
+    scorer : Scorer
+
+    Returns
+    -------
+    FeatureSet
+
+    Raises
+    ------
+    ModelError
+        If the model takes no difference.
+    """
+    own = getattr(getattr(scorer.model, "measured", scorer.model), "features", None)
+    return own if isinstance(own, FeatureSet) else FeatureSet(scorer.size, tuple(scorer.layers))
+
+
+def _join_row(row: tuple[Any, ...], numbers: np.ndarray) -> tuple[Any, ...]:
+    return (*row, *(f"{number:.{FEATURE_DIGITS}g}" for number in numbers.tolist()))
 
 
 @dataclass(frozen=True)

@@ -404,6 +404,7 @@ class ScoreParams(Section):
     n_processes: int = Field(1, ge=1, description="sources scored at a time")
     poll_s: float = Field(10.0, gt=0, description="time between looks at a watched folder [s]")
     batch_size: int = Field(BATCH_SIZE, ge=1, description="stamps scored at a time")
+    features: bool = Field(False, description="add a column for each measured feature to the csv")
     neighbours: Path | None = Field(None, description="labelled data set whose most similar rows are shown")
     saliency: bool = Field(False, description="add a map of where the network looks (Grad-CAM)")
     eyeball: str = Field("", description="address of an eyeball to which ids lead, such as http://127.0.0.1:8650")

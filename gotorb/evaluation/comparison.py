@@ -1,6 +1,6 @@
 """Two scores of the same rows: areas under the ROC curves, recovered fractions and wrong calls, pair by pair."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from gotorb.evaluation.metrics import FPRS, rounded
 from gotorb.evaluation.thresholds import first_within, rates_of_counts
 
 EVALUATE, DECIDE = EvaluateParams(), DecideParams()
+SUSPECT_PROBABILITY = 0.9
+"""Probability from which a bogus label on a row that was not trained on is not believed."""
 
 Counts = tuple[np.ndarray, np.ndarray]
 """Bogus and real rows at each distinct score, ascending."""
@@ -248,6 +250,64 @@ def compare_calls(rows: pd.DataFrame, wrong: np.ndarray, wrong_other: np.ndarray
 
 
 SCORED_COLUMNS = ("id", "label", "metalabel", "mag", "snr", "ut", "host_offset_arcsec", "split", "score")
+
+
+class Choice(NamedTuple):
+    """A chosen model: its name, and for each model its Brier score and by how much it is worse than the best.
+
+    Attributes
+    ----------
+    name : str
+    table : DataFrame
+        A row for each model, in the order declared: model, brier, worse, low, high (95 % of the paired difference from
+        the smallest Brier score), tied (the difference may be none).
+    n_suspects : int
+        Rows left out because the models together contradict their label.
+    """
+
+    name: str
+    table: pd.DataFrame
+    n_suspects: int
+
+
+def choose_model(
+    labels: np.ndarray, probabilities: Mapping[str, np.ndarray], images: np.ndarray, *, n_bootstrap: int,
+    rng: np.random.Generator,
+) -> Choice:  # fmt: skip
+    """Choose the model of the smallest Brier score; models within the noise of it count as equal, the first is taken.
+
+    Brier scores use all of a score, not only its rank, so they tell models apart on fewer rows than the AUC does. Rows
+    labelled bogus that the models' median calls clearly real are left out: half of such labels are wrong.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (n,) 1 real, 0 bogus, of rows that no model was trained on.
+    probabilities : mapping of str to ndarray
+        For each model, in the order declared, calibrated scores (n,).
+    images : ndarray
+        (n,) image of each row; images are resampled whole.
+    n_bootstrap : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Choice
+    """
+    median = np.median(list(probabilities.values()), axis=0)
+    kept = ~((labels == 0) & (median >= SUSPECT_PROBABILITY))
+    errors = {name: (np.asarray(p, float)[kept] - labels[kept]) ** 2 for name, p in probabilities.items()}
+    best = min(errors, key=lambda name: errors[name].mean())
+    names, place = np.unique(images[kept], return_inverse=True)
+    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), n_bootstrap)
+    n_drawn = draws @ np.bincount(place)
+    rows = []
+    for name, own in errors.items():
+        worse = draws @ np.bincount(place, own - errors[best], len(names)) / n_drawn
+        low, high = np.quantile(worse, (0.025, 0.975))
+        rows.append((name, own.mean(), own.mean() - errors[best].mean(), low, high, bool(low <= 0)))
+    table = pd.DataFrame(rows, columns=["model", "brier", "worse", "low", "high", "tied"])
+    return Choice(str(table["model"][table["tied"]].iloc[0]), table, int((~kept).sum()))
 
 
 class ScoredRows(NamedTuple):

@@ -21,7 +21,8 @@ from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError, TrackingError
-from gotorb.evaluation.comparison import compare_auc
+from gotorb.evaluation.calibration import Calibration
+from gotorb.evaluation.comparison import choose_model, compare_auc
 from gotorb.evaluation.metrics import measure_scores, rounded
 from gotorb.evaluation.model_card import make_model_card
 from gotorb.evaluation.promotion_checks import Check, Limits, check_auc, check_calibration, check_parity, check_slices
@@ -49,18 +50,22 @@ N_BOOTSTRAP = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A trained model with its score on the validation rows."""
+    """A trained model with its calibrated scores of the validation rows, and their AUC."""
 
     name: str
     model_dir: Path
     model: Any
     meta: dict[str, Any]
+    validation: np.ndarray
     validation_auc: float
     md5: str
 
 
 def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, Any]:
     """Register the model that is best on the validation rows; make it champion if it is not worse on the test rows.
+
+    Best is the smallest Brier score of calibrated scores; models whose paired difference from it, resampled by image,
+    may be none are equal, and the first of them in the order of evaluate.models is taken.
 
     The test rows decide only between the new model and the present champion, never among the new ones.
 
@@ -86,16 +91,17 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
         If a model is missing or broken.
     """
     data = open_dataset(data_dir)
-    candidates = [_open_candidate(models_dir / name, data) for name in params.judged_models]
-    best = max(candidates, key=lambda one: one.validation_auc)
-    known = {"name": params.promote.name, "model": best.name, "md5": best.md5, "data_digest": data_digest(data_dir)}
+    candidates = {name: _open_candidate(models_dir / name, data) for name in params.judged_models}
+    best, choice = _choose(candidates, data, params)
+    known: dict[str, Any] = {"name": params.promote.name, "model": best.name, "md5": best.md5}
+    known |= {"data_digest": data_digest(data_dir), "choice": choice}
     rows = labelled_rows(data.table, "test")
     scores = _score_rows(best.model, best.meta["layers"], data, rows)
     decision = known | {"validation_auc": best.validation_auc} | _against_champion(best, scores, data, params)
     if in_experiment():  # one of many tries: it may be forgotten, a registered version stays
         log.info("%s %s: not registered, for it is a DVC experiment's", params.promote.name, best.name)
         return rounded(decision | {"registered": False})
-    runs = _runs_of(candidates, data_dir, params)
+    runs = _runs_of(list(candidates.values()), data_dir, params)
     registered = register(params.promote.name, runs[best.name], best.md5, _tags(best, decision))
     describe_version(registered, _card(best, scores, data, params))
     if decision["champion"]:
@@ -114,7 +120,24 @@ def _open_candidate(model_dir: Path, data: Dataset) -> Candidate:
     scores = _score_rows(model, meta["layers"], data, rows)
     auc = compare_auc(data.labels[rows], scores, scores, n_bootstrap=0, rng=np.random.default_rng(0)).auc_a
     digest = md5(model_dir / layout.MODEL_H5)
-    return Candidate(name=model_dir.name, model_dir=model_dir, model=model, meta=meta, validation_auc=auc, md5=digest)
+    known = meta.get("calibration")
+    scores = Calibration.from_dict(known).apply(scores) if known else scores
+    return Candidate(
+        name=model_dir.name, model_dir=model_dir, model=model, meta=meta, validation=scores, validation_auc=auc,
+        md5=digest,
+    )  # fmt: skip
+
+
+def _choose(candidates: dict[str, Candidate], data: Dataset, params: Params) -> tuple[Candidate, list[dict[str, Any]]]:
+    """The best candidate by the validation rows, and the comparison of all."""
+    rows = labelled_rows(data.table, "validation")
+    choice = choose_model(
+        data.labels[rows], {name: one.validation for name, one in candidates.items()},
+        data.table["image_id"].to_numpy(str)[rows],
+        n_bootstrap=params.evaluate.n_bootstrap, rng=np.random.default_rng(params.seed),
+    )  # fmt: skip
+    log.info("choice on %d validation rows (%d suspects left out):\n%s", len(rows), choice.n_suspects, choice.table)
+    return candidates[choice.name], choice.table.to_dict("records")
 
 
 def _score_rows(model: Any, layers: list[str], data: Dataset, rows: np.ndarray) -> np.ndarray:

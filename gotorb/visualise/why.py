@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from gotorb.classifier.scored import Scored, score_block
-from gotorb.classifier.scores import Scorer, fit_stamps, load_scorer
+from gotorb.classifier.scores import Scorer, find_features, fit_stamps, load_scorer
 from gotorb.classifier.sources import Detections, read_detections
 from gotorb.core import layout
 from gotorb.core.params import SEED, ArchiveParams, WhyParams
@@ -20,6 +20,7 @@ from gotorb.core.settings import Settings
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import DataError, GotorbError
 from gotorb.evaluation.intervals import wilson_interval
+from gotorb.features import FeatureSet, describe_feature
 from gotorb.stamps.batches import Stamps
 from gotorb.stamps.images import draw_strips
 from gotorb.survey.pixels import crop_stamps
@@ -150,6 +151,8 @@ N_SHOWN_NEIGHBOURS = 8
 WHY = WhyParams()
 WIDE = {"mag": 1.0, "fwhm": 1.0}
 """Width of a slice in a number's own units."""
+N_UNUSUAL, UNUSUAL_SPREADS, N_REAL = 6, 3.0, 400
+"""Unusual features shown, how far they are from those of real rows, and how many rows these are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +171,8 @@ class Reason:
         name, n (other held-out rows of its slice and label), n_wrong, rate, low, high.
     others : list of dict
         name, version, score, threshold, call of every model asked; ``problem`` where it cannot be.
+    unusual : list of Unusual
+        Measured features far from those of real training rows.
     """
 
     scored: Scored
@@ -177,6 +182,52 @@ class Reason:
     others: list[dict[str, Any]]
     threshold: float
     scorer: Scorer
+    unusual: list[Unusual]
+
+
+class Unusual(NamedTuple):
+    """A feature of a detection far from those of real rows: value, their median, and its distance in spreads."""
+
+    name: str
+    value: float
+    usual: float
+    spreads: float
+
+
+def find_unusual(features: FeatureSet, stamps: np.ndarray, real: np.ndarray) -> list[Unusual]:
+    """Features of a stamp that are farthest from those of real ones.
+
+    Parameters
+    ----------
+    features : FeatureSet
+    stamps : ndarray
+        (1, size, size, n_layers).
+    real : ndarray
+        (n, n_features) of real rows.
+
+    Returns
+    -------
+    list of Unusual
+        At most `N_UNUSUAL`, the farthest first; each beyond `UNUSUAL_SPREADS`.
+    """
+    if not len(real):
+        return []
+    low, middle, high = np.quantile(real, (0.16, 0.5, 0.84), axis=0)
+    own = features.measure(stamps)[0]
+    spreads = (own - middle) / np.maximum((high - low) / 2, 0.05 * np.abs(middle) + 0.05)
+    order = np.argsort(-np.abs(spreads), kind="stable")[:N_UNUSUAL]
+    found = [Unusual(features.names[at], float(own[at]), float(middle[at]), float(spreads[at])) for at in order]
+    return [one for one in found if abs(one.spreads) > UNUSUAL_SPREADS]
+
+
+def _measure_real(features: FeatureSet, scorer: Scorer, near: Neighbourhood) -> np.ndarray:
+    """Features of real labelled training rows, of `N_REAL` of them at most."""
+    rows = near.rows[near.data.labels[near.rows] == layout.REAL][:N_REAL]
+    parts = [
+        features.measure(fit_stamps(scorer, part, near.data.layers, near.data.data_dir))
+        for _, part in near.data.batches(rows)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, len(features.names)), np.float32)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for json."""
@@ -222,6 +273,8 @@ def explain(
     rows = _find_rows(wanted, data_dir)
     blocks = list(_pick(data_dir, rows, scorer.size))
     near = None if isinstance(scorer.model, PortableModel) else open_neighbourhood(scorer, data_dir)
+    features = find_features(scorer) if near is not None and "difference" in scorer.layers else None
+    real = None if features is None or near is None else _measure_real(features, scorer, near)
     compared = _held_out(scorer, data_dir)
     reasons = []
     for found in blocks:
@@ -244,6 +297,7 @@ def explain(
                 others=asked,
                 threshold=scorer.threshold,
                 scorer=scorer,
+                unusual=[] if features is None or real is None else find_unusual(features, scored.fitted, real),
             )
         )
     return reasons
@@ -365,6 +419,11 @@ def tell(reason: Reason) -> str:
         f"old        RF {row['realbogus']:.2f}, CNN {row['cnn_realbogus']:.2f}",
         f"flags      {', '.join(reason.flags) or 'none'}",
         f"like it    {describe(reason.neighbours) or 'unknown'}",
+    ]
+    lines += [
+        f"unusual    {one.name} {one.value:.3g}, of real rows {one.usual:.3g} ({one.spreads:+.0f} spreads): "
+        + describe_feature(one.name)[1]
+        for one in reason.unusual
     ]
     lines += [
         f"slice      {one['name']}: {one['n_wrong']} of {one['n']} wrong"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gotorb import classifier, models
-from gotorb.classifier.measured import SUSPECT_SCORE, choose_weight
+from gotorb.classifier.measured import choose_weight
 from gotorb.classifier.scores import Scorer, score_batch
 from gotorb.core import layout
 from gotorb.dataset.store import open_dataset, read_table, write_table
@@ -240,7 +240,7 @@ def test_a_weight_outside_of_0_and_1_is_refused(folder: Path, tmp_path: Path) ->
     path = hostile(folder, "fusion", tmp_path)
     with h5py.File(path, "a") as file:
         change_about(file, weight=1.5)
-    with pytest.raises(ModelError, match="1.5"):
+    with pytest.raises(ModelError, match="weight"):
         read_model(path)
 
 
@@ -274,7 +274,6 @@ def test_bogus_labels_that_trees_contradict_do_not_calibrate(small: Path, tmp_pa
     write_table(data, table)
     _, meta = classifier.train(data, "measured", name="model", **OPTIONS)
     assert set(table["id"].iloc[real]) <= set(meta["suspects"])
-    assert 0.5 < SUSPECT_SCORE < 1
 
 
 def test_weight_moves_only_beyond_the_noise() -> None:
