@@ -96,8 +96,13 @@ def merge_fields(fields: Iterable[Circle]) -> list[Circle]:
         )
         for one in fields
     }
+    return _outermost(rounded)
+
+
+def _outermost(fields: Iterable[Circle]) -> list[Circle]:
+    """Fields without those that lie within another."""
     kept: list[Circle] = []
-    for one in sorted(rounded, key=lambda field: (-field.radius, field.dec, field.ra)):
+    for one in sorted(fields, key=lambda field: (-field.radius, field.dec, field.ra)):
         if not any(_separation(one, other) + one.radius <= other.radius + 1e-9 for other in kept):
             kept.append(one)
     return sorted(kept, key=lambda field: (field.dec, field.ra, field.radius))
@@ -359,7 +364,7 @@ def _read_coverage(made: Path, path: Path) -> dict[str, Any]:
 
 def _join_coverage(before: dict[str, Any], fields: Sequence[Circle] | None, tables: dict[str, Any]) -> dict[str, Any]:
     whole = fields is None or before.get("sky") == "all"
-    every = sky_fields() if whole else merge_fields([*fields, *_old(before)]) if fields else _old(before)
+    every = sky_fields() if whole else _outermost([*merge_fields(fields or ()), *_old(before)])
     if not every:
         raise CatalogueError("no field to ask for; name images that can be read, or --all-sky")
     return {"sky": "all" if whole else "fields", "fields": [list(one) for one in every],

@@ -59,6 +59,8 @@ def test_sexagesimal_positions_are_hours_and_degrees(tmp_path: Path, ra: str, de
 @pytest.mark.parametrize("form", ["fits", "ascii.ecsv"])
 def test_units_of_the_file_are_obeyed(tmp_path: Path, unit: u.Unit, scale: float, form: str) -> None:
     table = Table({"ra": np.array(RA) * scale * unit, "dec": np.array(DEC) * u.deg})
+    if unit == u.hourangle and form == "fits":
+        pytest.skip("FITS knows no hour angle, only h")
     if unit == u.rad:
         table["dec"] = np.radians(DEC) * u.rad
     table.write(tmp_path / "v", format=form)
@@ -93,10 +95,11 @@ def test_a_small_field_is_no_radians(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_variables(tmp_path / "v.fits"), rows)
 
 
-@pytest.mark.parametrize("cut", [100, 3000, -100])
-def test_a_cut_file_is_told(tmp_path: Path, cut: int) -> None:
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.95])
+def test_a_cut_file_is_told(tmp_path: Path, kept: float) -> None:
     Table({"ra": RA * 200, "dec": DEC * 200}).write(tmp_path / "v.fits")
     path = tmp_path / "v.fits.gz"
-    path.write_bytes(gzip.compress((tmp_path / "v.fits").read_bytes())[:cut])
+    packed = gzip.compress((tmp_path / "v.fits").read_bytes())
+    path.write_bytes(packed[: int(kept * len(packed))])
     with pytest.raises(CatalogueError, match=r"v\.fits\.gz"):
         read_variables(path)

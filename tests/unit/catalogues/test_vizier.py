@@ -1,4 +1,4 @@
-"""Catalogues from VizieR: asked politely and once, resumed, written as labelling reads them, and never over another's."""
+"""Catalogues from VizieR: asked politely and once, resumed, written as labelling reads them, never over others."""
 
 import json
 from collections.abc import Iterator

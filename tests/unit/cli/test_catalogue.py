@@ -153,22 +153,21 @@ def test_place_that_cannot_be_written_is_told(gotorb: Call, extended: Path) -> N
     assert "mpc.csv cannot be written (" in said.err
 
 
-MPCORB = """\
-MINOR PLANET CENTER ORBIT DATABASE (MPCORB)
-
-Des'n     H     G   Epoch     M        Peri.      Node       Incl.       e            n           a
-----------------------------------------------------------------------------------------------------
-
-00001    3.34  0.15 K24AH 188.70269   73.27343   80.25221   10.58780  0.0794013  0.21424651   2.7660512  0 MPO719049  7258 123 1801-2023 0.65 M-v 30k Pan        0000      (1) Ceres              20230321
-00004    3.34  0.15 K24AH  26.80960   73.27343  103.70200   10.58780  0.0794013  0.27159000   2.3615413  0 MPO719049  7258 123 1801-2023 0.65 M-v 30k Pan        0000      (4) Vesta              20230321
-K24A00B             K24AH 100.00000   10.00000   20.00000    5.00000  0.1000000  0.25000000   2.5000000    E2024-AB    12   1    2 days              MPC        0000         2024 AB             20240321
-"""  # noqa: E501
+ELEMENTS = "0.0794013  0.21424651   2.7660512  0 MPO719049  7258 123 1801-2023 0.65 M-v 30k Pan        0000"
+ORBITS = [
+    ("00001    3.34  0.15 K24AH 188.70269   73.27343   80.25221   10.58780  ", "     (1) Ceres"),
+    ("00004    3.34  0.15 K24AH  26.80960   73.27343  103.70200   10.58780  ", "     (4) Vesta"),
+    ("K24A00B             K24AH 100.00000   10.00000   20.00000    5.00000  ", "         2024 AB"),
+]
+MPCORB = "MINOR PLANET CENTER ORBIT DATABASE (MPCORB)\n\nDes'n     H     G   Epoch     M\n-----\n\n" + "".join(
+    f"{start}{ELEMENTS}".ljust(165) + f"{name:<29}20230321\n" for start, name in ORBITS
+)
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("header", [True, False])
 def test_mpcorb_dat_is_read(gotorb: Call, project: Path, packed: bool, header: bool) -> None:
-    text = MPCORB if header else MPCORB.split("---\n\n")[1]
+    text = MPCORB if header else MPCORB.split("--\n\n")[1]
     path = project / ("MPCORB.DAT.gz" if packed else "MPCORB.DAT")
     path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
     said = gotorb("catalogue", "update", "--from-file", str(path), "--out", str(project / "mpc.csv"))
