@@ -196,6 +196,36 @@ def describe_image(path: Path | str) -> Any:
     return replace(task, path=str(path))
 
 
+def find_footprint(path: Path | str) -> tuple[float, float, float]:
+    """Centre of a difference image, and its distance from the farthest corner.
+
+    Parameters
+    ----------
+    path : path
+        FITS file.
+
+    Returns
+    -------
+    ra, dec, radius : float
+        deg, ICRS.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read or has no WCS.
+    """
+    from gotorb.catalogues.crossmatch import find_nearest
+    from gotorb.survey.fits import open_frame
+
+    use_adapter()
+    with open_frame(Path(path)) as frame:
+        ny, nx = frame.shape(DIFFERENCE_IMAGE_EXT)
+        ra, dec = frame.centre(DIFFERENCE_IMAGE_EXT)
+        x, y = np.array([-0.5, nx - 0.5, -0.5, nx - 0.5]), np.array([-0.5, -0.5, ny - 0.5, ny - 0.5])
+        corners = frame.to_sky(DIFFERENCE_IMAGE_EXT, x, y)
+    return ra, dec, float(find_nearest(*corners, [ra], [dec])[1].max()) / 3600
+
+
 def _find_row(path: Path) -> pd.Series | None:
     """Row of the adapter's get_images() for a file; it is asked again for a file that is newer than its answer."""
     from gotorb.errors import DatabaseError, SurveyError

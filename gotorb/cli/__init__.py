@@ -24,7 +24,7 @@ GROUPS = {
         "clean": "remove random bogus that are probably real from a data set",
         "dataset": "divide a data set into train, validation and test without leaks",
         "data": "inspect data sets: card, verify, leaks, diff, errors; tag a version",
-        "catalogue": "show the age of the minor-planet catalogue, or update it",
+        "catalogue": "show age and coverage of catalogues, update or fetch them",
         "simulate": "simulate a survey: images, tables, catalogues",
         "inject": "paste point sources into your own image",
     }),

@@ -464,6 +464,20 @@ class EyeballParams(Section):
     most_stamps: int = Field(2000, ge=0, description="rows whose stamps are in the explorer's page")
 
 
+class FetchParams(Section):
+    """Catalogues of stars and galaxies, fetched from VizieR."""
+
+    variables: Path = Field(Path("catalogues/variables.csv"), description="csv of variable stars to write or add to")
+    galaxies: Path = Field(Path("catalogues"), description="folder in which GLADE/ is written or added to")
+    tables: tuple[Literal["atlas", "gaia"], ...] = Field(
+        ("atlas", "gaia"), min_length=1, description="of variable stars: ATLAS (Heinze et al. 2018), Gaia DR3"
+    )
+    max_mag: float = Field(18.5, description="faintest galaxy, B [mag]")
+    margin_deg: float = Field(0.1, ge=0, description="reach beyond an image's corners [deg]")
+    pause_s: float = Field(1.0, ge=0, description="time between two questions to the server [s]")
+    attempts: int = Field(4, ge=1, description="times that a question is asked, until it is answered")
+
+
 class DecideParams(Section):
     """Thresholds, comparisons and promotions."""
 

@@ -50,8 +50,8 @@ class Settings:
         Python file that adapts `label_data` to your survey, for all commands; see docs/own-survey.md.
     gotorb_alert_schemas, gotorb_schema_registry : str
         Folder of Avro schemas, and address of a Confluent schema registry, of alert packets that bring none along.
-    gotorb_vizier_url : str
-        Address of a VizieR server; empty means astroquery's.
+    gotorb_vizier_server : str
+        Host of a VizieR server (https); empty means CDS's.
     dask_scheduler_address : str
         ``tcp://host:port`` of a dask cluster that labels images; empty means processes of this machine.
     mlflow_tracking_uri : str
@@ -74,7 +74,7 @@ class Settings:
     gotorb_adapter: str = ""
     gotorb_alert_schemas: str = ""
     gotorb_schema_registry: str = ""
-    gotorb_vizier_url: str = ""
+    gotorb_vizier_server: str = ""
     dask_scheduler_address: str = ""
     mlflow_tracking_uri: str = ""
 

@@ -141,8 +141,8 @@ def middle_jd(header: fits.Header) -> float | None:
 
     MJD-AVG and DATE-AVG are the middle, or it lies between MJD-BEG and MJD-END, DATE-BEG and DATE-END; else MJD-BEG,
     DATE-BEG, MJD-OBS and DATE-OBS are taken for the start, to which half of the exposure time is added. Numbers may
-    be text. A date without a time of day takes that of TIME-OBS, UT and the like; without any it does not count, nor
-    does a time before 1900 or after 2100. TIMESYS (UTC when absent) and TIMEUNIT (s) are respected.
+    be text. A date without a time of day takes that of TIME-OBS, UT and the like, or does not count. TIMESYS (UTC when
+    absent) and TIMEUNIT (s) are respected. A time before 1900 or after 2100 does not count.
 
     Parameters
     ----------
