@@ -8,15 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
+from scipy.stats import poisson
 
 from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.errors import InconsistentImage
 from gotorb.survey.fits import Frame
 
-FAR_ARCSEC, CLUSTER_ARCSEC = 90.0, 2.0
-"""Largest common offset that is looked for, and its scatter."""
-LEAST_CLUSTER, CLUSTER_SIGMA = 4, 6
-"""Minor planets that a common offset needs, and by how much they exceed those expected by chance."""
+FAR_ARCSEC, CLUSTER_ARCSEC, SPREAD = 90.0, 2.0, 0.2
+"""Largest common offset that is looked for, its scatter, and the part of it by which it differs between minor planets:
+they move at different speeds, so that a wrong epoch shifts them differently."""
+LEAST_CLUSTER, CHANCE = 4, 1e-5
+"""Minor planets that a common offset needs, and the largest probability that it is there by chance."""
+MOST_PLANETS, MOST_PAIRS = 100, 5000
+"""Minor planets, the brightest first, and pairs with detections that an offset is looked for among."""
 LEAST_EXPECTED, LEAST_FOUND = 5, 0.1
 """Expected minor planets of a run, and the found fraction of their brighter half, below which labels are wrong."""
 LEAST_BRIGHT = 4
@@ -162,20 +166,24 @@ def find_shift(
     """
     if len(expected) < LEAST_CLUSTER or len(detections) == 0:
         return None
+    expected = expected.head(MOST_PLANETS)
     planets = cKDTree(unit_vectors(expected["ra"], expected["dec"]))
     sky = cKDTree(unit_vectors(detections["ra"], detections["dec"]))
     near = planets.query_ball_tree(sky, chord(FAR_ARCSEC))
     which = np.repeat(np.arange(len(expected)), [len(rows) for rows in near])
-    if len(which) == 0:
+    if not 0 < len(which) <= MOST_PAIRS:  # a crowd hides any offset
         return None
     rows = np.concatenate([np.asarray(found, int) for found in near])
     offsets = offsets_arcsec(detections.iloc[rows], expected.iloc[which])
-    groups = cKDTree(offsets).query_ball_point(offsets, CLUSTER_ARCSEC)
-    members = max(groups, key=len)
-    n_shifted, shift = len(set(which[members].tolist())), np.median(offsets[members], axis=0)
-    chance = len(which) * (CLUSTER_ARCSEC / FAR_ARCSEC) ** 2
-    enough = max(LEAST_CLUSTER, chance + CLUSTER_SIGMA * np.sqrt(chance + 1), 2 * n_matched + 1)
-    return (n_shifted, (float(shift[0]), float(shift[1]))) if n_shifted >= enough else None
+    reach = CLUSTER_ARCSEC + SPREAD * np.hypot(*offsets.T)
+    groups = cKDTree(offsets).query_ball_point(offsets, reach)
+    counts = np.array([len(set(which[members].tolist())) for members in groups])
+    by_chance = poisson.sf(counts - 2, len(which) * (reach / FAR_ARCSEC) ** 2) * len(which)
+    best = int(np.argmin(by_chance))
+    if counts[best] < max(LEAST_CLUSTER, 2 * n_matched + 1) or by_chance[best] > CHANCE:
+        return None
+    shift = np.median(offsets[groups[best]], axis=0)
+    return int(counts[best]), (float(shift[0]), float(shift[1]))
 
 
 def describe(found: Expected, where: str) -> list[str]:

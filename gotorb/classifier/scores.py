@@ -121,7 +121,7 @@ def _put(waiting: queue.Queue[Any], item: Any, stopped: threading.Event) -> bool
 log = logging.getLogger(__name__)
 COLUMNS = (
     "id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256",
-    "threshold", "called_real",
+    "threshold", "called_real", "image_id",
 )  # fmt: skip
 
 
@@ -279,7 +279,8 @@ def _write_rows(
             if n_rows == 0 and (told := tell_middle(scorer, found.stamps.shape[1], source)):
                 log.info(told)
             scored = score_batch(scorer, stamps, n_samples, seed + n_rows)
-            waiting.append((found.table[["id", "ra", "dec"]], scored, measured.measure(stamps) if measured else None))
+            place = found.table[["id", "ra", "dec", "image_id"]]
+            waiting.append((place, scored, measured.measure(stamps) if measured else None))
             n_rows += len(found)
             if digest.done():
                 write()
@@ -362,8 +363,9 @@ def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold:
     called = (found.best >= threshold).astype(int).tolist()
     *model, shown = about
     return zip(
-        table["id"].tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called, strict=False
-    )
+        table["id"].tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called,
+        table["image_id"].tolist(), strict=False,
+    )  # fmt: skip
 
 
 def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], source: Path | str) -> np.ndarray:

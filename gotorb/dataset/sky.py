@@ -188,7 +188,7 @@ def _check_planets(images: pd.DataFrame, of_image: dict[str, pd.DataFrame], sett
 
 
 def _compare_planets(rows: pd.DataFrame, image_id: str, planets: pd.DataFrame) -> Iterator[str]:
-    bright = planets[(planets["mag"] < LABEL.mag_limit).to_numpy()]
+    bright = planets[(planets["mag"] < LABEL.mag_limit).to_numpy()].sort_values("mag", kind="stable")
     bogus = rows[(rows["metalabel"] == "randjunk").to_numpy()]
     at_planet = find_nearest(bogus["ra"], bogus["dec"], bright["ra"], bright["dec"])[1] <= PLANET_ARCSEC
     if at_planet.any():

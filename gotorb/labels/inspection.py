@@ -43,7 +43,8 @@ class Inspection:
         Mid-exposure.
     ra_c, dec_c, radius_deg : float
         Circle around the image, deg.
-    n_detections : int
+    n_found : int
+        Detections on the image.
     found : Expected or None
         Minor planets expected and found.
     warnings : tuple of str
@@ -57,7 +58,7 @@ class Inspection:
     ra_c: float = np.nan
     dec_c: float = np.nan
     radius_deg: float = np.nan
-    n_detections: int = 0
+    n_found: int = 0
     found: Expected | None = None
     warnings: tuple[str, ...] = field(default=())
 
@@ -68,7 +69,7 @@ class Inspection:
         assert self.found is not None
         head = (
             f"{self.image_id}: middle of the exposure {self.utc} UTC, centre {self.ra_c:.4f} {self.dec_c:+.4f}, "
-            f"{self.radius_deg:.2f} deg to the corners, {self.n_detections} detections"
+            f"{self.radius_deg:.2f} deg to the corners, {self.n_found} detections"
         )
         match = f"  matched {self.found.n_matched} of {self.found.n_expected} expected minor planets"
         if self.found.n_matched:
@@ -117,7 +118,7 @@ def inspect_image(
         ra_c=circle.ra,
         dec_c=circle.dec,
         radius_deg=circle.radius_deg,
-        n_detections=len(detections),
+        n_found=len(detections),
         found=found,
         warnings=(*notes, *describe(found, Path(task.path).name)),
     )

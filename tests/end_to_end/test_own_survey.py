@@ -219,7 +219,9 @@ def test_images_are_checked_before_a_run(own_survey, served, capsys, monkeypatch
     assert [row["state"] for row in json.loads(capsys.readouterr().out)] == ["ok", "ok"]
 
 
-@pytest.mark.parametrize(("days", "reason"), [(0.02, "at one offset of"), (-2400000.5, "looks like MJD")])
+@pytest.mark.parametrize(
+    ("days", "reason"), [(0.02, "(at one offset of|matched 0 of)"), (-2400000.5, "looks like MJD")]
+)
 def test_check_names_what_labelling_would_refuse(own_survey, served, capsys, monkeypatch, days, reason):
     monkeypatch.chdir(own_survey)
     for name in re.findall(r"^label_data\.(\w+) =", (own_survey / "mysurvey.py").read_text(), re.MULTILINE):
@@ -228,7 +230,7 @@ def test_check_names_what_labelling_would_refuse(own_survey, served, capsys, mon
     right = label_data.get_images
     label_data.get_images = lambda n: right(n).assign(jd=lambda t: t["jd"] + days)
     assert main(["check", "--provider", "pympc", "--n-images", "1"]) == 1
-    assert re.search(f"inconsistent: .*{reason}", capsys.readouterr().out)
+    assert re.search(reason, capsys.readouterr().out)
     with pytest.raises(DataError, match=reason):
         label_data.make(100, own_survey / "refused", provider="pympc", name=f"by{days}")
 
