@@ -395,6 +395,14 @@ def test_packets_of_two_surveys_make_no_set(tmp_path: Path) -> None:
     assert folder.table["survey"].tolist() == ["rubin"] and folder.n_skipped == 1
 
 
+def test_a_packet_delivered_twice_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.bin", wire(rubin_record(alert_id=5 if name != "b" else 6), "10.0"))
+    folder = open_packets(find_packets(tmp_path))
+    assert folder.table["candid"].tolist() == ["5", "6"] and folder.n_skipped == 1 and "c.bin" in caplog.text
+    assert sum(len(stamps) for stamps, _ in folder.batches()) == 2
+
+
 def test_time_of_ztf_is_the_middle_of_its_exposure(tmp_path: Path) -> None:
     record, _ = read_packet(write_packet(tmp_path / "a.avro", jd=2459000.5, exptime=300.0))
     assert record["jd"] == pytest.approx(2459000.5 + 150 / 86400, abs=1e-8)
