@@ -13,6 +13,7 @@ BENCHMARKS = {
     "score": "score",
     "archive_score": "archive",
     "image_score": "image",
+    "packets": "packets",
     "visualise": "visualise",
     "train": "training",
     "logging": "tracking",

@@ -68,6 +68,11 @@ MEANINGS = {
     "detections, from the FITS files to plain scores in a csv by `gotorb score --no-posterior`, the network loaded and "
     "compiled before; wall time. Reference: the limit.",
     "image_posterior": "The same with 20 posterior samples.",
+    "packets_ztf": "Alert packets in the form of ZTF's, one in each file with a history of 12 detections, read to "
+    "records and stamps; packets per CPU second of one core. Reference: fastavro.reader, gzip and astropy.io.fits on "
+    "the same files; the stamps must be equal to the bit. The aim is 5; unpacking gzip alone allows 9.",
+    "packets_rubin": "The same for messages in the form of Rubin's, in Confluent's wire format. Reference: "
+    "fastavro.schemaless_reader with the schema parsed before, and astropy.io.fits. The aim is 5.",
     "night_plain": "Alerts per second of a night of Rubin, 10 million in 10 hours. Reference: the rate of "
     "`archive_score`; the ratio is the number of such machines that keep up.",
     "night_posterior": "The same with 20 posterior samples for every alert. Reference: the rate of "

@@ -228,7 +228,7 @@ def find_footprint(path: Path | str) -> tuple[float, float, float]:
 
 def _find_row(path: Path) -> pd.Series | None:
     """Row of the adapter's get_images() for a file; it is asked again for a file that is newer than its answer."""
-    from gotorb.errors import DatabaseError, SurveyError
+    from gotorb.errors import ConfigError, DatabaseError, GotorbError, SurveyError
 
     place = str(path.resolve())
     asked, rows = _KNOWN.get(get_images, (0.0, {}))
@@ -240,6 +240,11 @@ def _find_row(path: Path) -> pd.Series | None:
             raise
         except SurveyError as error:  # no images where it looks: a night may lie elsewhere
             log.debug("get_images() of the adapter: %s", error)
+        except GotorbError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"get_images() failed for {path} ({reason}); fix the adapter") from error
         _KNOWN.clear()
         _KNOWN[get_images] = asked, rows
     return rows.get(place)
@@ -250,7 +255,7 @@ def _rows_by_place(images: pd.DataFrame) -> dict[str, pd.Series]:
     from gotorb.survey.gotophoto import storage_path
 
     settings, rows = read_settings(), {}
-    for _, row in images.iterrows():
+    for _, row in images.iterrows() if "filepath" in images else ():
         try:
             rows[str(Path(storage_path(str(row["filepath"]), settings)).resolve())] = row
         except OutsideStorage:

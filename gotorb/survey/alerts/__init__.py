@@ -314,11 +314,16 @@ def _usable(paths: Sequence[Path], reader: PacketReader, skipped: _Skipped) -> I
         If there is no usable alert.
     """
     first: Alert | None = None
+    known: set[str] = set()
     for path in paths:
         try:
             for alert in reader.read_file(path):
                 first = first or alert
                 _check_same(alert, first, path)
+                if alert.record["candid"] in known:
+                    skipped.add(PacketError(f"{path} holds alert {alert.record['candid']} once more; it counts once"))
+                    continue
+                known.add(alert.record["candid"])
                 yield path, alert
         except PacketError as error:
             skipped.add(error)

@@ -19,6 +19,7 @@ from gotorb.survey.archives import open_archive
 from gotorb.training.meta import write_meta
 from gotorb.training.model_files import write_model
 from tests.model.blobs import make_blobs
+from tests.unit.survey.packets import other_packet, rubin_record, wire
 from tests.unit.survey.synthetic import make_table, real_data, write_archive, write_packet
 
 ARCHIVE = ArchiveParams()
@@ -201,3 +202,33 @@ def test_the_real_packets_get_the_scores_of_the_archive(plain: Path, tmp_path: P
     archive = score(plain, real_data("ztf"), tmp_path / "b.csv").set_index("id")["score"]
     assert len(packets) == 20 and len(archive) == 1412
     np.testing.assert_allclose(packets, archive[packets.index], atol=0.02)  # pixels were rounded to noise / 10
+
+
+def test_packets_of_rubin_are_scored_at_the_size_of_the_model(tmp_path: Path) -> None:
+    network = models.vgg6((25, 25, 3), spatial_dropout=0.0, block1=2, block2=2, dense=4)
+    model, folder = write_model_folder(tmp_path / "model", network), tmp_path / "packets"
+    folder.mkdir()
+    record = rubin_record(alert_id=2**60 + 7)
+    (folder / "a.bin").write_bytes(wire(record, "10.0"))
+    table = score(model, folder, tmp_path / "a.csv")
+    assert table["id"].tolist() == [str(2**60 + 7)] and table["ra"].tolist() == [10.5]
+    (found,) = sources.read_detections(folder, ARCHIVE, 25)
+    assert found.stamps.shape == (1, 25, 25, 3) and found.stamps[0, 12, 12].min() > 900
+    assert found.table["realbogus"].tolist() == [0.875] and found.table["mag"].notna().all()
+
+
+def test_packets_without_a_template_need_a_model_without(tmp_path: Path) -> None:
+    network = models.vgg6((41, 41, 2), spatial_dropout=0.0, block1=2, block2=2, dense=4)
+    model = write_model_folder(tmp_path / "model", network, ("science", "difference"))
+    names = {"science": "cutoutScience", "difference": "cutoutDifference"}
+    candidate = {"mjd": 59521.5, "RA": 1.0, "Dec": 2.0, "Mag": 16.5, "X": 4.0, "Y": 5.0, "pid": 7}
+    (tmp_path / "a.avro").write_bytes(other_packet(names, candidate, publisher="ATLAS-1", objectId="o", candid="c"))
+    assert score(model, tmp_path / "a.avro", tmp_path / "a.csv")["id"].tolist() == ["c"]
+
+
+@pytest.mark.parametrize("folder", ["alerts/rubin_wire_v10", "alerts/rubin_container_fink_v9", "alerts/rubin_wire_v11"])
+def test_the_real_packets_of_rubin_get_scores(tmp_path: Path, folder: str) -> None:
+    packets = real_data("alerts").parent / folder
+    network = models.vgg6((29, 29, 3), spatial_dropout=0.0, block1=2, block2=2, dense=4)
+    table = score(write_model_folder(tmp_path / "model", network), packets, tmp_path / "a.csv")
+    assert sorted(table["id"]) == sorted(path.stem for path in packets.iterdir())

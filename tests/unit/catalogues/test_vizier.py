@@ -30,7 +30,8 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeVizier
         monkeypatch.setenv("GOTORB_CACHE_DIR", str(tmp_path / "cache"))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         server.tables[ATLAS] = {
-            "ra": [150.0, 150.1, 160.0], "dec": [2.0, 2.1, 2.0], "ATOID": ["J1", "J2", "J3"], "Class": ["CBF", "", "IRR"],
+            "ra": [150.0, 150.1, 160.0], "dec": [2.0, 2.1, 2.0], "ATOID": ["J1", "J2", "J3"],
+            "Class": ["CBF", "", "IRR"],
         }  # fmt: skip
         server.tables[GAIA] = {
             "ra": [150.0001, 149.9], "dec": [2.0001, 1.9], "Source": [SOURCE_ID, SOURCE_ID + 2], "Class": ["RR", "AGN"],

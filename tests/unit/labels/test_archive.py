@@ -12,6 +12,7 @@ from gotorb.errors import DataError
 from gotorb.labels.archive import label_archive
 from gotorb.survey.archives import open_stamps
 from pipelines.repro import SOURCES_YAML, merge
+from tests.unit.survey.packets import asteroid, rubin_record, wire
 from tests.unit.survey.synthetic import make_table, real_data
 
 PROJECT = Path(__file__).parents[3]
@@ -132,3 +133,20 @@ def test_real_packets_are_labelled_without_columns_that_packets_lack() -> None:
     assert (rows["metalabel"] == "mp").sum() == 6
     assert (rows["label"] == layout.BOGUS).sum() >= 2
     assert not ((rows["label"] == layout.BOGUS) & (rows["metalabel"] == "mp")).any()
+
+
+def test_unmatched_alerts_get_no_label_but_by_the_survey_score_which_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, (score, planet) in enumerate([(0.9, True), (0.9, False), (0.1, False), (0.1, True)]):
+        ephemeris = {"ephOffset": 0.1, "ephVmag": 23.9} if planet else {}
+        record = rubin_record(alert_id=number, ssObjectId=21 if planet else None, reliability=score)
+        record |= {"ssSource": asteroid("10.0", **ephemeris)} if planet else {}
+        (tmp_path / f"{number}.bin").write_bytes(wire(record, "10.0"))
+    params = params_of("packets")
+    rows = label_archive(open_stamps(tmp_path, params).table, params)
+    assert rows["metalabel"].tolist() == ["mp", "unlabelled", "lowscore", "mp"]
+    assert rows["rule"].iloc[2].endswith("copies the survey's score") and "copy the survey's own score" in caplog.text
+    assert rows["object_id"].tolist() == ["mp:21", "77", "77", "mp:21"] and (rows["image_id"] == "5_3").all()
+    without = label_archive(open_stamps(tmp_path, params).table, params.model_copy(update={"old_score_column": None}))
+    assert without["label"].tolist() == [1, -1, -1, 1]

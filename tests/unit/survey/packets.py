@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from gotorb.survey.alerts.schemas import shipped_versions
+from tests.unit.survey.synthetic import make_image, pack
 
 SIDE = 30
 NOTHING_OF = {"long": 0, "int": 0, "float": 0.0, "double": 0.0, "boolean": False, "string": "", "bytes": b""}
@@ -92,3 +93,25 @@ def snappy(data: bytes) -> bytes:
     import pyarrow
 
     return pyarrow.Codec("snappy").compress(data, asbytes=True) + zlib.crc32(data).to_bytes(4, "big")
+
+
+def other_packet(names: dict[str, str], candidate: dict[str, Any], **top: Any) -> bytes:
+    """A container of a survey like ZTF whose cut-outs are bare bytes."""
+    record: dict[str, Any] = top | {"candidate": candidate} | {name: pack(make_image(n, (41, 41))) for n, name in
+                                                               enumerate(names.values())}  # fmt: skip
+    kinds = {int: "long", float: "double", str: "string", bytes: "bytes"}
+    inner = [{"name": key, "type": kinds[type(value)]} for key, value in candidate.items()]
+    fields = [
+        {"name": key, "type": {"type": "record", "name": "inner", "fields": inner} if key == "candidate"
+         else kinds[type(value)]} for key, value in record.items()
+    ]  # fmt: skip
+    buffer = io.BytesIO()
+    fastavro.writer(buffer, fastavro.parse_schema({"type": "record", "name": "a", "fields": fields}), [record])
+    return buffer.getvalue()
+
+
+def asteroid(version: str, **ephemeris: Any) -> dict[str, Any]:
+    schema = json.loads(shipped_versions()[version])
+    kind = next(one["type"] for one in schema["fields"] if one["name"] == "ssSource")
+    fields = next(one for one in kind if one != "null")["fields"]
+    return {one["name"]: None if isinstance(one["type"], list) else 5 for one in fields} | ephemeris

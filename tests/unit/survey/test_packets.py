@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fastavro
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -29,16 +28,18 @@ from gotorb.survey.alerts.framing import MAX_BLOCK, Block
 from gotorb.survey.alerts.records import read_records
 from gotorb.survey.alerts.schemas import SchemaStore, parse_schema, plain_schema, shipped_versions
 from tests.unit.survey.packets import (
+    asteroid,
     bare,
     container,
     long,
+    other_packet,
     rubin_cutout,
     rubin_record,
     rubin_schema,
     snappy,
     wire,
 )  # fmt: skip
-from tests.unit.survey.synthetic import make_image, pack, real_data, write_packet
+from tests.unit.survey.synthetic import make_image, real_data, write_packet
 
 VERSIONS = ("7.0", "7.4", "8.0", "9.0", "10.0", "11.1")
 
@@ -87,13 +88,6 @@ def test_none_and_nought_are_no_object(tmp_path: Path, source: dict[str, Any], o
     record, _ = read_packet(write(tmp_path / "a.bin", wire(rubin_record(**({"isNegative": False} | source)), "10.0")))
     assert (record["objectId"], record["isdiffpos"]) == (objectId, sign)
     assert np.isnan(record["ssdistnr"]) and record["ssnamenr"] is None
-
-
-def asteroid(version: str, **ephemeris: Any) -> dict[str, Any]:
-    schema = json.loads(shipped_versions()[version])
-    kind = next(one["type"] for one in schema["fields"] if one["name"] == "ssSource")
-    fields = next(one for one in kind if one != "null")["fields"]
-    return {one["name"]: None if isinstance(one["type"], list) else 5 for one in fields} | ephemeris
 
 
 @pytest.mark.parametrize(
@@ -351,21 +345,6 @@ def test_cutouts_are_read_as_astropy_reads_them(kind: str, packed: bool) -> None
         read_cutout(gzip.compress(data)[:-40] if packed else data[:2000])
 
 
-def other_packet(names: dict[str, str], candidate: dict[str, Any], **top: Any) -> bytes:
-    """A container of a survey like ZTF whose cut-outs are bare bytes."""
-    record: dict[str, Any] = top | {"candidate": candidate} | {name: pack(make_image(n, (41, 41))) for n, name in
-                                                               enumerate(names.values())}  # fmt: skip
-    kinds = {int: "long", float: "double", str: "string", bytes: "bytes"}
-    inner = [{"name": key, "type": kinds[type(value)]} for key, value in candidate.items()]
-    fields = [
-        {"name": key, "type": {"type": "record", "name": "inner", "fields": inner} if key == "candidate"
-         else kinds[type(value)]} for key, value in record.items()
-    ]  # fmt: skip
-    buffer = io.BytesIO()
-    fastavro.writer(buffer, fastavro.parse_schema({"type": "record", "name": "a", "fields": fields}), [record])
-    return buffer.getvalue()
-
-
 ZTF_CUTOUTS = {"science": "cutoutScience", "template": "cutoutTemplate", "difference": "cutoutDifference"}
 
 
@@ -414,6 +393,14 @@ def test_packets_of_two_surveys_make_no_set(tmp_path: Path) -> None:
     write_packet(tmp_path / "b.avro")
     folder = open_packets(find_packets(tmp_path))
     assert folder.table["survey"].tolist() == ["rubin"] and folder.n_skipped == 1
+
+
+def test_a_packet_delivered_twice_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"{name}.bin", wire(rubin_record(alert_id=5 if name != "b" else 6), "10.0"))
+    folder = open_packets(find_packets(tmp_path))
+    assert folder.table["candid"].tolist() == ["5", "6"] and folder.n_skipped == 1 and "c.bin" in caplog.text
+    assert sum(len(stamps) for stamps, _ in folder.batches()) == 2
 
 
 def test_time_of_ztf_is_the_middle_of_its_exposure(tmp_path: Path) -> None:
