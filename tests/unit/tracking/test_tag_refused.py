@@ -64,9 +64,7 @@ def test_output_that_is_here_alone_counts_and_a_changed_one_does_not(repository:
     assert find_absent(repository.root) == [STAMPS]
 
 
-def test_folder_is_absent_without_its_list_or_a_member(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_is_absent_without_its_list_or_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An output that is a folder, as DVC keeps it: a list of its files, and each of them."""
     import json
 
