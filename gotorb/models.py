@@ -140,17 +140,10 @@ def find_model(address: str | Path) -> Origin:
 
     if is_registry_uri(address):
         network, registered = load_registered(str(address))
-        layers = tuple(name for name in registered.tags.get("layers", "").split(",") if name)
-        threshold = float(registered.tags.get("threshold", 0.5))
         return Origin(
-            model=network,
-            layers=layers,
-            name=registered.name,
-            version=registered.version,
-            digest=f"md5:{registered.md5}",
-            meta=None,
-            threshold=threshold,
-        )
+            model=network, layers=tuple(registered.layers), name=registered.name, version=registered.version,
+            digest=f"md5:{registered.md5}", threshold=registered.operating.threshold,
+        )  # fmt: skip
     from gotorb.core.files import file_digest
     from gotorb.training.model_files import load_training
 

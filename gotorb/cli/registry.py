@@ -276,7 +276,7 @@ def _described(family: dict[str, Any]) -> list[list[dict[str, str]]]:
         }
         for one in family["models"]
     ]  # fmt: skip
-    runs = [{"run": one["run_id"][:SHORT], "stage": f"{one['name']} {one['status'].lower()}"} for one in family["runs"]]
+    runs = [{"run": one["run_id"], "stage": f"{one['name']} {one['status'].lower()}"} for one in family["runs"]]
     return [rows for rows in (data, models, runs) if rows]
 
 

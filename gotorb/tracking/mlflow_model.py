@@ -40,6 +40,8 @@ COLUMNS = ("score", "probability", "mean", "std", "confidence", "threshold", "ca
 OPERATING_JSON = "operating.json"
 MAX_SAMPLES = 1000
 MAX_LINE = 300
+UNKNOWN = 0.5
+"""Threshold of a model that names none."""
 DEFAULTS = {"n_samples": 20, "seed": 0}
 """Parameters of a call: posterior samples of each stamp, and their seed. n_samples 0 gives plain scores alone."""
 NEEDED = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "h5py", "scipy")
@@ -57,9 +59,9 @@ EXAMPLE = {
 class Operating(NamedTuple):
     """Threshold of a model, and its map from scores to probabilities; no temperature means no calibration."""
 
-    threshold: float = 0.5
-    temperature: float | None = None
-    offset: float = 0.0
+    threshold: float
+    temperature: float | None
+    offset: float
 
     @classmethod
     def of(cls, tags: Mapping[str, Any]) -> Operating:
@@ -73,9 +75,10 @@ class Operating(NamedTuple):
         Returns
         -------
         Operating
-            With the defaults where a tag is missing.
+            Threshold 0.5 and no calibration where a tag is missing.
         """
-        return cls(**{name: float(tags[name]) for name in cls._fields if name in tags})
+        known = {name: float(tags[name]) for name in cls._fields if tags.get(name) is not None}
+        return cls(known.get("threshold", UNKNOWN), known.get("temperature"), known.get("offset", 0.0))
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
         """Calibrated probabilities; the scores themselves without a calibration.
@@ -231,7 +234,7 @@ class Service:
     def __init__(self, model: Any, operating: Operating | None = None) -> None:
         from gotorb.training.inference import CompiledModel
 
-        self.compiled, self.operating = CompiledModel(model), operating or Operating()
+        self.compiled, self.operating = CompiledModel(model), operating or Operating.of({})
         self.shape = tuple(model.input_shape[1:])
         self.metadata: Any = None
 
@@ -363,4 +366,4 @@ def _load_pyfunc(path: str) -> Service:
 
     known = Path(path) / OPERATING_JSON
     operating = json.loads(known.read_text()) if known.exists() else {}
-    return Service(read_model(Path(path) / layout.MODEL_H5), Operating(**operating))
+    return Service(read_model(Path(path) / layout.MODEL_H5), Operating.of(operating))

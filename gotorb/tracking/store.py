@@ -144,7 +144,8 @@ def mlflow_environment() -> dict[str, str]:
     """Environment in which MLflow's own commands work on this project's store."""
     check_project()
     uri = tracking_uri()
-    return os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri}
+    served = {"MLFLOW_BACKEND_STORE_URI": uri} if is_local() else {}  # else `mlflow server` makes a file here
+    return os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri} | served
 
 
 def check_project() -> None:

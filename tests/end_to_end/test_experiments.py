@@ -19,7 +19,7 @@ from gotorb.core.params import read_params
 from gotorb.core.settings import read_settings
 from gotorb.tracking.runs import in_experiment, track_stage
 params = read_params()
-with track_stage("train", params, name="train") as run:
+with track_stage("train", params, used=params.train.model_dump(), name="train") as run:
     run.log_metrics({"lr": params.train.learning_rate})
 Path("result.json").write_text(f'{{"lr": {params.train.learning_rate}, "in_experiment": {int(in_experiment())}}}\\n')
 Path("place.txt").write_text(f"{read_settings().catshtm_dir}")
@@ -73,7 +73,7 @@ def test_queued_experiments_use_the_projects_env_and_store(repository: Repositor
         repository.dvc("exp", "run", "--queue", "--name", f"rate-{rate}", "-S", f"train.learning_rate={rate}")
     repository.dvc("exp", "run", "--run-all", "-j", "2")
     made = {run.data.tags["gotorb.dvc_experiment"]: run for run in runs(root)[before:]}
-    assert {name: run.data.params["train.learning_rate"] for name, run in made.items()} == {
+    assert {name: run.data.params["learning_rate"] for name, run in made.items()} == {
         "rate-0.002": "0.002", "rate-0.003": "0.003",
     }  # fmt: skip
     assert all(run.info.status == "FINISHED" for run in made.values())

@@ -146,7 +146,7 @@ def test_data_set_model_and_evaluation_are_linked(
     champion = store.get_model_version_by_alias("gotorb", "champion")
     if champion.tags["network"] == network:
         assert champion.run_id == training.info.run_id
-        assert champion.model_id == model.model_id
+        assert champion.source == f"models:/{model.model_id}"
         assert champion.tags["gotorb.model_md5"] == md5(project.root / "models" / network / "model.h5")
         (version,) = json.loads(model.tags["mlflow.modelVersions"])
         assert (version["name"], str(version["version"])) == ("gotorb", str(champion.version))

@@ -126,8 +126,9 @@ def test_lineage_is_told_by_the_command(
     _, ids = made
     assert cli.main(["lineage", "models:/gotorb/1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["data", "model", "run", "run", "run"]
-    assert "gotorb/1 (champion), tags v1, commit" in lines[1] and ids["dataset v1"] in lines[2]
+    assert [line.split()[0] for line in lines[::2][:2]] == ["data", "model"] and lines[4].split() == ["run", "stage"]
+    assert lines[3].split()[1:4] == ["gotorb/1", "champion", "v1"]
+    assert lines[5].split()[0] == ids["dataset v1"] and len(lines) == 8
     assert cli.main(["lineage", "nonsense"]) == 1
     assert "'nonsense' is no run id, no registered model" in capsys.readouterr().err
 
