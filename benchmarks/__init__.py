@@ -11,6 +11,7 @@ BENCHMARKS = {
     "minor_planets_night": "minor_planets",
     "posterior": "posterior",
     "score": "score",
+    "features": "features",
     "archive_score": "archive",
     "image_score": "image",
     "packets": "packets",

@@ -59,6 +59,10 @@ MEANINGS = {
     "score_onnx": "The same by the exported model with onnxruntime, two threads, 256 at a time; the scores must be "
     "equal to 1e-6. Reference: as for score, in the same run.",
     "score_same_kernels": "As score, beside model.predict in our process, with oneDNN's kernels too.",
+    "features": "About 250 measured features of a stamp of 55 x 55 x 4, wall time on one core. Reference: the limit.",
+    "score_fusion": "Stamps of 55 x 55 x 4 per second, one plain score each by fusion: features, 400 trees and "
+    "bayesian_vgg6. Reference: bayesian_vgg6 alone, in turn in the same run. The aim is 1,000 per second on two cores.",
+    "posterior_fusion": "The same with 20 posterior samples. Reference: the network's samples alone. The aim is 300.",
     "archive_score": "`gotorb score --no-posterior` from a stamp archive (hdf5) of 55 x 55 x 4 stamps: digest of the "
     "file, reading, sky level taken off, checks, one plain score each, csv on disk; stamps per second. Reference: the "
     "bare network on the same array in memory, in turn in the same run. The limit is a ratio of 0.7.",

@@ -18,6 +18,7 @@ from gotorb.evaluation.figures import draw_figures
 from gotorb.evaluation.latent import map_latent, plot_latent
 from gotorb.evaluation.metrics import measure_calibration, rounded
 from gotorb.evaluation.report import Evaluation, make_curves, make_predictions, measure_predictions, write_evaluation
+from gotorb.evaluation.robustness import find_clear, measure_robustness
 from gotorb.evaluation.stamp_figures import draw_stamps
 from gotorb.evaluation.thresholds import choose_threshold
 
@@ -245,6 +246,7 @@ def evaluate_model(
     metrics |= {"model": meta["model"], "n_trained_on": int(rows["id"].isin(meta["split"]["train"]).sum())}
     for note in metrics["notes"]:
         LOG.warning("%s: %s", data.data_dir, note)
+    metrics["robustness"] = _measure_robustness(model, meta, data, predictions[predictions["split"] == main], how)
     shown = (predictions["split"] == main).to_numpy()
     figures = draw_figures(predictions[shown], metrics, meta)
     figures |= draw_stamps(
@@ -256,6 +258,23 @@ def evaluate_model(
     evaluation = Evaluation(metrics, predictions, figures, out_dir, curves)
     write_evaluation(evaluation)
     return evaluation
+
+
+def _measure_robustness(
+    model: "keras.Model", meta: dict[str, Any], data: Dataset, predictions: pd.DataFrame, how: EvaluationOptions
+) -> dict[str, Any]:
+    """Clear rows, real and bogus, whose call at the model's threshold a bright pixel far from the source changes."""
+    from gotorb.training.inference import CompiledModel
+
+    compiled, layers, threshold = CompiledModel(model), tuple(meta["layers"]), float(meta["threshold"])
+    rows = data.table["id"].isin(predictions["id"]).to_numpy().nonzero()[0]
+    known = data.table.iloc[rows]
+    scores = compiled.score(block for _, block in data.batches(rows, layers=list(layers)))
+    found = {}
+    for kind, clear in find_clear(known, scores, threshold).items():
+        stamps = data.read_stamps(rows[clear], layers)
+        found[kind] = measure_robustness(compiled.score, stamps, layers, threshold=threshold, seed=how.seed)
+    return rounded(found)
 
 
 def _draw_latent(
