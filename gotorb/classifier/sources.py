@@ -15,7 +15,7 @@ from gotorb.core import layout
 from gotorb.core.params import BATCH_SIZE, ArchiveParams
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ImageError
-from gotorb.survey.alerts import LAYERS, find_packets, holds_packets, stream_packets
+from gotorb.survey.alerts import find_packets, holds_packets, make_reader, stream_alerts
 from gotorb.survey.archives import open_archive
 from gotorb.survey.pixels import fill_missing, prepare_stamps
 
@@ -117,7 +117,7 @@ def read_detections(source: Path, archive: ArchiveParams, size: int, *, block: i
     if kind == DATASET:
         yield from _from_dataset(source, block)
     elif kind == PACKETS:
-        yield from _from_packets(source, archive, block)
+        yield from _from_packets(source, archive, size, block)
     elif kind == IMAGES:
         for path in images:
             try:
@@ -234,12 +234,14 @@ def _from_dataset(source: Path, block: int) -> Iterator[Detections]:
         yield _without_exposures(source, table, stamps, data.layers, int(rows[0]))
 
 
-def _from_packets(source: Path, archive: ArchiveParams, block: int) -> Iterator[Detections]:
-    first = 0
-    for table, raw in stream_packets(find_packets(source), block):
-        stamps, missing = prepare_stamps(raw, archive.background)
-        known = _columns(table.assign(missing_fraction=missing), ALERT_NAMES)
-        yield _without_exposures(source, known, stamps, LAYERS, first)
+def _from_packets(source: Path, archive: ArchiveParams, size: int, block: int) -> Iterator[Detections]:
+    first, reader = 0, make_reader(archive.packets, size)
+    for alerts in stream_alerts(find_packets(source), block, reader):
+        stamps, missing = prepare_stamps(np.stack([alert.stamp for alert in alerts]), archive.background)
+        table = pd.DataFrame([alert.record for alert in alerts])
+        score = table["rb"].where(table["rb"].notna(), table["survey_score"])  # Rubin's is its reliability
+        known = _columns(table.assign(missing_fraction=missing, rb=score), ALERT_NAMES)
+        yield _without_exposures(source, known, stamps, alerts[0].layers, first)
         first += len(table)
 
 

@@ -53,6 +53,55 @@ class SurveyParams(Section):
     catalogue: str | None = Field(None, description="XEphem csv of real minor planets; null generates a main belt")
 
 
+class PacketFields(Section):
+    """Names in the alert packets of a survey like ZTF: ids, a record of measurements, and cut-outs."""
+
+    publisher: str = Field("", description="beginning of the packet's publisher; empty: any")
+    id: str = Field("candid", description="field of the alert's id")
+    object_id: str = Field("objectId", description="field of the object's id")
+    candidate: str = Field("candidate", description="field of the record of measurements")
+    image: tuple[str, ...] = Field((), strict=False, description="measurements that name an image together")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="ra, dec, magpsf, xpos, ypos, fwhm, isdiffpos, ssdistnr, ssmagnr, ssnamenr: name in the record, "
+        "where it differs",
+    )
+    scores: tuple[str, ...] = Field((), strict=False, description="the survey's own scores, the best one first")
+    time: str = Field("jd", description="measurement of the time")
+    time_format: Literal["jd", "mjd"] = Field("jd", description="kind of the time")
+    time_scale: Literal["utc", "tai"] = Field("utc", description="scale of the time")
+    time_at: Literal["start", "middle"] = Field("start", description="part of the exposure that the time is of")
+    exposure: str = Field("exptime", description="measurement of the exposure time [s]")
+    exposure_s: float = Field(30.0, ge=0, description="exposure time where the record has none [s]")
+    cutouts: dict[LayerName, str] = Field(
+        {"science": "cutoutScience", "template": "cutoutTemplate", "difference": "cutoutDifference"},
+        min_length=1, description="layer of a stamp: field of its cut-out; the source is in the middle",
+    )  # fmt: skip
+    size: int = Field(63, ge=15, le=501, description="side of a whole cut-out [pixel]")
+    detector: tuple[int, int] | None = Field(
+        None, strict=False, description="width and height of the image [pixel]: tells where short cut-outs belong"
+    )
+
+
+PACKET_FAMILIES: dict[str, PacketFields] = {
+    "winter": PacketFields(
+        publisher="WINTER", object_id="objectid", image=("jd", "field"), scores=("rb",), size=81,
+        cutouts={"science": "cutout_science", "template": "cutout_template", "difference": "cutout_difference"},
+    ),
+    "decam": PacketFields(
+        publisher="DESIRT", image=("mjd", "band"), scores=("reliability",), size=121, time="mjd", time_format="mjd",
+        time_at="middle", columns={"magpsf": "forcediffimmag"},
+    ),
+    "atlas": PacketFields(
+        publisher="ATLAS", image=("pid",), size=61, time="mjd", time_format="mjd", time_at="middle",
+        columns={"ra": "RA", "dec": "Dec", "magpsf": "Mag", "xpos": "X", "ypos": "Y"},
+        cutouts={"science": "cutoutScience", "difference": "cutoutDifference"},
+    ),
+    "ztf": PacketFields(image=("jd", "rcid"), scores=("drb", "rb"), detector=(3072, 3080)),
+}  # fmt: skip
+"""Alert packets that are known without a mapping in params.yaml, besides Rubin's."""
+
+
 class ArchiveParams(Section):
     """Layout of a stamp archive: one hdf5 of stamps and one csv that describes its rows."""
 
@@ -80,6 +129,9 @@ class ArchiveParams(Section):
     old_score_column: str | None = Field(None, description="column of the survey's own real/bogus score; null: none")
     max_bogus_score: float = Field(0.3, gt=0, le=1, description="largest old score of a bogus row")
     peer_columns: tuple[str, ...] = Field((), strict=False, description="other classifiers' scores, for comparison")
+    packets: dict[str, PacketFields] = Field(
+        default_factory=dict, description="alert packets of other surveys like ZTF: names of their fields"
+    )
 
 
 class LabelParams(Section):

@@ -41,6 +41,12 @@ class Settings:
         Seconds after which a look-up by SkyBoT is given up; empty means 180.
     gotorb_cache_dir : str
         Where orbits and answers of SkyBoT are kept; empty means ``gotorb`` in the user's cache folder.
+    gotorb_adapter : str
+        Python file that adapts `label_data` to your survey, for all commands; see docs/own-survey.md.
+    gotorb_alert_schemas, gotorb_schema_registry : str
+        Folder of Avro schemas, and address of a Confluent schema registry, of alert packets that bring none along.
+    gotorb_vizier_url : str
+        Address of a VizieR server; empty means astroquery's.
     dask_scheduler_address : str
         ``tcp://host:port`` of a dask cluster that labels images; empty means processes of this machine.
     mlflow_tracking_uri : str
@@ -60,6 +66,10 @@ class Settings:
     gotorb_skybot_url: str = ""
     gotorb_skybot_deadline_s: str = ""
     gotorb_cache_dir: str = ""
+    gotorb_adapter: str = ""
+    gotorb_alert_schemas: str = ""
+    gotorb_schema_registry: str = ""
+    gotorb_vizier_url: str = ""
     dask_scheduler_address: str = ""
     mlflow_tracking_uri: str = ""
 

@@ -18,6 +18,8 @@ from gotorb.survey.archives import StampSource
 
 log = logging.getLogger(__name__)
 
+COPIED = "copies the survey's score"
+"""Word in the rule of labels that no one but the survey's old classifier gave."""
 MAX_MAG_DIFFERENCE = 2.0
 """A detection this much brighter or fainter than the minor planet next to it is something else."""
 
@@ -80,7 +82,8 @@ def _find_asteroids(table: pd.DataFrame, params: ArchiveParams) -> pd.Series:
     near = distance.between(0, params.asteroid_match_arcsec)
     if "mag" in columns and "mag" in params.columns:
         theirs = _numbers(table, columns["mag"], "asteroid_columns.mag")
-        near &= (theirs - _numbers(table, str(params.columns["mag"]), "columns.mag")).abs() < MAX_MAG_DIFFERENCE
+        difference = theirs - _numbers(table, str(params.columns["mag"]), "columns.mag")
+        near &= (difference.abs() < MAX_MAG_DIFFERENCE) | theirs.isna()  # Rubin's early packets have no prediction
     if "name" not in columns:
         return nobody.where(~near, "unnamed")
     names = _column(table, columns["name"], "asteroid_columns.name").fillna("unnamed").astype(str)
@@ -99,9 +102,16 @@ def _by_rules(table: pd.DataFrame, asteroid: pd.Series, params: ArchiveParams) -
     choices = [
         (is_asteroid, layout.REAL, "mp", f"minor planet within {params.asteroid_match_arcsec:g} arcsec"),
         (catalogued, layout.REAL, "catalogued", f"{params.catalogued_column} is 1"),
-        (low, layout.BOGUS, "lowscore", f"{params.old_score_column} < {params.max_bogus_score:g}, unmatched"),
+        (low, layout.BOGUS, "lowscore", f"{params.old_score_column} < {params.max_bogus_score:g}, unmatched: {COPIED}"),
     ]
-    return _choose(table.index, choices)
+    found = _choose(table.index, choices)
+    if n_copied := int((found["metalabel"] == "lowscore").sum()):
+        log.warning(
+            "%d bogus labels copy the survey's own score (%s < %g): a network trained on them learns that score's "
+            "opinion, errors included; detections without a known minor planet are not bogus by themselves",
+            n_copied, params.old_score_column, params.max_bogus_score,
+        )  # fmt: skip
+    return found
 
 
 def _by_proxy(table: pd.DataFrame, asteroid: pd.Series, params: ArchiveParams) -> dict[str, pd.Series]:

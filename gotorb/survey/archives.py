@@ -13,7 +13,7 @@ import pandas as pd
 
 from gotorb.core.params import BATCH_SIZE, ArchiveParams
 from gotorb.errors import DataError
-from gotorb.survey.alerts import find_packets, holds_packets, open_packets
+from gotorb.survey.alerts import find_packets, holds_packets, make_reader, open_packets
 from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
 
 
@@ -116,7 +116,7 @@ class StampArchive:
 
 
 def open_stamps(path: Path | str, params: ArchiveParams) -> StampSource:
-    """Open alert packets (a ``.avro`` file or a folder of them) or a stamp archive (anything else).
+    """Open alert packets (a ``.avro`` or ``.bin`` file or a folder of them) or a stamp archive (anything else).
 
     Parameters
     ----------
@@ -136,7 +136,8 @@ def open_stamps(path: Path | str, params: ArchiveParams) -> StampSource:
     if not path.exists():
         raise DataError(f"no {path}; give a stamp archive's folder or hdf5, or a folder of alert packets")
     if holds_packets(path):
-        return open_packets(find_packets(path), background=params.background, size=params.size)
+        reader = make_reader(params.packets, params.size)
+        return open_packets(find_packets(path), background=params.background, size=params.size, reader=reader)
     return open_archive(path, params)
 
 
