@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gotorb.cli.options import add_json, add_options, call, say_next
 from gotorb.core.logs import show_on_console
-from gotorb.core.params import ArchiveParams, LabelParams, StreamParams, find_params
+from gotorb.core.params import ArchiveParams, StreamParams, find_params
 from gotorb.errors import ConfigError, StreamError
 
 if TYPE_CHECKING:
@@ -31,8 +31,12 @@ def _stream_options(parser: argparse.ArgumentParser) -> None:
         "       gotorb stream retry DIR --model MODEL\n"
         "       gotorb stream replay PACKETS --model MODEL --out DIR"
     )
-    parser.add_argument("words", nargs="+", metavar="MODEL TOPIC",
-                        help=f"model ({MODEL}) and topics; or an action ({', '.join(ACTIONS)}) and a folder")  # fmt: skip
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="MODEL TOPIC",
+        help=f"model ({MODEL}) and topics; or an action ({', '.join(ACTIONS)}) and a folder",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the journal; the same call resumes there")
     parser.add_argument("--from", dest="start", default=argparse.SUPPRESS, metavar="START",
                         help=f"{StreamParams.model_fields['start'].description} (default: committed)")  # fmt: skip
@@ -186,5 +190,4 @@ def _told(counts: Mapping[str, int]) -> str:
 
 def _archive(args: argparse.Namespace) -> ArchiveParams:
     """How packets are read: by --params, else by a params.yaml of the project."""
-    found = find_params(args.params)
-    return found.label.archive if found else LabelParams().archive
+    return find_params(args.params).label.archive

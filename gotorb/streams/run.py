@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,7 +23,7 @@ from filelock import FileLock, Timeout
 from gotorb.core import layout
 from gotorb.core.files import reported_writes
 from gotorb.core.params import ArchiveParams
-from gotorb.core.settings import Settings, read_settings
+from gotorb.core.settings import read_settings
 from gotorb.errors import ConfigError, DataError, StreamError
 from gotorb.streams.clients import (
     Health,
@@ -153,8 +154,7 @@ def _ask_brokers(plan: Plan, stop: threading.Event) -> Targets | None:
         consumer.poll(0)  # serves the callbacks that tell of a refusal
         health.check()
         _, partitions = list_partitions(consumer, [one for one in plan.topics if not one.startswith("^")])
-        ends = {one: end for one, (_, end) in find_ends(consumer, partitions).items()} if until == END else {}
-        return ends
+        return {one: end for one, (_, end) in find_ends(consumer, partitions).items()} if until == END else {}
 
     try:
         found = retry(ask, health, stop, what="topics")
@@ -397,7 +397,7 @@ def check_stream(
     lines = [f"model: {loaded.scorer.name} {loaded.scorer.version}, layers {', '.join(loaded.scorer.layers)}"]
     try:
         for topic in topics:
-            lines.append(retry(lambda name=topic: _check_topic(consumer, name, pipeline), health, stop, what=topic))
+            lines.append(retry(partial(_check_topic, consumer, topic, pipeline), health, stop, what=topic))
     finally:
         consumer.close()
     return lines

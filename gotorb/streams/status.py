@@ -137,7 +137,7 @@ def show_line(status: dict[str, Any]) -> str:
     str
     """
     parts = [
-        status["state"] if status["connected"] else "brokers away", f"{status['scored']} scored",
+        "brokers away" if status["memory"] and not status["connected"] else status["state"], f"{status['scored']} scored",
         f"{status['rate']:g}/s", f"lag {sum(status['lag'].values())}", f"{status['dead']} dead",
     ]  # fmt: skip
     parts += [
@@ -186,7 +186,7 @@ def read_status(folder: Path) -> dict[str, Any]:
             "totals": {name: sum(one[name] for one in partitions) for name in names},
             "balanced": all(one["balanced"] for one in partitions),
             "dead": dict(journal.read("SELECT kind, count(*) FROM dead GROUP BY kind")),
-            "dead_reasons": [reason for (reason,) in journal.read("SELECT reason FROM dead ORDER BY rowid DESC LIMIT 3")],
+            "dead_reasons": [one for (one,) in journal.read("SELECT reason FROM dead ORDER BY rowid DESC LIMIT 3")],
             "gaps": dict(journal.read("SELECT reason, sum(last - first + 1) FROM gaps GROUP BY reason")),
             "unpublished": journal.read("SELECT count(*) FROM outbox WHERE published = 0")[0][0],
         }  # fmt: skip
