@@ -18,7 +18,7 @@ from gotorb.streams.journal import Place
 log = logging.getLogger(__name__)
 client_log = logging.getLogger("gotorb.streams.kafka")
 SECURITY = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
-ASK_S = 10.0
+ASK_S = 5.0
 """Longest wait for an answer of a broker [s]."""
 FETCH_BYTES = 16_000_000
 """Largest message that is fetched without asking again [byte]."""

@@ -96,6 +96,7 @@ def run_stream(
         targets = _ask_brokers(plan, stop)
         if stop.is_set():
             return 0
+        _claim(plan)
         supervisor = Supervisor(plan, stop, targets)
         stack.callback(supervisor.close)
         supervisor.run()
@@ -142,6 +143,15 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _claim(plan: Plan) -> None:
+    """Refuse a folder of another group before any worker starts."""
+    journal = Journal(plan.out_dir)
+    try:
+        journal.claim(group=plan.group)
+    finally:
+        journal.close()
 
 
 def _ask_brokers(plan: Plan, stop: threading.Event) -> Targets | None:

@@ -9,7 +9,7 @@ pytest.importorskip("confluent_kafka")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
-from tests.unit.streams.kafka import Broker, make_model  # noqa: E402
+from tests.unit.streams.kafka import Broker, make_model
 
 
 @pytest.fixture(scope="package")

@@ -100,7 +100,7 @@ class Broker:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
 
 def make_model(path: Path, *, size: int = SIDE) -> Path:

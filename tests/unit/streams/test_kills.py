@@ -3,14 +3,13 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from gotorb.cli import main
 from tests.unit.streams.kafka import Broker, ask, count, live, stream, wait_for, ztf
 
 CHUNK = 20
@@ -75,9 +74,8 @@ def export_and_compare(out: Path, model: Path, values: list[bytes], tmp_path: Pa
     packets.mkdir()
     for number, value in enumerate(values):
         (packets / f"{number}.avro").write_bytes(value)
-    gotorb = [sys.executable, "-m", "gotorb"]
-    subprocess.run([*gotorb, "stream", "export", out, "--to", tmp_path / "stream.csv"], check=True)
-    subprocess.run([*gotorb, "score", model, packets, "--out-path", tmp_path / "files.csv"], check=True)
+    assert main(["stream", "export", str(out), "--to", str(tmp_path / "stream.csv")]) == 0
+    assert main(["score", str(model), str(packets), "--out-path", str(tmp_path / "files.csv")]) == 0
     assert (tmp_path / "stream.csv").read_bytes() == (tmp_path / "files.csv").read_bytes()
 
 
