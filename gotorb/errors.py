@@ -10,7 +10,8 @@
     │   │   ├── OutsideStorage     its path leads out of the storage directory
     │   │   ├── MissingImage       there is no such file
     │   │   ├── TruncatedImage     shorter than its header declares
-    │   │   └── MissingPart        an HDU, column or header key is absent
+    │   │   ├── MissingPart        an HDU, column or header key is absent
+    │   │   └── InconsistentImage  its place, time, grid or table cannot be right
     │   ├── PacketError        one alert packet
     │   │   └── SchemaUnknown      its schema cannot be had now
     │   └── StreamError        a stream of alert packets; `code` is the command's exit code
@@ -71,6 +72,12 @@ class MissingPart(ImageError):
     """An HDU, a table column or a header key is missing in a FITS file."""
 
     state = "missing_part"
+
+
+class InconsistentImage(ImageError):
+    """Place, time, grid or table of an image contradict each other; its labels would be wrong."""
+
+    state = "inconsistent"
 
 
 class PacketError(SurveyError):

@@ -9,14 +9,18 @@ To use another survey, replace what differs before calling `make`::
     label_data.DIFFERENCE_PHOT_EXT = "SOURCES"
     label_data.make(n_images=100)
 
-Replacements are read once, when `make` starts, and hold in its worker processes too.
+Replacements are read once, when `make` starts, and hold in its worker processes too. In a file of their own, the
+adapter, they hold for every command: GOTORB_ADAPTER=mysurvey.py in .env, or ``--adapter mysurvey.py``.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import runpy
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.params import SEED, CleanParams, LabelParams, SyntheticParams
-from gotorb.core.settings import read_settings
+from gotorb.core.settings import project_root, read_settings
 
 log = logging.getLogger(__name__)
 LABEL, SYNTHETIC, CLEAN = LabelParams(), SyntheticParams(), CleanParams()
@@ -44,6 +48,10 @@ DETECTION_COLUMNS: dict[str, str] = {}
 """Our column name to the survey's, where they differ: x, y, ra, dec, mag, id, fwhm, snr, realbogus, isdiffpos."""
 FIRST_PIXEL = 0
 """x and y of the first pixel's centre in the table of detections: 0, or 1 as SExtractor counts."""
+SINGLE_EXPOSURES = True
+"""False for a survey without single exposures: ptp is 0 then, min and max are the science image."""
+JD_KEY: str | None = None
+"""Header key of the middle of the exposure, for images that get_images() does not list; None: the standard keys."""
 
 
 def get_images(n_images: int) -> pd.DataFrame:
@@ -87,11 +95,16 @@ def get_individual_images(image: pd.Series) -> list[str]:
     return query_exposures(read_settings(), [int(image["relatedimage"])])["filepath"].tolist()
 
 
-_OWN_GETTER = get_individual_images
+_OWN_IMAGES, _OWN_GETTER = get_images, get_individual_images
+_ADAPTED: list[str] = []
+"""The adapter in force."""
+_KNOWN: dict[Any, tuple[float, dict[str, pd.Series]]] = {}
+"""Images of an adapter's get_images(), by their place, and when it was asked."""
+ALL_IMAGES = 2**31 - 1
 
 
 def adapt(path: Path | str) -> None:
-    """Run a Python file that replaces what differs in your survey; the pipeline does so with label.adapter.
+    """Run a Python file that replaces what differs in your survey; commands do so with --adapter or GOTORB_ADAPTER.
 
     Parameters
     ----------
@@ -105,12 +118,143 @@ def adapt(path: Path | str) -> None:
     """
     from gotorb.errors import ConfigError
 
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"no adapter {path}; correct label.adapter in params.yaml, GOTORB_ADAPTER in .env or --adapter"
+        )
     try:
-        runpy.run_path(str(path), run_name="gotorb_adapter")
-    except FileNotFoundError:
-        raise ConfigError(f"no adapter {path}; correct label.adapter in params.yaml") from None
+        runpy.run_path(str(Path(path).resolve()), run_name="gotorb_adapter")
     except Exception as error:
         raise ConfigError(f"adapter {path} failed ({type(error).__name__}: {error}); fix it") from error
+    _ADAPTED[:] = [str(Path(path).resolve())]
+
+
+def use_adapter(path: Path | str | None = None) -> None:
+    """Run the adapter that is given, else the one that GOTORB_ADAPTER names, unless this was done before.
+
+    Functions that the caller replaced by hand win over GOTORB_ADAPTER. A path in .env is relative to the project's
+    folder. Worker processes get the same adapter.
+
+    Parameters
+    ----------
+    path : path, optional
+
+    Raises
+    ------
+    ConfigError
+        As for `adapt`.
+    """
+    wanted = path or read_settings().gotorb_adapter
+    if not wanted:
+        return
+    place = Path(wanted).expanduser()
+    place = (place if path or place.is_absolute() else project_root() / place).resolve()
+    if path:
+        os.environ["GOTORB_ADAPTER"] = str(place)
+    if str(place) not in _ADAPTED and (path or not is_adapted()):
+        adapt(place)
+
+
+def is_adapted() -> bool:
+    """True when images or exposures come from functions of your own."""
+    return get_images is not _OWN_IMAGES or get_individual_images is not _OWN_GETTER
+
+
+def describe_image(path: Path | str) -> Any:
+    """Place, time and single exposures of one difference image.
+
+    Parameters
+    ----------
+    path : path
+        FITS file. With an adapter it is a row of its get_images(), else its headers tell centre and time; its
+        get_individual_images() gives the exposures. Without one the header must have jd, ncoadd and the names of the
+        exposures coadd1, coadd2, ..., which lie next to it.
+
+    Returns
+    -------
+    labels.jobs.ImageTask
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read, or its place, time or exposures are not known.
+    """
+    from gotorb.errors import ImageError
+    from gotorb.labels.jobs import make_tasks, read_task
+    from gotorb.survey.folder import read_image
+
+    use_adapter()
+    if not is_adapted():
+        return read_task(path, ext=SCIENCE_IMAGE_EXT)
+    row = _find_row(Path(path))
+    row = read_image(path, ext=DIFFERENCE_IMAGE_EXT, jd_key=JD_KEY) if row is None else row
+    images = pd.DataFrame([row])
+    (task,) = make_tasks(images, _exposure_getter(images), read_settings(), needs_exposures=False)
+    if task.problem:
+        raise ImageError(task.problem)
+    return replace(task, path=str(path))
+
+
+def find_footprint(path: Path | str) -> tuple[float, float, float]:
+    """Centre of a difference image, and its distance from the farthest corner.
+
+    Parameters
+    ----------
+    path : path
+        FITS file.
+
+    Returns
+    -------
+    ra, dec, radius : float
+        deg, ICRS.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read or has no WCS.
+    """
+    from gotorb.catalogues.crossmatch import find_nearest
+    from gotorb.survey.fits import open_frame
+
+    use_adapter()
+    with open_frame(Path(path)) as frame:
+        ny, nx = frame.shape(DIFFERENCE_IMAGE_EXT)
+        ra, dec = frame.centre(DIFFERENCE_IMAGE_EXT)
+        x, y = np.array([-0.5, nx - 0.5, -0.5, nx - 0.5]), np.array([-0.5, -0.5, ny - 0.5, ny - 0.5])
+        corners = frame.to_sky(DIFFERENCE_IMAGE_EXT, x, y)
+    return ra, dec, float(find_nearest(*corners, [ra], [dec])[1].max()) / 3600
+
+
+def _find_row(path: Path) -> pd.Series | None:
+    """Row of the adapter's get_images() for a file; it is asked again for a file that is newer than its answer."""
+    from gotorb.errors import DatabaseError, SurveyError
+
+    place = str(path.resolve())
+    asked, rows = _KNOWN.get(get_images, (0.0, {}))
+    if place not in rows and (not asked or (path.exists() and path.stat().st_mtime > asked)):
+        asked = time.time()
+        try:
+            rows = _rows_by_place(get_images(ALL_IMAGES))
+        except DatabaseError:
+            raise
+        except SurveyError as error:  # no images where it looks: a night may lie elsewhere
+            log.debug("get_images() of the adapter: %s", error)
+        _KNOWN.clear()
+        _KNOWN[get_images] = asked, rows
+    return rows.get(place)
+
+
+def _rows_by_place(images: pd.DataFrame) -> dict[str, pd.Series]:
+    from gotorb.errors import OutsideStorage
+    from gotorb.survey.gotophoto import storage_path
+
+    settings, rows = read_settings(), {}
+    for _, row in images.iterrows():
+        try:
+            rows[str(Path(storage_path(str(row["filepath"]), settings)).resolve())] = row
+        except OutsideStorage:
+            continue
+    return rows
 
 
 def make(
@@ -188,6 +332,7 @@ def make(
     from gotorb.labels.rules import MatchRules
     from gotorb.labels.shards import remove_shards
 
+    use_adapter()
     settings = read_settings()
     workers = Workers(n_processes, chunk, settings.dask_scheduler_address)
     options = LabelOptions(
@@ -202,7 +347,7 @@ def make(
         if not resume:
             remove_shards(data_dir / layout.SHARDS_DIR)
         images = get_images(n_images)
-        tasks = make_tasks(images, _exposure_getter(images), settings)
+        tasks = make_tasks(images, _exposure_getter(images), settings, needs_exposures=not is_adapted())
         make_shards(data_dir, tasks, label_image, options, workers=workers, title="label")
     return data_dir
 
@@ -359,12 +504,12 @@ def add_marshall_cands(
 
 
 def cut_image(path: Path | str, *, stamp_size: int = LABEL.stamp_size) -> tuple[pd.DataFrame, np.ndarray]:
-    """Stamps of every detection of one difference image; its single exposures are next to it.
+    """Stamps of every detection of one difference image.
 
     Parameters
     ----------
     path : path
-        FITS file whose header names jd, ncoadd and the exposures coadd1, coadd2, ...
+        FITS file, see `describe_image`.
     stamp_size : int
         Side of a stamp in pixels.
 
@@ -381,9 +526,8 @@ def cut_image(path: Path | str, *, stamp_size: int = LABEL.stamp_size) -> tuple[
         If a file is missing or truncated, or a part of it is missing.
     """
     from gotorb.labels.image import cut_detections
-    from gotorb.labels.jobs import read_task
 
-    return cut_detections(read_task(path, ext=SCIENCE_IMAGE_EXT), cut_options(stamp_size))
+    return cut_detections(describe_image(path), cut_options(stamp_size))
 
 
 def cut_options(stamp_size: int) -> Any:
@@ -414,12 +558,32 @@ def _files() -> Any:
     return FileLayout(extensions, dict(DETECTION_COLUMNS), FIRST_PIXEL)
 
 
-def _exposure_getter(images: pd.DataFrame) -> Callable[[pd.Series], list[str]]:
+def _exposure_getter(images: pd.DataFrame) -> Callable[[pd.Series], Sequence[str]]:
     """`get_individual_images`; unless it was replaced, one query for all images takes its place."""
-    if get_individual_images is not _OWN_GETTER or "relatedimage" not in images:
+    if not SINGLE_EXPOSURES:
+        return lambda image: []
+    if get_individual_images is not _OWN_GETTER:
+        return _found_exposures
+    if "relatedimage" not in images:
         return get_individual_images
     from gotorb.survey.gotophoto import query_exposures
 
     found = query_exposures(read_settings(), images["relatedimage"].astype(int).tolist())
     files = found.groupby("relatedimage")["filepath"].agg(list).to_dict()
     return lambda image: files.get(int(image["relatedimage"]), [])
+
+
+def _found_exposures(image: pd.Series) -> Sequence[str]:
+    """Exposures that the adapter names and that are there; all when none is, which the image's state then tells."""
+    from gotorb.survey.gotophoto import storage_path
+
+    settings = read_settings()
+    names = [str(name) for name in get_individual_images(image) or ()]
+    found = [name for name in names if Path(storage_path(name, settings)).exists()]
+    if not names:
+        log.warning("no single exposures of %s: ptp is 0, min and max are the science image", image["filepath"])
+    elif found and len(found) < len(names):
+        absent = next(name for name in names if name not in found)
+        log.warning("%d of %d single exposures of %s are missing, such as %s: the others are used",
+                    len(names) - len(found), len(names), image["filepath"], absent)  # fmt: skip
+    return found or names

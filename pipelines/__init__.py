@@ -33,8 +33,8 @@ def open_survey(params: Params, survey_dir: str = "data/survey") -> AbstractCont
     from gotorb import label_data  # here, for `make repro` with nothing to do is to be quick
     from gotorb.simulate.archive import survey_environment
 
-    if params.label.adapter is not None:
-        label_data.adapt(params.label.adapter)
+    if params.label.source == "own":
+        label_data.use_adapter(params.label.adapter)
     return survey_environment(params.label.source, Path(survey_dir))
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from gotorb.core import layout
 from gotorb.core.params import Params, read_params
+from gotorb.core.settings import read_settings
 from gotorb.errors import ConfigError, GotorbError
 from gotorb.tracking.remote import set_remote
 from pipelines.agreement import print_results
@@ -71,6 +72,8 @@ def make_workspace(source: str, data: Path | None) -> Path:
         raise ConfigError(f"unknown SOURCE={source}; choose one of embedded, {', '.join(known)}")
     if "folder" in known[source]:
         return make_study(known[source])
+    if source == "own" and data is None and (adapter := read_settings().gotorb_adapter):
+        data = Path(adapter).expanduser()
     if source != "gotophoto" and (data is None or not data.exists()):
         raise ConfigError(f"no DATA={data or ''} for SOURCE={source}; name the folder (own: the .py file): DATA=...")
     name = data.resolve().name.removesuffix(".py") if data else source

@@ -19,6 +19,7 @@ import io
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,6 +49,8 @@ ROWS = ("px", "py", "pz", "qx", "qy", "qz", "e", "motion", "anomaly", "offset")
 equatorial J2000); eccentricity; rad/day; mean anomaly at `REFERENCE_MJD`; where the line begins in the file."""
 FIELDS = ("name", "type", "i", "node", "peri", "a", "motion", "e", "anomaly", "epoch", "equinox")
 TYPES = ("e", "h", "p")
+MPCORB_LINE = re.compile(rb"^\S{5,7} {0,2}[ \d.\-]{13}[A-Z]\d\d[1-9A-C][1-9A-V] [ \d.]{9}  [ \d.]{9}  ", re.MULTILINE)
+"""Beginning of an orbit in MPCORB.DAT: packed designation, magnitudes, packed epoch, mean anomaly, perihelion."""
 BLOCK_BYTES = 1 << 25
 SMALL_BYTES = 1 << 22
 """Smaller catalogues are read in a tenth of a second: not worth a file in the cache."""
@@ -225,13 +228,28 @@ def parse(path: Path) -> tuple[str, float, NDArray[np.float64]]:
             epochs.append(epoch)
             n_orbits += n
     if n_orbits == 0:
-        raise CatalogueError(
-            f"minor-planet catalogue {path} cannot be used (no line is an orbit in XEphem format); "
-            "run `gotorb catalogue update` or set GOTORB_MPC_CATALOGUE in .env"
-        )
+        raise CatalogueError(f"minor-planet catalogue {path} cannot be used ({_other_format(path)}")
     epoch = np.concatenate(epochs)
     median = float(np.median(epoch)) if len(epoch) else np.nan
     return digest.hexdigest(), median, np.concatenate(parts, axis=1)
+
+
+def _other_format(path: Path) -> str:
+    """What a file without XEphem orbits is, and what to do."""
+    with path.open("rb") as file:
+        start = file.read(60_000)
+    known = {
+        "the Minor Planet Center's MPCORB.DAT": MPCORB_LINE.search(start) is not None
+        or b"MINOR PLANET CENTER ORBIT" in start,
+        "a packed file": start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK")),
+        "the Minor Planet Center's JSON": start.lstrip().startswith(b"["),
+    }
+    kind = next((name for name, holds in known.items() if holds), None)
+    if kind is None:
+        cure = "run `gotorb catalogue update` or set GOTORB_MPC_CATALOGUE in .env"
+        return f"no line is an orbit in XEphem format); {cure}"
+    cure = f"run `gotorb catalogue update --from-file {path} --out minor_planets.csv`"
+    return f"{kind}, not XEphem csv); {cure}, and set GOTORB_MPC_CATALOGUE to that file in .env"
 
 
 def _blocks(file: Any) -> Iterator[bytes]:

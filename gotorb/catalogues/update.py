@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 import logging
 import math
 import socket
@@ -14,10 +16,12 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from gotorb.catalogues.orbits import parse, read_catalogue
+from gotorb.catalogues.orbits import MPCORB_LINE, parse, read_catalogue
+from gotorb.core.constants import MJD_ZERO
 from gotorb.errors import CatalogueError
 
 SOURCES = ("astorb", "mpcorb", "nea")
@@ -29,6 +33,10 @@ DRIFT_ARCSEC = (0.0, 0.14, 0.5, 1.7, 6.0, 22.0, 60.0)
 """Typical main-belt object; measured against full ephemerides."""
 TOLERABLE_ARCSEC = 1.0
 """The radius within which a detection is matched, unless params.yaml says otherwise."""
+
+MPCORB_COLUMNS = {"M": (27, 35), "Peri": (38, 46), "Node": (49, 57), "i": (60, 68), "e": (71, 79), "n": (81, 91),
+                  "a": (93, 103)}  # fmt: skip
+MPCORB_MAGNITUDES = (("H", 9, 13), ("G", 15, 19))
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +157,8 @@ def renew(out: Path, source: str, from_file: Path | None = None) -> None:
     source : str
         One of `SOURCES`.
     from_file : Path, optional
-        An extended JSON file of the Minor Planet Center (mpcorb, nea) or Lowell's astorb.dat, gzipped or not.
+        An extended JSON file of the Minor Planet Center (mpcorb, nea), its MPCORB.DAT or NEA.txt, or Lowell's
+        astorb.dat, gzipped or not.
 
     Raises
     ------
@@ -179,11 +188,65 @@ def renew(out: Path, source: str, from_file: Path | None = None) -> None:
 def _generate(from_file: Path, source: str, folder: str) -> Path:
     import pympc
 
+    if source != "astorb" and (lines := _read_mpcorb(from_file)) is not None:
+        from_file = Path(folder) / "mpcorb_extended.json"
+        from_file.write_text(json.dumps([_orbit(line) for line in lines]), encoding="utf-8")
     if source == "nea":
         files = {"base_filepath": None, "nea_filepath": str(from_file)}
     else:
         files = {"base_filepath": str(from_file), "nea_filepath": None}
     return Path(pympc.generate_xephem_catalogue(**files, source=_base(source), xephem_dir=folder))
+
+
+def _read_mpcorb(path: Path) -> list[str] | None:
+    """Orbits of a file in the Minor Planet Center's own format (MPCORB.DAT), a line each; None for another file."""
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("ascii", "replace")
+    lines = [line for line in text.splitlines() if MPCORB_LINE.match(line.encode())]
+    return lines or None
+
+
+def _orbit(line: str) -> dict[str, Any]:
+    """An orbit of MPCORB.DAT as the Minor Planet Center's extended JSON has it.
+
+    Source: https://minorplanetcenter.net/iau/info/MPOrbitFormat.html (columns of the export format).
+    """
+    numbers = {name: float(line[first - 1 : last]) for name, (first, last) in MPCORB_COLUMNS.items()}
+    magnitudes = {
+        name: float(text) for name, first, last in MPCORB_MAGNITUDES if (text := line[first - 1 : last].strip())
+    }
+    names = line[166:194].strip()
+    number, _, rest = names.partition(")") if names.startswith("(") else ("", "", names)
+    named = {"Number": f"{number})"} if number else {}
+    called = rest.strip() or number.strip("(") or line[:7].strip()
+    kind = {"Principal_desig": called} if not number or any(letter.isdigit() for letter in called) else {"Name": called}
+    return numbers | magnitudes | named | kind | {"Principal_desig": kind.get("Principal_desig", called)} | {
+        "Epoch": unpack_epoch(line[20:25])
+    }  # fmt: skip
+
+
+def unpack_epoch(packed: str) -> float:
+    """Julian date of a packed date of the Minor Planet Center.
+
+    Parameters
+    ----------
+    packed : str
+        Century, year, month and day in five letters.
+
+    Returns
+    -------
+    float
+        JD, TT.
+
+    Examples
+    --------
+    >>> unpack_epoch("K2555")
+    2460800.5
+    """
+    century = 100 * (ord(packed[0]) - ord("I") + 18)
+    month, day = (int(letter, 36) for letter in packed[3:5])
+    date = datetime(century + int(packed[1:3]), month, day)
+    return (date - datetime(1858, 11, 17)).days + MJD_ZERO
 
 
 def _download(source: str, folder: str) -> Path:

@@ -1,10 +1,36 @@
-"""Known variable stars: a csv or FITS table with ra and dec in degrees (for instance ATLAS-VAR, Heinze et al. 2018)."""
+"""Known variable stars (such as ATLAS-VAR, Heinze et al. 2018): positions of a csv, FITS, VOTable or ECSV table."""
 
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import logging
+import lzma
+import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gotorb.errors import CatalogueError
+
+log = logging.getLogger(__name__)
+NAMES = {
+    "ra": ("ra", "raj2000", "ra_j2000", "_raj2000", "ra_icrs", "raicrs", "ra_deg", "radeg", "alpha_j2000", "alpha"),
+    "dec": ("dec", "dej2000", "decj2000", "dec_j2000", "_dej2000", "de_icrs", "deicrs", "dec_deg", "decdeg", "dedeg",
+            "delta_j2000", "delta", "decl"),
+}  # fmt: skip
+"""Names of the columns of position in any case; the first that is there is taken."""
+PACKED: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\x00": lzma.decompress,
+}  # fmt: skip
+MANY = 50
+"""Rows from which the range of positions shows their unit."""
+ODD = OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error, lzma.LZMAError, UnicodeError
 
 
 def read_variables(path: Path | str) -> pd.DataFrame:
@@ -13,33 +39,117 @@ def read_variables(path: Path | str) -> pd.DataFrame:
     Parameters
     ----------
     path : path
-        csv, or FITS table; its columns of position are called ra and dec in any case.
+        csv, FITS, VOTable or ECSV, packed (.gz, .bz2, .xz) or not, told by its content. The columns of position are
+        called ra and dec, RAJ2000 and DEJ2000 or the like, in any case. They are degrees, in the unit that the file
+        tells, or sexagesimal text (hours and degrees).
 
     Returns
     -------
     DataFrame
-        ra, dec (deg, ICRS).
+        ra, dec (deg, ICRS); rows without a position are left out with a warning.
 
     Raises
     ------
     CatalogueError
-        If the file is missing, unreadable or without a needed column.
+        If the file is missing, unreadable, without a needed column, or a position is impossible.
     """
     path = Path(path)
     try:
-        table = _read_fits(path) if path.suffix in {".fits", ".fit"} else pd.read_csv(path)
+        table = _read_table(path)
     except FileNotFoundError:
         raise CatalogueError(f"no catalogue of variables {path}; correct clean.variables in params.yaml") from None
-    except (OSError, ValueError) as error:
-        raise CatalogueError(f"{path} cannot be read as a table ({error}); give csv or FITS") from None
-    columns = {str(name).lower(): name for name in table.columns}
-    absent = [name for name in ("ra", "dec") if name not in columns]
-    if absent:
-        raise CatalogueError(f"no column {absent[0]!r} in {path} (has {', '.join(map(str, table.columns))}); rename it")
-    return pd.DataFrame({name: table[columns[name]].to_numpy(float) for name in ("ra", "dec")})
+    except ODD as error:
+        reason = " ".join(str(error).split())[:150]
+        raise CatalogueError(f"{path} cannot be read as a table ({reason}); give csv, FITS, VOTable or ECSV") from None
+    places = {ours: _degrees(table, _find_column(table, ours, path), ours, path) for ours in NAMES}
+    known = np.isfinite(places["ra"]) & np.isfinite(places["dec"])
+    if not known.all():
+        log.warning("%d of %d rows of %s have no position", int((~known).sum()), len(known), path)
+    stars = pd.DataFrame(places)[known].reset_index(drop=True)
+    _check_places(stars, path)
+    return stars
 
 
-def _read_fits(path: Path) -> pd.DataFrame:
+def _read_table(path: Path) -> Any:
+    """The file as an astropy table."""
     from astropy.table import Table
 
-    return Table.read(path).to_pandas()
+    data = path.read_bytes()
+    unpack = next((one for magic, one in PACKED.items() if data.startswith(magic)), None)
+    data = unpack(data) if unpack else data
+    start = data[:500].lstrip().lower()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on units and ids that astropy finds odd
+        if data.startswith(b"SIMPLE  ="):
+            return Table.read(io.BytesIO(data), format="fits")
+        if start.startswith(b"<") and b"votable" in data[:5000].lower():
+            return Table.read(io.BytesIO(data), format="votable")
+        if start.startswith(b"# %ecsv"):
+            return Table.read(data.decode(), format="ascii.ecsv")
+        return Table.from_pandas(pd.read_csv(io.BytesIO(data), comment="#", skipinitialspace=True))
+
+
+def _find_column(table: Any, ours: str, path: Path) -> str:
+    lower = {str(name).strip().lower(): name for name in table.colnames}
+    found = next((lower[name] for name in NAMES[ours] if name in lower), None)
+    if found is None:
+        raise CatalogueError(f"no column {ours!r} in {path} (has {', '.join(map(str, table.colnames))}); rename it")
+    return str(found)
+
+
+def _degrees(table: Any, name: str, ours: str, path: Path) -> np.ndarray:
+    """Column in degrees, NaN where it is masked or empty."""
+    from astropy import units
+
+    column = table[name]
+    masked = np.ma.getmaskarray(np.ma.asarray(column)) if hasattr(column, "mask") else np.zeros(len(column), bool)
+    values = np.asarray(np.ma.getdata(column))
+    if values.dtype.kind in "OSU":
+        pairs = zip(values, masked, strict=True)
+        return np.array([np.nan if hidden else _angle(one, ours, path) for one, hidden in pairs], float)
+    unit = getattr(column, "unit", None)
+    try:
+        scale = 1.0 if unit is None or str(unit) == "" else units.Unit(_unit_name(unit, ours)).to(units.deg)
+    except (ValueError, TypeError, units.UnitConversionError):
+        raise CatalogueError(f"{name} of {path} is in {str(unit)!r}; give degrees, radians or hours") from None
+    return np.where(masked, np.nan, values.astype(float)) * scale
+
+
+def _unit_name(unit: Any, ours: str) -> Any:
+    """Unit of an angle: hours of a right ascension are hours of angle."""
+    return "hourangle" if ours == "ra" and str(unit).strip().lower() in ("h", "hr", "hour", "hours") else unit
+
+
+def _angle(value: Any, ours: str, path: Path) -> float:
+    """Degrees of a number in text, or of sexagesimal text; NaN of nothing."""
+    from astropy.coordinates import Angle
+
+    text = (value.decode(errors="replace") if isinstance(value, bytes) else "" if value is None else str(value)).strip()
+    if text.lower() in ("", "nan", "null", "none", "--"):
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return float(Angle(text, unit="hourangle" if ours == "ra" else "deg").deg)
+    except (ValueError, TypeError, ArithmeticError):
+        raise CatalogueError(
+            f"{ours} {text[:40]!r} in {path} is no position; give degrees, or hours:minutes:seconds and "
+            "degrees:minutes:seconds"
+        ) from None
+
+
+def _check_places(stars: pd.DataFrame, path: Path) -> None:
+    """Refuse positions that cannot be, and those that fill the sky only in radians or hours."""
+    wrong = ~(stars["ra"].between(-180, 360) & stars["dec"].between(-90, 90))
+    if wrong.any():
+        ra, dec = stars[wrong].iloc[0]
+        raise CatalogueError(f"{path} has a star at {ra:g}, {dec:g} deg; give degrees, or a unit that FITS tells")
+    if len(stars) < MANY:
+        return
+    width, height = np.ptp(stars["ra"]), np.ptp(stars["dec"])
+    if width > 0.9 * 2 * np.pi and stars["ra"].max() <= 2 * np.pi and 1 < height <= np.pi:
+        raise CatalogueError(f"{path} has positions like radians (ra up to {stars['ra'].max():.3f}); give degrees")
+    if 0.9 * 24 < width <= 24 and stars["ra"].max() <= 24 and stars["ra"].min() >= 0 and height > 60:
+        raise CatalogueError(f"{path} has right ascensions like hours (up to {stars['ra'].max():.3f}); give degrees")

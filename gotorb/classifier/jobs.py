@@ -18,11 +18,13 @@ from gotorb.core.executor import Executor, Workers
 from gotorb.core.files import file_states, reported_writes, value_digest, whole_file
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.errors import DataError, GotorbError, ImageError
+from gotorb.survey.folder import is_fits
 from gotorb.survey.structure import one_line
 
 log = logging.getLogger(__name__)
 SCORE = ScoreParams()
-WATCHED = (".fits", ".fit", ".fits.gz", ".fits.fz", ".avro", ".h5")
+WATCHED = (".avro", ".bin", ".h5")
+"""Ends of the names of files that are scored, besides those of FITS files."""
 
 
 @dataclass(frozen=True)
@@ -243,4 +245,5 @@ def _state(path: Path) -> tuple[int, int] | None:
         stat = path.stat()
     except OSError:
         return None
-    return (stat.st_size, stat.st_mtime_ns) if path.is_file() and path.name.endswith(WATCHED) else None
+    scored = path.is_file() and (is_fits(path) or path.name.endswith(WATCHED))
+    return (stat.st_size, stat.st_mtime_ns) if scored else None

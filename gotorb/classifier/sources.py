@@ -17,13 +17,13 @@ from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ImageError
 from gotorb.survey.alerts import find_packets, holds_packets, make_reader, stream_alerts
 from gotorb.survey.archives import open_archive
+from gotorb.survey.folder import is_fits
 from gotorb.survey.pixels import fill_missing, prepare_stamps
 
 log = logging.getLogger(__name__)
 PAGE = 2 * BATCH_SIZE
 """Detections of a page."""
 DATASET, PACKETS, IMAGES, ARCHIVE = "data set", "packets", "images", "archive"
-FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fits.fz")
 NUMBERS = ("ra", "dec", "x", "y", "mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "jd", "label",
            "n_seen", "missing_fraction")  # fmt: skip
 TEXTS = ("id", "ut", "metalabel", "number", "object_id")
@@ -158,14 +158,15 @@ def find_kind(source: Path) -> tuple[str, list[Path]]:
 def _find_images(source: Path) -> list[Path]:
     """FITS files with detections: the one given, or those of a folder that have a table of them."""
     if source.is_file():
-        return [source] if source.name.endswith(FITS_SUFFIXES) else []
-    return [path for path in sorted(source.iterdir()) if path.name.endswith(FITS_SUFFIXES) and _has_detections(path)]
+        return [source] if is_fits(source) else []
+    return [path for path in sorted(source.iterdir()) if is_fits(path) and _has_detections(path)]
 
 
 def _has_detections(path: Path) -> bool:
     from gotorb import label_data
     from gotorb.survey.fits import open_frame
 
+    label_data.use_adapter()
     try:
         with open_frame(path) as frame:
             frame.table(label_data.DIFFERENCE_PHOT_EXT)
@@ -180,7 +181,7 @@ def _read_image(path: Path, size: int) -> Detections:
     Parameters
     ----------
     path : Path
-        Difference image; its header names the exposures.
+        Difference image, as `label_data.describe_image` knows it.
     size : int
         Side of the stamps [pixel].
 
@@ -197,11 +198,10 @@ def _read_image(path: Path, size: int) -> Detections:
     from gotorb import label_data
     from gotorb.catalogues.crossmatch import find_nearest
     from gotorb.labels.image import check_exposures
-    from gotorb.labels.jobs import read_task
     from gotorb.stamps.layers import cut_planes, n_detected_exposures
     from gotorb.survey.fits import open_frame
 
-    task = read_task(path, ext=label_data.SCIENCE_IMAGE_EXT)
+    task = label_data.describe_image(path)
     check_exposures(task)
     files = label_data.cut_options(size).files
     with open_frame(path) as frame:

@@ -22,7 +22,7 @@ GROUPS = {
         "clean": "remove random bogus that are probably real from a data set",
         "dataset": "divide a data set into train, validation and test without leaks",
         "data": "inspect data sets: card, verify, leaks, diff, errors; tag a version",
-        "catalogue": "show the age of the minor-planet catalogue, or update it",
+        "catalogue": "show age and coverage of catalogues, update or fetch them",
         "simulate": "simulate a survey: images, tables, catalogues",
         "inject": "paste point sources into your own image",
     }),
@@ -69,6 +69,9 @@ GROUPS = {
 }  # fmt: skip
 """File of a group -> its title, and its commands with one line each."""
 
+ADAPTED = frozenset(("label", "synthetic", "marshall", "check", "score", "visualise", "night", "eyeball"))
+"""Commands that read images, and so take the adapter of your own survey."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -86,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parse(argv)
     try:
+        if args.command in ADAPTED:
+            gotorb.label_data.use_adapter(args.adapter)
         return args.run(args)
     except GotorbError as error:
         if args.debug:
@@ -122,6 +127,9 @@ def _fill(parser: argparse.ArgumentParser, group: str, name: str) -> None:
     run = getattr(module, f"run_{stem}")
     parser.description = run.__doc__.replace("\n    ", "\n")
     getattr(module, f"_{stem}_options", lambda _: None)(parser)
+    if name in ADAPTED:
+        text = "Python file that adapts label_data to your own survey; GOTORB_ADAPTER when left out"
+        parser.add_argument("--adapter", metavar="FILE", help=text)
     parser.set_defaults(run=run)
 
 

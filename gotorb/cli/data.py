@@ -5,20 +5,31 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import gotorb
 from gotorb.cli.options import Front, SectionType, add_json, add_options, add_params, call, chosen, say_next
+from gotorb.core import layout
 from gotorb.core.logs import show_on_console
-from gotorb.core.params import SEED, CleanParams, DatasetParams, LabelParams, SurveyParams, SyntheticParams, find_params
+from gotorb.core.params import (
+    SEED,
+    CleanParams,
+    DatasetParams,
+    FetchParams,
+    LabelParams,
+    SurveyParams,
+    SyntheticParams,
+    find_params,
+)  # fmt: skip
 from gotorb.errors import ConfigError
 
+FETCH = FetchParams()
 SYNTHETIC = (SyntheticParams, LabelParams, CleanParams)
 LINK = "link_radius_arcsec"
 
 
 def _label_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, gotorb.label_data.make, LabelParams)
-    parser.add_argument("--adapter", metavar="FILE", help=LabelParams.model_fields["adapter"].description)
     parser.add_argument("--dask-scheduler-address", metavar="URL", help="tcp://host:port of a dask cluster to work on")
     add_params(parser)
 
@@ -34,8 +45,6 @@ def run_label(args: argparse.Namespace) -> int:
     """
     if args.dask_scheduler_address:
         os.environ["DASK_SCHEDULER_ADDRESS"] = args.dask_scheduler_address
-    if args.adapter:
-        gotorb.label_data.adapt(args.adapter)
     return _make(gotorb.label_data.make, args, LabelParams)
 
 
@@ -187,11 +196,20 @@ def _catalogue_options(parser: argparse.ArgumentParser) -> None:
         "--source", help="astorb, mpcorb or nea (default: mpcorb for a file, else astorb, which pympc takes by default)"
     )
     update.add_argument("--out", type=Path, help="csv to write (default: GOTORB_MPC_CATALOGUE, else pympc's own cache)")
-    update.add_argument("--from-file", type=Path, metavar="FILE", help="downloaded MPC extended JSON, .gz or not")
+    update.add_argument("--from-file", type=Path, metavar="FILE",
+                        help="downloaded MPC extended JSON, MPCORB.DAT or astorb.dat, .gz or not")  # fmt: skip
+    fetch = actions.add_parser("fetch", help="get variable stars or galaxies from VizieR, around images or of the sky")
+    fetch.add_argument("kind", choices=("variables", "galaxies"), help="catalogue to get")
+    where = fetch.add_mutually_exclusive_group(required=True)
+    where.add_argument("--around", nargs="+", type=Path, metavar="IMAGES", help="images, folders of them, data sets")
+    where.add_argument("--all-sky", action="store_true", help="the whole sky: some thousand questions, hours")
+    fetch.add_argument("--out", type=Path, metavar="PATH", help=f"csv of variables (default: {FETCH.variables}), or "
+                       f"folder of GLADE/ (default: CATSHTM_DIR, else {FETCH.galaxies}/)")  # fmt: skip
+    add_options(fetch, FetchParams, FetchParams, skip=("variables", "galaxies"))
 
 
 def run_catalogue(args: argparse.Namespace) -> int:
-    """Show the age of the minor-planet catalogue, or update it.
+    """Show age and coverage of the catalogues of minor planets, variable stars and galaxies, or get new ones.
 
     A catalogue holds orbits at one epoch. Positions computed from them drift: 0.1 arcsec after a month, 1.7 after 100
     days, 22 after a year. When the drift exceeds the match radius, real asteroids are labelled bogus.
@@ -205,11 +223,96 @@ def run_catalogue(args: argparse.Namespace) -> int:
           Lowell's asteroids with the Minor Planet Center's near-Earth objects and comets, from the network, 150 MB
       gotorb catalogue update --from-file mpcorb_extended.json.gz --out catalogues/mpc.csv
           without network: a file from https://minorplanetcenter.net/Extended_Files/, brought here by other means
+      gotorb catalogue fetch variables --around images/
+          ATLAS and Gaia variables around these images, for clean.variables in params.yaml; resumes when interrupted
+      gotorb catalogue fetch galaxies --around images/ --out /data/catsHTM
+          GLADE+ galaxies in catsHTM format, for CATSHTM_DIR in .env
     """
+    if args.action == "fetch":
+        return _fetch_catalogue(args)
     if args.action == "update":
         return _update_catalogue(args)
-    _print_catalogue(_catalogue_path(), args.epoch, as_json=args.json)
+    fetched = _fetched()
+    if not args.json:
+        for text in fetched.values():
+            print(text["text"])
+    _print_catalogue(_catalogue_path(), args.epoch, as_json=args.json, more=fetched)
     return 0
+
+
+def _fetch_catalogue(args: argparse.Namespace) -> int:
+    from gotorb.catalogues.vizier import describe_fetched, fetch_galaxies, fetch_variables
+    from gotorb.core.settings import read_settings
+
+    show_on_console()
+    options = chosen(args, FetchParams)
+    margin = options.pop("margin_deg", FETCH.margin_deg)
+    fields = None if args.all_sky else _fields_around(args.around, margin)
+    polite = {name: value for name, value in options.items() if name in ("pause_s", "attempts")}
+    if args.kind == "variables":
+        out = args.out or FETCH.variables
+        fetch_variables(fields, out, tables=options.get("tables", FETCH.tables), **polite)
+        use = f"clean.variables: {out} in params.yaml"
+    else:
+        out = args.out or Path(read_settings().catshtm_dir or FETCH.galaxies)
+        fetch_galaxies(fields, out, max_mag=options.get("max_mag", FETCH.max_mag), **polite)
+        use = f"CATSHTM_DIR={Path(out).resolve()} in .env"
+    state = describe_fetched(out)
+    print(state.text if state else out)
+    print(f"labels use it with {use}", file=sys.stderr)
+    return 0
+
+
+def _fields_around(paths: list[Path], margin_deg: float) -> list[Any]:
+    """Circles around the images of these paths; one that cannot be read is told and passed over."""
+    from gotorb.catalogues.vizier import Circle
+    from gotorb.classifier.sources import find_kind
+    from gotorb.core.settings import read_settings
+    from gotorb.errors import GotorbError, ImageError
+    from gotorb.labels.jobs import read_images
+
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise ConfigError(f"no {path}; give images, folders of images or data sets to --around")
+        if (path / layout.IMAGES_CSV).exists():
+            files += [Path(task.path) for task in read_images(path, read_settings())]
+        else:
+            files += find_kind(path)[1]
+    fields = []
+    for file in files:
+        try:
+            ra, dec, radius = gotorb.label_data.find_footprint(file)
+            fields.append(Circle(ra, dec, radius + margin_deg))
+        except ImageError as error:
+            print(f"passed over: {error}", file=sys.stderr)
+    if not fields:
+        raise GotorbError(f"none of {len(files)} images gives a place on the sky; give images to --around")
+    return fields
+
+
+def _fetched() -> dict[str, dict[str, Any]]:
+    """Catalogues of stars and galaxies that are in use or were fetched."""
+    from dataclasses import asdict
+
+    from gotorb.catalogues.galaxies import NAME
+    from gotorb.catalogues.vizier import describe_fetched
+    from gotorb.core.settings import read_settings
+
+    places = {
+        "variables": Path(find_params(None).clean.variables or FETCH.variables),
+        "galaxies": Path(read_settings().catshtm_dir or FETCH.galaxies),
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for kind, path in places.items():
+        state = describe_fetched(path)
+        if state is not None:
+            found[kind] = asdict(state) | {"text": state.text}
+        elif path.is_file() or (path / NAME).is_dir():
+            found[kind] = {"path": str(path), "text": f"{path}: not fetched by gotorb; coverage and date are not known"}
+        else:
+            found[kind] = {"path": None, "text": f"no {kind}: `gotorb catalogue fetch {kind}` gets them"}
+    return found
 
 
 def _simulate_options(parser: argparse.ArgumentParser) -> None:
@@ -304,14 +407,16 @@ def _catalogue_path() -> Path:
     return Pympc(settings.gotorb_mpc_catalogue, settings.observatory).path
 
 
-def _print_catalogue(path: Path, at_mjd: float | None, *, as_json: bool) -> None:
+def _print_catalogue(
+    path: Path, at_mjd: float | None, *, as_json: bool, more: dict[str, dict[str, Any]] | None = None
+) -> None:
     from dataclasses import asdict
 
     from gotorb.catalogues.update import describe
 
     status = describe(path, find_params(None).label.match_radius_arcsec, at_mjd)
     if as_json:
-        print(json.dumps(asdict(status), indent=2))
+        print(json.dumps(asdict(status) | (more or {}), indent=2))
         return
     verdict = "fits" if status.fits else "is beyond"
     print(f"{path}: {status.n_objects} objects, {status.age}: {verdict} the match radius", end=" ")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gotorb.cli.options import add_json, add_options, call, say_next
+from gotorb.cli.options import MODEL, add_json, add_options, call, say_next
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import ArchiveParams, StreamParams, find_params
 from gotorb.errors import ConfigError, StreamError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gotorb.streams.decoder import Pipeline
     from gotorb.streams.journal import Journal
 
-MODEL = "models:/NAME@ALIAS, models:/NAME/VERSION, model folder, model.h5, or an exported model.onnx"
 ACTIONS = ("status", "export", "retry", "replay")
 
 

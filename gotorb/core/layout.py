@@ -72,7 +72,9 @@ INJECTED = "injected"
 REAL, BOGUS, UNKNOWN = 1, 0, -1
 
 LABELLED, EMPTY = "labelled", "empty"
-FAILED_STATES = ("refused", "missing", "truncated", "missing_part", "unreadable", "no_lookup", "crashed", "failed")
+FAILED_STATES = (
+    "refused", "missing", "truncated", "missing_part", "inconsistent", "unreadable", "no_lookup", "crashed", "failed",
+)  # fmt: skip
 IMAGE_STATES = (LABELLED, EMPTY, *FAILED_STATES)
 """Final states of an image in a labelling run; each image ends in exactly one of them."""
 

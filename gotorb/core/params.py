@@ -72,7 +72,7 @@ class PacketFields(Section):
     time_scale: Literal["utc", "tai"] = Field("utc", description="scale of the time")
     time_at: Literal["start", "middle"] = Field("start", description="part of the exposure that the time is of")
     exposure: str = Field("exptime", description="measurement of the exposure time [s]")
-    exposure_s: float = Field(30.0, ge=0, description="exposure time where the record has none [s]")
+    exposure_else_s: float = Field(30.0, ge=0, description="exposure time where the record has none [s]")
     cutouts: dict[LayerName, str] = Field(
         {"science": "cutoutScience", "template": "cutoutTemplate", "difference": "cutoutDifference"},
         min_length=1, description="layer of a stamp: field of its cut-out; the source is in the middle",
@@ -395,12 +395,8 @@ class StreamParams(Section):
 
     group: str = Field("", description="consumer group; empty: GOTORB_KAFKA_GROUP in .env")
     schemas: str = Field("", description="folder of Avro schemas, or address of a schema registry; empty: by .env")
-    start: str = Field(
-        "committed",
-        description="first alerts: committed (where the group stopped), earliest, latest, or a time in UTC such as "
-        "2026-03-27T04:00",
-    )
-    until: str = Field("", description="last alerts: end (those there at the start), a time, or a number; empty: none")
+    start: str = Field("committed", description="first alerts: committed, earliest, latest, or a time (UTC)")
+    until: str = Field("", description="last alerts: end (of the topic now), a time, or a number; empty: none")
     batch: int = Field(32, ge=1, le=10_000, description="alerts scored at a time")
     wait: float = Field(0.25, gt=0, le=60, description="longest wait for a full batch [s]")
     workers: int = Field(1, ge=1, description="processes that read and score")
@@ -469,6 +465,20 @@ class EyeballParams(Section):
     flagged: Literal["keep", "remove"] = Field("keep", description="what happens to flagged rows")
     unsure: Literal["keep", "remove"] = Field("keep", description="what happens to rows on which all were unsure")
     most_stamps: int = Field(2000, ge=0, description="rows whose stamps are in the explorer's page")
+
+
+class FetchParams(Section):
+    """Catalogues of stars and galaxies, fetched from VizieR."""
+
+    variables: Path = Field(Path("catalogues/variables.csv"), description="csv of variable stars to write or add to")
+    galaxies: Path = Field(Path("catalogues"), description="folder in which GLADE/ is written or added to")
+    tables: tuple[Literal["atlas", "gaia"], ...] = Field(
+        ("atlas", "gaia"), min_length=1, description="of variable stars: ATLAS (Heinze et al. 2018), Gaia DR3"
+    )
+    max_mag: float = Field(18.5, description="faintest galaxy, B [mag]")
+    margin_deg: float = Field(0.1, ge=0, description="reach beyond an image's corners [deg]")
+    pause_s: float = Field(1.0, ge=0, description="time between two questions to the server [s]")
+    attempts: int = Field(4, ge=1, description="times that a question is asked, until it is answered")
 
 
 class DecideParams(Section):

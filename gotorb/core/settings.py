@@ -1,5 +1,6 @@
 """Settings of a machine or team: ``.env`` and the environment, read on call, never at import."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,10 @@ from gotorb.core import layout
 from gotorb.errors import ConfigError
 
 LA_PALMA = (342.1176, 0.877701, 0.478556)
+MIN_RHO, MAX_RHO = 0.99, 1.01
+"""Distances from the Earth's centre [Earth radii] of places on its surface."""
+EARTH_RADIUS_M, ECCENTRICITY_SQUARED, HIGHEST_M = 6_378_137.0, 0.00669437999014, 20_000.0
+"""Of WGS84, and the largest height of an observatory."""
 OBSERVATORY_CODE = "950"
 """La Palma in the list of the Minor Planet Center."""
 SKYBOT_URL = "https://ssp.imcce.fr/webservices/skybot/api/conesearch.php"
@@ -32,7 +37,7 @@ class Settings:
     gotorb_mpc_catalogue : str
         XEphem csv of minor planets; empty means pympc's own cache.
     gotorb_observatory : str
-        ``longitude [deg East], rho cos phi', rho sin phi'``.
+        ``longitude [deg East], rho cos phi', rho sin phi'``, or ``lon=..., lat=..., height=...`` (deg, deg, m).
     gotorb_observatory_code : str
         The same observatory by its IAU code, for SkyBoT; empty means 950, La Palma.
     gotorb_skybot_url : str
@@ -45,8 +50,8 @@ class Settings:
         Python file that adapts `label_data` to your survey, for all commands; see docs/own-survey.md.
     gotorb_alert_schemas, gotorb_schema_registry : str
         Folder of Avro schemas, and address of a Confluent schema registry, of alert packets that bring none along.
-    gotorb_vizier_url : str
-        Address of a VizieR server; empty means astroquery's.
+    gotorb_vizier_server : str
+        Host of a VizieR server (https); empty means CDS's.
     gotorb_kafka_servers, gotorb_kafka_group : str
         Brokers (``host:port,host:port``) and consumer group of a stream.
     gotorb_kafka_security, gotorb_kafka_sasl_mechanism, gotorb_kafka_ca : str
@@ -78,7 +83,7 @@ class Settings:
     gotorb_adapter: str = ""
     gotorb_alert_schemas: str = ""
     gotorb_schema_registry: str = ""
-    gotorb_vizier_url: str = ""
+    gotorb_vizier_server: str = ""
     gotorb_kafka_servers: str = ""
     gotorb_kafka_group: str = ""
     gotorb_kafka_security: str = ""
@@ -112,17 +117,20 @@ class Settings:
         Raises
         ------
         ConfigError
-            If the variable does not hold three numbers.
+            If the variable holds neither these three numbers nor ``lon=..., lat=..., height=...``, or no place on
+            the Earth.
         """
-        if not self.gotorb_observatory:
+        text = self.gotorb_observatory
+        if not text:
             return LA_PALMA
         try:
-            lon, cos_phi, sin_phi = (float(part) for part in self.gotorb_observatory.split(","))
-        except ValueError:
-            raise ConfigError(
-                f"GOTORB_OBSERVATORY is {self.gotorb_observatory!r} in .env or the environment; "
-                "give three numbers: longitude in degrees East, rho cos phi', rho sin phi'"
-            ) from None
+            place = _geodetic(text) if "=" in text else tuple(float(part) for part in text.split(","))
+            lon, cos_phi, sin_phi = place
+        except (ValueError, KeyError):
+            raise _odd_observatory(text, "") from None
+        rho = math.hypot(cos_phi, sin_phi)
+        if not (abs(lon) <= 360 and cos_phi >= 0 and (MIN_RHO <= rho <= MAX_RHO or rho == 0)):
+            raise _odd_observatory(text, f" (distance from the Earth's centre {rho:.4g} radii)")
         return lon, cos_phi, sin_phi
 
     @property
@@ -160,6 +168,31 @@ class Settings:
         if self.gotorb_cache_dir:
             return Path(self.gotorb_cache_dir).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gotorb"
+
+
+def _odd_observatory(text: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"GOTORB_OBSERVATORY is {text!r}{why} in .env or the environment; give three numbers: longitude in degrees East, "
+        f"rho cos phi', rho sin phi' (at most {MAX_RHO}), or lon=..., lat=..., height=... (degrees, degrees, metres)"
+    )
+
+
+def _geodetic(text: str) -> tuple[float, float, float]:
+    """Parallax constants of a place given as ``lon=..., lat=..., height=...`` in any order (WGS84).
+
+    Examples
+    --------
+    >>> [round(number, 4) for number in _geodetic("lon=-17.8824, lat=28.7603, height=2336")]
+    [342.1176, 0.8777, 0.4786]
+    """
+    given = {name.strip().lower(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+    lon, lat, height = (given.pop(name) for name in ("lon", "lat", "height"))
+    if given or not (abs(lon) <= 360 and abs(lat) <= 90 and abs(height) <= HIGHEST_M):
+        raise ValueError
+    sin, cos = math.sin(math.radians(lat)), math.cos(math.radians(lat))
+    normal = EARTH_RADIUS_M / math.sqrt(1 - ECCENTRICITY_SQUARED * sin**2)
+    rho_cos, rho_sin = (normal + height) * cos, (normal * (1 - ECCENTRICITY_SQUARED) + height) * sin
+    return lon % 360, rho_cos / EARTH_RADIUS_M, rho_sin / EARTH_RADIUS_M
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -63,7 +63,7 @@ def find_stars(task: ImageTask, frame: Frame, extensions: Extensions, catalogue:
 
 
 def _half_diagonal_arcsec(frame: Frame, extensions: Extensions) -> float:
-    scale = np.sqrt(abs(np.linalg.det(frame.wcs(extensions.difference).pixel_scale_matrix))) * 3600
+    scale = frame.astrometry(extensions.difference).scale_arcsec
     return float(0.5 * scale * np.hypot(*frame.shape(extensions.difference)))
 
 

@@ -183,7 +183,7 @@ def cut_rows(
 
 
 def check_exposures(task: ImageTask) -> None:
-    """Refuse an image without single exposures: three of the six layers are made of them.
+    """Refuse an image without single exposures where the survey has them: three of the six layers are made of them.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def check_exposures(task: ImageTask) -> None:
     MissingPart
         If there is none.
     """
-    if not task.exposure_paths:
+    if not task.exposure_paths and not task.stacked_only:
         raise MissingPart(
             f"no single exposures known for {task.path}; label_data.get_individual_images() must give their files"
         )

@@ -9,7 +9,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class ImageTask:
         Unit telescope.
     problem : str
         Why the image is refused before it is opened; "" for most.
+    stacked_only : bool
+        True for an image of a survey that has no single exposures of it.
     """
 
     image_id: str
@@ -67,6 +69,7 @@ class ImageTask:
     jd: float
     ut: str
     problem: str = ""
+    stacked_only: bool = False
 
     @property
     def epoch_mjd(self) -> float:
@@ -140,7 +143,11 @@ class Outcome:
 
 
 def make_tasks(
-    images: pd.DataFrame, get_exposures: Callable[[Any], Sequence[str]], settings: Settings
+    images: pd.DataFrame,
+    get_exposures: Callable[[Any], Sequence[str]],
+    settings: Settings,
+    *,
+    needs_exposures: bool = True,
 ) -> list[ImageTask]:
     """Turn the rows of `get_images` into tasks.
 
@@ -152,6 +159,8 @@ def make_tasks(
         Gives the file names of the single exposures of one row.
     settings : Settings
         Tell where the files are.
+    needs_exposures : bool
+        False for a survey that may have no single exposures of an image.
 
     Returns
     -------
@@ -176,7 +185,8 @@ def make_tasks(
     twice = images["id"].astype(str).duplicated()
     if twice.any():
         raise DataError(f"duplicate image {images['id'][twice].iloc[0]!r} in the table of images; give each id once")
-    return [_make_task(row, get_exposures, settings) for _, row in images.iterrows()]
+    tasks = [_make_task(row, get_exposures, settings) for _, row in images.iterrows()]
+    return tasks if needs_exposures else [replace(task, stacked_only=not task.exposures) for task in tasks]
 
 
 def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], settings: Settings) -> ImageTask:
@@ -231,7 +241,7 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
         n_coadd, jd = int(frame.key("ncoadd", ext, 0)), float(frame.key("jd", ext, 0))
         names = [str(frame.key(f"coadd{i + 1}", ext, 0)) for i in range(n_coadd)]
         instrument = str(frame.header(ext).get("instrume", frame.header(0).get("instrume", "")))
-        centre = frame.wcs(ext).all_pix2world([[(n - 1) / 2 for n in frame.shape(ext)[::-1]]], 0)[0]
+        centre = frame.centre(ext)
     beside = tuple(str(path.parent / Path(name).name) for name in names)
     return ImageTask(
         image_id=path.stem,
@@ -239,8 +249,8 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
         exposures=tuple(names),
         path=str(path),
         exposure_paths=beside,
-        ra_c=float(centre[0]),
-        dec_c=float(centre[1]),
+        ra_c=centre[0],
+        dec_c=centre[1],
         jd=jd,
         ut=_unit_telescope(instrument),
     )
@@ -420,5 +430,6 @@ def read_images(data_dir: Path | str, settings: Settings) -> list[ImageTask]:
         except OutsideStorage:
             continue  # it gave no row
         known = {name: getattr(row, name) for name in ("image_id", "filepath", "ra_c", "dec_c", "jd", "ut")}
-        tasks.append(ImageTask(**known, exposures=exposures, path=places[0], exposure_paths=places[1:]))
+        files: dict[str, Any] = {"exposures": exposures, "path": places[0], "exposure_paths": places[1:]}
+        tasks.append(ImageTask(**known, **files, stacked_only=not exposures))
     return tasks

@@ -186,7 +186,7 @@ def _flash(task: SyntheticTask, frame: Frame, occupied: pd.DataFrame, options: S
     height, width = frame.shape(ext)
     x, y = (rng.uniform(margin, max(length - 1 - margin, margin), N_DRAWN * wanted) for length in (width, height))
     seen = np.isfinite(frame.values_at(ext, x, y))
-    ra, dec = frame.wcs(ext).all_pix2world(x, y, 0)
+    ra, dec = frame.to_sky(ext, x, y)
     _, separation = find_nearest(ra, dec, occupied["ra"], occupied["dec"])
     free = np.flatnonzero(seen & (separation > CLEAR_RADIUS_ARCSEC))[:wanted]
     planets = _choose_planets(task.planets, len(free), options, rng)

@@ -48,7 +48,9 @@ def survey_environment(source: str, survey_dir: Path) -> Iterator[Settings]:
     if source != "embedded":
         yield settings
         return
-    nobody = dict.fromkeys(("gotophoto_db_host", "gotophoto_db_port", "catshtm_dir", "gotorb_mpc_catalogue"), "")
+    nobody = dict.fromkeys(
+        ("gotophoto_db_host", "gotophoto_db_port", "catshtm_dir", "gotorb_mpc_catalogue", "gotorb_adapter"), ""
+    )
     with open_archive(survey_dir, settings.with_values(**nobody)) as served, served.in_environment():
         yield served
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import sep
 from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -17,11 +16,14 @@ from gotorb.core.files import write_csv
 from gotorb.errors import ConfigError, ImageError, MissingPart
 from gotorb.simulate.psf import add_stamp
 from gotorb.simulate.subtraction import robust_noise
+from gotorb.survey.astrometry import Astrometry, read_astrometry
 
 Array = NDArray[np.floating]
 PSF_HALF, MAX_STARS, MIN_STARS = 14, 100, 5
 CHANGED_PLANES = ("IMAGE", "DIFFERENCE")
 EDGE_PIXEL = 20
+FAR_PIXEL = -1e6
+"""Stands for places off an exposure that have no pixel there."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,13 @@ def _plane(hdus: fits.HDUList, name: str, path: Path) -> tuple[Array, fits.Heade
     return np.ascontiguousarray(hdus[name].data, dtype=np.float32), hdus[name].header
 
 
+def _astrometry(header: fits.Header, path: Path) -> Astrometry:
+    try:
+        return read_astrometry(header)
+    except ValueError as error:
+        raise MissingPart(f"{path} has a WCS that cannot be used ({error}); solve it again") from None
+
+
 def _draw_sources(
     image: Array, header: fits.Header, n: int, mag_range: tuple[float, float], *, rng: np.random.Generator, path: Path
 ) -> pd.DataFrame:
@@ -154,7 +163,7 @@ def _draw_sources(
         raise ImageError(f"no pixel of {path} has data further than {EDGE_PIXEL} from the edge; give a larger image")
     row, column = np.divmod(rng.choice(pixels, n), image.shape[1])
     x, y = column + rng.uniform(-0.5, 0.5, n), row + rng.uniform(-0.5, 0.5, n)
-    ra, dec = WCS(header).all_pix2world(x, y, 0)
+    ra, dec = _astrometry(header, path).to_sky(x, y)
     mag = rng.uniform(*mag_range, n)
     flux = 10 ** (-0.4 * (mag - zero_point))
     return pd.DataFrame({"x": x, "y": y, "ra": ra, "dec": dec, "mag": mag, "flux": flux})
@@ -199,7 +208,8 @@ def _paste_all(
 def _inject_exposure(path: Path, out_path: Path, sources: pd.DataFrame, rng: np.random.Generator) -> None:
     with _open(path) as hdus:
         image, header = _plane(hdus, "IMAGE", path)
-        x, y = WCS(header).all_world2pix(sources["ra"].to_numpy(), sources["dec"].to_numpy(), 0)
+        places = _astrometry(header, path).to_pixels(sources["ra"], sources["dec"], (image.shape[0], image.shape[1]))
+        x, y = np.nan_to_num(places, nan=FAR_PIXEL)
         flux = 10 ** (-0.4 * (sources["mag"].to_numpy() - read_zero_point(header, path)))
         own = pd.DataFrame({"x": x, "y": y, "flux": flux})
         light = _paint(image.shape, own, measure_psf(image, path), gain=float(header.get("GAIN", 1.0)), rng=rng)

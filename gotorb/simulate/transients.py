@@ -187,8 +187,8 @@ def _measure(
     fwhm = FWHM_OF_SIGMA / np.sqrt(4 * np.pi * (stack.psf.stamp**2).sum())  # of a Gaussian with as many noise pixels
     errors = rng.standard_normal((2, len(sources))) * np.minimum(fwhm / FWHM_OF_SIGMA / snr, fwhm / 2)
     x, y = sources["true_x"].to_numpy(float) + errors[0], sources["true_y"].to_numpy(float) + errors[1]
-    true = frame.wcs(ext).all_pix2world(sources["true_x"].to_numpy(float), sources["true_y"].to_numpy(float), 0)
-    ra, dec = frame.wcs(ext).all_pix2world(x, y, 0)
+    true = frame.to_sky(ext, sources["true_x"].to_numpy(float), sources["true_y"].to_numpy(float))
+    ra, dec = frame.to_sky(ext, x, y)
     known = {"x": x, "y": y, "ra": ra, "dec": dec, "true_ra": true[0], "true_dec": true[1], "snr": snr, "fwhm": fwhm}
     made = {"label": layout.REAL, "metalabel": layout.INJECTED, "object_id": "", "rule": "point source added"}
     ids = [f"injected{number:05d}" for number in range(len(sources))]

@@ -61,11 +61,15 @@ class Planes:
         return Planes(self.stacked[rows], self.exposures[rows])
 
     def layers(self) -> np.ndarray:
-        """The six layers (n, size, size, 6) in the order of `layout.LAYERS`; NaN where there are no data."""
+        """The six layers (n, size, size, 6) in the order of `layout.LAYERS`; NaN where there are no data.
+
+        Without single exposures the science image is the only one: ptp is 0, min and max are science.
+        """
+        singles = self.exposures if self.exposures.shape[-1] else self.stacked[..., :1]
         layers = np.empty((*self.stacked.shape[:3], len(layout.LAYERS)), np.float32)
         for start in range(0, len(layers), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
-            exposures = np.moveaxis(self.exposures[rows], -1, 0)
+            exposures = np.moveaxis(singles[rows], -1, 0)
             low, high = reduce(np.fmin, exposures), reduce(np.fmax, exposures)  # pixels that lack in all stay NaN
             layers[rows, ..., :3] = self.stacked[rows]
             with np.errstate(invalid="ignore"):  # infinite minus infinite is NaN
@@ -167,7 +171,7 @@ def n_detected_exposures(exposures: np.ndarray) -> np.ndarray:
         (n,) exposures whose core is more than 5 sigma above the stamp's median. A cosmic ray is seen in exactly
         one, a star in all; 0 says that only the stacked image shows it.
     """
-    if len(exposures) == 0:
-        return np.zeros(0, int)
+    if exposures.shape[0] == 0 or exposures.shape[-1] == 0:
+        return np.zeros(len(exposures), int)
     light, error = core_light(exposures)
     return (light > DETECTED_SIGMA * error).sum(axis=1)

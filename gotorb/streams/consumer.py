@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import threading
 import time
-from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,15 +15,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
-
 from gotorb.classifier.scores import Scorer, load_scorer
 from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.files import value_digest
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import ArchiveParams, StreamParams
 from gotorb.core.settings import Settings
-from gotorb.errors import GotorbError, MostlyDead, StreamError
+from gotorb.errors import GotorbError, StreamError
 from gotorb.models import find_model
 from gotorb.streams.clients import (
     POLL_MS,
@@ -42,6 +39,7 @@ from gotorb.streams.clients import (
 from gotorb.streams.decoder import Decoder, Message, Outcome, Pipeline, ScoreOptions
 from gotorb.streams.folder import keep_packet
 from gotorb.streams.journal import ELSEWHERE, EXPIRED, HOLE, SKIPPED, Journal
+from gotorb.streams.status import Tally
 from gotorb.survey.alerts import PacketReader, make_reader
 from gotorb.survey.alerts.schemas import open_store
 from gotorb.training.onnx import PortableModel
@@ -49,11 +47,7 @@ from gotorb.training.onnx import PortableModel
 log = logging.getLogger(__name__)
 STREAM = StreamParams()
 REPORT_S = 1.0
-RECENT = 1000
-"""Messages over which the fraction of dead letters is taken."""
 COMMITTED, EARLIEST, LATEST = "committed", "earliest", "latest"
-MAX_SAMPLES = 500
-"""Latencies and scores of a report."""
 Partition = tuple[str, int]
 
 
@@ -506,76 +500,6 @@ class Worker:
                 self.stop.set()
         except (OSError, EOFError):
             self.stop.set()
-
-
-class Tally:
-    """Counts of a worker since its start, and its newest latencies and scores.
-
-    Parameters
-    ----------
-    max_dead : int
-        Dead letters in a row at which it stops.
-    max_fraction : float
-        Fraction of the last messages, likewise.
-    """
-
-    def __init__(self, max_dead: int, max_fraction: float) -> None:
-        self.max_dead, self.max_fraction = max_dead, max_fraction
-        self.counts: Counter[str] = Counter()
-        self.seconds: Counter[str] = Counter()
-        self.kinds: Counter[str] = Counter()
-        self.latencies: deque[float] = deque(maxlen=MAX_SAMPLES)
-        self.scores: deque[float] = deque(maxlen=MAX_SAMPLES)
-        self.recent: deque[bool] = deque(maxlen=RECENT)
-        self.in_a_row = self.rebalances = self.slow = self.batches = 0
-        self.last = self.reported = 0.0
-        self.reason = ""
-
-    def add(self, outcome: Outcome, counts: Counter[str], write_s: float) -> None:
-        """Add a batch.
-
-        Parameters
-        ----------
-        outcome : Outcome
-        counts : Counter
-            Of the journal.
-        write_s : float
-            Time of the transaction [s].
-        """
-        now, batch = time.time(), outcome.batch
-        self.counts.update(counts)
-        self.counts["consumed"] += len(batch.places)
-        self.seconds.update(outcome.seconds | {"write": write_s})
-        self.kinds.update(letter.kind for letter in batch.dead)
-        self.latencies.extend(now - row.t_event for row in batch.rows if row.t_event)
-        self.scores.extend(row.score for row in batch.rows if row.score is not None)
-        dead = {letter.place: letter.reason for letter in batch.dead}
-        for place in batch.places:
-            self.in_a_row = self.in_a_row + 1 if place in dead else 0
-            self.recent.append(place in dead)
-        self.reason = next(reversed(dead.values()), self.reason)
-        self.batches, self.last = self.batches + bool(batch.places), now
-
-    def check(self) -> None:
-        """Raise MostlyDead where the packets, not single ones of them, cannot be read."""
-        many = len(self.recent) == RECENT and sum(self.recent) > self.max_fraction * RECENT
-        if self.in_a_row >= self.max_dead or many:
-            raise MostlyDead(
-                f"{self.in_a_row} packets in a row, {sum(self.recent)} of the last {len(self.recent)}, cannot be read "
-                f"(schema? the last: {self.reason}); correct --schemas or the topic, then `gotorb stream retry`"
-            )
-
-    def report(self) -> dict[str, Any]:
-        """The counts as plain values; latencies and scores are handed over once."""
-        self.reported = time.monotonic()
-        found = {
-            "counts": dict(self.counts), "seconds": dict(self.seconds), "kinds": dict(self.kinds), "last": self.last,
-            "batches": self.batches, "rebalances": self.rebalances, "latencies": list(self.latencies),
-            "scores": list(self.scores), "memory": psutil.Process().memory_info().rss,
-        }  # fmt: skip
-        self.latencies.clear()
-        self.scores.clear()
-        return found
 
 
 def work(plan: Plan, number: int, link: Connection) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from gotorb.classifier.scores import Scorer, Scores, fit_stamps, score_batch
 from gotorb.core.constants import MJD_ZERO, SCORE_DIGITS
 from gotorb.core.params import SEED, ArchiveParams
-from gotorb.errors import DataError, PacketError, SchemaUnknown
+from gotorb.errors import DataError, ModelError, PacketError, SchemaUnknown
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.streams.journal import Batch, DeadLetter, Place, Row
 from gotorb.survey.alerts import PacketReader
@@ -351,16 +351,28 @@ class Pipeline:
         groups: dict[tuple[Any, ...], list[_Alert]] = defaultdict(list)
         for alert in alerts:
             groups[alert.layers, alert.stamp.shape, alert.record["survey"]].append(alert)
-        for (layers, *_), found in groups.items():
-            try:
-                raw = np.stack([alert.stamp for alert in found])
-                stamps, _ = prepare_stamps(raw, self.options.archive.background)
-                fitted = fit_stamps(self.scorer, stamps, layers, "the stream")
-            except DataError as error:
-                self._bury(found, str(error), batch)
-                continue
-            seed = self.options.seed + found[0].message.place.offset
-            self._add_rows(found, score_batch(self.scorer, fitted, self.options.n_samples, seed), batch)
+        for found in groups.values():
+            self._score_alike(found, batch)
+
+    def _score_alike(self, alerts: Sequence[_Alert], batch: Batch) -> None:
+        """Score alerts together; where that fails, each alone, so that one costs itself only."""
+        try:
+            raw = np.stack([alert.stamp for alert in alerts])
+            stamps, _ = prepare_stamps(raw, self.options.archive.background)
+            fitted = fit_stamps(self.scorer, stamps, alerts[0].layers, "the stream")
+            scores = score_batch(self.scorer, fitted, self.options.n_samples, self._seed(alerts[0]))
+            if not np.isfinite(scores.best).all():
+                raise DataError("the score is not a number; the pixels of the packet are damaged")
+        except (DataError, ModelError) as error:
+            if len(alerts) == 1:
+                self._bury(alerts, str(error), batch)
+            for one in alerts if len(alerts) > 1 else ():
+                self._score_alike([one], batch)
+        else:
+            self._add_rows(alerts, scores, batch)
+
+    def _seed(self, alert: _Alert) -> int:
+        return self.options.seed + alert.message.place.offset
 
     def _bury(self, alerts: Sequence[_Alert], reason: str, batch: Batch) -> None:
         """One dead letter for each message that has none yet."""

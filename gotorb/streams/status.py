@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from gotorb.core import layout
 from gotorb.core.files import write_json
+from gotorb.errors import MostlyDead
+from gotorb.streams.decoder import Outcome
 from gotorb.streams.journal import open_existing
 
 PERCENTILES = (50, 95, 99)
@@ -24,9 +27,83 @@ RATE_S = 10.0
 KEPT = 5000
 """Newest latencies, of which the percentiles are."""
 LOOPBACK = "127.0.0.1"
+RECENT = 1000
+"""Messages over which the fraction of dead letters is taken."""
+MAX_SAMPLES = 500
+"""Latencies and scores of a report."""
 COUNTED = ("consumed", "scored", "bare", "dead", "duplicates", "redelivered", "gaps")
 STATES = ("failed", "draining", "paused", "joining", "starting", "running", "stopped")
 """States of workers; the stream's is the first that one of them has."""
+
+
+class Tally:
+    """Counts of a worker since its start, and its newest latencies and scores.
+
+    Parameters
+    ----------
+    max_dead : int
+        Dead letters in a row at which it stops.
+    max_fraction : float
+        Fraction of the last messages, likewise.
+    """
+
+    def __init__(self, max_dead: int, max_fraction: float) -> None:
+        self.max_dead, self.max_fraction = max_dead, max_fraction
+        self.counts: Counter[str] = Counter()
+        self.seconds: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.latencies: deque[float] = deque(maxlen=MAX_SAMPLES)
+        self.scores: deque[float] = deque(maxlen=MAX_SAMPLES)
+        self.recent: deque[bool] = deque(maxlen=RECENT)
+        self.in_a_row = self.rebalances = self.slow = self.batches = 0
+        self.last = self.reported = 0.0
+        self.reason = ""
+
+    def add(self, outcome: Outcome, counts: Counter[str], write_s: float) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        outcome : Outcome
+        counts : Counter
+            Of the journal.
+        write_s : float
+            Time of the transaction [s].
+        """
+        now, batch = time.time(), outcome.batch
+        self.counts.update(counts)
+        self.counts["consumed"] += len(batch.places)
+        self.seconds.update(outcome.seconds | {"write": write_s})
+        self.kinds.update(letter.kind for letter in batch.dead)
+        self.latencies.extend(now - row.t_event for row in batch.rows if row.t_event)
+        self.scores.extend(row.score for row in batch.rows if row.score is not None)
+        dead = {letter.place: letter.reason for letter in batch.dead}
+        for place in batch.places:
+            self.in_a_row = self.in_a_row + 1 if place in dead else 0
+            self.recent.append(place in dead)
+        self.reason = next(reversed(dead.values()), self.reason)
+        self.batches, self.last = self.batches + bool(batch.places), now
+
+    def check(self) -> None:
+        """Raise MostlyDead where the packets, not single ones of them, cannot be read."""
+        many = len(self.recent) == RECENT and sum(self.recent) > self.max_fraction * RECENT
+        if self.in_a_row >= self.max_dead or many:
+            raise MostlyDead(
+                f"{self.in_a_row} packets in a row, {sum(self.recent)} of the last {len(self.recent)}, cannot be read "
+                f"(schema? the last: {self.reason}); correct --schemas or the topic, then `gotorb stream retry`"
+            )
+
+    def report(self) -> dict[str, Any]:
+        """The counts as plain values; latencies and scores are handed over once."""
+        self.reported = time.monotonic()
+        found = {
+            "counts": dict(self.counts), "seconds": dict(self.seconds), "kinds": dict(self.kinds), "last": self.last,
+            "batches": self.batches, "rebalances": self.rebalances, "latencies": list(self.latencies),
+            "scores": list(self.scores), "memory": psutil.Process().memory_info().rss,
+        }  # fmt: skip
+        self.latencies.clear()
+        self.scores.clear()
+        return found
 
 
 class Totals:
@@ -136,9 +213,10 @@ def show_line(status: dict[str, Any]) -> str:
     -------
     str
     """
+    state = "brokers away" if status["memory"] and not status["connected"] else status["state"]
     parts = [
-        "brokers away" if status["memory"] and not status["connected"] else status["state"], f"{status['scored']} scored",
-        f"{status['rate']:g}/s", f"lag {sum(status['lag'].values())}", f"{status['dead']} dead",
+        state, f"{status['scored']} scored", f"{status['rate']:g}/s", f"lag {sum(status['lag'].values())}",
+        f"{status['dead']} dead",
     ]  # fmt: skip
     parts += [
         f"{status[name]} {word}" for name, word in (("bare", "without cut-outs"), ("gaps", "missing")) if status[name]

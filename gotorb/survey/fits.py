@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS, NoConvergence
+from astropy.wcs import WCS
 
 from gotorb.errors import ImageError, MissingPart
+from gotorb.survey.astrometry import Astrometry, read_astrometry
 from gotorb.survey.planes import Block, open_pixels, read_blocks
 from gotorb.survey.structure import ODD, one_line, open_whole
 
 IMAGES = fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU
-WCS_CARDS = ("WCSAXES", "CTYPE", "CRVAL", "CRPIX", "CDELT", "CUNIT", "CD1_", "CD2_", "PC1_", "PC2_", "CROTA",
-             "LONPOLE", "LATPOLE", "RADESYS", "EQUINOX", "PV1_", "PV2_", "A_", "B_", "AP_", "BP_", "NAXIS")  # fmt: skip
-"""First letters of the cards that make a WCS; parsing these alone is several times faster."""
 
 
 class Frame:
@@ -34,7 +32,7 @@ class Frame:
         self.path = path
         self._hdus = hdus
         self._content = content
-        self._wcs: dict[str | int, WCS] = {}
+        self._astrometry: dict[str | int, Astrometry] = {}
 
     def _hdu(self, ext: str | int) -> Any:
         try:
@@ -190,8 +188,38 @@ class Frame:
                 return self.header(ext)[name]
         raise MissingPart(f"no header key {name!r} in {self.path} (HDUs {', '.join(map(repr, exts))}); add it")
 
+    def astrometry(self, ext: str | int) -> Astrometry:
+        """World coordinates of an HDU, parsed once.
+
+        Parameters
+        ----------
+        ext : str or int
+
+        Returns
+        -------
+        Astrometry
+
+        Raises
+        ------
+        MissingPart
+            If the header has no celestial WCS, one that contradicts itself, or one that is not obeyed here.
+        """
+        if ext not in self._astrometry:
+            header = self.header(ext)
+            if not any(name in header for name in ("CTYPE1", "CTYPE2")):
+                raise MissingPart(
+                    f"HDU {ext!r} in {self.path} has no celestial WCS; solve the image's astrometry first"
+                )
+            try:
+                self._astrometry[ext] = read_astrometry(header, self._hdus)
+            except ODD as error:  # the errors of wcslib are ValueErrors
+                raise MissingPart(
+                    f"HDU {ext!r} in {self.path} has a WCS that cannot be used ({one_line(error)}); solve it again"
+                ) from None
+        return self._astrometry[ext]
+
     def wcs(self, ext: str | int) -> WCS:
-        """Celestial WCS of an HDU, parsed once.
+        """Celestial WCS of an HDU, its axes in the order of the header.
 
         Parameters
         ----------
@@ -204,21 +232,48 @@ class Frame:
         Raises
         ------
         MissingPart
-            If the header has no celestial WCS, or one that contradicts itself.
+            As `astrometry`.
         """
-        if ext not in self._wcs:
-            try:
-                wcs = _read_wcs(self.header(ext))
-            except (ValueError, KeyError, TypeError) as error:  # the errors of wcslib are ValueErrors
-                raise MissingPart(
-                    f"HDU {ext!r} in {self.path} has a WCS that cannot be used ({one_line(error)}); solve it again"
-                ) from None
-            if not wcs.has_celestial:
-                raise MissingPart(
-                    f"HDU {ext!r} in {self.path} has no celestial WCS; solve the image's astrometry first"
-                )
-            self._wcs[ext] = wcs
-        return self._wcs[ext]
+        return self.astrometry(ext).wcs
+
+    def to_sky(self, ext: str | int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Convert pixels of an image HDU to sky positions.
+
+        Parameters
+        ----------
+        ext : str or int
+        x, y : ndarray
+            (n,) 0-based pixel centres.
+
+        Returns
+        -------
+        ra, dec : ndarray
+            (n,) deg, ICRS; NaN where there is none.
+        """
+        return self.astrometry(ext).to_sky(x, y)
+
+    def scale_arcsec(self) -> float | None:
+        """Scale of the first image with a celestial WCS, arcsec per pixel; None when there is none."""
+        for number, hdu in enumerate(self._hdus):
+            if isinstance(hdu, IMAGES) and "CTYPE1" in hdu.header:
+                return self.astrometry(number).scale_arcsec
+        return None
+
+    def centre(self, ext: str | int) -> tuple[float, float]:
+        """Sky position of the middle of an image HDU.
+
+        Parameters
+        ----------
+        ext : str or int
+
+        Returns
+        -------
+        ra, dec : float
+            Deg, ICRS.
+        """
+        ny, nx = self.shape(ext)
+        (ra,), (dec,) = self.to_sky(ext, [(nx - 1) / 2], [(ny - 1) / 2])
+        return float(ra), float(dec)
 
     def to_pixels(self, ext: str | int, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Convert sky positions to pixels of an image HDU.
@@ -234,7 +289,7 @@ class Frame:
         x, y : ndarray
             (n,) 0-based; NaN for places far off the image.
         """
-        return _sky_to_pixels(self.wcs(ext), np.asarray(ra, float), np.asarray(dec, float), self.shape(ext))
+        return self.astrometry(ext).to_pixels(ra, dec, self.shape(ext))
 
 
 @contextmanager
@@ -269,54 +324,3 @@ def _without_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         yield
-
-
-def _read_wcs(header: fits.Header) -> WCS:
-    """WCS of a header's WCS cards alone, which is several times faster than of the whole header.
-
-    Raises
-    ------
-    ValueError
-        If the cards contradict each other.
-    """
-    cards = [card for card in header.cards if card.keyword.startswith(WCS_CARDS)]
-    with _without_warnings():
-        return WCS(fits.Header(cards))
-
-
-def _sky_to_pixels(wcs: WCS, ra: np.ndarray, dec: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel positions of sky positions on an image.
-
-    Distortions are fitted to the image and mean nothing far off it, where their inverse diverges. So positions
-    more than the image's longer side off it, and those that do not converge, have no pixel.
-
-    Parameters
-    ----------
-    wcs : WCS
-        Of the image, distortions (SIP) included.
-    ra, dec : ndarray
-        (n,) deg, ICRS.
-    shape : (int, int)
-        (ny, nx) of the image.
-
-    Returns
-    -------
-    x, y : ndarray
-        (n,) 0-based pixel centres; NaN where there is none.
-    """
-    if len(ra) == 0:
-        return np.empty(0), np.empty(0)
-    xy = np.column_stack(wcs.wcs_world2pix(ra, dec, 0))
-    beyond, size = max(shape), np.array(shape[::-1])
-    near = ((xy > -beyond) & (xy < size + beyond)).all(axis=1)
-    xy[~near] = np.nan
-    if near.any() and wcs.has_distortion:
-        try:
-            xy[near] = wcs.all_world2pix(np.column_stack([ra, dec])[near], 0)
-        except NoConvergence as failed:
-            found = failed.best_solution
-            for rows in (failed.divergent, failed.slow_conv):
-                if rows is not None:
-                    found[rows] = np.nan
-            xy[near] = found
-    return xy[:, 0].copy(), xy[:, 1].copy()

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-import warnings
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from astropy.io import fits
-from astropy.time import Time
 
 from gotorb.errors import ImageError, MissingPart, SurveyError
 from gotorb.survey.fits import Frame, open_frame
+from gotorb.survey.times import EXPOSURE_KEYS, MIDDLE_KEYS, START_KEYS, keyed_jd, middle_jd
 
 log = logging.getLogger(__name__)
-MIDDLE_KEYS = ("MJD-AVG", "DATE-AVG")
-START_KEYS = ("MJD-BEG", "DATE-BEG", "MJD-OBS", "DATE-OBS")
-EXPOSURE_KEYS = ("EXPTIME", "XPOSURE", "TELAPSE")
-SUFFIXES = (".fits", ".fit", ".fits.fz", ".fits.gz")
+SUFFIX = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$|\.fz$", re.IGNORECASE)
+"""Ends of the names of FITS files, packed or not."""
 
 
 def read_folder(
@@ -35,7 +32,8 @@ def read_folder(
     ext : str or int
         HDU whose WCS and time hold for the image.
     jd_key : str, optional
-        Header key that holds the middle of the exposure [JD, UTC]; when left out, see `middle_jd`.
+        Header key that holds the middle of the exposure (JD, MJD or ISO 8601, in the header's TIMESYS); when left
+        out, see `survey.times.middle_jd`.
 
     Returns
     -------
@@ -49,10 +47,10 @@ def read_folder(
     SurveyError
         If no file matches, or none can be read.
     """
-    paths = sorted(path for path in Path(folder).glob(pattern) if path.name.endswith(SUFFIXES))
+    paths = sorted(path for path in Path(folder).glob(pattern) if is_fits(path))
     if not paths:
         raise SurveyError(f"no FITS file matches {pattern!r} in {Path(folder).resolve()}; correct folder or pattern")
-    rows = [_read_row(path, ext, jd_key) for path in paths]
+    rows = [_try_row(path, ext, jd_key) for path in paths]
     if all(isinstance(row, ImageError) for row in rows):
         raise SurveyError(f"none of {len(rows)} files in {folder} can be used; the first: {rows[0]}")
     for row in rows:
@@ -64,21 +62,67 @@ def read_folder(
     return pd.DataFrame([name | row for name, row in zip(names, known, strict=True)])
 
 
+def is_fits(path: Path) -> bool:
+    """True for a file that is named as a FITS file, in capitals or not, packed or not.
+
+    Parameters
+    ----------
+    path : Path
+
+    Examples
+    --------
+    >>> [is_fits(Path(name)) for name in ("a.FIT", "a.fts.bz2", "a.fits.fz", "a.gz")]
+    [True, True, True, False]
+    """
+    return SUFFIX.search(path.name) is not None
+
+
+def read_image(path: Path | str, *, ext: str | int = "DIFFERENCE", jd_key: str | None = None) -> pd.Series:
+    """One image as a row of `read_folder`.
+
+    Parameters
+    ----------
+    path, ext, jd_key
+        As for `read_folder`; `path` is the file.
+
+    Returns
+    -------
+    Series
+        id, filepath, ra_c, dec_c (deg), jd (mid-exposure, UTC), instrument.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read, or its header has no WCS or time.
+    """
+    path = Path(path)
+    return pd.Series({"id": _stem(path), "filepath": str(path)} | _read_row(path, ext, jd_key), dtype=object)
+
+
 def _stem(path: Path) -> str:
-    suffix = max((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), key=len)
-    return path.name.removesuffix(suffix)
+    return SUFFIX.sub("", path.name)
 
 
-def _read_row(path: Path, ext: str | int, jd_key: str | None) -> dict[str, object] | ImageError:
+def _try_row(path: Path, ext: str | int, jd_key: str | None) -> dict[str, object] | ImageError:
     try:
-        with open_frame(path) as frame:
-            height, width = frame.shape(ext)
-            ra, dec = frame.wcs(ext).all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0)[0]
-            jd = float(frame.key(jd_key, ext, 0)) if jd_key else _frame_jd(frame, ext)
-            instrument = str(frame.header(ext).get("INSTRUME", frame.header(0).get("INSTRUME", "")))
+        return _read_row(path, ext, jd_key)
     except ImageError as error:
         return error
-    return {"ra_c": float(ra), "dec_c": float(dec), "jd": jd, "instrument": instrument}
+
+
+def _read_row(path: Path, ext: str | int, jd_key: str | None) -> dict[str, object]:
+    with open_frame(path) as frame:
+        ra, dec = frame.centre(ext)
+        jd = _keyed_jd(frame, ext, jd_key) if jd_key else _frame_jd(frame, ext)
+        instrument = str(frame.header(ext).get("INSTRUME", frame.header(0).get("INSTRUME", "")))
+    return {"ra_c": ra, "dec_c": dec, "jd": jd, "instrument": instrument}
+
+
+def _keyed_jd(frame: Frame, ext: str | int, key: str) -> float:
+    """Time under a key of the HDU's header, else of the first one's."""
+    frame.key(key, ext, 0)
+    header = frame.header(ext) if key in frame.header(ext) else frame.header(0)
+    return keyed_jd(header, key, str(frame.path))
 
 
 def _frame_jd(frame: Frame, ext: str | int) -> float:
@@ -89,57 +133,6 @@ def _frame_jd(frame: Frame, ext: str | int) -> float:
             return jd
     raise MissingPart(
         f"no time in {frame.path}: the headers have neither {' nor '.join(MIDDLE_KEYS)}, "
-        f"nor one of {', '.join(START_KEYS)} with one of {', '.join(EXPOSURE_KEYS)}; give jd_key"
+        f"nor one of {', '.join(START_KEYS)} with one of {', '.join(EXPOSURE_KEYS)}, between 1900 and 2100 in a known "
+        f"scale (TIMESYS {frame.header(ext).get('TIMESYS', 'UTC')!r}); give jd_key"
     )
-
-
-def middle_jd(header: fits.Header) -> float | None:
-    """Middle of an exposure by the standard keys of its header.
-
-    MJD-AVG and DATE-AVG are the middle; MJD-BEG, DATE-BEG, MJD-OBS and DATE-OBS are taken for the start, to which
-    half of the exposure time is added. TIMESYS (UTC when absent) is respected. A date without a time of day
-    does not count.
-
-    Parameters
-    ----------
-    header : Header
-
-    Returns
-    -------
-    float or None
-        JD, UTC; None when the keys are missing.
-
-    References
-    ----------
-    FITS standard 4.0, section 9 (time coordinates).
-
-    Examples
-    --------
-    >>> header = fits.Header({"DATE-OBS": "2020-11-05T00:00:00", "EXPTIME": 120.0})
-    >>> round((middle_jd(header) - 2459158.5) * 86400, 3)
-    60.0
-    """
-    scale = str(header.get("TIMESYS", "UTC")).strip().lower()
-    for key in MIDDLE_KEYS:
-        if (time := _parse(header.get(key), scale)) is not None:
-            return float(time.utc.jd)
-    length = next((header[key] for key in EXPOSURE_KEYS if isinstance(header.get(key), int | float)), None)
-    for key in START_KEYS:
-        if length is not None and (time := _parse(header.get(key), scale)) is not None:
-            return float(time.utc.jd) + float(length) / 2 / 86400
-    return None
-
-
-def _parse(value: object, scale: str) -> Time | None:
-    """A time of a header; None for none, for one that is no time, and for a date without a time of day."""
-    known = scale if scale in Time.SCALES else "utc"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # erfa calls years far ahead dubious
-        try:
-            if isinstance(value, int | float):
-                return Time(float(value), format="mjd", scale=known)
-            if isinstance(value, str) and "T" in value:
-                return Time(value.strip(), format="isot", scale=known)
-        except ValueError:
-            return None
-    return None

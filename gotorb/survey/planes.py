@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from astropy.io import fits
 
-from gotorb.errors import ImageError
+from gotorb.errors import ImageError, InconsistentImage
 from gotorb.survey.structure import one_line
 
 BAND_ROWS = 256
@@ -48,8 +49,8 @@ class Scaled:
 
     def __init__(self, stored: np.ndarray, header: fits.Header) -> None:
         self._stored = stored
-        self._scale, self._zero = header.get("BSCALE", 1), header.get("BZERO", 0)
-        self._blank = header.get("BLANK") if stored.dtype.kind in "iu" else None
+        self._scale, self._zero = card_number(header, "BSCALE", 1), card_number(header, "BZERO", 0)
+        self._blank = card_number(header, "BLANK", None) if stored.dtype.kind in "iu" else None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,6 +76,34 @@ class Scaled:
         if stored.dtype.kind != "i" or self._scale != 1 or self._zero != half:
             return None
         return stored.astype(stored.dtype.newbyteorder("=")).view(f"u{stored.dtype.itemsize}") ^ half
+
+
+def card_number(header: fits.Header, name: str, default: float | None) -> Any:
+    """Number of a header card; some writers put it in quotes.
+
+    Parameters
+    ----------
+    header : Header
+    name : str
+    default : float or None
+        Value of an absent card.
+
+    Raises
+    ------
+    InconsistentImage
+        If it holds anything else.
+    """
+    value = header.get(name, default)
+    if isinstance(value, str):
+        try:
+            value = int(value) if re.fullmatch(r"\s*[+-]?\d+\s*", value) else float(value)
+        except ValueError:
+            value = np.nan
+    if value is not None and (isinstance(value, bool) or not np.isfinite(value)):
+        raise InconsistentImage(
+            f"{name} of HDU {header.get('EXTNAME', '')!r} is {header[name]!r} and no number; correct the header"
+        )
+    return value
 
 
 def _float_type(stored: np.dtype) -> type[np.floating]:
@@ -154,7 +183,7 @@ def open_pixels(hdu: Any, path: Path, content: bytes | None) -> Pixels:
 
 
 def _physical(stored: np.ndarray, header: fits.Header) -> Pixels:
-    plain = header.get("BSCALE", 1) == 1 and header.get("BZERO", 0) == 0
+    plain = card_number(header, "BSCALE", 1) == 1 and card_number(header, "BZERO", 0) == 0
     return stored if plain and (stored.dtype.kind == "f" or "BLANK" not in header) else Scaled(stored, header)
 
 

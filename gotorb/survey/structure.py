@@ -150,8 +150,10 @@ def _check_structure(path: Path, file: BinaryIO) -> int:
         header = _read_header(path, file, start, size)
         values = _size_cards(header)
         n_told = max(n_told, 0 if n_hdus else values.get("NEXTEND", 0))
-        end = start + len(header) + _whole_blocks(_data_bytes(path, start, values, header))
-        if end > size:
+        n_bytes = _data_bytes(path, start, values, header)
+        end = start + len(header) + _whole_blocks(n_bytes)
+        unfilled = n_bytes > 0 and size == start + len(header) + n_bytes  # whole, but for the filling of its block
+        if end > size and not unfilled:
             raise TruncatedImage(f"{path} has {size} bytes but its headers declare {end}; copy it again")
         start, n_hdus = end, n_hdus + 1
     if n_told > n_hdus - 1:

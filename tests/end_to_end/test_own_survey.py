@@ -1,18 +1,20 @@
 """docs/own-survey.md, followed word for word on a folder of images of another layout, without a database."""
 
+import json
 import os
 import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from astropy.io import fits
 
 from gotorb import label_data
 from gotorb.core import layout
 from gotorb.dataset.store import open_dataset
-from gotorb.errors import ConfigError
+from gotorb.errors import ConfigError, MissingImage
 from gotorb.labels.jobs import read_images
 from tests.end_to_end.clones import ROOT
 
@@ -20,6 +22,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "own-survey.md"
 HDUS = {"IMAGE": "SCI", "TEMPLATE": "REF", "DIFFERENCE": "SUB"}
 COLUMNS = {"x": "XWIN_IMAGE", "y": "YWIN_IMAGE", "ra": "ALPHA_J2000", "dec": "DELTA_J2000", "mag": "MAG_AUTO",
            "fwhm": "FWHM_IMAGE", "id": "NUMBER"}  # fmt: skip
+ADAPTED = ("get_images", "get_individual_images", "SCIENCE_IMAGE_EXT", "TEMPLATE_IMAGE_EXT", "DIFFERENCE_IMAGE_EXT",
+           "DIFFERENCE_PHOT_EXT", "INDIVIDUAL_IMAGE_EXT", "FIRST_PIXEL", "DETECTION_COLUMNS")  # fmt: skip
+"""Names that the adapter replaces."""
 
 
 def write_other_layout(task, folder):
@@ -48,38 +53,121 @@ def write_other_layout(task, folder):
 
 @pytest.fixture(scope="module")
 def own_survey(labelled, served, tmp_path_factory):
-    """A folder with images/ and mysurvey.py, the latter copied from the page."""
+    """A folder with images/, mysurvey.py and .env, the latter two copied from the page."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "images").mkdir()
     for task in read_images(labelled, served):
         write_other_layout(task, folder / "images")
     (adapter,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (folder / "mysurvey.py").write_text(adapter)
+    (env,) = re.findall(r"```\n(GOTORB_ADAPTER=.*?)```", PAGE.read_text(), re.DOTALL)
+    (folder / ".env").write_text(env)
     return folder
 
 
 @pytest.fixture(scope="module")
-def label(own_survey, served, warm_python):
-    """Run the page's `python -c` in the folder, with no database in the environment."""
+def python(own_survey, served, warm_python):
+    """Run python in the folder, as a user of another survey: no database, no project around it."""
 
-    def run(*lines, name):
-        call = f"label_data.make(n_images=100, out_dir='made', provider='pympc', name='{name}', seed=1)"
-        code = "\n".join(["import mysurvey", *lines, f"mysurvey.{call}"])
+    def run(*words):
         with served.with_values(gotophoto_db_name="", gotophoto_db_host="").in_environment():
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            del environment["DVC_ROOT"], environment["GOTORB_ADAPTER"]
             done = subprocess.run(
-                [warm_python, "-c", code], cwd=own_survey, env=environment, capture_output=True, text=True, check=False
+                [warm_python, *words], cwd=own_survey, env=environment, capture_output=True, text=True, check=False
             )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def label(own_survey, python):
+    """Make a data set by a script that changes something behind the adapter."""
+
+    def run(*lines, name):
+        call = f"label_data.make(n_images=100, out_dir='made', provider='pympc', name='{name}')"
+        python("-c", "\n".join(["from gotorb import label_data", "label_data.use_adapter()", *lines, call]))
         return open_dataset(own_survey / "made" / name)
 
     return run
 
 
 @pytest.fixture(scope="module")
-def followed(label):
+def commands(own_survey, python):
+    """The page's commands, run in their order; what they say."""
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) for line in block.splitlines()
+    ]
+    return {line: python("-m", *line.split("#")[0].split()) for line in lines}
+
+
+@pytest.fixture(scope="module")
+def followed(commands, own_survey):
     """The data set that the page makes."""
-    return label(name="data")
+    return open_dataset(own_survey / "made" / "first")
+
+
+def test_the_page_goes_from_labels_to_scores_a_page_and_a_night(commands, own_survey):
+    assert [line.split()[1] for line in commands] == ["label", "data", "train", "score", "visualise", "night"]
+    scores = pd.read_csv(own_survey / "scores.csv", dtype={"id": str})
+    images = sorted((own_survey / "images").glob("*_diff.fits"))
+    n_detections = sum(len(fits.getdata(path, "CAT")) for path in images)
+    assert len(scores) == n_detections and scores["score"].between(0, 1).all()
+    assert len(list((own_survey / "pages").glob("*.html"))) >= len(images)
+    summary = json.loads((own_survey / "night" / "summary.json").read_text())
+    assert (own_survey / "night" / "night.html").stat().st_size > 10_000
+    assert str(n_detections) in json.dumps(summary)
+
+
+def test_an_image_of_a_new_night_is_scored_by_its_header(followed, own_survey, tmp_path, monkeypatch):
+    """It is not among the images of get_images(): place and time come from its header, exposures from the adapter."""
+    monkeypatch.setattr(label_data, "_ADAPTED", [])
+    for name in ADAPTED:
+        monkeypatch.setattr(label_data, name, getattr(label_data, name))
+    label_data.use_adapter(own_survey / "mysurvey.py")
+    old = sorted((own_survey / "images").glob("*_diff.fits"))[0]
+    listed, stamps = label_data.cut_image(old)
+    new = tmp_path / "x_diff.FITS"
+    new.write_bytes(old.read_bytes())
+    monkeypatch.setattr(label_data, "get_individual_images", lambda image: sorted(
+        str(path) for path in old.parent.glob(f"{old.name.removesuffix('_diff.fits')}_exp*")))  # fmt: skip
+    found, again = label_data.cut_image(new)
+    np.testing.assert_array_equal(again, stamps)
+    np.testing.assert_allclose(found["jd"], listed["jd"], atol=1e-9)
+    assert (found["image_id"] == "x_diff").all() and (listed["image_id"] == old.stem).all()
+
+
+@pytest.mark.parametrize("kind", ["declared", "none given", "one missing", "all missing"])
+def test_exposures_that_are_not_there(own_survey, monkeypatch, caplog, kind):
+    monkeypatch.setattr(label_data, "_ADAPTED", [])
+    for name in ADAPTED:
+        monkeypatch.setattr(label_data, name, getattr(label_data, name))
+    label_data.use_adapter(own_survey / "mysurvey.py")
+    path, given = sorted((own_survey / "images").glob("*_diff.fits"))[0], label_data.get_individual_images
+    whole = label_data.cut_image(path)[1]
+    changed = {
+        "declared": lambda image: 1 / 0,
+        "none given": lambda image: [],
+        "one missing": lambda image: [*given(image)[:-1], "/nowhere/exp9.fits"],
+        "all missing": lambda image: ["/nowhere/exp1.fits", "/nowhere/exp2.fits"],
+    }
+    monkeypatch.setattr(label_data, "get_individual_images", changed[kind])
+    monkeypatch.setattr(label_data, "SINGLE_EXPOSURES", kind != "declared")
+    if kind == "all missing":
+        with pytest.raises(MissingImage):
+            label_data.cut_image(path)
+        return
+    table, stamps = label_data.cut_image(path)
+    science, ptp, low, high = (stamps[..., layer] for layer in (0, 3, 4, 5))
+    np.testing.assert_array_equal(stamps[..., :3], whole[..., :3])
+    assert (table["ncoadd"] == (len(given(pd.Series({"id": path.stem}))) - 1 if kind == "one missing" else 0)).all()
+    if kind == "one missing":
+        assert (ptp <= whole[..., 3] + 1e-3).all() and (ptp > 0).any()
+    else:
+        assert (ptp == 0).all() and (low == science).all() and (high == science).all()
+    assert bool(caplog.records) == (kind != "declared")
 
 
 def test_the_page_gives_the_labels_and_stamps_of_the_same_images(followed, labelled):
@@ -95,7 +183,7 @@ def test_the_page_gives_the_labels_and_stamps_of_the_same_images(followed, label
 
 def test_wrong_first_pixel_shifts_every_stamp(followed, label):
     """The check that the page recommends sees the mistake that it is for."""
-    right, wrong = followed, label("mysurvey.label_data.FIRST_PIXEL = 0", name="off")
+    right, wrong = followed, label("label_data.FIRST_PIXEL = 0", name="off")
     peaks = [
         np.median([np.unravel_index(np.argmax(stamp), stamp.shape) for stamp in data.read_stamps(rows)[..., 2]], axis=0)
         for data, rows in ((d, np.flatnonzero(d.table["metalabel"] == "mp")) for d in (right, wrong))
@@ -106,11 +194,11 @@ def test_wrong_first_pixel_shifts_every_stamp(followed, label):
 
 def test_several_processes_obey_the_adapter(own_survey, served, followed, tmp_path, monkeypatch):
     monkeypatch.chdir(own_survey)
-    replaced = re.findall(r"^label_data\.(\w+) =", (own_survey / "mysurvey.py").read_text(), re.MULTILINE)
-    for name in replaced:  # undone after the test
+    monkeypatch.setattr(label_data, "_ADAPTED", [])
+    for name in ADAPTED:  # undone after the test
         monkeypatch.setattr(label_data, name, getattr(label_data, name))
     label_data.adapt("mysurvey.py")
-    made = label_data.make(100, tmp_path, name="two", provider="pympc", seed=1, n_processes=2)
+    made = label_data.make(100, tmp_path, name="two", provider="pympc", n_processes=2)
     assert layout.labels_path(made).read_bytes() == layout.labels_path(followed.data_dir).read_bytes()
 
 

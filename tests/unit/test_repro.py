@@ -71,6 +71,14 @@ def test_own_survey_is_named_by_its_adapter(project: Path, tmp_path: Path) -> No
     assert str(adapter) in stages["label"]["deps"] and "data/survey" not in stages["label"]["deps"]
 
 
+def test_own_survey_without_data_takes_the_adapter_of_env(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "mine.py").write_text("")
+    monkeypatch.setenv("GOTORB_ADAPTER", "mine.py")
+    here = repro.make_workspace("own", None)
+    params = Params.model_validate(yaml.safe_load((here / "params.yaml").read_text()))
+    assert (here.name, params.label.adapter) == ("mine", str(project / "mine.py"))
+
+
 def test_a_second_call_changes_nothing(project: Path, data: Path) -> None:
     here = repro.make_workspace("packets", data)
     before = {path: path.stat().st_mtime_ns for path in here.glob("*.yaml")}

@@ -203,12 +203,12 @@ class PacketFolder:
 class _Skipped:
     """Count of what could not be used, and the first reason."""
 
-    n: int = 0
+    count: int = 0
     first: str = ""
     quiet: bool = False
 
     def add(self, error: PacketError) -> None:
-        self.n, self.first = self.n + 1, self.first or str(error)
+        self.count, self.first = self.count + 1, self.first or str(error)
         if not self.quiet:
             log.warning("skipped packet: %s", error)
 
@@ -245,7 +245,7 @@ def open_packets(
     kept = kept_size(side, size, "alert packets")
     return PacketFolder(
         paths=tuple(path for path in paths if path in used),
-        table=pd.DataFrame(records), n_skipped=skipped.n, reader=reader, layers=layers, size=kept,
+        table=pd.DataFrame(records), n_skipped=skipped.count, reader=reader, layers=layers, size=kept,
         background=background,
     )  # fmt: skip
 

@@ -209,7 +209,7 @@ def _middle_jd(merged: Record, where: str, fields: PacketFields) -> float:
         time = MJD_ZERO + utc_mjd(time - MJD_ZERO)
     if fields.time_at == "start":
         exposure = _number(merged, fields.exposure, where) if fields.exposure in merged else math.nan
-        time += (exposure if exposure > 0 else fields.exposure_s) / 2 / DAY_S
+        time += (exposure if exposure > 0 else fields.exposure_else_s) / 2 / DAY_S
     return time
 
 

@@ -151,3 +151,40 @@ def test_place_that_cannot_be_written_is_told(gotorb: Call, extended: Path) -> N
     said = gotorb("catalogue", "update", "--from-file", str(extended), "--out", f"{extended}/mpc.csv")
     assert (said.code, said.err.count("\n")) == (1, 1)
     assert "mpc.csv cannot be written (" in said.err
+
+
+ELEMENTS = "0.0794013  0.21424651   2.7660512  0 MPO719049  7258 123 1801-2023 0.65 M-v 30k Pan        0000"
+ORBITS = [
+    ("00001    3.34  0.15 K24AH 188.70269   73.27343   80.25221   10.58780  ", "     (1) Ceres"),
+    ("00004    3.34  0.15 K24AH  26.80960   73.27343  103.70200   10.58780  ", "     (4) Vesta"),
+    ("K24A00B             K24AH 100.00000   10.00000   20.00000    5.00000  ", "         2024 AB"),
+]
+MPCORB = "MINOR PLANET CENTER ORBIT DATABASE (MPCORB)\n\nDes'n     H     G   Epoch     M\n-----\n\n" + "".join(
+    f"{start}{ELEMENTS}".ljust(165) + f"{name:<29}20230321\n" for start, name in ORBITS
+)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("header", [True, False])
+def test_mpcorb_dat_is_read(gotorb: Call, project: Path, packed: bool, header: bool) -> None:
+    text = MPCORB if header else MPCORB.split("--\n\n")[1]
+    path = project / ("MPCORB.DAT.gz" if packed else "MPCORB.DAT")
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    said = gotorb("catalogue", "update", "--from-file", str(path), "--out", str(project / "mpc.csv"))
+    assert said.code == 0, said.err
+    lines = (project / "mpc.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["Ceres", "Vesta", "2024 AB"]
+    assert lines[0].split(",")[1:9] == ["e", "10.58780000", "80.25221000", "73.27343000", "2.76605120", "0.21424651",
+                                       "0.07940130", "188.70269000"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["MPCORB.DAT", "MPCORB.DAT.gz", "extended.json"])
+def test_mpcorb_in_place_of_the_catalogue_is_told_with_the_way_out(
+    gotorb: Call, project: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    content = json.dumps([CERES]).encode() if name.endswith("json") else MPCORB.encode()
+    path = project / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(path))
+    said = gotorb("catalogue", "status")
+    assert said.code == 1 and f"catalogue update --from-file {path}" in said.err

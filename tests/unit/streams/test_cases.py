@@ -117,9 +117,7 @@ class Registry(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
-def test_an_unknown_schema_stops_its_partition_until_the_registry_knows_it(
-    run: Run, broker: Broker, out: Path
-) -> None:
+def test_an_unknown_schema_stops_its_partition_until_the_registry_knows_it(run: Run, broker: Broker, out: Path) -> None:
     registry, threads = Registry(), []
     broker.send("late", [ztf(number) for number in range(8)])
     broker.send("late", [rubin(100 + number, "10.0", 4321) for number in range(3)], parts=1)
@@ -149,7 +147,7 @@ def test_expired_alerts_are_a_gap_and_the_journal_is_ahead_of_the_group(run: Run
     broker.send("expired", [bytes(400_000)] * 30, parts=1)  # the mock keeps 5 MB
     broker.send("expired", [ztf(number) for number in range(20, 30)], parts=1)
     assert run("expired", "--strict") == 4
-    (first, last, reason), = ask(out, "SELECT first, last, reason FROM gaps")
+    ((first, last, reason),) = ask(out, "SELECT first, last, reason FROM gaps")
     assert first == 20 and last > 20 and reason == "expired at the broker"
     assert count(out) == 30
     assert ask(out, "SELECT next FROM offsets WHERE next > 0") == [(60,)]

@@ -1,4 +1,4 @@
-"""Alert packets of every framing and survey give the same stamps and columns; hostile ones cost neither time nor memory."""
+"""Alert packets of every framing and survey give the same stamps and columns; hostile ones cost no time or memory."""
 
 import bz2
 import gzip
@@ -395,7 +395,8 @@ def test_surveys_like_ztf_are_read(
 def test_a_mapping_in_params_reads_another_survey(tmp_path: Path) -> None:
     mapping = PacketFields(
         publisher="MINE", id="alert", object_id="star", candidate="candidate", time="t", time_format="mjd",
-        time_scale="tai", time_at="middle", columns={"ra": "a", "dec": "d", "magpsf": "m"}, cutouts={"difference": "img"},
+        time_scale="tai", time_at="middle", columns={"ra": "a", "dec": "d", "magpsf": "m"},
+        cutouts={"difference": "img"},
     )  # fmt: skip
     params = ArchiveParams.model_validate({"packets": {"mine": mapping.model_dump(mode="json")}})
     candidate = {"t": 61000.5, "a": 1.0, "d": 2.0, "m": 18.0}
