@@ -12,7 +12,12 @@
     │   │   ├── TruncatedImage     shorter than its header declares
     │   │   ├── MissingPart        an HDU, column or header key is absent
     │   │   └── InconsistentImage  its place, time, grid or table cannot be right
-    │   └── PacketError        one alert packet
+    │   ├── PacketError        one alert packet
+    │   │   └── SchemaUnknown      its schema cannot be had now
+    │   └── StreamError        a stream of alert packets; `code` is the command's exit code
+    │       ├── Refused            the brokers refuse the account
+    │       ├── MostlyDead         most packets cannot be read
+    │       └── JournalFailed      the stream's journal cannot be written
     ├── CatalogueError     minor planets, galaxies, variable stars
     │   └── LookupFailed       no answer: not the same as "nothing there"
     ├── DataError          a data set: csv, hdf5, labels, stamps
@@ -77,6 +82,32 @@ class InconsistentImage(ImageError):
 
 class PacketError(SurveyError):
     """One alert packet cannot be used."""
+
+
+class SchemaUnknown(PacketError):
+    """The schema of an alert packet cannot be had now; the packet may be good."""
+
+
+class StreamError(SurveyError):
+    """A stream of alert packets cannot go on; `code` is the exit code of the command."""
+
+    code = 1
+
+
+class Refused(StreamError):
+    """The brokers refuse the account or its rights."""
+
+    code = 2
+
+
+class MostlyDead(StreamError):
+    """Most packets of a stream cannot be read."""
+
+    code = 3
+
+
+class JournalFailed(StreamError):
+    """The journal of a stream cannot be read or written."""
 
 
 class CatalogueError(GotorbError):

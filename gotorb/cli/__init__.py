@@ -49,6 +49,9 @@ GROUPS = {
         "eyeball": "label stamps on a page, and use the decisions",
         "explore": "write the map of a model's latent space as one page",
     }),
+    "streams": ("Streams", {
+        "stream": "score alert streams from Kafka; status, export, retry and replay of their folders",
+    }),
     "registry": ("Registry and tracking", {
         "models": "list registered models",
         "promote": "give a registered model an alias, if it is not worse than the holder",

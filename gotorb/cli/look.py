@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import gotorb
-from gotorb.cli.options import add_json, add_options, call, chosen, say_next
+from gotorb.cli.options import MODEL, add_json, add_options, call, chosen, say_next
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import ArchiveParams, EyeballParams, LabelParams, ScoreParams, WhyParams, find_params
 from gotorb.errors import ConfigError, DataError
 
 SOURCES = "images, folders of images, data sets, stamp archives, alert packets"
-MODEL = "models:/NAME@ALIAS, models:/NAME/VERSION, model folder, model.h5, or an exported model.onnx"
 ARCHIVE = "params.yaml whose label.archive describes an archive"
 
 

@@ -23,6 +23,7 @@ SectionType = type[Section]
 BOUNDS: dict[type, tuple[str, str]] = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"),
                                        Lt: ("lt", "below")}  # fmt: skip
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Any: "anything"}
+MODEL = "models:/NAME@ALIAS, models:/NAME/VERSION, model folder, model.h5, or an exported model.onnx"
 METAVARS: dict[Any, str] = {int: "N", float: "X"}
 PLAIN_WIDTH = 400
 """Characters of a table's line where no terminal limits it."""

@@ -111,6 +111,11 @@ CATALOGUES_DIR = "catalogues"
 XEPHEM_CSV = "xephem.csv"
 VARIABLES_CSV = "variables.csv"
 
+# --- a stream of alerts: one folder -------------------------------------------------------------
+STREAM_DB = "stream.db"
+STATUS_JSON = "status.json"
+STREAM_LOCK = ".running"
+
 # --- the project -------------------------------------------------------------------------------
 PARAMS_YAML = "params.yaml"
 PROMOTION_JSON = "reports/promotion.json"

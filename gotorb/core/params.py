@@ -412,6 +412,31 @@ class ScoreParams(Section):
     n_audit: int = Field(100, ge=0, description="hidden detections drawn for labelling")
 
 
+class StreamParams(Section):
+    """Scores of alert streams."""
+
+    group: str = Field("", description="consumer group; empty: GOTORB_KAFKA_GROUP in .env")
+    schemas: str = Field("", description="folder of Avro schemas, or address of a schema registry; empty: by .env")
+    start: str = Field("committed", description="first alerts: committed, earliest, latest, or a time (UTC)")
+    until: str = Field("", description="last alerts: end (of the topic now), a time, or a number; empty: none")
+    batch: int = Field(32, ge=1, le=10_000, description="alerts scored at a time")
+    wait: float = Field(0.25, gt=0, le=60, description="longest wait for a full batch [s]")
+    workers: int = Field(1, ge=1, description="processes that read and score")
+    samples: int = Field(0, ge=0, description="posterior samples of a stamp; 0: plain scores only")
+    threshold: float | None = Field(None, ge=0, le=1, description="lowest score of a real row; null: the model's own")
+    publish: str = Field("", description="topic to which scores are published")
+    above: float | None = Field(None, ge=0, le=1, description="lowest score published; null: the threshold")
+    keep_packets: Path | None = Field(None, description="folder in which every packet is kept")
+    strict: bool = Field(False, description="exit code 4 when alerts are missing because they expired at the broker")
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="port of Prometheus metrics on this machine")
+    max_dead: int = Field(100, ge=1, description="unreadable packets in a row at which the stream stops")
+    max_dead_fraction: float = Field(0.5, gt=0, le=1, description="fraction unreadable of the last 1000, likewise")
+    status_s: float = Field(5.0, gt=0, description="time between writes of status.json [s]")
+    pause_s: float = Field(10.0, gt=0, description="time of a batch after which its partitions pause [s]")
+    retry_s: float = Field(5.0, gt=0, description="first wait before an unknown schema is asked for again [s]")
+    patience_s: float = Field(600.0, ge=0, description="wait for the schema of a lone packet [s]")
+
+
 class WhyParams(Section):
     """Explanation of one score."""
 

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,15 @@ class Settings:
         Folder of Avro schemas, and address of a Confluent schema registry, of alert packets that bring none along.
     gotorb_vizier_server : str
         Host of a VizieR server (https); empty means CDS's.
+    gotorb_kafka_servers, gotorb_kafka_group : str
+        Brokers (``host:port,host:port``) and consumer group of a stream.
+    gotorb_kafka_security, gotorb_kafka_sasl_mechanism, gotorb_kafka_ca : str
+        ``plaintext`` (the default), ``ssl``, ``sasl_plaintext`` or ``sasl_ssl``; ``SCRAM-SHA-512`` and others; file
+        of the certificate authority.
+    gotorb_kafka_username, gotorb_kafka_password : str
+        Account at the brokers. The password is never shown.
+    gotorb_kafka_extra : str
+        More settings of librdkafka, ``name=value,name=value``; never shown.
     dask_scheduler_address : str
         ``tcp://host:port`` of a dask cluster that labels images; empty means processes of this machine.
     mlflow_tracking_uri : str
@@ -75,6 +84,14 @@ class Settings:
     gotorb_alert_schemas: str = ""
     gotorb_schema_registry: str = ""
     gotorb_vizier_server: str = ""
+    gotorb_kafka_servers: str = ""
+    gotorb_kafka_group: str = ""
+    gotorb_kafka_security: str = ""
+    gotorb_kafka_sasl_mechanism: str = ""
+    gotorb_kafka_ca: str = ""
+    gotorb_kafka_username: str = ""
+    gotorb_kafka_password: str = field(default="", repr=False)
+    gotorb_kafka_extra: str = field(default="", repr=False)
     dask_scheduler_address: str = ""
     mlflow_tracking_uri: str = ""
 
@@ -92,7 +109,7 @@ class Settings:
     def in_environment(self) -> Iterator[None]:
         """Let `read_settings` give these settings while the block runs, in worker processes too."""
         before = dict(os.environ)
-        os.environ.update({field.name.upper(): getattr(self, field.name) for field in fields(self)})
+        os.environ.update({one.name.upper(): getattr(self, one.name) for one in fields(self)})
         try:
             yield
         finally:
@@ -227,5 +244,5 @@ def read_settings(env_path: Path | None = None) -> Settings:
     from_file = {key: value for key, value in dotenv_values(path).items() if value}
     for key, value in from_file.items():
         os.environ.setdefault(key, value)
-    known = {field.name: field.name.upper() for field in fields(Settings)}
+    known = {one.name: one.name.upper() for one in fields(Settings)}
     return Settings(**{name: os.environ.get(variable, "") for name, variable in known.items()})

@@ -50,7 +50,8 @@ def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.nda
     """
     raw = np.asarray(raw, np.float32)
     if background == "median":
-        raw = raw - _medians(raw)
+        with np.errstate(invalid="ignore", over="ignore"):  # numbers of a damaged packet
+            raw = raw - _medians(raw)
     return fill_missing(raw)
 
 

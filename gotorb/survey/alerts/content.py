@@ -87,6 +87,12 @@ def read_alert(record: Record, where: str, families: Mapping[str, PacketFields],
     """
     if isinstance(record.get("diaSource"), dict):
         return _read_rubin(record, where, size)
+    name = _find_family(record, where, families)
+    return _read_family(record, where, name, families[name])
+
+
+def _find_family(record: Record, where: str, families: Mapping[str, PacketFields]) -> str:
+    """Name of the first survey whose fields a record has."""
     name = next((name for name, fields in families.items() if _fits(record, fields)), None)
     if name is None:
         raise PacketError(
@@ -94,7 +100,46 @@ def read_alert(record: Record, where: str, families: Mapping[str, PacketFields],
             f"{', '.join(map(str, list(record)[:12]))}; known: {RUBIN}, {', '.join(families)}); name its fields in "
             "label.archive.packets in params.yaml"
         )
-    return _read_family(record, where, name, families[name])
+    return name
+
+
+def has_cutouts(record: Record) -> bool:
+    """True for a record with a cut-out; brokers send packets without any.
+
+    Parameters
+    ----------
+    record : dict
+        From `records.read_records`.
+
+    Returns
+    -------
+    bool
+    """
+    return any(value is not None for name, value in record.items() if str(name).lower().startswith("cutout"))
+
+
+def read_measurements(record: Record, where: str, families: Mapping[str, PacketFields]) -> Record:
+    """Read a record without its cut-outs.
+
+    Parameters
+    ----------
+    record, where, families
+        As for `read_alert`.
+
+    Returns
+    -------
+    dict
+        As `Alert.record`.
+
+    Raises
+    ------
+    PacketError
+        As for `read_alert`.
+    """
+    if isinstance(record.get("diaSource"), dict):
+        return _measure_rubin(record, where)
+    name = _find_family(record, where, families)
+    return _measure_family(record, where, name, families[name])
 
 
 def _fits(record: Record, fields: PacketFields) -> bool:
@@ -107,7 +152,7 @@ def _fits(record: Record, fields: PacketFields) -> bool:
     )
 
 
-def _read_family(record: Record, where: str, name: str, fields: PacketFields) -> Alert:
+def _measure_family(record: Record, where: str, name: str, fields: PacketFields) -> Record:
     candidate = record[fields.candidate]
     ours = {own: _value(candidate, theirs, where) for own, theirs in fields.columns.items()}
     merged = NOTHING | candidate | ours | {"candid": str(record[fields.id]), "objectId": str(record[fields.object_id])}
@@ -115,6 +160,11 @@ def _read_family(record: Record, where: str, name: str, fields: PacketFields) ->
     merged |= {"image_id": image, "survey": name, "survey_score": _score(candidate, fields)}
     merged["jd"] = _middle_jd(merged, where, fields)
     _check_place(merged, where)
+    return merged
+
+
+def _read_family(record: Record, where: str, name: str, fields: PacketFields) -> Alert:
+    merged = _measure_family(record, where, name, fields)
     place = tuple(_number(merged, one, where) for one in ("xpos", "ypos"))
     layers = tuple(fields.cutouts)
     cutouts = [_read(record.get(theirs), theirs, where, fields.size) for theirs in fields.cutouts.values()]
@@ -190,13 +240,18 @@ def _read(value: Any, name: str, where: str, largest: int) -> Cutout:
     return cutout
 
 
-def _read_rubin(record: Record, where: str, size: int | None) -> Alert:
+def _measure_rubin(record: Record, where: str) -> Record:
     source = record["diaSource"]
     if record.get("diaSourceId", source.get("diaSourceId")) != source.get("diaSourceId"):
         raise PacketError(f"{where} has two ids ({record['diaSourceId']} and {source.get('diaSourceId')}); it was "
                           "written with another schema or is damaged, fetch it again")  # fmt: skip
     ours = _rubin_columns(source, where) | _rubin_asteroid(record)
     _check_place(ours, where)
+    return NOTHING | source | ours
+
+
+def _read_rubin(record: Record, where: str, size: int | None) -> Alert:
+    measured = _measure_rubin(record, where)
     side = size or RUBIN_SIZE
     stamp = np.full((side, side, len(LAYERS)), np.nan, np.float32)
     for layer, name in enumerate(RUBIN_CUTOUTS.values()):
@@ -210,7 +265,7 @@ def _read_rubin(record: Record, where: str, size: int | None) -> Alert:
             )
         x, y = (math.floor(one + 0.5) for one in cutout.reference)
         put_whole(stamp[..., layer], cutout.pixels, side // 2 - x, side // 2 - y)
-    return Alert(record=NOTHING | source | ours, stamp=stamp, layers=LAYERS)
+    return Alert(record=measured, stamp=stamp, layers=LAYERS)
 
 
 def _rubin_columns(source: Record, where: str) -> Record:

@@ -1,0 +1,192 @@
+"""Commands that score alert streams."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gotorb.cli.options import MODEL, add_json, add_options, call, say_next
+from gotorb.core.logs import show_on_console
+from gotorb.core.params import ArchiveParams, StreamParams, find_params
+from gotorb.errors import ConfigError, StreamError
+
+if TYPE_CHECKING:
+    from gotorb.streams.consumer import StreamOptions
+    from gotorb.streams.decoder import Pipeline
+    from gotorb.streams.journal import Journal
+
+ACTIONS = ("status", "export", "retry", "replay")
+
+
+def _stream_options(parser: argparse.ArgumentParser) -> None:
+    from gotorb.streams.consumer import StreamOptions
+
+    parser.usage = (
+        "gotorb stream MODEL TOPIC... --out DIR [options]\n"
+        "       gotorb stream status DIR [--json]\n"
+        "       gotorb stream export DIR --to FILE [--every-column]\n"
+        "       gotorb stream retry DIR --model MODEL\n"
+        "       gotorb stream replay PACKETS --model MODEL --out DIR"
+    )
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="MODEL TOPIC",
+        help=f"model ({MODEL}) and topics; or an action ({', '.join(ACTIONS)}) and a folder",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the journal; the same call resumes there")
+    parser.add_argument("--from", dest="start", default=argparse.SUPPRESS, metavar="START",
+                        help=f"{StreamParams.model_fields['start'].description} (default: committed)")  # fmt: skip
+    add_options(parser, StreamOptions, StreamParams, skip=("start",))
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="try brokers, topics, schemas and model on the newest alerts; write and commit nothing",
+    )
+    parser.add_argument("--to", type=Path, metavar="FILE", help="csv or parquet of an export")
+    parser.add_argument(
+        "--every-column",
+        action="store_true",
+        help="export place, times, object and survey score too, and alerts without cut-outs",
+    )
+    parser.add_argument("--model", metavar="MODEL", help="model of `retry` and `replay`")
+    parser.add_argument("--params", metavar="FILE", help="params.yaml whose label.archive describes the packets")
+    add_json(parser)
+
+
+def run_stream(args: argparse.Namespace) -> int:
+    """Score alert streams from Kafka, each alert once, and keep the scores in a folder.
+
+    Brokers, group and account stand in .env (GOTORB_KAFKA_*), nowhere else; see docs/streams.md. The folder holds one
+    journal (stream.db): scores, dead letters with their bytes, gaps and offsets, a batch in one transaction. Any end,
+    even a power cut, resumes with the same call: nothing is lost and nothing is scored twice. SIGTERM finishes the
+    batch and leaves the group.
+
+    The csv or parquet of `export` has the columns of `gotorb score`. `retry` reads dead letters again, for instance
+    with a schema that came later. `replay` scores packets of a folder as the stream would have.
+
+    Exit codes: 0 done; 1 an error; 2 the brokers refuse the account; 3 most packets cannot be read (schema?);
+    4 with --strict, alerts had expired at the broker before they were read.
+
+    Examples:
+      gotorb stream vgg6.onnx ztf_20260327_programid1 --out night --check
+      gotorb stream vgg6.onnx ztf_20260327_programid1 --out night --workers 2
+      gotorb stream models:/gotorb@champion lsst-alerts --out rubin --from earliest --publish scores --above 0.9
+      gotorb stream status night
+      gotorb stream export night --to scores.csv
+    """
+    action, *rest = args.words
+    if action in ACTIONS:
+        if len(rest) != 1:
+            raise ConfigError(f"`gotorb stream {action}` takes one folder, not {len(rest)}")
+        return {"status": _status, "export": _export, "retry": _retry, "replay": _replay}[action](args, Path(rest[0]))
+    if not rest:
+        raise ConfigError(f"no topic after the model {action}; give one, or one of {', '.join(ACTIONS)} and a folder")
+    return _run(args, action, rest)
+
+
+def _run(args: argparse.Namespace, model: str, topics: list[str]) -> int:
+    from gotorb.streams.consumer import StreamOptions
+    from gotorb.streams.run import check_stream, run_stream
+
+    show_on_console()
+    options, archive = call(args, StreamOptions), _archive(args)
+    try:
+        if args.check:
+            print("\n".join(check_stream(model, topics, options, archive)))
+            return 0
+        if args.out is None:
+            raise ConfigError("no folder for the scores; pass --out DIR")
+        code = run_stream(model, topics, args.out, options, archive)
+    except StreamError as error:
+        if args.debug:
+            raise
+        print(f"gotorb: {error}", file=sys.stderr)
+        return error.code
+    say_next(f"gotorb stream export {args.out} --to scores.csv")
+    return code
+
+
+def _status(args: argparse.Namespace, folder: Path) -> int:
+    """Print the state of a folder; 1 when its counts do not add up."""
+    from gotorb.streams.status import read_status
+
+    found = read_status(folder)
+    print(json.dumps(found, indent=2) if args.json else "\n".join(_describe(found)))
+    return 0 if found["balanced"] else 1
+
+
+def _describe(found: Mapping[str, Any]) -> list[str]:
+    names = ("consumed", "scored", "bare", "dead", "duplicates", "gaps")
+    heads = ("partition", "consumed", "scored", "no cut-outs", "dead", "duplicates", "gaps", "next offset")
+    rows = [(f"{one['topic']}-{one['part']}", *(one[name] for name in names), one["next"])
+            for one in found["partitions"]]  # fmt: skip
+    rows.append(("all", *(found["totals"][name] for name in names), ""))
+    width = max(len(str(row[0])) for row in [heads, *rows])
+    lines = ["  ".join([f"{row[0]:<{width}}", *(f"{value:>11}" for value in row[1:])]) for row in [heads, *rows]]
+    lines += [f"dead, {kind}: {n}" for kind, n in found["dead"].items()]
+    lines += [f"  {reason}" for reason in found["dead_reasons"]]
+    lines += [f"not read, {reason}: {n}" for reason, n in found["gaps"].items()]
+    lines += [f"not published yet: {found['unpublished']}"] if found["unpublished"] else []
+    live = found["live"]
+    if live:
+        latency = ", ".join(f"{name} {value:g} s" for name, value in live["latency_s"].items())
+        lines.append(f"state: {live['state']}, lag {sum(live['lag'].values())}, {live['rate']:g}/s, latency {latency}")
+        lines += [f"{partition} waits: {reason}" for partition, reason in live["waiting"].items()]
+    lines.append("the counts add up" if found["balanced"] else "THE COUNTS DO NOT ADD UP; keep the folder for a report")
+    return lines
+
+
+def _export(args: argparse.Namespace, folder: Path) -> int:
+    from gotorb.streams.folder import export
+    from gotorb.streams.journal import open_existing
+
+    if args.to is None:
+        raise ConfigError("no file for the export; pass --to scores.csv or --to scores.parquet")
+    journal = open_existing(folder)
+    print(f"{args.to}: {export(journal, args.to, every_column=args.every_column)} rows")
+    return 0
+
+
+def _retry(args: argparse.Namespace, folder: Path) -> int:
+    from gotorb.streams.folder import retry_dead
+    from gotorb.streams.journal import open_existing
+
+    open_existing(folder).close()
+    journal, pipeline, _ = _open(args, folder)
+    print(_told(retry_dead(journal, pipeline)))
+    return 0
+
+
+def _replay(args: argparse.Namespace, folder: Path) -> int:
+    from gotorb.streams.folder import find_kept, replay
+
+    if args.out is None:
+        raise ConfigError("no folder for the scores; pass --out DIR")
+    journal, pipeline, options = _open(args, args.out)
+    print(_told(replay(journal, pipeline, find_kept(folder), batch=options.batch)))
+    return 0
+
+
+def _open(args: argparse.Namespace, folder: Path) -> "tuple[Journal, Pipeline, StreamOptions]":
+    """Journal of a folder, and the way to rows by the model that it belongs to."""
+    from gotorb.core.settings import read_settings
+    from gotorb.streams.consumer import StreamOptions, load_model, make_pipeline, open_journal
+
+    if args.model is None:
+        raise ConfigError("no model; pass --model MODEL")
+    show_on_console()
+    options, model = call(args, StreamOptions), load_model(args.model)
+    pipeline = make_pipeline(model.scorer, options, read_settings(), _archive(args))
+    return open_journal(folder, model, pipeline), pipeline, options
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "nothing to do"
+
+
+def _archive(args: argparse.Namespace) -> ArchiveParams:
+    """How packets are read: by --params, else by a params.yaml of the project."""
+    return find_params(args.params).label.archive
