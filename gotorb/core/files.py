@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gotorb.errors import DataError
+from gotorb.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,6 +109,35 @@ def reported_writes(path: Path | str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         raise cannot_write(path, error) from None
+
+
+def plain_name(name: str) -> str:
+    """Refuse a name that leads out of the folder in which it is to be made.
+
+    Parameters
+    ----------
+    name : str
+        Of a folder or file.
+
+    Returns
+    -------
+    str
+        The same name.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty, absolute, has a separator, begins with a dot, or holds control characters.
+
+    Examples
+    --------
+    >>> plain_name("braai")
+    'braai'
+    """
+    text = str(name)
+    if not text or text.startswith(".") or any(one in "/\\\0" or not one.isprintable() for one in text):
+        raise ConfigError(f"name is {text!r}; give a plain name without '/', '..' or control characters")
+    return text
 
 
 def write_text(path: Path | str, text: str) -> Path:

@@ -23,7 +23,7 @@ from gotorb.core import layout
 from gotorb.core.files import file_digest, whole_file
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ModelError
-from gotorb.training import normalisation  # noqa: F401  Keras finds its layer when a file names it
+from gotorb.training import normalisation, tensor_ops  # noqa: F401  Keras finds their layers when a file names them
 from gotorb.training.backend import keras
 
 if TYPE_CHECKING:
@@ -49,6 +49,24 @@ class Loaded(NamedTuple):
 
     model: keras.Model
     meta: Meta | None
+
+
+def last_line(error: BaseException) -> str:
+    """Line of a message that holds the reason: the last one with text, for Keras puts it there.
+
+    Parameters
+    ----------
+    error : BaseException
+        Error of a library.
+
+    Returns
+    -------
+    str
+        At most 300 characters.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Arguments received", "•", "Exception encountered"))]
+    return (telling or lines or [type(error).__name__])[-1][:300]
 
 
 def make_run_dir(parent: Path, name: str | None) -> Path:
@@ -273,13 +291,40 @@ def read_model(path: Path | str) -> keras.Model:
     if not path.is_file():
         raise ModelError(f"no {path.name} in {path.parent}; give a model folder made by classifier.train()")
     try:
-        if path.suffix in (".h5", ".hdf5"):
-            _check_sizes(path)
-        with _quiet_absl():
-            return keras.models.load_model(path, compile=False, safe_mode=True)
+        return load_file(path)
     except Exception as error:  # Keras raises almost any type for a broken file
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise ModelError(f"{path} cannot be read as a model ({reason}); train again or get the original") from None
+        raise ModelError(f"{path} cannot be read as a model ({last_line(error)}); {_way_out(path)}") from None
+
+
+def load_file(path: Path) -> keras.Model:
+    """Read a model whose sizes were checked, in Keras' safe mode, with Keras' own errors.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    keras.Model
+    """
+    if path.suffix in (".h5", ".hdf5"):
+        _check_sizes(path)
+    with _quiet_absl():
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def _way_out(path: Path) -> str:
+    """Instruction for a model file that cannot be read: a file of Keras 2 can be imported."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            version = file.attrs.get("keras_version", "3")
+    except OSError:
+        return "train again or get the original"
+    version = version.decode() if isinstance(version, bytes) else str(version)
+    if version.startswith(("1.", "2.")):
+        return f"Keras {version} wrote it: bring it in with `gotorb models import {path.name} --name NAME --layers ...`"
+    return "train again or get the original"
 
 
 def _check_sizes(path: Path) -> None:

@@ -1,0 +1,194 @@
+"""Files of others, opened within limits: HDF5 without links out of the file, json and csv of bounded size.
+
+A file that is not ours may be made to exhaust memory, or to have other files read. Each reader checks what a file
+declares before anything of that size is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest content of a file that is read.
+
+    Attributes
+    ----------
+    nodes : int
+        Groups, arrays and attributes, counted as often as they are linked.
+    depth : int
+        Levels of groups, or of lists and mappings.
+    values : int
+        Values of all arrays together.
+    text : int
+        Characters of a text.
+    """
+
+    nodes: int = 20_000
+    depth: int = 32
+    values: int = 60_000_000
+    text: int = 8_000_000
+
+
+LIMITS = Limits()
+
+
+class UntrustedFile(ValueError):
+    """A file holds more than is allowed, or leads out of itself."""
+
+
+@contextmanager
+def open_hdf5(path: Path | str, limits: Limits = LIMITS) -> Iterator[h5py.File]:
+    """Open an HDF5 file whose links, storage and sizes were checked.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    limits : Limits
+        Largest content.
+
+    Yields
+    ------
+    h5py.File
+        To read.
+
+    Raises
+    ------
+    UntrustedFile
+        If it has soft or external links, arrays stored in other files, arrays of objects, or is too large.
+    OSError
+        If it is no HDF5 file.
+    """
+    with h5py.File(path, "r", locking=False) as file:
+        _Walk(limits).group(file, 0)
+        yield file
+
+
+class _Walk:
+    """A walk through a file that counts its nodes and values."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.n_nodes, self.n_values = limits, 0, 0
+
+    def group(self, group: h5py.Group, depth: int) -> None:
+        if depth > self.limits.depth:
+            raise UntrustedFile(f"groups deeper than {self.limits.depth} levels")
+        self._count(len(group) + len(group.attrs))
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise UntrustedFile(f"{group.name}/{name} is a {type(link).__name__}, not data of this file")
+            node = group[name]
+            if isinstance(node, h5py.Group):
+                self.group(node, depth + 1)
+            elif isinstance(node, h5py.Dataset):
+                self._dataset(node)
+
+    def _dataset(self, node: h5py.Dataset) -> None:
+        check_storage(node)
+        self._count(len(node.attrs))
+        self.n_values += math.prod(node.shape or ())
+        if self.n_values > self.limits.values:
+            raise UntrustedFile(f"more than {self.limits.values} values")
+
+    def _count(self, n: int) -> None:
+        self.n_nodes += n
+        if self.n_nodes > self.limits.nodes:
+            raise UntrustedFile(f"more than {self.limits.nodes} groups, arrays and attributes")
+
+
+def check_storage(node: h5py.Dataset) -> None:
+    """Refuse an array whose values are in other files, or are objects.
+
+    Parameters
+    ----------
+    node : h5py.Dataset
+        The array.
+
+    Raises
+    ------
+    UntrustedFile
+        If it is one.
+    """
+    if node.is_virtual or node.external:
+        raise UntrustedFile(f"{node.name} has its values in other files")
+    if node.dtype.kind == "O" and h5py.check_string_dtype(node.dtype) is None and not _holds_references(node.dtype):
+        raise UntrustedFile(f"{node.name} holds objects")
+
+
+def _holds_references(dtype: np.dtype) -> bool:
+    return h5py.check_ref_dtype(dtype) is not None
+
+
+def read_json(text: str | bytes, limits: Limits = LIMITS) -> Any:
+    """Decode json of bounded length, depth and number of values.
+
+    Parameters
+    ----------
+    text : str or bytes
+        The json.
+    limits : Limits
+        Largest content.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    UntrustedFile
+        If it is broken or too large.
+    """
+    if len(text) > limits.text:
+        raise UntrustedFile(f"json of {len(text)} characters, more than {limits.text}")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UntrustedFile(f"broken json ({error})") from None
+    if depth_of(found, limits.depth) > limits.depth:
+        raise UntrustedFile(f"json deeper than {limits.depth} levels")
+    return found
+
+
+def depth_of(value: Any, most: int) -> int:
+    """Levels of lists and mappings in a value, counted no further than one above `most`.
+
+    Parameters
+    ----------
+    value : object
+        Plain value.
+    most : int
+        Levels allowed.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> depth_of({"a": [1]}, 5), depth_of([[[[]]]], 1)
+    (2, 2)
+    """
+    level, depth = [value], 0
+    while depth <= most:
+        level = [
+            item
+            for one in level
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ] if any(isinstance(one, dict | list) for one in level) else []
+        if not level:
+            return depth + 1 if isinstance(value, dict | list) and depth == 0 else depth
+        depth += 1
+    return depth
