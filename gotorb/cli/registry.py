@@ -17,7 +17,9 @@ def _models_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     actions = parser.add_subparsers(dest="action", metavar="import")
     importer = actions.add_parser("import", help="make a registered model of a network that was trained elsewhere")
-    importer.description = "Make a registered model of a network that was trained elsewhere; see `gotorb models --help`."
+    importer.description = (
+        "Make a registered model of a network that was trained elsewhere; see `gotorb models --help`."
+    )
     importer.add_argument("path", metavar="FILE", help="whole-model .h5 of Keras 2 or 3, or a .keras file")
     add_options(importer, import_model, ImportParams, required=("name", "layers"))
 

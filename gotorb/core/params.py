@@ -255,7 +255,9 @@ class PeersParams(Section):
 class ImportParams(Section):
     """Import of a model that was trained elsewhere."""
 
-    layers: tuple[str, ...] = Field((), description="layers of the stamps, in the order in which the network takes them")
+    layers: tuple[str, ...] = Field(
+        (), description="layers of the stamps, in the order in which the network takes them"
+    )
     size: int | None = Field(None, ge=1, description="side of the stamps [pixel]; null: as the file says")
     normalise: Literal["l2", "noise", "none"] = Field("none", description="normalisation of stamps before the network")
     real_column: int | None = Field(None, ge=0, description="column of the output that is the score of the real")

@@ -182,12 +182,16 @@ def depth_of(value: Any, most: int) -> int:
     """
     level, depth = [value], 0
     while depth <= most:
-        level = [
-            item
-            for one in level
-            if isinstance(one, dict | list)
-            for item in (one.values() if isinstance(one, dict) else one)
-        ] if any(isinstance(one, dict | list) for one in level) else []
+        level = (
+            [
+                item
+                for one in level
+                if isinstance(one, dict | list)
+                for item in (one.values() if isinstance(one, dict) else one)
+            ]
+            if any(isinstance(one, dict | list) for one in level)
+            else []
+        )
         if not level:
             return depth + 1 if isinstance(value, dict | list) and depth == 0 else depth
         depth += 1

@@ -10,92 +10,53 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from gotorb.core.untrusted import UntrustedFile, open_hdf5, read_json
+from gotorb.core.untrusted import UntrustedFile, open_hdf5
 from gotorb.errors import ModelError
 from gotorb.training.backend import keras
+from gotorb.training.keras2 import (
+    CARRY,
+    INERT,
+    MERGES,
+    MODELS,
+    OTHER_NAMES,
+    OWN_ACTIVATIONS,
+    PLAIN,
+    SAME_ACTIVATIONS,
+    STOCHASTIC,
+    WAY_OUT,
+    Config,
+    ForeignLayer,
+    Tensor,
+    Weights,
+    check_widths,
+    ends,
+    fill,
+    first_call,
+    flat,
+    input_shapes,
+    is_tensor,
+    lambda_parts,
+    make_normalization,
+    make_plain,
+    read_call,
+    read_config,
+)
 from gotorb.training.lambda_code import follow, read_code
 from gotorb.training.model_files import last_line
 from gotorb.training.networks import NONE, OWN_NORMALISATION, normalise_stamps
 from gotorb.training.tensor_ops import ALIASES, TensorOperation, apply_operation
 
-Config = dict[str, Any]
-Tensor = Any
 MAX_LAYERS, MAX_ACTIVATION, MAX_NESTED = 2_000, 2**24, 8
 """Layers of a network, values of one activation of a stamp, and levels of networks inside networks."""
 SIGMOID, SOFTMAX, LINEAR, OTHER = "sigmoid", "softmax", "linear", "other"
-MODELS = ("Sequential", "Functional", "Model")
-INERT = ("GaussianNoise", "ActivityRegularization")
-"""Layers without effect on scores, next to all whose name begins with Random."""
-PLAIN: dict[str, tuple[str, ...]] = {
-    "Dense": ("units", "use_bias"),
-    "Conv2D": ("filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate", "groups", "use_bias"),
-    "Conv2DTranspose": ("filters", "kernel_size", "strides", "padding", "data_format", "output_padding",
-                        "dilation_rate", "use_bias"),
-    "SeparableConv2D": ("filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate",
-                        "depth_multiplier", "use_bias"),
-    "DepthwiseConv2D": ("kernel_size", "strides", "padding", "data_format", "dilation_rate", "depth_multiplier",
-                        "use_bias"),
-    "MaxPooling2D": ("pool_size", "strides", "padding", "data_format"),
-    "AveragePooling2D": ("pool_size", "strides", "padding", "data_format"),
-    "GlobalMaxPooling2D": ("data_format", "keepdims"),
-    "GlobalAveragePooling2D": ("data_format", "keepdims"),
-    "Flatten": ("data_format",),
-    "Reshape": ("target_shape",),
-    "Permute": ("dims",),
-    "ZeroPadding2D": ("padding", "data_format"),
-    "Cropping2D": ("cropping", "data_format"),
-    "UpSampling2D": ("size", "data_format", "interpolation"),
-    "Dropout": ("rate", "noise_shape"),
-    "SpatialDropout2D": ("rate",),
-    "AlphaDropout": ("rate",),
-    "GaussianDropout": ("rate",),
-    "BatchNormalization": ("axis", "momentum", "epsilon", "center", "scale"),
-    "LayerNormalization": ("axis", "epsilon", "center", "scale"),
-    "GroupNormalization": ("groups", "axis", "epsilon", "center", "scale"),
-    "Rescaling": ("scale", "offset"),
-    "CenterCrop": ("height", "width"),
-    "Resizing": ("height", "width", "interpolation"),
-    "PReLU": ("shared_axes",),
-    "ELU": ("alpha",),
-    "ReLU": ("max_value", "negative_slope", "threshold"),
-    "Softmax": ("axis",),
-    "Add": (), "Subtract": (), "Multiply": (), "Average": (), "Maximum": (), "Minimum": (),
-    "Concatenate": ("axis",),
-}  # fmt: skip
-"""Layers that Keras 3 has alike, and the options that decide what they compute."""
-OTHER_NAMES = {
-    "BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization",
-    "SyncBatchNormalization": "BatchNormalization", "Convolution2D": "Conv2D", "SeparableConvolution2D":
-    "SeparableConv2D", "DepthwiseConvolution2D": "DepthwiseConv2D", "MaxPool2D": "MaxPooling2D",
-    "AvgPool2D": "AveragePooling2D", "GlobalAvgPool2D": "GlobalAveragePooling2D", "GlobalMaxPool2D":
-    "GlobalMaxPooling2D", "Convolution2DTranspose": "Conv2DTranspose",
-}  # fmt: skip
-SAME_ACTIVATIONS = ("relu", "sigmoid", "tanh", "softmax", "softplus", "softsign", "selu", "elu", "exponential", "gelu",
-                    "swish", "silu", "mish", "relu6", "log_softmax")  # fmt: skip
-"""Activations that are alike in Keras 2 and 3."""
-OWN_ACTIVATIONS = {"hard_sigmoid": "hard_sigmoid", "leaky_relu": "leaky_relu"}
-"""Activations that differ, and the operation that computes Keras 2's."""
-STOCHASTIC = ("Dropout", "SpatialDropout2D", "AlphaDropout", "GaussianDropout")
-CARRY = (
-    "Flatten", "Reshape", "Permute", "Concatenate", "Average", "Maximum", "Minimum", "MaxPooling2D", "AveragePooling2D",
-    "GlobalMaxPooling2D", "GlobalAveragePooling2D", *STOCHASTIC,
-)  # fmt: skip
-"""Layers that leave a score a score."""
-WEIGHT_NAMES = {"DepthwiseConv2D": {"depthwise_kernel": "kernel"}}
-"""Weights whose name differs in Keras 3."""
-WAY_OUT = "keep the file, and save the network again by Keras 3 in the environment that can read it"
-
-
-class ForeignLayer(ValueError):
-    """A layer cannot be rebuilt, with its name and the reason."""
 
 
 @dataclass
@@ -153,8 +114,8 @@ def read_foreign(
         raise ModelError(f"no {path}; give a file that Keras 2 wrote by model.save(...)")
     try:
         with open_hdf5(path) as file:
-            builder = _Builder(_Weights(file), shape, lambda stamps: normalise_stamps(stamps, normalise, layers))
-            found = builder.network(_read_config(file))
+            builder = _Builder(Weights(file), shape, lambda stamps: normalise_stamps(stamps, normalise, layers))
+            found = builder.network(read_config(file))
             if n_layers not in (None, found.model.input_shape[-1]):
                 raise ForeignLayer(f"it takes {found.model.input_shape[-1]} layers, not {n_layers} (--layers)")
             return found
@@ -163,59 +124,7 @@ def read_foreign(
     except (UntrustedFile, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError,
             RecursionError) as error:  # fmt: skip
         reason = last_line(error)
-        raise ModelError(f"{path} is not a whole-model file of Keras 2 that can be read ({reason}); {WAY_OUT}") from None
-
-
-def _read_config(file: h5py.File) -> Config:
-    if "model_config" not in file.attrs:
-        raise UntrustedFile("it holds no network, perhaps weights alone: save the whole model by model.save(...)")
-    config = read_json(file.attrs["model_config"])
-    if not isinstance(config, dict) or config.get("class_name") not in MODELS:
-        raise ForeignLayer(f"its network is a {config.get('class_name') if isinstance(config, dict) else config!r}")
-    backend = file.attrs.get("backend", b"tensorflow")
-    if (backend.decode() if isinstance(backend, bytes) else backend) not in ("tensorflow",):
-        raise ForeignLayer(f"it was trained with the backend {backend!r}, whose kernels are turned")
-    return config
-
-
-class _Weights:
-    """Arrays of a file by layer: names as in the file, values read on demand."""
-
-    def __init__(self, file: h5py.File) -> None:
-        root = file["model_weights"] if "model_weights" in file else file
-        self.arrays: dict[str, list[tuple[str, h5py.Dataset]]] = {}
-        for name in root:
-            if isinstance(root[name], h5py.Group):
-                self.arrays[name] = list(_datasets(root[name], ""))
-
-    def of(self, path: Sequence[str]) -> dict[str, h5py.Dataset]:
-        """Arrays of a layer by their last name.
-
-        Parameters
-        ----------
-        path : sequence of str
-            Names of the layer and the networks around it, the outermost first.
-        """
-        entries = self.arrays.get(path[0], [])
-        if len(path) > 1:
-            inside = [(name, one) for name, one in entries if path[-1] in name.split("/")[:-1]]
-            around = [(name, one) for name, one in inside if set(path[1:-1]) <= set(name.split("/"))]
-            entries = around or inside
-        found: dict[str, h5py.Dataset] = {}
-        for name, array in entries:
-            short = name.rsplit("/", 1)[-1].split(":")[0]
-            if short in found:
-                raise ForeignLayer(f"layer {path[-1]!r} has several weights {short!r}")
-            found[short] = array
-        return found
-
-
-def _datasets(group: h5py.Group, prefix: str) -> Iterable[tuple[str, h5py.Dataset]]:
-    for name, node in group.items():
-        if isinstance(node, h5py.Group):
-            yield from _datasets(node, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", node
+        raise ModelError(f"{path} is no whole-model file of Keras 2 that can be read ({reason}); {WAY_OUT}") from None
 
 
 @dataclass
@@ -231,9 +140,7 @@ class _Scope:
 class _Builder:
     """Rebuilds a network of Keras 2."""
 
-    def __init__(
-        self, weights: _Weights, shape: tuple[int, int, int] | None, first: Callable[[Tensor], Tensor]
-    ) -> None:
+    def __init__(self, weights: Weights, shape: tuple[int, int, int] | None, first: Callable[[Tensor], Tensor]) -> None:
         self.weights, self.shape, self.first = weights, shape, first
         self.names: set[str] = {"stamps", *OWN_NORMALISATION}
         self.kinds: dict[int, tuple[Tensor, str]] = {}
@@ -253,7 +160,7 @@ class _Builder:
 
     def _inputs(self, config: Config) -> tuple[Tensor, list[Tensor]]:
         """Stamps, and what each input of the network takes of them."""
-        shapes = _input_shapes(config)
+        shapes = input_shapes(config)
         if any(len(one) != 4 for one in shapes):
             raise ForeignLayer(f"it takes {[one[1:] for one in shapes]}, not stamps (size, size, layers) alone")
         channels = [one[3] for one in shapes]
@@ -261,21 +168,24 @@ class _Builder:
         if self.shape is None:
             if len(sizes) != 1 or None in channels:
                 raise ForeignLayer("it takes stamps of any size: give the size (--size) and the layers (--layers)")
-            self.shape = (*sizes, *sizes, sum(channels))  # type: ignore[assignment]
+            (size,) = sizes
+            self.shape = (size, size, sum(one or 0 for one in channels))
         size, _, n_layers = self.shape
         if sizes - {size}:
             raise ForeignLayer(f"it takes stamps of {sorted(sizes)} pixels, not {size} (--size)")
         wanted = n_layers if None in channels and len(channels) == 1 else sum(one or 0 for one in channels)
         if wanted != n_layers:
-            raise ForeignLayer(f"it takes {wanted} layers, not {n_layers}: name those that it was trained on (--layers)")
+            raise ForeignLayer(
+                f"it takes {wanted} layers, not {n_layers}: name those that it was trained on (--layers)"
+            )
         if math.prod(self.shape) > MAX_ACTIVATION:
             raise ForeignLayer(f"it takes stamps of {math.prod(self.shape)} values")
         stamps = keras.Input(self.shape, name="stamps")
         first = self.first(stamps)
         if len(shapes) == 1:
             return stamps, [first]
-        ends = np.cumsum([0, *channels])
-        keys = [["...", [int(low), int(high), None]] for low, high in zip(ends, ends[1:], strict=False)]
+        bounds = np.cumsum([0, *channels])
+        keys = [["...", [int(low), int(high), None]] for low, high in pairwise(bounds)]
         return stamps, [self._operation("getitem", [first, key], {}, f"input_{n}") for n, key in enumerate(keys)]
 
     # --- networks ------------------------------------------------------------------------------
@@ -296,9 +206,9 @@ class _Builder:
         return self._run_graph(config["config"], layers, inputs, scope)
 
     def _run_graph(self, config: Config, layers: list[Config], inputs: list[Tensor], scope: _Scope) -> list[Tensor]:
-        for (name, *_), value in zip(_ends(config["input_layers"]), inputs, strict=True):
+        for (name, *_), value in zip(ends(config["input_layers"]), inputs, strict=True):
             scope.results[name][0] = value
-        scope.first_calls = {one["name"]: _first_call(one) for one in layers}
+        scope.first_calls = {one["name"]: first_call(one) for one in layers}
         waiting = [
             (one, number, call)
             for one in layers if one["class_name"] != "InputLayer"
@@ -308,7 +218,7 @@ class _Builder:
             rest = []
             for one, number, call in waiting:
                 try:
-                    arguments, options = _read_call(call, lambda reference: _look_up(scope, reference))
+                    arguments, options = read_call(call, lambda reference: _look_up(scope, reference))
                 except LookupError:
                     rest.append((one, number, call))
                     continue
@@ -316,7 +226,7 @@ class _Builder:
             if len(rest) == len(waiting):
                 raise ForeignLayer(f"layer {rest[0][0]['name']!r} has inputs that do not exist")
             waiting = rest
-        return [_look_up(scope, end) for end in _ends(config["output_layers"])]
+        return [_look_up(scope, end) for end in ends(config["output_layers"])]
 
     def _layer(self, layer: Config, scope: _Scope) -> Callable[[list[Tensor], Config], Tensor]:
         """Function of a layer's inputs and options; the same layer for all its calls."""
@@ -333,16 +243,16 @@ class _Builder:
         kind, config = OTHER_NAMES.get(kind, kind), layer["config"]
         if kind in MODELS:
             scope = _Scope(path)
-            return lambda inputs, _: self._run(layer, _flat(inputs), path, scope)[0]
+            return lambda inputs, _: self._run(layer, flat(inputs), path, scope)[0]
         if kind in INERT or kind.startswith("Random"):
             return self._leave_out(kind, name, config)
         if kind in OPERATION_LAYERS:
             return lambda inputs, options: OPERATION_LAYERS[kind](self, name, config, inputs, options)
         if kind == "Normalization":
-            return self._plain(_make_normalization(config, self._name(name)), kind, name, path)
+            return self._plain(make_normalization(config, self._name(name)), kind, name, path)
         if kind not in PLAIN:
             raise ForeignLayer(f"layer {name!r} is a {layer['class_name']}, which has no counterpart")
-        return self._plain(_make_plain(kind, config, self._name(name)), kind, name, path, config.get("activation"))
+        return self._plain(make_plain(kind, config, self._name(name)), kind, name, path, config.get("activation"))
 
     def _plain(
         self, layer: keras.layers.Layer, kind: str, name: str, path: tuple[str, ...], activation: Any = None
@@ -350,16 +260,16 @@ class _Builder:
         arrays = self.weights.of(path)
 
         def call(inputs: list[Tensor], options: Config) -> Tensor:
-            inputs = _flat(inputs)
+            inputs = flat(inputs)
             if options.get("training"):
                 if kind not in STOCHASTIC:
                     raise ForeignLayer(f"layer {name!r} ({kind}) acts as in training, by the other stamps of a batch")
                 self.always_on.append(name)
             if not layer.built:
-                _check_widths(layer, kind, name, arrays)
+                check_widths(layer, kind, name, arrays)
             value = self._checked(layer(inputs if kind in MERGES else inputs[0]), name)
             if not getattr(layer, "filled", False):
-                _fill(layer, kind, name, arrays)
+                fill(layer, kind, name, arrays)
                 layer.filled = True
             carried = {self._kind(one) for one in inputs} if kind in CARRY else {LINEAR}
             self._note(value, carried.pop() if len(carried) == 1 else OTHER)
@@ -371,7 +281,7 @@ class _Builder:
 
     def _leave_out(self, kind: str, name: str, config: Config) -> Callable[[list[Tensor], Config], Tensor]:
         def call(inputs: list[Tensor], options: Config) -> Tensor:
-            value = _flat(inputs)[0]
+            value = flat(inputs)[0]
             if kind == "RandomCrop":
                 value = self._resize(value, (config.get("height"), config.get("width")), name)
             (self.always_on if options.get("training") else self.left_out).append(name)
@@ -410,7 +320,7 @@ class _Builder:
             value = apply_operation(function, arguments, options, is_tensor=is_tensor, name=self._name(name))
         except (ValueError, TypeError, IndexError) as error:
             raise ForeignLayer(f"layer {name!r} ({function}): {last_line(error)}") from None
-        given = [one for item in (*arguments, *options.values()) for one in _flat([item]) if is_tensor(one)]
+        given = [one for item in (*arguments, *options.values()) for one in flat([item]) if is_tensor(one)]
         short = ALIASES.get(function.rsplit(".", 1)[-1], function.rsplit(".", 1)[-1])
         kind = {"sigmoid": SIGMOID, "hard_sigmoid": SIGMOID, "softmax": SOFTMAX}.get(short, OTHER)
         if short in ("getitem", "reshape", "squeeze", "expand_dims", "identity", "cast", "concat"):
@@ -423,14 +333,19 @@ class _Builder:
 
     def run_lambda(self, name: str, config: Config, inputs: list[Tensor]) -> Tensor:
         """Rebuild what the code of a Lambda computes."""
-        code, defaults, closure = _lambda_parts(name, config)
+        code, defaults, closure = lambda_parts(name, config)
         try:
-            function = read_code(code)
-            missing = function.variables[len(inputs) : function.n_arguments]
-            known = dict(zip(function.variables[: function.n_arguments][::-1], (defaults or ())[::-1], strict=False))
+            read = read_code(code)
+            missing = read.variables[len(inputs) : read.n_arguments]
+            known = dict(zip(read.variables[: read.n_arguments][::-1], (defaults or ())[::-1], strict=False))
             known |= config.get("arguments") or {}
             values = [*inputs, *(known[one] for one in missing)]
-            return follow(function, values, lambda *call: self._operation(*call, name), captured=closure or ())
+            return follow(
+                read,
+                values,
+                lambda function, given, options: self._operation(function, given, options, name),
+                captured=closure or (),
+            )
         except (ValueError, KeyError) as error:
             raise ForeignLayer(
                 f"layer {name!r} is a Lambda, whose code is not run and is none that can be rebuilt ({error})"
@@ -457,24 +372,12 @@ class _Builder:
         return self.kinds.get(id(value), (None, LINEAR))[1]
 
 
-def _lambda_parts(name: str, config: Config) -> tuple[str, list[Any] | None, Any]:
-    function = config.get("function")
-    if isinstance(function, dict):
-        function = function.get("items", function.get("config"))
-    if isinstance(function, dict):  # as the last versions of Keras 2 write it
-        function = [function.get("code"), function.get("defaults"), function.get("closure")]
-    if not isinstance(function, list) or len(function) != 3 or not isinstance(function[0], str):
-        raise ForeignLayer(f"layer {name!r} is a Lambda of the function {function!r}, which is not in the file")
-    defaults, closure = (one.get("items") if isinstance(one, dict) else one for one in function[1:])
-    return function[0], defaults, closure
-
-
 def _run_operation(builder: _Builder, name: str, config: Config, inputs: list[Tensor], options: Config) -> Tensor:
     return builder._operation(str(config["function"]), inputs, options, name)
 
 
 def _run_activation(builder: _Builder, name: str, config: Config, inputs: list[Tensor], _: Config) -> Tensor:
-    return builder._activate(_flat(inputs)[0], config["activation"], name)
+    return builder._activate(flat(inputs)[0], config["activation"], name)
 
 
 def _one_operation(operation: str, **renamed: str) -> Callable[..., Tensor]:
@@ -482,143 +385,26 @@ def _one_operation(operation: str, **renamed: str) -> Callable[..., Tensor]:
 
     def run(builder: _Builder, name: str, config: Config, inputs: list[Tensor], _: Config) -> Tensor:
         given = {key: config[theirs] for key, theirs in renamed.items() if theirs in config}
-        return builder._operation(operation, _flat(inputs)[:1], given, name)
+        return builder._operation(operation, flat(inputs)[:1], given, name)
 
     return run
 
 
 def _run_leaky(builder: _Builder, name: str, config: Config, inputs: list[Tensor], _: Config) -> Tensor:
     slope = config.get("alpha", config.get("negative_slope", 0.3))
-    return builder._operation("leaky_relu", _flat(inputs)[:1], {"alpha": float(np.asarray(slope))}, name)
+    return builder._operation("leaky_relu", flat(inputs)[:1], {"alpha": float(np.asarray(slope))}, name)
 
 
 OPERATION_LAYERS: dict[str, Callable[..., Tensor]] = {
     "TFOpLambda": _run_operation,
     "SlicingOpLambda": _run_operation,
-    "Lambda": lambda builder, name, config, inputs, _: builder.run_lambda(name, config, _flat(inputs)),
+    "Lambda": lambda builder, name, config, inputs, _: builder.run_lambda(name, config, flat(inputs)),
     "Activation": _run_activation,
     "LeakyReLU": _run_leaky,
     "ThresholdedReLU": _one_operation("thresholded_relu", theta="theta"),
     "UnitNormalization": _one_operation("l2_normalize", axis="axis"),
 }
 """Layers that become operations, and how."""
-MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
-
-
-def is_tensor(value: Any) -> bool:
-    """Tell a tensor of a network from a constant.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    bool
-    """
-    return isinstance(value, keras.KerasTensor)
-
-
-def _make_plain(kind: str, config: Config, name: str) -> keras.layers.Layer:
-    given = {key: config[key] for key in PLAIN[kind] if config.get(key) is not None}
-    given = {key: tuple(map(tuple, one)) if _is_pairs(one) else one for key, one in given.items()}
-    if kind == "BatchNormalization" and isinstance(given.get("axis"), list):
-        (given["axis"],) = given["axis"]
-    if kind == "SeparableConv2D" and int(config.get("groups", 1)) < 1:
-        raise ForeignLayer(f"layer {name!r} has {config['groups']} groups")
-    if kind in ("Flatten", "Reshape", "Permute") or kind not in MERGES:
-        given = {key: tuple(one) if isinstance(one, list) else one for key, one in given.items()}
-    try:
-        return getattr(keras.layers, kind)(name=name, **given)
-    except (ValueError, TypeError) as error:
-        raise ForeignLayer(f"layer {name!r} ({kind}): {last_line(error)}") from None
-
-
-def _is_pairs(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, list) for one in value)
-
-
-def _make_normalization(config: Config, name: str) -> keras.layers.Layer:
-    axis = config.get("axis", -1)
-    known = {key: config[key] for key in ("mean", "variance") if config.get(key) is not None}
-    return keras.layers.Normalization(
-        axis=tuple(axis) if isinstance(axis, list) else axis, invert=bool(config.get("invert", False)), name=name,
-        **known,
-    )  # fmt: skip
-
-
-def _check_widths(layer: keras.layers.Layer, kind: str, name: str, arrays: Mapping[str, h5py.Dataset]) -> None:
-    """Refuse a layer that declares other weights than the file holds, before they are allocated."""
-    width = getattr(layer, "units", None) or (getattr(layer, "filters", None) if kind != "DepthwiseConv2D" else None)
-    kernel = arrays.get("pointwise_kernel", arrays.get("kernel", arrays.get("depthwise_kernel")))
-    if kind not in ("Dense", "Conv2D", "Conv2DTranspose", "SeparableConv2D", "DepthwiseConv2D"):
-        return
-    if kernel is None:
-        raise ForeignLayer(f"layer {name!r} ({kind}) has no weights in the file")
-    if width is not None and width not in kernel.shape:
-        raise ForeignLayer(f"layer {name!r} declares {width} outputs, its weights are {kernel.shape}")
-    spatial = arrays.get("depthwise_kernel", kernel)
-    sides = tuple(getattr(layer, "kernel_size", ()))
-    if sides and tuple(spatial.shape[:2]) != sides:
-        raise ForeignLayer(f"layer {name!r} declares a kernel of {sides}, its weights are {spatial.shape}")
-    if int(getattr(layer, "depth_multiplier", 1)) > 1 and spatial.shape[-1] != layer.depth_multiplier:
-        raise ForeignLayer(f"layer {name!r} declares {layer.depth_multiplier} maps each, its weights {spatial.shape}")
-
-
-def _fill(layer: keras.layers.Layer, kind: str, name: str, arrays: Mapping[str, h5py.Dataset]) -> None:
-    """Copy a layer's weights from the file."""
-    named = WEIGHT_NAMES.get(kind, {})
-    theirs = {named.get(key, key): one for key, one in arrays.items()}
-    for weight in layer.weights:
-        if weight.name == "seed_generator_state":
-            continue
-        array = theirs.pop(weight.name, None)
-        if array is None or tuple(array.shape) != tuple(weight.shape):
-            if kind == "Normalization" and weight.name == "count":
-                continue
-            found = "none" if array is None else f"one of {array.shape}"
-            raise ForeignLayer(f"layer {name!r} ({kind}) needs the weight {weight.name!r} of {weight.shape}, has {found}")
-        weight.assign(np.asarray(array[()], weight.dtype))
-    theirs.pop("count", None)
-    if theirs:
-        raise ForeignLayer(f"layer {name!r} ({kind}) has a weight {min(theirs)!r} too many in the file")
-    if kind == "Normalization" and layer.weights:
-        layer.finalize_state()
-
-
-def _input_shapes(config: Config) -> list[list[int | None]]:
-    """Shapes (n, size, size, layers) of a network's inputs, in their order."""
-    inner = config["config"]
-    layers = inner["layers"] if isinstance(inner, dict) else inner
-    if config["class_name"] != "Sequential":
-        by_name = {one["name"]: one for one in layers}
-        return [_declared_shape(by_name[name]["config"]) for name, *_ in _ends(inner["input_layers"])]
-    first = layers[0]
-    if first["class_name"] in MODELS:
-        return _input_shapes(first)
-    found = _declared_shape(first["config"]) or (isinstance(inner, dict) and inner.get("build_input_shape"))
-    if not found:
-        return [[None, None, None, None]]
-    return [list(found)]
-
-
-def _declared_shape(config: Config) -> list[int | None]:
-    return list(config.get("batch_input_shape") or config.get("batch_shape") or ())
-
-
-def _ends(given: Any) -> list[list[Any]]:
-    """Inputs or outputs of a network, of which a single one stands without a list around it."""
-    return [given] if given and isinstance(given[0], str) else given
-
-
-def _first_call(layer: Config) -> int:
-    """Number of a layer's first call inside its network: networks that begin with an input were called before."""
-    if layer["class_name"] not in MODELS:
-        return 0
-    inner = layer["config"]
-    layers = inner["layers"] if isinstance(inner, dict) else inner
-    first = layers[0] if layers else {"class_name": "", "config": {}}
-    return int(first["class_name"] == "InputLayer" or "batch_input_shape" in first["config"])
 
 
 def _look_up(scope: _Scope, reference: Sequence[Any]) -> Tensor:
@@ -631,45 +417,6 @@ def _look_up(scope: _Scope, reference: Sequence[Any]) -> Tensor:
     """
     name, call = str(reference[0]), int(reference[1])
     return scope.results[name][call]
-
-
-def _read_call(call: Any, look_up: Callable[[Sequence[Any]], Tensor]) -> tuple[list[Any], Config]:
-    """Arguments and options of one call of a layer."""
-    if isinstance(call, dict):
-        raise ForeignLayer("it was written by Keras 3; load it as it is")
-    single = bool(call) and isinstance(call[0], str)
-    arguments: list[Any] = []
-    options: Config = {}
-    for one in [call] if single else call:
-        if one and isinstance(one[0], list):
-            arguments.append([_argument(item, look_up) for item in one])
-            options |= _options(one[0], look_up)
-        else:
-            arguments.append(_argument(one, look_up))
-            options |= _options(one, look_up)
-    return arguments, options
-
-
-def _argument(one: Sequence[Any], look_up: Callable[[Sequence[Any]], Tensor]) -> Any:
-    return one[2] if one[0] == "_CONSTANT_VALUE" else look_up(one)
-
-
-def _options(one: Sequence[Any], look_up: Callable[[Sequence[Any]], Tensor]) -> Config:
-    given = one[3] if len(one) > 3 and isinstance(one[3], dict) else {}
-    return {key: _value(item, look_up) for key, item in given.items()}
-
-
-def _value(item: Any, look_up: Callable[[Sequence[Any]], Tensor]) -> Any:
-    """An option: a constant, or a reference [layer, call, output] to a tensor."""
-    if isinstance(item, list) and len(item) in (3, 4) and isinstance(item[0], str) and isinstance(item[1], int):
-        return item[2] if item[0] == "_CONSTANT_VALUE" else look_up(item)
-    if isinstance(item, list):
-        return [_value(one, look_up) for one in item]
-    return item
-
-
-def _flat(values: Iterable[Any]) -> list[Any]:
-    return [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
 
 
 def finish(foreign: Foreign, *, real_column: int | None, logits: bool) -> keras.Model:

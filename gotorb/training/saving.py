@@ -137,12 +137,12 @@ def same_randomness() -> Iterator[None]:
     ------
     None
     """
-    states = random.getstate(), np.random.get_state()
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002  Keras draws from these
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _require_graph(model: keras.Model) -> None:
@@ -182,15 +182,15 @@ def _different_layer(model: keras.Model, again: keras.Model, stamps: np.ndarray)
         if layer.name not in theirs or isinstance(layer, keras.layers.InputLayer):
             continue
         try:
-            results = [
-                np.asarray(keras.Model(whole.inputs, one.output)(stamps, training=False))
+            ours, other = (
+                np.asarray(keras.Model(whole.inputs[0], one.output)(stamps, training=False))
                 for whole, one in ((model, layer), (again, theirs[layer.name]))
-            ]
+            )
         except (ValueError, AttributeError):
             continue  # a layer that is called several times, or of a network that is no graph
-        if results[0].shape != results[1].shape or not np.allclose(*results, rtol=1e-6, atol=TOLERANCE, equal_nan=True):
+        if ours.shape != other.shape or not np.allclose(ours, other, rtol=1e-6, atol=TOLERANCE, equal_nan=True):
             if isinstance(layer, keras.Model):
-                inner = np.asarray(keras.Model(model.inputs, layer.input)(stamps, training=False))
+                inner = np.asarray(keras.Model(model.inputs[0], layer.input)(stamps, training=False))
                 return _different_layer(layer, theirs[layer.name], inner) or _label(layer)
             return _label(layer)
     return ""

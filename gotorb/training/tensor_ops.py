@@ -142,7 +142,8 @@ def _column(x: Tensor, column: int) -> Tensor:
 REDUCERS = {"sum": ops.sum, "mean": ops.mean, "max": ops.max, "min": ops.min, "std": ops.std, "variance": ops.var}
 UNARY = (
     "abs", "sign", "sqrt", "rsqrt", "square", "exp", "log", "log1p", "expm1", "tanh", "sigmoid", "relu", "relu6",
-    "softplus", "softsign", "elu", "selu", "silu", "sinh", "arcsinh", "negative", "floor", "isnan", "isfinite", "arctan",
+    "softplus", "softsign", "elu", "selu", "silu", "sinh", "arcsinh", "negative", "floor", "isnan", "isfinite",
+    "arctan",
 )  # fmt: skip
 BINARY = {
     "add": ops.add, "subtract": ops.subtract, "multiply": ops.multiply, "divide": ops.true_divide,
@@ -260,10 +261,7 @@ def apply_operation(
     options = {RENAMED.get(key, key): value for key, value in options.items() if key not in IGNORED}
     bound = _bind(operation, arguments, options)
     tensors = {key: value for key, value in bound.items() if _holds_tensor(value, is_tensor)}
-    if "tensors" in tensors:
-        inputs = list(tensors["tensors"])
-    else:
-        inputs = list(tensors.values())
+    inputs = list(tensors["tensors"] if "tensors" in tensors else tensors.values())
     constants = {key: to_plain(value) for key, value in bound.items() if key not in tensors}
     layer = TensorOperation(operation, list(tensors), json.dumps(constants), name=name)
     return layer(inputs if len(inputs) > 1 or "tensors" in tensors else inputs[0])
