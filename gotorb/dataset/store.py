@@ -63,8 +63,8 @@ class Dataset:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels, (n,) of int: 1 real, 0 bogus, -1 unknown."""
-        return self.table["label"].to_numpy(dtype=int)
+        """Labels, (n,) of int: 1 real, 0 bogus, -1 unknown; others are refused (`check_labels`)."""
+        return check_labels(self.table, where=self.data_dir)
 
     @cached_property
     def _file(self) -> h5py.File:
@@ -246,6 +246,37 @@ def read_table(data_dir: Path | str) -> pd.DataFrame:
     if table["id"].duplicated().any():
         raise DataError(f"id {table['id'][table['id'].duplicated()].iloc[0]!r} stands twice in {path}; remove one row")
     return table
+
+
+def check_labels(table: pd.DataFrame, *, where: object = "the data set") -> np.ndarray:
+    """Labels as integers; text, soft labels, other numbers and gaps are refused, never left out in silence.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With id and label.
+    where : object
+        Name of the table, for messages.
+
+    Returns
+    -------
+    ndarray of int
+        (n,).
+
+    Raises
+    ------
+    DataError
+        If one is none of 1 (real), 0 (bogus), -1 (unknown).
+    """
+    labels = pd.to_numeric(table["label"], errors="coerce").to_numpy(float)
+    wrong = np.flatnonzero(~np.isin(labels, (layout.REAL, layout.BOGUS, layout.UNKNOWN)))
+    if len(wrong):
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise DataError(
+            f"label {table['label'].iloc[wrong[0]]} of row {table['id'].iloc[wrong[0]]!r}{more} in {where} is none of "
+            "1 (real), 0 (bogus), -1 (unknown); correct the label column"
+        )
+    return labels.astype(int)
 
 
 def read_csv(source: Path | TextIO) -> pd.DataFrame:

@@ -166,7 +166,7 @@ def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
         )
     if data_digest(data.data_dir) != meta["data_digest"]:
         LOG.warning("%s has changed since the model was trained on it", data.data_dir)
-    return data.table.assign(split=split)[split.notna()]
+    return checked_rows(data).assign(split=split)[split.notna()]
 
 
 def _divided_rows(data: Dataset) -> pd.DataFrame:
@@ -176,7 +176,7 @@ def _divided_rows(data: Dataset) -> pd.DataFrame:
             f"{data.data_dir} is not divided, and the model was trained elsewhere; divide it with `gotorb dataset`, or "
             "use classifier.benchmark"
         )
-    return data.table[data.table[layout.SPLIT_COLUMN].isin(("validation", "test"))]
+    return checked_rows(data)[data.table[layout.SPLIT_COLUMN].isin(("validation", "test"))]
 
 
 def all_rows(data: Dataset) -> pd.DataFrame:
@@ -191,7 +191,26 @@ def all_rows(data: Dataset) -> pd.DataFrame:
     DataFrame
         The table, with `ALL` in the column ``split``.
     """
-    return data.table.assign(split=ALL)
+    return checked_rows(data).assign(split=ALL)
+
+
+def checked_rows(data: Dataset) -> pd.DataFrame:
+    """Rows of a data set with their labels as numbers.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    DataError
+        If a label is none of 1 (real), 0 (bogus), -1 (unknown): training refuses it too.
+    """
+    return data.table.assign(label=data.labels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.files import whole_file, write_csv, write_json
+from gotorb.dataset.store import check_labels
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.metrics import Metrics, fpr_name, measure_scores, reliability_table, rounded
@@ -115,7 +116,7 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     absent = [name for name in ("id", "label", "split", "score", "mag") if name not in table]
     if absent:
         raise DataError(f"no column {absent[0]!r} in {found} (has {', '.join(table.columns)}); evaluate again")
-    return table
+    return table.assign(label=check_labels(table, where=found))
 
 
 def measure_predictions(

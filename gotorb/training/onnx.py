@@ -17,7 +17,7 @@ from gotorb.core import layout
 from gotorb.core.files import whole_file
 from gotorb.core.params import BATCH_SIZE
 from gotorb.errors import ConfigError, ModelError
-from gotorb.stamps.batches import Stamps, cut_batches
+from gotorb.stamps.batches import Stamps, check_scores, cut_batches
 
 if TYPE_CHECKING:
     import keras
@@ -90,7 +90,7 @@ class PortableModel:
         """
         batches = cut_batches(stamps, batch_size, shape=self.input_shape[1:], name=self.name)
         parts = [self.session.run(None, {layout.ONNX_INPUT: batch})[0][:, 0] for batch in batches]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        return check_scores(np.concatenate(parts) if parts else np.empty(0, np.float32), name=self.name)
 
 
 def read_portable(path: Path | str, *, threads: int = N_THREADS) -> PortableModel:
