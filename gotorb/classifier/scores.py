@@ -25,6 +25,7 @@ from gotorb.core import layout
 from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.files import file_digest, tree_digest, whole_file
 from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
+from gotorb.core.untrusted import inert_cell
 from gotorb.dataset.card import data_digest
 from gotorb.errors import DataError, ModelError, NotFinite
 from gotorb.evaluation.posterior import summarise_samples
@@ -354,7 +355,14 @@ def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold:
     called = (found.best >= threshold).astype(int).tolist()
     *model, shown = about
     return zip(
-        table["id"].tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called, strict=False
+        map(inert_cell, table["id"].tolist()),
+        *places,
+        plain,
+        *posterior,
+        *map(repeat, model),
+        repeat(shown),
+        called,
+        strict=False,
     )
 
 

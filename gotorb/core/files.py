@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gotorb.core.untrusted import inert_cell
 from gotorb.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def write_json(path: Path | str, content: Any, *, indent: int = 2) -> Path:
     return write_text(path, json.dumps(content, indent=indent, sort_keys=True, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path | str, table: pd.DataFrame, **options: Any) -> Path:
+def write_csv(path: Path | str, table: pd.DataFrame, *, inert: bool = False, **options: Any) -> Path:
     r"""Write a table as csv without its index, lines ended by ``\n`` on every system; whole or not at all.
 
     Parameters
@@ -194,6 +195,8 @@ def write_csv(path: Path | str, table: pd.DataFrame, **options: Any) -> Path:
         File to make or replace.
     table : DataFrame
         Its rows.
+    inert : bool
+        True for a table that people open: text that a spreadsheet would run as a formula gets an apostrophe before it.
     **options
         Of `DataFrame.to_csv`.
 
@@ -202,9 +205,23 @@ def write_csv(path: Path | str, table: pd.DataFrame, **options: Any) -> Path:
     Path
         The file.
     """
+    if inert:
+        texts = [name for name in table if not pd_number(table[name])]
+        table = table.assign(**{str(name): table[name].map(inert_cell) for name in texts})
     with whole_file(path) as aside:
         table.to_csv(aside, index=False, lineterminator="\n", **options)
     return Path(path)
+
+
+def pd_number(column: pd.Series) -> bool:
+    """True for a column of numbers or truth values.
+
+    Parameters
+    ----------
+    column : Series
+        Of a table.
+    """
+    return column.dtype.kind in "biuf"
 
 
 def file_digest(path: Path | str) -> str:

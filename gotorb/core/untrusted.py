@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -41,6 +43,14 @@ class Limits:
 
 
 LIMITS = Limits()
+MOST_MEMBERS = 200
+"""Members of an archive."""
+MOST_COLUMNS, MOST_HEADER = 4_096, 1 << 20
+"""Columns of a csv, and bytes of its first line."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First letters of what a spreadsheet takes for a formula."""
+MOST_UNSTORED, MOST_PACKED = 1 << 24, 200
+"""Bytes of an array that need not be stored, and how many times smaller than its content a larger one may be."""
 
 
 class UntrustedFile(ValueError):
@@ -48,12 +58,12 @@ class UntrustedFile(ValueError):
 
 
 @contextmanager
-def open_hdf5(path: Path | str, limits: Limits = LIMITS) -> Iterator[h5py.File]:
+def open_hdf5(path: Path | str | BinaryIO, limits: Limits = LIMITS) -> Iterator[h5py.File]:
     """Open an HDF5 file whose links, storage and sizes were checked.
 
     Parameters
     ----------
-    path : path
+    path : path or file object
         The file.
     limits : Limits
         Largest content.
@@ -71,8 +81,33 @@ def open_hdf5(path: Path | str, limits: Limits = LIMITS) -> Iterator[h5py.File]:
         If it is no HDF5 file.
     """
     with h5py.File(path, "r", locking=False) as file:
-        _Walk(limits).group(file, 0)
+        count_values(file, limits)
         yield file
+
+
+def count_values(file: h5py.File, limits: Limits = LIMITS) -> int:
+    """Check a file's links, storage and sizes.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open to read.
+    limits : Limits
+        Largest content.
+
+    Returns
+    -------
+    int
+        Values of all its arrays.
+
+    Raises
+    ------
+    UntrustedFile
+        As `open_hdf5`.
+    """
+    walk = _Walk(limits)
+    walk.group(file, 0)
+    return walk.n_values
 
 
 class _Walk:
@@ -121,6 +156,9 @@ def check_storage(node: h5py.Dataset) -> None:
     UntrustedFile
         If it is one.
     """
+    stored = node.id.get_storage_size()
+    if node.nbytes > MOST_UNSTORED and node.nbytes > MOST_PACKED * max(stored, 1):
+        raise UntrustedFile(f"{node.name} declares {node.nbytes} bytes and stores {stored}")
     if node.is_virtual or node.external:
         raise UntrustedFile(f"{node.name} has its values in other files")
     if node.dtype.kind == "O" and h5py.check_string_dtype(node.dtype) is None and not _holds_references(node.dtype):
@@ -196,3 +234,86 @@ def depth_of(value: Any, most: int) -> int:
             return depth + 1 if isinstance(value, dict | list) and depth == 0 else depth
         depth += 1
     return depth
+
+
+def read_zip(path: Path, name: str, most: int) -> bytes:
+    """Read a member of a zip archive whose sizes were checked.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+    name : str
+        Of the member.
+    most : int
+        Bytes of all members together.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    UntrustedFile
+        If it is no archive, has no such member, or is too large.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(one.file_size for one in archive.infolist())
+            if total > most or len(archive.infolist()) > MOST_MEMBERS:
+                raise UntrustedFile(f"{len(archive.infolist())} members of {total} bytes, more than {most}")
+            if name not in archive.namelist():
+                raise UntrustedFile(f"no {name} in it")
+            with archive.open(name) as member:
+                content = member.read(most + 1)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError, zlib.error) as error:
+        raise UntrustedFile(f"a broken archive ({error})") from None
+    if len(content) > most:
+        raise UntrustedFile(f"{name} is larger than {most} bytes")
+    return content
+
+
+def check_header(path: Path) -> None:
+    """Refuse a csv whose first line is too long or has too many columns: reading it would take hours.
+
+    Parameters
+    ----------
+    path : Path
+        The csv.
+
+    Raises
+    ------
+    UntrustedFile
+        If it is.
+    """
+    with path.open("rb") as file:
+        line = file.readline(MOST_HEADER + 1)
+    if len(line) > MOST_HEADER or line.count(b",") > MOST_COLUMNS:
+        raise UntrustedFile(f"{path} has more than {MOST_COLUMNS} columns or a first line over {MOST_HEADER} bytes")
+
+
+def inert_cell(value: Any) -> Any:
+    """Text that a spreadsheet does not take for a formula: an apostrophe before it.
+
+    Parameters
+    ----------
+    value : object
+        Cell of a table.
+
+    Returns
+    -------
+    object
+        Other values as they are.
+
+    Examples
+    --------
+    >>> inert_cell("=1+1"), inert_cell("m31"), inert_cell("-1.5"), inert_cell(-1.5)
+    ("'=1+1", 'm31', '-1.5', -1.5)
+    """
+    if not isinstance(value, str) or value[:1] not in FORMULA:
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

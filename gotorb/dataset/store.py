@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from gotorb.core import layout
 from gotorb.core.files import cannot_write, file_digest, reported_writes, whole_file, write_csv, write_text
 from gotorb.core.logs import run_log
+from gotorb.core.untrusted import UntrustedFile, check_header, check_storage
 from gotorb.errors import DataError
 
 CHUNK_ROWS = 16
@@ -187,13 +188,35 @@ def open_dataset(data_dir: Path | str) -> Dataset:
         raise DataError(f"no {path.name} in {data_dir}; make the data set again with label_data.make()")
     try:
         with h5py.File(path, "r") as file:
+            check_links(file)
             shape = file[layout.STAMPS_KEY].shape
             layers = tuple(json.loads(file[layout.STAMPS_KEY].attrs.get("layers", "null")) or layout.LAYERS)
             ids = file[layout.IDS_KEY].asstr("utf-8")[:] if layout.IDS_KEY in file else None
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, UntrustedFile) as error:
         raise DataError(f"{path} cannot be read as stamps ({error}); make the data set again") from None
     _check_agreement(path, shape, layers, ids, table)
     return Dataset(data_dir, table, layers, int(shape[1]))
+
+
+def check_links(file: h5py.File) -> None:
+    """Refuse stamps that are kept in another file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The stamps.
+
+    Raises
+    ------
+    UntrustedFile
+        If the stamps or ids are a link, or have their values elsewhere.
+    """
+    for name in (layout.STAMPS_KEY, layout.IDS_KEY):
+        link = file.get(name, getlink=True)
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise UntrustedFile(f"{name} is a {type(link).__name__}, not data of this file")
+        if link is not None and isinstance(file[name], h5py.Dataset):
+            check_storage(file[name])
 
 
 def _check_agreement(
@@ -236,7 +259,7 @@ def read_table(data_dir: Path | str) -> pd.DataFrame:
         table = read_csv(path)
     except FileNotFoundError:
         raise DataError(f"no {path.name} in {data_dir}; give a folder made by label_data.make()") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, UntrustedFile) as error:
         raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); make the data set again") from None
     absent = [name for name in ("id", "label", "metalabel") if name not in table]
     if absent:
@@ -291,6 +314,8 @@ def read_csv(source: Path | TextIO) -> pd.DataFrame:
     DataFrame
         Text columns are str, "" where empty.
     """
+    if isinstance(source, Path):
+        check_header(source)
     table = pd.read_csv(
         source, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""], low_memory=False
     )

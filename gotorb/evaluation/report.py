@@ -10,6 +10,7 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.files import whole_file, write_csv, write_json
+from gotorb.core.untrusted import check_header
 from gotorb.dataset.store import check_labels
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
@@ -107,6 +108,7 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     """
     found = Path(path) / layout.PREDICTIONS_CSV if Path(path).is_dir() else Path(path)
     try:
+        check_header(found)
         table = pd.read_csv(found, dtype={"id": str, "ut": str}, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise DataError(

@@ -16,12 +16,12 @@ from gotorb import __version__
 from gotorb.core import layout
 from gotorb.core.files import file_digest
 from gotorb.errors import ConfigError, ModelError
-from gotorb.training.backend import keras
+from gotorb.training.backend import keras, same_randomness
 from gotorb.training.foreign import LINEAR, OTHER, SIGMOID, SOFTMAX, Foreign, finish, read_foreign
 from gotorb.training.inference import CompiledModel
 from gotorb.training.model_files import Meta, last_line, load_training, read_model, write_training
 from gotorb.training.networks import normalise_stamps
-from gotorb.training.saving import check_same, check_saving, same_randomness
+from gotorb.training.saving import check_same, check_saving
 
 LOG = logging.getLogger(__name__)
 H5 = (".h5", ".hdf5")

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 N_THREADS = 2
 MAX_INPUT = 2**20
 """Values of a stamp that a file may declare, as for other model files."""
+MAX_BYTES = 1 << 29
+EXTERNAL = b"\x0a\x08location"
+"""Key of the place of a tensor's data in another file, as it stands in an ONNX file."""
 OPSET = 18
 """Version of ONNX's operators; onnxruntime reads it since 1.15."""
 N_TRIED, TOLERANCE = 16, 1e-5
@@ -119,7 +122,9 @@ def read_portable(path: Path | str, *, threads: int = N_THREADS) -> PortableMode
     options.log_severity_level = 4  # what is wrong comes as an exception
     try:
         # by its bytes, so that a file cannot have others read that it names
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
+        _check_bytes(content)
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         about = dict(session.get_modelmeta().custom_metadata_map)
         _check(session, about)
     except Exception as error:  # onnxruntime has a type for each of its states
@@ -134,6 +139,14 @@ def _runtime(path: Path) -> Any:
     except ImportError:
         raise ConfigError(f"{path} needs onnxruntime, which is not installed; pip install 'gotorb[onnx]'") from None
     return onnxruntime
+
+
+def _check_bytes(content: bytes) -> None:
+    """Refuse weights in other files: the runtime would look for these in the folder where it runs."""
+    if not content:
+        raise ValueError(f"it is empty or larger than {MAX_BYTES} bytes")
+    if EXTERNAL in content:
+        raise ValueError("its weights are in other files")
 
 
 def _check(session: Any, about: dict[str, str]) -> None:

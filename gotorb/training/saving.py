@@ -6,17 +6,14 @@ them can be read. Either would be found after the training, or never.
 
 from __future__ import annotations
 
-import random
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from gotorb.errors import ModelError
-from gotorb.training.backend import all_layers, keras
+from gotorb.training.backend import all_layers, keras, same_randomness
 from gotorb.training.model_files import last_line, load_file, write_model
 
 TOLERANCE = 1e-6
@@ -127,22 +124,6 @@ def random_stamps(model: keras.Model) -> np.ndarray:
         (n, size, size, n_layers) float32, the same at each call.
     """
     return np.random.default_rng(0).normal(0, 9, (N_TRIED, *model.input_shape[1:])).astype(np.float32)
-
-
-@contextmanager
-def same_randomness() -> Iterator[None]:
-    """Leave the generators that Keras draws seeds from as they were.
-
-    Yields
-    ------
-    None
-    """
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002  Keras draws from these
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _require_graph(model: keras.Model) -> None:
