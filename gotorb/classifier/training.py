@@ -12,6 +12,7 @@ from gotorb.core import layout
 from gotorb.core.logs import list_values, run_log
 from gotorb.core.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainParams
 from gotorb.dataset.card import data_digest
+from gotorb.dataset.folder import hold_folder
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
 from gotorb.models import Origin, find_model, find_network
@@ -198,7 +199,7 @@ def train(
     kept = finetune.choose_layers(network, freeze, init_from)
     run_dir = model_files.make_run_dir(Path(data_dir if out_dir is None else out_dir), name)
     callbacks = [*model_files.make_tensorboard(tensorboard, run_dir), *callbacks]
-    with run_log(run_dir):
+    with hold_folder(run_dir), run_log(run_dir):
         LOG.info("training %s on %s: %s", network.name, data_dir, list_values(settings, *SHOWN))
         for part, counts in training_data.count_rows(data.labels, taught.rows).items():
             LOG.debug("%s rows: %s", part, counts)

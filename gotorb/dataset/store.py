@@ -4,12 +4,9 @@ The hdf5 repeats the row ids, so that a csv and an hdf5 that do not belong toget
 """
 
 import json
-import os
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TextIO
@@ -17,12 +14,12 @@ from typing import TextIO
 import h5py
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from gotorb.core import layout
-from gotorb.core.files import cannot_write, file_digest, reported_writes, whole_file, write_csv, write_text
+from gotorb.core.files import plain_name, reported_writes, whole_file, write_csv
 from gotorb.core.logs import run_log
 from gotorb.core.untrusted import UntrustedFile, check_header, check_storage
+from gotorb.dataset.folder import check_finished, hold_folder, write_sums
 from gotorb.errors import DataError
 
 CHUNK_ROWS = 16
@@ -182,6 +179,7 @@ def open_dataset(data_dir: Path | str) -> Dataset:
         If a file is missing, unreadable or empty, a column is absent, or csv and hdf5 disagree.
     """
     data_dir = Path(data_dir)
+    check_finished(data_dir)
     table = read_table(data_dir)
     path = layout.stamps_path(data_dir)
     if not path.exists():
@@ -355,7 +353,7 @@ def write_dataset(
             _write_stamps(h5_aside, table["id"].to_numpy(dtype=str), stamps, tuple(layers))
             table.to_csv(csv_aside, index=False, lineterminator="\n")
             csv_path.unlink(missing_ok=True)  # a csv tells that the set is complete, so it is renamed last
-        _write_sums(data_dir)
+        write_sums(data_dir)
     return data_dir
 
 
@@ -379,43 +377,12 @@ def run_folder(out_dir: Path | str, name: str | None) -> Iterator[Path]:
     ------
     DataError
         If another run holds the folder, or it cannot be made.
+    ConfigError
+        If the name leads out of `out_dir`.
     """
-    data_dir = Path(out_dir) / (name or layout.timestamped("data"))
-    owner = data_dir / layout.OWNER_FILE
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(data_dir / ".lock")
-        lock.acquire(timeout=0)
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%F %T} UTC")
-    except Timeout:
-        held_by = owner.read_text() if owner.exists() else "another run"
-        raise DataError(f"{data_dir} is in use by {held_by}; wait for it, stop it or choose another name") from None
-    except OSError as error:
-        raise cannot_write(data_dir, error) from None
-    try:
-        with run_log(data_dir):
-            yield data_dir
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
-
-
-def _write_sums(data_dir: Path | str) -> Path:
-    """Write the sha256 of csv and hdf5 in the form that ``sha256sum --check`` reads, to find flipped bytes later.
-
-    Parameters
-    ----------
-    data_dir : path
-        A data set.
-
-    Returns
-    -------
-    Path
-        The file of digests.
-    """
-    data_dir = Path(data_dir)
-    lines = (f"{file_digest(data_dir / name)}  {name}\n" for name in DATA_FILES)
-    return write_text(data_dir / layout.SUMS_FILE, "".join(lines))
+    data_dir = Path(out_dir) / plain_name(name or layout.timestamped("data"))
+    with hold_folder(data_dir), run_log(data_dir):
+        yield data_dir
 
 
 def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
@@ -434,7 +401,7 @@ def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
         The csv.
     """
     path = write_csv(layout.labels_path(data_dir), table)
-    _write_sums(data_dir)
+    write_sums(data_dir)
     return path
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.files import write_csv
+from gotorb.dataset.folder import is_finished, unfinished
 from gotorb.dataset.store import open_dataset
 from gotorb.dataset.versions import CHANGE_COLUMNS, flips, removals, write_version
 from gotorb.errors import ConfigError, DataError
@@ -411,9 +412,12 @@ def write_labelled(
     if known.empty:
         raise DataError(f"no decision on any row of {data_dir} in its journal; run `gotorb eyeball {data_dir}` first")
     changes = _find_changes(table, _join_votes(known), flagged=flagged, unsure=unsure)
-    write_version(data_dir, new_dir, changes)
     votes = known.sort_values(["id", "labeller"])[list(JOURNAL_COLUMNS)]
-    write_csv(new_dir / layout.EYEBALL_CSV, votes, inert=True)
+    if is_finished(new_dir):
+        write_version(data_dir, new_dir, changes)  # refuses another version; of the same one only votes can differ
+    with unfinished(new_dir):
+        write_version(data_dir, new_dir, changes)
+        write_csv(new_dir / layout.EYEBALL_CSV, votes, inert=True)
     return new_dir
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from gotorb import __version__
 from gotorb.core import layout
-from gotorb.core.files import file_digest, whole_file
+from gotorb.core.files import file_digest, plain_name, whole_file
 from gotorb.core.untrusted import count_values, open_hdf5, read_json, read_zip
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ModelError
@@ -96,7 +96,7 @@ def make_run_dir(parent: Path, name: str | None) -> Path:
     -------
     Path
     """
-    run_dir = parent / (name or layout.timestamped("model", short=True))
+    run_dir = parent / (plain_name(name) if name else layout.timestamped("model", short=True))
     when = datetime.now(UTC)
     while name is None and run_dir.exists():
         when += timedelta(seconds=1)
