@@ -219,7 +219,7 @@ def write_ask(table: pd.DataFrame, path: str | Path) -> Path:
     if path.exists():
         raise DataError(f"{path} exists and may hold labels; give another name")
     with reported_writes(path):
-        return write_csv(path, table)
+        return write_csv(path, table, inert=True)
 
 
 def read_asked(paths: Iterable[str | Path]) -> set[str]:

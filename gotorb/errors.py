@@ -22,10 +22,13 @@
     │   └── LookupFailed       no answer: not the same as "nothing there"
     ├── DataError          a data set: csv, hdf5, labels, stamps
     ├── ModelError         a model or its meta file
+    │   └── NotFinite          its scores are NaN or infinite
     └── TrackingError      experiment tracking and registry
 
 A message has four parts: what is wrong, the value, where, and what to do about it.
 """
+
+from collections.abc import Sequence
 
 
 class GotorbError(Exception):
@@ -126,6 +129,14 @@ class DataError(GotorbError):
 
 class ModelError(GotorbError):
     """A model file or its meta file is missing, broken or does not fit the data."""
+
+
+class NotFinite(ModelError):
+    """A model gives NaN or infinity; `rows` are the numbers of the stamps."""
+
+    def __init__(self, text: str, rows: Sequence[int] = ()) -> None:
+        super().__init__(text)
+        self.rows = list(rows)
 
 
 class TrackingError(GotorbError):

@@ -4,19 +4,21 @@
 when a network is built or read, so importing this module is quick.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gotorb.core import layout
-from gotorb.core.params import TrainParams
+from gotorb.core.params import ImportParams, TrainParams, find_params
 from gotorb.errors import ModelError
 
 if TYPE_CHECKING:
     import keras
 
-TRAIN = TrainParams()
+LOG = logging.getLogger(__name__)
+TRAIN, IMPORT = TrainParams(), ImportParams()
 NAMES = ("vgg6", "bayesian_vgg6")
 ON_FEATURES = ("measured", "fusion")
 """Models that `classifier.train` makes of measured features: trees alone, and trees with a Bayesian network."""
@@ -109,6 +111,8 @@ class Origin:
         Content of its meta file; None from the registry or without one.
     threshold : float
         Score at or above which it calls a row real; 0.5 when nothing names one.
+    imported : bool
+        True for a network that was trained elsewhere, and for those fine-tuned from it.
     """
 
     model: Any
@@ -118,6 +122,7 @@ class Origin:
     digest: str
     meta: dict[str, Any] | None = None
     threshold: float = 0.5
+    imported: bool = False
 
 
 def find_model(address: str | Path) -> Origin:
@@ -143,6 +148,7 @@ def find_model(address: str | Path) -> Origin:
         return Origin(
             model=network, layers=tuple(registered.layers), name=registered.name, version=registered.version,
             digest=f"md5:{registered.md5}", threshold=registered.operating.threshold,
+            imported="imported" in registered.tags,
         )  # fmt: skip
     from gotorb.core.files import file_digest
     from gotorb.training.model_files import load_training
@@ -159,4 +165,94 @@ def find_model(address: str | Path) -> Origin:
         digest=digest,
         meta=loaded.meta,
         threshold=threshold,
+        imported="imported" in (loaded.meta or {}),
     )
+
+
+def import_model(
+    path: str | Path,
+    *,
+    name: str,
+    layers: Sequence[str],
+    size: int | None = IMPORT.size,
+    normalise: str = IMPORT.normalise,
+    real_column: int | None = IMPORT.real_column,
+    threshold: float = IMPORT.threshold,
+    logits: bool = IMPORT.logits,
+    reference: str | Path | None = None,
+    out_dir: str | Path | None = None,
+    registry: bool = IMPORT.registry,
+) -> Path:
+    """Make a model of ours of a network that was trained elsewhere: it scores, compares, fine-tunes and is promoted.
+
+    Networks of Keras 2 are rebuilt layer by layer, and no code of the file is run (`gotorb.training.foreign`).
+
+    Parameters
+    ----------
+    path : path
+        Whole-model ``.h5`` of Keras 2 or 3, or a ``.keras`` file.
+    name : str
+        Name of the model's folder, and of the registered model.
+    layers : sequence of str
+        Layers of the stamps, in the order in which the network takes them.
+    size : int, optional
+        Side of the stamps [pixel]; the file's own when left out.
+    normalise : {"l2", "noise", "none"}
+        Normalisation that stamps had before they reached the network; becomes part of it.
+    real_column : int, optional
+        Column of the output that is the score of the real; needed for a softmax.
+    threshold : float
+        Score at or above which it calls a stamp real.
+    logits : bool
+        True for an output before the sigmoid or softmax, which is added.
+    reference : path, optional
+        npz with stamps ``x`` and the scores ``p`` that the network gave to them: other scores are refused.
+    out_dir : path, optional
+        The folder is ``out_dir/name``; ``models/name`` when left out.
+    registry : bool
+        Register the model in the tracking store.
+
+    Returns
+    -------
+    Path
+        Folder with model.h5 and meta.hkl.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read safely, gives no score in [0, 1], or other scores than the reference.
+    ConfigError
+        If an option is impossible.
+
+    Examples
+    --------
+    >>> import_model("braai_d6_m9.h5", name="braai", layers=("science", "template", "difference"),
+    ...              normalise="l2")  # doctest: +SKIP
+    """
+    from gotorb.core.files import plain_name
+    from gotorb.training import importing
+
+    how = importing.ImportOptions(
+        name=plain_name(name), layers=importing.check_layers(layers), size=size, normalise=normalise,
+        real_column=real_column, threshold=threshold, logits=logits,
+    )  # fmt: skip
+    network, meta = importing.import_network(Path(path), how, None if reference is None else Path(reference))
+    run_dir = importing.write_import(Path("models" if out_dir is None else out_dir) / how.name, network, meta)
+    if registry:
+        LOG.info("registered as %s", _register(run_dir, how.name, meta))
+    return run_dir
+
+
+def _register(run_dir: Path, name: str, meta: dict[str, Any]) -> str:
+    """Record an imported model as a run, and register it; the same file is registered once."""
+    from gotorb.tracking.contents import md5
+    from gotorb.tracking.registry import register
+    from gotorb.tracking.runs import track_stage
+
+    path = run_dir / layout.MODEL_H5
+    tags = {"network": name, "layers": ",".join(meta["layers"]), "threshold": f"{meta['threshold']:.6f}"}
+    tags |= {"imported": meta["imported"]["file"], "source_sha256": meta["imported"]["sha256"]}
+    with track_stage("import", find_params(), name=f"import {name}") as run:
+        run.log_params({f"import.{key}": value for key, value in meta["imported"].items()})
+        run.log_model(path, tags={"network": name})
+    return register(name, run.run_id, md5(path), tags).label

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -19,7 +20,7 @@ from gotorb.core import layout
 from gotorb.core.params import Params, read_params
 from gotorb.core.settings import read_settings
 from gotorb.errors import ConfigError, GotorbError
-from gotorb.tracking.remote import set_remote
+from gotorb.tracking.remote import change_config, set_remote
 from pipelines.agreement import print_results
 from pipelines.stage_deps import ROOT, is_code, renew_deps
 
@@ -80,11 +81,7 @@ def make_workspace(source: str, data: Path | None) -> Path:
     _check_name(data.resolve() if data else Path(source))
     here = Path(layout.SOURCES_DIR, name)
     here.mkdir(parents=True, exist_ok=True)
-    if not (here / ".dvc").exists():
-        subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=here, check=True)
-        cache = Path(".dvc", "cache").resolve()
-        subprocess.run([sys.executable, "-m", "dvc", "config", "cache.dir", str(cache)], cwd=here, check=True)
-        subprocess.run([sys.executable, "-m", "dvc", "config", "core.analytics", "false"], cwd=here, check=True)
+    set_up_dvc(here)
     params = merge(yaml.safe_load(Path(layout.PARAMS_YAML).read_text()), known[source]["params"])
     params = merge(params, {"promote": {"name": f"{params['promote']['name']}-{name}"}})
     if source == "own":
@@ -93,6 +90,24 @@ def make_workspace(source: str, data: Path | None) -> Path:
     _write_yaml(here / layout.PARAMS_YAML, params)
     _write_yaml(here / DVC_YAML, source_stages(known[source], data.resolve() if data else None, here))
     return here
+
+
+def set_up_dvc(here: Path) -> None:
+    """Make a folder a DVC project that uses the cache of this one; interrupted, it is none yet.
+
+    The cache is named relative to the folder: DVC cannot write a path with other letters than ASCII.
+    """
+    config = here / ".dvc" / "config"
+    wanted = {("core", "no_scm"): "True", ("core", "analytics"): "false"}
+    wanted |= {("cache", "dir"): os.path.relpath(Path(".dvc", "cache").resolve(), config.parent.resolve())}
+    if not config.parent.exists():
+        with TemporaryDirectory(dir=here, prefix=".setup-") as folder:
+            made = Path(folder, ".dvc")
+            subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
+            change_config(made / "config", wanted)
+            Path(folder, ".dvcignore").replace(here / ".dvcignore")
+            made.rename(config.parent)
+    change_config(config, wanted)
 
 
 def make_study(change: dict[str, Any]) -> Path:

@@ -427,7 +427,11 @@ def _read_scored(name: str, data_dir: str | Path) -> "ScoredRows":
     else:
         origin, data = find_model(name), open_dataset(data_dir)
         test = np.flatnonzero(data.table[layout.SPLIT_COLUMN] == "test")
-        rows = data.table.iloc[test].assign(score=score_plainly(origin.model, origin.layers, data, test))
+        rows = (
+            data.table.assign(label=data.labels)
+            .iloc[test]
+            .assign(score=score_plainly(origin.model, origin.layers, data, test))
+        )
         threshold = origin.threshold
     inside = (rows[layout.SPLIT_COLUMN] == "test") & rows["label"].isin((layout.REAL, layout.BOGUS))
     return ScoredRows(name, rows[inside].reindex(columns=list(SCORED_COLUMNS)).set_index("id"), threshold)

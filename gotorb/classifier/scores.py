@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
@@ -25,11 +25,13 @@ from gotorb.core import layout
 from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.files import file_digest, tree_digest, whole_file
 from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
+from gotorb.core.untrusted import inert_cell
 from gotorb.dataset.card import data_digest
-from gotorb.errors import DataError, ModelError
+from gotorb.errors import DataError, ModelError, NotFinite
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.features import FeatureSet
 from gotorb.models import find_model
+from gotorb.stamps.batches import not_finite
 from gotorb.survey.alerts import find_packets
 from gotorb.survey.pixels import check_middle, crop_stamps
 from gotorb.training.onnx import PortableModel, read_portable
@@ -278,7 +280,8 @@ def _write_rows(
         for found, stamps in batches:
             if n_rows == 0 and (told := tell_middle(scorer, found.stamps.shape[1], source)):
                 log.info(told)
-            scored = score_batch(scorer, stamps, n_samples, seed + n_rows)
+            with name_rows(scorer, found.table["id"]):
+                scored = score_batch(scorer, stamps, n_samples, seed + n_rows)
             place = found.table[["id", "ra", "dec", "image_id"]]
             waiting.append((place, scored, measured.measure(stamps) if measured else None))
             n_rows += len(found)
@@ -310,6 +313,29 @@ def find_features(scorer: Scorer) -> FeatureSet:
 
 def _join_row(row: tuple[Any, ...], numbers: np.ndarray) -> tuple[Any, ...]:
     return (*row, *(f"{number:.{FEATURE_DIGITS}g}" for number in numbers.tolist()))
+
+
+@contextmanager
+def name_rows(scorer: Scorer, ids: Iterable[str]) -> Iterator[None]:
+    """Name the model as its users do, and rows by their ids, in the error of scores that are not finite.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        Model that scores inside the block.
+    ids : iterable of str
+        Ids of the rows that it scores.
+
+    Yields
+    ------
+    None
+    """
+    try:
+        yield
+    except NotFinite as error:
+        names = [str(one) for one in ids]
+        shown = [names[row] for row in error.rows]
+        raise not_finite(f"{scorer.name}/{scorer.version}", len(names), error.rows, shown) from None
 
 
 @dataclass(frozen=True)
@@ -363,8 +389,8 @@ def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold:
     called = (found.best >= threshold).astype(int).tolist()
     *model, shown = about
     return zip(
-        table["id"].tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called,
-        table["image_id"].tolist(), strict=False,
+        map(inert_cell, table["id"].tolist()), *places, plain, *posterior, *map(repeat, model), repeat(shown), called,
+        map(inert_cell, table["image_id"].tolist()), strict=False,
     )  # fmt: skip
 
 

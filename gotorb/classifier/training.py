@@ -13,6 +13,7 @@ from gotorb.core import layout
 from gotorb.core.logs import list_values, run_log
 from gotorb.core.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainParams
 from gotorb.dataset.card import data_digest
+from gotorb.dataset.folder import hold_folder
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
 from gotorb.models import ON_FEATURES, Origin, find_model, find_network
@@ -124,7 +125,7 @@ def train(
         Weight of each class's loss.
     init_from : path or str, optional
         Fine-tuning: model folder, ``model.h5`` or ``models:/name@alias`` whose weights are the start. The network
-        must have layers of the same shapes.
+        must have layers of the same shapes; of an imported model it is that model's own, whatever `model` names.
     freeze : int, str or sequence of str, optional
         Layers of `init_from` kept as they are: the first so many with weights, or names, or how these begin
         (``"conv"``).
@@ -192,7 +193,7 @@ def train(
         return train_measured(options, how | own, Place(Path(data_dir), place, name), train)
     builder, data = find_network(model), open_dataset(data_dir)
     from gotorb.training import data as training_data
-    from gotorb.training import finetune, fit, model_files, recipe
+    from gotorb.training import finetune, fit, model_files, recipe, saving
 
     fit.check_strategy(strategy)
     plan = recipe.Recipe(**{name: options[name] for name in PLAN}, verbose=verbose, fit_kwargs=fit_kwargs or {})
@@ -208,7 +209,7 @@ def train(
         trained = _build(builder, data, options, origin)
     kept = finetune.choose_layers(trained, freeze, init_from)
     run_dir = model_files.make_run_dir(place, name)
-    with run_log(run_dir):
+    with hold_folder(run_dir), run_log(run_dir):
         LOG.info("training %s on %s: %s", trained.name, data_dir, list_values(settings, *SHOWN))
         digest = data_digest(data.data_dir)
         with strategy.scope() if strategy else nullcontext():
@@ -221,8 +222,10 @@ def train(
             fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest,
             parent=_describe_parent(origin, data, taught.rows),
         )  # fmt: skip
+        meta |= {"imported": (origin.meta or {}).get("imported", {})} if origin and origin.imported else {}
         meta |= calibrate(trained, data, taught.rows.validation, options)
         loaded = model_files.write_training(run_dir, trained, meta)
+        saving.check_same(trained, model_files.read_model(run_dir))
         fitted.finish()
         LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
         return loaded.model, loaded.meta or {}
@@ -239,15 +242,20 @@ DIVISION = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed"
 
 def _build(builder: Any, data: Dataset, options: dict[str, Any], origin: Origin | None) -> "keras.Model":
     """The network before its first step, with the weights of its parent when it has one."""
-    from gotorb.training import finetune, networks
+    from gotorb.training import finetune, networks, saving
 
     layers = options["layers"]
-    network = networks.build_network(
-        builder, (data.size, data.size, len(layers)), layers=layers, dropout=options["dropout"],
-        options=options["model_kwargs"], normalise=options["normalise"],
-    )  # fmt: skip
+    if origin and origin.imported and isinstance(options["model"], str):
+        network = finetune.copy_network(origin.model, (data.size, data.size, len(layers)), name=origin.name)
+    else:
+        network = networks.build_network(
+            builder, (data.size, data.size, len(layers)), layers=layers, dropout=options["dropout"],
+            options=options["model_kwargs"], normalise=options["normalise"],
+        )  # fmt: skip
     if origin:
         finetune.copy_weights(origin.model, network, name=origin.name)
+    saving.check_output(network)
+    saving.check_saving(network)
     return network
 
 
@@ -274,6 +282,8 @@ def _find_parent(init_from: str | Path, layers: tuple[str, ...], normalise: str)
             f"{', '.join(layers)}; name the same layers in the same order (train.layers)"
         )
     known = (origin.meta or {}).get("preprocessing", {}).get("normalise", normalise)
+    if origin.imported:  # its normalisation is part of it, as a network of ours has "l2"
+        known = TRAIN.normalise
     if known != normalise:
         raise ModelError(
             f"init_from {origin.name} was trained with normalise {known!r}, this training has {normalise!r}; its "

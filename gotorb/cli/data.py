@@ -517,7 +517,7 @@ def _diff(args: argparse.Namespace) -> int:
 
     diff = compare_datasets(args.old_dir, args.new_dir)
     if args.rows:
-        write_csv(args.rows, diff.rows)
+        write_csv(args.rows, diff.rows, inert=True)
         print(f"{args.rows}: {len(diff.rows)} rows", file=sys.stderr)
     summary = diff.summary()
     if args.json:

@@ -8,8 +8,10 @@ import sys
 from typing import Any
 
 from gotorb.cli.options import add_json, add_options, call, say_next, show_table
-from gotorb.core.params import DecideParams, find_params
+from gotorb.core.logs import show_on_console
+from gotorb.core.params import DecideParams, ImportParams, find_params
 from gotorb.errors import ConfigError, TrackingError
+from gotorb.models import import_model
 
 SHORT = 10
 """Characters of a digest in tables."""
@@ -17,15 +19,33 @@ SHORT = 10
 
 def _models_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
+    actions = parser.add_subparsers(dest="action", metavar="import")
+    importer = actions.add_parser("import", help="make a registered model of a network that was trained elsewhere")
+    importer.description = (
+        "Make a registered model of a network that was trained elsewhere; see `gotorb models --help`."
+    )
+    importer.add_argument("path", metavar="FILE", help="whole-model .h5 of Keras 2 or 3, or a .keras file")
+    add_options(importer, import_model, ImportParams, required=("name", "layers"))
 
 
 def run_models(args: argparse.Namespace) -> int:
     """List registered models: network, AUC on the test rows, date, data set, aliases, md5 of the model file.
 
-    Example: gotorb models --json
+    `gotorb models import` makes a registered model of a network that was trained elsewhere. Networks of Keras 2 are
+    rebuilt layer by layer; no code of the file is run.
+
+    Examples:
+      gotorb models --json
+      gotorb models import braai_d6_m9.h5 --name braai --layers science template difference --size 63 --normalise l2
+      gotorb models import two.h5 --name two --layers science,difference --real-column 1 --reference stamps.npz
     """
     from gotorb.tracking.registry import list_models
 
+    if args.action == "import":
+        show_on_console()
+        print(call(args, import_model))
+        say_next(f"gotorb score models:/{args.name}/1 SOURCE")
+        return 0
     rows = list_models()
     if args.json:
         print(json.dumps(rows, indent=2))

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gotorb.errors import DataError
+from gotorb.core.untrusted import inert_cell
+from gotorb.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +116,35 @@ def reported_writes(path: Path | str) -> Iterator[None]:
         raise cannot_write(path, error) from None
 
 
+def plain_name(name: str) -> str:
+    """Refuse a name that leads out of the folder in which it is to be made.
+
+    Parameters
+    ----------
+    name : str
+        Of a folder or file.
+
+    Returns
+    -------
+    str
+        The same name.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty, absolute, has a separator, begins with a dot, or holds control characters.
+
+    Examples
+    --------
+    >>> plain_name("braai")
+    'braai'
+    """
+    text = str(name)
+    if not text or text.startswith(".") or any(one in "/\\\0" or not one.isprintable() for one in text):
+        raise ConfigError(f"name is {text!r}; give a plain name without '/', '..' or control characters")
+    return text
+
+
 def write_text(path: Path | str, text: str) -> Path:
     """Write a UTF-8 text file, whole or not at all.
 
@@ -160,7 +190,7 @@ def write_json(path: Path | str, content: Any, *, indent: int = 2) -> Path:
     return write_text(path, json.dumps(content, indent=indent, sort_keys=True, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path | str, table: pd.DataFrame, **options: Any) -> Path:
+def write_csv(path: Path | str, table: pd.DataFrame, *, inert: bool = False, **options: Any) -> Path:
     r"""Write a table as csv without its index, lines ended by ``\n`` on every system; whole or not at all.
 
     Parameters
@@ -169,6 +199,8 @@ def write_csv(path: Path | str, table: pd.DataFrame, **options: Any) -> Path:
         File to make or replace.
     table : DataFrame
         Its rows.
+    inert : bool
+        True for a table that people open: text that a spreadsheet would run as a formula gets an apostrophe before it.
     **options
         Of `DataFrame.to_csv`.
 
@@ -177,9 +209,23 @@ def write_csv(path: Path | str, table: pd.DataFrame, **options: Any) -> Path:
     Path
         The file.
     """
+    if inert:
+        texts = [name for name in table if not pd_number(table[name])]
+        table = table.assign(**{str(name): table[name].map(inert_cell) for name in texts})
     with whole_file(path) as aside:
         table.to_csv(aside, index=False, lineterminator="\n", **options)
     return Path(path)
+
+
+def pd_number(column: pd.Series) -> bool:
+    """True for a column of numbers or truth values.
+
+    Parameters
+    ----------
+    column : Series
+        Of a table.
+    """
+    return column.dtype.kind in "biuf"
 
 
 def file_digest(path: Path | str) -> str:

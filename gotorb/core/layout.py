@@ -21,6 +21,7 @@ FACTS_KEY = "facts"
 FACT_COLUMNS = ("radius_deg", "n_expected", "n_matched", "offset_ra_arcsec", "offset_dec_arcsec")
 """Those of them that are columns of the list of images."""
 OWNER_FILE = ".owner"
+UNFINISHED_FILE = ".unfinished"
 EYEBALL_DB = "eyeball.sqlite"
 EYEBALL_CSV = "eyeball.csv"
 EYEBALL_CACHE = ".eyeball"

@@ -321,6 +321,21 @@ class PeersParams(Section):
     n_folds: int = Field(5, ge=0, description="trainings that score every row out of fold; 0: held-out rows only")
 
 
+class ImportParams(Section):
+    """Import of a model that was trained elsewhere."""
+
+    layers: tuple[str, ...] = Field(
+        (), description="layers of the stamps, in the order in which the network takes them"
+    )
+    size: int | None = Field(None, ge=1, description="side of the stamps [pixel]; null: as the file says")
+    normalise: Literal["l2", "noise", "none"] = Field("none", description="normalisation of stamps before the network")
+    real_column: int | None = Field(None, ge=0, description="column of the output that is the score of the real")
+    threshold: float = Field(0.5, ge=0, le=1, description="lowest score of a real row")
+    logits: bool = Field(False, description="the output is before the sigmoid or softmax")
+    reference: Path | None = Field(None, description="npz with stamps x and the scores p that the network gave them")
+    registry: bool = Field(True, description="register the model in the tracking store")
+
+
 class PromoteParams(Section):
     """Registration of the best model."""
 

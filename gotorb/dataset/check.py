@@ -156,10 +156,14 @@ def _changed_bytes(data_dir: Path) -> Iterator[str]:
         yield f"no {path.name} in {data_dir}: flipped bytes cannot be found"
         return
     sums = {name: digest for digest, name in (line.split("  ", 1) for line in path.read_text().splitlines())}
-    for name in DATA_FILES:
+    for name in [*DATA_FILES, *sorted(set(sums) - set(DATA_FILES))]:
         if name not in sums:
             yield f"{path} does not know {name}"
-        elif (data_dir / name).exists() and file_digest(data_dir / name) != sums[name]:
+        elif Path(name).name != name:
+            yield f"{path} names {name!r}, which is no file of the folder"
+        elif not (data_dir / name).exists():
+            yield f"{name} is missing"
+        elif file_digest(data_dir / name) != sums[name]:
             yield f"{name} is not the file that was written: bytes were flipped or edited"
 
 

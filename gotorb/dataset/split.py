@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.core import layout
 from gotorb.core.params import SEED, DatasetParams
+from gotorb.dataset.store import check_labels
 from gotorb.errors import DataError
 from gotorb.survey.ids import is_blank
 
@@ -179,8 +180,14 @@ def labelled_rows(table: pd.DataFrame, split: str) -> np.ndarray:
     -------
     ndarray of int
         Ascending.
+
+    Raises
+    ------
+    DataError
+        If a label is none of 1, 0 and -1.
     """
-    return np.flatnonzero((table[layout.SPLIT_COLUMN] == split) & table["label"].isin((layout.REAL, layout.BOGUS)))
+    known = check_labels(table) != layout.UNKNOWN
+    return np.flatnonzero((table[layout.SPLIT_COLUMN] == split).to_numpy(bool) & known)
 
 
 def images_of(table: pd.DataFrame, split: str) -> list[str]:

@@ -4,12 +4,9 @@ The hdf5 repeats the row ids, so that a csv and an hdf5 that do not belong toget
 """
 
 import json
-import os
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TextIO
@@ -17,11 +14,12 @@ from typing import TextIO
 import h5py
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from gotorb.core import layout
-from gotorb.core.files import cannot_write, file_digest, reported_writes, whole_file, write_csv, write_text
+from gotorb.core.files import plain_name, reported_writes, whole_file, write_csv
 from gotorb.core.logs import run_log
+from gotorb.core.untrusted import UntrustedFile, check_header, check_storage
+from gotorb.dataset.folder import check_finished, hold_folder, write_sums
 from gotorb.errors import DataError
 
 CHUNK_ROWS = 16
@@ -63,8 +61,8 @@ class Dataset:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels, (n,) of int: 1 real, 0 bogus, -1 unknown."""
-        return self.table["label"].to_numpy(dtype=int)
+        """Labels, (n,) of int: 1 real, 0 bogus, -1 unknown; others are refused (`check_labels`)."""
+        return check_labels(self.table, where=self.data_dir)
 
     @cached_property
     def _file(self) -> h5py.File:
@@ -181,19 +179,42 @@ def open_dataset(data_dir: Path | str) -> Dataset:
         If a file is missing, unreadable or empty, a column is absent, or csv and hdf5 disagree.
     """
     data_dir = Path(data_dir)
+    check_finished(data_dir)
     table = read_table(data_dir)
     path = layout.stamps_path(data_dir)
     if not path.exists():
         raise DataError(f"no {path.name} in {data_dir}; make the data set again with label_data.make()")
     try:
         with h5py.File(path, "r") as file:
+            check_links(file)
             shape = file[layout.STAMPS_KEY].shape
             layers = tuple(json.loads(file[layout.STAMPS_KEY].attrs.get("layers", "null")) or layout.LAYERS)
             ids = file[layout.IDS_KEY].asstr("utf-8")[:] if layout.IDS_KEY in file else None
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, UntrustedFile) as error:
         raise DataError(f"{path} cannot be read as stamps ({error}); make the data set again") from None
     _check_agreement(path, shape, layers, ids, table)
     return Dataset(data_dir, table, layers, int(shape[1]))
+
+
+def check_links(file: h5py.File) -> None:
+    """Refuse stamps that are kept in another file.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The stamps.
+
+    Raises
+    ------
+    UntrustedFile
+        If the stamps or ids are a link, or have their values elsewhere.
+    """
+    for name in (layout.STAMPS_KEY, layout.IDS_KEY):
+        link = file.get(name, getlink=True)
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise UntrustedFile(f"{name} is a {type(link).__name__}, not data of this file")
+        if link is not None and isinstance(file[name], h5py.Dataset):
+            check_storage(file[name])
 
 
 def _check_agreement(
@@ -236,7 +257,7 @@ def read_table(data_dir: Path | str) -> pd.DataFrame:
         table = read_csv(path)
     except FileNotFoundError:
         raise DataError(f"no {path.name} in {data_dir}; give a folder made by label_data.make()") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, UntrustedFile) as error:
         raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); make the data set again") from None
     absent = [name for name in ("id", "label", "metalabel") if name not in table]
     if absent:
@@ -246,6 +267,37 @@ def read_table(data_dir: Path | str) -> pd.DataFrame:
     if table["id"].duplicated().any():
         raise DataError(f"id {table['id'][table['id'].duplicated()].iloc[0]!r} stands twice in {path}; remove one row")
     return table
+
+
+def check_labels(table: pd.DataFrame, *, where: object = "the data set") -> np.ndarray:
+    """Labels as integers; text, soft labels, other numbers and gaps are refused, never left out in silence.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With id and label.
+    where : object
+        Name of the table, for messages.
+
+    Returns
+    -------
+    ndarray of int
+        (n,).
+
+    Raises
+    ------
+    DataError
+        If one is none of 1 (real), 0 (bogus), -1 (unknown).
+    """
+    labels = pd.to_numeric(table["label"], errors="coerce").to_numpy(float)
+    wrong = np.flatnonzero(~np.isin(labels, (layout.REAL, layout.BOGUS, layout.UNKNOWN)))
+    if len(wrong):
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise DataError(
+            f"label {table['label'].iloc[wrong[0]]} of row {table['id'].iloc[wrong[0]]!r}{more} in {where} is none of "
+            "1 (real), 0 (bogus), -1 (unknown); correct the label column"
+        )
+    return labels.astype(int)
 
 
 def read_csv(source: Path | TextIO) -> pd.DataFrame:
@@ -260,6 +312,8 @@ def read_csv(source: Path | TextIO) -> pd.DataFrame:
     DataFrame
         Text columns are str, "" where empty.
     """
+    if isinstance(source, Path):
+        check_header(source)
     table = pd.read_csv(
         source, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""], low_memory=False
     )
@@ -299,7 +353,7 @@ def write_dataset(
             _write_stamps(h5_aside, table["id"].to_numpy(dtype=str), stamps, tuple(layers))
             table.to_csv(csv_aside, index=False, lineterminator="\n")
             csv_path.unlink(missing_ok=True)  # a csv tells that the set is complete, so it is renamed last
-        _write_sums(data_dir)
+        write_sums(data_dir)
     return data_dir
 
 
@@ -323,43 +377,12 @@ def run_folder(out_dir: Path | str, name: str | None) -> Iterator[Path]:
     ------
     DataError
         If another run holds the folder, or it cannot be made.
+    ConfigError
+        If the name leads out of `out_dir`.
     """
-    data_dir = Path(out_dir) / (name or layout.timestamped("data"))
-    owner = data_dir / layout.OWNER_FILE
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(data_dir / ".lock")
-        lock.acquire(timeout=0)
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%F %T} UTC")
-    except Timeout:
-        held_by = owner.read_text() if owner.exists() else "another run"
-        raise DataError(f"{data_dir} is in use by {held_by}; wait for it, stop it or choose another name") from None
-    except OSError as error:
-        raise cannot_write(data_dir, error) from None
-    try:
-        with run_log(data_dir):
-            yield data_dir
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
-
-
-def _write_sums(data_dir: Path | str) -> Path:
-    """Write the sha256 of csv and hdf5 in the form that ``sha256sum --check`` reads, to find flipped bytes later.
-
-    Parameters
-    ----------
-    data_dir : path
-        A data set.
-
-    Returns
-    -------
-    Path
-        The file of digests.
-    """
-    data_dir = Path(data_dir)
-    lines = (f"{file_digest(data_dir / name)}  {name}\n" for name in DATA_FILES)
-    return write_text(data_dir / layout.SUMS_FILE, "".join(lines))
+    data_dir = Path(out_dir) / plain_name(name or layout.timestamped("data"))
+    with hold_folder(data_dir), run_log(data_dir):
+        yield data_dir
 
 
 def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
@@ -378,7 +401,7 @@ def write_table(data_dir: Path | str, table: pd.DataFrame) -> Path:
         The csv.
     """
     path = write_csv(layout.labels_path(data_dir), table)
-    _write_sums(data_dir)
+    write_sums(data_dir)
     return path
 
 

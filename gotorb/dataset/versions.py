@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gotorb.core.files import whole_file, write_csv, write_json
 from gotorb.core.params import DatasetParams
 from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.check import find_leaks
+from gotorb.dataset.folder import is_finished, unfinished
 from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
@@ -64,10 +66,11 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
     if len(leaks) and params.grouping == "linked":
         raise DataError(f"{len(leaks)} leaks between splits of {source_dir}; report this as a bug")
     table = _flip_labels(table, params.label_noise, seed=seed)
-    write_dataset(data_dir, table, (stamps for _, stamps in data.batches(kept)), layers=data.layers)
     n_flipped = int((table["label"].to_numpy() != data.labels[kept]).sum())
-    card = make_card(data_dir) | {"n_leaks": len(leaks), "n_flipped": n_flipped}
-    write_json(data_dir / layout.CARD_JSON, card)
+    with unfinished(Path(data_dir)):
+        write_dataset(data_dir, table, (stamps for _, stamps in data.batches(kept)), layers=data.layers)
+        card = make_card(data_dir) | {"n_leaks": len(leaks), "n_flipped": n_flipped}
+        write_json(data_dir / layout.CARD_JSON, card)
     return card
 
 
@@ -167,7 +170,7 @@ def write_version(source_dir: Path | str, data_dir: Path | str, changes: pd.Data
     Raises
     ------
     DataError
-        If no row would be left, or both folders are one.
+        If no row would be left, both folders are one, or the folder holds a finished data set of another kind.
     """
     data, data_dir = open_dataset(source_dir), Path(data_dir)
     if data_dir.resolve() == data.data_dir.resolve():
@@ -183,22 +186,43 @@ def write_version(source_dir: Path | str, data_dir: Path | str, changes: pd.Data
     kept = np.setdiff1d(np.arange(len(table)), gone.to_numpy(int))
     if len(kept) == 0:
         raise DataError(f"all {len(table)} rows of {source_dir} would be removed; nothing is written")
-    write_dataset(
-        data_dir,
-        table.iloc[kept].reset_index(drop=True),
-        (stamps for _, stamps in data.batches(kept)),
-        layers=data.layers,
-    )
-    record = _record(data.table, table, changes)
-    write_csv(data_dir / layout.CHANGES_CSV, record)
-    images = data.data_dir / layout.IMAGES_CSV
-    if images.exists():
-        with whole_file(data_dir / layout.IMAGES_CSV) as aside:
-            aside.write_bytes(images.read_bytes())
-    counts = {reason: int(n) for reason, n in record["reason"].value_counts().sort_index().items()}
-    card = make_card(data_dir) | {"parent": data_digest(source_dir), "changes": counts}
-    write_json(data_dir / layout.CARD_JSON, card)
+    record, parent = _record(data.table, table, changes), data_digest(source_dir)
+    if is_finished(data_dir):
+        _check_same_version(data_dir, parent, record)
+        return data_dir
+    with unfinished(data_dir):
+        rows = table.iloc[kept].reset_index(drop=True)
+        write_dataset(data_dir, rows, (stamps for _, stamps in data.batches(kept)), layers=data.layers)
+        write_csv(data_dir / layout.CHANGES_CSV, record)
+        images = data.data_dir / layout.IMAGES_CSV
+        if images.exists():
+            with whole_file(data_dir / layout.IMAGES_CSV) as aside:
+                aside.write_bytes(images.read_bytes())
+        counts = {reason: int(n) for reason, n in record["reason"].value_counts().sort_index().items()}
+        card = make_card(data_dir) | {"parent": parent, "changes": counts}
+        write_json(data_dir / layout.CARD_JSON, card)
     return data_dir
+
+
+def _check_same_version(data_dir: Path, parent: str, record: pd.DataFrame) -> None:
+    """Refuse to replace a finished data set, unless it is what would be written again.
+
+    Raises
+    ------
+    DataError
+        If it has another parent or other changes.
+    """
+    card, changes = data_dir / layout.CARD_JSON, data_dir / layout.CHANGES_CSV
+    try:
+        same = json.loads(card.read_text(encoding="utf-8")).get("parent") == parent
+        same = same and changes.read_text(encoding="utf-8") == record.to_csv(index=False, lineterminator="\n")
+    except (OSError, ValueError, AttributeError):
+        same = False
+    if not same:
+        raise DataError(
+            f"{data_dir} holds a finished data set that was made in another way; it is not replaced: choose another "
+            "name, or remove the folder"
+        )
 
 
 def _record(before: pd.DataFrame, after: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:

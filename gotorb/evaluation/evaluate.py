@@ -101,6 +101,8 @@ def find_data_dir(meta: dict[str, Any], data_dir: str | Path | None) -> Path:
     DataError
         If there is no such folder.
     """
+    if data_dir is None and not meta["data_dir"]:
+        raise DataError("this model was trained elsewhere, so nothing names its data set; give data_dir=")
     found = Path(data_dir) if data_dir is not None else Path(meta.get("run_dir", ".")) / meta["data_dir"]
     if not found.is_dir():
         raise DataError(f"no data set at {found}, where the model's meta expects it; give data_dir=")
@@ -153,6 +155,8 @@ def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
     DataError
         If one of them is missing in the data set.
     """
+    if not any(len(meta["split"][split]) for split in layout.SPLITS):
+        return _divided_rows(data)
     part_of = {str(id_): split for split in ("validation", "test") for id_ in meta["split"][split]}
     split = data.table["id"].map(part_of)
     if split.notna().sum() != len(part_of):
@@ -163,7 +167,17 @@ def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
         )
     if data_digest(data.data_dir) != meta["data_digest"]:
         LOG.warning("%s has changed since the model was trained on it", data.data_dir)
-    return data.table.assign(split=split)[split.notna()]
+    return checked_rows(data).assign(split=split)[split.notna()]
+
+
+def _divided_rows(data: Dataset) -> pd.DataFrame:
+    """Validation and test rows by the data set's own division, for a model that was trained elsewhere."""
+    if layout.SPLIT_COLUMN not in data.table:
+        raise DataError(
+            f"{data.data_dir} is not divided, and the model was trained elsewhere; divide it with `gotorb dataset`, or "
+            "use classifier.benchmark"
+        )
+    return checked_rows(data)[data.table[layout.SPLIT_COLUMN].isin(("validation", "test"))]
 
 
 def all_rows(data: Dataset) -> pd.DataFrame:
@@ -178,7 +192,26 @@ def all_rows(data: Dataset) -> pd.DataFrame:
     DataFrame
         The table, with `ALL` in the column ``split``.
     """
-    return data.table.assign(split=ALL)
+    return checked_rows(data).assign(split=ALL)
+
+
+def checked_rows(data: Dataset) -> pd.DataFrame:
+    """Rows of a data set with their labels as numbers.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    DataError
+        If a label is none of 1 (real), 0 (bogus), -1 (unknown): training refuses it too.
+    """
+    return data.table.assign(label=data.labels)
 
 
 @dataclass(frozen=True, kw_only=True)

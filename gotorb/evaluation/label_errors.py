@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
+from gotorb.core.files import write_csv
 from gotorb.errors import DataError
 from gotorb.evaluation.intervals import wilson_interval
 
@@ -95,4 +96,4 @@ def write_label_errors(found: LabelErrors, path: Path) -> None:
     path : Path
         The csv, with `LIST_COLUMNS`.
     """
-    found.rows[list(LIST_COLUMNS)].to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
+    write_csv(path, found.rows[list(LIST_COLUMNS)], inert=True, float_format="%.6f")

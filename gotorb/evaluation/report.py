@@ -10,6 +10,8 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.files import whole_file, write_csv, write_json
+from gotorb.core.untrusted import check_header
+from gotorb.dataset.store import check_labels
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.metrics import Metrics, fpr_name, measure_scores, reliability_table, rounded
@@ -106,6 +108,7 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     """
     found = Path(path) / layout.PREDICTIONS_CSV if Path(path).is_dir() else Path(path)
     try:
+        check_header(found)
         table = pd.read_csv(found, dtype={"id": str, "ut": str}, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise DataError(
@@ -115,7 +118,7 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     absent = [name for name in ("id", "label", "split", "score", "mag") if name not in table]
     if absent:
         raise DataError(f"no column {absent[0]!r} in {found} (has {', '.join(table.columns)}); evaluate again")
-    return table
+    return table.assign(label=check_labels(table, where=found))
 
 
 def measure_predictions(

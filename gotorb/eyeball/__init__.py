@@ -263,7 +263,7 @@ def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | 
     from gotorb.eyeball.decisions import list_labels
 
     found = list_labels(Path(data_dir), _read_decisions(data_dir, journal))
-    write_csv(out_path, found)
+    write_csv(out_path, found, inert=True)
     return len(found)
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.files import write_csv
+from gotorb.dataset.folder import is_finished, unfinished
 from gotorb.dataset.store import open_dataset
 from gotorb.dataset.versions import CHANGE_COLUMNS, flips, removals, write_version
 from gotorb.errors import ConfigError, DataError
@@ -132,17 +133,23 @@ class Journal:
         names = [field.name for field in fields(Event)]
         marks = ", ".join("?" for _ in names)
         rows = [astuple(event) for event in events]
-        insert = f"INSERT OR IGNORE INTO events ({', '.join(names)}) VALUES ({marks})"
+        insert = f"INSERT INTO events ({', '.join(names)}) VALUES ({marks}) ON CONFLICT (uuid) DO NOTHING"
         with self._lock:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._connection.executemany(insert, rows)
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+            except (sqlite3.Error, OverflowError, ValueError, TypeError) as error:
+                self._roll_back()
                 raise DataError(f"{len(rows)} events not kept in {self.path} ({error}); free space") from None
+            except BaseException:
+                self._roll_back()
+                raise
         return [str(row[0]) for row in rows]
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def current(self) -> pd.DataFrame:
         """The last decision of each labeller on each row that was not taken back: labeller, id, label, blind, ..."""
@@ -200,9 +207,12 @@ class Journal:
 
     def _table(self, sql: str, values: tuple[object, ...] = ()) -> pd.DataFrame:
         with self._lock:
-            found = self._connection.execute(sql, values)
-            names = [column[0] for column in found.description]
-            return pd.DataFrame(found.fetchall(), columns=names)
+            try:
+                found = self._connection.execute(sql, values)
+                names = [column[0] for column in found.description]
+                return pd.DataFrame(found.fetchall(), columns=names)
+            except (sqlite3.Error, OverflowError, ValueError) as error:
+                raise DataError(f"journal {self.path} cannot be read ({error}); ask for less, or try again") from None
 
     def close(self) -> None:
         """Close the file."""
@@ -403,9 +413,12 @@ def write_labelled(
     if known.empty:
         raise DataError(f"no decision on any row of {data_dir} in its journal; run `gotorb eyeball {data_dir}` first")
     changes = _find_changes(table, _join_votes(known), flagged=flagged, unsure=unsure)
-    write_version(data_dir, new_dir, changes)
     votes = known.sort_values(["id", "labeller"])[list(JOURNAL_COLUMNS)]
-    write_csv(new_dir / layout.EYEBALL_CSV, votes)
+    if is_finished(new_dir):
+        write_version(data_dir, new_dir, changes)  # refuses another version; of the same one only votes can differ
+    with unfinished(new_dir):
+        write_version(data_dir, new_dir, changes)
+        write_csv(new_dir / layout.EYEBALL_CSV, votes, inert=True)
     return new_dir
 
 

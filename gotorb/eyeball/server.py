@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -9,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from gotorb.errors import GotorbError
 from gotorb.eyeball.decisions import LATEST, Event, Journal, compare_labellers
@@ -25,10 +27,23 @@ FILES = {
     "explorer.css": "text/css", "explorer.js": "text/javascript", "points.js": "text/javascript",
 }  # fmt: skip
 """Files that are served, and no others."""
-MOST_ROWS = 256
+MOST_ROWS, MOST_CHOSEN = 256, 200_000
 FOREVER = "private, max-age=604800, immutable"
-RowNumber = Annotated[int, Field(ge=0)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+MOST_WORDS, MOST_TOLD = 1000, 5
+RowNumber = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _whole_text(text: str) -> str:
+    """Text that can be kept: without halves of letters, which are no UTF-8."""
+    if any("\ud800" <= one <= "\udfff" or one == "\0" for one in text):
+        raise ValueError("text with half a letter or a zero in it")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole_text)]
+Name = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+Words = Annotated[list[Annotated[Text, StringConstraints(max_length=200)]], Field(max_length=MOST_WORDS)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Body(BaseModel):
@@ -42,13 +57,13 @@ class EventBody(Body):
 
     uuid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
     row: RowNumber
-    id: Annotated[str, StringConstraints(max_length=200)]
+    id: Annotated[Text, StringConstraints(max_length=200)]
     kind: Literal["real", "bogus", "unsure", "flag", "undo"]
     target: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")] | None = None
     blind: bool = False
-    sequence: Annotated[str, StringConstraints(max_length=32)] = "as_is"
-    shown_ms: Annotated[int, Field(ge=0)] | None = None
-    made_at: Annotated[str, StringConstraints(max_length=40)] = ""
+    sequence: Annotated[Text, StringConstraints(max_length=32)] = "as_is"
+    shown_ms: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    made_at: Annotated[Text, StringConstraints(max_length=40)] = ""
 
 
 class EventsBody(Body):
@@ -61,21 +76,21 @@ class EventsBody(Body):
 class OrderBody(Body):
     """Choice of rows and their order."""
 
-    labeller: Annotated[str, StringConstraints(max_length=64)] = ""
-    order: str = "as_is"
+    labeller: Annotated[Text, StringConstraints(max_length=64)] = ""
+    order: Annotated[Text, StringConstraints(max_length=32)] = "as_is"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    metalabels: list[str] = []
-    telescopes: list[str] = []
-    min_mag: float | None = None
-    max_mag: float | None = None
+    metalabels: Words = []
+    telescopes: Words = []
+    min_mag: Number | None = None
+    max_mag: Number | None = None
     who: Literal["all", "mine_left", "second", "disputed", "mine"] = "all"
-    rows: list[RowNumber] = []
+    rows: Annotated[list[RowNumber], Field(max_length=MOST_CHOSEN)] = []
 
 
 class RowsBody(Body):
     """Some row numbers."""
 
-    rows: Annotated[list[RowNumber], Field(max_length=200_000)]
+    rows: Annotated[list[RowNumber], Field(max_length=MOST_CHOSEN)]
 
 
 class HistoryBody(Body):
@@ -88,7 +103,7 @@ class HistoryBody(Body):
 class FindBody(Body):
     """An id, a candidate's id, or a row number."""
 
-    text: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+    text: Annotated[Text, StringConstraints(strip_whitespace=True, max_length=200)]
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,11 @@ def make_app(rows: Rows, journal: Journal, *, start: Start | None = None) -> Fas
     @app.exception_handler(GotorbError)
     def _told(_: Request, error: GotorbError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=503)
+
+    @app.exception_handler(RequestValidationError)
+    def _refused(_: Request, error: RequestValidationError) -> Response:
+        told = [{"loc": list(map(str, one["loc"]))[:4], "msg": str(one["msg"])} for one in error.errors()[:MOST_TOLD]]
+        return Response(json.dumps({"detail": told}), 422, media_type="application/json")  # ASCII, without the input
 
     _add_files(app)
     _add_rows(app, rows, journal, start or Start())

@@ -12,6 +12,7 @@ import pandas as pd
 import gotorb
 from gotorb.core import layout
 from gotorb.core.params import ArchiveParams
+from gotorb.dataset.folder import unfinished
 from gotorb.dataset.store import write_dataset, write_table
 from gotorb.errors import DataError
 from gotorb.survey.archives import StampSource
@@ -179,6 +180,7 @@ def write_stamps(data_dir: Path, rows: pd.DataFrame, source: StampSource) -> Non
             yield stamps
 
     # stamps are written first and tell how much of each is missing, so the rows are completed behind them
-    write_dataset(data_dir, rows, blocks(), layers=source.layers)
-    write_table(data_dir, rows.assign(missing_fraction=np.concatenate(missing)))
+    with unfinished(data_dir):
+        write_dataset(data_dir, rows, blocks(), layers=source.layers)
+        write_table(data_dir, rows.assign(missing_fraction=np.concatenate(missing)))
     log.info("%d stamps into %s", len(rows), data_dir)

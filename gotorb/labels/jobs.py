@@ -21,6 +21,7 @@ from gotorb.core import layout
 from gotorb.core.executor import HERE, Executor, Workers
 from gotorb.core.files import file_states, value_digest, write_csv
 from gotorb.core.settings import Settings
+from gotorb.dataset.folder import unfinished
 from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError, GotorbError, ImageError, LookupFailed, MissingPart, OutsideStorage
 from gotorb.labels.shards import assemble, read_shard_table, remove_shards, shard_path, write_shard
@@ -391,8 +392,9 @@ def make_shards(
     outcome = run_images(tasks, work, options, shards_dir=shards_dir, workers=workers, title=title)
     if outcome.skipped and not outcome.shards:
         raise DataError(f"none of {len(tasks)} images could be used; the first: {outcome.skipped[0].reason}")
-    assemble(data_dir, outcome.shards, before=before)
-    _write_images(data_dir, tasks, outcome, before=before)
+    with unfinished(data_dir):
+        assemble(data_dir, outcome.shards, before=before)
+        _write_images(data_dir, tasks, outcome, before=before)
     remove_shards(shards_dir)
     log.info("%s: %s", title, ", ".join(f"{n} images {state}" for state, n in outcome.states.items()))
     return outcome

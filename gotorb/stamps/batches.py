@@ -1,11 +1,13 @@
 """Stamps of any source, cut to batches that fit a model; what has no score is refused."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from gotorb.errors import DataError, ModelError
+from gotorb.errors import DataError, ModelError, NotFinite
 
+N_NAMED = 5
+"""Rows that a message names."""
 Stamps = np.ndarray | Iterable[np.ndarray]
 
 
@@ -51,3 +53,60 @@ def _check_batch(batch: np.ndarray, first: int, shape: tuple[int, ...], name: st
             f"stamp {first + int(np.argmin(finite))} holds NaN or infinity and has no score; "
             "gotorb.survey.pixels.fill_missing fills pixels without data"
         )
+
+
+def check_scores(scores: np.ndarray, *, name: str, ids: Sequence[str] | None = None) -> np.ndarray:
+    """Refuse scores that are not finite: as calls they would all be bogus, with full confidence.
+
+    Parameters
+    ----------
+    scores : ndarray
+        (n,) scores, or (n, ...) numbers of n stamps.
+    name : str
+        Of the model, for messages.
+    ids : sequence of str, optional
+        Ids of the stamps; their numbers are named when left out.
+
+    Returns
+    -------
+    ndarray
+        The same scores.
+
+    Raises
+    ------
+    NotFinite
+        If one is NaN or infinite.
+    """
+    wrong = np.flatnonzero(~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))))
+    if len(wrong):
+        raise not_finite(
+            name, len(scores), wrong.tolist(), [str(row if ids is None else ids[row]) for row in wrong.tolist()]
+        )
+    return scores
+
+
+def not_finite(name: str, n: int, rows: Sequence[int], shown: Sequence[object]) -> NotFinite:
+    """Error for scores that are not finite.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    n : int
+        Number of stamps that were scored.
+    rows : sequence of int
+        Numbers of those without a finite score.
+    shown : sequence
+        Their names in the message.
+
+    Returns
+    -------
+    NotFinite
+        To be raised.
+    """
+    some = ", ".join(map(str, shown[:N_NAMED])) + (", ..." if len(shown) > N_NAMED else "")
+    return NotFinite(
+        f"model {name!r} gives NaN or infinity for {len(rows)} of {n} stamps (rows {some}); its weights are damaged or "
+        "its training diverged: train again or get the original",
+        rows,
+    )

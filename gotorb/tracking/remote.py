@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from gotorb.core import layout
+from gotorb.core.files import whole_file
 from gotorb.core.settings import project_root, read_settings
 from gotorb.errors import TrackingError
 
 NAME = "team"
 LOCAL_CONFIG = Path(".dvc", "config.local")
+HEADER = re.compile(r"\s*\[(.+)\]\s*(?:#.*)?$")
+SUBSECTION = re.compile(r"(\w+)\s+\"(.+)\"")
 ASK_S = 60
 DVC = (sys.executable, "-m", "dvc")
 
@@ -29,13 +33,16 @@ def set_remote(root: Path | None = None) -> None:
     ----------
     root : Path, optional
         Folder of the project.
+
+    Raises
+    ------
+    TrackingError
+        If the file cannot be read or DVC would not read it; it stays as it was.
     """
     root = root or project_root()
-    known, local = _known(root), root / LOCAL_CONFIG
+    local = root / LOCAL_CONFIG
     if local.parent.is_dir():
-        for (section, key), value in _wanted(root).items():
-            if known.get((section, key)) != value:
-                _run(root, "config", "--local", f"{section}.{key}", value)
+        change_config(local, _wanted(root))
 
 
 def find_remote(root: Path | None = None) -> str:
@@ -50,6 +57,11 @@ def find_remote(root: Path | None = None) -> str:
     -------
     str
         Its URL.
+
+    Raises
+    ------
+    TrackingError
+        If DVC cannot read its configuration.
     """
     root = root or project_root()
     default = _run(root, "config", "core.remote").strip()
@@ -113,15 +125,80 @@ def what_failed(done: subprocess.CompletedProcess[str]) -> str:
     return next((line for line in lines if line.startswith(("ERROR", "fatal", "error"))), lines[-1])
 
 
-def _known(root: Path) -> dict[tuple[str, str], str]:
-    """Content of `.dvc/config.local`; read here, for asking DVC takes a second of each `make repro`."""
-    parser = configparser.ConfigParser(interpolation=None)
+def change_config(path: Path, wanted: Mapping[tuple[str, str], str]) -> bool:
+    """Set values of a DVC configuration and keep all else of it, comments too; written whole, or not at all.
+
+    DVC's own command empties a file with other letters than ASCII before it fails.
+
+    Parameters
+    ----------
+    path : Path
+        ``.dvc/config`` or ``.dvc/config.local``; made when absent.
+    wanted : mapping
+        (section, key) -> value, where a section is ``core`` or ``remote.NAME``.
+
+    Returns
+    -------
+    bool
+        True if the file was changed.
+
+    Raises
+    ------
+    TrackingError
+        If it is no UTF-8 text, or a value cannot be written.
+    """
     try:
-        parser.read(root / LOCAL_CONFIG)
-    except configparser.Error:
-        return {}
-    sections = {name.strip("'\"").replace(' "', "."): parser[name] for name in parser.sections()}
-    return {(name, key): value.strip("\"'") for name, section in sections.items() for key, value in section.items()}
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrackingError(f"{path} cannot be read ({error}); save it as UTF-8 text, then try again") from None
+    lines = before.splitlines()
+    for (section, key), value in wanted.items():
+        lines = _with_value(lines, section, key, _quoted(value, path))
+    after = "\n".join(lines) + ("\n" if lines else "")
+    if after == before or after == f"{before}\n":
+        return False
+    with whole_file(path) as aside:
+        aside.write_text(after, encoding="utf-8")
+        if path.exists():
+            aside.chmod(path.stat().st_mode & 0o777)
+    return True
+
+
+def _with_value(lines: list[str], section: str, key: str, value: str) -> list[str]:
+    """Lines of a configuration with one value set: where it stands, at the end of its section, or in a new section."""
+    here, last = "", None
+    for number, line in enumerate(lines):
+        head = HEADER.match(line)
+        if head:
+            here = _section(head[1])
+        if here != section:
+            continue
+        name = line.split("=", 1)[0].strip() if "=" in line and not line.lstrip().startswith(("#", ";")) else None
+        if name == key:
+            if line.split("=", 1)[1].strip() == value:
+                return lines
+            return [*lines[:number], f"    {key} = {value}", *lines[number + 1 :]]
+        if line.strip():
+            last = number
+    if last is not None:
+        return [*lines[: last + 1], f"    {key} = {value}", *lines[last + 1 :]]
+    kind, _, name = section.partition(".")
+    title = f"['{kind} \"{name}\"']" if name else f"[{kind}]"
+    return [*lines, title, f"    {key} = {value}"]
+
+
+def _section(title: str) -> str:
+    """Section as ``core`` or ``remote.NAME`` from a header's text: ``'remote "NAME"'``."""
+    found = SUBSECTION.fullmatch(title.strip().strip("'"))
+    return f"{found[1]}.{found[2]}" if found else title.strip().strip("'\"")
+
+
+def _quoted(value: str, path: Path) -> str:
+    if any(not one.isprintable() for one in value) or ('"' in value and "'" in value):
+        raise TrackingError(f"{value!r} cannot be written into {path}; choose an address without quotes or line ends")
+    if value == value.strip() and not set(value) & set("#,;\"'"):
+        return value
+    return f"'{value}'" if '"' in value else f'"{value}"'
 
 
 def _wanted(root: Path) -> dict[tuple[str, str], str]:
@@ -141,4 +218,9 @@ def _wanted(root: Path) -> dict[tuple[str, str], str]:
 
 
 def _run(root: Path, *words: str) -> str:
-    return subprocess.run([*DVC, *words], cwd=root, capture_output=True, text=True, check=False).stdout
+    done = subprocess.run([*DVC, *words], cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode and "doesn't exist" not in done.stderr:
+        raise TrackingError(
+            f"DVC cannot read its configuration in {root} ({what_failed(done)}); correct {LOCAL_CONFIG}"
+        )
+    return done.stdout

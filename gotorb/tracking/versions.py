@@ -6,6 +6,7 @@ Nothing here asks the tracking store; `tracking.lineage` joins what git knows wi
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from gotorb.core import layout
 from gotorb.core.settings import project_root
 from gotorb.errors import TrackingError
 from gotorb.tracking.contents import DVC_LOCK, cache_dir, cache_path, find_absent, md5, read_outs
-from gotorb.tracking.remote import DVC, LOCAL_CONFIG, find_remote, set_remote, what_failed
+from gotorb.tracking.remote import DVC, LOCAL_CONFIG, change_config, find_remote, set_remote, what_failed
 
 WATCHED = (DVC_LOCK, "dvc.yaml", layout.PARAMS_YAML, "reports")
 """Files of git that make a version; everything else is code."""
@@ -273,7 +274,8 @@ def _share_cache(root: Path, tree: Path) -> None:
     local = root / LOCAL_CONFIG
     if local.exists():
         (tree / LOCAL_CONFIG).write_bytes(local.read_bytes())
-    _run([*DVC, "config", "--local", "cache.dir", str(cache_dir(root))], tree)
+    place = (tree / LOCAL_CONFIG).parent
+    change_config(tree / LOCAL_CONFIG, {("cache", "dir"): os.path.relpath(cache_dir(root), place.resolve())})
 
 
 def _bring(tree: Path, outputs: Sequence[str], revision: str) -> None:

@@ -7,8 +7,11 @@ Modules of this room import both libraries from here.
 import inspect
 import logging
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import numpy as np
 
 
 @contextmanager
@@ -31,7 +34,7 @@ with _silent_stderr():
 # each model is compiled for itself, which TensorFlow takes for a mistake once there are five
 tf.get_logger().setLevel(logging.ERROR)
 
-__all__ = ["all_layers", "keras", "takes_training", "tf"]
+__all__ = ["all_layers", "keras", "same_randomness", "takes_training", "tf"]
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -59,3 +62,19 @@ def takes_training(layer: keras.layers.Layer) -> bool:
         The layer.
     """
     return "training" in inspect.signature(layer.call).parameters
+
+
+@contextmanager
+def same_randomness() -> Iterator[None]:
+    """Leave the generators that Keras draws seeds from as they were.
+
+    Yields
+    ------
+    None
+    """
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002  Keras draws from these
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002

@@ -16,7 +16,7 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.dataset.split import assign_splits
-from gotorb.dataset.store import Dataset
+from gotorb.dataset.store import Dataset, check_labels
 from gotorb.errors import ConfigError, DataError
 from gotorb.training.backend import tf
 
@@ -99,6 +99,8 @@ def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the
         If a label or part is unknown, no row is labelled, or a a class is missing in a part.
     """
     labels = check_labels(table, where=where)
+    if (labels == layout.UNKNOWN).all():
+        raise DataError(f"none of the {len(table)} rows in {where} is labelled real or bogus; label some first")
     unknown = sorted(set(splits) - set(layout.SPLITS))
     if unknown:
         row = table["id"].iloc[int(np.argmax(splits == unknown[0]))]
@@ -112,38 +114,6 @@ def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the
     for split in layout.SPLITS:
         _check_classes(labels[rows.of(split)], split, where)
     return rows
-
-
-def check_labels(table: pd.DataFrame, *, where: object = "the data set") -> np.ndarray:
-    """Labels as integers.
-
-    Parameters
-    ----------
-    table : DataFrame
-        With id and label.
-    where : object
-        Name of the table, for messages.
-
-    Returns
-    -------
-    ndarray of int
-        (n,).
-
-    Raises
-    ------
-    DataError
-        If one is none of 1 (real), 0 (bogus), -1 (unknown), or none is known.
-    """
-    labels = pd.to_numeric(table["label"], errors="coerce").to_numpy(float)
-    wrong = np.flatnonzero(~np.isin(labels, (*LABELS, layout.UNKNOWN)))
-    if len(wrong):
-        raise DataError(
-            f"label {table['label'].iloc[wrong[0]]} of row {table['id'].iloc[wrong[0]]!r} in {where} is none of "
-            "1 (real), 0 (bogus), -1 (unknown); correct the label column"
-        )
-    if (labels == layout.UNKNOWN).all():
-        raise DataError(f"none of the {len(table)} rows in {where} is labelled real or bogus; label some first")
-    return labels.astype(int)
 
 
 def _check_classes(labels: np.ndarray, split: str, where: object) -> None:

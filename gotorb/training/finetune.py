@@ -51,6 +51,35 @@ def copy_weights(parent: keras.Model, model: keras.Model, *, name: str) -> None:
         mine.set_weights(their.get_weights())
 
 
+def copy_network(parent: keras.Model, shape: tuple[int, int, int], *, name: str) -> keras.Model:
+    """Build a network like another one, without its weights.
+
+    Parameters
+    ----------
+    parent : keras.Model
+        The other one.
+    shape : tuple of int
+        (size, size, n_layers) of the stamps that it is to take.
+    name : str
+        Of the parent, for messages.
+
+    Returns
+    -------
+    keras.Model
+
+    Raises
+    ------
+    ModelError
+        If it takes other stamps.
+    """
+    if tuple(parent.input_shape[1:]) != shape:
+        raise ModelError(
+            f"init_from {name} takes stamps of {tuple(parent.input_shape[1:])} (size, size, layers), this training has "
+            f"{shape}; cut stamps of that size, or name its layers (train.layers)"
+        )
+    return keras.models.clone_model(parent)
+
+
 def choose_layers(model: keras.Model, freeze: Freeze, init_from: object) -> list[keras.layers.Layer]:
     """Layers with weights that are kept as they are.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gotorb.core.params import BATCH_SIZE
 from gotorb.errors import ModelError
-from gotorb.stamps.batches import Stamps, cut_batches
+from gotorb.stamps.batches import Stamps, check_scores, cut_batches
 from gotorb.training.backend import keras, tf
 from gotorb.training.mc_dropout import Loop, NotAChain, Tree, find_dropouts, take_apart
 from gotorb.training.measured import Fusion, Measured, is_measured
@@ -61,7 +61,7 @@ class CompiledModel:
             return self.own.score(stamps, batch_size=batch_size)
         self._score = self._score or _compile_score(self.model)
         parts = [self._score(tf.constant(batch)).numpy() for batch in check_batches(self.model, stamps, batch_size)]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        return check_scores(np.concatenate(parts) if parts else np.empty(0, np.float32), name=self.model.name)
 
     def sample(
         self, stamps: Stamps, n_samples: int, *, seed: int | None = None, batch_size: int = SAMPLING_BATCH_SIZE
@@ -86,6 +86,8 @@ class CompiledModel:
         ------
         ModelError
             If the model has no active dropout.
+        NotFinite
+            If a sample is NaN or infinite.
         """
         if self.own is not None:
             return self.own.sample(stamps, n_samples, seed=seed, batch_size=batch_size)
@@ -97,7 +99,8 @@ class CompiledModel:
         self._sampler = self._sampler or make_sampler(self.model)
         entropy = secrets.randbits(64) if seed is None else seed
         parts = list(self._sampler.sample(check_batches(self.model, stamps, batch_size), n_samples, entropy=entropy))
-        return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
+        samples = np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
+        return check_scores(samples, name=self.model.name)
 
 
 def has_posterior(model: keras.Model | Measured | Fusion) -> bool:
@@ -137,6 +140,8 @@ def score_stamps(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_
         If a stamp is not finite.
     ModelError
         If the stamps' shape is not the model's.
+    NotFinite
+        If a score is NaN or infinite.
     """
     return CompiledModel(model).score(stamps, batch_size=batch_size)
 
@@ -277,7 +282,8 @@ def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATC
         lambda batch: inner(batch, training=False), input_signature=[tf.TensorSpec(model.input_shape)]
     )
     parts = [compiled(tf.constant(batch)).numpy() for batch in check_batches(model, stamps, batch_size)]
-    return np.concatenate(parts) if parts else np.empty((0, inner.output_shape[-1]), np.float32)
+    vectors = np.concatenate(parts) if parts else np.empty((0, inner.output_shape[-1]), np.float32)
+    return check_scores(vectors, name=model.name)
 
 
 def _find_latent(model: keras.Model) -> keras.KerasTensor:

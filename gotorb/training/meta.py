@@ -14,10 +14,12 @@ import hickle
 import numpy as np
 
 from gotorb.core.files import whole_file
+from gotorb.core.untrusted import Limits, UntrustedFile, check_storage
 from gotorb.errors import ModelError
 
 ROOT = "data"
-Decoder = Callable[[Any], Any]
+LIMITS = Limits(nodes=50_000, depth=32, values=1 << 28)
+"""Largest record of a training: parts, levels, and bytes (of the ids of some million rows)."""
 
 
 def write_meta(path: Path, meta: dict[str, Any]) -> Path:
@@ -98,9 +100,9 @@ def read_meta(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(f"no {path.name} in {path.parent}; give a model folder made by classifier.train()")
     try:
-        with h5py.File(path, "r") as file:
-            meta = _decode(file[ROOT])
-    except (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+        with h5py.File(path, "r", locking=False) as file:
+            meta = _Decoder().decode(file[ROOT])
+    except (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError, MemoryError) as error:
         raise ModelError(
             f"{path} is not a meta file of plain values ({error}); it was not loaded: train again or get the original"
         ) from None
@@ -109,59 +111,81 @@ def read_meta(path: Path | str) -> dict[str, Any]:
     return meta
 
 
-def _decode(node: h5py.Group | h5py.Dataset) -> Any:
-    """Value of one node; hickle names its type by a reference into a table of types.
+class _Decoder:
+    """Decoder of plain values that stops at `LIMITS`, however often a part of the file is linked."""
 
-    A node without a type refers to another one that holds the same object.
-    """
-    if "type" not in node.attrs and h5py.check_ref_dtype(node.dtype) is not None:
-        node = node.file[node[()]]
-    kind = _type_name(node)
-    if kind not in DECODERS:
-        raise ValueError(f"{node.name} is of type {kind!r}")
-    return DECODERS[kind](node)
+    def __init__(self) -> None:
+        self.n_nodes = self.n_values = self.depth = 0
+
+    def decode(self, node: h5py.Group | h5py.Dataset) -> Any:
+        """Value of one node; hickle names its type by a reference into a table of types.
+
+        A node without a type refers to another one that holds the same object.
+        """
+        if isinstance(node, h5py.Dataset) and "type" not in node.attrs and h5py.check_ref_dtype(node.dtype) is not None:
+            node = node.file[node[()]]
+        self._count(node)
+        kind = _type_name(node)
+        if kind not in DECODERS:
+            raise ValueError(f"{node.name} is of type {kind!r}")
+        self.depth += 1
+        value = DECODERS[kind](self, node)
+        self.depth -= 1
+        return value
+
+    def _count(self, node: h5py.Group | h5py.Dataset) -> None:
+        self.n_nodes += 1
+        if isinstance(node, h5py.Dataset):
+            check_storage(node)
+            self.n_values += node.nbytes
+        if self.n_nodes > LIMITS.nodes or self.n_values > LIMITS.values or self.depth > LIMITS.depth:
+            raise UntrustedFile(
+                f"more than {LIMITS.nodes} parts, {LIMITS.values} bytes or {LIMITS.depth} levels of a record"
+            )
+
+    def members(self, group: h5py.Group, index: str) -> list[tuple[str, h5py.Group | h5py.Dataset]]:
+        """Members of a group in the order they were written; links out of the file are refused."""
+        if self.n_nodes + len(group) > LIMITS.nodes:
+            raise UntrustedFile(f"more than {LIMITS.nodes} parts")
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{group.name}/{name} is a link")
+        return sorted(group.items(), key=lambda member: int(member[1].attrs[index]))
 
 
 def _type_name(node: h5py.Group | h5py.Dataset) -> str:
     entry = node.file[node.attrs["type"]]
-    return node.file[entry.attrs["base_type"]].name.rsplit("/", 1)[-1]
+    return str(node.file[entry.attrs["base_type"]].name.rsplit("/", 1)[-1])
 
 
-def _members(group: h5py.Group, index: str) -> list[tuple[str, h5py.Group | h5py.Dataset]]:
-    """Members of a group in the order they were written; links out of the file are refused."""
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{group.name}/{name} is a link")
-    return sorted(group.items(), key=lambda member: int(member[1].attrs[index]))
+def _decode_dict(decoder: _Decoder, group: h5py.Group) -> dict[str, Any]:
+    found = decoder.members(group, "key_idx")
+    return {name.strip('"').replace("\\", "/"): decoder.decode(node) for name, node in found}
 
 
-def _decode_dict(group: h5py.Group) -> dict[str, Any]:
-    return {name.strip('"').replace("\\", "/"): _decode(node) for name, node in _members(group, "key_idx")}
-
-
-def _decode_list(node: h5py.Group | h5py.Dataset) -> list[Any]:
+def _decode_list(decoder: _Decoder, node: h5py.Group | h5py.Dataset) -> list[Any]:
     if isinstance(node, h5py.Group):
-        return [_decode(item) for _, item in _members(node, "item_index")]
-    return [] if node.shape is None else node[()].tolist()
+        return [decoder.decode(item) for _, item in decoder.members(node, "item_index")]
+    return [] if node.shape is None else list(node[()].tolist())
 
 
-def _decode_array(node: h5py.Dataset) -> np.ndarray:
+def _decode_array(_: _Decoder, node: h5py.Dataset) -> np.ndarray:
     array = np.asarray(node[()])
     return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
 
 
-def _decode_text(node: h5py.Dataset) -> str:
-    return "" if node.shape is None else node[()].tobytes().decode()
+def _decode_text(_: _Decoder, node: h5py.Dataset) -> str:
+    return "" if node.shape is None else str(node[()].tobytes().decode())
 
 
-DECODERS: dict[str, Decoder] = {
-    "None": lambda node: None,
-    "bool": lambda node: bool(node[()]),
-    "int": lambda node: int(node[()]),
-    "float": lambda node: float(node[()]),
+DECODERS: dict[str, Callable[[_Decoder, Any], Any]] = {
+    "None": lambda _, node: None,
+    "bool": lambda _, node: bool(node[()]),
+    "int": lambda _, node: int(node[()]),
+    "float": lambda _, node: float(node[()]),
     "str": _decode_text,
     "list": _decode_list,
-    "tuple": lambda node: tuple(_decode_list(node)),
+    "tuple": lambda decoder, node: tuple(_decode_list(decoder, node)),
     "dict": _decode_dict,
     "ndarray": _decode_array,
 }

@@ -5,7 +5,7 @@ Reading runs no code that a file holds.
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 import math
 import os
@@ -21,11 +21,12 @@ import numpy as np
 
 from gotorb import __version__
 from gotorb.core import layout
-from gotorb.core.files import file_digest, whole_file
+from gotorb.core.files import file_digest, plain_name, whole_file
+from gotorb.core.untrusted import count_values, open_hdf5, read_json, read_zip
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ModelError
-from gotorb.training import normalisation  # noqa: F401  Keras finds its layer when a file names it
-from gotorb.training.backend import keras
+from gotorb.training import normalisation, tensor_ops  # noqa: F401  Keras finds their layers when a file names them
+from gotorb.training.backend import keras, same_randomness, tf
 from gotorb.training.inference import CompiledModel
 from gotorb.training.measured import Fusion, Measured, find_kind, read_measured, write_measured
 
@@ -35,6 +36,20 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 Meta = dict[str, Any]
+MAX_ARCHIVE = 1 << 29
+"""Bytes of a ``.keras`` file once it is unpacked."""
+SPARE = 1_000_000
+"""Weights, such as states of generators, that a network has and its file need not."""
+READ_FILES = (
+    "StringLookup",
+    "IntegerLookup",
+    "TextVectorization",
+    "TFSMLayer",
+    "JaxLayer",
+    "FlaxLayer",
+    "TorchModuleWrapper",
+)
+"""Layers that are made of other files or of code."""
 MAX_INPUT, MAX_KERNEL = 2**20, 255
 """Values of a stamp (255 x 255 pixels in 16 layers), and pixels of a kernel, that a model file may declare."""
 
@@ -54,6 +69,24 @@ class Loaded(NamedTuple):
     meta: Meta | None
 
 
+def last_line(error: BaseException) -> str:
+    """Line of a message that holds the reason: the last one with text, for Keras puts it there.
+
+    Parameters
+    ----------
+    error : BaseException
+        Error of a library.
+
+    Returns
+    -------
+    str
+        At most 300 characters.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Arguments received", "•", "Exception encountered"))]
+    return (telling or lines or [type(error).__name__])[-1][:300]
+
+
 def make_run_dir(parent: Path, name: str | None) -> Path:
     """Make the folder of a model; without a name it is named by the time, or by the first later second that is free.
 
@@ -66,7 +99,7 @@ def make_run_dir(parent: Path, name: str | None) -> Path:
     -------
     Path
     """
-    run_dir = parent / (name or layout.timestamped("model", short=True))
+    run_dir = parent / (plain_name(name) if name else layout.timestamped("model", short=True))
     when = datetime.now(UTC)
     while name is None and run_dir.exists():
         when += timedelta(seconds=1)
@@ -319,34 +352,85 @@ def read_network(path: Path) -> keras.Model:
         As for `read_model`.
     """
     try:
-        if path.suffix in (".h5", ".hdf5"):
-            _check_sizes(path)
-        with _quiet_absl():
-            return keras.models.load_model(path, compile=False, safe_mode=True)
+        return load_file(path)
     except Exception as error:  # Keras raises almost any type for a broken file
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise ModelError(f"{path} cannot be read as a model ({reason}); train again or get the original") from None
+        raise ModelError(f"{path} cannot be read as a model ({last_line(error)}); {_way_out(path)}") from None
+
+
+def load_file(path: Path) -> keras.Model:
+    """Read a model whose sizes were checked, in Keras' safe mode, with Keras' own errors.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    keras.Model
+    """
+    _check_sizes(path)
+    with _quiet_absl():
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def _way_out(path: Path) -> str:
+    """Instruction for a model file that cannot be read: a file of Keras 2 can be imported."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            version = file.attrs.get("keras_version", "3")
+    except OSError:
+        return "train again or get the original"
+    version = version.decode() if isinstance(version, bytes) else str(version)
+    if version.startswith(("1.", "2.")):
+        return f"Keras {version} wrote it: bring it in with `gotorb models import {path.name} --name NAME --layers ...`"
+    return "train again or get the original"
 
 
 def _check_sizes(path: Path) -> None:
-    """Refuse a file whose layers are wider than their kernels on disk, before Keras allocates them."""
-    with h5py.File(path, "r") as file:
-        if "model_config" not in file.attrs:
-            raise ValueError("it holds no network, perhaps weights alone")
-        config = json.loads(file.attrs["model_config"])
-        widths = _declared(config, ("units", "filters"))
-        stored: set[int] = set()
-        file["model_weights"].visititems(
-            lambda _, node: stored.update(node.shape) if isinstance(node, h5py.Dataset) else None
-        )
-    excess = sorted(width for width in widths if width not in stored)
+    """Refuse a file whose layers are larger than its weights, before Keras allocates them.
+
+    The network is built once as a graph, in which weights have shapes and no values.
+    """
+    is_zip = path.suffix == ".keras"
+    config, n_stored, widths = _read_zipped(path) if is_zip else _read_hdf5(path)
+    excess = sorted(width for width in _declared(config, ("units", "filters")) if width not in widths)
     if excess:
         raise ValueError(f"a layer declares {excess[-1]} outputs but no weights of that size are stored")
     if any(size > MAX_KERNEL for size in _declared(config, ("kernel_size", "pool_size", "padding", "size"))):
         raise ValueError(f"a layer declares a kernel or padding of more than {MAX_KERNEL} pixels")
-    shapes = [[size for size in shape if size] for shape in _values(config, ("batch_shape",))]
+    shapes = [[size for size in shape if size] for shape in _values(config, ("batch_shape", "batch_input_shape"))]
     if any(math.prod(shape) > MAX_INPUT for shape in shapes):
         raise ValueError(f"it declares stamps of {max(map(math.prod, shapes))} values, more than {MAX_INPUT}")
+    foreign = sorted(set(map(str, _values(config, ("class_name",)))) & set(READ_FILES))
+    if foreign:
+        raise ValueError(f"it has a layer {foreign[0]}, which reads other files")
+    with same_randomness(), _quiet_absl(), tf.Graph().as_default():
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        n_declared = sum(math.prod(variable.shape) for variable in model.variables)
+    if n_declared > n_stored + SPARE:
+        raise ValueError(f"its layers have {n_declared} weights, {n_stored} are stored")
+
+
+def _read_hdf5(path: Path) -> tuple[Any, int, set[int]]:
+    """Description of a network, number of its weights, and their sides, of an h5 file."""
+    with open_hdf5(path) as file:
+        if "model_config" not in file.attrs:
+            raise ValueError("it holds no network, perhaps weights alone")
+        return read_json(file.attrs["model_config"]), count_values(file), _sides(file["model_weights"])
+
+
+def _read_zipped(path: Path) -> tuple[Any, int, set[int]]:
+    """The same of a ``.keras`` file."""
+    config = read_json(read_zip(path, "config.json", MAX_ARCHIVE))
+    with open_hdf5(io.BytesIO(read_zip(path, "model.weights.h5", MAX_ARCHIVE))) as file:
+        return config, count_values(file), _sides(file)
+
+
+def _sides(group: h5py.Group) -> set[int]:
+    stored: set[int] = set()
+    group.visititems(lambda _, node: stored.update(node.shape or ()) if isinstance(node, h5py.Dataset) else None)
+    return stored
 
 
 def _declared(config: Any, keys: tuple[str, ...]) -> list[int]:

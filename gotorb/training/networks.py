@@ -11,18 +11,14 @@ Tompson et al. 2015 (CVPR): dropout of whole feature maps.
 """
 
 import inspect
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gotorb.core.params import TrainParams
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import keras
-from gotorb.training.model_files import read_model, write_model
 from gotorb.training.normalisation import NoiseUnits
+from gotorb.training.saving import check_saving
 
 Shape = tuple[int, int, int]
 
@@ -144,12 +140,41 @@ def _normalised_input(input_shape: Shape) -> tuple[keras.KerasTensor, keras.Kera
             f"stamps of {input_shape[0]} x {input_shape[1]} pixels are too small for vgg6; "
             f"cut stamps of at least {MIN_SIZE} pixels (label.stamp_size in params.yaml)"
         )
-    size_y, size_x, n_layers = input_shape
     stamps = keras.Input(input_shape, name="stamps")
+    return stamps, normalise_stamps(stamps, L2)
+
+
+def normalise_stamps(stamps: keras.KerasTensor, normalise: str, layers: Sequence[str] = ()) -> keras.KerasTensor:
+    """Normalise the input of a network.
+
+    Parameters
+    ----------
+    stamps : keras.KerasTensor
+        (n, size, size, n_layers).
+    normalise : {"l2", "noise", "none"}
+        Kind of normalisation.
+    layers : sequence of str
+        Names of the stamps' layers, for "noise".
+
+    Returns
+    -------
+    keras.KerasTensor
+        Of the same shape.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or "noise" finds no difference among the layers.
+    """
+    if find_normaliser(normalise, layers) == NONE:
+        return stamps
+    if normalise == NOISE:
+        return find_normaliser(normalise, layers)(stamps)  # type: ignore[operator]
+    size_y, size_x, n_layers = stamps.shape[1:]
     # over one flattened axis: Keras 3 loses a pair of axes when it reads an h5 file, without a word
     pixels = keras.layers.Reshape((size_y * size_x, n_layers), name="flatten_pixels")(stamps)
     unit = keras.layers.UnitNormalization(axis=1, name="normalise")(pixels)
-    return stamps, keras.layers.Reshape(input_shape, name="restore_pixels")(unit)
+    return keras.layers.Reshape((size_y, size_x, n_layers), name="restore_pixels")(unit)
 
 
 def _score(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -231,6 +256,8 @@ def build_network(
         model = builder(input_shape, **options)
     except TypeError as error:
         raise ModelError(f"the network cannot be built with {options} ({error}); correct model_kwargs") from None
+    if isinstance(model, keras.Sequential) and not model.built:
+        model.build((None, *input_shape))
     _check_ends(model, input_shape)
     return model if isinstance(normalise, str) and normalise == L2 else _replace_normalisation(model, normalise)
 
@@ -274,7 +301,7 @@ def _replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.M
             "or a function of stamps (n, size, size, n_layers) that keeps their shape"
         ) from None
     if not isinstance(normalise, str):
-        _check_saving(made, normalise)
+        check_saving(made, f"normalise {_name(normalise)}")
     return made
 
 
@@ -288,23 +315,6 @@ def _first_layer(normalise: Callable[..., Any]) -> Callable[..., Any]:
         if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
     return normalise if needed else normalise()
-
-
-def _check_saving(model: keras.Model, normalise: Callable[..., Any]) -> None:
-    """Save the untrained network, read it back safely and compare: an hour of training would be lost otherwise."""
-    stamps = np.random.default_rng(0).normal(0, 9, (2, *model.input_shape[1:])).astype(np.float32)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            again = read_model(write_model(Path(folder) / "model.h5", model))
-        same = np.allclose(again(stamps, training=False), model(stamps, training=False), atol=1e-5)
-        reason = "" if same else "it gives other scores when read back"
-    except Exception as error:  # Keras raises almost any type
-        reason = str(error).strip().split("\n")[0].split("as a model (")[-1][:200] or type(error).__name__
-    if reason:
-        raise ModelError(
-            f"normalise {_name(normalise)} does not survive saving ({reason}); give a Keras layer, or one of your "
-            "own registered with keras.saving.register_keras_serializable"
-        )
 
 
 def _name(value: Any) -> str:

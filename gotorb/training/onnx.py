@@ -17,7 +17,7 @@ from gotorb.core import layout
 from gotorb.core.files import whole_file
 from gotorb.core.params import BATCH_SIZE
 from gotorb.errors import ConfigError, ModelError
-from gotorb.stamps.batches import Stamps, cut_batches
+from gotorb.stamps.batches import Stamps, check_scores, cut_batches
 from gotorb.training.measured import is_measured
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 N_THREADS = 2
 MAX_INPUT = 2**20
 """Values of a stamp that a file may declare, as for other model files."""
+MAX_BYTES = 1 << 29
+EXTERNAL = b"\x0a\x08location"
+"""Key of the place of a tensor's data in another file, as it stands in an ONNX file."""
 OPSET = 18
 """Version of ONNX's operators; onnxruntime reads it since 1.15."""
 N_TRIED, TOLERANCE = 16, 1e-5
@@ -91,7 +94,7 @@ class PortableModel:
         """
         batches = cut_batches(stamps, batch_size, shape=self.input_shape[1:], name=self.name)
         parts = [self.session.run(None, {layout.ONNX_INPUT: batch})[0][:, 0] for batch in batches]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        return check_scores(np.concatenate(parts) if parts else np.empty(0, np.float32), name=self.name)
 
 
 def read_portable(path: Path | str, *, threads: int = N_THREADS) -> PortableModel:
@@ -120,7 +123,9 @@ def read_portable(path: Path | str, *, threads: int = N_THREADS) -> PortableMode
     options.log_severity_level = 4  # what is wrong comes as an exception
     try:
         # by its bytes, so that a file cannot have others read that it names
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
+        _check_bytes(content)
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         about = dict(session.get_modelmeta().custom_metadata_map)
         _check(session, about)
     except Exception as error:  # onnxruntime has a type for each of its states
@@ -135,6 +140,14 @@ def _runtime(path: Path) -> Any:
     except ImportError:
         raise ConfigError(f"{path} needs onnxruntime, which is not installed; pip install 'gotorb[onnx]'") from None
     return onnxruntime
+
+
+def _check_bytes(content: bytes) -> None:
+    """Refuse weights in other files: the runtime would look for these in the folder where it runs."""
+    if not content:
+        raise ValueError(f"it is empty or larger than {MAX_BYTES} bytes")
+    if EXTERNAL in content:
+        raise ValueError("its weights are in other files")
 
 
 def _check(session: Any, about: dict[str, str]) -> None:

@@ -225,7 +225,7 @@ def _write_rows(stem: Path, rows: pd.DataFrame) -> None:
     """Write rows as csv and json."""
     rows = rows.assign(called_real=rows["called_real"].astype(int), uncertain=rows["uncertain"].astype(int))
     rows = rows.round(dict.fromkeys(SUMMARIES, SCORE_DIGITS))
-    write_csv(stem.with_name(f"{stem.name}.csv"), rows)
+    write_csv(stem.with_name(f"{stem.name}.csv"), rows, inert=True)
     records = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
     write_text(stem.with_name(f"{stem.name}.json"), json.dumps(records, indent=1, allow_nan=False) + "\n")
 

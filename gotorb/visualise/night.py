@@ -103,8 +103,8 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
         "asked_minor_planets": bool(settings.gotorb_mpc_catalogue),
     }  # fmt: skip
     rows = table.assign(called_real=table["called_real"].astype(int), uncertain=table["uncertain"].astype(int))
-    write_csv(out_dir / SCORES_CSV, rows.round(dict.fromkeys(SUMMARIES, 6)))
-    write_csv(out_dir / AUDIT_CSV, audit)
+    write_csv(out_dir / SCORES_CSV, rows.round(dict.fromkeys(SUMMARIES, 6)), inert=True)
+    write_csv(out_dir / AUDIT_CSV, audit, inert=True)
     write_json(out_dir / SUMMARY_JSON, rounded(summary))
     return write_page(out_dir / PAGE, "night", title=f"Night {source.name}", audit_csv=AUDIT_CSV,
                       scores_csv=SCORES_CSV, summary=summary, telescopes=_histograms(table, threshold))  # fmt: skip

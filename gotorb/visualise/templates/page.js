@@ -56,6 +56,7 @@ export function download(name, text, type = "text/csv") {
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 
-export function csvField(text) {
+export function csvField(given) {
+  const text = /^[=+\-@\t\r]/.test(given) && Number.isNaN(Number(given)) ? `'${given}` : given; // no spreadsheet's formula
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -3,6 +3,7 @@
 import sqlite3
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,3 +68,18 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(b"not a database" * 100)
     with pytest.raises(DataError, match="cannot be used"):
         Journal(tmp_path / "j")
+
+
+@pytest.mark.parametrize(
+    "change", [{"shown_ms": 2**70}, {"labeller": "\ud800"}, {"id": object()}, {"kind": None}, {"sequence": ["list"]}]
+)
+def test_any_failure_rolls_back(change: dict[str, Any], tmp_path: Path) -> None:
+    journal, other = Journal(tmp_path / "j.sqlite"), Journal(tmp_path / "j.sqlite")
+    good = {"labeller": "ann", "id": "row", "kind": "real"}
+    with pytest.raises(DataError):
+        journal.append([Event(uuid="1", **good), Event(uuid="2", **good | change)])
+    assert journal.current().empty
+    assert other.append([Event(uuid="3", **good)]) == ["3"]
+    assert journal.current()["id"].tolist() == ["row"]
+    with pytest.raises(DataError):
+        journal.history("ann", before=2**70)

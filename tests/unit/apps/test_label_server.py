@@ -203,3 +203,21 @@ def test_the_server_reads_no_tensorflow(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "change", [{"shown_ms": 2**63}, {"shown_ms": 2**53}, {"row": 2**63}, {"made_at": "\ud800"}, {"sequence": "a\0"}]
+)
+def test_numbers_and_text_that_cannot_be_kept_are_refused(client: Client, change: dict[str, Any]) -> None:
+    assert client.post("/api/events", {"labeller": "ann", "events": [press(1) | change]}) == 422
+    assert client.post("/api/events", {"labeller": "a\udc00", "events": [press(1)]}) == 422
+    assert len(client.post("/api/events", {"labeller": "ann", "events": [press(2)]})["acknowledged"]) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"metalabels": ["x"] * 10**6}, {"telescopes": ["1"] * 1001}, {"rows": [0] * 10**6}, {"order": "x" * 10**6},
+     {"metalabels": ["x" * 1000]}],
+)  # fmt: skip
+def test_fields_have_bounds(client: Client, change: dict[str, Any]) -> None:
+    assert client.post("/api/order", change) == 422

@@ -1,0 +1,319 @@
+"""Files of others, opened within limits: HDF5 without links out of the file, json and csv of bounded size.
+
+A file that is not ours may be made to exhaust memory, or to have other files read. Each reader checks what a file
+declares before anything of that size is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest content of a file that is read.
+
+    Attributes
+    ----------
+    nodes : int
+        Groups, arrays and attributes, counted as often as they are linked.
+    depth : int
+        Levels of groups, or of lists and mappings.
+    values : int
+        Values of all arrays together.
+    text : int
+        Characters of a text.
+    """
+
+    nodes: int = 20_000
+    depth: int = 32
+    values: int = 60_000_000
+    text: int = 8_000_000
+
+
+LIMITS = Limits()
+MOST_MEMBERS = 200
+"""Members of an archive."""
+MOST_COLUMNS, MOST_HEADER = 4_096, 1 << 20
+"""Columns of a csv, and bytes of its first line."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First letters of what a spreadsheet takes for a formula."""
+MOST_UNSTORED, MOST_PACKED = 1 << 24, 200
+"""Bytes of an array that need not be stored, and how many times smaller than its content a larger one may be."""
+
+
+class UntrustedFile(ValueError):
+    """A file holds more than is allowed, or leads out of itself."""
+
+
+@contextmanager
+def open_hdf5(path: Path | str | BinaryIO, limits: Limits = LIMITS) -> Iterator[h5py.File]:
+    """Open an HDF5 file whose links, storage and sizes were checked.
+
+    Parameters
+    ----------
+    path : path or file object
+        The file.
+    limits : Limits
+        Largest content.
+
+    Yields
+    ------
+    h5py.File
+        To read.
+
+    Raises
+    ------
+    UntrustedFile
+        If it has soft or external links, arrays stored in other files, arrays of objects, or is too large.
+    OSError
+        If it is no HDF5 file.
+    """
+    with h5py.File(path, "r", locking=False) as file:
+        count_values(file, limits)
+        yield file
+
+
+def count_values(file: h5py.File, limits: Limits = LIMITS) -> int:
+    """Check a file's links, storage and sizes.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open to read.
+    limits : Limits
+        Largest content.
+
+    Returns
+    -------
+    int
+        Values of all its arrays.
+
+    Raises
+    ------
+    UntrustedFile
+        As `open_hdf5`.
+    """
+    walk = _Walk(limits)
+    walk.group(file, 0)
+    return walk.n_values
+
+
+class _Walk:
+    """A walk through a file that counts its nodes and values."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.n_nodes, self.n_values = limits, 0, 0
+
+    def group(self, group: h5py.Group, depth: int) -> None:
+        if depth > self.limits.depth:
+            raise UntrustedFile(f"groups deeper than {self.limits.depth} levels")
+        self._count(len(group) + len(group.attrs))
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise UntrustedFile(f"{group.name}/{name} is a {type(link).__name__}, not data of this file")
+            node = group[name]
+            if isinstance(node, h5py.Group):
+                self.group(node, depth + 1)
+            elif isinstance(node, h5py.Dataset):
+                self._dataset(node)
+
+    def _dataset(self, node: h5py.Dataset) -> None:
+        check_storage(node)
+        self._count(len(node.attrs))
+        self.n_values += math.prod(node.shape or ())
+        if self.n_values > self.limits.values:
+            raise UntrustedFile(f"more than {self.limits.values} values")
+
+    def _count(self, n: int) -> None:
+        self.n_nodes += n
+        if self.n_nodes > self.limits.nodes:
+            raise UntrustedFile(f"more than {self.limits.nodes} groups, arrays and attributes")
+
+
+def check_storage(node: h5py.Dataset) -> None:
+    """Refuse an array whose values are in other files, or are objects.
+
+    Parameters
+    ----------
+    node : h5py.Dataset
+        The array.
+
+    Raises
+    ------
+    UntrustedFile
+        If it is one.
+    """
+    stored = node.id.get_storage_size()
+    if node.nbytes > MOST_UNSTORED and node.nbytes > MOST_PACKED * max(stored, 1):
+        raise UntrustedFile(f"{node.name} declares {node.nbytes} bytes and stores {stored}")
+    if node.is_virtual or node.external:
+        raise UntrustedFile(f"{node.name} has its values in other files")
+    if node.dtype.kind == "O" and h5py.check_string_dtype(node.dtype) is None and not _holds_references(node.dtype):
+        raise UntrustedFile(f"{node.name} holds objects")
+
+
+def _holds_references(dtype: np.dtype) -> bool:
+    return h5py.check_ref_dtype(dtype) is not None
+
+
+def read_json(text: str | bytes, limits: Limits = LIMITS) -> Any:
+    """Decode json of bounded length, depth and number of values.
+
+    Parameters
+    ----------
+    text : str or bytes
+        The json.
+    limits : Limits
+        Largest content.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    UntrustedFile
+        If it is broken or too large.
+    """
+    if len(text) > limits.text:
+        raise UntrustedFile(f"json of {len(text)} characters, more than {limits.text}")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UntrustedFile(f"broken json ({error})") from None
+    if depth_of(found, limits.depth) > limits.depth:
+        raise UntrustedFile(f"json deeper than {limits.depth} levels")
+    return found
+
+
+def depth_of(value: Any, most: int) -> int:
+    """Levels of lists and mappings in a value, counted no further than one above `most`.
+
+    Parameters
+    ----------
+    value : object
+        Plain value.
+    most : int
+        Levels allowed.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> depth_of({"a": [1]}, 5), depth_of([[[[]]]], 1)
+    (2, 2)
+    """
+    level, depth = [value], 0
+    while depth <= most:
+        level = (
+            [
+                item
+                for one in level
+                if isinstance(one, dict | list)
+                for item in (one.values() if isinstance(one, dict) else one)
+            ]
+            if any(isinstance(one, dict | list) for one in level)
+            else []
+        )
+        if not level:
+            return depth + 1 if isinstance(value, dict | list) and depth == 0 else depth
+        depth += 1
+    return depth
+
+
+def read_zip(path: Path, name: str, most: int) -> bytes:
+    """Read a member of a zip archive whose sizes were checked.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+    name : str
+        Of the member.
+    most : int
+        Bytes of all members together.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    UntrustedFile
+        If it is no archive, has no such member, or is too large.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(one.file_size for one in archive.infolist())
+            if total > most or len(archive.infolist()) > MOST_MEMBERS:
+                raise UntrustedFile(f"{len(archive.infolist())} members of {total} bytes, more than {most}")
+            if name not in archive.namelist():
+                raise UntrustedFile(f"no {name} in it")
+            with archive.open(name) as member:
+                content = member.read(most + 1)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError, zlib.error) as error:
+        raise UntrustedFile(f"a broken archive ({error})") from None
+    if len(content) > most:
+        raise UntrustedFile(f"{name} is larger than {most} bytes")
+    return content
+
+
+def check_header(path: Path) -> None:
+    """Refuse a csv whose first line is too long or has too many columns: reading it would take hours.
+
+    Parameters
+    ----------
+    path : Path
+        The csv.
+
+    Raises
+    ------
+    UntrustedFile
+        If it is.
+    """
+    with path.open("rb") as file:
+        line = file.readline(MOST_HEADER + 1)
+    if len(line) > MOST_HEADER or line.count(b",") > MOST_COLUMNS:
+        raise UntrustedFile(f"{path} has more than {MOST_COLUMNS} columns or a first line over {MOST_HEADER} bytes")
+
+
+def inert_cell(value: Any) -> Any:
+    """Text that a spreadsheet does not take for a formula: an apostrophe before it.
+
+    Parameters
+    ----------
+    value : object
+        Cell of a table.
+
+    Returns
+    -------
+    object
+        Other values as they are.
+
+    Examples
+    --------
+    >>> inert_cell("=1+1"), inert_cell("m31"), inert_cell("-1.5"), inert_cell(-1.5)
+    ("'=1+1", 'm31', '-1.5', -1.5)
+    """
+    if not isinstance(value, str) or value[:1] not in FORMULA:
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
