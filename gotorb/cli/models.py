@@ -116,7 +116,7 @@ def run_export(args: argparse.Namespace) -> int:
       gotorb export models/bayesian_vgg6 --out-path model.onnx
       gotorb export models:/gotorb@champion --out-path champion.onnx
     """
-    from gotorb.dataset.store import file_digest
+    from gotorb.core.files import file_digest
 
     path = call(args, gotorb.classifier.export)
     print(f"{path}: sha256:{file_digest(path)}")

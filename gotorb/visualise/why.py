@@ -184,6 +184,17 @@ class Reason:
     scorer: Scorer
     unusual: list[Unusual]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for json."""
+        known = {
+            "model": {"name": self.scorer.name, "version": self.scorer.version, "threshold": self.threshold},
+            "flags": self.flags, "slices": self.slices, "others": self.others,
+            "neighbours": [vars(one) for one in self.neighbours],
+            "unusual": [one._asdict() for one in self.unusual],
+        }  # fmt: skip
+        frame = pd.DataFrame([{"row": self.scored.table.iloc[0].to_dict()} | known])
+        return json.loads(frame.to_json(orient="records", double_precision=10))[0]
+
 
 class Unusual(NamedTuple):
     """A feature of a detection far from those of real rows: value, their median, and its distance in spreads."""
@@ -228,16 +239,6 @@ def _measure_real(features: FeatureSet, scorer: Scorer, near: Neighbourhood) -> 
         for _, part in near.data.batches(rows)
     ]
     return np.concatenate(parts) if parts else np.empty((0, len(features.names)), np.float32)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for json."""
-        known = {
-            "model": {"name": self.scorer.name, "version": self.scorer.version, "threshold": self.threshold},
-            "flags": self.flags, "slices": self.slices, "others": self.others,
-            "neighbours": [vars(one) for one in self.neighbours],
-        }  # fmt: skip
-        frame = pd.DataFrame([{"row": self.scored.table.iloc[0].to_dict()} | known])
-        return json.loads(frame.to_json(orient="records", double_precision=10))[0]
 
 
 def explain(
