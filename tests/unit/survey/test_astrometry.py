@@ -37,7 +37,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "FK5 by RADECSYS": TAN | {"RADESYS": None, "RADECSYS": "FK5", "EQUINOX": 2010.0},
     "galactic": GALACTIC,
     "SIP": TAN | SIP,
-    "TPV": TAN | {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_0": 0.0, "PV1_1": 1.001, "PV2_4": 0.02},
+    "TPV": TAN | {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_1": 1.001, "PV1_4": 0.02, "PV2_1": 1.0, "PV2_4": 0.01},
     "ZPN": TAN | {"CTYPE1": "RA---ZPN", "CTYPE2": "DEC--ZPN", "PV2_1": 1.0, "PV2_3": 40.0},
     "CAR": TAN | {"CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR"},
     "pole": TAN | {"CRVAL1": 37.0, "CRVAL2": 89.98},
