@@ -34,6 +34,7 @@ class Frame:
         self._hdus = hdus
         self._content = content
         self._astrometry: dict[str | int, Astrometry] = {}
+        self._found: dict[str | int, Any] = {}
 
     def sky_images(self) -> list[int]:
         """Numbers of the HDUs that are 2-d images with a celestial WCS."""
@@ -44,6 +45,11 @@ class Frame:
         ]
 
     def _hdu(self, ext: str | int) -> Any:
+        if ext not in self._found:  # the library compares the names of all HDUs each time
+            self._found[ext] = self._find_hdu(ext)
+        return self._found[ext]
+
+    def _find_hdu(self, ext: str | int) -> Any:
         try:
             with _without_warnings():
                 return self._hdus[ext]

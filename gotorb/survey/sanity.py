@@ -28,8 +28,12 @@ MOST_OUTSIDE = 0.1
 """Fraction of the detections outside, or off the WCS, from which on the whole table is refused."""
 SAME_GRID_PIXEL, SAME_SHAPE = 0.5, 0.03
 """Largest shift of planes on one grid; largest difference of scale and orientation of planes that are cut alike."""
-EDGE_STEPS = 9
-"""Points of each edge that decide the circle around an image."""
+_ALONG = np.linspace(0, 1, 9)
+OUTLINE = np.concatenate(
+    [[[0.5], [0.5]], *([_ALONG, 0 * _ALONG + end] for end in (0, 1)), *([0 * _ALONG + end, _ALONG] for end in (0, 1))],
+    1,
+)
+"""The middle of an image and points of its edges, in units of its sides: they decide the circle around it."""
 CIRCLE_MARGIN_DEG = 0.01
 """Width, beyond the footprint, of the circle that minor planets are asked for in."""
 
@@ -117,10 +121,8 @@ def find_circle(frame: Frame, ext: str | int, ra_c: float, dec_c: float) -> Circ
         If the centre is not on the image by its WCS.
     """
     ny, nx = frame.shape(ext)
-    middle = frame.centre(ext)
-    along = np.linspace(0, 1, EDGE_STEPS)
-    u, v = np.concatenate([[along, 0 * along], [along, 0 * along + 1], [0 * along, along], [0 * along + 1, along]], 1)
-    ra, dec = frame.to_sky(ext, u * nx - 0.5, v * ny - 0.5)
+    ra, dec = frame.to_sky(ext, OUTLINE[0] * nx - 0.5, OUTLINE[1] * ny - 0.5)
+    middle = float(ra[0]), float(dec[0])
     on_sky = np.isfinite(ra)
     if not (np.isfinite(middle).all() and on_sky.any()):
         raise InconsistentImage(f"the WCS of HDU {ext!r} in {frame.path} gives its own pixels no place; solve it again")

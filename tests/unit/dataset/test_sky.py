@@ -12,6 +12,7 @@ from astropy.wcs import WCS
 
 from gotorb.core import layout
 from gotorb.dataset import sky
+from gotorb.dataset.card import make_card
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import write_dataset
 
@@ -162,3 +163,19 @@ def test_known_minor_planets_labelled_bogus_are_found(tmp_path: Path, monkeypatc
     planets["dec"] += 6.0 / 3600
     (found,) = [line for line in verify_dataset(data_dir) if "known minor planets" in line]
     assert "-6.0 in declination" in found
+
+
+@pytest.mark.parametrize(
+    ("image", "planets"),
+    [
+        (
+            {"offset_ra_arcsec": 0.25, "offset_dec_arcsec": -0.5},
+            {"n_expected": 6, "n_matched": 5, "offset_ra_arcsec": 0.25, "offset_dec_arcsec": -0.5},
+        ),
+        ({"n_expected": np.nan, "offset_ra_arcsec": np.nan, "offset_dec_arcsec": np.nan}, None),
+    ],
+)
+def test_the_card_counts_minor_planets_expected_and_matched(
+    tmp_path: Path, image: dict[str, Any], planets: dict[str, Any] | None
+) -> None:
+    assert make_card(write(tmp_path, image=image)).get("minor_planets") == planets
