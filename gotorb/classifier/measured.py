@@ -106,7 +106,6 @@ def train_measured(
         meta |= calibrate(model, data, trusted, options) | _describe_network(network)
         meta["suspects"] = data.ids[np.setdiff1d(taught.rows.validation, trusted)]
         loaded = model_files.write_training(run_dir, model, meta)
-        LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
     shutil.rmtree(run_dir / "network", ignore_errors=True)
     return loaded.model, loaded.meta or {}
 

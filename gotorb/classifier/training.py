@@ -202,7 +202,7 @@ def train(
         division={name: options[name] for name in DIVISION},
         n_replicas=strategy.num_replicas_in_sync if strategy else 1,
     )  # fmt: skip
-    settings = {name: model_files.describe_option(value) for name, value in options.items()}
+    settings: dict[str, Any] = {name: model_files.describe_option(value) for name, value in options.items()}
     settings |= {"threads": fit.prepare_process(seed, threads), "strategy": strategy and type(strategy).__name__}
     origin = None if init_from is None else _find_parent(init_from, options["layers"], settings["normalise"])
     with strategy.scope() if strategy else nullcontext():
@@ -222,13 +222,16 @@ def train(
             fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest,
             parent=_describe_parent(origin, data, taught.rows),
         )  # fmt: skip
-        meta |= {"imported": (origin.meta or {}).get("imported", {})} if origin and origin.imported else {}
-        meta |= calibrate(trained, data, taught.rows.validation, options)
+        meta |= _describe_import(origin) | calibrate(trained, data, taught.rows.validation, options)
         loaded = model_files.write_training(run_dir, trained, meta)
         saving.check_same(trained, model_files.read_model(run_dir))
         fitted.finish()
-        LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
-        return loaded.model, loaded.meta or {}
+    return loaded.model, loaded.meta or {}
+
+
+def _describe_import(origin: Origin | None) -> dict[str, Any]:
+    """Part of the meta that tells of a parent from outside."""
+    return {"imported": (origin.meta or {}).get("imported", {})} if origin and origin.imported else {}
 
 
 PLAN = (

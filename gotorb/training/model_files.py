@@ -228,6 +228,7 @@ def write_training(run_dir: Path, model: keras.Model, meta: Meta) -> Loaded:
 
     model_path = write_model(run_dir / layout.MODEL_H5, model)
     write_meta(run_dir / layout.META_HKL, meta | {"model_digest": file_digest(model_path)})
+    LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
     return Loaded(model, _find_meta(run_dir))
 
 

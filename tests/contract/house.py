@@ -19,8 +19,8 @@ ORDER = (
 )  # fmt: skip
 """Rooms from the lowest to the highest: a room imports only rooms before it."""
 LIMITS = {
-    "files": 190,
-    "lines of code": 26_000,
+    "files": 200,
+    "lines of code": 29_000,
     "names at the top": 24,
     "modules with one importer below 60 lines": 0,
     "circles": 0,
