@@ -14,6 +14,8 @@ from gotorb.evaluation.metrics import FPRS, rounded
 from gotorb.evaluation.thresholds import first_within, rates_of_counts
 
 EVALUATE, DECIDE = EvaluateParams(), DecideParams()
+MIN_IMAGES = 10
+"""Fewer images than this are too few to be resampled."""
 SUSPECT_PROBABILITY = 0.9
 """Probability from which a bogus label on a row that was not trained on is not believed."""
 
@@ -274,7 +276,7 @@ def choose_model(
     labels: np.ndarray, probabilities: Mapping[str, np.ndarray], images: np.ndarray, *, n_bootstrap: int,
     rng: np.random.Generator,
 ) -> Choice:  # fmt: skip
-    """Choose the model of the smallest Brier score; models within the noise of it count as equal, the first is taken.
+    """Choose the model of the smallest Brier score; of those within its noise the last is taken.
 
     Brier scores use all of a score, not only its rank, so they tell models apart on fewer rows than the AUC does. Rows
     labelled bogus that the models' median calls clearly real are left out: half of such labels are wrong.
@@ -286,7 +288,7 @@ def choose_model(
     probabilities : mapping of str to ndarray
         For each model, in the order declared, calibrated scores (n,).
     images : ndarray
-        (n,) image of each row; images are resampled whole.
+        (n,) image of each row; images are resampled whole, or rows where there are fewer than `MIN_IMAGES`.
     n_bootstrap : int
     rng : numpy.random.Generator
 
@@ -299,6 +301,8 @@ def choose_model(
     errors = {name: (np.asarray(p, float)[kept] - labels[kept]) ** 2 for name, p in probabilities.items()}
     best = min(errors, key=lambda name: errors[name].mean())
     names, place = np.unique(images[kept], return_inverse=True)
+    if len(names) < MIN_IMAGES:
+        names, place = np.arange(kept.sum()), np.arange(kept.sum())
     draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), n_bootstrap)
     n_drawn = draws @ np.bincount(place)
     rows = []
@@ -307,7 +311,7 @@ def choose_model(
         low, high = np.quantile(worse, (0.025, 0.975))
         rows.append((name, own.mean(), own.mean() - errors[best].mean(), low, high, bool(low <= 0)))
     table = pd.DataFrame(rows, columns=["model", "brier", "worse", "low", "high", "tied"])
-    return Choice(str(table["model"][table["tied"]].iloc[0]), table, int((~kept).sum()))
+    return Choice(str(table["model"][table["tied"]].iloc[-1]), table, int((~kept).sum()))
 
 
 class ScoredRows(NamedTuple):

@@ -65,7 +65,7 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
     """Register the model that is best on the validation rows; make it champion if it is not worse on the test rows.
 
     Best is the smallest Brier score of calibrated scores; models whose paired difference from it, resampled by image,
-    may be none are equal, and the first of them in the order of evaluate.models is taken.
+    may be none are equal, and the last of them in the order of evaluate.models is taken.
 
     The test rows decide only between the new model and the present champion, never among the new ones.
 

@@ -19,7 +19,9 @@ from gotorb.training.inference import CompiledModel
 from gotorb.training.measured import KIND_ATTR, Fusion, Measured, draw_groups
 from gotorb.training.model_files import read_model, write_model
 from tests.model.blobs import make_blobs
+from tests.model.conftest import STAYS_GRAPH, run_eagerly
 
+pytestmark = [pytest.mark.usefixtures("eager"), pytest.mark.filterwarnings(STAYS_GRAPH)]
 LAYERS = ("science", "template", "difference", "ptp")
 OPTIONS: dict[str, Any] = {"epochs": 2, "seed": 3, "n_trees": 60, "layers": LAYERS}
 
@@ -33,8 +35,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(small: Path) -> Path:
     """Folder of bayesian_vgg6, measured and a fusion that takes the network next to it."""
     out_dir = small.parent / "models"
-    for name in ("bayesian_vgg6", "measured", "fusion"):
-        classifier.train(small, name, out_dir=out_dir, name=name, **OPTIONS)
+    with run_eagerly():
+        for name in ("bayesian_vgg6", "measured", "fusion"):
+            classifier.train(small, name, out_dir=out_dir, name=name, **OPTIONS)
     return out_dir
 
 
@@ -164,8 +167,13 @@ def test_evaluation_comparison_and_out_of_fold_scores(small: Path, folder: Path,
     assert result.metrics["auc"] > 0.95
     assert {"history", "posteriors", "latent", "reliability"} <= set(result.figures)
     assert {"mean", "std"} & set(result.predictions.columns)
-    compared = classifier.compare(str(folder / kind), str(folder / "bayesian_vgg6"), data_dir=small, n_bootstrap=10)
-    assert compared
+    assert result.metrics["robustness"]["real"]["n"] > 0
+    divided = shutil.copytree(small, tmp_path / "data", ignore=shutil.ignore_patterns("model*"))
+    table = read_table(small)
+    test = table["id"].isin(classifier.load(folder / kind).meta["split"]["test"])
+    write_table(divided, table.assign(split=np.where(test, "test", "train")))
+    compared = classifier.compare(str(folder / kind), str(folder / "bayesian_vgg6"), data_dir=divided, n_bootstrap=10)
+    assert compared["n_rows"] == test.sum()
     if kind == "measured":
         params = Params(seed=1, train={"n_trees": 20, "layers": list(LAYERS)}, peers={"n_folds": 2})
         scores = classifier.score_out_of_fold(small, kind, params)

@@ -218,7 +218,7 @@ def test_every_parameter_is_an_option_with_the_same_default(command: str, monkey
         (params.DatasetParams, "test_fraction", "a fraction between 0 and 1"),
         (params.DatasetParams, "label_noise", "a number, at least 0, at most 0.5"),
         (params.TrainParams, "dropout", "a fraction, at least 0, below 1"),
-        (params.TrainParams, "models", "several of vgg6, bayesian_vgg6"),
+        (params.TrainParams, "models", "several of vgg6, bayesian_vgg6, measured, fusion"),
         (params.TrainParams, "freeze", "a whole number or text or a list"),
         (params.TuneParams, "max_trials", "a whole number, at least 1"),
         (params.CleanParams, "new_sources", "true or false"),
