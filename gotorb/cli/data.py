@@ -248,7 +248,7 @@ def _fetch_catalogue(args: argparse.Namespace) -> int:
     options = chosen(args, FetchParams)
     margin = options.pop("margin_deg", FETCH.margin_deg)
     fields = None if args.all_sky else _fields_around(args.around, margin)
-    polite = {name: value for name, value in options.items() if name in ("pause_s", "attempts")}
+    polite = {name: value for name, value in options.items() if name in ("min_interval_s", "attempts")}
     if args.kind == "variables":
         out = args.out or FETCH.variables
         fetch_variables(fields, out, tables=options.get("tables", FETCH.tables), **polite)
