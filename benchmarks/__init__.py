@@ -7,6 +7,7 @@ A benchmark is a file with ``measure() -> list[Row]`` and one line in `BENCHMARK
 BENCHMARKS = {
     "help_seconds": "help",
     "stamps": "stamps",
+    "label_checks": "checks",
     "minor_planets_night": "minor_planets",
     "posterior": "posterior",
     "score": "score",

@@ -35,6 +35,10 @@ MEANINGS = {
     "planes copied out of memory maps and as many as the layers hold written to HDF5, with nothing done to them.",
     "stamps_memory": "How much more peak memory 1000 detections take than 100, mapped files included. Reference: the "
     "size of the stamps and layers that are more.",
+    "label_checks": "Labelling of one difference image of 8176 x 6132 pixels with four exposures and 1000 detections, "
+    "64 of them labelled, by a provider of minor planets that costs nothing: files opened, table read, stamps. "
+    "Reference: the same without the checks of place, time, grid, stamps and expected minor planets, in turn in the "
+    "same run. The limit is a ratio of 1.1.",
     "minor_planets_night": "CPU time, without imports, of a fresh process that finds the minor planets of 100 images "
     "of one night (circles of 1.8 degrees all over the sky) among 1.4 million orbits, read before. Reference: pympc "
     "with the same catalogue on three of them, times 100/3; names, positions and magnitudes must be equal to the bit. "

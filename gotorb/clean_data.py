@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -296,10 +297,11 @@ def _asteroids(data_dir: Path, provider: str, match_arcsec: float, radius_deg: f
     from gotorb.labels.jobs import read_images
 
     settings = read_settings()
-    planets = make_provider(provider, settings)
+    planets = make_provider(provider, settings, renew=True)
     images = read_images(data_dir, settings)
     rows = find_minor_planets(read_table(data_dir), images, planets, radius_deg=radius_deg, match_arcsec=match_arcsec)
-    return _change(rows, f"minor planet of {planets.version} within {match_arcsec:g} arcsec", action, "asteroid")
+    version = f"{planets.version}@{datetime.now(UTC):%Y-%m-%d}" if provider == "skybot" else planets.version
+    return _change(rows, f"minor planet of {version} within {match_arcsec:g} arcsec", action, "asteroid")
 
 
 def _new_sources(data_dir: Path) -> pd.DataFrame:

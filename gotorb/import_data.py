@@ -76,6 +76,7 @@ def import_datapack(
     from gotorb.dataset.datapack import read_datapack
     from gotorb.dataset.store import run_folder, write_dataset
     from gotorb.errors import DataError
+    from gotorb.survey.ids import find_bad_id
     from gotorb.survey.pixels import fill_missing
 
     pack = read_datapack(path)
@@ -87,6 +88,8 @@ def import_datapack(
         )
     table = pack.meta.reset_index(drop=True)
     ids = table["id"].astype(str) if "id" in table else table.index.astype(str)
+    if "id" in table and (problem := find_bad_id(table["id"])):
+        raise DataError(f"column 'id' of {path} has {problem}; give each row one id, text or a whole number")
     metalabels = table.get("metalabel", "")
     stamps, missing = fill_missing(pack.stamps.astype("float32"))
     rows = table.assign(id=ids, metalabel=metalabels, missing_fraction=missing)

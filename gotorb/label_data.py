@@ -28,11 +28,11 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.params import SEED, CleanParams, LabelParams, SyntheticParams
+from gotorb.core.params import SEED, CheckParams, CleanParams, LabelParams, SyntheticParams
 from gotorb.core.settings import project_root, read_settings
 
 log = logging.getLogger(__name__)
-LABEL, SYNTHETIC, CLEAN = LabelParams(), SyntheticParams(), CleanParams()
+LABEL, SYNTHETIC, CLEAN, CHECK = LabelParams(), SyntheticParams(), CleanParams(), CheckParams()
 
 SCIENCE_IMAGE_EXT = "IMAGE"
 """HDU of the median science image, in the file of a difference image."""
@@ -100,7 +100,8 @@ _ADAPTED: list[str] = []
 """The adapter in force."""
 _KNOWN: dict[Any, tuple[float, dict[str, pd.Series]]] = {}
 """Images of an adapter's get_images(), by their place, and when it was asked."""
-ALL_IMAGES = 2**31 - 1
+MANY_IMAGES = 10**9
+"""More than any survey has: to find images by their files."""
 
 
 def adapt(path: Path | str) -> None:
@@ -234,7 +235,7 @@ def _find_row(path: Path) -> pd.Series | None:
     if place not in rows and (not asked or (path.exists() and path.stat().st_mtime > asked)):
         asked = time.time()
         try:
-            rows = _rows_by_place(get_images(ALL_IMAGES))
+            rows = _rows_by_place(get_images(MANY_IMAGES))
         except DatabaseError:
             raise
         except SurveyError as error:  # no images where it looks: a night may lie elsewhere
@@ -274,6 +275,7 @@ def make(
     min_realbogus: float | None = LABEL.min_realbogus,
     max_bogus_realbogus: float | None = LABEL.max_bogus_realbogus,
     extra_bogus_per_image: int = LABEL.extra_bogus_per_image,
+    check_expected: bool = LABEL.check_expected,
     stamp_size: int = LABEL.stamp_size,
     n_processes: int = LABEL.n_processes,
     chunk: int = LABEL.chunk,
@@ -294,7 +296,8 @@ def make(
     provider : {"skybot", "pympc"}
         Provider of minor planets. pympc works offline with a catalogue from `pympc.update_catalogue()`.
     search_radius_deg : float
-        Radius around an image's centre in which minor planets are asked for.
+        Smallest radius around an image's centre in which minor planets are asked for; a larger image is searched
+        whole.
     match_radius_arcsec : float
         Largest distance of a detection from its minor planet.
     mag_limit : float
@@ -304,6 +307,8 @@ def make(
         teach the new classifier the opinion of the old one, so they are off by default.
     extra_bogus_per_image : int
         Bogus detections wanted in an image beyond the number of minor planets.
+    check_expected : bool
+        Stop when the minor planets that should be on the images are not detected, or at a common offset.
     stamp_size : int
         Side of a stamp in pixels, odd.
     n_processes : int
@@ -325,7 +330,8 @@ def make(
     Raises
     ------
     DataError
-        If no image gave a label, another run is at work in the folder, or the disk is full.
+        If no image gave a label, the expected minor planets were not found (the data set is written then), another
+        run is at work in the folder, or the disk is full.
     DatabaseError, CatalogueError
         If the survey's database or the catalogue cannot be used.
     """
@@ -344,6 +350,7 @@ def make(
         provider=make_provider(provider, settings),
         rules=MatchRules(match_radius_arcsec, mag_limit, min_realbogus, max_bogus_realbogus, extra_bogus_per_image),
         search_radius_deg=search_radius_deg,
+        check_expected=check_expected,
         stamp_size=stamp_size,
         files=_files(),
         seed=seed,
@@ -353,8 +360,99 @@ def make(
             remove_shards(data_dir / layout.SHARDS_DIR)
         images = get_images(n_images)
         tasks = make_tasks(images, _exposure_getter(images), settings, needs_exposures=not is_adapted())
-        make_shards(data_dir, tasks, label_image, options, workers=workers, title="label")
+        outcome = make_shards(data_dir, tasks, label_image, options, workers=workers, title="label")
+        _check_found([result.facts for result in outcome.results], options, data_dir)
     return data_dir
+
+
+def check(
+    paths: Sequence[Path | str] = (),
+    out_dir: Path | str | None = None,
+    *,
+    n_images: int = CHECK.n_images,
+    provider: str = LABEL.provider,
+    search_radius_deg: float = LABEL.search_radius_deg,
+    match_radius_arcsec: float = LABEL.match_radius_arcsec,
+    mag_limit: float = LABEL.mag_limit,
+    stars: Path | str | None = CHECK.stars,
+) -> list[Any]:
+    """Check a few images as `make` does, before a run: the first step with an own survey.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Difference images; those of `get_images` are known by their file, others are read by their header. The first
+        `n_images` of `get_images` when there is none.
+    out_dir : path, optional
+        Folder for a picture of each image: catalogued minor planets (and stars) drawn on the difference.
+    n_images : int
+        Images to take when `paths` is empty.
+    provider, search_radius_deg, match_radius_arcsec, mag_limit
+        As for `make`.
+    stars : path, optional
+        Catalogue of stars (csv or FITS with ra and dec) to draw.
+
+    Returns
+    -------
+    list of Inspection
+        One for each image; its `state` is ``ok`` or that in which `make` would leave the image.
+
+    Raises
+    ------
+    DatabaseError, CatalogueError
+        If the survey's database or the catalogue cannot be used.
+    """
+    from gotorb.catalogues.minor_planets import make_provider
+    from gotorb.catalogues.variables import read_variables
+    from gotorb.labels.image import LabelOptions
+    from gotorb.labels.inspection import inspect_image
+    from gotorb.labels.rules import MatchRules
+
+    use_adapter()
+    options = LabelOptions(
+        provider=make_provider(provider, read_settings()),
+        rules=MatchRules(match_radius_arcsec, mag_limit),
+        search_radius_deg=search_radius_deg,
+        files=_files(),
+    )
+    known = None if stars is None else read_variables(stars)
+    results = []
+    for task in _find_tasks(paths, n_images):
+        inspection, figure = inspect_image(task, options, stars=known)
+        if figure is not None and out_dir is not None:
+            Path(out_dir).mkdir(parents=True, exist_ok=True)
+            figure.savefig(Path(out_dir) / f"{Path(task.path).name}.png", dpi=100)
+        results.append(inspection)
+    return results
+
+
+def _find_tasks(paths: Sequence[Path | str], n_images: int) -> list[Any]:
+    """Tasks of images by their files, or of the first images of the survey."""
+    from gotorb.labels.jobs import make_tasks
+
+    use_adapter()
+    if paths:
+        return [describe_image(path) for path in paths]
+    images = get_images(n_images)
+    tasks = make_tasks(images, _exposure_getter(images), read_settings(), needs_exposures=not is_adapted())
+    return tasks[:n_images]
+
+
+def _check_found(images: list[dict[str, Any]], options: Any, data_dir: Path) -> None:
+    """Log the minor planets expected and matched; stop where labels must be wrong."""
+    from gotorb.catalogues.expected import find_problems, summarise
+    from gotorb.errors import DataError
+
+    total = summarise(images)
+    log.info("matched %d of %d expected minor planets", total["n_matched"], total["n_expected"])
+    problem, odd = find_problems(images, radius_arcsec=options.rules.match_radius_arcsec)
+    for line in [*odd, *([problem] if problem else [])]:
+        log.warning("%s", line)
+    if problem and options.check_expected:
+        raise DataError(
+            f"{problem}; do not train on {data_dir}, or pass check_expected=False if the numbers "
+            "are right for your survey"
+        )
 
 
 def add_synthetic_transients(
@@ -573,9 +671,10 @@ def _exposure_getter(images: pd.DataFrame) -> Callable[[pd.Series], Sequence[str
         return get_individual_images
     from gotorb.survey.gotophoto import query_exposures
 
-    found = query_exposures(read_settings(), images["relatedimage"].astype(int).tolist())
+    known = images["relatedimage"].dropna().astype(int)
+    found = query_exposures(read_settings(), known.tolist())
     files = found.groupby("relatedimage")["filepath"].agg(list).to_dict()
-    return lambda image: files.get(int(image["relatedimage"]), [])
+    return lambda image: [] if pd.isna(image["relatedimage"]) else files.get(int(image["relatedimage"]), [])
 
 
 def _found_exposures(image: pd.Series) -> Sequence[str]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pandas as pd
 
@@ -177,6 +177,7 @@ class Skybot:
 
     observatory_code: str = OBSERVATORY_CODE
     url: str = SKYBOT_URL
+    renew: ClassVar[bool] = False
 
     @property
     def version(self) -> str:
@@ -208,10 +209,16 @@ class Skybot:
             radius_deg=field.radius_deg,
             epoch_mjd=field.epoch_mjd,
         )
-        return look_up(question, Limits(total_s=read_settings().skybot_deadline_s))
+        return look_up(question, Limits(total_s=read_settings().skybot_deadline_s), renew=self.renew)
 
 
-def make_provider(name: str, settings: Settings) -> MinorPlanets:
+class RenewedSkybot(Skybot):
+    """SkyBoT asked again, unless the kept answer is of today."""
+
+    renew = True
+
+
+def make_provider(name: str, settings: Settings, *, renew: bool = False) -> MinorPlanets:
     """Provider by the name used in params.yaml.
 
     Parameters
@@ -219,6 +226,8 @@ def make_provider(name: str, settings: Settings) -> MinorPlanets:
     name : {"pympc", "skybot"}
     settings : Settings
         Catalogue, observatory and service to use.
+    renew : bool
+        Ask a service again for what it answered before today.
 
     Returns
     -------
@@ -231,7 +240,7 @@ def make_provider(name: str, settings: Settings) -> MinorPlanets:
     """
     providers: dict[str, MinorPlanets] = {
         "pympc": Pympc(settings.gotorb_mpc_catalogue, settings.observatory),
-        "skybot": Skybot(settings.observatory_code, settings.skybot_url),
+        "skybot": (RenewedSkybot if renew else Skybot)(settings.observatory_code, settings.skybot_url),
     }
     if name not in providers:
         raise CatalogueError(f"unknown minor-planet provider {name!r}; choose one of {', '.join(sorted(providers))}")

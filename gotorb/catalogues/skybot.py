@@ -1,9 +1,9 @@
 """SkyBoT cone searches: polite to the service, repeated when it is busy, and never longer than a deadline.
 
-An answer is kept on disk, and asked for once. All processes of a user on a machine share a limit of two requests at a
-time and one start a second. A look-up that fails is an error, never an empty field: only whole answers become tables.
-astroquery is not used because the service ignores the observatory as it spells it, and its positions are then off by
-arcseconds.
+An answer is kept on disk with its date, and asked for again when it is old. All processes of a user on a machine share
+a limit of two requests at a time and one start a second. A look-up that fails is an error, never an empty field: only
+whole answers become tables. astroquery is not used because the service ignores the observatory as it spells it
+(astroquery issue 3515), and its positions are then geocentric, off by arcseconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from gotorb.core.settings import read_settings
 from gotorb.errors import LookupFailed
 
 COLUMNS = ("name", "ra", "dec", "mag")
+ASKED = "asked"
 THEIR_COLUMNS = ("Name", "_RAJ2000", "_DECJ2000", "Mv")
 NOTHING_FOUND = "No solar system object was found"
 FAILED_FLAG = "# Flag: -1"
@@ -43,6 +44,8 @@ BUSY_STATES = (429, 500, 502, 503, 504)
 LONGEST_WAIT_S = 600.0
 """A later next start is ignored: a changed clock, or a service that asks for an absurd pause."""
 POLL_S = 0.03
+EMPTY_ANSWERS = 2
+"""Answers of HTTP status 200 without any content, one after the other, that count as "nothing there"."""
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +102,8 @@ class Limits:
         Pause after the first failed try; twice as long after each further one, and shortened at random by up to a half.
     pause_s : float
         Between two starts of requests on this machine; a little over a second, because a start takes its time.
+    max_age_days : float
+        Older kept answers are asked for again; while the service gives no answer they still hold.
     n_failures, rest_s : int, float
         After so many failed look-ups in a row this process asks nothing for a while: further look-ups fail immediately.
     """
@@ -109,6 +114,7 @@ class Limits:
     tries: int = 5
     backoff_s: float = 2.0
     pause_s: float = 1.1
+    max_age_days: float = 90.0
     n_failures: int = 3
     rest_s: float = 60.0
 
@@ -143,7 +149,7 @@ def make_table(name: Iterable[Any], ra: Any, dec: Any, mag: Any) -> pd.DataFrame
                          "mag": np.asarray(mag, float)})  # fmt: skip
 
 
-def look_up(question: Question, limits: Limits | None = None) -> pd.DataFrame:
+def look_up(question: Question, limits: Limits | None = None, *, renew: bool = False) -> pd.DataFrame:
     """Minor planets in a circle at an epoch.
 
     Parameters
@@ -152,11 +158,14 @@ def look_up(question: Question, limits: Limits | None = None) -> pd.DataFrame:
         Where, when and from where.
     limits : Limits, optional
         Time and tries.
+    renew : bool
+        Ask again, unless the kept answer is of today.
 
     Returns
     -------
     DataFrame
         name, ra, dec (deg, topocentric), mag (V); no rows where the service says that nothing is there.
+        ``attrs["asked"]`` is the date of the answer.
 
     Raises
     ------
@@ -165,15 +174,28 @@ def look_up(question: Question, limits: Limits | None = None) -> pd.DataFrame:
     """
     limits, question = limits or Limits(), question.rounded()
     path = read_settings().cache_dir / "skybot" / f"{value_digest(question, n_digits=24)}.json"
-    table = _kept_answer(path, question)
-    if table is None:
+    kept = _kept_answer(path, question)
+    if kept is not None and _age_days(kept) <= (0 if renew else limits.max_age_days):
+        return kept
+    try:
         table = _breaker.guard(question, limits)
-        rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
-        try:
-            write_text(path, json.dumps({"question": asdict(question), "rows": rows}, indent=0))
-        except OSError as error:
-            log.info("SkyBoT's answer is not kept in %s (%s); set GOTORB_CACHE_DIR in .env", path.parent, error)
+    except LookupFailed as error:
+        if kept is None or renew:
+            raise
+        log.warning("SkyBoT's answer of %s is used; a newer one could not be had: %s", kept.attrs[ASKED], error)
+        return kept
+    rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+    table.attrs[ASKED] = f"{datetime.now(UTC):%Y-%m-%d}"
+    try:
+        write_text(path, json.dumps({"question": asdict(question), ASKED: table.attrs[ASKED], "rows": rows}, indent=0))
+    except OSError as error:
+        log.info("SkyBoT's answer is not kept in %s (%s); set GOTORB_CACHE_DIR in .env", path.parent, error)
     return table
+
+
+def _age_days(kept: pd.DataFrame) -> int:
+    """Days since an answer came."""
+    return (datetime.now(UTC).date() - date.fromisoformat(kept.attrs[ASKED])).days
 
 
 def _kept_answer(path: Path, question: Question) -> pd.DataFrame | None:
@@ -181,7 +203,9 @@ def _kept_answer(path: Path, question: Question) -> pd.DataFrame | None:
     try:
         kept = json.loads(path.read_text())
         columns = list(zip(*kept["rows"], strict=True)) or [()] * len(COLUMNS)
-        return make_table(*columns) if kept["question"] == asdict(question) else None
+        table = make_table(*columns)
+        table.attrs[ASKED] = str(date.fromisoformat(kept[ASKED]))  # answers without a date are asked for again
+        return table if kept["question"] == asdict(question) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -224,11 +248,16 @@ def _failure(question: Question, reason: str) -> LookupFailed:
 
 def _ask(question: Question, limits: Limits) -> pd.DataFrame:
     """Ask until there is an answer, a final no, or no time left."""
-    deadline, reason = time.monotonic() + limits.total_s, "nothing"
+    deadline, reason, n_empty = time.monotonic() + limits.total_s, "nothing", 0
     limiter = RateLimiter(Path(tempfile.gettempdir()) / f"gotorb-skybot-{os.getuid()}", pause_s=limits.pause_s)
     for attempt in range(limits.tries):
         try:
-            return parse_answer(_within(deadline, lambda: _request(question, limits, limiter, deadline)))
+            body = _within(deadline, lambda: _request(question, limits, limiter, deadline))
+            n_empty = n_empty + 1 if not body.strip() else 0
+            if n_empty == EMPTY_ANSWERS:
+                log.info("SkyBoT answered %d times with empty content: nothing there", n_empty)
+                return make_table((), (), (), ())
+            return parse_answer(body)
         except NoAnswer as error:
             reason, wait_s = str(error), error.wait_s
         except TimeoutError as error:
@@ -311,7 +340,9 @@ def _retry_after(response: Any) -> float:
 
 
 def parse_answer(body: bytes) -> pd.DataFrame:
-    """Table of an answer that came with HTTP status 200; empty only when the service reports that no object was found.
+    """Table of an answer that came with HTTP status 200.
+
+    It is empty only when the service reports that no object was found, or gives the status OK without any row.
 
     Parameters
     ----------
@@ -345,12 +376,16 @@ def _parse_votable(body: bytes) -> pd.DataFrame:
             document = votable.parse(io.BytesIO(body), verify="ignore")
     except Exception as error:
         raise NoAnswer(f"no whole VOTable ({_shorten(str(error))})", 0.0) from None
-    for info in document.iter_info():
-        if info.name == "QUERY_STATUS" and info.value != "OK":
+    states = [info for info in document.iter_info() if info.name == "QUERY_STATUS"]
+    for info in states:
+        if info.value != "OK":
             raise NoAnswer(f"status {info.value} {_shorten(info.content or '')}".strip())
     rows = next((table.to_table(use_names_over_ids=True) for table in document.iter_tables()), None)
     if rows is None or len(rows) == 0:
-        raise NoAnswer("a table without rows and without a reason")
+        if not states:
+            raise NoAnswer("a table without rows and without a reason")
+        log.info("SkyBoT answered with status OK and no rows: nothing there")
+        return make_table((), (), (), ())
     absent = [name for name in THEIR_COLUMNS if name not in rows.colnames]
     if absent:
         raise NoAnswer(f"no column {absent[0]} (columns {', '.join(rows.colnames)})")

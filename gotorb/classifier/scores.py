@@ -118,7 +118,7 @@ def _put(waiting: queue.Queue[Any], item: Any, stopped: threading.Event) -> bool
 log = logging.getLogger(__name__)
 COLUMNS = (
     "id", "ra", "dec", "score", "mean", "std", "confidence", "model_name", "model_version", "data_sha256",
-    "threshold", "called_real",
+    "threshold", "called_real", "image_id",
 )  # fmt: skip
 
 
@@ -269,7 +269,9 @@ def _write_rows(
         for found, stamps in batches:
             if n_rows == 0 and (told := tell_middle(scorer, found.stamps.shape[1], source)):
                 log.info(told)
-            waiting.append((found.table[["id", "ra", "dec"]], score_batch(scorer, stamps, n_samples, seed + n_rows)))
+            waiting.append(
+                (found.table[["id", "ra", "dec", "image_id"]], score_batch(scorer, stamps, n_samples, seed + n_rows))
+            )
             n_rows += len(found)
             if digest.done():
                 write()
@@ -328,8 +330,9 @@ def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold:
     called = (found.best >= threshold).astype(int).tolist()
     *model, shown = about
     return zip(
-        table["id"].tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called, strict=False
-    )
+        table["id"].tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called,
+        table["image_id"].tolist(), strict=False,
+    )  # fmt: skip
 
 
 def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], source: Path | str) -> np.ndarray:

@@ -26,7 +26,7 @@ PAGE = 2 * BATCH_SIZE
 DATASET, PACKETS, IMAGES, ARCHIVE = "data set", "packets", "images", "archive"
 NUMBERS = ("ra", "dec", "x", "y", "mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "jd", "label",
            "n_seen", "missing_fraction")  # fmt: skip
-TEXTS = ("id", "ut", "metalabel", "number", "object_id")
+TEXTS = ("id", "image_id", "ut", "metalabel", "number", "object_id")
 COLUMNS = (*TEXTS, *NUMBERS)
 ALERT_NAMES = {"id": "candid", "object_id": "objectId", "mag": "magpsf", "realbogus": "rb", "cnn_realbogus": "drb",
                "x": "xpos", "y": "ypos", "number": "ssnamenr"}  # fmt: skip
@@ -211,7 +211,7 @@ def _read_image(path: Path, size: int) -> Detections:
         planes = cut_planes(frame, exposures, ra, dec, size=size, extensions=files.extensions, xy=xy)
     stamps, missing = fill_missing(planes.layers())
     n_seen = n_detected_exposures(planes.exposures)
-    table = found.assign(ut=task.ut, jd=task.jd, n_seen=n_seen, missing_fraction=missing)
+    table = found.assign(image_id=task.image_id, ut=task.ut, jd=task.jd, n_seen=n_seen, missing_fraction=missing)
     away = find_nearest(ra, dec, [task.ra_c], [task.dec_c])[1].max(initial=0.0) / 3600
     place = task.ra_c, task.dec_c, away, task.epoch_mjd
     return Detections(

@@ -14,6 +14,7 @@ from gotorb.errors import GotorbError
 
 GROUPS = {
     "data": ("Data", {
+        "check": "check a few images before a labelling run: place, time, grid, minor planets",
         "label": "make a labelled data set from the survey's images",
         "import": "make a labelled data set of stamps that were cut elsewhere",
         "synthetic": "add simulated transients and galaxy residuals to a data set",

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gotorb.core import layout
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import (
     SEED,
+    CheckParams,
     CleanParams,
     DatasetParams,
     FetchParams,
@@ -20,12 +22,42 @@ from gotorb.core.params import (
     SurveyParams,
     SyntheticParams,
     find_params,
-)  # fmt: skip
+)
 from gotorb.errors import ConfigError
 
 FETCH = FetchParams()
 SYNTHETIC = (SyntheticParams, LabelParams, CleanParams)
 LINK = "link_radius_arcsec"
+
+
+def _check_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="difference images (default: the survey's first)")
+    add_options(parser, gotorb.label_data.check, CheckParams, LabelParams, skip=("paths",))
+    add_json(parser)
+    add_params(parser)
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Check a few images before a labelling run: place, time, grid and table, and the minor planets found on them.
+
+    For each image: how many minor planets brighter than the limit fall on pixels with data, how many of them are
+    detected, and their median offset. --out-dir draws them on the difference image. Exits with 1 when an image would
+    not be labelled, or its minor planets are missing.
+
+    Examples:
+      gotorb check images/f012_v3_diff.fits --adapter mysurvey.py --provider pympc --out-dir checked/
+      gotorb check --n-images 5
+    """
+    given = chosen(args, gotorb.label_data.check, LabelParams)
+    if "n_images" not in args:
+        given.pop("n_images", None)  # that of params.yaml is for the run
+    results = gotorb.label_data.check(args.images, **given)
+    if args.json:
+        rows = [asdict(one) | {"found": one.found and one.found._asdict()} for one in results]
+        print(json.dumps(rows, indent=2))
+    for one in () if args.json else results:
+        print("\n".join(one.lines()))
+    return int(any(one.state != "ok" or one.warnings for one in results))
 
 
 def _label_options(parser: argparse.ArgumentParser) -> None:

@@ -37,8 +37,8 @@ def run_score(args: argparse.Namespace) -> int:
     """Score images, stamp archives or alert packets with a model.
 
     The csv has, for each stamp: id, ra, dec, score, posterior mean, standard deviation and confidence (empty for
-    a model without dropout), model name and version, the sha256 of the data, the threshold, and the call: 1 real, 0
-    bogus. The posterior mean decides the call where there is one.
+    a model without dropout), model name and version, the sha256 of the data, the threshold, the call: 1 real, 0
+    bogus, and the image. The posterior mean decides the call where there is one.
 
     An interrupted call resumes when it is given again: finished sources are kept in OUT.parts/.
 

@@ -146,7 +146,10 @@ class LabelParams(Section):
         "skybot", description="source of minor planets: a local catalogue (pympc) or IMCCE's service (skybot)"
     )
     search_radius_deg: float = Field(
-        1.8, gt=0, le=10, description="radius around an image's centre in which minor planets are searched [deg]"
+        1.8,
+        gt=0,
+        le=10,
+        description="smallest radius around an image's centre in which minor planets are searched [deg]",
     )
     match_radius_arcsec: float = Field(
         1.0, gt=0, le=60, description="largest distance of a detection from its minor planet [arcsec]"
@@ -158,11 +161,22 @@ class LabelParams(Section):
     max_bogus_realbogus: float | None = Field(
         None, ge=0, le=1, description="largest old score of a bogus detection (GOTO's recipe: 0.6); null: any"
     )
+    check_expected: bool = Field(
+        True, description="stop when the expected minor planets are not found: labels are wrong then; false: go on"
+    )
     extra_bogus_per_image: int = Field(4, ge=0, description="bogus wanted in an image beyond its minor planets")
     stamp_size: int = Field(55, ge=15, le=255, description="side of a stamp [pixel], odd")
     n_processes: int = Field(1, ge=1, description="worker processes")
     chunk: int = Field(4, ge=1, description="images that a worker takes at a time")
     archive: ArchiveParams = Field(ArchiveParams(), description="layout of a stamp archive")
+
+
+class CheckParams(Section):
+    """A look at a few images before a labelling run."""
+
+    n_images: int = Field(3, ge=1, description="images to check when none is named")
+    stars: str | None = Field(None, description="catalogue of stars (csv, FITS) to draw; null: none")
+    out_dir: Path | None = Field(None, description="folder for a picture of each image; null: no pictures")
 
 
 class SyntheticParams(Section):

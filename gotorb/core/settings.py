@@ -155,8 +155,9 @@ class Settings:
 
 def _odd_observatory(text: str, why: str) -> ConfigError:
     return ConfigError(
-        f"GOTORB_OBSERVATORY is {text!r}{why} in .env or the environment; give three numbers: longitude in degrees East, "
-        f"rho cos phi', rho sin phi' (at most {MAX_RHO}), or lon=..., lat=..., height=... (degrees, degrees, metres)"
+        f"GOTORB_OBSERVATORY is {text!r}{why} in .env or the environment; give three numbers: longitude in "
+        f"degrees East, rho cos phi', rho sin phi' (at most {MAX_RHO}), "
+        "or lon=..., lat=..., height=... (degrees, degrees, metres)"
     )
 
 

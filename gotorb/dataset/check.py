@@ -12,9 +12,12 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.core.files import file_digest
 from gotorb.core.params import DatasetParams
+from gotorb.dataset.sky import check_sky
 from gotorb.dataset.split import LINK_COLUMNS, pairs_on_sky
 from gotorb.dataset.store import DATA_FILES, Dataset, open_dataset
 from gotorb.errors import DataError
+from gotorb.survey.ids import is_blank
+from gotorb.survey.sanity import find_empty
 
 DATASET = DatasetParams()
 KINDS = {"image_id": "image", "object_id": "object", "host_id": "galaxy"}
@@ -87,7 +90,7 @@ def _digest(layer: np.ndarray) -> str:
 
 def _shared(kind: str, values: pd.Series, table: pd.DataFrame) -> pd.DataFrame:
     """Values that occur in more than one split."""
-    known = values.notna().to_numpy() & (values.astype(str) != "").to_numpy()
+    known = ~is_blank(values).to_numpy()
     parts = table[layout.SPLIT_COLUMN][known].groupby(values.astype(str).to_numpy()[known])
     return _rows(kind, ((what, splits) for what, splits in parts if splits.nunique() > 1))
 
@@ -116,6 +119,8 @@ LABEL_OF = {
     "glxresid": layout.BOGUS,
     "synflash": layout.BOGUS,
 }
+NEVER_EMPTY = ("science", "difference")
+"""Layers of one value in which nothing was seen; some surveys have no template."""
 PROVENANCE = ("rule", "image_id", "code_version")
 LISTED = 5
 
@@ -132,8 +137,8 @@ def verify_dataset(data_dir: Path | str) -> list[str]:
     -------
     list of str
         One line for each finding: bytes that changed since the files were written, csv and hdf5 that disagree,
-        stamps that are not finite or occur twice, duplicate detections or ones with both labels, values
-        that cannot be, and rows without provenance. Empty when all is well.
+        stamps that are not finite, empty or occur twice, duplicate detections or ones with both labels, values
+        that cannot be, positions off their image (`dataset.sky`), and rows without provenance. Empty when all is well.
     """
     data_dir = Path(data_dir)
     findings = list(_changed_bytes(data_dir))
@@ -141,7 +146,8 @@ def verify_dataset(data_dir: Path | str) -> list[str]:
         data = open_dataset(data_dir)
     except DataError as error:
         return [*findings, str(error)]
-    return [*findings, *_check_rows(data.table), *_check_images(data), *_check_stamps(data)]
+    checks = (_check_rows(data.table), _check_images(data), check_sky(data), _check_stamps(data))
+    return [*findings, *(line for check in checks for line in check)]
 
 
 def _changed_bytes(data_dir: Path) -> Iterator[str]:
@@ -183,18 +189,21 @@ def _check_images(data: Dataset) -> Iterator[str]:
 
 
 def _check_stamps(data: Dataset) -> Iterator[str]:
-    broken, twice = np.zeros(len(data), bool), np.zeros(len(data), bool)
+    broken, empty, twice = (np.zeros(len(data), bool) for _ in range(3))
+    shown = [i for i, name in enumerate(data.layers) if name in NEVER_EMPTY]
     seen: dict[int, int] = {}
     try:
         for rows, stamps in data.batches():
             broken[rows] = ~np.isfinite(stamps).all(axis=(1, 2, 3))
+            empty[rows] = find_empty(stamps[..., shown]).any(axis=1)
             for row, stamp in zip(rows, stamps, strict=True):
                 twice[row] = seen.setdefault(hash(stamp.tobytes()), row) != row
     except OSError as error:
         yield f"{layout.STAMPS_H5} cannot be read ({error})"
         return
     yield from _tell("stamp holds NaN or infinity", data.table, pd.Series(broken))
-    yield from _tell("stamp has the pixels of an earlier one", data.table, pd.Series(twice))
+    yield from _tell("stamp is empty in the science image or the difference", data.table, pd.Series(empty))
+    yield from _tell("stamp has the pixels of an earlier one", data.table, pd.Series(twice & ~empty))
 
 
 def _tell(what: str, table: pd.DataFrame, wrong: pd.Series) -> Iterator[str]:

@@ -15,6 +15,7 @@ from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.core import layout
 from gotorb.core.params import SEED, DatasetParams
 from gotorb.errors import DataError
+from gotorb.survey.ids import is_blank
 
 DATASET = DatasetParams()
 LINK_COLUMNS = ("image_id", "object_id", "host_id")
@@ -104,8 +105,8 @@ def link_groups(table: pd.DataFrame, *, link_radius_arcsec: float = DATASET.link
 
 
 def _pairs_by_value(values: pd.Series) -> np.ndarray:
-    """Link each row to the first row with the same non-empty value."""
-    known = values.notna() & (values.astype(str) != "")
+    """Link each row to the first row with the same value; a blank one, or "nan", is none."""
+    known = ~is_blank(values)
     rows = np.flatnonzero(known)
     codes = pd.factorize(values[known].astype(str))[0]
     first = np.unique(codes, return_index=True)[1]

@@ -239,7 +239,9 @@ def export(
 
 
 def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | str | None = None) -> int:
-    """Write labels as csv of photometry_id and label, for `label_data.add_marshall_cands` and `clean_data.relabel`.
+    """Write labels as csv of photometry_id, image_id and label.
+
+    `label_data.add_marshall_cands` and `clean_data.relabel` read it.
 
     Parameters
     ----------

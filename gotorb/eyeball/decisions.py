@@ -24,6 +24,7 @@ from gotorb.dataset.store import open_dataset
 from gotorb.dataset.versions import CHANGE_COLUMNS, flips, removals, write_version
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.intervals import Z_95, wilson_interval
+from gotorb.survey.ids import is_blank
 
 LABELS = ("real", "bogus", "unsure", "flag")
 SCHEMA = """
@@ -409,7 +410,7 @@ def write_labelled(
 
 
 def list_labels(data_dir: Path, current: pd.DataFrame) -> pd.DataFrame:
-    """Candidates with a verdict of real or bogus, as `label_data.add_marshall_cands` reads them.
+    """Candidates with a verdict of real or bogus, as `clean_data.relabel` and `add_marshall_cands` read them.
 
     Synthetic rows, which carry the candidate id of a minor planet elsewhere, and rows without one are left out.
 
@@ -422,12 +423,12 @@ def list_labels(data_dir: Path, current: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        photometry_id and label.
+        photometry_id, image_id (a candidate's id may start again in each image) and label.
     """
     table = open_dataset(data_dir).table
     verdict = _join_votes(current).rows["verdict"].reindex(table["id"]).to_numpy(object)
-    candidate = table["candidate_id"].astype(str) if "candidate_id" in table else pd.Series("", index=table.index)
-    usable = np.isin(verdict, ("real", "bogus")) & ~table["metalabel"].isin(layout.SYNTHETIC) & candidate.str.isdigit()
-    return pd.DataFrame(
-        {"photometry_id": candidate[usable].astype("int64"), "label": (verdict[usable] == "real").astype(int)}
-    ).reset_index(drop=True)
+    blank = pd.Series("", index=table.index)
+    candidate, image = (table.get(name, blank).astype(str) for name in ("candidate_id", "image_id"))
+    usable = np.isin(verdict, ("real", "bogus")) & ~table["metalabel"].isin(layout.SYNTHETIC) & ~is_blank(candidate)
+    columns = {"photometry_id": candidate[usable], "image_id": image[usable]}
+    return pd.DataFrame(columns | {"label": (verdict[usable] == "real").astype(int)}).reset_index(drop=True)

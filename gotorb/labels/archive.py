@@ -15,6 +15,7 @@ from gotorb.core.params import ArchiveParams
 from gotorb.dataset.store import write_dataset, write_table
 from gotorb.errors import DataError
 from gotorb.survey.archives import StampSource
+from gotorb.survey.ids import find_bad_id, is_blank
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,14 @@ def label_archive(table: pd.DataFrame, params: ArchiveParams) -> pd.DataFrame:
     asteroid = _find_asteroids(table, params)
     chosen = _by_rules(table, asteroid, params) if params.labels == "rules" else _by_proxy(table, asteroid, params)
     rows = rows.assign(**chosen, number=asteroid, catalogue="", host_id="", code_version=gotorb.__version__)
-    rows["object_id"] = np.where(asteroid != "", "mp:" + asteroid, rows.get("object_id", "")).astype(str)
+    objects = rows.get("object_id", pd.Series("", index=rows.index))
+    objects = objects.astype(str).where(~is_blank(objects), "")
+    rows["object_id"] = np.where(asteroid != "", "mp:" + asteroid, objects)
+    if problem := find_bad_id(rows["candidate_id"]):
+        raise DataError(
+            f"column {params.columns.get('candidate_id')!r} of the archive has {problem}; "
+            "give each row one id, text or a whole number"
+        )
     rows["id"] = rows["candidate_id"] = rows["candidate_id"].astype(str)
     peers = {f"peer_{name}": _numbers(table, name, "peer_columns") for name in params.peer_columns}
     return rows.reindex(columns=list(layout.LABEL_COLUMNS)).assign(**peers)
@@ -59,7 +67,9 @@ def label_archive(table: pd.DataFrame, params: ArchiveParams) -> pd.DataFrame:
 def _column(table: pd.DataFrame, name: str | list[str], where: str) -> pd.Series:
     """A column of the archive; of several names, their values joined."""
     if isinstance(name, list):
-        return pd.Series("/", index=table.index).str.cat([_column(table, one, where).astype(str) for one in name], "/")
+        parts = [_column(table, one, where) for one in name]
+        joined = pd.Series("/", index=table.index).str.cat([part.astype(str) for part in parts], "/")
+        return joined.mask(np.any([is_blank(part) for part in parts], axis=0), "")
     if name not in table:
         raise DataError(
             f"no column {name!r} in the archive (has {', '.join(map(str, table.columns[:12]))}, ...); "

@@ -23,7 +23,8 @@ FWHM_RANGE = (0.6, 1.5)
 """Of a point source's FWHM, in units of what the image's minor planets have."""
 MIN_PLANETS = 3
 """Fewer minor planets of an image do not determine its sharpness."""
-GALAXY_MARGIN_ARCSEC = 60.0
+GALAXY_MARGIN_ARCSEC = ROW_MARGIN_ARCSEC = 60.0
+"""Beyond the outermost row, of the circles that galaxies and minor planets are searched in."""
 
 
 def _bogus_rows(table: pd.DataFrame) -> np.ndarray:
@@ -155,7 +156,8 @@ def find_minor_planets(
         if image.image_id not in of_image:
             continue
         place = of_image[image.image_id]
-        planets = provider.find(Field(image.ra_c, image.dec_c, radius_deg, image.epoch_mjd))
+        reach = find_nearest(place["ra"], place["dec"], [image.ra_c], [image.dec_c])[1].max() + ROW_MARGIN_ARCSEC
+        planets = provider.find(Field(image.ra_c, image.dec_c, max(radius_deg, float(reach) / 3600), image.epoch_mjd))
         separation = find_nearest(place["ra"], place["dec"], planets["ra"], planets["dec"])[1]
         rows.append(place.index.to_numpy()[separation <= match_arcsec])
     return np.sort(np.concatenate(rows))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 import gotorb
+from gotorb.catalogues.expected import Expected, compare, describe, list_expected
 from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.core import layout
 from gotorb.core.params import SEED, LabelParams
@@ -18,6 +19,7 @@ from gotorb.stamps.layers import Extensions, cut_planes, n_detected_exposures
 from gotorb.survey.detections import read_detections
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
+from gotorb.survey.sanity import Circle, check_detections, check_place_and_time, check_stamps, find_circle
 
 LABEL = LabelParams()
 ROW_IDS = uuid.UUID("6a1c8f0e-8f43-5a53-9c3b-7b1f5d9f2a10")
@@ -71,6 +73,7 @@ class LabelOptions:
     provider: MinorPlanets | None
     rules: MatchRules = field(default_factory=MatchRules)
     search_radius_deg: float = LABEL.search_radius_deg
+    check_expected: bool = LABEL.check_expected
     stamp_size: int = LABEL.stamp_size
     files: FileLayout = field(default_factory=FileLayout)
     seed: int = SEED
@@ -99,7 +102,7 @@ def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, n
     Raises
     ------
     ImageError
-        If a file is missing or truncated, or a part of it is missing.
+        If a file is missing or truncated, a part of it is missing, or its parts contradict each other.
     LookupFailed
         If the minor planets of the field are not available; no label is made then.
     ConfigError
@@ -109,11 +112,100 @@ def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, n
     if options.provider is None:
         raise ConfigError("no provider of minor planets; choose one of pympc, skybot")
     with open_frame(task.path) as frame:
-        detections = options.files.read_detections(frame)
-        planets = options.provider.find(Field(task.ra_c, task.dec_c, options.search_radius_deg, task.epoch_mjd))
+        circle, detections, notes = check_image(task, frame, options.files)
+        planets = find_planets(task, circle, options)
         rng = np.random.default_rng([options.seed, *task.image_id.encode()])
         chosen = label_detections(detections, planets, options.rules, rng=rng)
-        return cut_rows(task, frame, chosen, options, catalogue=options.provider.version)
+        found = compare_planets(frame, detections, planets, chosen, options)
+        notes += describe(found, task.path)
+        asked = planets.attrs.get("asked")
+        catalogue = options.provider.version + (f"@{asked}" if asked else "")
+        rows, stamps = cut_rows(task, frame, chosen, options, catalogue=catalogue, notes=notes)
+    rows.attrs[layout.FACTS_KEY] = {**found._asdict(), "radius_deg": circle.radius_deg, "warnings": notes}
+    return rows, stamps
+
+
+def check_image(task: ImageTask, frame: Frame, files: FileLayout) -> tuple[Circle, pd.DataFrame, list[str]]:
+    """Read an image's detections, and refuse the image if its place, time or table cannot be right.
+
+    Parameters
+    ----------
+    task : ImageTask
+    frame : Frame
+        Its open file.
+    files : FileLayout
+
+    Returns
+    -------
+    circle : Circle
+        Around the image.
+    detections : DataFrame
+        As `FileLayout.read_detections`, of those on the image.
+    warnings : list of str
+
+    Raises
+    ------
+    InconsistentImage
+        See `survey.sanity`.
+    """
+    check_place_and_time(task.ra_c, task.dec_c, task.jd, task.path)
+    ext = files.extensions.difference
+    circle = find_circle(frame, ext, task.ra_c, task.dec_c)
+    return circle, *check_detections(frame, ext, files.read_detections(frame))
+
+
+def find_planets(task: ImageTask, circle: Circle, options: LabelOptions) -> pd.DataFrame:
+    """Minor planets of an image at its epoch.
+
+    Parameters
+    ----------
+    task : ImageTask
+    circle : Circle
+        Around the image; `options.search_radius_deg` is the smallest radius.
+    options : LabelOptions
+
+    Returns
+    -------
+    DataFrame
+        name, ra, dec (deg), mag (V).
+
+    Raises
+    ------
+    ConfigError
+        If there is no provider.
+    """
+    if options.provider is None:
+        raise ConfigError("no provider of minor planets; choose one of pympc, skybot")
+    radius_deg = max(options.search_radius_deg, circle.radius_deg)
+    return options.provider.find(Field(circle.ra, circle.dec, radius_deg, task.epoch_mjd))
+
+
+def compare_planets(
+    frame: Frame, detections: pd.DataFrame, planets: pd.DataFrame, chosen: pd.DataFrame, options: LabelOptions
+) -> Expected:
+    """Count the minor planets of an image that should be found, and those that were.
+
+    Parameters
+    ----------
+    frame : Frame
+        The open file.
+    detections, planets, chosen : DataFrame
+        Detections on the image, minor planets around it, and the labelled detections.
+    options : LabelOptions
+
+    Returns
+    -------
+    Expected
+
+    Raises
+    ------
+    InconsistentImage
+        If they are detected at one common offset, unless `options.check_expected` is False.
+    """
+    expected = list_expected(frame, options.files.extensions.difference, planets, mag_limit=options.rules.mag_limit)
+    able = detections[detections["positive"].to_numpy(bool)] if options.check_expected else detections.iloc[:0]
+    real = chosen[(chosen["metalabel"] == "mp").to_numpy()]
+    return compare(expected, able, real, radius_arcsec=options.rules.match_radius_arcsec)
 
 
 def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:
@@ -144,7 +236,13 @@ def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame
 
 
 def cut_rows(
-    task: ImageTask, frame: Frame, chosen: pd.DataFrame, options: LabelOptions, *, catalogue: str
+    task: ImageTask,
+    frame: Frame,
+    chosen: pd.DataFrame,
+    options: LabelOptions,
+    *,
+    catalogue: str,
+    notes: list[str] | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Cut the stamps of chosen detections and complete their rows.
 
@@ -158,6 +256,8 @@ def cut_rows(
     options : LabelOptions
     catalogue : str
         Version of the catalogue that labelled them.
+    notes : list of str, optional
+        When given, empty stamps are left out or refused, and odd things are added to it.
 
     Returns
     -------
@@ -175,6 +275,11 @@ def cut_rows(
         extensions=options.files.extensions,
         xy=(chosen["x"].to_numpy(), chosen["y"].to_numpy()),
     )
+    if notes is not None:
+        kept, more = check_stamps(planes.stacked, planes.exposures, task.path)
+        notes += more
+        if not kept.all():
+            chosen, planes = chosen[kept].reset_index(drop=True), planes.take(kept)
     stamps, missing = fill_missing(planes.layers())
     rows = chosen.assign(
         missing_fraction=missing, n_seen=n_detected_exposures(planes.exposures), catalogue=catalogue, host_id=""

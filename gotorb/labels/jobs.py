@@ -9,7 +9,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from gotorb.errors import DataError, GotorbError, ImageError, LookupFailed, Miss
 from gotorb.labels.shards import assemble, read_shard_table, remove_shards, shard_path, write_shard
 from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import storage_path
+from gotorb.survey.ids import find_bad_id, is_blank
 
 log = logging.getLogger(__name__)
 MJD_OF_JD = 2_400_000.5
@@ -95,6 +96,7 @@ class Done:
     image_id: str
     shard: str
     n_rows: int
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -112,6 +114,11 @@ class Skipped:
     state: str
 
     n_rows = 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Nothing is known about it."""
+        return {}
 
 
 Result = Done | Skipped
@@ -182,7 +189,7 @@ def make_tasks(
             f"no column {absent[0]!r} in the table of images (has {', '.join(images.columns)}); "
             f"label_data.get_images() must give {', '.join(NEEDED)}"
         )
-    twice = images["id"].astype(str).duplicated()
+    twice = images["id"].astype(str).duplicated() & ~is_blank(images["id"])
     if twice.any():
         raise DataError(f"duplicate image {images['id'][twice].iloc[0]!r} in the table of images; give each id once")
     tasks = [_make_task(row, get_exposures, settings) for _, row in images.iterrows()]
@@ -190,7 +197,9 @@ def make_tasks(
 
 
 def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], settings: Settings) -> ImageTask:
-    filepath, problem = str(row["filepath"]), ""
+    filepath, problem = str(row["filepath"]), find_bad_id(pd.Series([row["id"]]))
+    if problem:
+        problem = f"{problem}; get_images() must give text or whole numbers"
     exposures: tuple[str, ...] = ()
     places: tuple[str, ...] = ("",)
     try:
@@ -208,12 +217,20 @@ def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], se
         exposures=exposures,
         path=places[0],
         exposure_paths=places[1:],
-        ra_c=float(row["ra_c"]),
-        dec_c=float(row["dec_c"]),
-        jd=float(row["jd"]),
+        ra_c=_number(row["ra_c"]),
+        dec_c=_number(row["dec_c"]),
+        jd=_number(row["jd"]),
         ut=_unit_telescope(row.get("instrument", "")),
         problem=problem,
     )
+
+
+def _number(value: Any) -> float:
+    """A number, NaN for anything else: the image is refused when it is opened."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
@@ -303,6 +320,9 @@ def run_images(
         outcome = Outcome(tuple(executor.map(job, tasks, crashed=_crashed, title=title, unit="image")))
     for skipped in outcome.skipped:
         log.warning("skipped image %s (%s): %s", skipped.image_id, skipped.state, skipped.reason)
+    for result in outcome.results:
+        for odd in result.facts.get("warnings", ()):
+            log.warning("image %s: %s", result.image_id, odd)
     unseen = next((path for path in outcome.shards if not path.exists()), None)
     if unseen:
         raise DataError(f"shard {unseen} was written elsewhere; the cluster's workers must share {unseen.parent}")
@@ -319,7 +339,8 @@ def _do_image(task: ImageTask, *, work: Work, options: Any, shards_dir: Path) ->
         return Skipped(task.image_id, task.filepath, task.problem, "refused")
     path = shard_path(shards_dir, task.image_id, task.fingerprint(options))
     if path.exists():
-        return Done(task.image_id, str(path), len(read_shard_table(path)))
+        table = read_shard_table(path)
+        return Done(task.image_id, str(path), len(table), table.attrs.get(layout.FACTS_KEY, {}))
     try:
         table, stamps = work(task, options)
     except (ImageError, LookupFailed) as error:
@@ -331,7 +352,7 @@ def _do_image(task: ImageTask, *, work: Work, options: Any, shards_dir: Path) ->
         reason = f"{type(error).__name__}: {error} on {task.path}; look at the file, or report this as a bug"
         return Skipped(task.image_id, task.path, reason, "failed")
     write_shard(path, table, stamps)
-    return Done(task.image_id, str(path), len(table))
+    return Done(task.image_id, str(path), len(table), table.attrs.get(layout.FACTS_KEY, {}))
 
 
 def make_shards(
@@ -343,7 +364,7 @@ def make_shards(
     title: str,
     workers: Workers = HERE,
     before: Dataset | None = None,
-) -> None:
+) -> Outcome:
     """Work through the images and join their shards to the data set in `data_dir`.
 
     Parameters
@@ -354,6 +375,11 @@ def make_shards(
         As for `run_images`.
     before : Dataset, optional
         Its rows, stamps and images stand before the new ones.
+
+    Returns
+    -------
+    Outcome
+        State of each image; the shards are gone.
 
     Raises
     ------
@@ -369,6 +395,7 @@ def make_shards(
     _write_images(data_dir, tasks, outcome, before=before)
     remove_shards(shards_dir)
     log.info("%s: %s", title, ", ".join(f"{n} images {state}" for state, n in outcome.states.items()))
+    return outcome
 
 
 def _write_images(data_dir: Path, tasks: Sequence[ImageTask], outcome: Outcome, *, before: Dataset | None) -> None:
@@ -388,6 +415,7 @@ def _write_images(data_dir: Path, tasks: Sequence[ImageTask], outcome: Outcome, 
             "state": result.state,
             "n_rows": result.n_rows,
         }
+        | {name: result.facts.get(name) for name in layout.FACT_COLUMNS}
         for task, result in zip(tasks, outcome.results, strict=True)
     ]
     images = pd.DataFrame(rows)

@@ -14,10 +14,14 @@ from gotorb.errors import DataError
 from gotorb.labels.image import LabelOptions, check_exposures, cut_rows
 from gotorb.labels.jobs import ImageTask
 from gotorb.survey.fits import open_frame
+from gotorb.survey.ids import find_bad_id
 
 log = logging.getLogger(__name__)
 LARGEST_ID = 2**63 - 1
-ID_COLUMN, LABEL_COLUMN = "photometry_id", "label"
+ID_COLUMN, IMAGE_COLUMN, LABEL_COLUMN = "photometry_id", "image_id", "label"
+KEYS = (ID_COLUMN, IMAGE_COLUMN)
+LABEL_WORDS = {"1": layout.REAL, "1.0": layout.REAL, "true": layout.REAL,
+               "0": layout.BOGUS, "0.0": layout.BOGUS, "false": layout.BOGUS}  # fmt: skip
 
 
 class CandidateRow(NamedTuple):
@@ -41,46 +45,79 @@ class MarshallTask(ImageTask):
     candidates: tuple[CandidateRow, ...] = ()
 
 
-def read_labels(path: Path | str) -> pd.Series:
-    """Labels by candidate id.
+def read_label_rows(path: Path | str) -> pd.DataFrame:
+    """Lines of a csv of labels; ids are taken as text, exactly.
 
     Parameters
     ----------
     path : path
-        csv with the columns photometry_id and label (1 real, 0 bogus).
+        csv with the columns photometry_id and label (1 real, 0 bogus). A column image_id tells candidates apart
+        whose ids start again in each image.
 
     Returns
     -------
-    Series
-        int labels, indexed by int candidate id, each id once.
+    DataFrame
+        photometry_id and image_id (text, "" where the csv has none) and label (int), each candidate once.
 
     Raises
     ------
     DataError
-        If a column is absent, an id is no whole number, a label is neither 1 nor 0, or an id has two labels.
+        If a column is absent, an id is blank or was a float, a label is neither 1 nor 0, or an id has two labels.
     """
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); give photometry_id,label") from None
     absent = [name for name in (ID_COLUMN, LABEL_COLUMN) if name not in table]
     if absent:
         raise DataError(f"no column {absent[0]!r} in {path} (has {', '.join(map(str, table.columns))}); rename it")
-    number = pd.to_numeric(table[ID_COLUMN], errors="coerce")
-    odd_ids = table[ID_COLUMN][~(number % 1 == 0) | (number.abs() > LARGEST_ID)]
-    if len(odd_ids):
-        raise DataError(f"id {str(odd_ids.iloc[0])!r} in {path} is no candidate id; ids are whole numbers")
-    odd = table[~table[LABEL_COLUMN].isin([layout.REAL, layout.BOGUS])]
-    if len(odd):
+    rows = table.reindex(columns=list(KEYS), fill_value="").apply(lambda column: column.str.strip())
+    if problem := find_bad_id(rows[ID_COLUMN], unique=False):
+        raise DataError(f"{path} has {problem}; write ids as text or whole numbers, as the data set has them")
+    words = table[LABEL_COLUMN].str.strip().str.lower()
+    odd = ~words.isin(LABEL_WORDS)
+    if odd.any():
         raise DataError(
-            f"label {odd[LABEL_COLUMN].iloc[0]!r} of id {odd[ID_COLUMN].iloc[0]} in {path}; labels are 1 or 0"
+            f"label {table[LABEL_COLUMN][odd].iloc[0]!r} of id {rows[ID_COLUMN][odd].iloc[0]} in {path}; "
+            "labels are 1 or 0"
         )
-    labels = table.astype({ID_COLUMN: int}).groupby(ID_COLUMN)[LABEL_COLUMN].agg(["min", "max", "size"])
+    rows[LABEL_COLUMN] = words.map(LABEL_WORDS).astype(int)
+    labels = rows.groupby(list(KEYS), sort=False)[LABEL_COLUMN].agg(["min", "max", "size"]).reset_index()
+    torn = labels[ID_COLUMN][labels["min"] != labels["max"]]
+    if len(torn):
+        raise DataError(f"id {torn.iloc[0]} has both labels in {path} ({len(torn)} such ids); keep one line of each")
+    tell_ids(labels[ID_COLUMN][labels["size"] > 1], f"stand in {path} more than once, with one label")
+    return labels[list(KEYS)].assign(**{LABEL_COLUMN: labels["min"]})
+
+
+def read_labels(path: Path | str) -> pd.Series:
+    """Labels by candidate id of the survey's database, where an id is a whole number and names one candidate.
+
+    Parameters
+    ----------
+    path : path
+        As for `read_label_rows`.
+
+    Returns
+    -------
+    Series
+        int labels, indexed by int candidate id in ascending order, each id once.
+
+    Raises
+    ------
+    DataError
+        As `read_label_rows`; also if an id is no whole number.
+    """
+    rows = read_label_rows(path)
+    whole = rows[ID_COLUMN].str.fullmatch(r"[+-]?\d{1,19}")
+    odd = rows[ID_COLUMN][~whole | (rows[ID_COLUMN].where(whole, "0").map(int).abs() > LARGEST_ID)]
+    if len(odd):
+        raise DataError(f"id {odd.iloc[0]!r} in {path} is no candidate id; ids are whole numbers")
+    labels = rows.assign(**{ID_COLUMN: rows[ID_COLUMN].map(int)}).groupby(ID_COLUMN)[LABEL_COLUMN].agg(["min", "max"])
     torn = labels.index[labels["min"] != labels["max"]]
     if len(torn):
         raise DataError(f"id {torn[0]} has both labels in {path} ({len(torn)} such ids); keep one line of each")
-    tell_ids(labels.index[labels["size"] > 1], f"stand in {path} more than once, with one label")
-    return labels["min"].astype(int)
+    return labels["min"].astype("int64")
 
 
 def tell_ids(ids: Iterable[Any], what: str) -> None:
@@ -110,7 +147,7 @@ def find_relabelled(table: pd.DataFrame, csv_path: Path | str) -> tuple[np.ndarr
     table : DataFrame
         Rows of a data set.
     csv_path : path
-        As for `read_labels`.
+        As for `read_label_rows`.
 
     Returns
     -------
@@ -120,13 +157,36 @@ def find_relabelled(table: pd.DataFrame, csv_path: Path | str) -> tuple[np.ndarr
     Raises
     ------
     DataError
-        As `read_labels`.
+        As `read_label_rows`; also if an id is in several images and the csv does not tell which.
     """
-    labels = read_labels(csv_path)
-    held = _held(table.reset_index(drop=True), labels)
-    theirs = labels.reindex(held["candidate_id"].astype(int)).to_numpy(int)
-    differs = held["label"].to_numpy(int) != theirs
-    return held.index.to_numpy()[differs], theirs[differs]
+    wanted = read_label_rows(csv_path)
+    rows = table.reset_index(drop=True)
+    rows = rows[~rows["metalabel"].isin(layout.SYNTHETIC)]
+    held = pd.DataFrame(
+        {"row": rows.index, ID_COLUMN: rows["candidate_id"].astype(str), "held": rows[LABEL_COLUMN].to_numpy(int)}
+    )
+    held[IMAGE_COLUMN] = rows[IMAGE_COLUMN].astype(str) if IMAGE_COLUMN in rows else ""
+    alone = wanted[IMAGE_COLUMN] == ""
+    found = pd.concat(
+        [
+            held.merge(wanted[~alone], on=list(KEYS)),
+            _one_image_each(held.merge(wanted[alone].drop(columns=IMAGE_COLUMN), on=ID_COLUMN), csv_path),
+        ]
+    )
+    found = found[found["held"] != found[LABEL_COLUMN]].sort_values("row")
+    return found["row"].to_numpy(int), found[LABEL_COLUMN].to_numpy(int)
+
+
+def _one_image_each(found: pd.DataFrame, csv_path: Path | str) -> pd.DataFrame:
+    """Refuse labels by ids that start again in each image."""
+    n_images = found.groupby(ID_COLUMN)[IMAGE_COLUMN].nunique()
+    shared = n_images.index[n_images > 1]
+    if len(shared):
+        raise DataError(
+            f"id {shared[0]} in {csv_path} is in {n_images[shared[0]]} images of the data set ({len(shared)} such "
+            f"ids); add the column {IMAGE_COLUMN}"
+        )
+    return found
 
 
 def leave_known(labels: pd.Series, table: pd.DataFrame) -> pd.Series:

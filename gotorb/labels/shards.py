@@ -5,6 +5,7 @@ hours would be unreadable after a kill, a shard is written in milliseconds and r
 """
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def write_shard(path: Path, table: pd.DataFrame, stamps: np.ndarray) -> None:
     path : Path
         The shard. Two workers of a cluster may write it: the one that was given up may still be at work.
     table : DataFrame
-        (n,) rows.
+        (n,) rows; ``attrs["facts"]`` holds numbers about the image.
     stamps : ndarray
         (n, size, size, n_layers).
 
@@ -58,6 +59,7 @@ def write_shard(path: Path, table: pd.DataFrame, stamps: np.ndarray) -> None:
     with reported_writes(path), whole_file(path, shared=True) as aside, h5py.File(aside, "w") as file:
         file.create_dataset(layout.STAMPS_KEY, data=stamps.astype(np.float32))
         file.create_dataset(TABLE_KEY, data=np.bytes_(table.to_csv(index=False).encode()))
+        file.attrs[layout.FACTS_KEY] = json.dumps(table.attrs.get(layout.FACTS_KEY, {}))
 
 
 def read_shard_table(path: Path) -> pd.DataFrame:
@@ -69,8 +71,10 @@ def read_shard_table(path: Path) -> pd.DataFrame:
         The shard.
     """
     with h5py.File(path, "r") as file:
-        text = bytes(file[TABLE_KEY][()]).decode()
-    return read_csv(io.StringIO(text))
+        text, facts = bytes(file[TABLE_KEY][()]).decode(), file.attrs.get(layout.FACTS_KEY, "{}")
+    table = read_csv(io.StringIO(text))
+    table.attrs[layout.FACTS_KEY] = json.loads(facts)
+    return table
 
 
 def assemble(data_dir: Path, shards: Sequence[Path], *, before: Dataset | None = None) -> Path:
@@ -100,6 +104,8 @@ def assemble(data_dir: Path, shards: Sequence[Path], *, before: Dataset | None =
     if not tables:
         raise DataError(f"no image gave a labelled detection for {data_dir}; use more images or a fainter limit")
     columns = list(layout.LABEL_COLUMNS)
+    for part in tables:
+        part.attrs.clear()  # else concat compares them
     table = pd.concat([part.reindex(columns=columns) for part in tables], ignore_index=True)
     return write_dataset(data_dir, table, _blocks(shards, before))
 

@@ -24,6 +24,7 @@ from gotorb.labels.jobs import ImageTask
 from gotorb.stamps.layers import Planes, cut_planes, n_detected_exposures
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
+from gotorb.survey.sanity import find_circle
 
 LABEL, SYNTHETIC = LabelParams(), SyntheticParams()
 ROW_COLUMNS = ("id", "number", "object_id", "ra", "dec", "mag", "fwhm", "snr", "host_id", "host_offset_arcsec",
@@ -204,7 +205,9 @@ def _occupied(task: SyntheticTask, frame: Frame, options: SyntheticOptions) -> p
     """Positions (ra, dec) of all detections and known objects: a galaxy there may not be bare."""
     taken = [options.files.read_detections(frame), pd.DataFrame(task.planets, columns=list(PlanetRow._fields))]
     if options.provider is not None:
-        taken.append(options.provider.find(Field(task.ra_c, task.dec_c, FIELD_RADIUS_DEG, task.epoch_mjd)))
+        circle = find_circle(frame, options.files.extensions.difference, task.ra_c, task.dec_c)
+        radius_deg = max(FIELD_RADIUS_DEG, circle.radius_deg)
+        taken.append(options.provider.find(Field(circle.ra, circle.dec, radius_deg, task.epoch_mjd)))
     if options.variables:
         taken.append(read_variables(options.variables))
     return pd.concat([table[["ra", "dec"]] for table in taken if len(table)] or [taken[0]], ignore_index=True)

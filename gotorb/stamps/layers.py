@@ -11,6 +11,7 @@ from gotorb.core import layout
 from gotorb.core.constants import MAD_TO_SIGMA
 from gotorb.stamps.cutout import cut_into
 from gotorb.survey.fits import Frame, open_frame
+from gotorb.survey.sanity import find_grid
 
 ROWS_AT_ONCE = 8
 """Stamps whose layers are made together, so that they stay in the processor's cache."""
@@ -112,14 +113,18 @@ def cut_planes(
     Raises
     ------
     ImageError
-        If a file is missing or truncated, or a part of it is missing.
+        If a file is missing or truncated, a part of it is missing, or planes show the sky in different ways.
     """
     x, y = xy if xy is not None else frame.to_pixels(extensions.difference, ra, dec)
     names = extensions.science, extensions.template, extensions.difference
     stacked = np.empty((len(names), len(ra), size, size), np.float32)
     exposures = np.empty((len(exposure_paths), len(ra), size, size), np.float32)
     for name, stamps in zip(names, stacked, strict=True):
-        _cut_into(stamps, frame, name, x, y)
+        if find_grid(frame, name, extensions.difference):
+            _cut_into(stamps, frame, name, x, y)
+        else:  # whole pixels of its own grid, as for the exposures
+            sky = frame.to_sky(extensions.difference, x, y)
+            _cut_into(stamps, frame, name, *frame.to_pixels(name, *sky))
     for path, stamps in zip(exposure_paths, exposures, strict=True):
         with open_frame(path) as exposure:
             _cut_into(stamps, exposure, extensions.exposure, *exposure.to_pixels(extensions.exposure, ra, dec))
@@ -150,11 +155,21 @@ def core_light(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pixels = planes.reshape(len(planes), -1, planes.shape[-1])
     empty = np.isnan(pixels).all(axis=1, keepdims=True) | np.isnan(core).all(axis=(1, 2))[:, None]
     pixels = np.where(empty, 0, pixels)
-    level = np.nanmedian(pixels, axis=1)
-    scatter = MAD_TO_SIGMA * np.nanmedian(np.abs(pixels - level[:, None]), axis=1)
+    level = _medians(pixels)
+    scatter = MAD_TO_SIGMA * _medians(np.abs(pixels - level[:, None]))
     light = np.nanmean(np.where(empty[:, :, None], 0, core), axis=(1, 2)) - level
     blank = empty[:, 0]
     return np.where(blank, np.nan, light), np.where(blank, np.nan, scatter / CORE)
+
+
+def _medians(pixels: np.ndarray) -> np.ndarray:
+    """Median over the pixels with data of each stamp, (n, n_pixels, k) -> (n, k)."""
+    whole = ~np.isnan(pixels).any(axis=(1, 2))
+    medians = np.empty((len(pixels), pixels.shape[-1]), pixels.dtype)
+    medians[whole] = np.median(pixels[whole], axis=1)
+    if not whole.all():  # several times slower
+        medians[~whole] = np.nanmedian(pixels[~whole], axis=1)
+    return medians
 
 
 def n_detected_exposures(exposures: np.ndarray) -> np.ndarray:

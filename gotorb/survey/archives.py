@@ -183,7 +183,7 @@ def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], n
         with h5py.File(path, "r") as file:
             stamps, ids = _array(file, params.stamps_key), None
             if params.ids_key in file:
-                ids = _as_text(_array(file, params.ids_key)[:])
+                ids = _as_text(_array(file, params.ids_key)[:], path, params.ids_key)
             shape, kind = stamps.shape, stamps.dtype.kind
     except (OSError, KeyError) as error:
         reason = str(error).strip("'\"")
@@ -213,7 +213,11 @@ def _find(folder: Path, pattern: str, what: str) -> Path:
     return found[0]
 
 
-def _as_text(ids: np.ndarray) -> np.ndarray:
+def _as_text(ids: np.ndarray, path: Path, key: str) -> np.ndarray:
+    if ids.dtype.kind not in "iuSUO":
+        raise DataError(
+            f"ids {key!r} in {path} are of type {ids.dtype}, which names no row exactly; write text or int64"
+        )
     return np.array([one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in ids], dtype=str)
 
 

@@ -22,6 +22,8 @@ IRAF_CARDS, TABLE_CARDS = ("WAT",), ("CPDIS", "CQDIS", "DP1", "DP2", "DQ1", "DQ2
 IRAF_PROJECTIONS, DISTORTIONS = ("TNX", "ZPX"), ("", "SIP")
 AXIS_TYPES = {"RA", "GLON"}
 """Longitudes whose frame astropy converts to ICRS; it takes ecliptic and solar ones for ICRS in silence."""
+SCALE_CARDS = ("CDELT1", "CD1_1", "CD1_2", "PC1_1", "PC1_2", "CD001001", "CD001002", "PC001001", "PC001002")
+"""Without any of these a pixel would be a degree."""
 CTYPE = re.compile(r"(?P<axis>\w{1,4}?)-+(?P<projection>\w{3})(?:-(?P<distortion>\w+))?\s*$")
 
 
@@ -146,7 +148,9 @@ def read_astrometry(header: fits.Header, hdus: fits.HDUList | None = None) -> As
         If the cards contradict each other, or ask for a projection, frame or distortion that is not obeyed.
     """
     types = _check_types(header)
-    names = WCS_CARDS
+    if not any(header.get(name) for name in SCALE_CARDS):
+        raise ValueError("no pixel scale")
+    names: tuple[str, ...] = WCS_CARDS
     if any(projection in IRAF_PROJECTIONS for _, projection in types):
         names = (*names, *IRAF_CARDS)
     tables = [card.keyword for card in header.cards if card.keyword.startswith(TABLE_CARDS)]

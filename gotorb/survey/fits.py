@@ -12,6 +12,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
+from numpy.typing import ArrayLike
 
 from gotorb.errors import ImageError, MissingPart
 from gotorb.survey.astrometry import Astrometry, read_astrometry
@@ -33,8 +34,22 @@ class Frame:
         self._hdus = hdus
         self._content = content
         self._astrometry: dict[str | int, Astrometry] = {}
+        self._found: dict[str | int, Any] = {}
+
+    def sky_images(self) -> list[int]:
+        """Numbers of the HDUs that are 2-d images with a celestial WCS."""
+        return [
+            number
+            for number, hdu in enumerate(self._hdus)
+            if isinstance(hdu, IMAGES) and "CTYPE1" in hdu.header and len(hdu.shape) == 2
+        ]
 
     def _hdu(self, ext: str | int) -> Any:
+        if ext not in self._found:  # the library compares the names of all HDUs each time
+            self._found[ext] = self._find_hdu(ext)
+        return self._found[ext]
+
+    def _find_hdu(self, ext: str | int) -> Any:
         try:
             with _without_warnings():
                 return self._hdus[ext]
@@ -212,7 +227,7 @@ class Frame:
                 )
             try:
                 self._astrometry[ext] = read_astrometry(header, self._hdus)
-            except ODD as error:  # the errors of wcslib are ValueErrors
+            except (*ODD, MemoryError) as error:  # wcslib's errors of cards, and of distortions
                 raise MissingPart(
                     f"HDU {ext!r} in {self.path} has a WCS that cannot be used ({one_line(error)}); solve it again"
                 ) from None
@@ -236,13 +251,13 @@ class Frame:
         """
         return self.astrometry(ext).wcs
 
-    def to_sky(self, ext: str | int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def to_sky(self, ext: str | int, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Convert pixels of an image HDU to sky positions.
 
         Parameters
         ----------
         ext : str or int
-        x, y : ndarray
+        x, y : array_like
             (n,) 0-based pixel centres.
 
         Returns
@@ -254,10 +269,8 @@ class Frame:
 
     def scale_arcsec(self) -> float | None:
         """Scale of the first image with a celestial WCS, arcsec per pixel; None when there is none."""
-        for number, hdu in enumerate(self._hdus):
-            if isinstance(hdu, IMAGES) and "CTYPE1" in hdu.header:
-                return self.astrometry(number).scale_arcsec
-        return None
+        images = self.sky_images()
+        return self.astrometry(images[0]).scale_arcsec if images else None
 
     def centre(self, ext: str | int) -> tuple[float, float]:
         """Sky position of the middle of an image HDU.

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+)(e[+-]?\d+)?|[+-]?\d+e[+-]?\d+", re.IGNORECASE)
+FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+)(e[+-]?\d+)?|[+-]?\d+e[+-]\d+", re.IGNORECASE)
+PERHAPS_FLOAT = re.compile(r"\d+e\d+", re.IGNORECASE)
+"""A float, or a hexadecimal name by chance: it is refused where all ids look so."""
 BLANKS = ("", "nan", "none", "null", "<na>", "nat", "--", "masked")
 """Texts, in small letters, that stand for no value."""
 
@@ -57,7 +59,9 @@ def find_bad_id(ids: pd.Series | np.ndarray, *, unique: bool = True) -> str:
     blank = is_blank(ids)
     if blank.any():
         return f"no id in row {_first(blank)} ({blank.sum()} such rows)"
-    rounded = text.str.fullmatch(FLOAT) if ids.dtype.kind not in "f" else pd.Series(True, index=ids.index)
+    rounded = text.str.fullmatch(FLOAT) | (ids.dtype.kind == "f")
+    if len(ids) and text.str.fullmatch(PERHAPS_FLOAT).all():
+        rounded[:] = True
     if rounded.any():
         row = _first(rounded)
         return f"id {text[row - 1]} in row {row} is a number with a fraction or an exponent, which names no row exactly"

@@ -256,3 +256,23 @@ def test_conflicting_labels_of_people_are_refused(labelled, served, tmp_path):
     csv.write_text("id,label\n7,1\n")
     with pytest.raises(DataError, match="no column 'photometry_id'"):
         label_data.add_marshall_cands(csv, labelled, out_dir=tmp_path)
+
+
+def test_a_run_that_finds_no_expected_minor_planet_stops_unless_told_otherwise(served, tmp_path, monkeypatch):
+    right = label_data.get_images
+    monkeypatch.setattr(label_data, "get_images", lambda n: right(n).assign(jd=lambda t: t["jd"].astype(float) + 3))
+    with pytest.raises(DataError, match=r"matched 0 of \d+ expected minor planets.*do not train on"):
+        label_data.make(100, tmp_path, name="stopped", provider="pympc")
+    assert "matched 0 of" in (tmp_path / "stopped" / "stopped.log").read_text()
+    made = label_data.make(100, tmp_path, name="told", provider="pympc", check_expected=False)
+    images = pd.read_csv(made / layout.IMAGES_CSV)
+    assert images["n_expected"].sum() >= 5 and images["n_matched"].sum() == 0
+
+
+def test_images_tell_the_minor_planets_expected_and_matched(labelled):
+    images, rows = pd.read_csv(labelled / layout.IMAGES_CSV), open_dataset(labelled).table
+    assert images["n_matched"].sum() >= 0.5 * images["n_expected"].sum() >= 10
+    n_planets = rows[rows["metalabel"] == "mp"].groupby("image_id").size()
+    matched = images.assign(image_id=images["image_id"].astype(str)).set_index("image_id")["n_matched"]
+    assert (matched.reindex(n_planets.index) <= n_planets).all()
+    assert images[["offset_ra_arcsec", "offset_dec_arcsec"]].abs().max(axis=None) < 1

@@ -12,9 +12,10 @@ import pytest
 from astropy.io import fits
 
 from gotorb import label_data
+from gotorb.cli import main
 from gotorb.core import layout
 from gotorb.dataset.store import open_dataset
-from gotorb.errors import ConfigError, MissingImage
+from gotorb.errors import ConfigError, DataError, MissingImage
 from gotorb.labels.jobs import read_images
 from tests.end_to_end.clones import ROOT
 
@@ -200,6 +201,38 @@ def test_several_processes_obey_the_adapter(own_survey, served, followed, tmp_pa
     label_data.adapt("mysurvey.py")
     made = label_data.make(100, tmp_path, name="two", provider="pympc", n_processes=2)
     assert layout.labels_path(made).read_bytes() == layout.labels_path(followed.data_dir).read_bytes()
+
+
+def test_images_are_checked_before_a_run(own_survey, served, capsys, monkeypatch):
+    """The first step of the page: every minor planet of the images that should be detected is counted and drawn."""
+    monkeypatch.chdir(own_survey)
+    for name in re.findall(r"^label_data\.(\w+) =", (own_survey / "mysurvey.py").read_text(), re.MULTILINE):
+        monkeypatch.setattr(label_data, name, getattr(label_data, name))
+    images = sorted((own_survey / "images").glob("*_diff.fits"))
+    command = ["check", str(images[1]), "--adapter", "mysurvey.py", "--provider", "pympc", "--out-dir", "checked"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    n_matched, n_expected = map(int, re.search(r"matched (\d+) of (\d+) expected", said).groups())
+    assert said.startswith(images[1].stem) and n_expected >= n_matched >= 5
+    assert (own_survey / "checked" / f"{images[1].name}.png").stat().st_size > 10_000
+    assert main(["check", "--adapter", "mysurvey.py", "--provider", "pympc", "--n-images", "2", "--json"]) == 0
+    assert [row["state"] for row in json.loads(capsys.readouterr().out)] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("days", "reason"), [(0.02, "(at one offset of|matched 0 of)"), (-2400000.5, "looks like MJD")]
+)
+def test_check_names_what_labelling_would_refuse(own_survey, served, capsys, monkeypatch, days, reason):
+    monkeypatch.chdir(own_survey)
+    for name in re.findall(r"^label_data\.(\w+) =", (own_survey / "mysurvey.py").read_text(), re.MULTILINE):
+        monkeypatch.setattr(label_data, name, getattr(label_data, name))
+    label_data.adapt("mysurvey.py")
+    right = label_data.get_images
+    label_data.get_images = lambda n: right(n).assign(jd=lambda t: t["jd"] + days)
+    assert main(["check", "--provider", "pympc", "--n-images", "1"]) == 1
+    assert re.search(reason, capsys.readouterr().out)
+    with pytest.raises(DataError, match=reason):
+        label_data.make(100, own_survey / "refused", provider="pympc", name=f"by{days}")
 
 
 def test_adapter_that_is_not_there_or_fails_is_told(tmp_path):

@@ -111,3 +111,46 @@ def test_bad_observatory_is_told_with_the_cure(value: str) -> None:
     with pytest.raises(ConfigError, match=r"GOTORB_OBSERVATORY is .* give three numbers") as caught:
         _ = Settings(gotorb_observatory=value).observatory
     assert value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "lon=-17.8824, lat=28.7603, height=2336",
+        "height=2336,lat=28.7603,lon=342.1176",
+        "LON=-17.8824,LAT=28.7603,HEIGHT=2336.0",
+    ],
+)
+def test_an_observatory_may_be_longitude_latitude_and_height(place: str) -> None:
+    from astropy.coordinates import EarthLocation
+
+    location = EarthLocation.from_geodetic(-17.8824, 28.7603, 2336)
+    x, y, z = (value.to_value("m") / 6378137 for value in location.geocentric)
+    lon, cos_phi, sin_phi = Settings(gotorb_observatory=place).observatory
+    assert lon == pytest.approx(342.1176) and (cos_phi, sin_phi) == pytest.approx(((x**2 + y**2) ** 0.5, z), abs=1e-9)
+
+
+@pytest.mark.parametrize("place", ["289.25058,0.864981,-0.500958", "0,0,0", "243.14022,0.836325,0.546877"])
+def test_parallax_constants_of_observatories_are_taken(place: str) -> None:
+    assert Settings(gotorb_observatory=place).observatory == tuple(map(float, place.split(",")))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "-17.88,28.76,2336",
+        "-70.24,-30.24,2.647",
+        "342.1176,0.877701,2.4",
+        "342.1176,0.5,0.5",
+        "800,0.877701,0.478556",
+        "nan,0.877701,0.478556",
+        "342.1176,-0.877701,0.478556",
+        "lon=-17.88,lat=128.76,height=2336",
+        "lon=-17.88,lat=28.76",
+        "lon=-17.88,lat=28.76,height=2336,code=950",
+        "lon=-17.88,lat=28.76,height=high",
+    ],
+)
+def test_an_impossible_observatory_is_refused(place: str) -> None:
+    with pytest.raises(ConfigError, match="GOTORB_OBSERVATORY"):
+        _ = Settings(gotorb_observatory=place).observatory

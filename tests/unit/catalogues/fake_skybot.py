@@ -156,6 +156,12 @@ class _Answer(BaseHTTPRequestHandler):
     def _empty_body(self) -> None:
         self._send(b"")
 
+    def _no_rows_no_status(self) -> None:
+        self._send(NO_ROWS.replace(b'<vot:INFO name="QUERY_STATUS" value="OK"/>', b""))
+
+    def _no_table(self) -> None:
+        self._send(GOOD[: GOOD.index(b"<vot:TABLE>")] + b"</vot:RESOURCE></vot:VOTABLE>")
+
     def _no_rows(self) -> None:
         self._send(NO_ROWS)
 

@@ -7,6 +7,7 @@ import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
@@ -80,6 +81,53 @@ def test_nothing_there_is_an_empty_table() -> None:
     assert found.empty
 
 
+@pytest.mark.parametrize(("moods", "n_asked"), [(["no_rows"], 1), (["empty_body"], 2), (["no_table"], 1)])
+def test_no_rows_with_status_ok_and_empty_content_twice_are_nothing_there(moods: list[str], n_asked: int) -> None:
+    with serving(*moods) as server:
+        found = ask(server)
+        assert tuple(found.columns) == COLUMNS and found.empty
+        assert ask(server).empty  # kept
+    assert len(server.asked) == n_asked
+
+
+def test_empty_content_once_is_asked_again() -> None:
+    with serving("empty_body", "good") as server:
+        assert len(ask(server)) == 2
+
+
+def write_date(path: Path, asked: str | None) -> None:
+    kept = json.loads(path.read_text())
+    kept.pop("asked")
+    path.write_text(json.dumps(kept | ({} if asked is None else {"asked": asked})))
+
+
+@pytest.mark.parametrize(("asked", "n_asked"), [("2020-01-01", 2), (None, 2), ("today", 1)])
+def test_old_answers_are_renewed(cache_dir: Path, asked: str | None, n_asked: int) -> None:
+    with serving("good") as server:
+        first = ask(server)
+        (path,) = cache_dir.rglob("*.json")
+        write_date(path, first.attrs["asked"] if asked == "today" else asked)
+        again = ask(server)
+    assert len(server.asked) == n_asked
+    pd.testing.assert_frame_equal(again, first)
+    assert again.attrs["asked"] == first.attrs["asked"] == f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def test_an_old_answer_holds_while_there_is_no_newer_one_unless_one_is_asked_for(cache_dir: Path) -> None:
+    with serving("good", "forbidden") as server:
+        ask(server)
+        (path,) = cache_dir.rglob("*.json")
+        write_date(path, "2020-01-01")
+        assert ask(server).attrs["asked"] == "2020-01-01"
+        with pytest.raises(LookupFailed):
+            look_up(make_question(server.url), QUICK, renew=True)
+
+
+def test_second_checks_ask_again() -> None:
+    assert make_provider("skybot", Settings(), renew=True).renew
+    assert not make_provider("skybot", Settings()).renew
+
+
 @pytest.mark.parametrize(
     ("mood", "n_tries", "reason"),
     [
@@ -89,10 +137,9 @@ def test_nothing_there_is_an_empty_table() -> None:
         ("half", 3, "half|bytes|IncompleteRead"),
         ("half_without_length", 3, "no whole VOTable"),
         ("garbage", 3, "no whole VOTable"),
-        ("empty_body", 3, "no whole VOTable"),
         ("blocked", 1, "a web page instead of a table: .*You are blocked"),
         ("forbidden", 1, "HTTP 403"),
-        ("no_rows", 1, "a table without rows and without a reason"),
+        ("no_rows_no_status", 1, "a table without rows and without a reason"),
         ("error_status", 1, "status ERROR Wrong epoch"),
         ("error_flag", 1, "the epoch is wrong"),
     ],

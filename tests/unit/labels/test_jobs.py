@@ -11,6 +11,7 @@ import pytest
 
 from gotorb.core import layout
 from gotorb.core.executor import Workers
+from gotorb.core.settings import Settings
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset, run_folder
 from gotorb.errors import CatalogueError, DataError, MissingPart
@@ -138,3 +139,60 @@ def test_run_stopped_after_any_image_resumes_to_the_same_bytes(tmp_path, monkeyp
     make_shards(tmp_path / "run", make_tasks(4), work, options, title="")
     assert data_digest(tmp_path / "run") == data_digest(whole)
     assert len((tmp_path / "journal").read_text().split()) == 5  # the interrupted image alone was done twice
+
+
+def survey_rows(**columns):
+    rows = {"id": [1, 2, 3], "filepath": "a.fits", "ra_c": 1.0, "dec_c": 2.0, "jd": 2459000.5}
+    return pd.DataFrame(rows | columns)
+
+
+@pytest.mark.parametrize("name", ["ra_c", "dec_c", "jd"])
+@pytest.mark.parametrize("value", [None, "north", np.nan, pd.NA])
+def test_a_fact_that_is_no_number_costs_that_image_alone(name, value):
+    good = survey_rows()[name].iloc[0]
+    tasks = jobs.make_tasks(survey_rows(**{name: [good, value, good]}), lambda _: ["e.fits"], Settings())
+    assert [np.isnan(getattr(task, name)) for task in tasks] == [False, True, False]
+    assert not any(task.problem for task in tasks)
+
+
+@pytest.mark.parametrize("ids", [[1, None, 3], ["a", "", "c"], ["a", "nan", "c"], [1, 2.5, 3], ["a", "2.0", "c"]])
+def test_an_image_without_an_exact_id_is_refused_alone(ids):
+    tasks = jobs.make_tasks(survey_rows(id=pd.Series(ids, dtype=object)), lambda _: ["e.fits"], Settings())
+    assert [bool(task.problem) for task in tasks] == [False, True, False]
+
+
+def test_several_images_without_an_id_do_not_stop_the_others():
+    tasks = jobs.make_tasks(survey_rows(id=[None, "b", None]), lambda _: ["e.fits"], Settings())
+    assert [bool(task.problem) for task in tasks] == [True, False, True]
+
+
+def test_an_image_without_a_relation_to_exposures_costs_itself(monkeypatch):
+    from gotorb import label_data
+    from gotorb.survey import gotophoto
+
+    files = pd.DataFrame({"relatedimage": [7, 7, 8], "filepath": ["e0", "e1", "e2"]})
+    asked = []
+    monkeypatch.setattr(gotophoto, "query_exposures", lambda _, related: asked.append(related) or files)
+    images = survey_rows(relatedimage=[7, None, 8])
+    tasks = jobs.make_tasks(images, label_data._exposure_getter(images), Settings())
+    assert [task.exposures for task in tasks] == [("e0", "e1"), (), ("e2",)]
+    assert asked == [[7, 8]]
+
+
+def test_facts_of_an_image_are_kept_by_a_resumed_run(tmp_path, caplog):
+    def told(outcome):
+        return [result.facts for result in outcome.results]
+
+    options = Options(str(tmp_path / "journal"))
+    for _ in range(2):
+        outcome = run_images([make_task("im3")], work_with_facts, options, shards_dir=tmp_path / "shards")
+        assert told(outcome) == [{"n_expected": 4, "n_matched": 3, "warnings": ["odd"]}]
+        assert "image im3: odd" in caplog.text
+        caplog.clear()
+    assert Path(options.journal).read_text() == "im3\n"
+
+
+def work_with_facts(task, options):
+    table, stamps = work(task, options)
+    table.attrs[layout.FACTS_KEY] = {"n_expected": 4, "n_matched": 3, "warnings": ["odd"]}
+    return table, stamps

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from gotorb.errors import ImageError, MissingPart
+from gotorb.errors import ImageError, InconsistentImage, MissingPart
 from gotorb.survey.fits import open_frame
 from tests.unit.survey.images import KINDS, NX, NY, make_header, write_image
 
@@ -134,3 +134,38 @@ def test_positions_far_off_the_image_have_no_pixel_even_where_the_distortion_run
     assert np.isfinite(x[[0, -1]]).all() and x[0] == pytest.approx(x[-1])
     inside = (x > 0) & (x < NX) & (y > 0) & (y < NY)
     assert inside.tolist() == [True] + [False] * 7 + [True]
+
+
+def write_cards(path: Path, cards: dict[str, object]) -> Path:
+    """An image of small integers whose header is changed behind the library's back."""
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.arange(12, dtype=np.int16).reshape(3, 4), name="IMAGE")]).writeto(
+        path
+    )
+    with fits.open(path) as hdus:
+        header, info = hdus[1].header.copy(), hdus[1].fileinfo()
+    header.update(cards)
+    content = path.read_bytes()
+    path.write_bytes(content[: info["hdrLoc"]] + header.tostring().encode() + content[info["datLoc"] :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cards", "right"),
+    [
+        ({"BSCALE": "0.5", "BZERO": "10"}, np.arange(12) * 0.5 + 10),
+        ({"BSCALE": " 2 "}, np.arange(12) * 2.0),
+        ({"BZERO": "1.0E2"}, np.arange(12) + 100.0),
+        ({"BSCALE": "1.0", "BZERO": "0.0"}, np.arange(12)),
+        ({"BLANK": "5"}, np.where(np.arange(12) == 5, np.nan, np.arange(12))),
+    ],
+)
+def test_numbers_in_quotes_are_numbers(tmp_path: Path, cards: dict[str, object], right: np.ndarray) -> None:
+    with open_frame(write_cards(tmp_path / "a.fits", cards)) as frame:
+        np.testing.assert_array_equal(np.asarray(frame.plane("IMAGE"), float), right.reshape(3, 4))
+
+
+@pytest.mark.parametrize("cards", [{"BSCALE": "one"}, {"BZERO": "32768 ADU"}, {"BLANK": "none"}, {"BSCALE": True}])
+def test_a_scale_that_is_no_number_is_refused(tmp_path: Path, cards: dict[str, object]) -> None:
+    (name,) = cards
+    with open_frame(write_cards(tmp_path / "a.fits", cards)) as frame, pytest.raises(InconsistentImage, match=name):
+        frame.plane("IMAGE")

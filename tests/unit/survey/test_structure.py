@@ -165,3 +165,23 @@ def test_a_wcs_that_contradicts_itself_is_told_in_one_line(tmp_path: Path, bad: 
     with open_frame(path) as frame, pytest.raises(MissingPart, match=r"WCS that cannot be used .*solve it") as caught:
         frame.to_pixels("IMAGE", np.array([150.0]), np.array([2.0]))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("last", ["image", "table"])
+def test_a_last_block_without_its_filling_is_whole(tmp_path: Path, packed: bool, last: str) -> None:
+    pixels = np.arange(6300, dtype=np.float32).reshape(90, 70)
+    table = fits.BinTableHDU.from_columns([fits.Column("x", "D", array=np.arange(33.0))], name="CAT")
+    image = fits.ImageHDU(pixels, name="SCI")
+    path = tmp_path / "a.fits"
+    fits.HDUList([fits.PrimaryHDU(), *([table, image] if last == "image" else [image, table])]).writeto(path)
+    n_bytes = pixels.nbytes if last == "image" else 33 * 8
+    content = path.read_bytes()[: -(-n_bytes % BLOCK)]
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with open_frame(path) as frame:
+        np.testing.assert_array_equal(frame.plane("SCI"), pixels)
+        assert frame.table("CAT")["x"].tolist() == list(range(33))
+    short = content[:-4]
+    path.write_bytes(gzip.compress(short) if packed else short)
+    with pytest.raises(TruncatedImage), open_frame(path):
+        pass

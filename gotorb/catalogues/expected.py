@@ -1,0 +1,259 @@
+"""Minor planets expected on an image against those found: the check that sees a wrong epoch, observatory or WCS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+from scipy.stats import poisson
+
+from gotorb.catalogues.crossmatch import chord, unit_vectors
+from gotorb.errors import InconsistentImage
+from gotorb.survey.fits import Frame
+
+FAR_ARCSEC, CLUSTER_ARCSEC, SPREAD = 90.0, 2.0, 0.2
+"""Largest common offset that is looked for, its scatter, and the part of it by which it differs between minor planets:
+they move at different speeds, so that a wrong epoch shifts them differently."""
+LEAST_CLUSTER, CHANCE = 4, 1e-5
+"""Minor planets that a common offset needs, and the largest probability that it is there by chance."""
+MOST_PLANETS, MOST_PAIRS = 100, 5000
+"""Minor planets, the brightest first, and pairs with detections that an offset is looked for among."""
+LEAST_EXPECTED, LEAST_FOUND = 5, 0.1
+"""Expected minor planets of a run, and the found fraction of their brighter half, below which labels are wrong."""
+LEAST_BRIGHT = 4
+"""Bright minor planets of one image of which none is found that deserve a warning."""
+ODD_OFFSET_ARCSEC, ODD_OFFSET_FRACTION = 0.5, 0.5
+"""Median offset that deserves a warning: the larger of this, and this fraction of the match radius."""
+CAUSES = "a wrong epoch (jd), observatory (GOTORB_OBSERVATORY) or WCS, or an old catalogue of minor planets"
+
+
+class Expected(NamedTuple):
+    """Minor planets of one image.
+
+    Attributes
+    ----------
+    n_expected : int
+        Brighter than the limit, on pixels with data.
+    n_matched : int
+        Of these, with a detection within the match radius.
+    n_bright, n_bright_matched : int
+        The same of their brighter half, which every survey with the right limit detects.
+    offset_ra_arcsec, offset_dec_arcsec : float
+        Median of detection minus catalogue over the matches; NaN without.
+    """
+
+    n_expected: int
+    n_matched: int
+    n_bright: int
+    n_bright_matched: int
+    offset_ra_arcsec: float
+    offset_dec_arcsec: float
+
+
+def list_expected(frame: Frame, ext: str | int, planets: pd.DataFrame, *, mag_limit: float) -> pd.DataFrame:
+    """Minor planets brighter than a limit that fall on pixels with data.
+
+    Parameters
+    ----------
+    frame : Frame
+        The open file.
+    ext : str or int
+        HDU of the difference image.
+    planets : DataFrame
+        name, ra, dec (deg), mag (V).
+    mag_limit : float
+        V.
+
+    Returns
+    -------
+    DataFrame
+        The same columns, and x, y (0-based), brightest first.
+    """
+    bright = planets[(planets["mag"] < mag_limit).to_numpy()]
+    x, y = frame.to_pixels(ext, bright["ra"].to_numpy(), bright["dec"].to_numpy())
+    ny, nx = frame.shape(ext)
+    with np.errstate(invalid="ignore"):
+        inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
+    bright = bright.assign(x=x, y=y)[inside]
+    values = frame.values_at(ext, bright["x"].to_numpy(), bright["y"].to_numpy()) if len(bright) else np.empty(0)
+    return bright[np.isfinite(values)].sort_values("mag", kind="stable").reset_index(drop=True)
+
+
+def offsets_arcsec(detections: pd.DataFrame, planets: pd.DataFrame) -> np.ndarray:
+    """Detection minus minor planet, row by row.
+
+    Parameters
+    ----------
+    detections, planets : DataFrame
+        (n,) ra, dec (deg).
+
+    Returns
+    -------
+    ndarray
+        (n, 2) towards East and North.
+    """
+    ra, dec = (detections[name].to_numpy(float) - planets[name].to_numpy(float) for name in ("ra", "dec"))
+    east = ((ra + 180) % 360 - 180) * np.cos(np.radians(planets["dec"].to_numpy(float)))
+    return np.column_stack([east, dec]) * 3600
+
+
+def compare(expected: pd.DataFrame, detections: pd.DataFrame, real: pd.DataFrame, *, radius_arcsec: float) -> Expected:
+    """Count the expected minor planets that were found.
+
+    Parameters
+    ----------
+    expected : DataFrame
+        From `list_expected`.
+    detections : DataFrame
+        Detections that can be minor planets: ra, dec (deg).
+    real : DataFrame
+        Those labelled minor planets: ra, dec, number (name of the minor planet).
+    radius_arcsec : float
+        Match radius.
+
+    Returns
+    -------
+    Expected
+
+    Raises
+    ------
+    InconsistentImage
+        If far more of them have a detection at one common offset beyond the match radius than within it.
+    """
+    found = expected["name"].isin(real["number"]).to_numpy()
+    offset = np.full(2, np.nan)
+    if found.any():
+        places = expected[found]
+        theirs = real.set_index("number").loc[places["name"]]
+        offset = np.median(offsets_arcsec(theirs, places), axis=0)
+    _refuse_shift(expected, detections, int(found.sum()), radius_arcsec)
+    half = (len(expected) + 1) // 2
+    return Expected(len(expected), int(found.sum()), half, int(found[:half].sum()), float(offset[0]), float(offset[1]))
+
+
+def _refuse_shift(expected: pd.DataFrame, detections: pd.DataFrame, n_matched: int, radius_arcsec: float) -> None:
+    """Refuse an image whose minor planets are all detected a little off their places."""
+    found = find_shift(expected, detections, n_matched=n_matched)
+    if found is not None and np.hypot(*found[1]) > radius_arcsec:
+        n_shifted, (east, north) = found
+        raise InconsistentImage(
+            f"{n_shifted} of {len(expected)} expected minor planets are detected at one offset of {east:+.1f} "
+            f"arcsec in right ascension and {north:+.1f} in declination, {n_matched} within {radius_arcsec:g}; "
+            f"look for {CAUSES}, or widen match_radius_arcsec"
+        )
+
+
+def find_shift(
+    expected: pd.DataFrame, detections: pd.DataFrame, *, n_matched: int
+) -> tuple[int, tuple[float, float]] | None:
+    """Common offset of detections from minor planets.
+
+    Parameters
+    ----------
+    expected, detections : DataFrame
+        ra, dec (deg).
+    n_matched : int
+        Minor planets that are detected at their places.
+
+    Returns
+    -------
+    (n_shifted, (east, north)) or None
+        Minor planets with a detection at the offset, and the offset [arcsec]; None when there are not many more than
+        by chance, and than are at their places.
+    """
+    if len(expected) < LEAST_CLUSTER or len(detections) == 0:
+        return None
+    expected = expected.head(MOST_PLANETS)
+    planets = cKDTree(unit_vectors(expected["ra"], expected["dec"]))
+    sky = cKDTree(unit_vectors(detections["ra"], detections["dec"]))
+    near = planets.query_ball_tree(sky, chord(FAR_ARCSEC))
+    which = np.repeat(np.arange(len(expected)), [len(rows) for rows in near])
+    if not 0 < len(which) <= MOST_PAIRS:  # a crowd hides any offset
+        return None
+    rows = np.concatenate([np.asarray(found, int) for found in near])
+    offsets = offsets_arcsec(detections.iloc[rows], expected.iloc[which])
+    reach = CLUSTER_ARCSEC + SPREAD * np.hypot(*offsets.T)
+    groups = cKDTree(offsets).query_ball_point(offsets, reach)
+    counts = np.array([len(set(which[members].tolist())) for members in groups])
+    by_chance = poisson.sf(counts - 2, len(which) * (reach / FAR_ARCSEC) ** 2) * len(which)
+    best = int(np.argmin(by_chance))
+    if counts[best] < max(LEAST_CLUSTER, 2 * n_matched + 1) or by_chance[best] > CHANCE:
+        return None
+    shift = np.median(offsets[groups[best]], axis=0)
+    return int(counts[best]), (float(shift[0]), float(shift[1]))
+
+
+def describe(found: Expected, where: str) -> list[str]:
+    """Odd results of one image.
+
+    Parameters
+    ----------
+    found : Expected
+    where : str
+        Image named in the text.
+
+    Returns
+    -------
+    list of str
+    """
+    if found.n_bright >= LEAST_BRIGHT and found.n_matched == 0:
+        return [f"matched 0 of {found.n_expected} expected minor planets of {where}; look for {CAUSES}"]
+    return []
+
+
+def summarise(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sum over images.
+
+    Parameters
+    ----------
+    images : sequence of dict
+        Fields of `Expected`; images without them are left out.
+
+    Returns
+    -------
+    dict
+        n_expected, n_matched, n_bright, n_bright_matched, and the medians of the offsets (None without a match).
+    """
+    known = [image for image in images if "n_expected" in image]
+    sums: dict[str, Any] = {name: int(sum(image[name] for image in known)) for name in Expected._fields[:4]}
+    for name in Expected._fields[4:]:
+        values = [image[name] for image in known if image[name] is not None and np.isfinite(image[name])]
+        sums[name] = float(np.median(values)) if values else None
+    return sums
+
+
+def find_problems(images: Sequence[dict[str, Any]], *, radius_arcsec: float) -> tuple[str, list[str]]:
+    """Judge the images of a run together.
+
+    Parameters
+    ----------
+    images : sequence of dict
+        Fields of `Expected` by image.
+    radius_arcsec : float
+        Match radius.
+
+    Returns
+    -------
+    problem : str
+        Reason not to train on the labels; "" for none.
+    warnings : list of str
+        Odd results.
+    """
+    total = summarise(images)
+    problem, warnings = "", []
+    if total["n_expected"] >= LEAST_EXPECTED and total["n_bright_matched"] < LEAST_FOUND * total["n_bright"]:
+        problem = f"matched {total['n_matched']} of {total['n_expected']} expected minor planets; look for {CAUSES}"
+    if total["offset_ra_arcsec"] is not None:
+        offset = np.hypot(total["offset_ra_arcsec"], total["offset_dec_arcsec"])
+        if (
+            offset > max(ODD_OFFSET_ARCSEC, ODD_OFFSET_FRACTION * radius_arcsec)
+            and total["n_matched"] >= LEAST_EXPECTED
+        ):
+            warnings.append(
+                f"matched minor planets are {total['offset_ra_arcsec']:+.2f} arcsec in right ascension and "
+                f"{total['offset_dec_arcsec']:+.2f} in declination from the catalogue; look for {CAUSES}"
+            )
+    return problem, warnings
