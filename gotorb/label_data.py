@@ -408,6 +408,7 @@ def check(
     from gotorb.labels.inspection import inspect_image
     from gotorb.labels.rules import MatchRules
 
+    use_adapter()
     options = LabelOptions(
         provider=make_provider(provider, read_settings()),
         rules=MatchRules(match_radius_arcsec, mag_limit),
@@ -427,18 +428,14 @@ def check(
 
 def _find_tasks(paths: Sequence[Path | str], n_images: int) -> list[Any]:
     """Tasks of images by their files, or of the first images of the survey."""
-    from gotorb.labels.jobs import make_tasks, read_task
+    from gotorb.labels.jobs import make_tasks
 
-    settings = read_settings()
-    replaced = get_images is not _OWN_IMAGES
-    if paths and not replaced:
-        return [read_task(path, ext=SCIENCE_IMAGE_EXT) for path in paths]
-    images = get_images(MANY_IMAGES if paths else n_images)
-    tasks = make_tasks(images, _exposure_getter(images), settings)
-    if not paths:
-        return tasks[:n_images]
-    by_path = {Path(task.path).resolve(): task for task in tasks}
-    return [by_path.get(Path(path).resolve()) or read_task(path, ext=SCIENCE_IMAGE_EXT) for path in paths]
+    use_adapter()
+    if paths:
+        return [describe_image(path) for path in paths]
+    images = get_images(n_images)
+    tasks = make_tasks(images, _exposure_getter(images), read_settings(), needs_exposures=not is_adapted())
+    return tasks[:n_images]
 
 
 def _check_found(images: list[dict[str, Any]], options: Any, data_dir: Path) -> None:

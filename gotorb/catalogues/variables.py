@@ -61,7 +61,9 @@ def read_variables(path: Path | str) -> pd.DataFrame:
     except ODD as error:
         reason = " ".join(str(error).split())[:150]
         raise CatalogueError(f"{path} cannot be read as a table ({reason}); give csv, FITS, VOTable or ECSV") from None
-    places = {ours: _degrees(table, _find_column(table, ours, path), ours, path) for ours in NAMES}
+    places = _coordinates(table) or {
+        ours: _degrees(table, _find_column(table, ours, path), ours, path) for ours in NAMES
+    }
     known = np.isfinite(places["ra"]) & np.isfinite(places["dec"])
     if not known.all():
         log.warning("%d of %d rows of %s have no position", int((~known).sum()), len(known), path)
@@ -86,7 +88,19 @@ def _read_table(path: Path) -> Any:
             return Table.read(io.BytesIO(data), format="votable")
         if start.startswith(b"# %ecsv"):
             return Table.read(data.decode(), format="ascii.ecsv")
-        return Table.from_pandas(pd.read_csv(io.BytesIO(data), comment="#", skipinitialspace=True))
+        rows = pd.read_csv(io.BytesIO(data), comment="#", skipinitialspace=True)
+        if rows.shape[1] == 1:
+            rows = pd.read_csv(io.BytesIO(data), comment="#", sep=r"\s*[;|\t]\s*|\s+", engine="python")
+        return Table.from_pandas(rows)
+
+
+def _coordinates(table: Any) -> dict[str, np.ndarray] | None:
+    """Positions of a column of sky coordinates, which ECSV may hold; None without one."""
+    for name in table.colnames:
+        if hasattr(table[name], "icrs"):
+            sky = table[name].icrs
+            return {"ra": np.ma.filled(sky.ra.deg, np.nan), "dec": np.ma.filled(sky.dec.deg, np.nan)}
+    return None
 
 
 def _find_column(table: Any, ours: str, path: Path) -> str:

@@ -142,7 +142,7 @@ def fetch_variables(
     out_path: Path | str = FETCH.variables,
     *,
     tables: Sequence[str] = FETCH.tables,
-    pause_s: float = FETCH.pause_s,
+    min_interval_s: float = FETCH.min_interval_s,
     attempts: int = FETCH.attempts,
 ) -> pd.DataFrame:
     """Fetch variable stars, and add them to a csv that labelling reads (``clean.variables`` in params.yaml).
@@ -155,7 +155,7 @@ def fetch_variables(
         csv with ra, dec (deg), name, class and table. Fields that it has already stay.
     tables : sequence of {"atlas", "gaia"}
         A star of the first within 1 arcsec takes the place of one of the second.
-    pause_s : float
+    min_interval_s : float
         Time between two questions.
     attempts : int
         Times that a question is asked.
@@ -173,7 +173,7 @@ def fetch_variables(
     out_path = Path(out_path)
     before = _read_coverage(out_path, out_path.with_name(out_path.name + f".{COVERAGE}"))
     covered = _join_coverage(before, fields, {name: dict(TABLES[name].limits) for name in tables})
-    asker = _Asker(pause_s, attempts)
+    asker = _Asker(min_interval_s, attempts)
     parts = [asker.ask_all(TABLES[name], covered["fields"]).assign(table=name) for name in covered["tables"]]
     found = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     found = _without_twins(found)
@@ -187,14 +187,14 @@ def fetch_galaxies(
     out_dir: Path | str = FETCH.galaxies,
     *,
     max_mag: float = FETCH.max_mag,
-    pause_s: float = FETCH.pause_s,
+    min_interval_s: float = FETCH.min_interval_s,
     attempts: int = FETCH.attempts,
 ) -> int:
     """Fetch galaxies of GLADE+, and write them in catsHTM format, as labelling reads them (CATSHTM_DIR in .env).
 
     Parameters
     ----------
-    fields, pause_s, attempts
+    fields, min_interval_s, attempts
         As for `fetch_variables`.
     out_dir : path
         Folder in which GLADE/ is made or replaced; fields that it has already stay.
@@ -216,7 +216,7 @@ def fetch_galaxies(
     limits = {"Bmag": f"<{max_mag:g}"}
     covered = _join_coverage(before, fields, {"glade": limits})
     table = Table(TABLES["glade"].name, TABLES["glade"].columns, limits)
-    found = _Asker(pause_s, attempts).ask_all(table, covered["fields"])
+    found = _Asker(min_interval_s, attempts).ask_all(table, covered["fields"])
     if found.empty:
         raise CatalogueError(f"no galaxy brighter than B {max_mag:g} in these fields; give a fainter max_mag")
     place = np.radians(found[["ra", "dec"]].to_numpy(float))
@@ -248,9 +248,9 @@ def _without_twins(stars: pd.DataFrame) -> pd.DataFrame:
 class _Asker:
     """Asks VizieR about fields, one at a time and never twice."""
 
-    def __init__(self, pause_s: float, attempts: int, settings: Settings | None = None) -> None:
+    def __init__(self, min_interval_s: float, attempts: int, settings: Settings | None = None) -> None:
         settings = settings or read_settings()
-        self.pause_s, self.attempts = pause_s, attempts
+        self.min_interval_s, self.attempts = min_interval_s, attempts
         self.server, self.cache = settings.gotorb_vizier_server, settings.cache_dir / "vizier"
         self.asked = 0.0
 
@@ -280,7 +280,7 @@ class _Asker:
     def _fetch(self, table: Table, field: Circle) -> pd.DataFrame:
         reason = ""
         for attempt in range(self.attempts):
-            wait = self.asked + self.pause_s * 2**attempt - time.monotonic()
+            wait = self.asked + self.min_interval_s * 2**attempt - time.monotonic()
             if self.asked and wait > 0:
                 time.sleep(wait)
             try:

@@ -33,7 +33,6 @@ LINK = "link_radius_arcsec"
 def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="difference images (default: the survey's first)")
     add_options(parser, gotorb.label_data.check, CheckParams, LabelParams, skip=("paths",))
-    parser.add_argument("--adapter", metavar="FILE", help=LabelParams.model_fields["adapter"].description)
     add_json(parser)
     add_params(parser)
 
@@ -49,8 +48,6 @@ def run_check(args: argparse.Namespace) -> int:
       gotorb check images/f012_v3_diff.fits --adapter mysurvey.py --provider pympc --out-dir checked/
       gotorb check --n-images 5
     """
-    if args.adapter:
-        gotorb.label_data.adapt(args.adapter)
     given = chosen(args, gotorb.label_data.check, LabelParams)
     if "n_images" not in args:
         given.pop("n_images", None)  # that of params.yaml is for the run
@@ -283,7 +280,7 @@ def _fetch_catalogue(args: argparse.Namespace) -> int:
     options = chosen(args, FetchParams)
     margin = options.pop("margin_deg", FETCH.margin_deg)
     fields = None if args.all_sky else _fields_around(args.around, margin)
-    polite = {name: value for name, value in options.items() if name in ("pause_s", "attempts")}
+    polite = {name: value for name, value in options.items() if name in ("min_interval_s", "attempts")}
     if args.kind == "variables":
         out = args.out or FETCH.variables
         fetch_variables(fields, out, tables=options.get("tables", FETCH.tables), **polite)

@@ -514,7 +514,7 @@ class FetchParams(Section):
     )
     max_mag: float = Field(18.5, description="faintest galaxy, B [mag]")
     margin_deg: float = Field(0.1, ge=0, description="reach beyond an image's corners [deg]")
-    pause_s: float = Field(1.0, ge=0, description="time between two questions to the server [s]")
+    min_interval_s: float = Field(1.0, ge=0, description="time between two questions to the server [s]")
     attempts: int = Field(4, ge=1, description="times that a question is asked, until it is answered")
 
 

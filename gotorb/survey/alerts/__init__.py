@@ -83,7 +83,7 @@ class PacketReader:
             If it cannot be used.
         """
         for block in split_message(data, self.store, key=key):
-            yield from self._read_block(block, where)
+            yield from map(_raised, self._try_block(block, where))
 
     def read_file(self, path: Path) -> Iterator[Alert]:
         """Read the alerts of a file, a block of it at a time.
@@ -101,15 +101,28 @@ class PacketReader:
         PacketError
             If it cannot be used; the alerts before the broken one have come by then.
         """
+        yield from map(_raised, self.try_file(path))
+
+    def try_file(self, path: Path) -> Iterator[Alert | PacketError]:
+        """Read the alerts of a file; in the place of one that cannot be used comes the error.
+
+        Parameters
+        ----------
+        path : Path
+
+        Yields
+        ------
+        Alert or PacketError
+            Nothing follows on an error of the file itself.
+        """
         try:
             for block in self._blocks(path):
-                yield from self._read_block(block, str(path))
+                yield from self._try_block(block, str(path))
         except PacketError as error:
             text = str(error)
-            named = text if str(path) in text else f"{path} cannot be read as an Avro packet: {text}"
-            raise PacketError(named) from None
+            yield PacketError(text if str(path) in text else f"{path} cannot be read as an Avro packet: {text}")
         except OSError as error:
-            raise PacketError(f"{path} cannot be read as an Avro packet ({one_line(error)}); fetch it again") from None
+            yield PacketError(f"{path} cannot be read as an Avro packet ({one_line(error)}); fetch it again")
 
     def _blocks(self, path: Path) -> Iterator[Block]:
         """Records of a file; only of a large container are they read one block after the other."""
@@ -121,10 +134,20 @@ class PacketReader:
             else:
                 raise PacketError(f"more than {MAX_BLOCK} bytes; give one alert in each file")
 
-    def _read_block(self, block: Block, where: str) -> Iterator[Alert]:
+    def _try_block(self, block: Block, where: str) -> Iterator[Alert | PacketError]:
         for number, record in enumerate(read_records(block)):
             name = where if block.count == 1 else f"alert {number + 1} of {where}"
-            yield read_alert(record, name, self.families, self.size)
+            try:
+                yield read_alert(record, name, self.families, self.size)
+            except PacketError as error:
+                yield error
+
+
+def _raised(found: Alert | PacketError) -> Alert:
+    """The alert; an error is raised."""
+    if isinstance(found, PacketError):
+        raise found
+    return found
 
 
 def make_reader(packets: Mapping[str, PacketFields] | None = None, size: int | None = None) -> PacketReader:
@@ -316,28 +339,32 @@ def _usable(paths: Sequence[Path], reader: PacketReader, skipped: _Skipped) -> I
     first: Alert | None = None
     known: set[str] = set()
     for path in paths:
-        try:
-            for alert in reader.read_file(path):
-                first = first or alert
-                _check_same(alert, first, path)
-                if alert.record["candid"] in known:
-                    skipped.add(PacketError(f"{path} holds alert {alert.record['candid']} once more; it counts once"))
-                    continue
-                known.add(alert.record["candid"])
-                yield path, alert
-        except PacketError as error:
-            skipped.add(error)
+        for found in reader.try_file(path):
+            odd = found if isinstance(found, PacketError) else _odd_one(found, first or found, path, known)
+            if odd is not None:
+                skipped.add(odd)
+            elif isinstance(found, Alert):
+                first = first or found
+                known.add(found.record["candid"])
+                yield path, found
     if first is None:
         reason = f"; the first: {skipped.first}" if skipped.first else ""
         raise DataError(f"none of {len(paths)} alert packets can be used{reason}; give Avro files of a known survey")
 
 
-def _check_same(alert: Alert, first: Alert, path: Path) -> None:
-    """Stamps of two surveys, or of two sizes, make no set: their pixels mean different things."""
+def _odd_one(alert: Alert, first: Alert, path: Path, known: set[str]) -> PacketError | None:
+    """Reason to leave an alert out; None for most.
+
+    Stamps of two surveys, or of two sizes, make no set: their pixels mean different things.
+    """
     if (alert.survey, alert.layers, alert.stamp.shape) != (first.survey, first.layers, first.stamp.shape):
-        raise PacketError(
-            f"{path} holds an alert of {alert.survey}, the first was of {first.survey}; give one survey's packets"
+        return PacketError(
+            f"{path} holds an alert of {alert.survey} with stamps {alert.stamp.shape}, the first was of {first.survey} "
+            f"with {first.stamp.shape}; give one survey's packets"
         )
+    if alert.record["candid"] in known:
+        return PacketError(f"{path} holds alert {alert.record['candid']} once more; it counts once")
+    return None
 
 
 def find_packets(path: Path) -> list[Path]:

@@ -14,6 +14,8 @@ from gotorb.survey.alerts.schemas import AlertSchema, CutoutField
 
 Record = dict[str, Any]
 FITS_START, GZIP_START = b"SIMPLE  =", b"\x1f\x8b\x08"
+MAX_MARKS = 100
+"""Places that look like the start of a cut-out; with more of them a record is decoded whole."""
 MAX_NAME = 512
 """Longest file name of a cut-out [byte]."""
 
@@ -82,8 +84,8 @@ def _read_outside(data: bytes, schema: AlertSchema) -> Record | None:
 def _find_cutouts(data: bytes, start: int, fields: tuple[CutoutField, ...]) -> tuple[Record, int]:
     """Find the cut-outs behind the history, and where they end: all lengths and marks must fit to the byte."""
     for mark in (GZIP_START, FITS_START) if fields[0].named else (FITS_START, GZIP_START):
-        place = start
-        while (place := data.find(mark, place + 1)) > 0:
+        place, n_marks = start, 0
+        while (place := data.find(mark, place + 1)) > 0 and (n_marks := n_marks + 1) <= MAX_MARKS:
             for length in _lengths_before(data, place):
                 found, end = _follow(data, place, place + length, fields)
                 if found:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 
 from gotorb.catalogues.variables import read_variables
@@ -28,6 +29,20 @@ def test_every_form_is_read(tmp_path: Path, name: str, packed: str, columns: tup
     path = tmp_path / (name + packed)
     path.write_bytes(PACKERS[packed]((tmp_path / name).read_bytes()))
     np.testing.assert_allclose(read_variables(path), np.column_stack([RA, DEC]), atol=1e-12)
+
+
+@pytest.mark.parametrize("separator", [" ", "   ", "\t", ";", " | "])
+def test_other_separators_are_read(tmp_path: Path, separator: str) -> None:
+    rows = [["ra", "dec"], *zip(map(str, RA), map(str, DEC), strict=True)]
+    (tmp_path / "v.txt").write_text("\n".join(separator.join(row) for row in rows))
+    np.testing.assert_allclose(read_variables(tmp_path / "v.txt"), np.column_stack([RA, DEC]))
+
+
+@pytest.mark.parametrize("frame", ["icrs", "galactic", "fk4"])
+def test_a_column_of_coordinates_is_read_in_any_frame(tmp_path: Path, frame: str) -> None:
+    places = SkyCoord(RA, DEC, unit="deg").transform_to(frame)
+    Table({"name": ["a", "b", "c"], "place": places}).write(tmp_path / "v.ecsv")
+    np.testing.assert_allclose(read_variables(tmp_path / "v.ecsv"), np.column_stack([RA, DEC]), atol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["fits", "votable", "ascii.ecsv"])

@@ -18,7 +18,7 @@ from gotorb.errors import CatalogueError
 from tests.unit.catalogues.fake_vizier import FakeVizier, masked, serve
 
 FIELD = Circle(150.0, 2.0, 0.5)
-QUICK = {"pause_s": 0.0}
+QUICK = {"min_interval_s": 0.0}
 ATLAS, GAIA, GLADE = (vizier.TABLES[name].name for name in ("atlas", "gaia", "glade"))
 SOURCE_ID = 2**62 + 1
 
@@ -113,7 +113,7 @@ def test_questions_keep_their_distance(fake: FakeVizier, tmp_path: Path, monkeyp
     slept: list[float] = []
     monkeypatch.setattr(vizier.time, "sleep", slept.append)
     fake.faults = [None, 503, 503]
-    fetch_variables([FIELD, Circle(160.0, 2.0, 0.5)], tmp_path / "v.csv", tables=["atlas"], pause_s=10.0)
+    fetch_variables([FIELD, Circle(160.0, 2.0, 0.5)], tmp_path / "v.csv", tables=["atlas"], min_interval_s=10.0)
     assert [round(wait, -1) for wait in slept] == [10, 20, 40]
 
 
@@ -154,10 +154,10 @@ def test_the_command_fetches_around_images_and_tells_coverage(
     write_image(tmp_path / "night" / "b.FIT", 150.001, 2.0)
     ra, dec, radius = label_data.find_footprint(tmp_path / "night" / "a.fits")
     assert (ra, dec, radius) == pytest.approx((150.0, 2.0, 0.1 * 2**0.5), abs=1e-4)
-    words = ["catalogue", "fetch", "variables", "--around", "night", "--pause-s", "0"]
+    words = ["catalogue", "fetch", "variables", "--around", "night", "--min-interval-s", "0"]
     assert cli.main(words) == 0 and len(fake.asked) == 2
     assert "3 rows" in capsys.readouterr().out
-    assert cli.main(["catalogue", "fetch", "galaxies", "--around", "night/a.fits", "--pause-s", "0"]) == 0
+    assert cli.main(["catalogue", "fetch", "galaxies", "--around", "night/a.fits", "--min-interval-s", "0"]) == 0
     assert len(find_galaxies("catalogues", 150.0, 2.0, radius_arcsec=3600)) == 2
     capsys.readouterr()
     monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(tmp_path / "none.csv"))
@@ -170,7 +170,18 @@ def test_the_command_fetches_around_images_and_tells_coverage(
 def test_the_command_fetches_the_whole_sky(fake: FakeVizier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vizier, "sky_fields", lambda: sky_fields(90.0))
-    words = ["catalogue", "fetch", "variables", "--all-sky", "--tables", "atlas", "--pause-s", "0", "--out", "all.csv"]
+    words = [
+        "catalogue",
+        "fetch",
+        "variables",
+        "--all-sky",
+        "--tables",
+        "atlas",
+        "--min-interval-s",
+        "0",
+        "--out",
+        "all.csv",
+    ]
     assert cli.main(words) == 0
     assert len(read_variables("all.csv")) == 3 and describe_fetched("all.csv").sky == "all"
 

@@ -211,6 +211,26 @@ def test_a_container_holds_any_number_of_alerts(tmp_path: Path, codec: str) -> N
     assert open_packets([path]).table["candid"].tolist() == ["1", "2"]
 
 
+def test_a_bad_alert_in_a_container_stops_no_other(tmp_path: Path) -> None:
+    schema = json.loads(shipped_versions()["10.0"])
+    records = [rubin_record(alert_id=1), rubin_record(alert_id=2) | {"cutoutTemplate": b"SIMPLE"},
+               rubin_record(alert_id=3, ra=999.0), rubin_record(alert_id=4)]  # fmt: skip
+    rows = b"".join(bare(record, rubin_schema("10.0")) for record in records)
+    path = write(tmp_path / "many.avro", container(schema, [(4, rows)]))
+    folder = open_packets([path])
+    assert folder.table["candid"].tolist() == ["1", "4"] and folder.n_skipped == 2
+    with pytest.raises(PacketError, match="cutoutTemplate of alert 2 of"):
+        list(make_reader().read_file(path))
+
+
+def test_many_marks_cost_no_time() -> None:
+    data = wire(rubin_record(), "10.0")[:2000] + b"SIMPLE  =" * 1_000_000
+    start = time.process_time()
+    with pytest.raises(PacketError):
+        list(make_reader().read_message(data))
+    assert time.process_time() - start < 1
+
+
 RECURSIVE = {"type": "record", "name": "n", "fields": [{"name": "next", "type": ["null", "n"]}]}
 NULLS = {"type": "record", "name": "n", "fields": [{"name": "a", "type": {"type": "array", "items": "null"}}]}
 EMPTY = {"type": "record", "name": "e", "fields": []}
