@@ -12,6 +12,7 @@ BENCHMARKS = {
     "score": "score",
     "archive_score": "archive",
     "image_score": "image",
+    "streams": "streams",
     "visualise": "visualise",
     "train": "training",
     "logging": "tracking",
