@@ -4,7 +4,6 @@ import copy
 import gzip
 import io
 import json
-import multiprocessing
 import sqlite3
 import tempfile
 import threading
@@ -32,7 +31,7 @@ from tests.unit.survey.packets import bare, rubin_record
 from tests.unit.survey.synthetic import real_data
 
 LAYERS = ["science", "template", "difference"]
-PER_TOPIC, N_TOPICS, BATCH = 160, 4, 32
+PER_TOPIC, N_TOPICS, BATCH = 128, 5, 32
 """The mock broker keeps 5 MB of each of a topic's four partitions: alerts of 120 kB, sent beforehand."""
 LATENCY_RATE, LATENCY_S = 100, 15
 LIMIT_LATENCY_S = 0.5
@@ -73,7 +72,7 @@ def _rubin_packets() -> list[bytes]:
         record = fastavro.schemaless_reader(io.BytesIO(data[5:]), schema, None)
         for number in range(N_TOPICS * PER_TOPIC // 32):
             one = copy.deepcopy(record)
-            one["diaSourceId"] = one["diaSource"]["diaSourceId"] = record["diaSourceId"] + number + 1
+            one["diaSourceId"] = one["diaSource"]["diaSourceId"] = record["diaSourceId"] + 10**9 * (number + 1)
             found.append(data[:5] + bare(one, schema))
     return found
 
@@ -103,12 +102,22 @@ def _compare(name: str, folder: Path, packets: list[bytes], size: int, plain: Ca
     return Row(name, len(packets) / seconds, len(some) / (time.process_time() - started), "1/s")
 
 
+class _Nobody:
+    """A parent that does not listen."""
+
+    def send(self, _: Any) -> None:
+        return
+
+    def poll(self) -> bool:
+        return False
+
+
 @contextmanager
 def _worker(folder: Path, model: Path, topics: tuple[str, ...], address: str) -> Iterator[Worker]:
     settings = Settings(gotorb_kafka_servers=address)
     plan = Plan(model=str(model), topics=topics, out_dir=folder, group="bench", run="bench",
                 options=StreamOptions(batch=BATCH), settings=settings)  # fmt: skip
-    worker = Worker(plan, 0, multiprocessing.Pipe()[0])
+    worker = Worker(plan, 0, _Nobody())  # type: ignore[arg-type]
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
