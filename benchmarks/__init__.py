@@ -15,6 +15,7 @@ BENCHMARKS = {
     "archive_score": "archive",
     "image_score": "image",
     "packets": "packets",
+    "streams": "streams",
     "visualise": "visualise",
     "train": "training",
     "logging": "tracking",

@@ -81,6 +81,14 @@ MEANINGS = {
     "`archive_score`; the ratio is the number of such machines that keep up.",
     "night_posterior": "The same with 20 posterior samples for every alert. Reference: the rate of "
     "`archive_posterior`.",
+    "stream_ztf": "Alerts per CPU second from a mock broker to rows on disk: 640 packets made of 20 real ones, vgg6 of "
+    "63 x 63 x 3 exported, batches of 32, plain scores. Reference: a plain loop of fastavro, gzip, astropy and Keras' "
+    "predict over some of the same packets, which reads no Kafka and writes nothing. The aim is 400.",
+    "stream_rubin": "The same for 640 packets made of 32 of Rubin's schema 10.0, 29 x 29 x 3. The aim is 700.",
+    "stream_latency": "From an alert's time to its row, 95th percentile, at 100 of Rubin's alerts a second. Reference: "
+    "the limit.",
+    "decode_rubin_ddf": "Rubin packets with 300 earlier sources decoded and cut per CPU second. Reference: the same "
+    "decoded whole. The aim is 3,000.",
     "visualise_seconds": "The page of 500 detections with six layers and three exposures of 55 x 55 pixels, made from "
     "scores and samples that are there: curves, pictures, flags, html, csv, json. Reference: the limit.",
     "visualise_size": "Size of that page's file. Reference: the limit.",

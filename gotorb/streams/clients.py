@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -27,12 +28,14 @@ QUEUE_KB = 32_768
 POLL_MS = 300_000
 """Longest time between two polls before the group takes a worker's partitions [ms]."""
 STATISTICS_MS = 2_000
+TELL_S = 10.0
+"""Time between two messages on the same trouble [s]."""
 REFUSALS = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "TOPIC_AUTHORIZATION_FAILED",
             "GROUP_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED", "_SSL")  # fmt: skip
 """Errors that no waiting cures."""
 AWAY = ("_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE", "_TIMED_OUT")
-BEGINNING, END = -2, -1
-"""Kafka's numbers for the ends of a partition."""
+PATTERN = "^"
+"""Beginning of a topic that is a regular expression."""
 Parts = Iterable[tuple[str, int]]
 
 
@@ -67,7 +70,7 @@ class Health:
     def __init__(self) -> None:
         self.connected, self.refusal = False, ""
         self.lag: dict[tuple[str, int], int] = {}
-        self._told, self._ever = 0.0, False
+        self._told, self._ever = -TELL_S, False
 
     def on_error(self, error: Any) -> None:
         """Take an error of the client.
@@ -80,9 +83,15 @@ class Health:
             self.refusal = self.refusal or f"{error.name()}: {error.str()}"
         elif error.name() in (*AWAY, "_SSL"):
             self.connected = self.connected and error.name() != "_ALL_BROKERS_DOWN"
-            if time.monotonic() - self._told > ASK_S:
-                self._told = time.monotonic()
-                log.warning("brokers away (%s); waiting for them", error.str())
+            self._tell("brokers away (%s); waiting for them", error.str())
+        else:
+            self._tell("%s; trying again", error.str())
+
+    def _tell(self, text: str, reason: str) -> None:
+        """Log what may last for hours now and then."""
+        if time.monotonic() - self._told > TELL_S:
+            self._told = time.monotonic()
+            log.warning(text, reason)
 
     def on_statistics(self, text: str) -> None:
         """Take the client's statistics: brokers that are up, and the lag.
@@ -262,11 +271,16 @@ def list_partitions(client: Any, topics: Iterable[str]) -> tuple[str, list[tuple
     partitions : list of tuple
         Topic and partition; none of a topic that does not exist.
     """
-    found, cluster = [], ""
+    found: list[tuple[str, int]] = []
+    cluster = ""
     for topic in topics:
-        about = client.list_topics(topic, timeout=ASK_S)
+        pattern = topic.startswith(PATTERN)
+        about = client.list_topics(timeout=ASK_S) if pattern else client.list_topics(topic, timeout=ASK_S)
         cluster = about.cluster_id or ""
-        found += [(topic, part) for part in sorted(about.topics[topic].partitions)] if topic in about.topics else []
+        names = [name for name in about.topics if re.match(topic, name)] if pattern else [topic]
+        found += [
+            (name, part) for name in names if name in about.topics for part in sorted(about.topics[name].partitions)
+        ]
     return cluster, found
 
 

@@ -168,6 +168,16 @@ class Journal:
                     self.db.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all reads of the block see the same state, whatever workers write meanwhile."""
+        with self._told():
+            self.db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.db.execute("COMMIT")
+
     def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a query.
 
@@ -434,6 +444,10 @@ class Journal:
             topic, part, first, next, consumed, scored, bare, dead, duplicates, gaps, redelivered, extra (alerts beyond
             the first of a message) and balanced: consumed + extra = scored + bare + dead + duplicates + gaps.
         """
+        with self.snapshot():
+            return self._ledger()
+
+    def _ledger(self) -> list[dict[str, Any]]:
         groups = "FROM {} GROUP BY topic, part"
         scored = self._count("SELECT topic, part, count(score) " + groups.format("scores"))
         rows = self._count("SELECT topic, part, count(*) " + groups.format("scores"))

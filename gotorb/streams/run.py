@@ -163,7 +163,9 @@ def _ask_brokers(plan: Plan, stop: threading.Event) -> Targets | None:
     def ask() -> Targets:
         consumer.poll(0)  # serves the callbacks that tell of a refusal
         health.check()
-        _, partitions = list_partitions(consumer, [one for one in plan.topics if not one.startswith("^")])
+        _, partitions = list_partitions(consumer, plan.topics)
+        if until == END and not partitions:
+            raise StreamError(f"the brokers have no topic {', '.join(plan.topics)}; correct its name")
         return {one: end for one, (_, end) in find_ends(consumer, partitions).items()} if until == END else {}
 
     try:

@@ -1,6 +1,7 @@
 """The journal: a batch whole or not at all, each alert once, every offset accounted for."""
 
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,24 @@ def test_a_lost_row_is_seen_in_the_ledger(journal: Journal) -> None:
     journal.write(batch(0, 1))
     journal.read("DELETE FROM scores WHERE off = 1")
     assert not journal.ledger()[0]["balanced"]
+
+
+def test_the_ledger_adds_up_while_others_write(journal: Journal, tmp_path: Path) -> None:
+    def write() -> None:
+        other = Journal(tmp_path, ("m", "1", "d"))
+        for start in range(0, 900, 3):
+            other.write(Batch([Place("t", 0, start + one) for one in range(3)], [row(start), row(start + 1)],
+                              [letter(start + 2)]))  # fmt: skip
+        other.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = []
+    while thread.is_alive():
+        (entry,) = journal.ledger()
+        seen.append(entry["balanced"])
+    thread.join()
+    assert len(seen) > 3 and all(seen)
 
 
 def test_a_full_disk_writes_nothing_of_a_batch(journal: Journal) -> None:

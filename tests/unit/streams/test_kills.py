@@ -112,3 +112,18 @@ def test_a_stopped_broker_is_waited_for(seconds: float, model: Path, tmp_path: P
         check_whole(out, 300)
     finally:
         broker.close()
+
+
+def test_workers_end_with_their_parent_and_the_next_call_resumes(broker: Broker, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    broker.send("parent", [ztf(number) for number in range(100)])
+    words = [model, "parent", "--out", out, "--workers", 2, "--status-s", 0.3]
+    with stream(words, broker.address, GOTORB_KAFKA_GROUP="parent") as process:
+        wait_for(lambda: count(out) == 100)
+        pids = wait_for(lambda: live(out).get("workers"))
+        process.kill()
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
+    broker.send("parent", [ztf(number) for number in range(100, 200)])
+    with stream([*words, "--until", "end"], broker.address, GOTORB_KAFKA_GROUP="parent") as process:
+        assert process.wait(timeout=60) == 0
+    check_whole(out, 200)
