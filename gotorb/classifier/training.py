@@ -213,10 +213,8 @@ def train(
         meta = model_files.describe_training(
             fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest, parent=parent
         )
-        meta |= {"imported": (origin.meta or {}).get("imported", {})} if origin and origin.imported else {}
-        meta |= _calibrate(network, data, taught.rows.validation, options)
-        loaded = model_files.write_training(run_dir, network, meta)
-        saving.check_same(network, model_files.read_model(run_dir))
+        meta |= _find_origin(origin) | _calibrate(network, data, taught.rows.validation, options)
+        loaded = model_files.write_training(run_dir, network, meta, check=saving.check_same)
         fitted.finish()
         LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
         return loaded.model, loaded.meta or {}
@@ -262,6 +260,11 @@ def _describe_parent(origin: Origin | None, data: Dataset, rows: "Rows") -> Meta
     if origin is None:
         return None
     return model_files.describe_parent(origin.name, origin.digest, origin.meta, data, rows)
+
+
+def _find_origin(origin: Origin | None) -> Meta:
+    """Record of the import, when the parent or its parents were trained elsewhere."""
+    return {"imported": (origin.meta or {}).get("imported", {})} if origin and origin.imported else {}
 
 
 def _calibrate(network: "keras.Model", data: Dataset, rows: "np.ndarray", options: dict[str, Any]) -> Meta:
