@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gotorb import classifier
+from gotorb.classifier.scores import score_peers
 from gotorb.core.params import read_params
 from gotorb.dataset.card import write_json, write_text
 from gotorb.dataset.store import read_table
@@ -20,10 +21,8 @@ def main() -> None:
         network, held_out = read_promoted(Path("evaluations"), reports / "promotion.json")
         out_of_fold = classifier.score_out_of_fold(data_dir, network, params)
         scores = {"held_out": held_out, "out_of_fold": out_of_fold}
-        rows, how = (
-            read_table(data_dir).set_index("id"),
-            {"n_bootstrap": params.evaluate.n_bootstrap, "seed": params.seed},
-        )
+        how = {"n_bootstrap": params.evaluate.n_bootstrap, "seed": params.seed}
+        rows = read_table(data_dir).set_index("id").join(score_peers(params.peers.models, data_dir))
         tables = {name: compare_with_external(rows, ours, **how) for name, ours in scores.items() if len(ours)}
         write_json(reports / "external_classifiers.json", tables)
         title = f"{params.promote.name} and other classifiers"

@@ -8,7 +8,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +27,9 @@ from gotorb.core.files import file_digest, tree_digest, whole_file
 from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
 from gotorb.core.untrusted import inert_cell
 from gotorb.dataset.card import data_digest
+from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError, NotFinite
+from gotorb.evaluation.external_classifiers import PREFIX
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.features import FeatureSet
 from gotorb.models import find_model
@@ -428,6 +430,35 @@ def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], sour
     if layers == scorer.layers:
         return np.ascontiguousarray(stamps)
     return stamps[..., [layers.index(name) for name in scorer.layers]]
+
+
+def score_peers(models: Sequence[str], data_dir: Path | str) -> pd.DataFrame:
+    """Score all rows of a data set by models of others, for the table that compares them with ours.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Addresses of models, such as imported ones.
+    data_dir : path
+        The data set; of larger stamps a model sees the middle.
+
+    Returns
+    -------
+    DataFrame
+        By row id: a column ``peer_NAME`` of plain scores for each model.
+
+    Raises
+    ------
+    ModelError, DataError
+        If a model cannot be loaded, or the stamps do not fit it.
+    """
+    data = open_dataset(data_dir)
+    found: dict[str, np.ndarray] = {}
+    for address in models:
+        scorer = load_scorer(address)
+        blocks = (fit_stamps(scorer, stamps, data.layers, data_dir) for _, stamps in data.batches(batch=BATCH_SIZE))
+        found[f"{PREFIX}{scorer.name}"] = scorer.compiled.score(blocks)
+    return pd.DataFrame(found, index=pd.Index(data.ids, name="id"))
 
 
 def tell_middle(scorer: Scorer, side: int, source: Path | str) -> str:

@@ -223,8 +223,7 @@ def train(
             parent=_describe_parent(origin, data, taught.rows),
         )  # fmt: skip
         meta |= _describe_import(origin) | calibrate(trained, data, taught.rows.validation, options)
-        loaded = model_files.write_training(run_dir, trained, meta)
-        saving.check_same(trained, model_files.read_model(run_dir))
+        loaded = model_files.write_training(run_dir, trained, meta, check=saving.check_same)
         fitted.finish()
     return loaded.model, loaded.meta or {}
 

@@ -319,6 +319,9 @@ class PeersParams(Section):
     """Comparison with other classifiers whose scores came with the stamps."""
 
     n_folds: int = Field(5, ge=0, description="trainings that score every row out of fold; 0: held-out rows only")
+    models: tuple[str, ...] = Field(
+        (), description="imported models that score the rows: folders or models:/NAME@ALIAS"
+    )
 
 
 class ImportParams(Section):

@@ -392,7 +392,7 @@ def _one_operation(operation: str, **renamed: str) -> Callable[..., Tensor]:
 
 def _run_leaky(builder: _Builder, name: str, config: Config, inputs: list[Tensor], _: Config) -> Tensor:
     slope = config.get("alpha", config.get("negative_slope", 0.3))
-    return builder._operation("leaky_relu", flat(inputs)[:1], {"alpha": float(np.asarray(slope))}, name)
+    return builder._operation("leaky_relu", flat(inputs)[:1], {"slope": float(np.asarray(slope))}, name)
 
 
 OPERATION_LAYERS: dict[str, Callable[..., Tensor]] = {

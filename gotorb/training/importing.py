@@ -59,11 +59,11 @@ class ImportOptions:
 
     name: str
     layers: tuple[str, ...]
-    size: int | None = None
-    normalise: str = "none"
-    real_column: int | None = None
-    threshold: float = 0.5
-    logits: bool = False
+    size: int | None
+    normalise: str
+    real_column: int | None
+    threshold: float
+    logits: bool
 
 
 @dataclass(frozen=True)
@@ -231,8 +231,7 @@ def write_import(run_dir: Path, model: keras.Model, meta: Meta) -> Path:
     """
     _check_free(run_dir, meta)
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_training(run_dir, model, meta)
-    check_same(model, read_model(run_dir))
+    write_training(run_dir, model, meta, check=check_same)
     return run_dir
 
 

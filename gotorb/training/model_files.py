@@ -9,7 +9,7 @@ import io
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -210,7 +210,9 @@ def describe_parent(name: str, digest: str, meta: Meta | None, data: Dataset, ro
     return {"name": name, "digest": digest, "n_held_out_seen": n_seen}
 
 
-def write_training(run_dir: Path, model: keras.Model, meta: Meta) -> Loaded:
+def write_training(
+    run_dir: Path, model: keras.Model, meta: Meta, *, check: Callable[[keras.Model, keras.Model], None] | None = None
+) -> Loaded:
     """Write model.h5 and meta.hkl, each whole or not at all.
 
     Parameters
@@ -218,6 +220,8 @@ def write_training(run_dir: Path, model: keras.Model, meta: Meta) -> Loaded:
     run_dir : Path
     model : keras.Model
     meta : dict
+    check : callable, optional
+        As in `write_model`.
 
     Returns
     -------
@@ -226,7 +230,7 @@ def write_training(run_dir: Path, model: keras.Model, meta: Meta) -> Loaded:
     """
     from gotorb.training.meta import write_meta
 
-    model_path = write_model(run_dir / layout.MODEL_H5, model)
+    model_path = write_model(run_dir / layout.MODEL_H5, model, check=check)
     write_meta(run_dir / layout.META_HKL, meta | {"model_digest": file_digest(model_path)})
     LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
     return Loaded(model, _find_meta(run_dir))
@@ -275,13 +279,20 @@ def _find_meta(meta: Meta | Path | str | None) -> Meta | None:
     return read_meta(path) | {"run_dir": str(path.parent)}
 
 
-def write_model(path: Path, model: keras.Model | Measured | Fusion) -> Path:
+def write_model(
+    path: Path,
+    model: keras.Model | Measured | Fusion,
+    *,
+    check: Callable[[keras.Model, keras.Model], None] | None = None,
+) -> Path:
     """Write a model as HDF5 without the optimizer's state; equal weights give equal bytes.
 
     Parameters
     ----------
     path : Path
     model : keras.Model
+    check : callable, optional
+        Compares the network with the one read from the file, before that takes the place of an older one.
 
     Returns
     -------
@@ -291,6 +302,8 @@ def write_model(path: Path, model: keras.Model | Measured | Fusion) -> Path:
         return write_measured(path, model)
     with _quiet_absl(), whole_file(path) as part:
         model.save(part, include_optimizer=False)
+        if check is not None:
+            check(model, load_file(part))
     return path
 
 

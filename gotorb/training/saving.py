@@ -51,7 +51,7 @@ def check_saving(model: keras.Model, what: str = "") -> None:
         except Exception as error:  # Keras raises almost any type
             guilty = _unreadable_layer(model, str(error))
             raise ModelError(
-                f"{what or _title(model)} cannot be read back once it is saved, because of "
+                f"{what or _title(model)} does not survive saving: it cannot be read back because of "
                 f"{guilty or 'its layers'} ({last_line(error)}); {WAY_OUT}"
             ) from None
         check_same(model, again, what)
@@ -78,7 +78,7 @@ def check_same(model: keras.Model, again: keras.Model, what: str = "") -> None:
         return
     guilty = _different_layer(model, again, stamps)
     raise ModelError(
-        f"{what or _title(model)} gives other scores once it is saved and read back, by up to "
+        f"{what or _title(model)} does not survive saving: read back, it gives other scores, by up to "
         f"{float(np.nanmax(np.abs(ours - theirs))) if ours.shape == theirs.shape else np.inf:.2g}, because of "
         f"{guilty or 'its layers'}; {WAY_OUT}"
     )

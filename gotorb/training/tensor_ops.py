@@ -24,7 +24,7 @@ RENAMED = {
     "input_tensor": "x", "input": "x", "tensor": "x", "features": "x", "logits": "x", "a": "x", "b": "y", "inputs": "x",
     "values": "tensors", "clip_value_min": "low", "clip_value_max": "high", "min_value": "low", "max_value": "high",
     "ord": "order", "reduction_indices": "axis", "axes": "axis", "keep_dims": "keepdims", "slice_spec": "key",
-    "pattern": "perm", "begin": "start", "dim": "axis", "t": "x",
+    "pattern": "perm", "begin": "start", "dim": "axis", "t": "x", "alpha": "slope",
 }  # fmt: skip
 """Parameters of TensorFlow's and Keras 2's functions by their names here."""
 IGNORED = ("name", "dtype", "out_type")
@@ -91,8 +91,8 @@ def _thresholded_relu(x: Tensor, theta: float = 1.0) -> Tensor:
     return x * ops.cast(x > theta, x.dtype)
 
 
-def _leaky_relu(x: Tensor, alpha: float = 0.2) -> Tensor:
-    return ops.maximum(x, 0.0) + alpha * ops.minimum(x, 0.0)
+def _leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
+    return ops.maximum(x, 0.0) + slope * ops.minimum(x, 0.0)
 
 
 def _standardize(x: Tensor) -> Tensor:

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from gotorb import classifier
-from gotorb.classifier.scores import load_scorer, score_source
+from gotorb.classifier.scores import load_scorer, score_peers, score_source
 from gotorb.core import layout
 from gotorb.core.params import ArchiveParams
 from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import DataError, NotFinite
+from gotorb.evaluation.external_classifiers import compare_with_external
 from tests.model.blobs import make_blobs
 from tests.model.conftest import Trained
 
@@ -137,5 +138,9 @@ def test_imported_models_score_compare_evaluate_and_fine_tune(imported: Path, tm
     assert meta["parent"]["name"] == "theirs"
     first = [layer.get_weights()[0] for layer in (classifier.load(imported).model.layers[2], model.layers[2])]
     np.testing.assert_array_equal(*first)
+    rows = read_table(data).set_index("id").join(score_peers([str(imported), str(data / "tuned")], data))
+    table = compare_with_external(rows, rows["peer_tuned"], n_bootstrap=20, seed=0)
+    assert table["theirs"]["n_real"] == 60
+    assert table["tuned"]["ours_minus_theirs"] == 0
     found = classifier.compare(str(imported), str(data / "tuned"), data_dir=data, n_bootstrap=20)
     assert found["n_rows"] == 40

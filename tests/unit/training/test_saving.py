@@ -12,6 +12,7 @@ import pytest
 from gotorb import classifier
 from gotorb.errors import ModelError
 from gotorb.training import saving
+from gotorb.training.model_files import write_model
 from tests.model.blobs import make_blobs
 
 SHAPE = (24, 24, 3)
@@ -96,6 +97,15 @@ def test_a_class_of_its_own_is_refused() -> None:
     model(np.zeros((1, *SHAPE), np.float32))
     with pytest.raises(ModelError, match="Own"):
         saving.check_saving(model)
+
+
+def test_a_file_that_differs_does_not_replace_an_older_one(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "model.h5", network(L.Rescaling(0.5)))
+    before = path.read_bytes()
+    with pytest.raises(ModelError, match="'culprit'"):
+        write_model(path, network(LOST["softmax"]()), check=saving.check_same)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["model.h5"]
 
 
 @pytest.mark.parametrize("kind", ["softmax", "layer norm", "linear"])
