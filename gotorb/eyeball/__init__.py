@@ -286,7 +286,7 @@ def explore(
     from gotorb.eyeball.server import Start, describe_set, read_template
 
     rows = open_rows(data_dir, model=model, seed=seed)
-    names = ("explorer.html", "eyeball.css", "explorer.css", "page.js", "points.js", "explorer.js")
+    names = ("explorer.html", "eyeball.css", "explorer.css", "page.js", "stretch.js", "points.js", "explorer.js")
     templates = {name: read_template(name) for name in names}
     told = describe_set(rows, Start())
     return write_text(out_path, write_page(rows, told, templates, most_stamps=most_stamps, seed=seed))

@@ -156,14 +156,29 @@ def _by_labellers(ids: pd.Series, who: str, current: pd.DataFrame, labeller: str
     return mine if who == "mine" else ~mine
 
 
-NUMBERS = ("mag", "fwhm", "snr", "ra", "dec", "realbogus", "cnn_realbogus", "n_seen", "missing_fraction")
+NUMBERS = (
+    "mag",
+    "fwhm",
+    "snr",
+    "ra",
+    "dec",
+    "x",
+    "y",
+    "jd",
+    "realbogus",
+    "cnn_realbogus",
+    "n_seen",
+    "missing_fraction",
+)
 TEXTS = ("image_name", "object_id", "host_id", "candidate_id", "rule", "ut", "split")
 GRID = np.linspace(0, 1, 151)
 """Scores at which a posterior's curve is drawn."""
 SCORES = ("score", "std", "p_real", "confidence", "bald", "doubt")
 KEPT = ("id", "label", "metalabel", *NUMBERS, *TEXTS)
 N_NEIGHBOURS = 12
-PLACE = ("ra", "dec")
+PLACE = ("ra", "dec", "x", "y", "jd")
+FEWEST_PLACES, LARGEST_MISFIT = 5, 20.0
+"""Rows that fix an image's geometry, and arcsec by which they may differ from it: more is no plain projection."""
 N_DIGITS, PLACE_DIGITS = 6, 10
 """Significant digits of numbers that are sent; six of a right ascension would be two arcsec."""
 
@@ -229,6 +244,7 @@ class Rows:
             if name in values
         }
         told |= {name: str(values[name]) for name in TEXTS if name in values}
+        told["plate"] = self.plate(row)
         if self.opinions.samples is not None:
             samples = self.opinions.samples[row].astype(float)
             told["samples"] = samples.round(4).tolist()
@@ -264,6 +280,33 @@ class Rows:
             name: sorted(set(self.table[name].astype(str))) for name in ("metalabel", "split") if name in self.table
         }
 
+    def plate(self, row: int) -> list[list[float]] | None:
+        """Sky offsets of a pixel's step at a row: a linear fit to the places of the other rows of its image.
+
+        Parameters
+        ----------
+        row : int
+
+        Returns
+        -------
+        list of list of float or None
+            Arcsec east and north of a step in x, and of one in y; None where fewer than `FEWEST_PLACES` rows, or
+            rows on one line, show the image's geometry.
+        """
+        names = ("image_id", "x", "y", "ra", "dec")
+        table = self.data.table
+        if any(name not in table for name in names):
+            return None
+        key = table["image_id"].iloc[row]
+        if key not in self._plates:
+            own = table[table["image_id"] == key][list(names[1:])].apply(pd.to_numeric, errors="coerce").dropna()
+            self._plates[key] = _fit_plate(own.to_numpy(float).T)
+        return self._plates[key]
+
+    @cached_property
+    def _plates(self) -> dict[str, list[list[float]] | None]:
+        return {}
+
     def neighbours(self, row: int, *, n: int = N_NEIGHBOURS) -> list[int]:
         """Rows nearest in the space of latent components, without the row itself.
 
@@ -286,6 +329,20 @@ class Rows:
         n = min(n, len(vectors) - 1)
         nearest = np.argpartition(distance, n - 1)[:n] if n else np.array([], int)
         return [int(other) for other in nearest[np.argsort(distance[nearest], kind="stable")]]
+
+
+def _fit_plate(places: np.ndarray) -> list[list[float]] | None:
+    """Arcsec east and north of a step in x and in y from (4, n) x, y, ra, dec."""
+    x, y, ra, dec = places
+    if len(x) < FEWEST_PLACES:
+        return None
+    east = ((ra - ra[0] + 180) % 360 - 180) * np.cos(np.radians(dec)) * 3600
+    terms = np.stack([x - x[0], y - y[0], np.ones_like(x)], axis=1)
+    fit, _, rank, _ = np.linalg.lstsq(terms, np.stack([east, (dec - dec[0]) * 3600], axis=1), rcond=None)
+    if rank < terms.shape[1]:
+        return None
+    off = np.abs(terms @ fit - np.stack([east, (dec - dec[0]) * 3600], axis=1)).max()
+    return [[float(f"{one:.6g}") for one in step] for step in fit[:2]] if off < LARGEST_MISFIT else None
 
 
 def plain_number(value: Any, *, n_digits: int = N_DIGITS) -> float | None:

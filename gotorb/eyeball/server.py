@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import Path as PathParam
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -16,16 +17,23 @@ from gotorb.errors import GotorbError
 from gotorb.eyeball.decisions import LATEST, Event, Journal, compare_labellers
 from gotorb.eyeball.explorer import pack_points
 from gotorb.eyeball.rows import ORDERS, Filters, Rows, keep_rows, order_rows, plain_number, usable_orders
-from gotorb.stamps.images import STRETCHES, Strips
+from gotorb.stamps.images import pack_pixels, stretch_constants
 from gotorb.visualise.safety import Guard
 
-FILES = {
-    "eyeball.css": "text/css", "eyeball.js": "text/javascript", "outbox.js": "text/javascript",
-    "ahead.js": "text/javascript", "page.js": "text/javascript", "panel.js": "text/javascript",
-    "explorer.css": "text/css", "explorer.js": "text/javascript", "points.js": "text/javascript",
-}  # fmt: skip
+SCRIPTS = (
+    "eyeball.js",
+    "outbox.js",
+    "ahead.js",
+    "stretch.js",
+    "view.js",
+    "page.js",
+    "panel.js",
+    "explorer.js",
+    "points.js",
+)
+FILES = {"eyeball.css": "text/css", "explorer.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
 """Files that are served, and no others."""
-MOST_ROWS = 256
+MOST_ROWS, MOST_PIXELS = 256, 96
 FOREVER = "private, max-age=604800, immutable"
 RowNumber = Annotated[int, Field(ge=0)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
@@ -176,17 +184,17 @@ def _check(rows: Rows, numbers: list[int], most: int) -> list[int]:
 
 
 def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
-    strips, told = Strips(rows.data), describe_set(rows, start)
+    told = describe_set(rows, start)
 
     @app.get("/api/meta")
     def _meta() -> dict[str, Any]:
         return told
 
-    @app.get("/strip/{stretch}/{row}.png")
-    def _strip(stretch: str, row: int) -> Response:
-        if stretch not in STRETCHES or not 0 <= row < len(rows.data):
-            raise HTTPException(404, "no such strip")
-        return Response(strips.png(row, stretch), media_type="image/png", headers={"cache-control": FOREVER})
+    @app.get("/pixels/{numbers}.bin")
+    def _pixels(numbers: Annotated[str, PathParam(pattern=r"^\d{1,9}(,\d{1,9})*$")]) -> Response:
+        chosen = _check(rows, [int(number) for number in numbers.split(",")], MOST_PIXELS)
+        packed = pack_pixels(rows.data.read_stamps(chosen))
+        return Response(packed, media_type="application/octet-stream", headers={"cache-control": FOREVER})
 
     @app.post("/api/rows")
     def _rows(body: RowsBody) -> dict[str, Any]:
@@ -242,7 +250,7 @@ def describe_set(rows: Rows, start: Start) -> dict[str, Any]:
         "model": rows.opinions.name,
         "has_samples": rows.opinions.samples is not None,
         "orders": {name: {"text": ORDERS[name][0], "usable": usable} for name, usable in orders.items()},
-        "stretches": list(STRETCHES),
+        "stretch": stretch_constants(),
         "metalabels": sorted(set(table["metalabel"].astype(str))),
         "telescopes": telescopes,
         "mag": [plain_number(known.min()), plain_number(known.max())] if len(known) else None,

@@ -17,6 +17,7 @@ from gotorb.errors import ConfigError, DatabaseError, DataError
 from gotorb.evaluation.truth import check_labels
 from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import query_images, storage_path
+from tests.unit.stamps.test_images import check_panels
 
 
 def make(out_dir, name="run", **options):
@@ -256,3 +257,8 @@ def test_conflicting_labels_of_people_are_refused(labelled, served, tmp_path):
     csv.write_text("id,label\n7,1\n")
     with pytest.raises(DataError, match="no column 'photometry_id'"):
         label_data.add_marshall_cands(csv, labelled, out_dir=tmp_path)
+
+
+def test_stamps_of_the_survey_can_be_seen(labelled):
+    data = open_dataset(labelled)
+    check_panels(data.read_stamps(range(len(data)), ("science", "template", "difference")))

@@ -3,11 +3,12 @@
 
 import { csvField, download, el, find, get, labelName, number, post } from "./page.js";
 import { colourBy, Plot } from "./points.js";
+import { Stretch, unpackStamps } from "./stretch.js";
 
 const REACH = 9, NEAR = 12, SHEET = "data:image/jpeg;base64,";
 let meta, plot, columns = {}, maps = {}, colour = "label", hovered = -1, clicked = -1, near = [], chosen = null, turn = 0;
-let sheet = null, sheetPlace = null;
-const told = new Map(), strips = new Map();
+let sheet = null, sheetPlace = null, stretch = null;
+const told = new Map(), stamps = new Map();
 
 async function begin() {
   const embedded = find("embedded");
@@ -20,6 +21,7 @@ async function begin() {
   document.title = `${meta.name} – latent explorer`;
   find("set").textContent = `${meta.name} · ${meta.n} rows · ${meta.model}`;
   find("back").hidden = Boolean(embedded);
+  stretch = new Stretch(meta.stretch, meta.layers);
   plot = new Plot(find("points"));
   fillSelect("map", meta.maps, { pca: "principal components", tsne: "t-SNE" });
   fillSelect("colour", Object.keys(columns), {});
@@ -182,6 +184,14 @@ async function describe(row) {
   return { id: meta.ids[row], label, metalabel: kind("metalabel"), split: kind("split"), score: value("score"), std: value("std") };
 }
 
+function paintLayer(stamp, name, i) {
+  const canvas = el("canvas", { width: meta.size, height: meta.size, role: "img", "aria-label": name });
+  const pen = canvas.getContext("2d"), image = pen.createImageData(meta.size, meta.size);
+  stretch.paint(image, 0, 0, stamp, i);
+  pen.putImageData(image, 0, 0);
+  return el("figure", { title: name }, canvas, el("figcaption", {}, name));
+}
+
 function cut(image, x, y, size, title) {
   const canvas = el("canvas", { width: size, height: size });
   canvas.getContext("2d").drawImage(image, x, y, size, size, 0, 0, size, size);
@@ -195,18 +205,18 @@ async function picture(row) {
     const x = place % meta.sheet_columns * side * n, y = Math.floor(place / meta.sheet_columns) * side;
     return meta.sheet_layers.map((name, i) => cut(sheet, x + i * side, y, side, name));
   }
-  const strip = await load(row);
-  return meta.layers.map((name, i) => cut(strip, i * meta.size, 0, meta.size, name));
+  const stamp = await load(row);
+  return meta.layers.map((name, i) => paintLayer(stamp, name, i));
 }
 
 async function load(row) {
-  if (!strips.has(row)) {
-    const image = new Image();
-    image.src = `/strip/percentile/${row}.png?v=${meta.digest.slice(0, 16)}`;
-    strips.set(row, image.decode().then(() => image));
-    if (strips.size > 500) strips.delete(strips.keys().next().value);
+  if (!stamps.has(row)) {
+    const answer = await fetch(`/pixels/${row}.bin?v=${meta.digest.slice(0, 16)}`);
+    if (!answer.ok) throw new Error(`pixels of row ${row}: ${answer.status}`);
+    stamps.set(row, unpackStamps(await answer.arrayBuffer(), [row], meta.layers.length, meta.size)[0]);
+    if (stamps.size > 500) stamps.delete(stamps.keys().next().value);
   }
-  return strips.get(row);
+  return stamps.get(row);
 }
 
 async function click(row) {

@@ -4,12 +4,13 @@ import { Ahead } from "./ahead.js";
 import { Outbox } from "./outbox.js";
 import { el, find, get, KINDS, number, post } from "./page.js";
 import { fillPanel } from "./panel.js";
+import { View } from "./view.js";
 
 const SELECTION = "gotorb-selection";
 const query = new URLSearchParams(location.search);
-let meta, ahead, outbox, labeller = "", stretch, blind;
+let meta, ahead, outbox, view, labeller = "", blind;
 let order = [], position = 0, shownRow = null, shownAt = null, drawnRow = null;
-let sequence = "as_is", filters = {}, chosen = null;
+let sequence = "as_is", filters = {};
 let past = [], oldest = null;  // decisions that can be taken back, oldest first; number of the oldest that was fetched
 let recalling = null;
 const mine = new Map();        // row -> own decisions on it, the last one holds
@@ -28,10 +29,9 @@ async function begin() {
   find("set").textContent = `${meta.name} · ${meta.n} rows`;
   find("labeller").textContent = labeller;
   find("explore").hidden = !meta.maps.length;
-  ahead = new Ahead(meta.digest, ready);
+  ahead = new Ahead(meta, ready);
   outbox = new Outbox(meta.digest, labeller, tellStatus);
-  stretch = ahead.stretch = meta.stretches[0];
-  makeTiles();
+  view = new View(meta, find("tiles"), tellView);
   makeControls();
   await recall();
   if (query.has("selection")) filters.rows = JSON.parse(localStorage.getItem(`${SELECTION} ${meta.digest}`) || "[]");
@@ -80,22 +80,6 @@ const decided = () => Math.max(0, total - fetched.size) + mine.size;
 
 // --- showing ---------------------------------------------------------------------------------------
 
-function makeTiles() {
-  const tiles = find("tiles"), n = meta.layers.length, columns = n <= 3 ? n : Math.ceil(n / 2);
-  tiles.style.setProperty("--columns", columns);
-  tiles.style.setProperty("--lines", Math.ceil(n / columns));
-  tiles.style.setProperty("--others", Math.max(1, n - 1));
-  tiles.replaceChildren(...meta.layers.map((name, i) => el("figure", { class: "tile", onclick: () => enlarge(i) },
-    el("canvas", { width: meta.size, height: meta.size }),
-    el("figcaption", {}, el("span", {}, name), el("kbd", {}, i + 1)))));
-}
-
-function enlarge(i) {
-  chosen = chosen === i ? null : i;
-  find("tiles").classList.toggle("enlarged", chosen !== null);
-  [...find("tiles").children].forEach((tile, j) => tile.classList.toggle("chosen", j === chosen));
-}
-
 function show() {
   shownRow = order[position] ?? null;
   drawnRow = null;
@@ -104,16 +88,17 @@ function show() {
   draw();
 }
 
-function ready(row) { if (row === shownRow && row !== drawnRow) draw(); }
+function ready(rows) {
+  if (drawnRow !== shownRow && rows.includes(shownRow)) draw();
+  find("tiles").dataset.ahead = ahead.stamps.size;
+}
 
 function draw() {
-  const strip = ahead.strip(shownRow), told = ahead.row(shownRow), tiles = find("tiles");
-  tiles.classList.toggle("missing", !strip);
+  const stamp = ahead.stamp(shownRow), told = ahead.row(shownRow), tiles = find("tiles");
+  tiles.classList.toggle("missing", !stamp);
   tellPlace();
-  if (!strip || !told) return;
-  [...tiles.children].forEach((tile, i) => {
-    tile.firstChild.getContext("2d").drawImage(strip, i * meta.size, 0, meta.size, meta.size, 0, 0, meta.size, meta.size);
-  });
+  if (!stamp || !told) return;
+  view.show(stamp, told);
   drawnRow = shownRow;
   shownAt = performance.now();
   tiles.dataset.row = shownRow;
@@ -213,22 +198,20 @@ async function reorder(name) {
 function makeControls() {
   find("order").replaceChildren(...Object.entries(meta.orders).map(([name, { text, usable }]) =>
     el("option", { value: name, disabled: !usable }, usable ? text : `${text} (needs a model)`)));
-  find("stretch").replaceChildren(...meta.stretches.map((name) => el("option", { value: name }, name)));
   find("order").onchange = ({ target }) => { target.blur(); reorder(target.value); };
-  find("stretch").onchange = ({ target }) => { target.blur(); setStretch(target.value); };
-  const actions = { previous: () => step(-1), next: () => step(1), undo, filter: askFilter, help: showHelp, blind: toggleBlind };
-  for (const [name, act] of Object.entries(actions)) find(name).onclick = ({ currentTarget }) => { currentTarget.blur(); act(); };
+  const actions = { previous: () => step(-1), next: () => step(1), undo, filter: askFilter, help: showHelp, blind: toggleBlind,
+    less: () => view.less(), more: () => view.more(), invert: () => view.toggle("invert"), lock: () => view.toggle("lock"),
+    colour: () => view.toggle("colour"), blink: () => view.blink(), reset: () => view.reset() };
+  for (const [name, act] of Object.entries(actions)) find(name).onclick = act;
   for (const button of document.querySelectorAll(".decide")) {
-    button.onclick = () => { button.blur(); decide(button.dataset.kind); };
+    button.onclick = () => decide(button.dataset.kind);
   }
   find("blind").setAttribute("aria-pressed", String(blind));
   document.addEventListener("keydown", onKey);
 }
 
-function setStretch(name) {
-  stretch = ahead.stretch = name;
-  find("stretch").value = name;
-  show();
+function tellView(state) {
+  for (const name of ["invert", "lock", "colour"]) find(name).setAttribute("aria-pressed", String(state[name]));
 }
 
 function toggleBlind() {
@@ -242,15 +225,17 @@ const KEYS = {
   z: undo, Backspace: undo, ArrowRight: () => step(1), ArrowLeft: () => step(-1),
   ArrowDown: () => step(10), ArrowUp: () => step(-10), h: toggleBlind, g: askPlace, a: showAgreement, "/": askFilter,
   "?": showHelp, c: () => document.body.classList.toggle("plain"),
-  s: () => setStretch(meta.stretches[(meta.stretches.indexOf(stretch) + 1) % meta.stretches.length]),
+  "[": () => view.less(), "]": () => view.more(), i: () => view.toggle("invert"), l: () => view.toggle("lock"),
+  o: () => view.toggle("colour"), s: () => view.reset(), " ": () => view.blink(),
 };
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || find("dialog").open) return;
   if (["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName)) return;
   const layer = "123456789".indexOf(event.key);
-  const act = layer >= 0 && layer < meta.layers.length ? () => enlarge(layer) : KEYS[event.key];
-  if (!act || (event.repeat && !event.key.startsWith("Arrow"))) return;  // a key held down is one decision
+  const act = layer >= 0 && layer < meta.layers.length ? () => view.enlarge(layer) : KEYS[event.key];
+  if (!act || (event.key === " " && event.target.tagName === "BUTTON")) return;
+  if (event.repeat && !event.key.startsWith("Arrow") && !"[]".includes(event.key)) return;  // a key held down is one decision
   event.preventDefault();
   act();
 }
@@ -321,7 +306,9 @@ function askFilter() {
 function showHelp() {
   const keys = [["r", "real"], ["b", "bogus"], ["u", "unsure"], ["f", "flag: something is wrong with the row"],
     ["z", "take back, as far as you like"], ["← →", "previous, next"], ["↑ ↓", "ten back, ten on"],
-    [`1–${meta.layers.length}`, "enlarge a layer"], ["s", "next stretch"], ["c", "cross on or off"],
+    [`1–${meta.layers.length}`, "enlarge a layer"], ["[ ]", "less, more contrast (or drag)"], ["i", "invert"],
+    ["l", "one flux scale for all layers"], ["o", "difference in blue and orange"], ["space", "blink science and template"],
+    ["s", "contrast as it was"], ["c", "cross on or off"],
     ["h", "blind: hide label and scores"], ["g", "go to an id"], ["/", "which rows"], ["a", "agreement"],
     ["Esc", "close"], ["?", "this help"]];
   openDialog(el("h1", {}, "Keys"), el("div", { class: "keys" }, ...keys.flatMap(([key, text]) =>
