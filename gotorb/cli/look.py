@@ -226,7 +226,7 @@ def _serve(args: argparse.Namespace) -> int:
     options = chosen(args, gotorb.eyeball.serve)
     if "model" in options:
         print(f"asking {args.model} about every row; its answers are kept", file=sys.stderr)
-    gotorb.eyeball.serve(**options, on_ready=lambda url: print(url, flush=True))
+    gotorb.eyeball.serve(**options, links=find_params(None).links, on_ready=lambda url: print(url, flush=True))
     return 0
 
 

@@ -11,15 +11,16 @@ Examples
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.params import SEED, EyeballParams, LabelParams
+from gotorb.core.params import LINKS, SEED, EyeballParams, LabelParams
 from gotorb.core.settings import read_settings
 from gotorb.errors import ConfigError, DataError
 
@@ -43,6 +44,7 @@ def serve(
     journal: Path | str | None = None,
     host: str = EYEBALL.host,
     port: int = EYEBALL.port,
+    links: Mapping[str, str] | None = None,
     on_ready: Callable[[str], None] = print,
 ) -> None:
     """Serve the pages for a data set until interrupted: eyeball at ``/``, the latent explorer at ``/explorer``.
@@ -62,7 +64,7 @@ def serve(
     order : str
         The first order (`gotorb.eyeball.rows.ORDERS`).
     blind : bool
-        Begin with labels and scores hidden.
+        Labels, scores and other annotators' decisions are not sent to the page, and no key shows them.
     seed : int
         Of the order random, of posterior samples and maps.
     n_samples : int
@@ -71,6 +73,8 @@ def serve(
         The journal of decisions; eyeball.sqlite in the data set's folder when left out.
     host, port : str, int
         Address on this machine; port 0 takes a free one.
+    links : mapping of str, optional
+        Names of services and templates of their addresses; `core.params.LINKS` when left out.
     on_ready : callable
         Called with the page's address as soon as it can be opened.
 
@@ -90,6 +94,7 @@ def serve(
 
     check_bind(host)
     rows = open_rows(data_dir, model=model, predictions=predictions, n_samples=n_samples, seed=seed)
+    rows = replace(rows, links=LINKS if links is None else links)
     if not usable_orders(rows.table).get(order):
         usable = ", ".join(name for name, is_usable in usable_orders(rows.table).items() if is_usable)
         raise ConfigError(
@@ -169,6 +174,14 @@ def _read_decisions(data_dir: Path | str, journal: Path | str | None = None) -> 
         return kept.current()
 
 
+def _read_marks(data_dir: Path | str, journal: Path | str | None = None) -> pd.DataFrame:
+    """The last tags and the last note of each labeller on each row."""
+    from gotorb.eyeball.decisions import Journal
+
+    with closing(Journal(_journal_path(data_dir, journal))) as kept:
+        return kept.marks()
+
+
 def agreement(data_dir: Path | str, *, journal: Path | str | None = None) -> pd.DataFrame:
     """Agreement of labellers with each other and with the data set, on rows that both call real or bogus.
 
@@ -233,9 +246,9 @@ def export(
     from gotorb.dataset.store import run_folder
     from gotorb.eyeball.decisions import write_labelled
 
-    source, current = Path(data_dir), _read_decisions(data_dir, journal)
+    source, current, marks = Path(data_dir), _read_decisions(data_dir, journal), _read_marks(data_dir, journal)
     with run_folder(out_dir or source.parent, name) as new_dir:
-        return write_labelled(source, new_dir, current, flagged=flagged, unsure=unsure)
+        return write_labelled(source, new_dir, current, marks, flagged=flagged, unsure=unsure)
 
 
 def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | str | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from gotorb.core import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, read_csv
 from gotorb.evaluation.posterior import posterior_density
+from gotorb.eyeball.context import Context, make_links, night_of
 from gotorb.eyeball.inference import Opinions
 
 Key = Callable[[pd.DataFrame], np.ndarray]
@@ -176,9 +177,9 @@ GRID = np.linspace(0, 1, 151)
 SCORES = ("score", "std", "p_real", "confidence", "bald", "doubt")
 KEPT = ("id", "label", "metalabel", *NUMBERS, *TEXTS)
 N_NEIGHBOURS = 12
+FEATURES = ("mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "score")
+"""Columns in whose space rows are compared when there is no model."""
 PLACE = ("ra", "dec", "x", "y", "jd")
-FEWEST_PLACES, LARGEST_MISFIT = 5, 20.0
-"""Rows that fix an image's geometry, and arcsec by which they may differ from it: more is no plain projection."""
 N_DIGITS, PLACE_DIGITS = 6, 10
 """Significant digits of numbers that are sent; six of a right ascension would be two arcsec."""
 
@@ -193,10 +194,25 @@ class Rows:
         The data set.
     opinions : Opinions
         Scores, samples and maps.
+    links : mapping of str
+        Name of a service to the template of its address (`context.make_links`).
     """
 
     data: Dataset
     opinions: Opinions
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def context(self) -> Context:
+        """Other detections, and flags."""
+        return Context(self.data, self.table)
+
+    def _brief(self, row: int) -> dict[str, Any]:
+        """A row as a line of another row's history."""
+        values = self.table.iloc[row]
+        numbers = {name: plain_number(values[name]) for name in ("mag", "score") if name in values}
+        jd = plain_number(values["jd"], n_digits=PLACE_DIGITS) if "jd" in values else None
+        return numbers | {"row": row, "label": int(values["label"]), "night": night_of(jd)}
 
     @cached_property
     def digest(self) -> str:
@@ -244,7 +260,10 @@ class Rows:
             if name in values
         }
         told |= {name: str(values[name]) for name in TEXTS if name in values}
-        told["plate"] = self.plate(row)
+        told["plate"] = self.context.plate(row)
+        told["links"] = make_links(told, self.links)
+        told["night"] = night_of(told.get("jd"))
+        told["others"] = [self._brief(other) for other in self.context.others(row)]
         if self.opinions.samples is not None:
             samples = self.opinions.samples[row].astype(float)
             told["samples"] = samples.round(4).tolist()
@@ -280,32 +299,15 @@ class Rows:
             name: sorted(set(self.table[name].astype(str))) for name in ("metalabel", "split") if name in self.table
         }
 
-    def plate(self, row: int) -> list[list[float]] | None:
-        """Sky offsets of a pixel's step at a row: a linear fit to the places of the other rows of its image.
-
-        Parameters
-        ----------
-        row : int
-
-        Returns
-        -------
-        list of list of float or None
-            Arcsec east and north of a step in x, and of one in y; None where fewer than `FEWEST_PLACES` rows, or
-            rows on one line, show the image's geometry.
-        """
-        names = ("image_id", "x", "y", "ra", "dec")
-        table = self.data.table
-        if any(name not in table for name in names):
-            return None
-        key = table["image_id"].iloc[row]
-        if key not in self._plates:
-            own = table[table["image_id"] == key][list(names[1:])].apply(pd.to_numeric, errors="coerce").dropna()
-            self._plates[key] = _fit_plate(own.to_numpy(float).T)
-        return self._plates[key]
-
     @cached_property
-    def _plates(self) -> dict[str, list[list[float]] | None]:
-        return {}
+    def vectors(self) -> np.ndarray:
+        """Places of the rows among each other, (n, k): latent components, else standardised features."""
+        if self.opinions.vectors is not None:
+            return self.opinions.vectors
+        columns = [self.table[name].to_numpy(float) for name in FEATURES if name in self.table]
+        columns = [values for values in columns if np.isfinite(values).any()] or [np.zeros(len(self.table))]
+        scaled = [(values - np.nanmean(values)) / (np.nanstd(values) or 1) for values in columns]
+        return np.nan_to_num(np.stack(scaled, axis=1), posinf=0, neginf=0).astype(np.float32)
 
     def neighbours(self, row: int, *, n: int = N_NEIGHBOURS) -> list[int]:
         """Rows nearest in the space of latent components, without the row itself.
@@ -319,30 +321,14 @@ class Rows:
         Returns
         -------
         list of int
-            The nearest first; empty without a model.
+            The nearest first, by latent vectors, or by `FEATURES` without a model.
         """
-        vectors = self.opinions.vectors
-        if vectors is None:
-            return []
+        vectors = self.vectors
         distance = ((vectors - vectors[row]) ** 2).sum(axis=1)
         distance[row] = np.inf
         n = min(n, len(vectors) - 1)
         nearest = np.argpartition(distance, n - 1)[:n] if n else np.array([], int)
         return [int(other) for other in nearest[np.argsort(distance[nearest], kind="stable")]]
-
-
-def _fit_plate(places: np.ndarray) -> list[list[float]] | None:
-    """Arcsec east and north of a step in x and in y from (4, n) x, y, ra, dec."""
-    x, y, ra, dec = places
-    if len(x) < FEWEST_PLACES:
-        return None
-    east = ((ra - ra[0] + 180) % 360 - 180) * np.cos(np.radians(dec)) * 3600
-    terms = np.stack([x - x[0], y - y[0], np.ones_like(x)], axis=1)
-    fit, _, rank, _ = np.linalg.lstsq(terms, np.stack([east, (dec - dec[0]) * 3600], axis=1), rcond=None)
-    if rank < terms.shape[1]:
-        return None
-    off = np.abs(terms @ fit - np.stack([east, (dec - dec[0]) * 3600], axis=1)).max()
-    return [[float(f"{one:.6g}") for one in step] for step in fit[:2]] if off < LARGEST_MISFIT else None
 
 
 def plain_number(value: Any, *, n_digits: int = N_DIGITS) -> float | None:

@@ -15,13 +15,15 @@ export class Ahead {
     this.asking = false;
     this.wanted = [];
     this.requests = this.failures = 0;
+    this.shown = 1;
   }
 
   stamp(row) { return this.stamps.get(row); }
 
   row(row) { return this.rows.get(row); }
 
-  look(order, position, { ahead = AHEAD, behind = BEHIND } = {}) {
+  look(order, position, { ahead = AHEAD, behind = BEHIND, shown = 1 } = {}) {
+    this.shown = shown;
     this.wanted = [...order.slice(position, position + ahead), ...order.slice(Math.max(0, position - behind), position).reverse()];
     this.pump();
   }
@@ -63,10 +65,10 @@ export class Ahead {
   }
 
   async ask() {
-    const [current] = this.wanted;
     const missing = this.wanted.filter((row) => !this.rows.has(row));
     if (this.asking || !missing.length) return;
-    if (missing.length < ROWS_AT_ONCE / 2 && missing[0] !== current && this.wanted.length > missing.length * 3) return;
+    const urgent = this.wanted.slice(0, this.shown).some((row) => !this.rows.has(row));
+    if (missing.length < ROWS_AT_ONCE / 2 && !urgent && this.wanted.length > missing.length * 3) return;
     this.asking = true;
     let wait = 0;
     try {

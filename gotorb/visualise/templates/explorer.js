@@ -225,7 +225,7 @@ async function click(row) {
   drawAbove();
   if (row < 0) return find("neighbours").replaceChildren(el("span", { class: "dim" }, "click a point"));
   showRow(row);
-  near = sheet ? nearby(row) : (await post("/api/neighbours", { rows: [row] })).rows;
+  near = sheet ? nearby(row) : (await post("/api/neighbours", { row, n: NEAR })).rows;
   drawAbove();
   const last = Math.max(0, (sheet ? meta.sheet_layers : meta.layers).indexOf("difference"));
   const made = await Promise.all(near.map(async (other) => {
@@ -271,13 +271,14 @@ function showSelection() {
     el("p", {}, el("b", {}, String(chosen.length)), ` of ${meta.n} rows`),
     el("dl", {}, ...count("label", ["bogus", "real"]), ...(meta.kinds.metalabel ? count("metalabel", meta.kinds.metalabel) : [])),
     el("div", { class: "row" },
-      sheet ? null : el("button", { class: "primary", type: "button", disabled: !chosen.length, onclick: toEyeball }, "look at them"),
+      sheet ? null : el("button", { class: "primary", type: "button", disabled: !chosen.length, onclick: () => toEyeball(false) }, "look at them"),
+      sheet ? null : el("button", { class: "primary", type: "button", disabled: !chosen.length, onclick: () => toEyeball(true) }, "as a sheet"),
       el("button", { type: "button", disabled: !chosen.length, onclick: exportIds }, "export ids")));
 }
 
-function toEyeball() {
+function toEyeball(asSheet) {
   localStorage.setItem(`gotorb-selection ${meta.digest}`, JSON.stringify(chosen));
-  location.href = "/?selection=1";
+  location.href = `/?selection=1${asSheet ? "&sheet=1" : ""}`;
 }
 
 async function exportIds() {

@@ -3,12 +3,13 @@
 import { el, find, number } from "./page.js";
 import { NO_VIEW, Stretch, VALUES } from "./stretch.js";
 
-const CONTRAST_STEP = 1.25, LEAST_CONTRAST = 0.2, MOST_CONTRAST = 12, BLINK_MS = 450, DRAG_PIXELS = 5;
+const CONTRAST_STEP = 1.25, LEAST_CONTRAST = 0.2, MOST_CONTRAST = 12, BLINK_MS = 450, DRAG_PIXELS = 5, SWIPE_PIXELS = 50;
+const PHONE = "(max-width: 700px)";
 const BLINK = ["science", "template"];
 
 export class View {
-  constructor(meta, root, ontold) {
-    Object.assign(this, { meta, root, ontold, view: { ...NO_VIEW }, stamp: null, told: null, chosen: null, blinking: null });
+  constructor(meta, root, { told, swipe }) {
+    Object.assign(this, { meta, root, ontold: told, swipe, view: { ...NO_VIEW }, stamp: null, row: null, chosen: null, blinking: null });
     this.stretch = new Stretch(meta.stretch, meta.layers);
     const n = meta.layers.length, columns = n <= 3 ? n : Math.ceil(n / 2);
     root.style.setProperty("--columns", columns);
@@ -17,6 +18,7 @@ export class View {
     root.style.setProperty("--pixels", meta.size);
     this.tiles = meta.layers.map((name, i) => this.makeTile(name, i));
     root.replaceChildren(...this.tiles.map(({ figure }) => figure));
+    if (matchMedia(PHONE).matches) this.enlarge(Math.max(0, meta.layers.indexOf("difference")));
     this.images = this.tiles.map(({ canvas }) => canvas.getContext("2d").createImageData(meta.size, meta.size));
   }
 
@@ -30,18 +32,24 @@ export class View {
   }
 
   listen(canvas, i) {
-    let from = null, moved = false;
-    canvas.onpointerdown = (event) => { from = [event.clientX, event.clientY]; moved = false; canvas.setPointerCapture(event.pointerId); };
+    let from = null, moved = false, began = 0;
+    canvas.onpointerdown = (event) => { began = event.clientX; from = [event.clientX, event.clientY]; moved = false; canvas.setPointerCapture(event.pointerId); };
     canvas.onpointermove = (event) => {
       this.point(canvas, event);
       if (!from) return;
       const [dx, dy] = [event.clientX - from[0], event.clientY - from[1]];
       if (!moved && Math.hypot(dx, dy) < DRAG_PIXELS) return;
       moved = true;
+      if (event.pointerType === "touch") return;
       from = [event.clientX, event.clientY];
       this.change({ shift: this.view.shift + dx / 300, contrast: this.view.contrast * Math.exp(-dy / 150) });
     };
-    canvas.onpointerup = () => { if (from && !moved) this.enlarge(i); from = null; };
+    canvas.onpointerup = (event) => {
+      const by = event.clientX - began;
+      if (from && !moved) this.enlarge(i);
+      else if (from && event.pointerType === "touch" && Math.abs(by) > SWIPE_PIXELS) this.swipe(by < 0 ? 1 : -1);
+      from = null;
+    };
     canvas.onpointercancel = () => { from = null; };
     canvas.onpointerleave = () => { if (!from) this.hideCursor(); };
   }
@@ -50,7 +58,7 @@ export class View {
 
   show(stamp, told) {
     if (this.stamp !== stamp) this.stopBlinking();
-    Object.assign(this, { stamp, told });
+    Object.assign(this, { stamp, row: told });
     this.paint();
   }
 
@@ -70,7 +78,7 @@ export class View {
   }
 
   enlarge(i) {
-    this.chosen = this.chosen === i ? null : i;
+    this.chosen = this.chosen === i && !matchMedia(PHONE).matches ? null : i;
     this.root.classList.toggle("enlarged", this.chosen !== null);
     this.tiles.forEach(({ figure }, j) => figure.classList.toggle("chosen", j === this.chosen));
   }
@@ -145,7 +153,7 @@ export class View {
   }
 
   placeOf(x, y) {
-    const { told, meta } = this, middle = (meta.size - 1) / 2;
+    const { row: told, meta } = this, middle = (meta.size - 1) / 2;
     if (!told || told.x === null || told.x === undefined) return [`x ${x - middle} y ${y - middle} px from the middle`];
     const px = Math.ceil(told.x - meta.size / 2) + x, py = Math.ceil(told.y - meta.size / 2) + y;
     const found = [`x ${px} y ${py}`];
