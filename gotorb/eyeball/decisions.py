@@ -477,7 +477,7 @@ def join_marks(current: pd.DataFrame, marks: pd.DataFrame) -> pd.DataFrame:
     given = marks[marks["value"] != ""]
     wide = given.pivot(index=["labeller", "id"], columns="kind", values="value").reindex(columns=[TAGS, NOTE])
     joined = current.merge(wide.reset_index(), on=["labeller", "id"], how="outer")
-    texts = joined[["label", "sequence", "model", TAGS, NOTE]].fillna("")
+    texts = joined[["label", "sequence", "model", TAGS, NOTE]].astype(object).fillna("")
     joined = joined.assign(**{name: texts[name] for name in texts}, blind=joined["blind"].eq(True))
     return joined.sort_values(["id", "labeller"])[list(JOURNAL_COLUMNS)].reset_index(drop=True)
 

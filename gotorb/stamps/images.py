@@ -237,8 +237,8 @@ def pack_pixels(stamps: np.ndarray) -> bytes:
     return heads.tobytes() + np.ascontiguousarray(np.moveaxis(scaled.z, -1, 1)).astype("<f2").tobytes()
 
 
-N_GREYS = 48
-"""The eye sees no more in noise, and the file is half as large as with 256."""
+N_GREYS, FEW_GREYS, MANY_PLANES = 24, 10, 6
+"""Greys of pictures in pages, and of those with more planes than this: fewer greys of noise make a smaller file."""
 BLOCK = 32
 """Detections drawn at a time, so that they stay in the processor's cache."""
 
@@ -262,20 +262,21 @@ def draw_strips(planes: np.ndarray, layers: Sequence[str]) -> list[str]:
 
 def _draw_block(planes: np.ndarray, layers: Sequence[str]) -> list[str]:
     z = scale_stamps(planes).z
-    codes = np.floor(to_grey(z, layers) * ((N_GREYS - 1) / 255) + 0.5).astype(np.uint8)
-    codes = np.where(np.isnan(z), N_GREYS + hatch_lines(z.shape[1])[:, :, None], codes)
+    n_greys = N_GREYS if len(layers) <= MANY_PLANES else FEW_GREYS
+    codes = np.floor(to_grey(z, layers) * ((n_greys - 1) / 255) + 0.5).astype(np.uint8)
+    codes = np.where(np.isnan(z), n_greys + hatch_lines(z.shape[1])[:, :, None], codes)
     n, size, _, k = codes.shape
     strips = np.zeros((n, size, k * (size + 1) - 1), np.uint8)
     for plane in range(k):
         strips[:, :, plane * (size + 1) : plane * (size + 1) + size] = codes[:, ::-1, :, plane]
-    return [f"data:image/png;base64,{base64.b64encode(_encode_png(strip)).decode()}" for strip in strips]
+    return [f"data:image/png;base64,{base64.b64encode(_encode_png(strip, n_greys)).decode()}" for strip in strips]
 
 
-def _encode_png(codes: np.ndarray) -> bytes:
+def _encode_png(codes: np.ndarray, n_greys: int) -> bytes:
     """PNG of greys and hatch by number; without a search for repetitions, which noise does not have."""
     from PIL import Image
 
-    greys = np.repeat(np.floor(np.arange(N_GREYS) * (255 / (N_GREYS - 1)) + 0.5).astype(np.uint8), 3)
+    greys = np.repeat(np.floor(np.arange(n_greys) * (255 / (n_greys - 1)) + 0.5).astype(np.uint8), 3)
     image = Image.fromarray(codes)
     image.putpalette(greys.tobytes() + bytes(HATCH_GROUND) + bytes(HATCH_LINE))
     file = io.BytesIO()

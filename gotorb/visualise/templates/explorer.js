@@ -1,7 +1,7 @@
 // The latent explorer: what lies close together looks alike to the model. Served, it asks for stamps and neighbours;
 // as a file of its own it carries what it needs.
 
-import { csvField, download, el, find, get, labelName, number, post } from "./page.js";
+import { colourOf, csvField, download, el, find, get, labelName, number, post, shape } from "./page.js";
 import { colourBy, Plot } from "./points.js";
 import { Stretch, unpackStamps } from "./stretch.js";
 
@@ -77,7 +77,11 @@ function drawLegend({ legend, ends, table }) {
     const pen = bar.getContext("2d");
     pen.fillStyle = `rgb(${c.join(",")})`; pen.fillRect(i, 0, 1, 1);
   });
-  const spot = ([name, fill]) => { const dot = el("i"); dot.style.background = fill; return el("div", {}, dot, name || "(none)"); };
+  const spot = ([name, fill]) => {
+    const dot = colour === "label" ? shape(name) : el("i", { class: "dot" });
+    dot.style.setProperty("--kind", fill);
+    return el("div", {}, dot, name || "(none)");
+  };
   find("legend").replaceChildren(...(ends ? [el("div", {}, colour), bar,
     el("div", { class: "ends" }, el("span", {}, number(ends[0], 2)), el("span", {}, number(ends[1], 2)))] : legend.map(spot)));
 }
@@ -93,9 +97,9 @@ function drawAbove() {
   const ring = (i, style, radius) => {
     pen.strokeStyle = style; pen.beginPath(); pen.arc(...plot.place(i), radius * plot.dense, 0, 7); pen.stroke();
   };
-  near.forEach((i) => ring(i, "#ffffffaa", 5));
-  if (clicked >= 0) ring(clicked, "#ffffff", 9);
-  if (hovered >= 0) ring(hovered, "#58a6ff", 7);
+  near.forEach((i) => ring(i, colourOf("text"), 5));
+  if (clicked >= 0) ring(clicked, colourOf("text"), 9);
+  if (hovered >= 0) ring(hovered, colourOf("accent"), 7);
   if (path) {
     pen.beginPath(); path.forEach((point) => pen.lineTo(...point)); pen.closePath();
     pen.fillStyle = "#58a6ff22"; pen.fill(); pen.strokeStyle = "#58a6ff"; pen.stroke();
@@ -230,7 +234,7 @@ async function click(row) {
   const last = Math.max(0, (sheet ? meta.sheet_layers : meta.layers).indexOf("difference"));
   const made = await Promise.all(near.map(async (other) => {
     const parts = await picture(other), info = await describe(other), kind = labelName(info.label);
-    const text = el("figcaption", { class: kind }, `${kind} ${number(info.score, 2)}`);
+    const text = el("figcaption", { class: kind }, shape(kind), `${kind} ${number(info.score, 2)}`);
     return el("figure", { title: info.id, onclick: () => click(other) }, (parts[last] ?? parts[0]).firstChild ?? "", text);
   }));
   find("neighbours").replaceChildren(el("div", { class: "near" }, ...made));

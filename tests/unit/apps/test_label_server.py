@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from gotorb import eyeball
+from gotorb.core.params import LINKS
 from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import ConfigError
+from gotorb.eyeball.context import make_links
 from gotorb.eyeball.decisions import Journal
 from gotorb.eyeball.server import FILES, guarded, make_app, read_template
 from gotorb.stamps.images import pack_pixels
@@ -195,3 +197,26 @@ def test_the_server_reads_no_tensorflow(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_links_hold_values_as_text_and_lack_none() -> None:
+    row = {"ra": 10.5, "dec": -5.25, "jd": 2459000.75, "object_id": "a/b?c=<script>&d", "id": "x"}
+    templates = {
+        "all": "https://a.org/{ra}/{dec}/{ra_hms}/{dec_dms}/{mjd}/{date}/{object_id}",
+        "none": "https://b.org/{host}",
+    }
+    assert make_links(row, templates) == [
+        ["all", "https://a.org/10.5/-5.25/00%2042%2000.00/-05%2015%2000.0/59000.25000/2020-05-31/"
+                "a%2Fb%3Fc%3D%3Cscript%3E%26d"]
+    ]  # fmt: skip
+    assert make_links({"ra": None, "dec": 1.0, "id": "x"}, LINKS) == []
+
+
+def test_tags_that_do_not_exist_are_refused_and_others_kept(client: Client) -> None:
+    events = [press(1, "tags", value="dipole,<b>"), press(1, "tags", value="edge"), press(2, "note", value="<b>"),
+              press(3, "real", value="x"), press(4, "tags", value="")]  # fmt: skip
+    told = client.post("/api/events", {"labeller": "ann", "events": events})
+    assert told["refused"] == sorted([events[0]["uuid"], events[3]["uuid"]])
+    assert client.journal.marks()["value"].tolist() == ["edge", "<b>", ""]
+    rows = client.post("/api/rows", {"rows": [1, 2]})["rows"]
+    assert [row["marks"] for row in rows] == [[["ann", "tags", "edge"]], [["ann", "note", "<b>"]]]
