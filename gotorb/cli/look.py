@@ -185,6 +185,7 @@ def run_eyeball(args: argparse.Namespace) -> int:
 
     Examples:
       gotorb eyeball data/dataset --model models/bayesian_vgg6 --order uncertain --labeller ann
+      gotorb eyeball data/dataset --rows asked.csv --labeller ann
       gotorb eyeball data/dataset --predictions evaluations/bayesian_vgg6/predictions.csv --blind
       gotorb eyeball agreement data/dataset
       gotorb eyeball export data/dataset --name looked_at

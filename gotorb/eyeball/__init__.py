@@ -41,6 +41,7 @@ def serve(
     blind: bool = EYEBALL.blind,
     seed: int = SEED,
     n_samples: int = EYEBALL.n_samples,
+    rows: Path | str | None = None,
     journal: Path | str | None = None,
     host: str = EYEBALL.host,
     port: int = EYEBALL.port,
@@ -69,6 +70,8 @@ def serve(
         Of the order random, of posterior samples and maps.
     n_samples : int
         Posterior samples of each row.
+    rows : path, optional
+        csv with ids of the rows to show, in its order; all rows when left out.
     journal : path, optional
         The journal of decisions; eyeball.sqlite in the data set's folder when left out.
     host, port : str, int
@@ -88,21 +91,22 @@ def serve(
     import uvicorn
 
     from gotorb.eyeball.decisions import Journal
-    from gotorb.eyeball.rows import usable_orders
+    from gotorb.eyeball.rows import find_given, usable_orders
     from gotorb.eyeball.server import Start, guarded, make_app
     from gotorb.visualise.safety import check_bind, own_names
 
     check_bind(host)
-    rows = open_rows(data_dir, model=model, predictions=predictions, n_samples=n_samples, seed=seed)
-    rows = replace(rows, links=LINKS if links is None else links)
-    if not usable_orders(rows.table).get(order):
-        usable = ", ".join(name for name, is_usable in usable_orders(rows.table).items() if is_usable)
+    shown = open_rows(data_dir, model=model, predictions=predictions, n_samples=n_samples, seed=seed)
+    given = () if rows is None else find_given(rows, shown.data.table)
+    shown = replace(shown, links=LINKS if links is None else links, given=given)
+    if not usable_orders(shown.table).get(order):
+        usable = ", ".join(name for name, is_usable in usable_orders(shown.table).items() if is_usable)
         raise ConfigError(
             f"order {order!r} is not possible for {data_dir} (possible: {usable}); give a model or scores"
         )
     with _bind(host, port) as listening, closing(Journal(_journal_path(data_dir, journal))) as kept:
         port = listening.getsockname()[1]
-        app = guarded(make_app(rows, kept, start=Start(labeller, order, seed, blind)), own_names(port))
+        app = guarded(make_app(shown, kept, start=Start(labeller, order, seed, blind)), own_names(port))
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
         config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, date_header=False)
         uvicorn.Server(config).run(sockets=[listening])

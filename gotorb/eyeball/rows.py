@@ -14,6 +14,7 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, read_csv
+from gotorb.errors import DataError
 from gotorb.evaluation.posterior import posterior_density
 from gotorb.eyeball.context import Context, make_links, night_of
 from gotorb.eyeball.inference import Opinions
@@ -59,8 +60,13 @@ def _disagreement(rows: pd.DataFrame) -> np.ndarray:
     return np.where(label == layout.UNKNOWN, np.nan, np.abs(label - rows["score"].to_numpy(float)))
 
 
+def _places(rows: pd.DataFrame) -> np.ndarray:
+    """Place of each row in the file of ids, or in the data set without one."""
+    return rows["given"].to_numpy(float) if "given" in rows else np.arange(len(rows), dtype=float)
+
+
 ORDERS: dict[str, tuple[str, tuple[str, ...], Key]] = {
-    "as_is": ("as they stand", (), lambda rows: np.arange(len(rows), dtype=float)),
+    "as_is": ("as they stand", (), _places),
     "uncertain": ("uncertain first", ("score",), _distance),
     "bald": ("most to learn from (BALD)", ("bald",), lambda rows: -rows["bald"].to_numpy(float)),
     "disagreement": ("model against label", ("score",), lambda rows: -_disagreement(rows)),
@@ -196,11 +202,14 @@ class Rows:
         Scores, samples and maps.
     links : mapping of str
         Name of a service to the template of its address (`context.make_links`).
+    given : tuple of int
+        Row numbers of a file of ids, in its order; empty for all rows.
     """
 
     data: Dataset
     opinions: Opinions
     links: Mapping[str, str] = field(default_factory=dict)
+    given: tuple[int, ...] = ()
 
     @cached_property
     def context(self) -> Context:
@@ -232,6 +241,8 @@ class Rows:
                 table[name] = table[name].fillna("").astype(str)
         for name in self.opinions.table:
             table[name] = self.opinions.table[name].to_numpy()
+        if self.given:
+            table["given"] = pd.Series(np.arange(len(self.given), dtype=float), index=list(self.given))
         doubt = _read_doubt(self.data.data_dir)
         return table if doubt is None else table.assign(doubt=doubt.reindex(table["id"]).to_numpy())
 
@@ -363,3 +374,45 @@ def _read_doubt(data_dir: Path) -> pd.Series | None:
     if "suspect" in found:
         found = found[found["suspect"].astype(str) == "True"]
     return found.drop_duplicates("id").set_index("id")["doubt"].astype(float)
+
+
+ID_COLUMNS = ("id", "candidate_id", "photometry_id")
+
+
+def find_given(path: Path | str, table: pd.DataFrame) -> tuple[int, ...]:
+    """Row numbers of the ids in a csv, for instance of `gotorb ask`, `gotorb night` or `gotorb data errors`.
+
+    Parameters
+    ----------
+    path : path
+        csv with a column of `ID_COLUMNS`, or a file with one id on each line.
+    table : DataFrame
+        The rows, with id and perhaps candidate_id.
+
+    Returns
+    -------
+    tuple of int
+        In the order of the file; ids that are not in the table are left out, and duplicates stand once.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or knows none of the rows.
+    """
+    try:
+        listed = read_csv(Path(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); give a file of ids") from None
+    name = next((name for name in ID_COLUMNS if name in listed), None)
+    wanted = (
+        [str(listed.columns[0]), *listed.iloc[:, 0].astype(str)] if name is None else list(listed[name].astype(str))
+    )
+    known: dict[str, int] = {}
+    for column in ("candidate_id", "id"):
+        if column in table:
+            known |= {str(text): row for row, text in enumerate(table[column]) if str(text)}
+    found = tuple(dict.fromkeys(known[text] for text in wanted if text in known))
+    if not found:
+        columns = ", ".join(map(str, listed.columns))
+        raise DataError(f"{path} ({columns}) names none of the {len(table)} rows; give ids of this data set")
+    return found

@@ -226,7 +226,7 @@ def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
             min_mag=body.min_mag,
             max_mag=body.max_mag,
             who=body.who,
-            rows=tuple(body.rows),
+            rows=tuple(body.rows) or rows.given,
         )
         current = journal.current()
         kept = keep_rows(rows.table, filters, current, body.labeller)

@@ -119,3 +119,15 @@ def test_other_detections_and_links_ask_for_nothing(
     page.locator(".earlier button").first.click()
     page.wait_for_selector("#tiles[data-row='5']")
     assert all(url.startswith((server.url, "data:")) for url in asked)
+
+
+def test_only_the_rows_of_a_file_are_shown_in_its_order(
+    page: Any, serve: Callable[..., LabelServer], tmp_path: Path
+) -> None:
+    (tmp_path / "ids.csv").write_text("id,score\nrow-0031,0.5\nrow-0004,0.4\nrow-0017,0.3\n")
+    server = serve(make_small(tmp_path / "data"), "--labeller", "ann", "--rows", str(tmp_path / "ids.csv"))
+    open_page(page, server)
+    for row in (31, 4, 17):
+        page.wait_for_selector(f"#tiles[data-row='{row}']")
+        assert page.inner_text("#place").split(" ·")[0].endswith("of 3")
+        page.keyboard.press("ArrowRight")
