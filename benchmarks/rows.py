@@ -107,13 +107,19 @@ MEANINGS = {
     "logging_stage_s": "The same record by a stage that does no work, so that nothing hides the import of MLflow: wall "
     "time that it adds. Reference: the limit of 6 s for any stage.",
     "eyeball_key": "From a key press to the next stamp painted, median of 200 at a fast reader's pace, in headless "
-    "Chromium without a graphics card, on a data set of 100,000 rows. Reference: the limit.",
+    "Chromium without a graphics card, on a data set of 100,000 rows of 55 x 55 x 6. Reference: the limit.",
     "eyeball_key_p95": "The same, 95th percentile. Reference: the limit.",
     "eyeball_memory": "Peak memory of the server that shows these rows, the explorer's points included. Reference: the "
     "limit.",
     "explorer_ready": "From asking for the latent explorer of these rows to its points painted. Reference: the limit.",
     "explorer_redraw": "From a turn of the wheel to all points painted anew, median. Reference: the limit.",
     "explorer_lasso": "From the end of a lasso around half of the points to its counts painted. Reference: the limit.",
+    "sheet_paint": "From a key press to a new contact sheet of 42 rows painted, median of 30 turned at reading pace, "
+    "on the same rows. Reference: the limit.",
+    "sheet_label": "From a key press that labels 42 selected rows to the sheet painted with their labels, median. "
+    "Reference: the limit.",
+    "black_panels": "Part of the science and template panels whose median grey is below 5 %, the worse of data/dataset "
+    "and, where GOTORB_TEST_DATA names the real data, ZTF's stamps. Reference: the limit.",
     "visit_cpu_seconds": "One visit of the embedded survey at 1024 x 1024 pixels: three exposures, coadd, its share of "
     "the template, difference image, detection, FITS files; CPU time of one core. Reference: the limit.",
     "memory_10x": "Peak memory of one epoch and an evaluation in a fresh process on 20,000 stamps of 55 x 55 x 6; "

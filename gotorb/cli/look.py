@@ -188,6 +188,7 @@ def run_eyeball(args: argparse.Namespace) -> int:
 
     Examples:
       gotorb eyeball data/dataset --model models/bayesian_vgg6 --order uncertain --labeller ann
+      gotorb eyeball data/dataset --rows asked.csv --labeller ann
       gotorb eyeball data/dataset --predictions evaluations/bayesian_vgg6/predictions.csv --blind
       gotorb eyeball agreement data/dataset
       gotorb eyeball export data/dataset --name looked_at
@@ -229,7 +230,7 @@ def _serve(args: argparse.Namespace) -> int:
     options = chosen(args, gotorb.eyeball.serve)
     if "model" in options:
         print(f"asking {args.model} about every row; its answers are kept", file=sys.stderr)
-    gotorb.eyeball.serve(**options, on_ready=lambda url: print(url, flush=True))
+    gotorb.eyeball.serve(**options, links=find_params(None).links, on_ready=lambda url: print(url, flush=True))
     return 0
 
 

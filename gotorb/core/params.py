@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gotorb.core import layout
 from gotorb.core.settings import project_root
@@ -346,6 +346,22 @@ class PromoteParams(Section):
     metric: Literal["auc"] = Field("auc", description="quantity that compares models")
 
 
+LINKS = {
+    "Aladin Lite": "https://aladin.cds.unistra.fr/AladinLite/?target={ra}%20{dec}&fov=0.05",
+    "SIMBAD": "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra}d{dec}d&Radius=10&Radius.unit=arcsec",
+    "NED": "https://ned.ipac.caltech.edu/conesearch?search_type=Near%20Position%20Search&coordinates={ra}d%20{dec}d"
+    "&radius=0.5",
+    "Legacy Survey": "https://www.legacysurvey.org/viewer?ra={ra}&dec={dec}&layer=ls-dr10&zoom=16&mark={ra},{dec}",
+    "PS1": "https://ps1images.stsci.edu/cgi-bin/ps1cutouts?pos={ra}%20{dec}&filter=color&size=240",
+    "TNS": "https://www.wis-tns.org/search?ra={ra}&decl={dec}&radius=10&coords_unit=arcsec",
+    "Fritz": "https://fritz.science/alerts?ra={ra}&dec={dec}&radius=3&unit=arcsec",
+    "ALeRCE": "https://alerce.online/?ra={ra}&dec={dec}&radius=10",
+    "MPChecker": "https://minorplanetcenter.net/cgi-bin/mpcheck.cgi?year={year}&month={month}&day={day}&which=pos"
+    "&ra={ra_hms}&decl={dec_dms}&radius=5&limit=22&oc=500",
+}
+"""Services that the pages link to by position and time; nothing is asked of them until a link is followed."""
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -362,6 +378,15 @@ class Params(Section):
     promote: PromoteParams = PromoteParams()
     recovery: RecoveryParams = RecoveryParams()
     peers: PeersParams = PeersParams()
+    links: dict[str, str] = Field(LINKS, description="services that pages link to: name and template of the address")
+
+    @field_validator("links")
+    @classmethod
+    def _link_only_to_web_pages(cls, links: dict[str, str]) -> dict[str, str]:
+        for name, template in links.items():
+            if not template.startswith(("https://", "http://")):
+                raise ValueError(f"link {name!r} is no address ({template}); begin it with https://")
+        return links
 
     @model_validator(mode="after")
     def _judge_what_is_trained(self) -> "Params":
@@ -499,6 +524,7 @@ class EyeballParams(Section):
     )
     blind: bool = Field(False, description="begin with labels and scores hidden")
     n_samples: int = Field(N_SAMPLES, ge=2, description="posterior samples of a stamp")
+    rows: Path | None = Field(None, description="csv with ids of the rows to show, in its order; null: all rows")
     journal: Path | None = Field(None, description="journal of decisions; null: eyeball.sqlite of the data set")
     host: str = Field("127.0.0.1", description="address on this machine")
     port: int = Field(8650, ge=0, le=65535, description="port; 0: a free one")

@@ -11,19 +11,19 @@ from matplotlib.figure import Figure
 from gotorb.dataset.store import Dataset
 from gotorb.evaluation.figures import GREY, REAL_COLOUR, new_figure
 from gotorb.evaluation.posterior import posterior_density
-from gotorb.stamps.images import stretch_limits
+from gotorb.stamps.images import paint_stamps
 
 IMAGE_LAYERS = ("science", "template", "difference")
 INCH_PER_STAMP = 1.35
 GAP = 4
 """Pixels between stamps."""
+WHITE = 255
 GRID = np.linspace(0, 1, 401)
 
 
-def _draw_stamp(axes: Axes, stamp: np.ndarray) -> None:
-    """Draw one layer (size, size) in grey."""
-    low, high = (float(limit) for limit in stretch_limits(stamp))
-    axes.imshow(stamp, origin="lower", cmap="gray", vmin=low, vmax=high)
+def _draw_stamp(axes: Axes, picture: np.ndarray) -> None:
+    """Draw one painted layer (size, size, 3)."""
+    axes.imshow(picture, origin="lower")
     axes.xaxis.set_visible(False)
     axes.yaxis.set_visible(False)
 
@@ -45,7 +45,7 @@ def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[st
     n, size, n_layers = len(stamps), stamps.shape[1], len(layers)
     figure = new_figure(INCH_PER_STAMP * n_layers + 1.4, INCH_PER_STAMP * n + 0.7)
     axes = figure.subplots()
-    axes.imshow(_tile(stamps), origin="upper", cmap="gray", vmin=0, vmax=1)
+    axes.imshow(_tile(stamps, layers), origin="upper")
     places = np.arange(max(n, n_layers)) * (size + GAP) + (size - 1) / 2
     axes.set_xticks(places[:n_layers], layers, fontsize=10)
     axes.set_yticks(places[:n], captions, fontsize=9)
@@ -55,15 +55,12 @@ def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[st
     return figure
 
 
-def _tile(stamps: np.ndarray) -> np.ndarray:
+def _tile(stamps: np.ndarray, layers: Sequence[str]) -> np.ndarray:
     """Put stamps as rows and their layers as columns into one image, which is drawn much quicker than as many."""
     n, size, _, n_layers = stamps.shape
-    stamps = np.moveaxis(stamps, -1, 1)
-    low, high = (limit[..., None, None] for limit in stretch_limits(stamps))
-    grey = np.clip((stamps - low) / (high - low), 0, 1)
-    image = np.full((n, size + GAP, n_layers, size + GAP), np.nan)
-    image[:, :size, :, :size] = np.moveaxis(grey[:, :, ::-1], 1, 2)  # y goes up
-    return image.reshape(n * (size + GAP), n_layers * (size + GAP))[:-GAP, :-GAP]
+    image = np.full((n, size + GAP, n_layers, size + GAP, 3), WHITE, np.uint8)
+    image[:, :size, :, :size] = np.moveaxis(paint_stamps(stamps, layers)[:, :, ::-1], 1, 2)  # y goes up
+    return image.reshape(n * (size + GAP), n_layers * (size + GAP), 3)[:-GAP, :-GAP]
 
 
 def plot_layers(stamps_real: np.ndarray, stamps_bogus: np.ndarray, layers: Sequence[str]) -> Figure:
@@ -108,11 +105,12 @@ def plot_posteriors(
     """
     shown = [name for name in IMAGE_LAYERS if name in layers]
     n, n_shown = len(stamps), len(shown)
+    pictures = paint_stamps(stamps[..., [list(layers).index(name) for name in shown]], shown)
     figure = new_figure(INCH_PER_STAMP * n_shown + 4.2, 1.6 * n + 0.7)
     grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [2.8])
     for row in range(n):
         for column, name in enumerate(shown):
-            _draw_stamp(grid[row, column], stamps[row, :, :, list(layers).index(name)])
+            _draw_stamp(grid[row, column], pictures[row, column])
             if row == 0:
                 grid[row, column].set_title(name, fontsize=10)
         _draw_posterior(grid[row, -1], samples[row], captions[row], threshold)

@@ -11,15 +11,16 @@ Examples
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.params import SEED, EyeballParams, LabelParams
+from gotorb.core.params import LINKS, SEED, EyeballParams, LabelParams
 from gotorb.core.settings import read_settings
 from gotorb.errors import ConfigError, DataError
 
@@ -40,9 +41,11 @@ def serve(
     blind: bool = EYEBALL.blind,
     seed: int = SEED,
     n_samples: int = EYEBALL.n_samples,
+    rows: Path | str | None = None,
     journal: Path | str | None = None,
     host: str = EYEBALL.host,
     port: int = EYEBALL.port,
+    links: Mapping[str, str] | None = None,
     on_ready: Callable[[str], None] = print,
 ) -> None:
     """Serve the pages for a data set until interrupted: eyeball at ``/``, the latent explorer at ``/explorer``.
@@ -62,15 +65,19 @@ def serve(
     order : str
         The first order (`gotorb.eyeball.rows.ORDERS`).
     blind : bool
-        Begin with labels and scores hidden.
+        Labels, scores and other annotators' decisions are not sent to the page, and no key shows them.
     seed : int
         Of the order random, of posterior samples and maps.
     n_samples : int
         Posterior samples of each row.
+    rows : path, optional
+        csv with ids of the rows to show, in its order; all rows when left out.
     journal : path, optional
         The journal of decisions; eyeball.sqlite in the data set's folder when left out.
     host, port : str, int
         Address on this machine; port 0 takes a free one.
+    links : mapping of str, optional
+        Names of services and templates of their addresses; `core.params.LINKS` when left out.
     on_ready : callable
         Called with the page's address as soon as it can be opened.
 
@@ -84,20 +91,22 @@ def serve(
     import uvicorn
 
     from gotorb.eyeball.decisions import Journal
-    from gotorb.eyeball.rows import usable_orders
+    from gotorb.eyeball.rows import find_given, usable_orders
     from gotorb.eyeball.server import Start, guarded, make_app
     from gotorb.visualise.safety import check_bind, own_names
 
     check_bind(host)
-    rows = open_rows(data_dir, model=model, predictions=predictions, n_samples=n_samples, seed=seed)
-    if not usable_orders(rows.table).get(order):
-        usable = ", ".join(name for name, is_usable in usable_orders(rows.table).items() if is_usable)
+    shown = open_rows(data_dir, model=model, predictions=predictions, n_samples=n_samples, seed=seed)
+    given = () if rows is None else find_given(rows, shown.data.table)
+    shown = replace(shown, links=LINKS if links is None else links, given=given)
+    if not usable_orders(shown.table).get(order):
+        usable = ", ".join(name for name, is_usable in usable_orders(shown.table).items() if is_usable)
         raise ConfigError(
             f"order {order!r} is not possible for {data_dir} (possible: {usable}); give a model or scores"
         )
     with _bind(host, port) as listening, closing(Journal(_journal_path(data_dir, journal))) as kept:
         port = listening.getsockname()[1]
-        app = guarded(make_app(rows, kept, start=Start(labeller, order, seed, blind)), own_names(port))
+        app = guarded(make_app(shown, kept, start=Start(labeller, order, seed, blind)), own_names(port))
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
         config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, date_header=False)
         uvicorn.Server(config).run(sockets=[listening])
@@ -169,6 +178,14 @@ def _read_decisions(data_dir: Path | str, journal: Path | str | None = None) -> 
         return kept.current()
 
 
+def _read_marks(data_dir: Path | str, journal: Path | str | None = None) -> pd.DataFrame:
+    """The last tags and the last note of each labeller on each row."""
+    from gotorb.eyeball.decisions import Journal
+
+    with closing(Journal(_journal_path(data_dir, journal))) as kept:
+        return kept.marks()
+
+
 def agreement(data_dir: Path | str, *, journal: Path | str | None = None) -> pd.DataFrame:
     """Agreement of labellers with each other and with the data set, on rows that both call real or bogus.
 
@@ -233,9 +250,9 @@ def export(
     from gotorb.dataset.store import run_folder
     from gotorb.eyeball.decisions import write_labelled
 
-    source, current = Path(data_dir), _read_decisions(data_dir, journal)
+    source, current, marks = Path(data_dir), _read_decisions(data_dir, journal), _read_marks(data_dir, journal)
     with run_folder(out_dir or source.parent, name) as new_dir:
-        return write_labelled(source, new_dir, current, flagged=flagged, unsure=unsure)
+        return write_labelled(source, new_dir, current, marks, flagged=flagged, unsure=unsure)
 
 
 def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | str | None = None) -> int:
@@ -288,7 +305,7 @@ def explore(
     from gotorb.eyeball.server import Start, describe_set, read_template
 
     rows = open_rows(data_dir, model=model, seed=seed)
-    names = ("explorer.html", "eyeball.css", "explorer.css", "page.js", "points.js", "explorer.js")
+    names = ("explorer.html", "eyeball.css", "explorer.css", "page.js", "stretch.js", "points.js", "explorer.js")
     templates = {name: read_template(name) for name in names}
     told = describe_set(rows, Start())
     return write_text(out_path, write_page(rows, told, templates, most_stamps=most_stamps, seed=seed))

@@ -28,22 +28,37 @@ from gotorb.evaluation.intervals import Z_95, wilson_interval
 from gotorb.survey.ids import is_blank
 
 LABELS = ("real", "bogus", "unsure", "flag")
+ARTEFACTS = ("dipole", "cosmic ray", "hot pixel", "satellite", "ghost", "spike", "bleed", "edge", "bad subtraction",
+             "other")  # fmt: skip
+SOURCES = ("point", "nuclear", "variable", "moving")
+TAGS, NOTE = "tags", "note"
+"""Kinds of events that add to a label: names of `ARTEFACTS` or `SOURCES` joined by commas, and free text."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, labeller TEXT NOT NULL, id TEXT NOT NULL,
     kind TEXT NOT NULL, target TEXT, blind INTEGER NOT NULL, sequence TEXT NOT NULL, model TEXT NOT NULL,
-    shown_ms INTEGER, made_at TEXT NOT NULL, kept_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
+    shown_ms INTEGER, made_at TEXT NOT NULL, value TEXT NOT NULL DEFAULT '', batch TEXT NOT NULL DEFAULT '',
+    kept_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
 CREATE INDEX IF NOT EXISTS events_target ON events (target) WHERE target IS NOT NULL;
 CREATE INDEX IF NOT EXISTS events_id ON events (id);
 CREATE INDEX IF NOT EXISTS events_labeller ON events (labeller, number);
 """
+ADDED = {"value": "TEXT NOT NULL DEFAULT ''", "batch": "TEXT NOT NULL DEFAULT ''"}
+"""Columns that older journals lack."""
 CURRENT = """
 SELECT labeller, id, kind AS label, blind, sequence, model, max(number) AS number FROM events AS event
-WHERE kind != 'undo' AND NOT EXISTS (SELECT 1 FROM events WHERE target = event.uuid AND labeller = event.labeller)
+WHERE kind NOT IN ('undo', 'tags', 'note')
+AND NOT EXISTS (SELECT 1 FROM events WHERE target = event.uuid AND labeller = event.labeller)
 {among} GROUP BY labeller, id ORDER BY labeller, number
 """
+MARKS = """
+SELECT labeller, id, kind, value, max(number) AS number FROM events AS event
+WHERE kind IN ('tags', 'note')
+AND NOT EXISTS (SELECT 1 FROM events WHERE target = event.uuid AND labeller = event.labeller)
+{among} GROUP BY labeller, id, kind ORDER BY labeller, number
+"""
 HISTORY = """
-SELECT number, uuid, id, kind AS label FROM events AS event
+SELECT number, uuid, id, kind AS label, value, batch FROM events AS event
 WHERE labeller = ? AND number < ? AND kind != 'undo'
 AND NOT EXISTS (SELECT 1 FROM events WHERE target = event.uuid AND labeller = event.labeller)
 ORDER BY number DESC LIMIT ?
@@ -64,7 +79,7 @@ class Event:
     id : str
         Id of the row.
     kind : str
-        real, bogus, unsure, flag, or undo.
+        real, bogus, unsure, flag, tags, note, or undo.
     target : str or None
         The uuid of the event that an undo takes back.
     blind : bool
@@ -77,6 +92,10 @@ class Event:
         How long the stamp had been on screen.
     made_at : str
         The page's clock, ISO 8601.
+    value : str
+        Tags joined by commas, or the note.
+    batch : str
+        Common to the events of one key press on several rows, which one undo takes back.
     """
 
     uuid: str
@@ -89,6 +108,8 @@ class Event:
     model: str = ""
     shown_ms: int | None = None
     made_at: str = ""
+    value: str = ""
+    batch: str = ""
 
 
 class Journal:
@@ -108,10 +129,20 @@ class Journal:
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")  # acknowledged means on disk
             self._connection.executescript(SCHEMA)
+            self._add_columns()
         except sqlite3.Error as error:
             raise DataError(
                 f"journal {self.path} cannot be used ({error}); fix its permissions or name another"
             ) from None
+
+    def _add_columns(self) -> None:
+        """Give a journal of an older version the columns that it lacks; its events stay."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        known = {row[1] for row in self._connection.execute("PRAGMA table_info(events)")}
+        for name, kind in ADDED.items():
+            if name not in known:
+                self._connection.execute(f"ALTER TABLE events ADD COLUMN {name} {kind}")
+        self._connection.execute("COMMIT")
 
     def append(self, events: Iterable[Event]) -> list[str]:
         """Keep events, all or none; known ids are skipped.
@@ -169,6 +200,23 @@ class Journal:
         among = f"AND id IN ({', '.join('?' for _ in ids)})"
         return self._table(CURRENT.format(among=among), tuple(ids)).astype({"blind": bool})
 
+    def marks(self, ids: Sequence[str] | None = None) -> pd.DataFrame:
+        """The last tags and the last note of each labeller on each row.
+
+        Parameters
+        ----------
+        ids : sequence of str, optional
+            All rows when left out.
+
+        Returns
+        -------
+        DataFrame
+            labeller, id, kind (tags or note), value, number.
+        """
+        if ids is None:
+            return self._table(MARKS.format(among=""))
+        return self._table(MARKS.format(among=f"AND id IN ({', '.join('?' for _ in ids)})"), tuple(ids))
+
     def count(self, labeller: str) -> int:
         """Count the rows that a labeller has decided on.
 
@@ -197,7 +245,7 @@ class Journal:
         Returns
         -------
         DataFrame
-            number, uuid, id, label.
+            number, uuid, id, label (the kind of the event), value, batch.
         """
         return self._table(HISTORY, (labeller, before, limit))
 
@@ -292,7 +340,7 @@ def _compare(first: str, second: str, a: pd.Series, b: pd.Series) -> tuple[objec
 
 ACTIONS = ("keep", "remove")
 METALABEL = "marshall"
-JOURNAL_COLUMNS = ("id", "labeller", "label", "blind", "sequence", "model")
+JOURNAL_COLUMNS = ("id", "labeller", "label", "blind", "sequence", "model", "tags", "note")
 
 
 @dataclass(frozen=True)
@@ -387,15 +435,21 @@ def _find_changes(table: pd.DataFrame, verdicts: Verdicts, *, flagged: str, unsu
 
 
 def write_labelled(
-    data_dir: Path, new_dir: Path, current: pd.DataFrame, *, flagged: str = "keep", unsure: str = "keep"
+    data_dir: Path,
+    new_dir: Path,
+    current: pd.DataFrame,
+    marks: pd.DataFrame,
+    *,
+    flagged: str = "keep",
+    unsure: str = "keep",
 ) -> Path:
-    """Write a new version with the labellers' labels, changes.csv, and their single labels as eyeball.csv.
+    """Write a new version with the labellers' labels, changes.csv, and their single labels, tags, notes as eyeball.csv.
 
     Parameters
     ----------
     data_dir, new_dir : Path
-    current : DataFrame
-        As `Journal.current`.
+    current, marks : DataFrame
+        As `Journal.current` and `Journal.marks`.
     flagged, unsure : {"keep", "remove"}
         Treatment of rows with these verdicts.
 
@@ -413,13 +467,34 @@ def write_labelled(
     if known.empty:
         raise DataError(f"no decision on any row of {data_dir} in its journal; run `gotorb eyeball {data_dir}` first")
     changes = _find_changes(table, _join_votes(known), flagged=flagged, unsure=unsure)
-    votes = known.sort_values(["id", "labeller"])[list(JOURNAL_COLUMNS)]
+    votes = join_marks(known, marks[marks["id"].isin(table["id"])])
     if is_finished(new_dir):
         write_version(data_dir, new_dir, changes)  # refuses another version; of the same one only votes can differ
     with unfinished(new_dir):
         write_version(data_dir, new_dir, changes)
         write_csv(new_dir / layout.EYEBALL_CSV, votes, inert=True)
     return new_dir
+
+
+def join_marks(current: pd.DataFrame, marks: pd.DataFrame) -> pd.DataFrame:
+    """Decisions with the tags and notes of the same labeller; rows that have only these get no label.
+
+    Parameters
+    ----------
+    current, marks : DataFrame
+        As `Journal.current` and `Journal.marks`.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `JOURNAL_COLUMNS`.
+    """
+    given = marks[marks["value"] != ""]
+    wide = given.pivot(index=["labeller", "id"], columns="kind", values="value").reindex(columns=[TAGS, NOTE])
+    joined = current.merge(wide.reset_index(), on=["labeller", "id"], how="outer")
+    texts = joined[["label", "sequence", "model", TAGS, NOTE]].astype(object).fillna("")
+    joined = joined.assign(**{name: texts[name] for name in texts}, blind=joined["blind"].eq(True))
+    return joined.sort_values(["id", "labeller"])[list(JOURNAL_COLUMNS)].reset_index(drop=True)
 
 
 def list_labels(data_dir: Path, current: pd.DataFrame) -> pd.DataFrame:

@@ -50,11 +50,11 @@ def _draw_sheet(rows: Rows, chosen: np.ndarray, layers: tuple[str, ...]) -> byte
     from PIL import Image
 
     width, n_lines = THUMBNAIL * len(layers), -(-len(chosen) // SHEET_COLUMNS)
-    sheet = Image.new("L", (width * SHEET_COLUMNS, THUMBNAIL * n_lines))
+    sheet = Image.new("RGB", (width * SHEET_COLUMNS, THUMBNAIL * n_lines))
     at = 0
     for _, stamps in rows.data.batches(chosen, layers=layers):
         for stamp in stamps:
-            picture = Image.fromarray(draw_strip(stamp, "percentile")).resize((width, THUMBNAIL))
+            picture = Image.fromarray(draw_strip(stamp, layers)).resize((width, THUMBNAIL))
             sheet.paste(picture, (at % SHEET_COLUMNS * width, at // SHEET_COLUMNS * THUMBNAIL))
             at += 1
     file = io.BytesIO()
@@ -72,7 +72,7 @@ def write_page(rows: Rows, told: dict[str, Any], templates: dict[str, str], *, m
     told : dict
         `label_server.describe_set`.
     templates : dict of str to str
-        explorer.html, explorer.css and the scripts page.js, points.js, explorer.js.
+        explorer.html, explorer.css and the scripts page.js, stretch.js, points.js, explorer.js.
     most_stamps : int
         Rows drawn at random that have a picture.
     seed : int
@@ -99,7 +99,7 @@ def write_page(rows: Rows, told: dict[str, Any], templates: dict[str, str], *, m
         "thumbnail": THUMBNAIL,
         "sheet_layers": list(layers),
     }
-    script = _join_scripts(templates["page.js"], templates["points.js"], templates["explorer.js"])
+    script = _join_scripts(*(templates[name] for name in ("page.js", "stretch.js", "points.js", "explorer.js")))
     style = templates["eyeball.css"] + templates["explorer.css"]
     policy = content_policy(script=script_hash(script), style=script_hash(style), connect="'none'")
     policy = "; ".join(rule for rule in policy.split("; ") if not rule.startswith("frame-"))  # not known to <meta>

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,9 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, read_csv
+from gotorb.errors import DataError
 from gotorb.evaluation.posterior import posterior_density
+from gotorb.eyeball.context import Context, make_links, night_of
 from gotorb.eyeball.inference import Opinions
 
 Key = Callable[[pd.DataFrame], np.ndarray]
@@ -58,8 +60,13 @@ def _disagreement(rows: pd.DataFrame) -> np.ndarray:
     return np.where(label == layout.UNKNOWN, np.nan, np.abs(label - rows["score"].to_numpy(float)))
 
 
+def _places(rows: pd.DataFrame) -> np.ndarray:
+    """Place of each row in the file of ids, or in the data set without one."""
+    return rows["given"].to_numpy(float) if "given" in rows else np.arange(len(rows), dtype=float)
+
+
 ORDERS: dict[str, tuple[str, tuple[str, ...], Key]] = {
-    "as_is": ("as they stand", (), lambda rows: np.arange(len(rows), dtype=float)),
+    "as_is": ("as they stand", (), _places),
     "uncertain": ("uncertain first", ("score",), _distance),
     "bald": ("most to learn from (BALD)", ("bald",), lambda rows: -rows["bald"].to_numpy(float)),
     "disagreement": ("model against label", ("score",), lambda rows: -_disagreement(rows)),
@@ -156,14 +163,29 @@ def _by_labellers(ids: pd.Series, who: str, current: pd.DataFrame, labeller: str
     return mine if who == "mine" else ~mine
 
 
-NUMBERS = ("mag", "fwhm", "snr", "ra", "dec", "realbogus", "cnn_realbogus", "n_seen", "missing_fraction")
+NUMBERS = (
+    "mag",
+    "fwhm",
+    "snr",
+    "ra",
+    "dec",
+    "x",
+    "y",
+    "jd",
+    "realbogus",
+    "cnn_realbogus",
+    "n_seen",
+    "missing_fraction",
+)
 TEXTS = ("image_name", "object_id", "host_id", "candidate_id", "rule", "ut", "split")
 GRID = np.linspace(0, 1, 151)
 """Scores at which a posterior's curve is drawn."""
 SCORES = ("score", "std", "p_real", "confidence", "bald", "doubt")
 KEPT = ("id", "label", "metalabel", *NUMBERS, *TEXTS)
 N_NEIGHBOURS = 12
-PLACE = ("ra", "dec")
+FEATURES = ("mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "score")
+"""Columns in whose space rows are compared when there is no model."""
+PLACE = ("ra", "dec", "x", "y", "jd")
 N_DIGITS, PLACE_DIGITS = 6, 10
 """Significant digits of numbers that are sent; six of a right ascension would be two arcsec."""
 
@@ -178,10 +200,28 @@ class Rows:
         The data set.
     opinions : Opinions
         Scores, samples and maps.
+    links : mapping of str
+        Name of a service to the template of its address (`context.make_links`).
+    given : tuple of int
+        Row numbers of a file of ids, in its order; empty for all rows.
     """
 
     data: Dataset
     opinions: Opinions
+    links: Mapping[str, str] = field(default_factory=dict)
+    given: tuple[int, ...] = ()
+
+    @cached_property
+    def context(self) -> Context:
+        """Other detections, and flags."""
+        return Context(self.data, self.table)
+
+    def _brief(self, row: int) -> dict[str, Any]:
+        """A row as a line of another row's history."""
+        values = self.table.iloc[row]
+        numbers = {name: plain_number(values[name]) for name in ("mag", "score") if name in values}
+        jd = plain_number(values["jd"], n_digits=PLACE_DIGITS) if "jd" in values else None
+        return numbers | {"row": row, "label": int(values["label"]), "night": night_of(jd)}
 
     @cached_property
     def digest(self) -> str:
@@ -201,6 +241,8 @@ class Rows:
                 table[name] = table[name].fillna("").astype(str)
         for name in self.opinions.table:
             table[name] = self.opinions.table[name].to_numpy()
+        if self.given:
+            table["given"] = pd.Series(np.arange(len(self.given), dtype=float), index=list(self.given))
         doubt = _read_doubt(self.data.data_dir)
         return table if doubt is None else table.assign(doubt=doubt.reindex(table["id"]).to_numpy())
 
@@ -229,6 +271,10 @@ class Rows:
             if name in values
         }
         told |= {name: str(values[name]) for name in TEXTS if name in values}
+        told["plate"] = self.context.plate(row)
+        told["links"] = make_links(told, self.links)
+        told["night"] = night_of(told.get("jd"))
+        told["others"] = [self._brief(other) for other in self.context.others(row)]
         if self.opinions.samples is not None:
             samples = self.opinions.samples[row].astype(float)
             told["samples"] = samples.round(4).tolist()
@@ -264,6 +310,16 @@ class Rows:
             name: sorted(set(self.table[name].astype(str))) for name in ("metalabel", "split") if name in self.table
         }
 
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """Places of the rows among each other, (n, k): latent components, else standardised features."""
+        if self.opinions.vectors is not None:
+            return self.opinions.vectors
+        columns = [self.table[name].to_numpy(float) for name in FEATURES if name in self.table]
+        columns = [values for values in columns if np.isfinite(values).any()] or [np.zeros(len(self.table))]
+        scaled = [(values - np.nanmean(values)) / (np.nanstd(values) or 1) for values in columns]
+        return np.nan_to_num(np.stack(scaled, axis=1), posinf=0, neginf=0).astype(np.float32)
+
     def neighbours(self, row: int, *, n: int = N_NEIGHBOURS) -> list[int]:
         """Rows nearest in the space of latent components, without the row itself.
 
@@ -276,11 +332,9 @@ class Rows:
         Returns
         -------
         list of int
-            The nearest first; empty without a model.
+            The nearest first, by latent vectors, or by `FEATURES` without a model.
         """
-        vectors = self.opinions.vectors
-        if vectors is None:
-            return []
+        vectors = self.vectors
         distance = ((vectors - vectors[row]) ** 2).sum(axis=1)
         distance[row] = np.inf
         n = min(n, len(vectors) - 1)
@@ -320,3 +374,45 @@ def _read_doubt(data_dir: Path) -> pd.Series | None:
     if "suspect" in found:
         found = found[found["suspect"].astype(str) == "True"]
     return found.drop_duplicates("id").set_index("id")["doubt"].astype(float)
+
+
+ID_COLUMNS = ("id", "candidate_id", "photometry_id")
+
+
+def find_given(path: Path | str, table: pd.DataFrame) -> tuple[int, ...]:
+    """Row numbers of the ids in a csv, for instance of `gotorb ask`, `gotorb night` or `gotorb data errors`.
+
+    Parameters
+    ----------
+    path : path
+        csv with a column of `ID_COLUMNS`, or a file with one id on each line.
+    table : DataFrame
+        The rows, with id and perhaps candidate_id.
+
+    Returns
+    -------
+    tuple of int
+        In the order of the file; ids that are not in the table are left out, and duplicates stand once.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or knows none of the rows.
+    """
+    try:
+        listed = read_csv(Path(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); give a file of ids") from None
+    name = next((name for name in ID_COLUMNS if name in listed), None)
+    wanted = (
+        [str(listed.columns[0]), *listed.iloc[:, 0].astype(str)] if name is None else list(listed[name].astype(str))
+    )
+    known: dict[str, int] = {}
+    for column in ("candidate_id", "id"):
+        if column in table:
+            known |= {str(text): row for row, text in enumerate(table[column]) if str(text)}
+    found = tuple(dict.fromkeys(known[text] for text in wanted if text in known))
+    if not found:
+        columns = ", ".join(map(str, listed.columns))
+        raise DataError(f"{path} ({columns}) names none of the {len(table)} rows; give ids of this data set")
+    return found

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import Path as PathParam
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from gotorb.errors import GotorbError
-from gotorb.eyeball.decisions import LATEST, Event, Journal, compare_labellers
+from gotorb.eyeball.context import make_links
+from gotorb.eyeball.decisions import ARTEFACTS, LATEST, NOTE, SOURCES, TAGS, Event, Journal, compare_labellers
 from gotorb.eyeball.explorer import pack_points
-from gotorb.eyeball.rows import ORDERS, Filters, Rows, keep_rows, order_rows, plain_number, usable_orders
-from gotorb.stamps.images import STRETCHES, Strips
+from gotorb.eyeball.rows import N_NEIGHBOURS, ORDERS, Filters, Rows, keep_rows, order_rows, plain_number, usable_orders
+from gotorb.stamps.images import pack_pixels, stretch_constants
 from gotorb.visualise.safety import Guard
 
-FILES = {
-    "eyeball.css": "text/css", "eyeball.js": "text/javascript", "outbox.js": "text/javascript",
-    "ahead.js": "text/javascript", "page.js": "text/javascript", "panel.js": "text/javascript",
-    "explorer.css": "text/css", "explorer.js": "text/javascript", "points.js": "text/javascript",
-}  # fmt: skip
+SCRIPTS = (
+    "eyeball.js",
+    "outbox.js",
+    "ahead.js",
+    "stretch.js",
+    "view.js",
+    "sheet.js",
+    "choices.js",
+    "dialogs.js",
+    "page.js",
+    "panel.js",
+    "explorer.js",
+    "points.js",
+)
+FILES = {"eyeball.css": "text/css", "explorer.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
 """Files that are served, and no others."""
-MOST_ROWS, MOST_CHOSEN = 256, 200_000
+MOST_ROWS, MOST_CHOSEN, MOST_PIXELS = 256, 200_000, 96
+SWAYING = ("minor planet",)
+"""Flags that a blind server does not send."""
 FOREVER = "private, max-age=604800, immutable"
 MOST_WORDS, MOST_TOLD = 1000, 5
 RowNumber = Annotated[int, Field(ge=0, lt=2**63)]
@@ -58,12 +72,14 @@ class EventBody(Body):
     uuid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
     row: RowNumber
     id: Annotated[Text, StringConstraints(max_length=200)]
-    kind: Literal["real", "bogus", "unsure", "flag", "undo"]
+    kind: Literal["real", "bogus", "unsure", "flag", "tags", "note", "undo"]
     target: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")] | None = None
     blind: bool = False
     sequence: Annotated[Text, StringConstraints(max_length=32)] = "as_is"
     shown_ms: Annotated[int, Field(ge=0, lt=2**53)] | None = None
     made_at: Annotated[Text, StringConstraints(max_length=40)] = ""
+    value: Annotated[Text, StringConstraints(max_length=2000)] = ""
+    batch: Annotated[Text, StringConstraints(max_length=36)] = ""
 
 
 class EventsBody(Body):
@@ -85,6 +101,14 @@ class OrderBody(Body):
     max_mag: Number | None = None
     who: Literal["all", "mine_left", "second", "disputed", "mine"] = "all"
     rows: Annotated[list[RowNumber], Field(max_length=MOST_CHOSEN)] = []
+    after: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
+
+
+class NeighboursBody(Body):
+    """A row and how many neighbours of it are wanted."""
+
+    row: RowNumber
+    n: Annotated[int, Field(ge=1, le=2000)] = N_NEIGHBOURS
 
 
 class RowsBody(Body):
@@ -108,7 +132,7 @@ class FindBody(Body):
 
 @dataclass(frozen=True)
 class Start:
-    """Options of the first page: name of the labeller ("" asks), order, seed, and blind mode."""
+    """Options of the pages: name of the labeller ("" asks), first order, seed; blind: scores are not sent."""
 
     labeller: str = ""
     order: str = "as_is"
@@ -142,8 +166,8 @@ def make_app(rows: Rows, journal: Journal, *, start: Start | None = None) -> Fas
 
     _add_files(app)
     _add_rows(app, rows, journal, start or Start())
-    _add_journal(app, rows, journal)
-    _add_explorer(app, rows)
+    _add_journal(app, rows, journal, start or Start())
+    _add_explorer(app, rows, start or Start())
     return app
 
 
@@ -196,25 +220,21 @@ def _check(rows: Rows, numbers: list[int], most: int) -> list[int]:
 
 
 def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
-    strips, told = Strips(rows.data), describe_set(rows, start)
+    told = describe_set(rows, start)
 
     @app.get("/api/meta")
     def _meta() -> dict[str, Any]:
         return told
 
-    @app.get("/strip/{stretch}/{row}.png")
-    def _strip(stretch: str, row: int) -> Response:
-        if stretch not in STRETCHES or not 0 <= row < len(rows.data):
-            raise HTTPException(404, "no such strip")
-        return Response(strips.png(row, stretch), media_type="image/png", headers={"cache-control": FOREVER})
+    @app.get("/pixels/{numbers}.bin")
+    def _pixels(numbers: Annotated[str, PathParam(pattern=r"^\d{1,9}(,\d{1,9})*$")]) -> Response:
+        chosen = _check(rows, [int(number) for number in numbers.split(",")], MOST_PIXELS)
+        packed = pack_pixels(rows.data.read_stamps(chosen))
+        return Response(packed, media_type="application/octet-stream", headers={"cache-control": FOREVER})
 
     @app.post("/api/rows")
     def _rows(body: RowsBody) -> dict[str, Any]:
-        found = [rows.describe(row) for row in _check(rows, body.rows, MOST_ROWS)]
-        votes: dict[str, list[list[str]]] = {}
-        for vote in journal.votes([row["id"] for row in found]).itertuples():
-            votes.setdefault(vote.id, []).append([vote.labeller, vote.label])
-        return {"rows": [row | {"votes": votes.get(row["id"], [])} for row in found]}
+        return {"rows": _describe(rows, journal, _check(rows, body.rows, MOST_ROWS), blind=start.blind)}
 
     @app.post("/api/order")
     def _order(body: OrderBody) -> dict[str, Any]:
@@ -226,14 +246,51 @@ def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
             min_mag=body.min_mag,
             max_mag=body.max_mag,
             who=body.who,
-            rows=tuple(body.rows),
+            rows=tuple(body.rows) or rows.given,
         )
-        kept = keep_rows(rows.table, filters, journal.current(), body.labeller)
-        return {"rows": order_rows(rows.table, body.order, kept, seed=body.seed).tolist()}
+        current = journal.current()
+        kept = keep_rows(rows.table, filters, current, body.labeller)
+        ordered = order_rows(rows.table, body.order, kept, seed=body.seed)
+        mine = rows.table["id"].isin(current.loc[current["labeller"] == body.labeller, "id"]).to_numpy()
+        return {"rows": ordered.tolist(), "at": _resume_at(ordered, mine, body.after)}
 
     @app.post("/api/find")
     def _find(body: FindBody) -> dict[str, Any]:
         return {"row": _find_row(rows, body.text)}
+
+
+HIDDEN = ("metalabel", "rule", "object_id", "host_id", "split", "score", "std", "p_real", "confidence", "bald", "doubt",
+          "samples", "density", "realbogus", "cnn_realbogus", "votes", "marks")  # fmt: skip
+"""Values of a row that a blind server does not send."""
+
+
+def _describe(rows: Rows, journal: Journal, numbers: list[int], *, blind: bool) -> list[dict[str, Any]]:
+    """Rows as plain values, with flags, decisions, tags and notes; those of others and scores not to the blind."""
+    found = [rows.describe(row) | {"votes": [], "marks": []} for row in numbers]
+    by_id = {row["id"]: row for row in found}
+    for row, flags in zip(found, rows.context.flags(numbers), strict=True):
+        row["flags"] = flags
+    for vote in journal.votes(list(by_id)).itertuples():
+        by_id[vote.id]["votes"].append([vote.labeller, vote.label])
+    for mark in journal.marks(list(by_id)).itertuples():
+        by_id[mark.id]["marks"].append([mark.labeller, mark.kind, mark.value])
+    return [_veil(row, rows.links) for row in found] if blind else found
+
+
+def _veil(row: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
+    """Values of a row without what would sway an annotator."""
+    kept = {name: value for name, value in row.items() if name not in HIDDEN}
+    kept |= {"label": None, "votes": [], "marks": [], "links": make_links(kept, links)}
+    kept["flags"] = [flag for flag in row["flags"] if flag not in SWAYING]
+    return kept | {"others": [other | {"label": None, "score": None} for other in row["others"]]}
+
+
+def _resume_at(ordered: np.ndarray, mine: np.ndarray, after: int | None) -> int:
+    """Place of the first row that the labeller has not decided on, from the row where the page was."""
+    start = int(np.flatnonzero(ordered == after)[0]) if after is not None and (ordered == after).any() else 0
+    left = ~mine[ordered]
+    ahead, all_left = np.flatnonzero(left[start:]), np.flatnonzero(left)
+    return start + int(ahead[0]) if len(ahead) else int(all_left[0]) if len(all_left) else start
 
 
 def describe_set(rows: Rows, start: Start) -> dict[str, Any]:
@@ -262,11 +319,13 @@ def describe_set(rows: Rows, start: Start) -> dict[str, Any]:
         "model": rows.opinions.name,
         "has_samples": rows.opinions.samples is not None,
         "orders": {name: {"text": ORDERS[name][0], "usable": usable} for name, usable in orders.items()},
-        "stretches": list(STRETCHES),
+        "stretch": stretch_constants(),
         "metalabels": sorted(set(table["metalabel"].astype(str))),
         "telescopes": telescopes,
         "mag": [plain_number(known.min()), plain_number(known.max())] if len(known) else None,
-        "maps": list(rows.opinions.places or {}),
+        "artefacts": list(ARTEFACTS),
+        "sources": list(SOURCES),
+        "maps": [] if start.blind else list(rows.opinions.places or {}),
         "columns": list(rows.values(np.array([], int))),
         "kinds": rows.kinds,
         "start": vars(start),
@@ -285,11 +344,11 @@ def _find_row(rows: Rows, text: str) -> int | None:
     return number if 0 <= number < len(rows.data) else None
 
 
-def _add_journal(app: FastAPI, rows: Rows, journal: Journal) -> None:
+def _add_journal(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
     @app.post("/api/events")
     def _events(body: EventsBody) -> dict[str, Any]:
         ids = rows.table["id"]
-        good = [one for one in body.events if one.row < len(ids) and ids.iloc[one.row] == one.id]
+        good = [one for one in body.events if one.row < len(ids) and ids.iloc[one.row] == one.id and _is_sound(one)]
         kept = journal.append(
             Event(labeller=body.labeller, model=rows.opinions.name, **one.model_dump(exclude={"row"})) for one in good
         )
@@ -304,6 +363,8 @@ def _add_journal(app: FastAPI, rows: Rows, journal: Journal) -> None:
 
     @app.post("/api/agreement")
     def _agreement(body: RowsBody) -> dict[str, Any]:
+        if start.blind:
+            raise HTTPException(403, "this server is blind: agreement is shown by `gotorb eyeball agreement`")
         known = rows.table.set_index("id")["label"]
         current = journal.current()
         found = compare_labellers(current[current["id"].isin(known.index)], known)
@@ -316,15 +377,24 @@ def _add_journal(app: FastAPI, rows: Rows, journal: Journal) -> None:
         }
 
 
-def _add_explorer(app: FastAPI, rows: Rows) -> None:
+def _is_sound(event: EventBody) -> bool:
+    """False for tags that do not exist, and for a value where none belongs."""
+    if event.kind == TAGS:
+        return all(tag in (*ARTEFACTS, *SOURCES) for tag in event.value.split(",") if tag)
+    return event.kind == NOTE or not event.value
+
+
+def _add_explorer(app: FastAPI, rows: Rows, start: Start) -> None:
     @app.get("/api/points.bin")
     def _points() -> Response:
+        if start.blind:
+            raise HTTPException(403, "this server is blind: its map would tell labels and scores")
         return Response(pack_points(rows), media_type="application/octet-stream", headers={"cache-control": "no-cache"})
 
     @app.post("/api/neighbours")
-    def _neighbours(body: RowsBody) -> dict[str, Any]:
-        (row,) = _check(rows, body.rows, 1) or [0]
-        return {"rows": rows.neighbours(row)}
+    def _neighbours(body: NeighboursBody) -> dict[str, Any]:
+        (row,) = _check(rows, [body.row], 1)
+        return {"rows": rows.neighbours(row, n=body.n)}
 
     @app.post("/api/ids")
     def _ids(body: RowsBody) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stamps as grey pictures: stretches, and all layers of a stamp next to each other in one small PNG."""
+"""Stamps as pictures: one stretch in units of the sky's noise, for pages and figures alike."""
 
 from __future__ import annotations
 
@@ -6,179 +6,279 @@ import base64
 import io
 import os
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.ndimage import binary_opening
 
-if TYPE_CHECKING:
-    from gotorb.dataset.store import Dataset
+from gotorb.core.constants import MAD_TO_SIGMA
+from gotorb.survey.pixels import LARGEST, layer_medians
+
+SOFTENING = 3.0
+"""Sigma at which the stretch turns from linear to logarithmic."""
+LOWEST, LEAST_HIGH, PEAK_SHARE = -2.0, 25.0, 0.8
+"""Black, and white at least, in sigma above the sky; white grows with this share of the middle's peak."""
+LEAST_REACH = 10.0
+"""Black and white of a difference image, in sigma on each side of its sky, at least."""
+SYMMETRIC = ("difference",)
+"""Layers whose sky is mid-grey."""
+MIDDLE_PART = 8
+"""The middle reaches from the central pixel over the stamp's side divided by this."""
+HATCH_STEP, HATCH_GROUND, HATCH_LINE = 6, (42, 30, 14), (128, 90, 36)
+"""Pattern of missing pixels: distance of its diagonal lines, pixels, and its colours, which no grey has."""
+SMALLEST_GAPS = ((2, 3), (3, 2), (1, 6), (6, 1))
+"""Zeros count as missing pixels in blocks of at least one of these shapes: the noise has single zeros, too."""
+FEWEST_ZEROS = 6
+LARGEST_Z = 60_000.0
+"""Sigma at which values are cut, since half precision ends there."""
 
 
-PERCENTILES = (1.0, 50.0, 99.5)
-MIDDLE_SHARE = 0.4
-"""Fraction of the way from the sky to the extremes in a stamp's middle that the stretch covers at least."""
+@dataclass(frozen=True)
+class Scaled:
+    """Stamps in units of their noise.
+
+    Attributes
+    ----------
+    z : ndarray
+        (n, size, size, n_layers) float16: sigma above the sky, NaN for missing pixels.
+    sky, sigma : ndarray
+        (n, n_layers) float32: median of each layer, and its noise by the median absolute deviation.
+    """
+
+    z: np.ndarray
+    sky: np.ndarray
+    sigma: np.ndarray
 
 
-def stretch_limits(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values drawn black and white: the 1st and 99.5th percentile, wider where the middle of a stamp needs it.
+def stretch_constants() -> dict[str, Any]:
+    """Constants of the stretch, as the pages get them."""
+    return {
+        "softening": SOFTENING, "lowest": LOWEST, "least_high": LEAST_HIGH, "peak_share": PEAK_SHARE,
+        "least_reach": LEAST_REACH, "symmetric": list(SYMMETRIC), "middle_part": MIDDLE_PART,
+        "hatch": {"step": HATCH_STEP, "ground": list(HATCH_GROUND), "line": list(HATCH_LINE)},
+    }  # fmt: skip
 
-    Percentiles alone would hide a single hot pixel in the noise.
+
+def find_missing(stamps: np.ndarray) -> np.ndarray:
+    """Find the pixels without data: no number, or blocks of exactly 0, which data sets hold in their place.
 
     Parameters
     ----------
     stamps : ndarray
-        (..., size, size), finite.
+        (n, size, size, n_layers).
+
+    Returns
+    -------
+    ndarray of bool
+        The same shape.
+    """
+    with np.errstate(invalid="ignore"):
+        missing = ~(np.abs(stamps) < LARGEST)
+    zero = stamps == 0
+    rows, layers = np.nonzero(zero.sum(axis=(1, 2)) >= FEWEST_ZEROS)
+    if len(rows):
+        planes = zero[rows, :, :, layers]
+        missing[rows, :, :, layers] |= np.any(
+            [binary_opening(planes, np.ones((1, *shape), bool)) for shape in SMALLEST_GAPS], axis=0
+        )
+    return missing
+
+
+def scale_stamps(stamps: np.ndarray) -> Scaled:
+    """Express stamps in sigma above their sky, each layer by the pixels that hold data.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers).
+
+    Returns
+    -------
+    Scaled
+    """
+    values = np.where(find_missing(stamps), np.float32(np.nan), stamps).astype(np.float32)
+    sky = layer_medians(values)
+    above = values - sky
+    sigma = MAD_TO_SIGMA * layer_medians(np.abs(above))
+    sigma = np.where(sigma > 0, sigma, _spread(above))
+    z = np.clip(above / sigma, -LARGEST_Z, LARGEST_Z).astype(np.float16)
+    return Scaled(z, sky[:, 0, 0].astype(np.float32), sigma[:, 0, 0].astype(np.float32))
+
+
+def _spread(above: np.ndarray) -> np.ndarray:
+    """Standard deviation of each layer, for those of which most pixels are equal; 1 where all are."""
+    n = np.maximum(np.isfinite(above).sum(axis=(1, 2), keepdims=True), 1)
+    spread = np.sqrt(np.nansum(np.square(above, dtype=np.float64), axis=(1, 2), keepdims=True) / n)
+    return np.where(spread > 0, spread, 1.0)
+
+
+def stretch_limits(z: np.ndarray, layers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Values drawn black and white.
+
+    Parameters
+    ----------
+    z : ndarray
+        (n, size, size, n_layers), sigma above the sky; NaN for missing pixels.
+    layers : sequence of str
+        Names of the layers.
 
     Returns
     -------
     low, high : ndarray
-        (...); high is above low, also for a stamp of one value.
+        (n, n_layers), sigma.
     """
-    half, reach = stamps.shape[-1] // 2, max(stamps.shape[-1] // 8, 1)
-    middle = stamps[..., half - reach : half + reach + 1, half - reach : half + reach + 1]
-    low, sky, high = np.percentile(stamps.reshape(*stamps.shape[:-2], -1), PERCENTILES, axis=-1)
-    low = np.minimum(low, sky + MIDDLE_SHARE * (middle.min(axis=(-2, -1)) - sky))
-    high = np.maximum(high, sky + MIDDLE_SHARE * (middle.max(axis=(-2, -1)) - sky))
-    return low, np.where(high > low, high, low + 1)
+    size = z.shape[1]
+    half, reach = size // 2, max(size // MIDDLE_PART, 1)
+    around = slice(max(half - reach, 0), half + reach + 1)
+    middle = z[:, around, around].astype(np.float64)
+    held = np.isfinite(middle)
+    high = np.where(held, middle, 0).max(axis=(1, 2)) * PEAK_SHARE
+    reached = np.where(held, np.abs(middle), 0).max(axis=(1, 2)) * PEAK_SHARE
+    symmetric = np.array([name in SYMMETRIC for name in layers], bool)
+    high = np.where(symmetric, np.maximum(reached, LEAST_REACH), np.maximum(high, LEAST_HIGH))
+    return np.where(symmetric, -high, LOWEST), high
 
 
-CENTRAL_PERCENTILES = (0.5, 99.5)
-ASINH_SOFTENING = 0.1
-MAX_CACHED = 2048
+def to_grey(z: np.ndarray, layers: Sequence[str]) -> np.ndarray:
+    """Greys of stamps, asinh between their limits; the sky of a difference is mid-grey.
+
+    Parameters
+    ----------
+    z, layers
+        As for `stretch_limits`.
+
+    Returns
+    -------
+    ndarray
+        (n, size, size, n_layers) uint8; 0 for missing pixels.
+    """
+    low, high = (np.arcsinh(limit / SOFTENING)[:, None, None] for limit in stretch_limits(z, layers))
+    part = (np.arcsinh(z.astype(np.float64) / SOFTENING) - low) / (high - low)
+    return np.floor(np.where(np.isfinite(part), np.clip(part, 0, 1), 0) * 255 + 0.5).astype(np.uint8)
 
 
-def _stretch_percentile(layer: np.ndarray) -> np.ndarray:
-    """Linear between two percentiles of the central pixels, 0 to 1: a bright star at the edge does not dim the rest."""
-    margin = layer.shape[0] // 4
-    low, high = np.percentile(
-        layer[margin : layer.shape[0] - margin, margin : layer.shape[1] - margin], CENTRAL_PERCENTILES
-    )
-    return _linear(layer, low, high) if high > low else _stretch_asinh(layer)
+def paint_stamps(stamps: np.ndarray, layers: Sequence[str]) -> np.ndarray:
+    """Paint stamps as colour pictures, missing pixels hatched.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers).
+    layers : sequence of str
+        Names of the layers.
+
+    Returns
+    -------
+    ndarray
+        (n, n_layers, size, size, 3) uint8, the first row at the bottom of the stamp.
+    """
+    z = scale_stamps(stamps).z
+    grey = np.moveaxis(to_grey(z, layers), -1, 1)
+    picture = np.repeat(grey[..., None], 3, axis=-1)
+    missing, lines = np.moveaxis(np.isnan(z), -1, 1), hatch_lines(z.shape[1])
+    picture[missing & lines] = HATCH_LINE
+    picture[missing & ~lines] = HATCH_GROUND
+    return picture
 
 
-def _stretch_zscale(layer: np.ndarray) -> np.ndarray:
-    """Linear between the limits of IRAF's zscale, 0 to 1: faint sources against the sky."""
-    from astropy.visualization import ZScaleInterval
+def hatch_lines(size: int) -> np.ndarray:
+    """Pixels on the diagonal lines of the hatch.
 
-    return _linear(layer, *ZScaleInterval().get_limits(layer))
+    Parameters
+    ----------
+    size : int
+        Side of the stamp, pixels.
 
-
-def _stretch_asinh(layer: np.ndarray) -> np.ndarray:
-    """Inverse hyperbolic sine between minimum and maximum, 0 to 1: faint and bright together."""
-    scaled = _linear(layer, float(layer.min()), float(layer.max()))
-    return np.arcsinh(scaled / ASINH_SOFTENING) / np.arcsinh(1 / ASINH_SOFTENING)
-
-
-STRETCHES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "percentile": _stretch_percentile,
-    "zscale": _stretch_zscale,
-    "asinh": _stretch_asinh,
-}
+    Returns
+    -------
+    ndarray of bool
+        (size, size).
+    """
+    y, x = np.indices((size, size))
+    return (x + y) % HATCH_STEP == 0
 
 
-def _linear(layer: np.ndarray, low: float, high: float) -> np.ndarray:
-    return np.clip((layer - low) / (high - low), 0, 1) if high > low else np.zeros_like(layer)
-
-
-def draw_strip(stamp: np.ndarray, stretch: str) -> np.ndarray:
-    """Grey values of a stamp's layers side by side, north up where y grows northward.
+def draw_strip(stamp: np.ndarray, layers: Sequence[str]) -> np.ndarray:
+    """Picture of a stamp's layers side by side, y upwards.
 
     Parameters
     ----------
     stamp : ndarray
         (size, size, n_layers).
-    stretch : str
-        A name of STRETCHES.
+    layers : sequence of str
+        Names of the layers.
 
     Returns
     -------
     ndarray
-        (size, size * n_layers) uint8.
+        (size, size * n_layers, 3) uint8.
     """
-    apply = STRETCHES[stretch]
-    layers = [apply(np.ascontiguousarray(stamp[::-1, :, number])) for number in range(stamp.shape[-1])]
-    return (np.hstack(layers) * 255).round().astype(np.uint8)
+    return np.hstack(list(paint_stamps(stamp[None], layers)[0, :, ::-1]))
 
 
-def _encode_png(grey: np.ndarray) -> bytes:
-    """PNG of a grey picture; without a search for repetitions, which noise does not have."""
-    from PIL import Image
+def pack_pixels(stamps: np.ndarray) -> bytes:
+    """Pack stamps for a page: sky and sigma of each layer (float32), then the layers one after the other (float16).
 
-    file = io.BytesIO()
-    Image.fromarray(grey).save(file, "png", compress_type=zlib.Z_HUFFMAN_ONLY)
-    return file.getvalue()
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers).
 
-
-class Strips:
-    """Strips of a data set by row number; the latest are kept, no stamp is."""
-
-    def __init__(self, data: Dataset, *, max_cached: int = MAX_CACHED) -> None:
-        self.data, self.max_cached = data, max_cached
-        self._cache: OrderedDict[tuple[int, str], bytes] = OrderedDict()
-        self._lock = Lock()
-
-    def png(self, row: int, stretch: str) -> bytes:
-        """PNG of the strip of a row.
-
-        Parameters
-        ----------
-        row : int
-        stretch : str
-            One of `STRETCHES`.
-
-        Returns
-        -------
-        bytes
-        """
-        key = row, stretch
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        png = _encode_png(draw_strip(self.data.read_stamps([row])[0], stretch))
-        with self._lock:
-            self._cache[key] = png
-            while len(self._cache) > self.max_cached:
-                self._cache.popitem(last=False)
-        return png
+    Returns
+    -------
+    bytes
+        Little-endian; all sky and sigma come before the pixels.
+    """
+    scaled = scale_stamps(stamps)
+    heads = np.stack([scaled.sky, scaled.sigma], axis=1).astype("<f4")
+    return heads.tobytes() + np.ascontiguousarray(np.moveaxis(scaled.z, -1, 1)).astype("<f2").tobytes()
 
 
-N_GREYS = 48
-"""The eye sees no more in noise, and the file is half as large as with 256."""
+N_GREYS, FEW_GREYS, MANY_PLANES = 24, 10, 6
+"""Greys of pictures in pages, and of those with more planes than this: fewer greys of noise make a smaller file."""
 BLOCK = 32
 """Detections drawn at a time, so that they stay in the processor's cache."""
 
 
-def draw_strips(planes: np.ndarray) -> list[str]:
+def draw_strips(planes: np.ndarray, layers: Sequence[str]) -> list[str]:
     """One ``data:`` address of a PNG for each detection, its planes side by side, row 0 at the bottom.
 
     Parameters
     ----------
     planes : ndarray
-        (n, size, size, k), finite.
+        (n, size, size, k).
+    layers : sequence of str
+        (k,) names of the planes.
     """
     if planes.size == 0:
         return [""] * len(planes)
     blocks = [planes[start : start + BLOCK] for start in range(0, len(planes), BLOCK)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # sorting and deflating leave Python's lock
-        return [strip for strips in pool.map(_draw_block, blocks) for strip in strips]
+        return [strip for strips in pool.map(lambda block: _draw_block(block, layers), blocks) for strip in strips]
 
 
-def _draw_block(planes: np.ndarray) -> list[str]:
-    greys = _to_grey(np.ascontiguousarray(np.moveaxis(planes, -1, 1)))
-    n, k, size, _ = greys.shape
+def _draw_block(planes: np.ndarray, layers: Sequence[str]) -> list[str]:
+    z = scale_stamps(planes).z
+    n_greys = N_GREYS if len(layers) <= MANY_PLANES else FEW_GREYS
+    codes = np.floor(to_grey(z, layers) * ((n_greys - 1) / 255) + 0.5).astype(np.uint8)
+    codes = np.where(np.isnan(z), n_greys + hatch_lines(z.shape[1])[:, :, None], codes)
+    n, size, _, k = codes.shape
     strips = np.zeros((n, size, k * (size + 1) - 1), np.uint8)
     for plane in range(k):
-        strips[:, :, plane * (size + 1) : plane * (size + 1) + size] = greys[:, plane, ::-1]
-    return [f"data:image/png;base64,{base64.b64encode(_encode_png(strip)).decode()}" for strip in strips]
+        strips[:, :, plane * (size + 1) : plane * (size + 1) + size] = codes[:, ::-1, :, plane]
+    return [f"data:image/png;base64,{base64.b64encode(_encode_png(strip, n_greys)).decode()}" for strip in strips]
 
 
-def _to_grey(stamps: np.ndarray) -> np.ndarray:
-    """Greys (..., size, size) of stamps between the limits of `evaluation.stretch.stretch_limits`."""
-    low, high = (limit[..., None, None] for limit in stretch_limits(stamps))
-    steps = np.floor(np.clip((stamps - low) / (high - low), 0, 1) * (N_GREYS - 1) + 0.5)
-    return (steps * (255 / (N_GREYS - 1))).astype(np.uint8)
+def _encode_png(codes: np.ndarray, n_greys: int) -> bytes:
+    """PNG of greys and hatch by number; without a search for repetitions, which noise does not have."""
+    from PIL import Image
+
+    greys = np.repeat(np.floor(np.arange(n_greys) * (255 / (n_greys - 1)) + 0.5).astype(np.uint8), 3)
+    image = Image.fromarray(codes)
+    image.putpalette(greys.tobytes() + bytes(HATCH_GROUND) + bytes(HATCH_LINE))
+    file = io.BytesIO()
+    image.save(file, "png", compress_type=zlib.Z_HUFFMAN_ONLY)
+    return file.getvalue()

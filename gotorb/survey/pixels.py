@@ -51,7 +51,7 @@ def prepare_stamps(raw: np.ndarray, background: str) -> tuple[np.ndarray, np.nda
     raw = np.asarray(raw, np.float32)
     if background == "median":
         with np.errstate(invalid="ignore", over="ignore"):  # numbers of a damaged packet
-            raw = raw - _medians(raw)
+            raw = raw - layer_medians(raw)
     return fill_missing(raw)
 
 
@@ -141,8 +141,19 @@ def _has_data(pixels: np.ndarray) -> np.ndarray:
     return (pixels < LARGEST) & (pixels > -LARGEST)
 
 
-def _medians(raw: np.ndarray) -> np.ndarray:
-    """Median of each layer's pixels with data, (n, 1, 1, n_layers); 0 where a layer has none."""
+def layer_medians(raw: np.ndarray) -> np.ndarray:
+    """Median of each layer's pixels with data.
+
+    Parameters
+    ----------
+    raw : ndarray
+        (n, size, size, n_layers); NaN, infinity or a number beyond `LARGEST` for no data.
+
+    Returns
+    -------
+    ndarray
+        (n, 1, 1, n_layers); 0 where a layer has no data.
+    """
     values = np.array(raw.reshape(len(raw), -1, raw.shape[-1]).transpose(0, 2, 1), order="C")  # a copy: it is sorted
     with np.errstate(over="ignore", invalid="ignore"):
         whole = _has_data(values.sum(axis=-1))

@@ -177,7 +177,7 @@ def write_block(
     flags, planets = find_flags(found, settings)
     neighbours = near.find(scored.fitted) if near else [[] for _ in planets]
     planes, names = _planes(scored, scorer, look)
-    strips = draw_strips(planes)
+    strips = draw_strips(planes, names)
     cards = [
         _card(scored, row, flags[row], planets[row], strip=strips[row], neighbours=neighbours[row], threshold=threshold)
         for row in range(len(found))
@@ -280,7 +280,9 @@ def write_reasons(reasons: Sequence[Reason], path: Path | str) -> Path:
     shown = []
     for one in reasons:
         planes, names = _planes(one.scored, one.scorer, Look(saliency=not isinstance(one.scorer.model, PortableModel)))
-        card = _card(one.scored, 0, one.flags, "", strip=draw_strips(planes)[0], neighbours=[], threshold=one.threshold)
+        card = _card(
+            one.scored, 0, one.flags, "", strip=draw_strips(planes, names)[0], neighbours=[], threshold=one.threshold
+        )
         shown.append(
             {"card": card, "planes": names, "neighbours": one.neighbours, "slices": one.slices, "others": one.others}
         )

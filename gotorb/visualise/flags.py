@@ -83,7 +83,7 @@ def _bright(found: Detections, ring: np.ndarray) -> np.ndarray:
     values = _above_noise(found, "template")
     if values is None or not len(found):
         return np.zeros(len(found), bool)
-    return values[:, ring.ravel()].max(axis=1) > STAR_SIGMA
+    return values[:, ring.ravel()].max(axis=1, initial=-np.inf) > STAR_SIGMA
 
 
 def _dipoles(found: Detections, core: np.ndarray) -> np.ndarray:

@@ -363,7 +363,7 @@ def _show_stamps(rows: pd.DataFrame, data: Dataset, threshold: float) -> dict[st
 
 def _pictures(rows: pd.DataFrame, data: Dataset) -> list[dict[str, Any]]:
     places = data.table.reset_index(drop=True).reset_index().set_index("id")["index"].loc[rows["id"]].to_numpy(int)
-    strips = draw_strips(data.read_stamps(places))
+    strips = draw_strips(data.read_stamps(places), data.layers)
     return [
         row.to_dict() | {"strip": strip, "word": "real" if row["label"] == layout.REAL else "bogus"}
         for strip, (_, row) in zip(strips, rows.iterrows(), strict=True)

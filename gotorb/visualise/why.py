@@ -77,7 +77,7 @@ class Neighbourhood:
     def _pictures(self, rows: np.ndarray) -> list[str]:
         layer = "difference" if "difference" in self.data.layers else self.data.layers[0]
         stamps = self.data.read_stamps(rows, [layer])
-        return draw_strips(crop_stamps(stamps, min(SHOWN_PIXELS, self.data.size)))
+        return draw_strips(crop_stamps(stamps, min(SHOWN_PIXELS, self.data.size)), [layer])
 
 
 @dataclass(frozen=True)

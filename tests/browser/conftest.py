@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import browser
 from benchmarks.browser import find_browser, open_browser
+from gotorb.core import layout
 from gotorb.dataset.store import open_dataset
 from tests.unit.apps.small import make_small, write_answers
 
@@ -86,3 +89,31 @@ def mapped(serve: Callable[..., LabelServer], tmp_path: Path) -> LabelServer:
     labels = open_dataset(data_dir).labels
     model = write_answers(data_dir, labels, np.random.default_rng(5))
     return serve(data_dir, "--labeller", "ann", "--model", str(model))
+
+
+@pytest.fixture
+def hard(serve: Callable[..., LabelServer], tmp_path: Path) -> LabelServer:
+    """A server of rows with huge peaks, gaps, and layers of one value."""
+    data_dir = make_small(tmp_path / "data", n=60)
+    with h5py.File(layout.stamps_path(data_dir), "r+") as file:
+        stamps = file[layout.STAMPS_KEY][:]
+        stamps[:, 4, 4] *= np.logspace(-3, 6, 60)[:, None]
+        stamps *= np.logspace(-4, 4, 60)[::-1, None, None, None]
+        stamps[7, :, 6:], stamps[8, ..., 2], stamps[9, ..., 0] = 0, 5, 0
+        stamps[10, 4, 4], stamps[11] = [1e29, -1e29, 1e29, 0, 1, 2], np.round(stamps[11])
+        file[layout.STAMPS_KEY][:] = stamps
+    return serve(data_dir, "--labeller", "ann")
+
+
+@pytest.fixture
+def placed(serve: Callable[..., LabelServer], tmp_path: Path) -> tuple[LabelServer, Path]:
+    """A server of rows whose images have pixels of 1.24 arcsec, east to the left; and its data set."""
+    data_dir = make_small(tmp_path / "data", n=70)
+    path = layout.labels_path(data_dir)
+    table = pd.read_csv(path, dtype={"image_id": str})
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(100, 1000, 70), rng.integers(100, 1000, 70)
+    dec = 20 + (y - 500) * 1.24 / 3600
+    table = table.assign(x=x, y=y, dec=dec, ra=10 - (x - 500) * 1.24 / 3600 / np.cos(np.radians(dec)))
+    table.to_csv(path, index=False)
+    return serve(data_dir, "--labeller", "ann"), data_dir

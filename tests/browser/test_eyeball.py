@@ -1,5 +1,6 @@
 """People at the keyboard, and a server that dies under their hands."""
 
+import re
 import threading
 import time
 from collections import Counter
@@ -25,9 +26,8 @@ def wait_saved(page: Any) -> None:
 
 
 def wait_ahead(page: Any, n: int) -> None:
-    """Until the next n strips are in the browser."""
-    ask = "performance.getEntriesByType('resource').filter((one) => one.name.includes('/strip/')).length"
-    wait_until(page, f"{ask} >= {n}")
+    """Until the pixels of n rows are in the browser."""
+    wait_until(page, f"Number(document.getElementById('tiles').dataset.ahead) >= {n}")
     page.wait_for_timeout(300)
 
 
@@ -112,7 +112,8 @@ def test_two_labellers_and_a_server_killed_again_and_again(chromium: Any, server
 
 
 def test_a_stamp_that_was_not_seen_is_not_judged(page: Any, server: LabelServer) -> None:
-    page.route("**/strip/percentile/3.png*", lambda route: route.abort())
+    asks_for_3 = re.compile(r"/pixels/(\d+,)*3(,\d+)*\.bin")
+    page.route(asks_for_3, lambda route: route.abort())
     wait_ahead(open_page(page, server), 20)
     for _ in range(6):
         page.keyboard.press("r")

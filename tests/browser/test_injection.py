@@ -75,6 +75,15 @@ def test_nothing_runs(page: Any, hostile: LabelServer, tmp_path: Path) -> None:
         page.wait_for_selector(f"#tiles[data-row='{number}']")
         assert payload in page.inner_text("#panel .id")
         assert page.evaluate("window.ran") is None
+        take_note(page, payload)
+        page.keyboard.press("w")
+        page.wait_for_selector("#sheet[data-painted]")
+        page.keyboard.press("Space")
+        page.keyboard.press("3")
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+        assert page.evaluate("window.ran") is None
+    read_notes(page, hostile)
     page.goto(f"{home}explorer")
     page.wait_for_selector("body[data-ready]")
     sweep(page)
@@ -94,6 +103,28 @@ def ask_place(page: Any) -> None:
             return
         page.keyboard.press("Escape")
     raise AssertionError("no dialog asks for a row")
+
+
+def take_note(page: Any, payload: str) -> None:
+    """Write a payload as the note of the row, and see it as text."""
+    page.keyboard.press("t")
+    page.fill("dialog textarea", payload)
+    page.keyboard.press("Enter")
+    wait_until(page, "document.querySelector('#panel .note') !== null")
+    assert page.inner_text("#panel .note") == payload
+
+
+def read_notes(page: Any, hostile: LabelServer) -> None:
+    """Another annotator sees the notes, tags and decisions of those whose names are payloads."""
+    wait_until(page, "document.getElementById('status').textContent === 'saved'")
+    page.goto(f"{hostile.url}?labeller=bob")
+    page.wait_for_selector("#tiles[data-row]")
+    for number, payload in enumerate(PAYLOADS):
+        page.wait_for_selector(f"#tiles[data-row='{number}']")
+        wait_until(page, "document.querySelector('#panel .note') !== null")
+        assert any(payload in text for text in page.locator("#panel .note").all_inner_texts())
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate("window.ran") is None
 
 
 def sweep(page: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from gotorb.core.settings import Settings
@@ -105,3 +106,46 @@ def test_an_id_leads_to_its_stamp_in_eyeball(page: Any, server: LabelServer, tmp
 def test_a_link_holds_no_script(address: str) -> None:
     with pytest.raises(ConfigError, match="no address"):
         Look(eyeball=address)
+
+
+def test_keys_move_mark_and_save_what_relabel_reads(page: Any, tmp_path: Path) -> None:
+    page.goto(f"file://{write(tmp_path, None, n=12)}")
+    order = page.locator("#rows > .row").evaluate_all("(rows) => rows.map((row) => row.dataset.name)")
+    for key in ("j", "r", "b", "j", "k", "r", "u", "k", "u", "r", "j", " "):
+        page.keyboard.press(key)  # r and b go on to the next row
+    assert page.locator(".row.big").count() == 1
+    marks = page.locator(".row.markreal, .row.markbogus").evaluate_all("(rows) => rows.map((row) => row.dataset.name)")
+    with page.expect_download() as downloaded:
+        page.click("#save")
+    table = pd.read_csv(downloaded.value.path(), dtype=str)
+    assert list(table) == ["photometry_id", "label"] and set(table["photometry_id"]) == set(marks)
+    assert (
+        table.set_index("photometry_id")["label"].to_dict() | {order[0]: "1"}
+        == table.set_index("photometry_id")["label"].to_dict()
+    )
+
+
+def test_the_threshold_slides_with_counts_and_words(page: Any, tmp_path: Path) -> None:
+    page.goto(f"file://{write(tmp_path, None, n=30)}")
+    best = page.locator("#rows > .row").evaluate_all("(rows) => rows.map((row) => Number(row.dataset.best))")
+    for threshold in (0.2, 0.8):
+        page.fill("#threshold", str(threshold))
+        n_real = sum(value >= threshold for value in best)
+        assert (page.inner_text("#nreal"), page.inner_text("#nbogus")) == (str(n_real), str(30 - n_real))
+        assert page.locator("#rows > .row.real").count() == n_real
+        assert page.locator("#rows .word").all_text_contents().count("real") == n_real
+    page.click("#original")
+    assert page.inner_text("#nreal") == str(sum(value >= THRESHOLD for value in best))
+
+
+def test_rows_have_names_and_the_difference_is_large(page: Any, tmp_path: Path) -> None:
+    page.goto(f"file://{write(tmp_path, None, n=3)}")
+    page.wait_for_selector(".row canvas.large")
+    names = page.locator("#rows > .row").evaluate_all("(rows) => rows.map((row) => row.getAttribute('aria-label'))")
+    assert all(re.match(r"id-\d, score \d\.\d{3}, (real|bogus)", name) for name in names)
+    same = """() => { const row = document.querySelector(".row"), image = row.querySelector(".strip img");
+      const copy = document.createElement("canvas"); copy.width = image.naturalWidth; copy.height = image.naturalHeight;
+      const pen = copy.getContext("2d"); pen.drawImage(image, 0, 0); const side = copy.height;
+      const ours = row.querySelector(".large").getContext("2d").getImageData(0, 0, side, side).data;
+      return pen.getImageData(2 * (side + 1), 0, side, side).data.every((value, i) => value === ours[i]); }"""
+    assert page.evaluate(same)

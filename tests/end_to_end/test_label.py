@@ -17,6 +17,7 @@ from gotorb.errors import ConfigError, DatabaseError, DataError
 from gotorb.evaluation.truth import check_labels
 from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import query_images, storage_path
+from tests.unit.stamps.test_images import check_panels
 
 
 def make(out_dir, name="run", **options):
@@ -276,3 +277,8 @@ def test_images_tell_the_minor_planets_expected_and_matched(labelled):
     matched = images.assign(image_id=images["image_id"].astype(str)).set_index("image_id")["n_matched"]
     assert (matched.reindex(n_planets.index) <= n_planets).all()
     assert images[["offset_ra_arcsec", "offset_dec_arcsec"]].abs().max(axis=None) < 1
+
+
+def test_stamps_of_the_survey_can_be_seen(labelled):
+    data = open_dataset(labelled)
+    check_panels(data.read_stamps(range(len(data)), ("science", "template", "difference")))

@@ -18,7 +18,7 @@ from gotorb.core import layout
 from gotorb.core.params import ArchiveParams
 from gotorb.core.settings import Settings
 from gotorb.errors import DataError
-from gotorb.stamps.images import draw_strips
+from gotorb.stamps.images import draw_strips, paint_stamps
 from gotorb.training.saliency import saliency_maps
 from gotorb.visualise import Look, make_pages
 from gotorb.visualise.flags import find_flags
@@ -95,11 +95,15 @@ def test_names_of_pages_are_harmless() -> None:
 
 
 def test_a_strip_is_all_planes_side_by_side_the_first_row_at_the_bottom() -> None:
-    planes = np.zeros((1, 9, 9, 2), np.float32)
-    planes[0, 1, 2, 0], planes[0, 7, 8, 1] = 1, 1
-    address = draw_strips(planes)[0]
-    pixels = np.array(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
-    assert pixels.shape == (9, 19) and pixels[7, 2] == 255 and pixels[1, 10 + 8] == 255 and pixels.sum() == 510
+    planes = np.random.default_rng(1).normal(0, 1, (1, 9, 9, 2)).astype(np.float32)
+    planes[0, 1, 2, 0], planes[0, 7, 8, 1] = 99, 99
+    planes[0, 3:6, :4, 1] = 0
+    address = draw_strips(planes, ("science", "difference"))[0]
+    image = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGB")
+    greys = paint_stamps(planes, ("science", "difference"))[0, :, ::-1].astype(int)
+    pixels = np.array(image).astype(int)
+    assert pixels.shape == (9, 19, 3) and (pixels[7, 2] == 255).all() and (pixels[1, 10 + 8] == 255).all()
+    assert abs(pixels[:, :9] - greys[0]).max() <= 6 and abs(pixels[:, 10:] - greys[1]).max() <= 6
 
 
 def test_flags_are_what_they_say() -> None:

@@ -1,13 +1,14 @@
 // The latent explorer: what lies close together looks alike to the model. Served, it asks for stamps and neighbours;
 // as a file of its own it carries what it needs.
 
-import { csvField, download, el, find, get, labelName, number, post } from "./page.js";
+import { colourOf, csvField, download, el, find, get, labelName, number, post, shape } from "./page.js";
 import { colourBy, Plot } from "./points.js";
+import { Stretch, unpackStamps } from "./stretch.js";
 
 const REACH = 9, NEAR = 12, SHEET = "data:image/jpeg;base64,";
 let meta, plot, columns = {}, maps = {}, colour = "label", hovered = -1, clicked = -1, near = [], chosen = null, turn = 0;
-let sheet = null, sheetPlace = null;
-const told = new Map(), strips = new Map();
+let sheet = null, sheetPlace = null, stretch = null;
+const told = new Map(), stamps = new Map();
 
 async function begin() {
   const embedded = find("embedded");
@@ -20,6 +21,7 @@ async function begin() {
   document.title = `${meta.name} – latent explorer`;
   find("set").textContent = `${meta.name} · ${meta.n} rows · ${meta.model}`;
   find("back").hidden = Boolean(embedded);
+  stretch = new Stretch(meta.stretch, meta.layers);
   plot = new Plot(find("points"));
   fillSelect("map", meta.maps, { pca: "principal components", tsne: "t-SNE" });
   fillSelect("colour", Object.keys(columns), {});
@@ -75,7 +77,11 @@ function drawLegend({ legend, ends, table }) {
     const pen = bar.getContext("2d");
     pen.fillStyle = `rgb(${c.join(",")})`; pen.fillRect(i, 0, 1, 1);
   });
-  const spot = ([name, fill]) => { const dot = el("i"); dot.style.background = fill; return el("div", {}, dot, name || "(none)"); };
+  const spot = ([name, fill]) => {
+    const dot = colour === "label" ? shape(name) : el("i", { class: "dot" });
+    dot.style.setProperty("--kind", fill);
+    return el("div", {}, dot, name || "(none)");
+  };
   find("legend").replaceChildren(...(ends ? [el("div", {}, colour), bar,
     el("div", { class: "ends" }, el("span", {}, number(ends[0], 2)), el("span", {}, number(ends[1], 2)))] : legend.map(spot)));
 }
@@ -91,9 +97,9 @@ function drawAbove() {
   const ring = (i, style, radius) => {
     pen.strokeStyle = style; pen.beginPath(); pen.arc(...plot.place(i), radius * plot.dense, 0, 7); pen.stroke();
   };
-  near.forEach((i) => ring(i, "#ffffffaa", 5));
-  if (clicked >= 0) ring(clicked, "#ffffff", 9);
-  if (hovered >= 0) ring(hovered, "#58a6ff", 7);
+  near.forEach((i) => ring(i, colourOf("text"), 5));
+  if (clicked >= 0) ring(clicked, colourOf("text"), 9);
+  if (hovered >= 0) ring(hovered, colourOf("accent"), 7);
   if (path) {
     pen.beginPath(); path.forEach((point) => pen.lineTo(...point)); pen.closePath();
     pen.fillStyle = "#58a6ff22"; pen.fill(); pen.strokeStyle = "#58a6ff"; pen.stroke();
@@ -182,6 +188,14 @@ async function describe(row) {
   return { id: meta.ids[row], label, metalabel: kind("metalabel"), split: kind("split"), score: value("score"), std: value("std") };
 }
 
+function paintLayer(stamp, name, i) {
+  const canvas = el("canvas", { width: meta.size, height: meta.size, role: "img", "aria-label": name });
+  const pen = canvas.getContext("2d"), image = pen.createImageData(meta.size, meta.size);
+  stretch.paint(image, 0, 0, stamp, i);
+  pen.putImageData(image, 0, 0);
+  return el("figure", { title: name }, canvas, el("figcaption", {}, name));
+}
+
 function cut(image, x, y, size, title) {
   const canvas = el("canvas", { width: size, height: size });
   canvas.getContext("2d").drawImage(image, x, y, size, size, 0, 0, size, size);
@@ -195,18 +209,18 @@ async function picture(row) {
     const x = place % meta.sheet_columns * side * n, y = Math.floor(place / meta.sheet_columns) * side;
     return meta.sheet_layers.map((name, i) => cut(sheet, x + i * side, y, side, name));
   }
-  const strip = await load(row);
-  return meta.layers.map((name, i) => cut(strip, i * meta.size, 0, meta.size, name));
+  const stamp = await load(row);
+  return meta.layers.map((name, i) => paintLayer(stamp, name, i));
 }
 
 async function load(row) {
-  if (!strips.has(row)) {
-    const image = new Image();
-    image.src = `/strip/percentile/${row}.png?v=${meta.digest.slice(0, 16)}`;
-    strips.set(row, image.decode().then(() => image));
-    if (strips.size > 500) strips.delete(strips.keys().next().value);
+  if (!stamps.has(row)) {
+    const answer = await fetch(`/pixels/${row}.bin?v=${meta.digest.slice(0, 16)}`);
+    if (!answer.ok) throw new Error(`pixels of row ${row}: ${answer.status}`);
+    stamps.set(row, unpackStamps(await answer.arrayBuffer(), [row], meta.layers.length, meta.size)[0]);
+    if (stamps.size > 500) stamps.delete(stamps.keys().next().value);
   }
-  return strips.get(row);
+  return stamps.get(row);
 }
 
 async function click(row) {
@@ -215,12 +229,12 @@ async function click(row) {
   drawAbove();
   if (row < 0) return find("neighbours").replaceChildren(el("span", { class: "dim" }, "click a point"));
   showRow(row);
-  near = sheet ? nearby(row) : (await post("/api/neighbours", { rows: [row] })).rows;
+  near = sheet ? nearby(row) : (await post("/api/neighbours", { row, n: NEAR })).rows;
   drawAbove();
   const last = Math.max(0, (sheet ? meta.sheet_layers : meta.layers).indexOf("difference"));
   const made = await Promise.all(near.map(async (other) => {
     const parts = await picture(other), info = await describe(other), kind = labelName(info.label);
-    const text = el("figcaption", { class: kind }, `${kind} ${number(info.score, 2)}`);
+    const text = el("figcaption", { class: kind }, shape(kind), `${kind} ${number(info.score, 2)}`);
     return el("figure", { title: info.id, onclick: () => click(other) }, (parts[last] ?? parts[0]).firstChild ?? "", text);
   }));
   find("neighbours").replaceChildren(el("div", { class: "near" }, ...made));
@@ -261,13 +275,14 @@ function showSelection() {
     el("p", {}, el("b", {}, String(chosen.length)), ` of ${meta.n} rows`),
     el("dl", {}, ...count("label", ["bogus", "real"]), ...(meta.kinds.metalabel ? count("metalabel", meta.kinds.metalabel) : [])),
     el("div", { class: "row" },
-      sheet ? null : el("button", { class: "primary", type: "button", disabled: !chosen.length, onclick: toEyeball }, "look at them"),
+      sheet ? null : el("button", { class: "primary", type: "button", disabled: !chosen.length, onclick: () => toEyeball(false) }, "look at them"),
+      sheet ? null : el("button", { class: "primary", type: "button", disabled: !chosen.length, onclick: () => toEyeball(true) }, "as a sheet"),
       el("button", { type: "button", disabled: !chosen.length, onclick: exportIds }, "export ids")));
 }
 
-function toEyeball() {
+function toEyeball(asSheet) {
   localStorage.setItem(`gotorb-selection ${meta.digest}`, JSON.stringify(chosen));
-  location.href = "/?selection=1";
+  location.href = `/?selection=1${asSheet ? "&sheet=1" : ""}`;
 }
 
 async function exportIds() {

@@ -1,21 +1,19 @@
-// The page on which people look and decide. A key shows the next stamp at once; sending goes on behind.
+// The page on which annotators look and decide. A key shows the next stamp immediately; sending goes on behind.
 
 import { Ahead } from "./ahead.js";
+import { Choices } from "./choices.js";
+import { askFilter, askName, askNote, askPlace, showAgreement, showCounts, showHelp } from "./dialogs.js";
 import { Outbox } from "./outbox.js";
-import { el, find, get, KINDS, number, post } from "./page.js";
+import { el, find, get, KINDS, post, shape } from "./page.js";
 import { fillPanel } from "./panel.js";
+import { Sheet } from "./sheet.js";
+import { View } from "./view.js";
 
-const SELECTION = "gotorb-selection";
+const SELECTION = "gotorb-selection", N_NEAR = 240, DIGITS = "1234567890", TRAIL = 24;
 const query = new URLSearchParams(location.search);
-let meta, ahead, outbox, labeller = "", stretch, blind;
+let meta, ahead, outbox, view, sheet, choices, labeller = "", blind;
 let order = [], position = 0, shownRow = null, shownAt = null, drawnRow = null;
-let sequence = "as_is", filters = {}, chosen = null;
-let past = [], oldest = null;  // decisions that can be taken back, oldest first; number of the oldest that was fetched
-let recalling = null;
-const mine = new Map();        // row -> own decisions on it, the last one holds
-const fetched = new Set();     // rows among those decisions that the server told of
-const touched = new Set();     // rows on which something was decided or taken back on this page
-let total = 0;                 // rows that the server knows as decided
+let sequence = "as_is", filters = {}, tagging = null;
 
 async function begin() {
   meta = await get("/api/meta");
@@ -23,22 +21,25 @@ async function begin() {
   while (!labeller.trim()) labeller = await askName();
   labeller = labeller.trim().slice(0, 64);
   sessionStorage.setItem("labeller", labeller);
-  blind = meta.start.blind;
+  blind = meta.start.blind || sessionStorage.getItem("gotorb-blind") === "true";
   document.title = `${meta.name} – eyeball`;
   find("set").textContent = `${meta.name} · ${meta.n} rows`;
   find("labeller").textContent = labeller;
   find("explore").hidden = !meta.maps.length;
-  ahead = new Ahead(meta.digest, ready);
+  ahead = new Ahead(meta, ready);
   outbox = new Outbox(meta.digest, labeller, tellStatus);
-  stretch = ahead.stretch = meta.stretches[0];
-  makeTiles();
+  choices = new Choices({ labeller, outbox, ahead, state: () => ({ blind, sequence }) });
+  view = new View(meta, find("tiles"), { told: tellView, swipe: step });
+  sheet = new Sheet(meta, find("sheet"), { ahead, choices, stretch: view.stretch, view: () => view.view, blind: () => blind,
+    look: lookAtSheet, tell: tellSheet, notice, decide: decideRows, tag: toggleTag, note: takeNote, neighbours, open: openRow, leave: closeSheet });
   makeControls();
-  await recall();
+  await choices.recall();
   if (query.has("selection")) filters.rows = JSON.parse(localStorage.getItem(`${SELECTION} ${meta.digest}`) || "[]");
-  await reorder(query.get("order") || meta.start.order);
+  await reorder(query.get("order") || meta.start.order, Number(localStorage.getItem(placeKey()) ?? NaN));
   outbox.send();
   await followLink();
   addEventListener("hashchange", followLink);
+  if (query.has("sheet")) openSheet();
 }
 
 // a link from another page names an id: .../#id=f012_v3-17
@@ -49,87 +50,62 @@ async function followLink() {
   if (row === null) notice(`no ${text} in this data set`); else goTo(row);
 }
 
-// --- what was decided before -----------------------------------------------------------------------
-
-async function recall(before) {
-  const told = await post("/api/history", before ? { labeller, before } : { labeller });
-  const known = told.events.reverse().map(({ uuid, id, row, label }) => ({ uuid, id, row, kind: label }));
-  if (!before) total = told.n;
-  known.forEach(({ row }) => fetched.add(row));
-  oldest = told.events.length ? told.events[0].number : null;
-  if (before) { past.unshift(...known); } else { past = [...known]; replay(); }
-  mine.clear();
-  for (const { row, kind } of past) remember(row, kind);
-}
-
-function replay() {
-  for (const event of outbox.events) {
-    if (event.kind === "undo") past = past.filter(({ uuid }) => uuid !== event.target);
-    else if (!past.some(({ uuid }) => uuid === event.uuid)) past.push(event);
-  }
-}
-
-function remember(row, kind) { mine.set(row, [...(mine.get(row) || []), kind]); }
-
-function own(row) {
-  const vote = ahead.row(row)?.votes.find(([who]) => who === labeller);
-  return (mine.get(row) || []).at(-1) ?? (touched.has(row) ? undefined : vote?.[1]);
-}
-
-const decided = () => Math.max(0, total - fetched.size) + mine.size;
+const placeKey = () => `gotorb-place ${meta.digest.slice(0, 16)} ${labeller}`;
 
 // --- showing ---------------------------------------------------------------------------------------
-
-function makeTiles() {
-  const tiles = find("tiles"), n = meta.layers.length, columns = n <= 3 ? n : Math.ceil(n / 2);
-  tiles.style.setProperty("--columns", columns);
-  tiles.style.setProperty("--lines", Math.ceil(n / columns));
-  tiles.style.setProperty("--others", Math.max(1, n - 1));
-  tiles.replaceChildren(...meta.layers.map((name, i) => el("figure", { class: "tile", onclick: () => enlarge(i) },
-    el("canvas", { width: meta.size, height: meta.size }),
-    el("figcaption", {}, el("span", {}, name), el("kbd", {}, i + 1)))));
-}
-
-function enlarge(i) {
-  chosen = chosen === i ? null : i;
-  find("tiles").classList.toggle("enlarged", chosen !== null);
-  [...find("tiles").children].forEach((tile, j) => tile.classList.toggle("chosen", j === chosen));
-}
 
 function show() {
   shownRow = order[position] ?? null;
   drawnRow = null;
+  closeTags();
   if (shownRow === null) return showEnd();
   ahead.look(order, position);
   draw();
 }
 
-function ready(row) { if (row === shownRow && row !== drawnRow) draw(); }
+function ready(rows) {
+  if (!sheet.isOpen && drawnRow !== shownRow && rows.includes(shownRow)) draw();
+  sheet.ready(rows);
+  find("tiles").dataset.ahead = ahead.stamps.size;
+}
 
 function draw() {
-  const strip = ahead.strip(shownRow), told = ahead.row(shownRow), tiles = find("tiles");
-  tiles.classList.toggle("missing", !strip);
+  const stamp = ahead.stamp(shownRow), told = ahead.row(shownRow), tiles = find("tiles");
+  tiles.classList.toggle("missing", !stamp);
   tellPlace();
-  if (!strip || !told) return;
-  [...tiles.children].forEach((tile, i) => {
-    tile.firstChild.getContext("2d").drawImage(strip, i * meta.size, 0, meta.size, meta.size, 0, 0, meta.size, meta.size);
-  });
+  if (!stamp || !told) return;
+  view.show(stamp, told);
   drawnRow = shownRow;
   shownAt = performance.now();
   tiles.dataset.row = shownRow;
   notice("");
-  const others = told.votes.filter(([who]) => who !== labeller);
-  fillPanel(find("panel"), { ...told, votes: others }, { blind, model: meta.model, mine: own(shownRow) });
+  localStorage.setItem(placeKey(), shownRow);
+  drawPanel();
+}
+
+function drawPanel() {
+  const told = ahead.row(shownRow), own = choices.label(shownRow);
+  if (!told) return;
+  const others = (list) => list.filter(([who]) => who !== labeller);
+  fillPanel(find("panel"), { ...told, votes: others(told.votes), marks: others(told.marks) },
+    { blind, locked: meta.start.blind, model: meta.model, mine: own, tags: choices.tags(shownRow), note: choices.mark(shownRow, "note"), goTo });
   for (const button of document.querySelectorAll(".decide")) {
-    button.classList.toggle("given", own(shownRow) === button.dataset.kind);
+    const given = own === button.dataset.kind;
+    button.classList.toggle("given", given);
+    button.setAttribute("aria-pressed", String(given));
   }
 }
 
 function tellPlace() {
-  find("place").textContent = order.length ? `${position + 1} of ${order.length} · ${decided()} decided` : "no rows";
+  const pace = choices.pace(), left = Math.max(0, order.length - position), hours = pace ? left / pace / 60 : 0;
+  const time = pace ? ` · ${Math.round(pace)}/min, ${hours < 1 ? `${Math.max(1, Math.round(hours * 60))} min` : `${hours.toFixed(1)} h`} left` : "";
+  find("place").textContent = order.length ? `${position + 1} of ${order.length} · ${choices.decided} decided${time}` : "no rows";
+  const counts = choices.counts();
+  find("tally").replaceChildren(...KINDS.filter((kind) => counts.get(kind)).map((kind) =>
+    el("span", { class: kind, title: `${counts.get(kind)} ${kind}` }, shape(kind), String(counts.get(kind)))));
   find("progress").firstChild.style.width = `${100 * (position + 1) / Math.max(1, order.length)}%`;
-  find("trail").replaceChildren(...past.slice(-24).map(({ kind, row }) =>
-    el("button", { class: kind, type: "button", title: `${kind}, row ${row}`, onclick: () => goTo(row) })));
+  find("trail").replaceChildren(...choices.past.filter(({ kind }) => KINDS.includes(kind)).slice(-TRAIL).map(({ kind, row }) =>
+    el("button", { class: kind, type: "button", title: `${kind}, row ${row}`, "aria-label": `${kind}, row ${row}`, onclick: () => goTo(row) }, shape(kind))));
 }
 
 function tellStatus(message) {
@@ -144,212 +120,236 @@ function notice(text) {
   find("notice").hidden = !text;
 }
 
+function announce(text) { find("announce").textContent = text; }
+
 // --- deciding --------------------------------------------------------------------------------------
 
-function press(kind, target) {
-  const event = {
-    uuid: crypto.randomUUID(), row: shownRow, id: ahead.row(shownRow)?.id, kind, target: target?.uuid ?? null, blind,
-    sequence, shown_ms: target ? null : Math.round(performance.now() - shownAt), made_at: new Date().toISOString(),
-  };
-  if (target) Object.assign(event, { row: target.row, id: target.id });
-  touched.add(event.row);
-  outbox.add(event);
-  return event;
+function decide(kind, { stay = false } = {}) {
+  if (shownRow === null) return false;
+  if (drawnRow !== shownRow) { notice("this stamp is not here yet; nothing was recorded"); return false; }
+  choices.add(kind, [{ row: shownRow, shown: Math.round(performance.now() - shownAt) }]);
+  announce(`row ${shownRow}: ${kind}`);
+  if (stay) { drawPanel(); tellPlace(); } else step(1);
+  return true;
 }
 
-function decide(kind) {
-  if (shownRow === null) return;
-  if (drawnRow !== shownRow) return notice("this stamp is not here yet; nothing was recorded");
-  past.push(press(kind));
-  remember(shownRow, kind);
-  step(1);
+function decideRows(kind, rows) {
+  choices.add(kind, rows.map((row) => ({ row })));
+  announce(`${rows.length} rows: ${kind}`);
+  notice("");
+  tellPlace();
 }
+
+function toggleTag(name, rows) {
+  if (!rows.length) return;
+  const all = rows.every((row) => choices.tags(row).includes(name));
+  choices.add("tags", rows.map((row) => {
+    const others = choices.tags(row).filter((tag) => tag !== name);
+    return { row, value: (all ? others : [...others, name]).join(",") };
+  }));
+  announce(`${rows.length === 1 ? `row ${rows[0]}` : `${rows.length} rows`}: ${name}${all ? " taken off" : ""}`);
+  tellPlace();
+}
+
+function takeNote(rows) {
+  if (!rows.length) return;
+  const title = rows.length === 1 ? `Note on row ${rows[0]}` : `Note on ${rows.length} rows`;
+  askNote(rows.length === 1 ? choices.mark(rows[0], "note") : "", title, (value) => {
+    choices.add("note", rows.map((row) => ({ row, value })));
+    announce("note kept");
+    redraw();
+  });
+}
+
+function redraw() { if (sheet.isOpen) sheet.rewrite(); else drawPanel(); tellPlace(); }
 
 async function undo() {
-  if (!past.length && oldest) {
-    recalling ??= recall(oldest).catch(() => notice("the server does not answer; take back again later"));
-    await recalling;
-    recalling = null;
-  }
-  const last = past.pop();
-  if (!last) return notice("nothing left to take back");
-  press("undo", last);
-  const kinds = mine.get(last.row) || [];
-  kinds.pop();
-  if (kinds.length) mine.set(last.row, kinds); else mine.delete(last.row);
-  goTo(last.row);
+  let rows;
+  try { rows = await choices.undo(); } catch (error) { return notice("the server does not answer; take back again later"); }
+  if (!rows) return notice("nothing left to take back");
+  announce(`taken back: ${rows.length === 1 ? `row ${rows[0]}` : `${rows.length} rows`}`);
+  if (sheet.isOpen) return redraw();
+  return goTo(rows[0]);
 }
+
+// --- tags of the row that is shown -------------------------------------------------------------------
+
+function openTags(names, after) {
+  if (drawnRow !== shownRow || shownRow === null) return;
+  tagging = { names, after };
+  drawTags();
+}
+
+function drawTags() {
+  const given = choices.tags(shownRow);
+  find("tagbar").hidden = false;
+  find("tagbar").replaceChildren(...tagging.names.map((name, i) => el("button", { type: "button", "aria-pressed": String(given.includes(name)),
+    onclick: () => chooseTag(i) }, el("kbd", {}, DIGITS[i] ?? ""), ` ${name}`)),
+  el("button", { type: "button", class: "primary", onclick: finishTags }, el("kbd", {}, "enter"), " done"));
+}
+
+function chooseTag(i) {
+  toggleTag(tagging.names[i], [shownRow]);
+  drawTags();
+  drawPanel();
+}
+
+function closeTags() { tagging = null; find("tagbar").hidden = true; }
+
+function finishTags() { const after = tagging?.after; closeTags(); if (after) step(1); }
+
+const tagNames = () => ({ real: meta.sources, bogus: meta.artefacts }[choices.label(shownRow)] ?? [...meta.artefacts]);
+
+function tagKey(key) {
+  const digit = DIGITS.indexOf(key);
+  if (digit >= 0 && digit < tagging.names.length) chooseTag(digit);
+  else if (key === "Enter") finishTags();
+  else if (key === "Escape") closeTags();
+  else { closeTags(); return false; }
+  return true;
+}
+
+// --- moving ----------------------------------------------------------------------------------------
 
 function step(by) {
   const end = position + by >= order.length;
   position = Math.min(Math.max(0, position + by), order.length - 1);
   if (end && by > 0) { draw(); return showEnd(); }
-  show();
+  return show();
 }
 
 function goTo(row) {
+  if (sheet.isOpen) sheet.close();
+  document.body.dataset.mode = "one";
   const at = order.indexOf(row, Math.max(0, position - 200));
   const found = at >= 0 ? at : order.indexOf(row);
   if (found >= 0) position = found; else order.splice(position, 0, row);
   show();
 }
 
-async function reorder(name) {
+async function reorder(name, after = NaN) {
   if (!meta.orders[name]?.usable) name = "as_is";
   try {
-    const told = await post("/api/order", { labeller, order: name, seed: meta.start.seed, ...filters });
+    const told = await post("/api/order", { labeller, order: name, seed: meta.start.seed, after: Number.isNaN(after) ? null : after, ...filters });
     sequence = name;
     order = told.rows;
-    position = 0;
+    position = told.at;
+    while (position + 1 < order.length && choices.labelled.has(order[position])) position += 1;
     find("order").value = name;
     find("filter").setAttribute("aria-pressed", String(Object.values(filters).some((value) =>
       (Array.isArray(value) ? value.length : value !== null && value !== "all"))));
-    show();
+    if (sheet.isOpen) { shownRow = order[position] ?? null; openSheet(); } else show();
   } catch (error) { notice("the server does not answer; the order stays"); }
 }
 
-// --- controls and dialogs --------------------------------------------------------------------------
+// --- the contact sheet -----------------------------------------------------------------------------
+
+function openSheet() {
+  if (!order.length) return;
+  document.body.dataset.mode = "sheet";
+  closeTags();
+  notice("");
+  sheet.open(order, position, find("order").selectedOptions[0]?.textContent ?? sequence);
+}
+
+function closeSheet(row) {
+  sheet.close();
+  document.body.dataset.mode = "one";
+  if (row !== undefined) goTo(row); else show();
+}
+
+function openRow(row) { if (row !== undefined) goTo(row); }
+
+function toggleSheet() { if (sheet.isOpen) closeSheet(sheet.shown[sheet.focus]); else openSheet(); }
+
+function lookAtSheet(rows, start, count) { ahead.look(rows, start, { ahead: 3 * count, behind: count, shown: count }); }
+
+function tellSheet(title, hint) {
+  find("sheetname").textContent = title;
+  find("sheethint").textContent = hint;
+}
+
+async function neighbours(row) {
+  try { return (await post("/api/neighbours", { row, n: N_NEAR })).rows; } catch (error) { notice("the server does not answer"); return null; }
+}
+
+async function showNear() {
+  if (shownRow === null) return;
+  const row = shownRow, found = await neighbours(row);
+  if (!found) return;
+  openSheet();
+  sheet.back = { rows: order, start: position, title: sheet.title };
+  sheet.open([row, ...found], 0, `nearest to row ${row}`);
+}
+
+// --- controls --------------------------------------------------------------------------------------
 
 function makeControls() {
   find("order").replaceChildren(...Object.entries(meta.orders).map(([name, { text, usable }]) =>
     el("option", { value: name, disabled: !usable }, usable ? text : `${text} (needs a model)`)));
-  find("stretch").replaceChildren(...meta.stretches.map((name) => el("option", { value: name }, name)));
   find("order").onchange = ({ target }) => { target.blur(); reorder(target.value); };
-  find("stretch").onchange = ({ target }) => { target.blur(); setStretch(target.value); };
-  const actions = { previous: () => step(-1), next: () => step(1), undo, filter: askFilter, help: showHelp, blind: toggleBlind };
-  for (const [name, act] of Object.entries(actions)) find(name).onclick = ({ currentTarget }) => { currentTarget.blur(); act(); };
+  const actions = { previous: () => step(-1), next: () => step(1), undo, filter, help: showHelp, blind: toggleBlind, sheetbutton: toggleSheet,
+    less: () => view.less(), more: () => view.more(), invert: () => view.toggle("invert"), lock: () => view.toggle("lock"),
+    colour: () => view.toggle("colour"), blink: () => view.blink(), reset: () => view.reset(), sheetprevious: () => sheet.turn(-1),
+    sheetnext: () => sheet.turn(1), sheetall: () => sheet.selectAll(), sheetnear: () => sheet.near(), sheetmore: () => sheet.resize(1), sheetless: () => sheet.resize(-1) };
+  for (const [name, act] of Object.entries(actions)) find(name).onclick = () => act();
   for (const button of document.querySelectorAll(".decide")) {
-    button.onclick = () => { button.blur(); decide(button.dataset.kind); };
+    button.onclick = () => (sheet.isOpen ? sheet.label(button.dataset.kind) : decide(button.dataset.kind));
   }
   find("blind").setAttribute("aria-pressed", String(blind));
+  find("blind").disabled = meta.start.blind;
   document.addEventListener("keydown", onKey);
 }
 
-function setStretch(name) {
-  stretch = ahead.stretch = name;
-  find("stretch").value = name;
-  show();
+function filter() { askFilter(meta, filters, (chosen) => { filters = chosen; reorder(sequence); }); }
+
+function tellView(state) {
+  for (const name of ["invert", "lock", "colour"]) find(name).setAttribute("aria-pressed", String(state[name]));
+  if (sheet?.isOpen) sheet.draw();
 }
 
 function toggleBlind() {
+  if (meta.start.blind) return notice("this server was started with --blind; labels and scores are not here");
   blind = !blind;
+  sessionStorage.setItem("gotorb-blind", String(blind));
   find("blind").setAttribute("aria-pressed", String(blind));
-  draw();
+  return redraw();
 }
 
-const KEYS = {
-  r: () => decide("real"), b: () => decide("bogus"), u: () => decide("unsure"), f: () => decide("flag"),
-  z: undo, Backspace: undo, ArrowRight: () => step(1), ArrowLeft: () => step(-1),
-  ArrowDown: () => step(10), ArrowUp: () => step(-10), h: toggleBlind, g: askPlace, a: showAgreement, "/": askFilter,
-  "?": showHelp, c: () => document.body.classList.toggle("plain"),
-  s: () => setStretch(meta.stretches[(meta.stretches.indexOf(stretch) + 1) % meta.stretches.length]),
-};
-
-function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || find("dialog").open) return;
-  if (["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName)) return;
-  const layer = "123456789".indexOf(event.key);
-  const act = layer >= 0 && layer < meta.layers.length ? () => enlarge(layer) : KEYS[event.key];
-  if (!act || (event.repeat && !event.key.startsWith("Arrow"))) return;  // a key held down is one decision
-  event.preventDefault();
-  act();
-}
-
-function openDialog(...content) {
-  const dialog = find("dialog");
-  dialog.replaceChildren(...content);
-  if (!dialog.open) dialog.showModal();
-  return dialog;
-}
-
-const closeButton = (text = "close") => el("button", { type: "button", onclick: () => find("dialog").close() }, text);
-
-function askName() {
-  return new Promise((resolve) => {
-    const input = el("input", { id: "name", maxlength: 64, required: true, autocomplete: "off" });
-    const form = el("form", { onsubmit: (event) => { event.preventDefault(); find("dialog").close(); } },
-      el("h1", {}, "Who is looking?"), input, el("button", { class: "primary" }, "begin"));
-    openDialog(form).addEventListener("close", () => resolve(input.value), { once: true });
-    input.focus();
-  });
-}
-
-function askPlace() {
-  const input = el("input", { placeholder: "id, candidate id or row number", size: 44 });
-  const form = el("form", {
-    onsubmit: async (event) => {
-      event.preventDefault();
-      const { row } = await post("/api/find", { text: input.value });
-      if (row === null) { input.setCustomValidity("no such row"); input.reportValidity(); return; }
-      find("dialog").close();
-      goTo(row);
-    },
-  }, el("h1", {}, "Go to"), input, el("button", { class: "primary" }, "go"));
-  input.oninput = () => input.setCustomValidity("");
-  openDialog(form);
-  input.focus();
-}
-
-function askFilter() {
-  const boxes = (name, values) => el("div", { class: "options" }, ...values.map((value) => el("label", {},
-    el("input", { type: "checkbox", name, value, checked: filters[name]?.includes(value) }), ` ${value || "(none)"}`)));
-  const mag = (name) => el("input", { name, type: "number", step: "any", size: 6, value: filters[name] ?? "" });
-  const who = el("select", { name: "who" }, ...[["all", "all rows"], ["mine_left", "not yet decided by me"],
-    ["second", "second opinions: decided by others only"], ["disputed", "disputed"], ["mine", "decided by me"]]
-    .map(([value, text]) => el("option", { value, selected: (filters.who || "all") === value }, text)));
-  const form = el("form", {
-    onsubmit: (event) => {
-      event.preventDefault();
-      const data = new FormData(form), value = (name) => (data.get(name) === "" ? null : Number(data.get(name)));
-      filters = { ...(filters.rows ? { rows: filters.rows } : {}), metalabels: data.getAll("metalabels"),
-        telescopes: data.getAll("telescopes"), who: data.get("who"), min_mag: value("min_mag"), max_mag: value("max_mag") };
-      find("dialog").close();
-      reorder(sequence);
-    },
-  }, el("h1", {}, "Which rows"), el("div", { class: "fields" },
-    el("span", {}, "metalabel"), boxes("metalabels", meta.metalabels),
-    ...(meta.telescopes.length ? [el("span", {}, "telescope"), boxes("telescopes", meta.telescopes)] : []),
-    ...(meta.mag ? [el("span", {}, "magnitude"), el("div", { class: "options" }, mag("min_mag"), "to", mag("max_mag"),
-      el("span", { class: "dim" }, `${number(meta.mag[0], 1)} to ${number(meta.mag[1], 1)} known`))] : []),
-    el("span", {}, "decided"), who),
-  el("div", { class: "row" },
-    el("button", { type: "button", onclick: () => { filters = {}; find("dialog").close(); reorder(sequence); } }, "all rows"),
-    el("button", { class: "primary" }, "show")));
-  openDialog(form);
-}
-
-function showHelp() {
-  const keys = [["r", "real"], ["b", "bogus"], ["u", "unsure"], ["f", "flag: something is wrong with the row"],
-    ["z", "take back, as far as you like"], ["← →", "previous, next"], ["↑ ↓", "ten back, ten on"],
-    [`1–${meta.layers.length}`, "enlarge a layer"], ["s", "next stretch"], ["c", "cross on or off"],
-    ["h", "blind: hide label and scores"], ["g", "go to an id"], ["/", "which rows"], ["a", "agreement"],
-    ["Esc", "close"], ["?", "this help"]];
-  openDialog(el("h1", {}, "Keys"), el("div", { class: "keys" }, ...keys.flatMap(([key, text]) =>
-    [el("kbd", {}, key), el("span", {}, text)])),
-  el("p", { class: "dim" }, "Each decision is kept in this browser until the server has written it to disk."),
-  el("div", { class: "row" }, closeButton()));
-}
-
-const agreementTable = (pairs) => el("table", {}, el("tr", {}, ...["", "", "rows", "agree", "95 %", "kappa", "95 %"]
-  .map((text) => el("th", {}, text))), ...pairs.map((pair) => el("tr", {}, ...[pair.first, pair.second, pair.n,
-  pair.n ? `${number(pair.percent, 1)} %` : "–", `${number(pair.percent_low, 1)}–${number(pair.percent_high, 1)}`,
-  number(pair.kappa, 2), `${number(pair.kappa_low, 2)} to ${number(pair.kappa_high, 2)}`]
-  .map((text) => el("td", {}, String(text))))));
-
-async function showAgreement(title = "Agreement") {
-  try {
-    const { pairs, counts } = await post("/api/agreement", { rows: [] });
-    const own = KINDS.map((kind) => [kind, counts.find(([who, what]) => who === labeller && what === kind)?.[2] ?? 0]);
-    openDialog(el("h1", {}, title), el("div", { class: "chips" },
-      ...own.map(([kind, n]) => el("span", { class: `chip ${kind}` }, `${n} ${kind}`))),
-    el("p", { class: "dim" }, "Rows that both call real or bogus; kappa is 0 for chance and 1 for perfect."),
-    agreementTable(pairs), el("div", { class: "row" }, closeButton()));
-  } catch (error) { notice("the server does not answer"); }
+async function tellAgreement(title = "Agreement") {
+  if (blind) return showCounts(choices.counts(), title === "Agreement" ? "Blind: agreement is hidden" : title);
+  try { return await showAgreement(labeller, title); } catch (error) { return notice("the server does not answer"); }
 }
 
 function showEnd() {
   if (!order.length) return notice("no row is left with this filter; press / for others");
-  return showAgreement(`All ${order.length} rows were shown`);
+  return tellAgreement(`All ${order.length} rows were shown`);
+}
+
+const BOTH = {
+  z: undo, Backspace: undo, h: toggleBlind, g: () => askPlace(goTo), a: () => tellAgreement(), "/": filter, "?": showHelp, w: toggleSheet,
+  "[": () => view.less(), "]": () => view.more(), i: () => view.toggle("invert"), o: () => view.toggle("colour"), s: () => view.reset(),
+  l: () => view.toggle("lock"), c: () => document.body.classList.toggle("plain"),
+};
+const ONE = {
+  r: () => decide("real"), b: () => decide("bogus"), u: () => decide("unsure"), f: () => decide("flag"),
+  R: () => decide("real", { stay: true }) && openTags(meta.sources, true), B: () => decide("bogus", { stay: true }) && openTags(meta.artefacts, true),
+  e: () => openTags(tagNames(), false), t: () => drawnRow === shownRow && takeNote([shownRow]), n: showNear, " ": () => view.blink(),
+  ArrowRight: () => step(1), ArrowLeft: () => step(-1), ArrowDown: () => step(10), ArrowUp: () => step(-10),
+};
+
+function onKey(event) {
+  if (find("dialog").open || event.isComposing || ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName)) return;
+  const { key } = event, onControl = ["BUTTON", "A"].includes(event.target.tagName) && [" ", "Enter"].includes(key);
+  if (onControl) return;
+  if (sheet.isOpen && sheet.key(event)) { event.preventDefault(); return; }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (tagging && !event.repeat && tagKey(key)) { event.preventDefault(); return; }
+  const layer = "123456789".indexOf(key);
+  const act = BOTH[key] ?? (sheet.isOpen ? undefined : layer >= 0 && layer < meta.layers.length ? () => view.enlarge(layer) : ONE[key]);
+  if (!act || (event.repeat && !key.startsWith("Arrow") && !"[]".includes(key))) return;  // a key held down is one decision
+  event.preventDefault();
+  act();
 }
 
 begin().catch((error) => notice(`the page could not begin: ${error.message}`));

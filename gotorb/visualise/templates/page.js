@@ -13,6 +13,9 @@ export function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+// sign of a decision or label, next to which its word stands
+export const shape = (kind) => el("i", { class: `shape ${kind}`, "aria-hidden": "true" });
+
 export const find = (name) => document.getElementById(name);
 
 export async function post(path, body, signal) {
@@ -35,9 +38,12 @@ export function number(value, digits = 3) {
 
 export const labelName = (label) => (label === 1 ? "real" : label === 0 ? "bogus" : "unknown");
 
-// red for bogus, grey between, green for real
+// value of a colour of the style sheet, which differs in light and dark
+export const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+// orange for bogus, grey between, blue for real
 export function scoreColour(score) {
-  const to = score < 0.5 ? [240, 112, 60] : [63, 185, 80];
+  const to = score < 0.5 ? [222, 130, 0] : [30, 136, 207];
   const part = Math.min(1, Math.abs(score - 0.5) * 2) ** 0.7;
   return `rgb(${to.map((c) => Math.round(139 + (c - 139) * part)).join(",")})`;
 }

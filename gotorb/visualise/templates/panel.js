@@ -1,29 +1,48 @@
-// The panel beside the stamps: what is known of a row, and what models say of it.
+// The panel next to the stamps: what is known of a row, and what models say of it.
 
-import { el, labelName, meter, number, scoreColour } from "./page.js";
+import { colourOf, el, labelName, meter, number, scoreColour, shape } from "./page.js";
 
 const FACTS = [
-  ["mag", "mag", 2], ["fwhm", "fwhm", 2], ["snr", "S/N", 1], ["ra", "ra", 5], ["dec", "dec", 5],
+  ["mag", "mag", 2], ["fwhm", "fwhm", 2], ["snr", "S/N", 1], ["ra", "ra", 5], ["dec", "dec", 5], ["x", "x", 1], ["y", "y", 1],
   ["n_seen", "exposures", 0], ["missing_fraction", "missing", 3],
 ];
 const TEXTS = [["ut", "telescope"], ["image_name", "image"], ["object_id", "object"], ["host_id", "host"],
   ["candidate_id", "candidate"], ["split", "split"], ["rule", "rule"]];
 
-export function fillPanel(panel, row, { blind, model, mine }) {
-  panel.replaceChildren(
+export function fillPanel(panel, row, { blind, locked, model, mine, tags, note, goTo }) {
+  const parts = [
     el("h2", {}, `row ${row.row}`), el("div", { class: "id" }, row.id),
-    el("div", { class: "chips" }, ...(blind ? [] : [
-      el("span", { class: `chip ${labelName(row.label)}` }, labelName(row.label)),
-      row.metalabel ? el("span", { class: "chip" }, row.metalabel) : null]),
-    mine ? el("span", { class: `chip ${mine}` }, `you: ${mine}`) : null),
-    ...(blind ? [el("h2", {}, "blind"), el("div", { class: "hidden-text" }, "label and scores are hidden; h shows them")]
+    el("div", { class: "chips" }, ...(blind ? [] : [kindChip(labelName(row.label)), row.metalabel ? el("span", { class: "chip" }, row.metalabel) : null]),
+      mine ? kindChip(mine, "you: ") : null, ...tags.map((tag) => el("span", { class: "chip" }, tag)),
+      ...(row.flags || []).map((flag) => el("span", { class: "chip auto", title: "automatic flag" }, flag))),
+    note ? el("p", { class: "note" }, note) : null,
+    ...(blind ? [el("h2", {}, "blind"), el("div", { class: "hidden-text" }, locked ? "label and scores are hidden" : "label and scores are hidden; h shows them")]
       : [...scores(row, model), ...votes(row)]),
     el("h2", {}, "detection"),
-    el("dl", {}, ...FACTS.filter(([name]) => row[name] !== null && row[name] !== undefined)
-      .flatMap(([name, text, digits]) => [el("dt", {}, text), el("dd", {}, number(row[name], digits))]),
-    ...TEXTS.filter(([name]) => row[name] && !(blind && ["rule", "object_id", "host_id"].includes(name)))
-      .flatMap(([name, text]) => [el("dt", {}, text), el("dd", {}, row[name])])),
-  );
+    el("dl", {}, ...(row.night ? [el("dt", {}, "date"), el("dd", {}, `${row.night} UTC`)] : []),
+      ...FACTS.filter(([name]) => row[name] !== null && row[name] !== undefined)
+        .flatMap(([name, text, digits]) => [el("dt", {}, text), el("dd", {}, number(row[name], digits))]),
+      ...TEXTS.filter(([name]) => row[name] && !(blind && ["rule", "object_id", "host_id", "split"].includes(name)))
+        .flatMap(([name, text]) => [el("dt", {}, text), el("dd", {}, row[name])])),
+    ...earlier(row, blind, goTo), ...links(row),
+  ];
+  panel.replaceChildren(...parts.filter((part) => part !== null));
+}
+
+const kindChip = (kind, before = "", after = "") => el("span", { class: `chip ${kind}` }, shape(kind), `${before}${kind}${after}`);
+
+function earlier(row, blind, goTo) {
+  if (!row.others?.length) return [];
+  return [el("h2", {}, `same source: ${row.others.length} more`), el("div", { class: "earlier" }, ...row.others.map((one) =>
+    el("button", { type: "button", onclick: () => goTo(one.row) }, ...(blind ? [] : [shape(labelName(one.label))]),
+      [one.night || `row ${one.row}`, one.mag == null ? null : `mag ${number(one.mag, 1)}`,
+        blind || one.score == null ? null : number(one.score, 3), blind ? null : labelName(one.label)].filter(Boolean).join(" · "))))];
+}
+
+function links(row) {
+  if (!row.links?.length) return [];
+  return [el("h2", {}, "look up"), el("div", { class: "links" }, ...row.links.filter(([, address]) => /^https?:\/\//.test(address))
+    .map(([name, address]) => el("a", { href: address, target: "_blank", rel: "noreferrer noopener" }, name)))];
 }
 
 function scores(row, model) {
@@ -31,7 +50,7 @@ function scores(row, model) {
   if (row.score !== undefined && row.score !== null) {
     parts.push(el("h2", {}, model || "model"), posterior(row), meter("score", row.score));
     const more = [["p_real", "p(real)"], ["confidence", "confidence"]].filter(([name]) => row[name] !== undefined);
-    parts.push(...more.map(([name, text]) => meter(text, row[name], name === "confidence" ? "#58a6ff" : undefined)));
+    parts.push(...more.map(([name, text]) => meter(text, row[name], name === "confidence" ? colourOf("accent") : undefined)));
     parts.push(el("dl", {}, ...[["std", "std"], ["bald", "BALD"], ["doubt", "label doubt"]]
       .filter(([name]) => row[name] !== undefined && row[name] !== null)
       .flatMap(([name, text]) => [el("dt", {}, text), el("dd", {}, number(row[name]))])));
@@ -43,13 +62,13 @@ function scores(row, model) {
 }
 
 function votes(row) {
-  if (!row.votes.length) return [];
-  return [el("h2", {}, "decisions"), el("div", { class: "chips" }, ...row.votes.map(([who, kind]) =>
-    el("span", { class: `chip ${kind}` }, `${who}: ${kind}`)))];
+  if (!row.votes.length && !row.marks.length) return [];
+  return [el("h2", {}, "decisions of others"), el("div", { class: "chips" }, ...row.votes.map(([who, kind]) => kindChip(kind, `${who}: `))),
+    ...row.marks.filter(([, , value]) => value).map(([who, , value]) => el("p", { class: "note" }, `${who}: ${value.replaceAll(",", ", ")}`))];
 }
 
 function posterior(row) {
-  const canvas = el("canvas", { class: "posterior", width: 616, height: 184 });
+  const canvas = el("canvas", { class: "posterior", width: 616, height: 184, role: "img", "aria-label": `posterior of the score, ${number(row.score)}` });
   const pen = canvas.getContext("2d"), left = 8, right = 608, low = 152;
   const at = (x) => left + (right - left) * x;
   const samples = row.samples && row.samples.length ? row.samples : null;
@@ -60,7 +79,7 @@ function posterior(row) {
   }
   pen.fillStyle = scoreColour(row.score);
   pen.fillRect(at(row.score) - 2, 20, 4, low - 20);
-  pen.fillStyle = "#8b96a5";
+  pen.fillStyle = colourOf("dim");
   pen.fillRect(left, low, right - left, 2);
   pen.font = "22px system-ui, sans-serif";
   for (const [x, text, align] of [[0, "bogus 0", "left"], [0.5, "0.5", "center"], [1, "1 real", "right"]]) {
@@ -79,7 +98,7 @@ function drawDensity(pen, samples, curve, at, low) {
   curve.forEach((value, i) => pen.lineTo(at(i / last), low - 120 * value / top));
   pen.lineTo(at(1), low);
   pen.fillStyle = "#58a6ff33"; pen.fill();
-  pen.strokeStyle = "#58a6ff"; pen.lineWidth = 3; pen.stroke();
-  pen.fillStyle = "#9ecbff";
+  pen.strokeStyle = colourOf("accent"); pen.lineWidth = 3; pen.stroke();
+  pen.fillStyle = colourOf("accent");
   for (const sample of samples) pen.fillRect(at(sample) - 1, low - 12, 2, 12);
 }

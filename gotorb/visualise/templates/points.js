@@ -1,10 +1,11 @@
 // Points on a plain canvas: pixels are written by hand, which takes ten thousand points per millisecond or so and
 // needs no graphics card.
 
-const CATEGORIES = ["#58a6ff", "#f0703c", "#3fb950", "#d6a72c", "#b083f0", "#ff7ab8", "#4fd1c5", "#a3b18a", "#e06c75", "#9aa5b1"];
+// Okabe and Ito: told apart with any colour vision
+const CATEGORIES = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#b8a800", "#8c8c8c"];
 const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
-const RAMPS = { score: ["#f0703c", "#8b96a5", "#3fb950"], default: VIRIDIS };
-const UNKNOWN = "#4b5563", GROUND = "#0d1117", FADED = 0.22, STEPS = 256;
+const RAMPS = { score: ["#de8200", "#8b96a5", "#1e88cf"], default: VIRIDIS };
+const UNKNOWN = "#7a8492", FADED = 0.22, STEPS = 256;
 
 const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 const pack = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
@@ -23,10 +24,11 @@ export function colourBy(values, name, kinds) {
   const codes = new Uint16Array(values.length);
   if (kinds) {
     const table = [...kinds.map((_, i) => channels(CATEGORIES[i % CATEGORIES.length])), channels(UNKNOWN)];
-    if (name === "label") { table[0] = channels("#f0703c"); table[1] = channels("#3fb950"); }
+    if (name === "label") { table[0] = channels("#de8200"); table[1] = channels("#1e88cf"); }
     for (let i = 0; i < values.length; i++) codes[i] = Number.isNaN(values[i]) ? kinds.length : values[i];
     const shown = codes.includes(kinds.length) ? [...kinds, "unknown"] : kinds;
-    return { codes, table, legend: shown.map((kind, i) => [kind, `rgb(${table[i].join(",")})`]) };
+    const crossed = name === "label" ? 0 : -1;  // bogus points are crosses, as everywhere
+    return { codes, table, crossed, legend: shown.map((kind, i) => [kind, `rgb(${table[i].join(",")})`]) };
   }
   let low = Infinity, high = -Infinity;
   for (const value of values) { if (value < low) low = value; if (value > high) high = value; }
@@ -37,6 +39,12 @@ export function colourBy(values, name, kinds) {
     codes[i] = Number.isNaN(values[i]) ? STEPS : Math.min(STEPS - 1, Math.max(0, (values[i] - low) * scale));
   }
   return { codes, table, ends: [low, high] };
+}
+
+// the page's ground, which is light or dark
+function groundOf(canvas) {
+  const found = getComputedStyle(canvas.ownerDocument.body).backgroundColor.match(/\d+/g);
+  return found ? found.slice(0, 3).map(Number) : [13, 17, 23];
 }
 
 export class Plot {
@@ -82,13 +90,14 @@ export class Plot {
 
   draw(colours) {
     if (colours) this.colours = colours;
-    const { codes, table } = this.colours, { pixels, view, x, y, turn, selected } = this;
-    const width = this.canvas.width, height = this.canvas.height, ground = channels(GROUND);
+    const { codes, table, crossed = -1 } = this.colours, { pixels, view, x, y, turn, selected } = this;
+    const width = this.canvas.width, height = this.canvas.height, ground = groundOf(this.canvas);
     const bright = Int32Array.from(table, pack), faint = Int32Array.from(table, (colour) => pack(mix(ground, colour, FADED)));
     const zoom = view.scale / this.home, radius = Math.round((x.length > 20000 ? 1 : 2.4) * Math.min(2.2, zoom ** 0.35) * this.dense);
-    const spots = [];
+    const disc = [], cross = [], arm = Math.floor(radius / 3);
     for (let dy = -radius; dy <= radius; dy++) for (let dx = -radius; dx <= radius; dx++) {
-      if (dx * dx + dy * dy <= radius * radius + radius * 0.7) spots.push(dy * width + dx);
+      if (dx * dx + dy * dy <= radius * radius + radius * 0.7) disc.push(dy * width + dx);
+      if (Math.abs(Math.abs(dx) - Math.abs(dy)) <= arm) cross.push(dy * width + dx);
     }
     pixels.fill(pack(ground));
     for (const above of selected ? [0, 1] : [1]) {
@@ -98,7 +107,7 @@ export class Plot {
         if (selected && selected[i] !== above) continue;
         const px = Math.round(view.x + x[i] * view.scale), py = Math.round(view.y - y[i] * view.scale);
         if (px < radius || py < radius || px >= width - radius || py >= height - radius) continue;
-        const at = py * width + px, value = colour[codes[i]];
+        const at = py * width + px, value = colour[codes[i]], spots = codes[i] === crossed ? cross : disc;
         for (let s = 0; s < spots.length; s++) pixels[at + spots[s]] = value;
       }
     }

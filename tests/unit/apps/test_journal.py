@@ -83,3 +83,52 @@ def test_any_failure_rolls_back(change: dict[str, Any], tmp_path: Path) -> None:
     assert journal.current()["id"].tolist() == ["row"]
     with pytest.raises(DataError):
         journal.history("ann", before=2**70)
+
+
+def test_a_journal_of_an_older_version_gets_its_columns_and_keeps_its_events(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "j")
+    old.execute(
+        "CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE,"
+        " labeller TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, target TEXT,"
+        " blind INTEGER NOT NULL, sequence TEXT NOT NULL,"
+        " model TEXT NOT NULL, shown_ms INTEGER, made_at TEXT NOT NULL, kept_at TEXT NOT NULL DEFAULT 'then')"
+    )
+    row = (
+        "INSERT INTO events (uuid, labeller, id, kind, blind, sequence, model, made_at)"
+        " VALUES (?, 'ann', ?, ?, 0, '', '', '')"
+    )
+    old.executemany(row, [("u1", "a", "real"), ("u2", "b", "bogus")])
+    old.commit()
+    old.close()
+    for _ in range(2):
+        journal = Journal(tmp_path / "j")
+        assert labels(journal) == {("ann", "a"): "real", ("ann", "b"): "bogus"}
+        assert journal.history("ann")[["id", "value", "batch"]].to_numpy().tolist() == [["b", "", ""], ["a", "", ""]]
+        journal.close()
+    journal = Journal(tmp_path / "j")
+    journal.append([mark("a", "tags", "ghost")])
+    assert journal.marks()["value"].tolist() == ["ghost"] and journal.events()["kept_at"].tolist()[:2] == [
+        "then",
+        "then",
+    ]
+
+
+def mark(id_: str, kind: str, value: str, *, by: str = "ann") -> Event:
+    return Event(uuid=str(uuid.uuid4()), labeller=by, id=id_, kind=kind, value=value)
+
+
+def test_tags_and_notes_stand_next_to_the_label_and_are_taken_back(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    first, second = mark("a", "tags", "dipole"), mark("a", "tags", "dipole,edge")
+    journal.append(
+        [press("a", "bogus"), first, second, mark("a", "note", 'odd, "very"'), mark("b", "tags", "ghost", by="bob")]
+    )
+    assert labels(journal) == {("ann", "a"): "bogus"} and journal.count("ann") == 1
+    found = {(row.labeller, row.id, row.kind): row.value for row in journal.marks().itertuples()}
+    assert found == {
+        ("ann", "a", "tags"): "dipole,edge",
+        ("ann", "a", "note"): 'odd, "very"',
+        ("bob", "b", "tags"): "ghost",
+    }
+    journal.append([press("a", "undo", target=second)])
+    assert journal.marks(["a"]).set_index("kind")["value"].to_dict() == {"tags": "dipole", "note": 'odd, "very"'}

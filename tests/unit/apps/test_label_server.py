@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from gotorb import eyeball
+from gotorb.core.params import LINKS
 from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import ConfigError
+from gotorb.eyeball.context import make_links
 from gotorb.eyeball.decisions import Journal
 from gotorb.eyeball.server import FILES, guarded, make_app, read_template
+from gotorb.stamps.images import pack_pixels
 from gotorb.visualise.safety import check_bind, json_for_script, own_names
 from tests.unit.apps.small import make_small, write_answers
 
@@ -71,8 +74,9 @@ def test_pages_and_files_are_served_with_a_strict_policy(client: Client) -> None
         assert b"http://" not in body and b"https://" not in body
 
 
-@pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/x", "/strip/percentile/../x.png",
-                                  "/strip/percentile/-1.png", "/strip/percentile/40.png", "/strip/other/1.png",
+@pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/x", "/pixels/../x.bin",
+                                  "/pixels/-1.bin", "/pixels/40.bin", "/pixels/1,,2.bin", "/pixels/x.bin",
+                                  f"/pixels/{','.join('1' * 200)}.bin", "/pixels/1%2F..%2F2.bin",
                                   "/docs", "/openapi.json"])  # fmt: skip
 def test_nothing_else_is_served(client: Client, path: str) -> None:
     assert client("GET", path)[0] in (404, 422)
@@ -86,7 +90,7 @@ def test_nothing_else_is_served(client: Client, path: str) -> None:
 )  # fmt: skip
 def test_foreign_pages_and_names_are_refused(client: Client, headers: dict[str, str]) -> None:
     event = json.dumps({"labeller": "x", "events": [press(1)]}).encode()
-    for method, path in (("GET", "/api/meta"), ("GET", "/strip/percentile/1.png"), ("POST", "/api/events")):
+    for method, path in (("GET", "/api/meta"), ("GET", "/pixels/1.bin"), ("POST", "/api/events")):
         status, _, body = client(method, path, event, **({"content_type": "application/json"} | headers))
         assert status == 403
         assert b"row" not in body
@@ -140,20 +144,10 @@ def test_rows_history_and_find(client: Client, tmp_path: Path) -> None:
     assert client.post("/api/order", {"order": "as_is", "metalabels": ["mp"]})["rows"] == list(range(1, 40, 2))
 
 
-def test_a_strip_shows_the_rows_pixels(client: Client) -> None:
-    import io
-
-    from PIL import Image
-
-    status, headers, body = client("GET", "/strip/asinh/12.png")
-    assert (status, headers["content-type"]) == (200, "image/png")
-    grey = np.asarray(Image.open(io.BytesIO(body)))
-    assert grey.shape == (9, 9 * 6)
-    stamp = open_dataset(client.journal.path.parent).read_stamps([12])[0]
-    for layer in range(6):
-        found = np.unravel_index(grey[:, 9 * layer : 9 * layer + 9].argmax(), (9, 9))
-        y, x = np.unravel_index(stamp[..., layer].argmax(), (9, 9))
-        assert found == (8 - y, x)
+def test_pixels_of_rows_come_in_the_order_asked(client: Client) -> None:
+    status, headers, body = client("GET", "/pixels/12,3.bin")
+    assert (status, headers["content-type"]) == (200, "application/octet-stream")
+    assert body == pack_pixels(open_dataset(client.journal.path.parent).read_stamps([12, 3]))
 
 
 def test_explorer_gives_points_neighbours_and_ids(tmp_path: Path) -> None:
@@ -221,3 +215,26 @@ def test_numbers_and_text_that_cannot_be_kept_are_refused(client: Client, change
 )  # fmt: skip
 def test_fields_have_bounds(client: Client, change: dict[str, Any]) -> None:
     assert client.post("/api/order", change) == 422
+
+
+def test_links_hold_values_as_text_and_lack_none() -> None:
+    row = {"ra": 10.5, "dec": -5.25, "jd": 2459000.75, "object_id": "a/b?c=<script>&d", "id": "x"}
+    templates = {
+        "all": "https://a.org/{ra}/{dec}/{ra_hms}/{dec_dms}/{mjd}/{date}/{object_id}",
+        "none": "https://b.org/{host}",
+    }
+    assert make_links(row, templates) == [
+        ["all", "https://a.org/10.5/-5.25/00%2042%2000.00/-05%2015%2000.0/59000.25000/2020-05-31/"
+                "a%2Fb%3Fc%3D%3Cscript%3E%26d"]
+    ]  # fmt: skip
+    assert make_links({"ra": None, "dec": 1.0, "id": "x"}, LINKS) == []
+
+
+def test_tags_that_do_not_exist_are_refused_and_others_kept(client: Client) -> None:
+    events = [press(1, "tags", value="dipole,<b>"), press(1, "tags", value="edge"), press(2, "note", value="<b>"),
+              press(3, "real", value="x"), press(4, "tags", value="")]  # fmt: skip
+    told = client.post("/api/events", {"labeller": "ann", "events": events})
+    assert told["refused"] == sorted([events[0]["uuid"], events[3]["uuid"]])
+    assert client.journal.marks()["value"].tolist() == ["edge", "<b>", ""]
+    rows = client.post("/api/rows", {"rows": [1, 2]})["rows"]
+    assert [row["marks"] for row in rows] == [[["ann", "tags", "edge"]], [["ann", "note", "<b>"]]]

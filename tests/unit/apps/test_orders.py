@@ -1,10 +1,16 @@
 """Orders and filters."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb.eyeball.rows import Filters, keep_rows, order_rows, usable_orders
+from gotorb import eyeball
+from gotorb.errors import DataError
+from gotorb.eyeball.rows import Filters, find_given, keep_rows, order_rows, usable_orders
+from tests.unit.apps.small import make_small
 
 ROWS = pd.DataFrame(
     {
@@ -80,3 +86,27 @@ def test_filters_by_what_people_decided(who: str, rows: list[int]) -> None:
         columns=["labeller", "id", "label"],
     )
     assert np.flatnonzero(keep_rows(ROWS, Filters(who=who), current, "ann")).tolist() == rows
+
+
+@pytest.mark.parametrize("text", [
+    "id,score\nrow-0007,1\nrow-0003,1\nrow-0007,1\nnot-here,0\n", "x,candidate_id\n1,9007\n2,9003\n",
+    "photometry_id,label\n9007,1\n9003,0\n", "row-0007\nrow-0003\n", "9007\n9003\n",
+])  # fmt: skip
+def test_a_file_of_ids_gives_its_rows_in_its_order(tmp_path: Path, text: str) -> None:
+    data_dir, path = make_small(tmp_path / "data"), tmp_path / "ids.csv"
+    path.write_text(text)
+    opened = eyeball.open_rows(data_dir)
+    given = find_given(path, opened.data.table)
+    assert given == (7, 3)
+    table = replace(opened, given=given).table
+    kept = keep_rows(table, Filters(rows=given), NOBODY, "ann")
+    assert order_rows(table, "as_is", kept).tolist() == [7, 3]
+
+
+def test_a_file_without_known_ids_is_refused(tmp_path: Path) -> None:
+    table = eyeball.open_rows(make_small(tmp_path / "data")).data.table
+    for name, text in (("none.csv", "id\nx\n"), ("empty.csv", ""), ("absent.csv", None)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=name):
+            find_given(tmp_path / name, table)
