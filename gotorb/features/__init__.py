@@ -80,7 +80,7 @@ class FeatureSet:
             )
         starts = range(0, len(stamps), MEASURED_ROWS)
         blocks = (stamps[start : start + MEASURED_ROWS] for start in starts)
-        with ThreadPoolExecutor(min(threads or len(os.sched_getaffinity(0)), max(len(starts), 1))) as pool:
+        with ThreadPoolExecutor(min(threads or os.cpu_count() or 1, max(len(starts), 1))) as pool:
             parts = list(pool.map(lambda block: self._measure(block)[1], blocks))
         return np.concatenate(parts) if parts else np.empty((0, len(self.names)), np.float32)
 
