@@ -1,6 +1,7 @@
 """Commands that score images and look at stamps."""
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -129,7 +130,7 @@ def run_night(args: argparse.Namespace) -> int:
     options = call(args, NightOptions, archive=_archive(args))
     print(summarise_night(args.source, args.model, args.out_dir, options))
     audit = Path(args.out_dir) / AUDIT_CSV
-    say_next(f"label {audit}, then gotorb night --audit {audit}")
+    say_next(f"gotorb eyeball {args.out_dir} --audit (or label {audit}, then gotorb night --audit {audit})")
     return 0
 
 
@@ -177,6 +178,9 @@ def _eyeball_options(parser: argparse.ArgumentParser) -> None:
     skip = ("out_dir", "name")
     add_options(parser, gotorb.eyeball.get_candidate_data, LabelParams, skip=skip, group="candidates")
     parser.add_argument("--out-path", metavar="FILE", help="file to write (labels)")
+    parser.add_argument(
+        "--audit", action="store_true", help="DIR is a night: label its audit set blind, then show the miss rate"
+    )
     add_json(parser)
 
 
@@ -190,6 +194,7 @@ def run_eyeball(args: argparse.Namespace) -> int:
       gotorb eyeball data/dataset --model models/bayesian_vgg6 --order uncertain --labeller ann
       gotorb eyeball data/dataset --rows asked.csv --labeller ann
       gotorb eyeball data/dataset --predictions evaluations/bayesian_vgg6/predictions.csv --blind
+      gotorb eyeball nights/2020-11-05 --audit
       gotorb eyeball agreement data/dataset
       gotorb eyeball export data/dataset --name looked_at
       gotorb eyeball labels data/dataset --out-path labels.csv
@@ -227,10 +232,27 @@ def _only(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def _serve(args: argparse.Namespace) -> int:
     show_on_console()
+    if args.audit:
+        return _audit(args)
     options = chosen(args, gotorb.eyeball.serve)
     if "model" in options:
         print(f"asking {args.model} about every row; its answers are kept", file=sys.stderr)
     gotorb.eyeball.serve(**options, links=find_params(None).links, on_ready=lambda url: print(url, flush=True))
+    return 0
+
+
+def _audit(args: argparse.Namespace) -> int:
+    """Serve a night's audit set blind, in an order that tells nothing; the miss rate when the server is stopped."""
+    from gotorb.eyeball.audit import audit_set, record_audit, tell_missed
+    from gotorb.visualise.night import PAGE, read_night
+
+    options = chosen(args, gotorb.eyeball.serve)
+    options |= {"data_dir": audit_set(args.data_dir), "blind": True, "order": "random"}
+    with contextlib.suppress(KeyboardInterrupt):  # the way to stop the server
+        gotorb.eyeball.serve(**options, links=find_params(None).links, on_ready=lambda url: print(url, flush=True))
+    found = record_audit(args.data_dir, journal=options.get("journal"))
+    print(tell_missed(found, read_night(args.data_dir)[0]["n_hidden"]))
+    print(Path(args.data_dir) / PAGE)
     return 0
 
 
@@ -278,6 +300,7 @@ def _candidates(args: argparse.Namespace) -> int:
 def _tell_missed(path: str) -> int:
     import pandas as pd
 
+    from gotorb.eyeball.audit import tell_missed
     from gotorb.visualise.night import SUMMARY_JSON, estimate_missed
 
     try:
@@ -285,11 +308,7 @@ def _tell_missed(path: str) -> int:
         n_hidden = json.loads((Path(path).parent / SUMMARY_JSON).read_text(encoding="utf-8"))["n_hidden"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be used ({error}); give the audit.csv next to {SUMMARY_JSON}") from None
-    found = estimate_missed(audit, n_hidden)
-    low, high = found["n_missed_interval"]
-    rate, lower, upper = (100 * value for value in (found["rate"], *found["interval"]))
-    print(f"{found['n_labelled']} labelled, {rate:.2f} % of the hidden are real ({lower:.2f} to {upper:.2f} %)")
-    print(f"of {n_hidden} hidden detections about {found['n_missed']} are real ({low} to {high})")
+    print(tell_missed(estimate_missed(audit, n_hidden), n_hidden))
     return 0
 
 

@@ -370,7 +370,7 @@ class Verdicts:
         return self.rows.index[self.rows["verdict"] == verdict]
 
 
-def _join_votes(current: pd.DataFrame) -> Verdicts:
+def join_votes(current: pd.DataFrame) -> Verdicts:
     """The verdict on each row: a flag by anyone, else what most call it, else unsure.
 
     Parameters
@@ -382,7 +382,7 @@ def _join_votes(current: pd.DataFrame) -> Verdicts:
     --------
     >>> votes = pd.DataFrame([("ann", "a", "real"), ("bob", "a", "real"), ("cy", "a", "bogus")],
     ...                      columns=["labeller", "id", "label"])
-    >>> _join_votes(votes).rows.loc["a", "verdict"]
+    >>> join_votes(votes).rows.loc["a", "verdict"]
     'real'
     """
     votes = current.assign(**{kind: current["label"].eq(kind) for kind in ("real", "bogus", "flag")})
@@ -407,7 +407,7 @@ def _find_changes(table: pd.DataFrame, verdicts: Verdicts, *, flagged: str, unsu
     table : DataFrame
         The data set's rows.
     verdicts : Verdicts
-        From `_join_votes`.
+        From `join_votes`.
     flagged, unsure : {"keep", "remove"}
         Treatment of rows with these verdicts; disputed rows keep their label.
 
@@ -466,7 +466,7 @@ def write_labelled(
     known = current[current["id"].isin(table["id"])]
     if known.empty:
         raise DataError(f"no decision on any row of {data_dir} in its journal; run `gotorb eyeball {data_dir}` first")
-    changes = _find_changes(table, _join_votes(known), flagged=flagged, unsure=unsure)
+    changes = _find_changes(table, join_votes(known), flagged=flagged, unsure=unsure)
     votes = join_marks(known, marks[marks["id"].isin(table["id"])])
     if is_finished(new_dir):
         write_version(data_dir, new_dir, changes)  # refuses another version; of the same one only votes can differ
@@ -514,7 +514,7 @@ def list_labels(data_dir: Path, current: pd.DataFrame) -> pd.DataFrame:
         photometry_id, image_id (a candidate's id may start again in each image) and label.
     """
     table = open_dataset(data_dir).table
-    verdict = _join_votes(current).rows["verdict"].reindex(table["id"]).to_numpy(object)
+    verdict = join_votes(current).rows["verdict"].reindex(table["id"]).to_numpy(object)
     blank = pd.Series("", index=table.index)
     candidate, image = (table.get(name, blank).astype(str) for name in ("candidate_id", "image_id"))
     usable = np.isin(verdict, ("real", "bogus")) & ~table["metalabel"].isin(layout.SYNTHETIC) & ~is_blank(candidate)

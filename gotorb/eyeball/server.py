@@ -107,7 +107,7 @@ class OrderBody(Body):
 class NeighboursBody(Body):
     """A row and how many neighbours of it are wanted."""
 
-    row: RowNumber
+    rows: Annotated[list[RowNumber], Field(min_length=1, max_length=1)]
     n: Annotated[int, Field(ge=1, le=2000)] = N_NEIGHBOURS
 
 
@@ -393,7 +393,7 @@ def _add_explorer(app: FastAPI, rows: Rows, start: Start) -> None:
 
     @app.post("/api/neighbours")
     def _neighbours(body: NeighboursBody) -> dict[str, Any]:
-        (row,) = _check(rows, [body.row], 1)
+        (row,) = _check(rows, body.rows, 1)
         return {"rows": rows.neighbours(row, n=body.n)}
 
     @app.post("/api/ids")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from gotorb.core import layout
 from gotorb.core.files import write_csv, write_json
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import Settings, read_settings
-from gotorb.dataset.store import open_dataset
+from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
 from gotorb.evaluation.drift import measure_drift
 from gotorb.evaluation.intervals import wilson_interval
@@ -32,6 +33,8 @@ DRIFT_COLUMNS = ("mag", "fwhm", "snr", "best")
 N_BINS = 30
 AUDIT_COLUMNS = ("id", "source", "best", "ra", "dec", "x", "y", "mag", "ut", "label")
 SCORES_CSV, AUDIT_CSV, SUMMARY_JSON, PAGE = "scores.csv", "audit.csv", "summary.json", "night.html"
+AUDIT_DIR = "audit_set"
+"""Data set of the audit: hidden detections and as many shown ones, for `gotorb eyeball NIGHT --audit`."""
 MAX_TRAINING = 4000
 """Rows of the training set that are scored for comparison."""
 
@@ -97,6 +100,7 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
         raise DataError(f"no detection in {source}; give a folder of difference images")
     table = pd.concat(parts, ignore_index=True)
     audit = draw_audit(table, options.n_audit, np.random.default_rng(options.seed))
+    _write_audit_set(out_dir / AUDIT_DIR, read_detections(source, options.archive, scorer.size), table, audit, options)
     before = None if options.data is None else _training(scorer, Path(options.data), options, threshold, settings)
     summary = describe_night(table, threshold, before, len(audit)) | {
         "name": source.name, "model": scorer.name, "version": scorer.version, "n_samples": options.n_samples,
@@ -106,8 +110,88 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
     write_csv(out_dir / SCORES_CSV, rows.round(dict.fromkeys(SUMMARIES, 6)), inert=True)
     write_csv(out_dir / AUDIT_CSV, audit, inert=True)
     write_json(out_dir / SUMMARY_JSON, rounded(summary))
-    return write_page(out_dir / PAGE, "night", title=f"Night {source.name}", audit_csv=AUDIT_CSV,
-                      scores_csv=SCORES_CSV, summary=summary, telescopes=_histograms(table, threshold))  # fmt: skip
+    return _draw_page(out_dir, summary, table)
+
+
+def _draw_page(out_dir: Path, summary: dict[str, Any], table: pd.DataFrame) -> Path:
+    telescopes = _histograms(table, summary["threshold"])
+    return write_page(out_dir / PAGE, "night", title=f"Night {summary['name']}", audit_csv=AUDIT_CSV,
+                      scores_csv=SCORES_CSV, summary=summary, telescopes=telescopes)  # fmt: skip
+
+
+def redraw_night(night_dir: Path | str, missed: dict[str, Any]) -> Path:
+    """Write a night's summary and page again with the miss rate of its audit.
+
+    Parameters
+    ----------
+    night_dir : path
+        Folder of `summarise_night`.
+    missed : dict
+        As from `estimate_missed`.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    DataError
+        If the folder is not that of a night.
+    """
+    summary, table = read_night(night_dir)
+    summary |= {"missed": missed}
+    write_json(Path(night_dir) / SUMMARY_JSON, rounded(summary))
+    return _draw_page(Path(night_dir), summary, table)
+
+
+def read_night(night_dir: Path | str) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Summary and scored rows of a night.
+
+    Parameters
+    ----------
+    night_dir : path
+        Folder of `summarise_night`.
+
+    Returns
+    -------
+    summary : dict
+    table : DataFrame
+
+    Raises
+    ------
+    DataError
+        If the folder is not that of a night.
+    """
+    try:
+        summary = json.loads((Path(night_dir) / SUMMARY_JSON).read_text(encoding="utf-8"))
+        table = pd.read_csv(Path(night_dir) / SCORES_CSV, dtype={"id": str, "ut": str}, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{night_dir} is no night ({error}); give the --out-dir of `gotorb night`") from None
+    return summary, table.assign(best=pd.to_numeric(table["best"]), called_real=table["called_real"].astype(int))
+
+
+def _write_audit_set(
+    data_dir: Path, blocks: Iterator[Detections], table: pd.DataFrame, audit: pd.DataFrame, options: NightOptions
+) -> None:
+    """Write the stamps of the audit's hidden detections and of as many shown ones, without labels, scores or order."""
+    if audit.empty:
+        return
+    rng = np.random.default_rng([options.seed, len(table)])
+    shown = table.loc[table["called_real"].astype(bool), "id"].to_numpy(object)
+    wanted = {*audit["id"], *rng.choice(shown, min(len(audit), len(shown)), replace=False)}
+    tables, stamps = [], []
+    layers: tuple[str, ...] = ()
+    for found in blocks:
+        rows = np.flatnonzero(found.table["id"].isin(wanted) & ~found.table["id"].duplicated())
+        wanted -= set(found.table["id"].iloc[rows])
+        tables.append(found.table.iloc[rows])
+        stamps.append(found.stamps[rows])
+        layers = tuple(found.layers)
+    rows = pd.concat(tables, ignore_index=True).assign(label=layout.UNKNOWN, metalabel="")
+    mixed = rng.permutation(len(rows))
+    hidden = [name for name in ("realbogus", "cnn_realbogus", "number") if name in rows]
+    write_dataset(data_dir, rows.iloc[mixed].drop(columns=hidden), [np.concatenate(stamps)[mixed]], layers=layers)
 
 
 def _score(
@@ -185,7 +269,7 @@ def describe_night(table: pd.DataFrame, threshold: float, before: pd.DataFrame |
         "compared": before is not None,
         "planets": {"n": int(known.sum()), "n_found": found, "interval": wilson_interval(found, int(known.sum())),
                     "missed": table.loc[known & ~shown, ["id", "minor_planet", "mag", "best"]].to_dict("records")},
-        "audit": {"n": n_audit, "examples": _miss_rates(n_audit, int((~shown).sum()))},
+        "missed": None, "audit": {"n": n_audit, "examples": _miss_rates(n_audit, int((~shown).sum()))},
     }  # fmt: skip
 
 

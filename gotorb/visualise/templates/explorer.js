@@ -229,7 +229,7 @@ async function click(row) {
   drawAbove();
   if (row < 0) return find("neighbours").replaceChildren(el("span", { class: "dim" }, "click a point"));
   showRow(row);
-  near = sheet ? nearby(row) : (await post("/api/neighbours", { row, n: NEAR })).rows;
+  near = sheet ? nearby(row) : (await post("/api/neighbours", { rows: [row], n: NEAR })).rows;
   drawAbove();
   const last = Math.max(0, (sheet ? meta.sheet_layers : meta.layers).indexOf("difference"));
   const made = await Promise.all(near.map(async (other) => {

@@ -270,7 +270,7 @@ function tellSheet(title, hint) {
 }
 
 async function neighbours(row) {
-  try { return (await post("/api/neighbours", { row, n: N_NEAR })).rows; } catch (error) { notice("the server does not answer"); return null; }
+  try { return (await post("/api/neighbours", { rows: [row], n: N_NEAR })).rows; } catch (error) { notice("the server does not answer"); return null; }
 }
 
 async function showNear() {
