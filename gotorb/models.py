@@ -151,9 +151,9 @@ def find_model(address: str | Path) -> Origin:
             imported="imported" in registered.tags,
         )  # fmt: skip
     from gotorb.core.files import file_digest
-    from gotorb.training.model_files import load_training
+    from gotorb.training.importing import load_model
 
-    loaded = load_training(address)
+    loaded = load_model(address)
     path = Path(address) / layout.MODEL_H5 if Path(address).is_dir() else Path(address)
     threshold = float((loaded.meta or {}).get("threshold", 0.5))
     layers, digest = tuple((loaded.meta or {}).get("layers", ())), f"sha256:{file_digest(path)}"

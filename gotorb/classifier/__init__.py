@@ -67,9 +67,9 @@ def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":
     ModelError
         If a file is missing, broken, holds code, or the two do not belong together.
     """
-    from gotorb.training.model_files import load_training
+    from gotorb.training.importing import load_model
 
-    return load_training(model, meta)
+    return load_model(model, meta)
 
 
 def predict(

@@ -19,7 +19,15 @@ from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import keras, same_randomness
 from gotorb.training.foreign import LINEAR, OTHER, SIGMOID, SOFTMAX, Foreign, finish, read_foreign
 from gotorb.training.inference import CompiledModel
-from gotorb.training.model_files import Meta, last_line, load_training, read_model, write_training
+from gotorb.training.model_files import (
+    Loaded,
+    Meta,
+    is_keras_2,
+    last_line,
+    load_training,
+    read_model,
+    write_training,
+)  # fmt: skip
 from gotorb.training.networks import normalise_stamps
 from gotorb.training.saving import check_same, check_saving
 
@@ -155,6 +163,32 @@ def _is_keras_3(path: Path) -> bool:
     except OSError as error:
         raise ModelError(f"{path} is no HDF5 file ({last_line(error)}); give a whole-model .h5") from None
     return (version.decode() if isinstance(version, bytes) else str(version)).startswith("3")
+
+
+def load_model(model: keras.Model | Path | str, meta: Meta | Path | str | None = None) -> Loaded:
+    """Load a model and its meta, also a file of Keras 2 as it is, which Keras 3 would read differently.
+
+    Parameters
+    ----------
+    model : keras.Model or path
+        A folder, or the model's file.
+    meta : dict or path, optional
+        The file next to the model when left out.
+
+    Returns
+    -------
+    Loaded
+
+    Raises
+    ------
+    ModelError
+        If a file cannot be read, or a network of Keras 2 needs to be described: its size, column or logits.
+    """
+    path = Path(model) if isinstance(model, str | Path) else None
+    if path is None or not is_keras_2(path):
+        return load_training(model, meta)
+    network = finish(read_foreign(path), real_column=None, logits=False)
+    return load_training(network, meta)
 
 
 def _wrap(model: keras.Model, how: ImportOptions) -> Foreign:

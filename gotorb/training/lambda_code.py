@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-ROOTS = ("tf", "tensorflow", "K", "backend", "keras", "tf_keras")
+ROOTS = ("tf", "tensorflow", "K", "KB", "backend", "keras", "tf_keras", "tfk", "nn")
 """Modules by which functions are called."""
+BARE = ("l2_normalize",)
+"""Functions that are called without their module."""
 MAX_CODE, MAX_DEPTH, MAX_ITEMS, MAX_STEPS = 20_000, 12, 500, 500
 REF = 0x80
 ARITHMETIC = {0: "add", 5: "multiply", 8: "power", 10: "subtract", 11: "divide"}
@@ -212,7 +214,7 @@ class _Follower:
         self.stack.append(self.apply(operation, [left, right], {}))
 
     def name(self, name: str) -> None:
-        if name not in ROOTS:
+        if name not in (*ROOTS, *BARE):
             raise Unreadable(f"the global name {name!r}")
         self.stack.append(_Name((name,)))
 
@@ -233,7 +235,7 @@ class _Follower:
         given = self.take(n)
         named = dict(zip(keywords, given[n - len(keywords) :], strict=True))
         function = self.stack.pop()
-        if not isinstance(function, _Name) or len(function.path) < 2:
+        if not isinstance(function, _Name) or (len(function.path) < 2 and function.path[:1] != BARE):
             raise Unreadable("a call of something else than a function of TensorFlow")
         if function.path[-1] == "epsilon" and not given:
             self.stack.append(1e-7)

@@ -383,6 +383,8 @@ def load_file(path: Path) -> keras.Model:
     -------
     keras.Model
     """
+    if is_keras_2(path):
+        raise ValueError("Keras 3 reads some of its layers differently")
     _check_sizes(path)
     with _quiet_absl():
         return keras.models.load_model(path, compile=False, safe_mode=True)
@@ -390,15 +392,33 @@ def load_file(path: Path) -> keras.Model:
 
 def _way_out(path: Path) -> str:
     """Instruction for a model file that cannot be read: a file of Keras 2 can be imported."""
+    if is_keras_2(path):
+        return f"Keras 2 wrote it: bring it in with `gotorb models import {path.name} --name NAME --layers ...`"
+    return "train again or get the original"
+
+
+def is_keras_2(path: Path) -> bool:
+    """Tell a whole-model file of Keras 1 or 2 from others.
+
+    Parameters
+    ----------
+    path : Path
+        Any file.
+
+    Returns
+    -------
+    bool
+        False for what is no HDF5 file.
+    """
+    if path.suffix.lower() not in (".h5", ".hdf5") or not path.is_file():
+        return False
     try:
         with h5py.File(path, "r", locking=False) as file:
             version = file.attrs.get("keras_version", "3")
     except OSError:
-        return "train again or get the original"
+        return False
     version = version.decode() if isinstance(version, bytes) else str(version)
-    if version.startswith(("1.", "2.")):
-        return f"Keras {version} wrote it: bring it in with `gotorb models import {path.name} --name NAME --layers ...`"
-    return "train again or get the original"
+    return version.startswith(("1.", "2."))
 
 
 def _check_sizes(path: Path) -> None:

@@ -153,6 +153,17 @@ def test_the_same_name_is_not_given_to_another_model(files: Path, tmp_path: Path
             models.import_model(files / "acai.h5", **options | {"name": name})
 
 
+def test_files_of_keras_2_are_never_read_differently(files: Path, scores: dict[str, np.ndarray]) -> None:
+    from gotorb import classifier
+
+    for name in ("unit12", "acai", "lam_l2"):
+        found = classifier.predict(files / f"{name}.h5", scores["stamps"])
+        assert np.abs(found - scores[name][:, 0]).max() < 1e-5
+    for name, hint in (("softmax2", "--real-column"), ("logit1", "--logits"), ("anyc", "--size")):
+        with pytest.raises(ModelError, match=hint):
+            classifier.predict(files / f"{name}.h5", scores["stamps"])
+
+
 def test_messages_name_keras_2_and_the_way_out(files: Path) -> None:
     from gotorb.training.model_files import read_model
 
@@ -345,3 +356,34 @@ def test_files_of_surveys_prove_themselves(path: Path, tmp_path: Path) -> None:
         reference=path, out_dir=tmp_path, registry=False,
     )  # fmt: skip
     assert find_model(folder).model.output_shape == (None, 1)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("end", ["sigmoid", "softmax", None])
+def test_files_of_keras_3_are_imported_too(suffix: str, end: str | None, tmp_path: Path) -> None:
+    import keras
+
+    stamps = keras.Input(SHAPE)
+    flat = keras.layers.Flatten()(keras.layers.Conv2D(3, 5, activation="relu")(stamps))
+    whole = keras.Model(stamps, keras.layers.Dense(2 if end == "softmax" else 1, activation=end)(flat))
+    whole.save(tmp_path / f"theirs{suffix}")
+    given = np.random.default_rng(1).normal(0, 9, (5, *SHAPE)).astype(np.float32)
+    unit = given / np.linalg.norm(given, axis=(1, 2), keepdims=True)
+    expected = np.asarray(whole(unit, training=False))
+    np.savez(tmp_path / "reference.npz", stamps=given, scores=expected)
+    options = {"name": "one", "layers": LAYERS, "out_dir": tmp_path, "registry": False, "normalise": "l2"}
+    if end != "sigmoid":
+        with pytest.raises(ModelError, match="--"):
+            models.import_model(tmp_path / f"theirs{suffix}", **options)
+        options |= {"real_column": 1} if end == "softmax" else {"logits": True}
+    folder = models.import_model(tmp_path / f"theirs{suffix}", reference=tmp_path / "reference.npz", **options)
+    found = np.asarray(find_model(folder).model(given, training=False))[:, 0]
+    wanted = expected[:, -1] if end else 1 / (1 + np.exp(-expected[:, 0]))
+    assert np.abs(found - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "saved_model.pb", "model.txt"])
+def test_other_kinds_of_files_are_refused_with_the_way_out(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ModelError, match="Keras 2"):
+        models.import_model(tmp_path / name, name="one", layers=LAYERS, out_dir=tmp_path, registry=False)
