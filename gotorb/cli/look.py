@@ -237,7 +237,7 @@ def _serve(args: argparse.Namespace) -> int:
     options = chosen(args, gotorb.eyeball.serve)
     if "model" in options:
         print(f"asking {args.model} about every row; its answers are kept", file=sys.stderr)
-    gotorb.eyeball.serve(**options, links=find_params(None).links, on_ready=lambda url: print(url, flush=True))
+    gotorb.eyeball.serve(**options, on_ready=lambda url: print(url, flush=True))
     return 0
 
 
@@ -249,7 +249,7 @@ def _audit(args: argparse.Namespace) -> int:
     options = chosen(args, gotorb.eyeball.serve)
     options |= {"data_dir": audit_set(args.data_dir), "blind": True, "order": "random"}
     with contextlib.suppress(KeyboardInterrupt):  # the way to stop the server
-        gotorb.eyeball.serve(**options, links=find_params(None).links, on_ready=lambda url: print(url, flush=True))
+        gotorb.eyeball.serve(**options, on_ready=lambda url: print(url, flush=True))
     found = record_audit(args.data_dir, journal=options.get("journal"))
     print(tell_missed(found, read_night(args.data_dir)[0]["n_hidden"]))
     print(Path(args.data_dir) / PAGE)

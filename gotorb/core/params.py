@@ -10,6 +10,7 @@ hold what only a caller decides.
 
 import math
 from pathlib import Path
+from string import Formatter
 from typing import Any, Literal
 
 import yaml
@@ -362,6 +363,10 @@ LINKS = {
 """Services that the pages link to by position and time; nothing is asked of them until a link is followed."""
 
 
+LINK_VALUES = ("ra", "dec", "ra_hms", "dec_dms", "jd", "mjd", "date", "year", "month", "day", "id", "object_id")
+"""Values of a row that the addresses of links may hold in braces."""
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -386,6 +391,9 @@ class Params(Section):
         for name, template in links.items():
             if not template.startswith(("https://", "http://")):
                 raise ValueError(f"link {name!r} is no address ({template}); begin it with https://")
+            unknown = {field for _, field, _, _ in Formatter().parse(template) if field is not None} - set(LINK_VALUES)
+            if unknown:
+                raise ValueError(f"link {name!r} wants {sorted(unknown)[0]!r}; choose of {', '.join(LINK_VALUES)}")
         return links
 
     @model_validator(mode="after")

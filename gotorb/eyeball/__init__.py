@@ -11,7 +11,7 @@ Examples
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.params import LINKS, SEED, EyeballParams, LabelParams
+from gotorb.core.params import SEED, EyeballParams, LabelParams, find_params
 from gotorb.core.settings import read_settings
 from gotorb.errors import ConfigError, DataError
 
@@ -45,7 +45,6 @@ def serve(
     journal: Path | str | None = None,
     host: str = EYEBALL.host,
     port: int = EYEBALL.port,
-    links: Mapping[str, str] | None = None,
     on_ready: Callable[[str], None] = print,
 ) -> None:
     """Serve the pages for a data set until interrupted: eyeball at ``/``, the latent explorer at ``/explorer``.
@@ -76,8 +75,6 @@ def serve(
         The journal of decisions; eyeball.sqlite in the data set's folder when left out.
     host, port : str, int
         Address on this machine; port 0 takes a free one.
-    links : mapping of str, optional
-        Names of services and templates of their addresses; `core.params.LINKS` when left out.
     on_ready : callable
         Called with the page's address as soon as it can be opened.
 
@@ -98,7 +95,7 @@ def serve(
     check_bind(host)
     shown = open_rows(data_dir, model=model, predictions=predictions, n_samples=n_samples, seed=seed)
     given = () if rows is None else find_given(rows, shown.data.table)
-    shown = replace(shown, links=LINKS if links is None else links, given=given)
+    shown = replace(shown, links=find_params(None).links, given=given)
     if not usable_orders(shown.table).get(order):
         usable = ", ".join(name for name, is_usable in usable_orders(shown.table).items() if is_usable)
         raise ConfigError(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.classifier.sources import Detections
+from gotorb.core.constants import MJD_ZERO
 from gotorb.core.settings import Settings
 from gotorb.visualise.flags import find_flags
 
@@ -24,7 +25,6 @@ MOST_EARLIER = 30
 FEWEST_PLACES, LARGEST_MISFIT = 5, 20.0
 """Rows that fix an image's geometry, and arcsec by which they may differ from it: more is no plain projection."""
 UNIX_JD = 2440587.5
-MJD_ZERO = 2400000.5
 
 
 def jd_date(jd: float) -> datetime:

@@ -167,7 +167,7 @@ def make_app(rows: Rows, journal: Journal, *, start: Start | None = None) -> Fas
     _add_files(app)
     _add_rows(app, rows, journal, start or Start())
     _add_journal(app, rows, journal, start or Start())
-    _add_explorer(app, rows, start or Start())
+    _add_explorer(app, rows, journal, start or Start())
     return app
 
 
@@ -222,9 +222,11 @@ def _check(rows: Rows, numbers: list[int], most: int) -> list[int]:
 def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
     told = describe_set(rows, start)
 
+    tagged = {"columns": [*told["columns"], "tag"], "kinds": told["kinds"] | {"tag": [*ARTEFACTS, *SOURCES]}}
+
     @app.get("/api/meta")
     def _meta() -> dict[str, Any]:
-        return told
+        return told | tagged
 
     @app.get("/pixels/{numbers}.bin")
     def _pixels(numbers: Annotated[str, PathParam(pattern=r"^\d{1,9}(,\d{1,9})*$")]) -> Response:
@@ -384,12 +386,25 @@ def _is_sound(event: EventBody) -> bool:
     return event.kind == NOTE or not event.value
 
 
-def _add_explorer(app: FastAPI, rows: Rows, start: Start) -> None:
+def _tag_codes(rows: Rows, journal: Journal) -> np.ndarray:
+    """Each row's first tag as its place among all tags, (n,) float32; NaN without one."""
+    codes, names = np.full(len(rows.data), np.nan, "<f4"), [*ARTEFACTS, *SOURCES]
+    marks = journal.marks()
+    for id_, value in marks.loc[(marks["kind"] == TAGS) & (marks["value"] != ""), ["id", "value"]].itertuples(
+        index=False
+    ):
+        if id_ in rows.number_of:
+            codes[rows.number_of[id_]] = names.index(value.split(",")[0])
+    return codes
+
+
+def _add_explorer(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
     @app.get("/api/points.bin")
     def _points() -> Response:
         if start.blind:
             raise HTTPException(403, "this server is blind: its map would tell labels and scores")
-        return Response(pack_points(rows), media_type="application/octet-stream", headers={"cache-control": "no-cache"})
+        packed = pack_points(rows) + _tag_codes(rows, journal).tobytes()
+        return Response(packed, media_type="application/octet-stream", headers={"cache-control": "no-cache"})
 
     @app.post("/api/neighbours")
     def _neighbours(body: NeighboursBody) -> dict[str, Any]:

@@ -181,3 +181,12 @@ def test_layers_to_freeze_may_be_a_number_a_name_or_names(tmp_path: Path, freeze
     params = read_params(write(tmp_path, nested("train.freeze", freeze)))
     assert params.train.freeze == freeze and params.train.init_from is None
     assert "train.freeze" in refusal(tmp_path, nested("train.freeze", 1.5))
+
+
+@pytest.mark.parametrize("template", ["javascript:alert(1)", "https://a.org/{host}", "https://a.org/{", "https://a.org/{}",
+                                      "https://a.org/{ra.__class__}"])  # fmt: skip
+def test_links_that_cannot_be_filled_are_refused(tmp_path: Path, template: str) -> None:
+    assert "links" in refusal(tmp_path, {"seed": 1, "links": {"a": template}})
+    assert read_params(write(tmp_path, {"seed": 1, "links": {"a": "http://a.org/{ra_hms}"}})).links == {
+        "a": "http://a.org/{ra_hms}"
+    }

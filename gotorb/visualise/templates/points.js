@@ -28,7 +28,8 @@ export function colourBy(values, name, kinds) {
     for (let i = 0; i < values.length; i++) codes[i] = Number.isNaN(values[i]) ? kinds.length : values[i];
     const shown = codes.includes(kinds.length) ? [...kinds, "unknown"] : kinds;
     const crossed = name === "label" ? 0 : -1;  // bogus points are crosses, as everywhere
-    return { codes, table, crossed, legend: shown.map((kind, i) => [kind, `rgb(${table[i].join(",")})`]) };
+    return { codes, table, crossed, legend: shown.map((kind, i) => [kind, `rgb(${table[i].join(",")})`])
+      .filter((_, i) => name !== "tag" || codes.includes(i)) };
   }
   let low = Infinity, high = -Infinity;
   for (const value of values) { if (value < low) low = value; if (value > high) high = value; }

@@ -238,3 +238,16 @@ def test_tags_that_do_not_exist_are_refused_and_others_kept(client: Client) -> N
     assert client.journal.marks()["value"].tolist() == ["edge", "<b>", ""]
     rows = client.post("/api/rows", {"rows": [1, 2]})["rows"]
     assert [row["marks"] for row in rows] == [[["ann", "tags", "edge"]], [["ann", "note", "<b>"]]]
+
+
+def test_the_map_has_the_first_tag_of_each_row(tmp_path: Path) -> None:
+    data_dir = make_small(tmp_path / "data")
+    labels = open_dataset(data_dir).labels
+    client = Client(data_dir, model=str(write_answers(data_dir, labels, np.random.default_rng(5))))
+    client.post(
+        "/api/events", {"labeller": "ann", "events": [press(3, "tags", value="ghost,edge"), press(4, "tags", value="")]}
+    )
+    meta = json.loads(client("GET", "/api/meta")[2])
+    values = np.frombuffer(client("GET", "/api/points.bin")[2], "<f4").reshape(-1, 40)
+    codes = values[2 + meta["columns"].index("tag")]
+    assert meta["kinds"]["tag"][int(codes[3])] == "ghost" and np.isnan(np.delete(codes, 3)).all()
