@@ -23,9 +23,8 @@ import pandas as pd
 from gotorb.classifier.sources import read_detections
 from gotorb.core import layout
 from gotorb.core.constants import SCORE_DIGITS
-from gotorb.core.files import file_digest, tree_digest, whole_file
+from gotorb.core.files import file_digest, inert_cell, tree_digest, whole_file
 from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
-from gotorb.core.untrusted import inert_cell
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError, NotFinite

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gotorb.core.untrusted import inert_cell
 from gotorb.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -302,3 +301,34 @@ def file_states(paths: Iterable[Path | str]) -> list[tuple[str, int, int]]:
         stat = path.stat() if path.is_file() else None
         states.append((str(path), stat.st_size if stat else -1, stat.st_mtime_ns if stat else -1))
     return states
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""First letters of what a spreadsheet takes for a formula."""
+
+
+def inert_cell(value: Any) -> Any:
+    """Text that a spreadsheet does not take for a formula: an apostrophe before it.
+
+    Parameters
+    ----------
+    value : object
+        Cell of a table.
+
+    Returns
+    -------
+    object
+        Other values as they are.
+
+    Examples
+    --------
+    >>> inert_cell("=1+1"), inert_cell("m31"), inert_cell("-1.5"), inert_cell(-1.5)
+    ("'=1+1", 'm31', '-1.5', -1.5)
+    """
+    if not isinstance(value, str) or value[:1] not in FORMULA:
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

@@ -47,8 +47,6 @@ MOST_MEMBERS = 200
 """Members of an archive."""
 MOST_COLUMNS, MOST_HEADER = 4_096, 1 << 20
 """Columns of a csv, and bytes of its first line."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First letters of what a spreadsheet takes for a formula."""
 MOST_UNSTORED, MOST_PACKED = 1 << 24, 200
 """Bytes of an array that need not be stored, and how many times smaller than its content a larger one may be."""
 
@@ -290,30 +288,3 @@ def check_header(path: Path) -> None:
         line = file.readline(MOST_HEADER + 1)
     if len(line) > MOST_HEADER or line.count(b",") > MOST_COLUMNS:
         raise UntrustedFile(f"{path} has more than {MOST_COLUMNS} columns or a first line over {MOST_HEADER} bytes")
-
-
-def inert_cell(value: Any) -> Any:
-    """Text that a spreadsheet does not take for a formula: an apostrophe before it.
-
-    Parameters
-    ----------
-    value : object
-        Cell of a table.
-
-    Returns
-    -------
-    object
-        Other values as they are.
-
-    Examples
-    --------
-    >>> inert_cell("=1+1"), inert_cell("m31"), inert_cell("-1.5"), inert_cell(-1.5)
-    ("'=1+1", 'm31', '-1.5', -1.5)
-    """
-    if not isinstance(value, str) or value[:1] not in FORMULA:
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value

@@ -16,7 +16,7 @@ import numpy as np
 
 from gotorb.classifier.scores import Scorer, Scores, fit_stamps, score_batch
 from gotorb.core.constants import MJD_ZERO, SCORE_DIGITS
-from gotorb.core.params import SEED, ArchiveParams
+from gotorb.core.params import SEED, ArchiveParams, StreamParams
 from gotorb.errors import DataError, ModelError, PacketError, SchemaUnknown
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.streams.journal import Batch, DeadLetter, Place, Row
@@ -27,6 +27,7 @@ from gotorb.survey.alerts.records import Record, one_line, read_records
 from gotorb.survey.pixels import prepare_stamps
 
 log = logging.getLogger(__name__)
+STREAM = StreamParams()
 MAX_SCHEMA_ID = 1_000_000
 """Registries count their schemas from 1: a larger id is damage."""
 LONE = 3
@@ -113,11 +114,11 @@ class ScoreOptions:
         Background of stamps, and the names of fields.
     """
 
-    n_samples: int = 0
+    n_samples: int = STREAM.samples
     seed: int = SEED
-    threshold: float = 0.5
+    threshold: float
     publish: str = ""
-    above: float = 0.5
+    above: float
     archive: ArchiveParams = field(default_factory=ArchiveParams)
 
 
@@ -134,7 +135,9 @@ class Decoder:
         Wait for the schema of a lone message [s], where a registry may still have it.
     """
 
-    def __init__(self, reader: PacketReader, *, retry_s: float = 5.0, patience_s: float = 600.0) -> None:
+    def __init__(
+        self, reader: PacketReader, *, retry_s: float = STREAM.retry_s, patience_s: float = STREAM.patience_s
+    ) -> None:
         self.reader, self.retry_s, self.patience_s = reader, retry_s, patience_s
         self.n_decoded = self.n_different = 0
         self._waits: dict[int, _Wait] = {}

@@ -185,7 +185,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
 NOT_ASKED = {
     "archive": "a section: --params names it", "callbacks": "Keras objects", "fit_kwargs": "of Keras, from Python only",
     "strategy": "a TensorFlow object", "on_epoch": "a function", "on_trial": "a function", "on_ready": "a function",
-    "options": "built of the other options",
+    "options": "built of the other options", "links": "a mapping of params.yaml",
 }  # fmt: skip
 """Parameters that no option gives, with the reason."""
 
@@ -280,6 +280,7 @@ FREE = {
     "executor": {"n_processes", "chunk"},  # of any work, not of labelling
     "figures": {"size"}, "psf": {"factor"}, "recipe": {"verbose"},
     "transients": {"n_exposures"},
+    "store": {"batch"}, "journal": {"n"}, "skybot": {"pause_s"},  # of stamps read, of letters listed, between questions
 }  # fmt: skip
 """Module -> parameters whose name a section has too, for another thing."""
 
