@@ -338,10 +338,12 @@ class Worker:
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
         self.tally.rebalances += 1
-        self._finish()
-        self._commit()
-        self._forget(partitions)
-        consumer.incremental_unassign(partitions)
+        try:
+            self._finish()
+            self._commit()
+        finally:  # a journal that fails must not keep the group waiting
+            self._forget(partitions)
+            consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
         """The group gave the partitions away: the journal refuses what their next owner has written by then."""

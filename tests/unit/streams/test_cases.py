@@ -223,6 +223,7 @@ def test_a_full_disk_stops_without_a_commit(broker: Broker, model: Path, out: Pa
     kept = count(out)
     assert kept < 800
     assert ask(out, "SELECT sum(next - first) FROM offsets") == [(kept,)]
+    time.sleep(4)  # the mock broker can wait for ever for a sole member that died while another one joins
     assert run("full") == 0
     assert count(out) == 800
 
