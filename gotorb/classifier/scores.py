@@ -25,7 +25,6 @@ from gotorb.core import layout
 from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.files import file_digest, tree_digest, whole_file
 from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
-from gotorb.core.untrusted import inert_cell
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError, NotFinite
@@ -357,7 +356,7 @@ def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold:
     called = (found.best >= threshold).astype(int).tolist()
     *model, shown = about
     return zip(
-        map(inert_cell, table["id"].tolist()),
+        table["id"].tolist(),
         *places,
         plain,
         *posterior,
