@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gotorb.core import layout
 from gotorb.simulate import images
+from gotorb.stamps.images import paint_stamps
 
 Array = NDArray[np.floating]
 PLANES = ("IMAGE", "TEMPLATE", "DIFFERENCE")
@@ -30,6 +31,7 @@ KINDS = (
     "hot_pixel",
     "bleed",
 )
+LAYERS = ("science", "template", "difference")
 Stamps = dict[str, Array]
 """Row title: stamps (n, size, size, 3) of science, template and difference."""
 
@@ -88,7 +90,7 @@ def _read_ztf(ztf_dir: Path, n: int) -> Stamps:
 
 
 def plot_stamps(groups: Stamps, *, columns: int = 6, scale: float = 0.62) -> Figure:
-    """Two groups side by side, three lines (science, template, difference) each, every stamp stretched to its range.
+    """Two groups side by side, three lines (science, template, difference) each, as all figures show stamps.
 
     Parameters
     ----------
@@ -109,8 +111,8 @@ def plot_stamps(groups: Stamps, *, columns: int = 6, scale: float = 0.62) -> Fig
         corner = axes[top][left]
         corner.text(-0.45, 0, title.replace("_", " "), transform=corner.transAxes, fontsize=6, rotation=90, va="top")
         for column, stamp in enumerate(stamps[:columns]):
-            for line in range(3):
-                _show(axes[top + line][left + column], stamp[..., line])
+            for line, picture in enumerate(paint_stamps(stamp[None], LAYERS)[0]):
+                _show(axes[top + line][left + column], picture)
     return figure
 
 
@@ -137,9 +139,8 @@ def write_png(figure: Figure, path: Path, *, n_greys: int = 16) -> None:
     grey.save(path, format="PNG", optimize=True)
 
 
-def _show(axis: object, plane: Array) -> None:
-    low, high = np.nanpercentile(plane, [1, 99]) if np.isfinite(plane).any() else (0, 1)
-    axis.imshow(plane, vmin=low, vmax=max(high, low + 1e-6), cmap="gray", origin="lower", interpolation="nearest")  # type: ignore[attr-defined]
+def _show(axis: object, picture: Array) -> None:
+    axis.imshow(picture, origin="lower", interpolation="nearest")  # type: ignore[attr-defined]
 
 
 def compare(survey_dir: Path, ztf_dir: Path, *, columns: int = 6) -> Figure:

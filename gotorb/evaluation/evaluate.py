@@ -17,7 +17,14 @@ from gotorb.evaluation.calibration import Calibration, fit_calibration
 from gotorb.evaluation.figures import draw_figures
 from gotorb.evaluation.latent import map_latent, plot_latent
 from gotorb.evaluation.metrics import measure_calibration, rounded
-from gotorb.evaluation.report import Evaluation, make_curves, make_predictions, measure_predictions, write_evaluation
+from gotorb.evaluation.report import (
+    Evaluation,
+    add_tags,
+    make_curves,
+    make_predictions,
+    measure_predictions,
+    write_evaluation,
+)
 from gotorb.evaluation.robustness import find_clear, measure_robustness
 from gotorb.evaluation.stamp_figures import draw_stamps
 from gotorb.evaluation.thresholds import choose_threshold
@@ -265,7 +272,7 @@ def evaluate_model(
         Folder of the files.
     """
     scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
-    predictions = make_predictions(rows, scores, samples)
+    predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples)
     threshold = _find_threshold(predictions, meta, how)
     calibration = _find_calibration(predictions, meta)
     if calibration is not None:

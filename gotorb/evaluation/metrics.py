@@ -50,7 +50,7 @@ def measure_scores(
         Plain values for json: n_real, n_bogus, auc, auc_low, auc_high, average_precision, brier, ece,
         threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at
         the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr and by_host_offset
-        (arcsec), retention (see `retention.retention_curve`), notes.
+        (arcsec), by_tag (where annotators gave tags), retention (see `retention.retention_curve`), notes.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     metrics: Metrics = {"n_real": int((labels == 1).sum()), "n_bogus": int((labels == 0).sum()), "threshold": threshold}
@@ -74,6 +74,8 @@ def measure_scores(
         ("by_host_offset", offsets),
     ):
         metrics[name] = _by_group(labels, scores, groups, threshold)
+    if "tag" in rows:
+        metrics["by_tag"] = _by_group(labels, scores, rows["tag"], threshold)
     metrics["retention"] = _retention(rows, labels, scores, threshold)
     return rounded(metrics)
 

@@ -27,7 +27,7 @@ OLD_SCORES = ("realbogus", "cnn_realbogus")
 PREDICTION_COLUMNS = (
     "id", "label", "metalabel", "split", "mag", "score", "mean", "std", "p_real", "confidence", "bald",
 )  # fmt: skip
-ROW_COLUMNS = ("snr", "ut", "missing_fraction", "host_offset_arcsec")
+ROW_COLUMNS = ("snr", "ut", "missing_fraction", "host_offset_arcsec", "tag")
 """Columns of the data set that breakdowns need, copied where it has them."""
 DPI = 120
 HEADLINE_DIGITS = 4
@@ -87,6 +87,31 @@ def make_predictions(table: pd.DataFrame, scores: np.ndarray, samples: np.ndarra
     for name in ("mean", "std", "p_real", "confidence", "bald"):
         predictions[name] = np.nan if summary is None else getattr(summary, name)
     return predictions[[*PREDICTION_COLUMNS, *copied]].reset_index(drop=True)
+
+
+def add_tags(table: pd.DataFrame, data_dir: Path | str) -> pd.DataFrame:
+    """Rows with the first tag that annotators gave them, where the data set was exported from eyeball with tags.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows with id.
+    data_dir : path
+        Folder of the data set.
+
+    Returns
+    -------
+    DataFrame
+        With the column tag, empty for rows without one; unchanged without tags.
+    """
+    path = Path(data_dir) / layout.EYEBALL_CSV
+    if not path.exists():
+        return table
+    votes = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if "tags" not in votes or not votes["tags"].any():
+        return table
+    first = votes.loc[votes["tags"] != ""].drop_duplicates("id").set_index("id")["tags"].str.split(",").str[0]
+    return table.assign(tag=table["id"].map(first).fillna(""))
 
 
 def read_predictions(path: Path | str) -> pd.DataFrame:

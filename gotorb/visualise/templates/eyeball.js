@@ -35,7 +35,7 @@ async function begin() {
   makeControls();
   await choices.recall();
   if (query.has("selection")) filters.rows = JSON.parse(localStorage.getItem(`${SELECTION} ${meta.digest}`) || "[]");
-  await reorder(query.get("order") || meta.start.order, Number(localStorage.getItem(placeKey()) ?? NaN));
+  await reorder(query.get("order") || meta.start.order, !query.has("selection"));
   outbox.send();
   await followLink();
   addEventListener("hashchange", followLink);
@@ -227,14 +227,15 @@ function goTo(row) {
   show();
 }
 
-async function reorder(name, after = NaN) {
+async function reorder(name, resume = false) {
   if (!meta.orders[name]?.usable) name = "as_is";
   try {
-    const told = await post("/api/order", { labeller, order: name, seed: meta.start.seed, after: Number.isNaN(after) ? null : after, ...filters });
+    const place = resume ? localStorage.getItem(placeKey()) : null, after = place === null ? null : Number(place);
+    const told = await post("/api/order", { labeller, order: name, seed: meta.start.seed, after, ...filters });
     sequence = name;
     order = told.rows;
-    position = told.at;
-    while (position + 1 < order.length && choices.labelled.has(order[position])) position += 1;
+    position = resume ? told.at : 0;
+    while (resume && position + 1 < order.length && choices.labelled.has(order[position])) position += 1;
     find("order").value = name;
     find("filter").setAttribute("aria-pressed", String(Object.values(filters).some((value) =>
       (Array.isArray(value) ? value.length : value !== null && value !== "all"))));
