@@ -66,10 +66,11 @@ test: $(TEST_READY)  ## run the tests
 test-all: $(TEST_READY)  ## run the tests and the long versions of them
 	@$(RUN) python -m pytest -m ''
 
-check: $(TEST_READY)  ## check style and types
+check: $(TEST_READY)  ## check style, types and docstrings
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@$(RUN) numpydoc lint $$(git ls-files 'gotorb/*.py')
 
 docs: $(TEST_READY)  ## build the documentation: docs/_build/index.html
 	@$(RUN) COLUMNS=100 sphinx-build -W --keep-going -q -d .gotorb/doctrees docs docs/_build

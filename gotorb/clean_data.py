@@ -241,10 +241,21 @@ def cap_flagged_images(
 
     Parameters
     ----------
+    data_dir : path
+        Labelled data set.
     flagged : path or iterable of str
         Ids of images, or a csv with the column image_id.
+    n_keep : int
+        Rows kept of each of these images.
+    seed : int
+        Of the draw.
+    out_dir, name : path, str, optional
+        The new data set is ``out_dir/name``; as for `clean` when left out.
 
-    Other parameters, result and errors as for `clean`.
+    Returns
+    -------
+    Path
+        The new data set.
     """
     return _write(data_dir, out_dir, name, [lambda d: _surplus(d, flagged, n_keep, seed)])
 

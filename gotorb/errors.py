@@ -132,7 +132,15 @@ class ModelError(GotorbError):
 
 
 class NotFinite(ModelError):
-    """A model gives NaN or infinity; `rows` are the numbers of the stamps."""
+    """A model gives NaN or infinity; `rows` are the numbers of the stamps.
+
+    Parameters
+    ----------
+    text : str
+        Message.
+    rows : sequence of int
+        Numbers of the stamps.
+    """
 
     def __init__(self, text: str, rows: Sequence[int] = ()) -> None:
         super().__init__(text)

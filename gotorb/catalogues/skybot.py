@@ -120,7 +120,15 @@ class Limits:
 
 
 class NoAnswer(Exception):
-    """A try without a usable answer; `wait_s` is the pause that the service asks for, None when no try makes sense."""
+    """A try without a usable answer; `wait_s` is the pause that the service asks for, None when no try makes sense.
+
+    Parameters
+    ----------
+    reason : str
+        Why there is no answer.
+    wait_s : float, optional
+        Pause that the service asks for [s].
+    """
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)

@@ -45,7 +45,13 @@ class Datapack(NamedTuple):
 
 
 class Shell:
-    """Stand-in for an object of pandas that only stores its class's name, arguments and state."""
+    """Stand-in for an object of pandas that only stores its class's name, arguments and state.
+
+    Parameters
+    ----------
+    *_, **__
+        Kept by `__new__`.
+    """
 
     name = ""
     args: tuple[Any, ...] = ()
@@ -127,7 +133,15 @@ def _bytes(part: h5py.Dataset) -> bytes:
 
 
 class PlainType:
-    """Stand-in for a type of numpy's arrays: its short name ("f8", "O8"), and its byte order from the state."""
+    """Stand-in for a type of numpy's arrays: its short name ("f8", "O8"), and its byte order from the state.
+
+    Parameters
+    ----------
+    name : str or bytes
+        Short name of the type.
+    *_
+        Not used.
+    """
 
     def __init__(self, name: Any, *_: Any) -> None:
         text = name.decode("ascii") if isinstance(name, bytes) else str(name)
@@ -153,7 +167,13 @@ class PlainType:
 
 
 class PlainArray:
-    """Stand-in for an array, which is made of bytes, or of a list of plain objects, when all was read."""
+    """Stand-in for an array, which is made of bytes, or of a list of plain objects, when all was read.
+
+    Parameters
+    ----------
+    *_
+        Not used.
+    """
 
     def __init__(self, *_: Any) -> None:
         self.state: tuple[Any, ...] = ()

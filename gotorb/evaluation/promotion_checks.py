@@ -94,6 +94,8 @@ def check_slices(rows: pd.DataFrame, wrong: np.ndarray, wrong_before: np.ndarray
         (n,) test rows.
     wrong, wrong_before : ndarray of bool
         (n,) True where the new model, or the holder, is wrong, each at its own threshold.
+    limits : Limits
+        `alpha`, the largest chance of a false alarm.
     """
     from scipy.stats import binomtest
 

@@ -115,6 +115,11 @@ class Event:
 class Journal:
     """The journal at a path, made when absent; several servers may write to it.
 
+    Parameters
+    ----------
+    path : path
+        SQLite file.
+
     Raises
     ------
     DataError

@@ -51,6 +51,7 @@ class FeatureSet:
 
     @cached_property
     def geometry(self) -> Geometry:
+        """Pixels by their distance from the centre, and templates of the PSF."""
         return Geometry(self.size, self.fwhm)
 
     @cached_property

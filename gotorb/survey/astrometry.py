@@ -30,6 +30,11 @@ CTYPE = re.compile(r"(?P<axis>\w{1,4}?)-+(?P<projection>\w{3})(?:-(?P<distortion
 class Astrometry:
     """Conversion between pixels (0-based centres) and ICRS positions.
 
+    Parameters
+    ----------
+    wcs : WCS
+        Two celestial axes, in the order of the header.
+
     Attributes
     ----------
     wcs : WCS

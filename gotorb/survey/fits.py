@@ -27,6 +27,15 @@ class Frame:
 
     Of plain, scaled and tile-compressed images (.fz) only the pixels asked for are read; a packed file
     (.fits.gz) is unpacked once into memory.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    hdus : HDUList
+        The open file.
+    content : bytes, optional
+        Unpacked content of a packed file.
     """
 
     def __init__(self, path: Path, hdus: fits.HDUList, content: bytes | None = None) -> None:

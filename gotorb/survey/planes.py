@@ -45,7 +45,15 @@ class Block(NamedTuple):
 
 
 class Scaled:
-    """Image of scaled or blanked numbers; only what is sliced out is converted, as astropy does it."""
+    """Image of scaled or blanked numbers; only what is sliced out is converted, as astropy does it.
+
+    Parameters
+    ----------
+    stored : ndarray
+        (ny, nx) numbers as the file holds them.
+    header : Header
+        With BSCALE, BZERO and BLANK.
+    """
 
     def __init__(self, stored: np.ndarray, header: fits.Header) -> None:
         self._stored = stored

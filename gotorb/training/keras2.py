@@ -82,6 +82,17 @@ class ForeignLayer(ValueError):
 
 
 def read_config(file: h5py.File) -> Config:
+    """Read the configuration of the network in a model file of Keras 2.
+
+    Parameters
+    ----------
+    file : h5py.File
+
+    Raises
+    ------
+    UntrustedFile, ForeignLayer
+        If there is none, or another backend wrote it.
+    """
     if "model_config" not in file.attrs:
         raise UntrustedFile("it holds no network, perhaps weights alone: save the whole model by model.save(...)")
     config = read_json(file.attrs["model_config"])
@@ -94,7 +105,13 @@ def read_config(file: h5py.File) -> Config:
 
 
 class Weights:
-    """Arrays of a file by layer: names as in the file, values read on demand."""
+    """Arrays of a file by layer: names as in the file, values read on demand.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Model file of Keras 2.
+    """
 
     def __init__(self, file: h5py.File) -> None:
         root = file.get("model_weights", file)
@@ -134,6 +151,20 @@ def _datasets(group: h5py.Group, prefix: str) -> Iterable[tuple[str, h5py.Datase
 
 
 def lambda_parts(name: str, config: Config) -> tuple[str, list[Any] | None, Any]:
+    """Code, defaults and closure of a Lambda layer, as text and plain values.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer.
+    config : dict
+        Its configuration.
+
+    Raises
+    ------
+    ForeignLayer
+        If the function is not in the file.
+    """
     function = config.get("function")
     if isinstance(function, dict):
         function = function.get("items", function.get("config"))
@@ -163,6 +194,20 @@ def is_tensor(value: Any) -> bool:
 
 
 def make_plain(kind: str, config: Config, name: str) -> keras.layers.Layer:
+    """Make a layer that Keras 3 has, too, from its configuration of Keras 2.
+
+    Parameters
+    ----------
+    kind, name : str
+        Class and name of the layer.
+    config : dict
+        Its configuration.
+
+    Raises
+    ------
+    ForeignLayer
+        If Keras 3 refuses the configuration.
+    """
     given = {key: config[key] for key in PLAIN[kind] if config.get(key) is not None}
     given = {key: tuple(map(tuple, one)) if _is_pairs(one) else one for key, one in given.items()}
     if kind == "BatchNormalization" and isinstance(given.get("axis"), list):
@@ -182,6 +227,15 @@ def _is_pairs(value: Any) -> bool:
 
 
 def make_normalization(config: Config, name: str) -> keras.layers.Layer:
+    """Make a Normalization layer with the mean and variance of its configuration.
+
+    Parameters
+    ----------
+    config : dict
+        Configuration of the layer.
+    name : str
+        Its name.
+    """
     axis = config.get("axis", -1)
     known = {key: config[key] for key in ("mean", "variance") if config.get(key) is not None}
     return keras.layers.Normalization(
@@ -191,7 +245,17 @@ def make_normalization(config: Config, name: str) -> keras.layers.Layer:
 
 
 def check_widths(layer: keras.layers.Layer, kind: str, name: str, arrays: Mapping[str, h5py.Dataset]) -> None:
-    """Refuse a layer that declares other weights than the file holds, before they are allocated."""
+    """Refuse a layer that declares other weights than the file holds, before they are allocated.
+
+    Parameters
+    ----------
+    layer : keras Layer
+        Not built yet.
+    kind, name : str
+        Class and name of the layer.
+    arrays : mapping of str to Dataset
+        Weights in the file.
+    """
     width = getattr(layer, "units", None) or (getattr(layer, "filters", None) if kind != "DepthwiseConv2D" else None)
     kernel = arrays.get("pointwise_kernel", arrays.get("kernel", arrays.get("depthwise_kernel")))
     if kind not in ("Dense", "Conv2D", "Conv2DTranspose", "SeparableConv2D", "DepthwiseConv2D"):
@@ -209,7 +273,17 @@ def check_widths(layer: keras.layers.Layer, kind: str, name: str, arrays: Mappin
 
 
 def fill(layer: keras.layers.Layer, kind: str, name: str, arrays: Mapping[str, h5py.Dataset]) -> None:
-    """Copy a layer's weights from the file."""
+    """Copy a layer's weights from the file.
+
+    Parameters
+    ----------
+    layer : keras Layer
+        Built.
+    kind, name : str
+        Class and name of the layer.
+    arrays : mapping of str to Dataset
+        Weights in the file.
+    """
     named = WEIGHT_NAMES.get(kind, {})
     theirs = {named.get(key, key): one for key, one in arrays.items()}
     for weight in layer.weights:
@@ -232,7 +306,13 @@ def fill(layer: keras.layers.Layer, kind: str, name: str, arrays: Mapping[str, h
 
 
 def input_shapes(config: Config) -> list[list[int | None]]:
-    """Shapes (n, size, size, layers) of a network's inputs, in their order."""
+    """Shapes (n, size, size, layers) of a network's inputs, in their order.
+
+    Parameters
+    ----------
+    config : dict
+        Configuration of the network.
+    """
     inner = config["config"]
     layers = inner["layers"] if isinstance(inner, dict) else inner
     if config["class_name"] != "Sequential":
@@ -252,12 +332,24 @@ def _declared_shape(config: Config) -> list[int | None]:
 
 
 def ends(given: Any) -> list[list[Any]]:
-    """Inputs or outputs of a network, of which a single one stands without a list around it."""
+    """Inputs or outputs of a network, of which a single one stands without a list around it.
+
+    Parameters
+    ----------
+    given : list
+        As the configuration holds them.
+    """
     return [given] if given and isinstance(given[0], str) else given
 
 
 def first_call(layer: Config) -> int:
-    """Number of a layer's first call inside its network: networks that begin with an input were called before."""
+    """Number of a layer's first call inside its network: networks that begin with an input were called before.
+
+    Parameters
+    ----------
+    layer : dict
+        Configuration of the layer.
+    """
     if layer["class_name"] not in MODELS:
         return 0
     inner = layer["config"]
@@ -267,7 +359,15 @@ def first_call(layer: Config) -> int:
 
 
 def read_call(call: Any, look_up: Callable[[Sequence[Any]], Tensor]) -> tuple[list[Any], Config]:
-    """Arguments and options of one call of a layer."""
+    """Arguments and options of one call of a layer.
+
+    Parameters
+    ----------
+    call : list
+        As the configuration holds it.
+    look_up : callable
+        Gives the tensor of a reference.
+    """
     if isinstance(call, dict):
         raise ForeignLayer("it was written by Keras 3; load it as it is")
     single = bool(call) and isinstance(call[0], str)
@@ -302,4 +402,10 @@ def _value(item: Any, look_up: Callable[[Sequence[Any]], Tensor]) -> Any:
 
 
 def flat(values: Iterable[Any]) -> list[Any]:
+    """List of values, of which some are lists of values.
+
+    Parameters
+    ----------
+    values : iterable
+    """
     return [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
