@@ -31,6 +31,7 @@ EXEMPT = {
     "gotorb/core/settings.py": "places, not content",
     "gotorb/core/__init__.py": "no code",
     "gotorb/tracking": "records, to a store that is no output; only promote depends on it",
+    "gotorb/visualise": "pages, which are no outputs",
     "pipelines/__init__.py": "start and end of a stage",
     # the stage's own choice, by params that it depends on; serves data/survey, which is a dependency itself
     "gotorb/simulate/source.py": "serves the survey that a stage depends on",

@@ -73,7 +73,7 @@ def test_killed_twice_and_resumed_gives_the_bytes_of_an_uninterrupted_training(
     for name in (layout.MODEL_H5, layout.META_HKL):
         assert (killed / "model" / name).read_bytes() == (whole / "model" / name).read_bytes(), name
     assert not (killed / "model" / layout.STATE_NPZ).exists()
-    assert "resuming after epoch 3" in (killed / "model" / "model.log").read_text()
+    assert "resuming after epoch 4" in (killed / "model" / "model.log").read_text()
 
 
 def stop_after(last: int) -> Any:

@@ -229,7 +229,7 @@ def test_an_interrupted_search_resumes_and_writes_the_same_bytes(
         patch.setattr(checkpoint.Progress, "on_epoch_end", cut)
         run_model_tuning(small, out_dir=tmp_path / "cut", **options)
     run_model_tuning(small, out_dir=tmp_path / "cut", **options)
-    assert "resuming after epoch 0" in caplog.text and "trial 02 was finished before" in caplog.text
+    assert "resuming after epoch 1" in caplog.text and "trial 02 was finished before" in caplog.text
     for name in FILES:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
