@@ -55,7 +55,7 @@ def test_the_stages_of_a_source_hang_together(project: Path, data: Path) -> None
     bodies = [stage.get("do", stage) for stage in stages.values()]
     code = [dep for body in bodies for dep in body["deps"] if dep.startswith("..")]
     assert code and all((PROJECT / dep.removeprefix("../../")).exists() for dep in code)
-    assert not any("data/survey" in dep or "synthetic" in dep for body in bodies for dep in body["deps"])
+    assert not any(dep.startswith(("data/survey", "data/synthetic")) for body in bodies for dep in body["deps"])
 
 
 def test_own_survey_is_named_by_its_adapter(project: Path, tmp_path: Path) -> None:
