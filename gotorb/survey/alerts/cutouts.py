@@ -7,11 +7,13 @@ import io
 import re
 import warnings
 import zlib
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
+from isal import isal_zlib
 
 MAX_BYTES = 1_000_000
 """Largest cut-out when unpacked; real ones have 2 x 10^4 to 6 x 10^4 bytes."""
@@ -71,10 +73,11 @@ def unpack_gzip(data: bytes) -> bytes:
     OSError, EOFError, zlib.error
         If it is broken or cut short.
     """
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    raw = unpacker.decompress(data, MAX_BYTES + 1)
-    if unpacker.eof and not unpacker.unused_data:
-        return raw
+    unpacker = isal_zlib.decompressobj(zlib.MAX_WBITS | 16)
+    with suppress(isal_zlib.error):  # type: ignore[arg-type]
+        raw = unpacker.decompress(data, MAX_BYTES + 1)
+        if unpacker.eof and not unpacker.unused_data:
+            return bytes(raw)
     with gzip.open(io.BytesIO(data)) as packed:  # several members, or an error with a name
         return packed.read(MAX_BYTES + 1)
 
