@@ -17,6 +17,7 @@ BENCHMARKS = {
     "packets": "packets",
     "streams": "streams",
     "visualise": "visualise",
+    "report": "report",
     "train": "training",
     "logging": "tracking",
     "eyeball": "eyeball",

@@ -18,13 +18,13 @@ N = 300
 EVIL = "<img src=x onerror=alert(1)>"
 
 
-def make_rows(noise: float) -> pd.DataFrame:
+def make_rows(noise: float, n: int = N) -> pd.DataFrame:
     """Scored test rows; the less noise, the better the model."""
     rng = np.random.default_rng(int(1000 * noise))
-    labels = np.arange(N) % 2
-    scores = np.clip(labels + noise * rng.normal(size=N), 0, 1)
+    labels = np.arange(n) % 2
+    scores = np.clip(labels + noise * rng.normal(size=n), 0, 1)
     return pd.DataFrame({
-        "id": [f"row{k}" for k in range(N)], "label": labels, "split": "test", "mag": 18.0 + labels, "score": scores,
+        "id": [f"row{k}" for k in range(n)], "label": labels, "split": "test", "mag": 18.0 + labels, "score": scores,
         "metalabel": np.where(labels == 1, "mp", EVIL), "mean": scores, "std": 0.1, "p_real": scores,
         "confidence": np.abs(scores - 0.5), "bald": 0.0, "snr": 8.0,
     })  # fmt: skip
@@ -32,20 +32,24 @@ def make_rows(noise: float) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished pipeline with a good and a bad model, without truth or injections."""
-    here = tmp_path_factory.mktemp("report")
+    """A finished pipeline with a good and a bad model."""
+    return make_project(tmp_path_factory.mktemp("report"))
+
+
+def make_project(here: Path, *, n: int = N, size: int = 9) -> Path:
+    """Reports, evaluations and data of a pipeline with two models, without truth or injections."""
     noises = {"vgg6": 0.8, "bayesian_vgg6": 0.2}
     (here / "params.yaml").write_text(yaml.safe_dump({"seed": 1, "train": {"models": list(noises)}}))
     (here / "reports").mkdir()
     for name, noise in noises.items():
-        rows = make_rows(noise)
+        rows = make_rows(noise, n)
         metrics = measure_scores(rows, 0.5, n_bootstrap=20, rng=np.random.default_rng(0))
         (here / "reports" / f"{name}.json").write_text(json.dumps(metrics))
         folder = here / "evaluations" / name
         folder.mkdir(parents=True)
         rows.to_csv(folder / "predictions.csv", index=False)
-    table = make_rows(0.2)[["id", "label", "metalabel", "split", "mag"]].assign(image_id="1")
-    stamps = np.random.default_rng(0).normal(size=(N, 9, 9, 2)).astype(np.float32)
+    table = make_rows(0.2, n)[["id", "label", "metalabel", "split", "mag"]].assign(image_id="1")
+    stamps = np.random.default_rng(0).normal(size=(n, size, size, 2)).astype(np.float32)
     write_dataset(here / "data" / "dataset", table, [stamps], layers=["science", "difference"])
     return here
 
