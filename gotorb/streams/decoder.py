@@ -400,6 +400,7 @@ class Pipeline:
     def _row(self, message: Message, record: Record, *, wanted: bool = False, **values: Any) -> Row:
         """Row of an alert; published with the same values where that is wanted."""
         names = {"survey": record["survey"], "alert_id": record["candid"], "object_id": record["objectId"]}
+        names["image_id"] = record["image_id"]
         numbers: dict[str, Any] = {
             "ra": float(record["ra"]), "dec": float(record["dec"]), "mjd": float(record["jd"]) - MJD_ZERO,
             "survey_score": _finite(record.get("survey_score")),

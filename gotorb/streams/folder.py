@@ -204,8 +204,8 @@ def read_scores(journal: Journal, *, every_column: bool = False) -> pd.DataFrame
         ``data_sha256`` is the digest that `gotorb score` gives for a folder of the same packets, named by their ids.
     """
     names = (
-        "alert_id", "ra", "dec", "score", "mean", "std", "confidence", "model", "version", "called", "packet_sha256",
-        *MORE_COLUMNS,
+        "alert_id", "image_id", "ra", "dec", "score", "mean", "std", "confidence", "model", "version", "called",
+        "packet_sha256", *MORE_COLUMNS,
     )  # fmt: skip
     where = "" if every_column else "WHERE score IS NOT NULL"
     found = journal.read(f"SELECT {', '.join(names)} FROM scores {where} ORDER BY survey, alert_id")

@@ -23,7 +23,8 @@ BUSY_S = 60.0
 TABLES = """
 CREATE TABLE IF NOT EXISTS about(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS scores(
-    survey TEXT NOT NULL, alert_id TEXT NOT NULL, object_id TEXT, ra REAL, dec REAL, mjd REAL, survey_score REAL,
+    survey TEXT NOT NULL, alert_id TEXT NOT NULL, image_id TEXT, object_id TEXT,
+    ra REAL, dec REAL, mjd REAL, survey_score REAL,
     score REAL, mean REAL, std REAL, confidence REAL, called INTEGER, reason TEXT,
     model TEXT NOT NULL, version TEXT NOT NULL, model_digest TEXT NOT NULL, packet_sha256 BLOB,
     topic TEXT NOT NULL, part INTEGER NOT NULL, off INTEGER NOT NULL, t_event REAL, t_scored REAL NOT NULL,
@@ -69,6 +70,7 @@ class Row:
     place: Place
     survey: str
     alert_id: str
+    image_id: str = ""
     object_id: str
     ra: float
     dec: float
@@ -331,9 +333,9 @@ class Journal:
     def _insert(self, db: sqlite3.Connection, row: Row) -> str:
         """Insert a row once; what it counts as."""
         values = (
-            row.survey, row.alert_id, row.object_id, row.ra, row.dec, row.mjd, row.survey_score, row.score, row.mean,
-            row.std, row.confidence, row.called, row.reason, *self.model, row.packet_sha256, *row.place, row.t_event,
-            time.time(),
+            row.survey, row.alert_id, row.image_id, row.object_id, row.ra, row.dec, row.mjd, row.survey_score,
+            row.score, row.mean, row.std, row.confidence, row.called, row.reason, *self.model, row.packet_sha256,
+            *row.place, row.t_event, time.time(),
         )  # fmt: skip
         marks = ", ".join("?" * len(values))
         if db.execute(f"INSERT INTO scores VALUES({marks}) ON CONFLICT DO NOTHING", values).rowcount == 0:

@@ -268,6 +268,7 @@ def test_failed_look_up_gives_no_label_at_all_least_of_all_a_bogus_one(served, t
 HOSTILE = ["1'; drop table image; --", "../../etc/passwd", 'a,b\n"c"', "NA", "é" * 300, "100%s"]
 
 
+@pytest.mark.long("it goes through pages, csv and registry")
 def test_hostile_text_in_ids_stays_text(served, tmp_path, monkeypatch):
     one = query_images(read_settings(), 100).iloc[:1]
     monkeypatch.setattr(label_data, "get_images", lambda n: pd.concat([one] * len(HOSTILE)).assign(id=HOSTILE))

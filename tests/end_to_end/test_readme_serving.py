@@ -92,6 +92,7 @@ def test_mlflows_own_commands_see_the_projects_runs(project: Project) -> None:
     assert "train tuned" in done.stdout
 
 
+@pytest.mark.long("a true process imports MLflow and TensorFlow")
 def test_mlflow_loads_the_model_in_another_folder(project: Project, tmp_path: Path) -> None:
     done = project.run("bash", "-c", f"{EXPORT}\ncd {tmp_path}\n{LOAD}")
     assert done.returncode == 0, done.stderr

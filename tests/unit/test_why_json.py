@@ -18,7 +18,7 @@ def test_reason_becomes_plain_json() -> None:
         scored=scored, flags=["edge"], neighbours=[Neighbour("b", np.int64(1), "mp", np.float32(0.5), "data:,")],
         slices=[{"name": "faint", "n": np.int64(0), "rate": np.nan}],
         others=[{"name": "x", "score": None, "problem": "size"}], threshold=0.25,
-        scorer=cast(Any, SimpleNamespace(name="vgg6", version="1")),
+        scorer=cast(Any, SimpleNamespace(name="vgg6", version="1")), unusual=[],
     )  # fmt: skip
     known = json.loads(json.dumps(reason.as_dict(), allow_nan=False))
     assert known["row"] == {"id": "a", "mag": 18.5, "realbogus": None, "called_real": True, "n": 3}

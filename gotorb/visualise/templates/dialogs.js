@@ -9,7 +9,11 @@ export function openDialog(...content) {
   return dialog;
 }
 
-export const closeDialog = () => find("dialog").close();
+// a field that kept the focus until the next frame would swallow the next key
+export function closeDialog() {
+  find("dialog").close();
+  if (find("dialog").contains(document.activeElement)) document.activeElement.blur();
+}
 
 const closeButton = (text = "close") => el("button", { type: "button", onclick: closeDialog }, text);
 

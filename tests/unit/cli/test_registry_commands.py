@@ -84,6 +84,7 @@ def test_table_has_no_colour_and_is_not_cut_where_no_terminal_is(capsys: pytest.
     assert first.split() == [long, "[bold]kept[/bold]"] and second.split() == ["short", "1"] and "\x1b" not in head
 
 
+@pytest.mark.long("true processes import MLflow's command line")
 def test_mlflow_works_on_the_projects_own_store(gotorb: Call, project: Path) -> None:
     said = shell("mlflow", "experiments", "create", "--experiment-name", "mine", cwd=project)
     assert said.code == 0, said.err

@@ -97,9 +97,9 @@ def test_exports_do_not_replace_other_data_sets(data: Path, tmp_path: Path) -> N
     other = make_small(tmp_path / "other", n=30)
     before = content(other)
     with pytest.raises(DataError, match="another name"):
-        write_labelled(data, other, journal.current())
+        write_labelled(data, other, journal.current(), journal.marks())
     assert content(other) == before
-    made = write_labelled(data, tmp_path / "labelled", journal.current())
+    made = write_labelled(data, tmp_path / "labelled", journal.current(), journal.marks())
     assert "'=cmd" in (made / layout.EYEBALL_CSV).read_text()
 
 

@@ -70,6 +70,7 @@ def test_error_that_concerns_all_images_ends_the_run(tmp_path):
         run_images(tasks, work, Options(str(tmp_path / "j")), shards_dir=tmp_path / "s", workers=Workers(2, chunk=2))
 
 
+@pytest.mark.long("workers are started again and again")
 def test_image_that_kills_every_worker_is_skipped_alone(tmp_path):
     options = Options(str(tmp_path / "journal"), deadly=("im3",))
     outcome = run_images(make_tasks(), work, options, shards_dir=tmp_path / "shards", workers=Workers(2, chunk=2))

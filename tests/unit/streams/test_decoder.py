@@ -124,7 +124,7 @@ def test_posterior_samples_are_kept(tmp_path: Path, model: Path) -> None:
     made = pipeline(model, tmp_path)
 
     class Network:
-        dropouts = (1,)
+        has_posterior = True
 
         def score(self, stamps: np.ndarray) -> np.ndarray:
             return np.full(len(stamps), 0.25, np.float32)

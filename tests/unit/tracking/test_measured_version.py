@@ -45,7 +45,7 @@ def test_it_is_registered_loaded_and_served(project: Path, path: Path, stamps: n
     np.testing.assert_array_equal(classifier.predict(model, stamps), expected)
     origin = models.find_model(registered.uri)
     assert origin.layers == LAYERS and origin.threshold == 0.4
-    rows = mlflow.pyfunc.load_model(registered.uri).predict(stamps)
+    rows = mlflow.pyfunc.load_model(registered.uri).predict(stamps).astype({"mean": float, "score": float})
     np.testing.assert_allclose(rows["score"], expected, atol=1e-6)
     samples = classifier.dropout_pred(path, stamps, nsamples=20, seed=0)
     np.testing.assert_allclose(rows["mean"], samples.mean(axis=1), atol=1e-6)
