@@ -133,6 +133,7 @@ def _hold(folder: Path, ready: Any, done: Any) -> None:
         done.wait(30)
 
 
+@pytest.mark.long("a true process imports this file again")
 def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     ready, done = spawn.Event(), spawn.Event()
