@@ -40,7 +40,7 @@ def print_results(here: Path) -> None:
     if not found:
         return
     committed = read_numbers(models, lambda path: _read_committed(here / path))
-    decision = _read_json(here / layout.PROMOTION_JSON) or {}
+    decision = _read_json(here / layout.RECEIPT_JSON) or _read_json(here / layout.PROMOTION_JSON) or {}
     rows = "every detection of held-out images, against truth" if _has_truth(here) else "held-out labelled rows"
     lines = [describe_champion(decision), f"numbers of {rows}:", format_results(found)]
     lines.append(describe_agreement(found, committed) if committed else "")

@@ -120,6 +120,8 @@ STREAM_LOCK = ".running"
 # --- the project -------------------------------------------------------------------------------
 PARAMS_YAML = "params.yaml"
 PROMOTION_JSON = "reports/promotion.json"
+RECEIPT_JSON = "evaluations/promotion.json"
+"""The same with the versions of this checkout's registry, which git and DVC's cache do not keep."""
 ENV_FILE = ".env"
 MLRUNS_DIR = "mlruns"
 SOURCES_DIR = "sources"

@@ -79,6 +79,12 @@ class Results:
         path = self.folder / layout.SPEED_JSON
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
+    @property
+    def decision(self) -> dict[str, Any]:
+        """The promotion's decision, with the versions of this checkout's registry where it made them."""
+        receipt = self.folder / layout.RECEIPT_JSON
+        return json.loads(receipt.read_text(encoding="utf-8")) if receipt.exists() else self.read("promotion.json")
+
     def read(self, name: str) -> dict[str, Any]:
         """Content of a report; empty where the pipeline has none.
 
@@ -155,7 +161,7 @@ def write_report(folder: Path | str = ".", out_path: Path | str | None = None) -
         If no model was evaluated there.
     """
     results = open_results(folder)
-    decision = results.read("promotion.json")
+    decision = results.decision
     leader = decision.get("model") if decision.get("model") in results.names else results.names[0]
     data = open_dataset(results.folder / DATASET)
     values = {
