@@ -130,13 +130,13 @@ def judged(test: Any, truth: Any, injections: Any, network: str) -> dict[str, di
     dict
         test, truth, injected -> metrics.
     """
-    from gotorb.evaluation.injections import HEADLINE_SLICES
+    from gotorb.evaluation.injections import HEADLINE_SLICES, equal_fpr
 
     of_truth, found = truth.get("models", {}).get(network), injections.get("models", {}).get(network)
     known = {
         "test": headlines(test) if test else None,
         "truth": headlines(of_truth) if of_truth else None,
         "injected": found
-        and {title: found["at_fpr"]["slices"][name]["fraction"] for title, name in HEADLINE_SLICES.items()},
+        and {title: equal_fpr(found)["slices"][name]["fraction"] for title, name in HEADLINE_SLICES.items()},
     }
     return {name: values for name, values in known.items() if values}
