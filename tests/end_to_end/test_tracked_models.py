@@ -11,6 +11,7 @@ from mlflow.entities import LoggedModel, Run
 from mlflow.models import Model
 
 from gotorb.core.params import Params
+from gotorb.evaluation.injections import equal_fpr
 from gotorb.evaluation.metrics import fpr_name
 from gotorb.tracking.contents import md5
 from gotorb.training.meta import read_meta
@@ -109,7 +110,7 @@ def test_metrics_of_test_truth_and_injections_are_those_of_the_reports(
         assert metrics[f"{rows}/brier"] == known["brier"]
         assert metrics[f"{rows}/fnr"] == known["at_threshold"]["fnr"]
         assert metrics[f"{rows}/missed"] == known["fnr_at_fpr"][fpr_name(0.01)]
-    slices = json.loads((reports / "injections.json").read_text())["models"][network]["at_fpr"]["slices"]
+    slices = equal_fpr(json.loads((reports / "injections.json").read_text())["models"][network])["slices"]
     assert metrics["injected/found"] == slices["detectable"]["fraction"]
     of_test = {name: value for name, value in metrics.items() if name.startswith("test/")}
     judging = runs[f"evaluate {network}"].data.metrics
