@@ -205,7 +205,7 @@ def describe_verdict(results: Results, decision: Mapping[str, Any]) -> str:
     words = [f"{name} {state}{_because(decision)}."]
     words.append(
         f"On {known['n_real'] + known['n_bogus']} held-out rows its AUC is {_with_interval(known, 'auc', 3)}, and it "
-        f"misses {_percent(known['fnr_at_fpr']['1_percent'])} of the real ones at 1 % false positives."
+        f"misses {_percent(known['fnr_at_fpr']['1_percent'])} of the real ones at 1\u00a0% false positives."
     )
     pairs = [pair for pair in compare_pairs(results) if name in pair["names"]]
     for verb, others in (("better than", _others(pairs, name)), ("worse than", _others(pairs, name, worse=True))):
@@ -285,11 +285,11 @@ def _with_interval(known: Mapping[str, Any], name: str, digits: int) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f}\u00a0%"
 
 
 def _percents(low: float, high: float) -> str:
-    return f"{100 * low:.1f}–{100 * high:.1f} %"
+    return f"{100 * low:.1f}–{100 * high:.1f}\u00a0%"
 
 
 def compare_pairs(results: Results) -> list[dict[str, Any]]:
