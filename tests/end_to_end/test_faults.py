@@ -222,6 +222,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
+@pytest.mark.long("two workers import what a real run imports")
 @pytest.mark.parametrize("n_processes", [1, 2])
 def test_every_image_ends_in_one_named_state_and_the_counts_add_up(served, tmp_path, monkeypatch, n_processes):
     one = query_images(read_settings(), 100).iloc[:1]
