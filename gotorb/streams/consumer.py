@@ -47,8 +47,6 @@ from gotorb.training.onnx import PortableModel
 log = logging.getLogger(__name__)
 STREAM = StreamParams()
 REPORT_S = 1.0
-JOIN_S = 15.0
-"""Wait for the group's first answer, doubled with each try [s]."""
 COMMITTED, EARLIEST, LATEST = "committed", "earliest", "latest"
 Partition = tuple[str, int]
 
@@ -254,7 +252,6 @@ class Worker:
         self.running: Future[Outcome] | None = None
         self.waiting: dict[Partition, tuple[float, str]] = {}
         self.rewound: dict[Partition, int] = {}
-        self.joined, self.patience = time.monotonic(), JOIN_S
         self.tally = Tally(self.options.max_dead, self.options.max_dead_fraction)
 
     def run(self) -> None:
@@ -359,18 +356,8 @@ class Worker:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    def _rejoin(self) -> None:
-        """Join anew, under no fixed name, where the group never answered: one that waits for a dead member may not."""
-        self.joined, self.patience = time.monotonic(), 2 * self.patience
-        log.warning("worker %d: no answer from the group; joining it anew", self.number)
-        self.consumer.close()
-        self.consumer = make_consumer(self.plan.settings, self.plan.group, self.health)
-        self._subscribe()
-
     def _step(self) -> None:
         self.health.check()
-        if not self.tally.rebalances and time.monotonic() - self.joined > self.patience:
-            self._rejoin()
         found = self.consumer.consume(self.options.batch, timeout=self.options.wait)
         messages = [self._take(one) for one in found if one.error() is None and self._is_next(one)]
         if messages:
