@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from gotorb.classifier.sources import find_kind
 from gotorb.core.executor import Executor, Workers
 from gotorb.core.files import file_states, reported_writes, value_digest, whole_file
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
+from gotorb.core.settings import project_root, read_settings
 from gotorb.errors import DataError, GotorbError, ImageError
 from gotorb.survey.folder import is_fits
 from gotorb.survey.structure import one_line
@@ -68,7 +70,9 @@ def score_sources(
     """Score several sources into one csv, in the order given; a folder of images counts as its images.
 
     Rows of a finished source wait in ``<out_path>.parts/`` until all are there. The same call after a kill takes
-    them from there and ends with the same bytes; a source, model or option that changed is scored again.
+    them from there and ends with the same bytes; a source, model or option that changed is scored again. With
+    DASK_SCHEDULER_ADDRESS set, the workers of that cluster score the sources: they need `model`, `sources`,
+    `out_path` and an adapter under the same paths.
 
     Parameters
     ----------
@@ -81,7 +85,7 @@ def score_sources(
     options : Options
         Samples, seed, threshold, how to read archives.
     n_processes : int
-        Processes that score a source each; they share the cores.
+        Processes that score a source each; they share the cores. Not used on a cluster.
 
     Returns
     -------
@@ -93,15 +97,18 @@ def score_sources(
     DataError
         If a source cannot be read or does not fit the model. A bad image among several is passed over with a
         warning.
+    ConfigError
+        If there is no scheduler at the address.
     """
+    workers = Workers(n_processes, scheduler=read_settings().dask_scheduler_address)
     out_path, parts_dir = Path(out_path), Path(f"{out_path}.parts")
     every = _expand(sources)
     parts = [parts_dir / f"{_fingerprint(model, source, options)}.csv" for source in every]
     todo = list({part: (source, part) for source, part in zip(every, parts, strict=True) if not part.exists()}.values())
     log.info("%d sources, %d scored before", len(every), len(every) - len(todo))
     try:
-        if n_processes > 1 and len(todo) > 1:
-            _score_apart(model, todo, options, n_processes)
+        if todo and (workers.scheduler or (n_processes > 1 and len(todo) > 1)):
+            _score_apart(model, todo, options, workers)
         elif todo:
             scorer = load_scorer(model)
             for source, part in todo:
@@ -126,8 +133,12 @@ def _expand(sources: Iterable[Path | str]) -> list[Path]:
 def _fingerprint(model: str, source: Path, options: Options) -> str:
     """Name of a part: what decides its bytes, files by size and time of change."""
     files = [source] if source.is_file() else sorted(path for path in source.iterdir() if path.is_file())
-    weights = [path for path in (Path(model), *Path(model).glob("*")) if path.is_file()]
-    return value_digest((model, str(source), file_states((*files, *weights)), asdict(options)))
+    return value_digest((model, str(source), file_states((*files, *_weights(model))), asdict(options)))
+
+
+def _weights(model: str) -> list[Path]:
+    """Files of a model that is a path."""
+    return [path for path in (Path(model), *Path(model).glob("*")) if path.is_file()]
 
 
 def _score_one(scorer: Scorer, source: Path, part: Path, options: Options, *, alone: bool) -> None:
@@ -139,27 +150,45 @@ def _score_one(scorer: Scorer, source: Path, part: Path, options: Options, *, al
         log.warning("skipped image: %s", error)
 
 
-_SCORER: list[Scorer] = []
-"""The scorer of a worker process."""
+_SCORERS: dict[str, Scorer] = {}
+"""Scorers of a worker process, by what decides their weights."""
+_LOADING = threading.Lock()
 
 
-def _score_apart(model: str, todo: Sequence[tuple[Path, Path]], options: Options, n_processes: int) -> None:
-    threads = max(1, (os.cpu_count() or 1) // n_processes)
-    with Executor(Workers(n_processes), initializer=_start_worker, initargs=(model, threads)) as executor:
-        executor.map(partial(_work, options=options), todo, crashed=_crashed, title="score", unit="source")
+def _score_apart(model: str, todo: Sequence[tuple[Path, Path]], options: Options, workers: Workers) -> None:
+    """Score sources in other processes, of this machine or of a cluster."""
+    threads = max(1, (os.cpu_count() or 1) // workers.n_processes)
+    adapter = read_settings().gotorb_adapter
+    if workers.scheduler:  # whose processes have folders of their own
+        todo = [(source.absolute(), part.absolute()) for source, part in todo]
+        model = str(Path(model).absolute()) if Path(model).exists() else model
+        adapter = adapter and str((project_root() / Path(adapter).expanduser()).absolute())
+    key = value_digest((model, file_states(_weights(model))))
+    job = partial(_work, model=model, key=key, options=options, adapter=adapter)
+    with Executor(workers, initializer=_start_worker, initargs=(threads,)) as executor:
+        executor.map(job, todo, crashed=_crashed, title="score", unit="source")
 
 
 def _crashed(pair: tuple[Path, Path]) -> None:
     raise DataError(f"worker processes died on {pair[0]}, perhaps for lack of memory; score it alone, or leave it out")
 
 
-def _start_worker(model: str, threads: int) -> None:
+def _start_worker(threads: int) -> None:
     os.environ |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)}
-    _SCORER.append(load_scorer(model))
 
 
-def _work(pair: tuple[Path, Path], options: Options) -> None:
-    _score_one(_SCORER[0], *pair, options, alone=False)
+def _work(pair: tuple[Path, Path], model: str, key: str, options: Options, adapter: str) -> None:
+    """Score one source in a worker, which loads the model once."""
+    from gotorb import label_data
+
+    if adapter:
+        label_data.use_adapter(adapter)
+    with _LOADING:  # a cluster's worker may have several threads
+        if key not in _SCORERS:
+            _SCORERS.clear()
+            _SCORERS[key] = load_scorer(model)
+        scorer = _SCORERS[key]
+    _score_one(scorer, *pair, options, alone=False)
 
 
 def _join(out_path: Path, parts: Sequence[Path], n_sources: int) -> int:

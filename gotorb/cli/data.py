@@ -2,14 +2,24 @@
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gotorb
-from gotorb.cli.options import Front, SectionType, add_json, add_options, add_params, call, chosen, say_next
+from gotorb.cli.options import (
+    Front,
+    SectionType,
+    add_json,
+    add_options,
+    add_params,
+    add_scheduler,
+    call,
+    chosen,
+    say_next,
+    use_scheduler,
+)
 from gotorb.core import layout
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import (
@@ -62,7 +72,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def _label_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, gotorb.label_data.make, LabelParams)
-    parser.add_argument("--dask-scheduler-address", metavar="URL", help="tcp://host:port of a dask cluster to work on")
+    add_scheduler(parser)
     add_params(parser)
 
 
@@ -75,8 +85,7 @@ def run_label(args: argparse.Namespace) -> int:
       gotorb label --n-images 100000 --provider pympc --out-dir /shared/rb --name all \\
           --dask-scheduler-address tcp://head:8786
     """
-    if args.dask_scheduler_address:
-        os.environ["DASK_SCHEDULER_ADDRESS"] = args.dask_scheduler_address
+    use_scheduler(args)
     return _make(gotorb.label_data.make, args, LabelParams)
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import gotorb
-from gotorb.cli.options import MODEL, add_json, add_options, call, chosen, say_next
+from gotorb.cli.options import (
+    MODEL,
+    add_json,
+    add_options,
+    add_scheduler,
+    call,
+    chosen,
+    say_next,
+    use_scheduler,
+)
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import ArchiveParams, EyeballParams, LabelParams, ScoreParams, WhyParams, find_params
 from gotorb.errors import ConfigError, DataError
@@ -30,6 +39,7 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, score_sources, ScoreParams, skip=("model", "sources", "out_path"))
     add_options(parser, watch_folder, ScoreParams, skip=("model", "out_dir"))
     parser.add_argument("--watch", metavar="FOLDER", help="score files that arrive in a folder, each once")
+    add_scheduler(parser)
     parser.add_argument("--params", metavar="FILE", help=ARCHIVE)
 
 
@@ -50,6 +60,7 @@ def run_score(args: argparse.Namespace) -> int:
       gotorb score models/bayesian_vgg6 archive/ztf_stamps.h5 --no-posterior --out-path scores.csv
       gotorb score models/bayesian_vgg6 monday/ tuesday/ --n-processes 2 --out-path scores.csv
       gotorb score models:/gotorb@champion --watch incoming/ --out-path scored/
+      gotorb score models/bayesian_vgg6 /shared/night --scheduler tcp://head:8786 --out-path /shared/scores.csv
     """
     from gotorb.classifier.jobs import Options, score_sources, watch_folder
 
@@ -62,6 +73,7 @@ def run_score(args: argparse.Namespace) -> int:
     if args.watch:
         watch_folder(args.model, args.watch, args.out_path, options, **_only(args, "poll_s"))
         return 0
+    use_scheduler(args)
     n_rows = score_sources(args.model, args.sources, args.out_path, options, **_only(args, "n_processes"))
     print(f"{args.out_path}: {n_rows} rows")
     return 0

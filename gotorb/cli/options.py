@@ -6,6 +6,7 @@ Names and defaults come from the function's signature; types, limits and texts f
 
 import argparse
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
@@ -276,3 +277,25 @@ def _meanings(text: str) -> list[Any]:
         return [yaml.safe_load(text), text]
     except yaml.YAMLError:
         return [text]
+
+
+def add_scheduler(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a dask cluster.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    """
+    parser.add_argument("--dask-scheduler-address", "--scheduler", metavar="URL",
+                        help="tcp://host:port of a dask cluster to work on")  # fmt: skip
+
+
+def use_scheduler(args: argparse.Namespace) -> None:
+    """Let a command's work go to the cluster that it names.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+    """
+    if args.dask_scheduler_address:
+        os.environ["DASK_SCHEDULER_ADDRESS"] = args.dask_scheduler_address
