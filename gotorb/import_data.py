@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gotorb.core.params import ArchiveParams
+from gotorb.core.params import AlertsParams, ArchiveParams
 
 
 def import_stamps(
@@ -38,6 +38,52 @@ def import_stamps(
     rows = label_archive(source.table, archive)
     with run_folder(out_dir, name) as data_dir:
         write_stamps(data_dir, rows, source)
+    return data_dir
+
+
+def import_alerts(
+    paths: Sequence[Path | str], alerts: AlertsParams | None = None, archive: ArchiveParams | None = None, *,
+    out_dir: Path | str = ".", name: str | None = None,
+) -> Path:  # fmt: skip
+    """Make a data set of alert packets, labelled without the survey's own score; see `gotorb.labels.alerts`.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Packets of one survey, or folders of them.
+    alerts : AlertsParams, optional
+        Rules, number of pasted sources, size of stamps.
+    archive : ArchiveParams, optional
+        Section ``label.archive`` of params.yaml: packets of other surveys, and the background of stamps.
+    out_dir, name
+        As for `import_stamps`.
+
+    Returns
+    -------
+    Path
+        The data set's folder. Rows without a label have -1.
+
+    Raises
+    ------
+    DataError
+        If there is no usable packet, or no row gets a label.
+    """
+    from gotorb.dataset.store import run_folder
+    from gotorb.errors import DataError
+    from gotorb.labels.alerts import make_alert_rows
+    from gotorb.labels.archive import write_stamps
+    from gotorb.survey.alerts import find_packets, make_reader, open_packets
+
+    alerts, archive = alerts or AlertsParams(), archive or ArchiveParams()
+    if missing := [path for path in paths if not Path(path).exists()]:
+        raise DataError(f"no {missing[0]}; give alert packets or folders of them")
+    files = [file for path in paths for file in find_packets(Path(path))]
+    reader = make_reader(archive.packets, alerts.size)
+    source = make_alert_rows(
+        open_packets(files, background=archive.background, size=alerts.size, reader=reader), alerts
+    )  # fmt: skip
+    with run_folder(out_dir, name) as data_dir:
+        write_stamps(data_dir, source.table, source)
     return data_dir
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,14 @@ import numpy as np
 import pandas as pd
 
 from gotorb.classifier.scores import Scorer, fit_stamps, score_batch
-from gotorb.classifier.sources import Detections
-from gotorb.core.params import BATCH_SIZE
+from gotorb.classifier.sources import Detections, read_detections
+from gotorb.core import layout
+from gotorb.core.params import BATCH_SIZE, ArchiveParams
 from gotorb.evaluation.posterior import summarise_samples
 
+log = logging.getLogger(__name__)
+MAX_TRAINING = 4000
+"""Rows of a training set that are scored for comparison."""
 CENTRAL = (5, 95)
 """Percentiles of the samples between which the score is taken to lie."""
 SUMMARIES = ("score", "mean", "std", "p_real", "confidence", "best")
@@ -75,6 +80,33 @@ def score_block(
     drawn = [part for _, part in parts if part is not None]
     samples = np.concatenate(drawn) if drawn else None
     return Scored(found, _summarise(table, plain.astype(float), samples, threshold), samples, fitted)
+
+
+def score_training(scorer: Scorer, data_dir: Path, *, n_samples: int, seed: int, threshold: float) -> pd.DataFrame:
+    """Score the training set's rows that are the survey's own detections, `MAX_TRAINING` or a few more of them.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    data_dir : Path
+        The data set.
+    n_samples, seed, threshold
+        As for `score_block`.
+
+    Returns
+    -------
+    DataFrame
+        As `Scored.table`.
+    """
+    parts, taken = [], 0
+    for found in read_detections(data_dir, ArchiveParams(), scorer.size):
+        part = score_block(scorer, found, data_dir, n_samples=n_samples, seed=seed, threshold=threshold).table
+        parts.append(part[~part["metalabel"].isin((*layout.SYNTHETIC, layout.INJECTED))])
+        taken += len(parts[-1])
+        if taken >= MAX_TRAINING:
+            break
+    log.info("%d training rows of %s compared", taken, data_dir)
+    return pd.concat(parts, ignore_index=True)
 
 
 def _score(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import numpy as np
 import pandas as pd
 
-from gotorb.classifier.sources import read_detections
+from gotorb.classifier.sources import STREAM, find_kind, find_streamed, read_detections
 from gotorb.core import layout
 from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.files import file_digest, tree_digest, whole_file
@@ -486,4 +486,6 @@ def _source_digest(source: Path) -> str:
         return file_digest(source)
     if layout.labels_path(source).exists():
         return data_digest(source)
+    if find_kind(source)[0] == STREAM:
+        return tree_digest([path for _, paths in find_streamed(source).values() for path in paths])
     return tree_digest(find_packets(source) or [path for path in sorted(source.iterdir()) if path.is_file()])

@@ -1,9 +1,11 @@
-"""Readers of detections and stamps of any source: images, data sets, stamp archives, alert packets."""
+"""Readers of detections and stamps of any source: images, data sets, stamp archives, alert packets, streams."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from gotorb.survey.pixels import fill_missing, prepare_stamps
 log = logging.getLogger(__name__)
 PAGE = 2 * BATCH_SIZE
 """Detections of a page."""
-DATASET, PACKETS, IMAGES, ARCHIVE = "data set", "packets", "images", "archive"
+DATASET, PACKETS, STREAM, IMAGES, ARCHIVE = "data set", "packets", "stream", "images", "archive"
 NUMBERS = ("ra", "dec", "x", "y", "mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "jd", "label",
            "n_seen", "missing_fraction")  # fmt: skip
 TEXTS = ("id", "image_id", "ut", "metalabel", "number", "object_id")
@@ -92,8 +94,8 @@ def read_detections(source: Path, archive: ArchiveParams, size: int, *, block: i
     Parameters
     ----------
     source : Path
-        An image, a folder of images, a data set, a stamp archive (folder or hdf5), an alert packet or a folder of
-        packets.
+        An image, a folder of images, a data set, a stamp archive (folder or hdf5), an alert packet, a folder of
+        packets, or the folder of a stream that keeps its packets.
     archive : ArchiveParams
         Names and layout of stamp archives.
     size : int
@@ -117,7 +119,9 @@ def read_detections(source: Path, archive: ArchiveParams, size: int, *, block: i
     if kind == DATASET:
         yield from _from_dataset(source, block)
     elif kind == PACKETS:
-        yield from _from_packets(source, archive, size, block)
+        yield from _from_packets(source, find_packets(source), archive, size, block)
+    elif kind == STREAM:
+        yield from _from_stream(source, archive, size, block)
     elif kind == IMAGES:
         for path in images:
             try:
@@ -143,12 +147,14 @@ def find_kind(source: Path) -> tuple[str, list[Path]]:
     Returns
     -------
     kind : str
-        One of `DATASET`, `PACKETS`, `IMAGES`, `ARCHIVE`.
+        One of `DATASET`, `PACKETS`, `STREAM`, `IMAGES`, `ARCHIVE`.
     images : list of Path
         The source's images; empty for the other kinds.
     """
     if source.is_dir() and layout.labels_path(source).exists():
         return DATASET, []
+    if source.is_dir() and (source / layout.STREAM_DB).exists():
+        return STREAM, []
     if holds_packets(source):
         return PACKETS, []
     images = _find_images(source)
@@ -234,9 +240,66 @@ def _from_dataset(source: Path, block: int) -> Iterator[Detections]:
         yield _without_exposures(source, table, stamps, data.layers, int(rows[0]))
 
 
-def _from_packets(source: Path, archive: ArchiveParams, size: int, block: int) -> Iterator[Detections]:
+def find_streamed(source: Path) -> dict[str, tuple[frozenset[str], list[Path]]]:
+    """Scored alerts of a stream's folder, and the packets that it keeps of them.
+
+    Parameters
+    ----------
+    source : Path
+        Folder of the stream's journal.
+
+    Returns
+    -------
+    dict
+        Survey -> ids of its scored alerts, and files in the order of topic, partition and offset.
+
+    Raises
+    ------
+    DataError
+        If the stream keeps no packets, or its journal cannot be read.
+    """
+    query = "SELECT survey, alert_id, topic, part, off FROM scores WHERE score IS NOT NULL ORDER BY topic, part, off"
+    try:
+        with closing(sqlite3.connect(f"{(source / layout.STREAM_DB).absolute().as_uri()}?mode=ro", uri=True)) as db:
+            place = db.execute("SELECT value FROM about WHERE name = 'packets'").fetchone()
+            rows = db.execute(query).fetchall()
+    except sqlite3.Error as error:
+        raise DataError(f"the journal of {source} cannot be read ({error}); give the --out of `gotorb stream`") from None
+    if place is None:
+        raise DataError(f"the stream of {source} keeps no packets; run it with --keep-packets DIR")
+    found: dict[str, tuple[frozenset[str], list[Path]]] = {}
+    for survey in sorted({row[0] for row in rows}):
+        own = [row for row in rows if row[0] == survey]
+        files = dict.fromkeys(path for row in own if (path := _find_kept(source / place[0], *row[2:])) is not None)
+        found[survey] = frozenset(row[1] for row in own), list(files)
+        log.info("%s: %d scored alerts in %d kept packets", survey, len(own), len(files))
+    if not any(files for _, files in found.values()):
+        raise DataError(f"no packets of the scored alerts of {source} in {source / place[0]}; put them back there")
+    return found
+
+
+def _find_kept(folder: Path, topic: str, part: int, offset: int) -> Path | None:
+    paths = (layout.kept_packet(folder, topic, part, offset, suffix) for suffix in (".avro", ".bin"))
+    return next((path for path in paths if path.exists()), None)
+
+
+def _from_stream(source: Path, archive: ArchiveParams, size: int, block: int) -> Iterator[Detections]:
+    first = 0
+    for ids, paths in find_streamed(source).values():
+        for found in _from_packets(source, paths, archive, size, block) if paths else ():
+            rows = found.table["id"].isin(ids).to_numpy()
+            table = found.table[rows].reset_index(drop=True)
+            yield replace(
+                found, table=table, stamps=found.stamps[rows], exposures=found.exposures[rows], first=first
+            )  # fmt: skip
+            first += len(table)
+
+
+def _from_packets(
+    source: Path, paths: Sequence[Path], archive: ArchiveParams, size: int, block: int
+) -> Iterator[Detections]:
     first, reader = 0, make_reader(archive.packets, size)
-    for alerts in stream_alerts(find_packets(source), block, reader):
+    for alerts in stream_alerts(paths, block, reader):
         stamps, missing = prepare_stamps(np.stack([alert.stamp for alert in alerts]), archive.background)
         table = pd.DataFrame([alert.record for alert in alerts])
         score = table["rb"].where(table["rb"].notna(), table["survey_score"])  # Rubin's is its reliability

@@ -49,7 +49,8 @@ GROUPS = {
         "eyeball": "label stamps on a page, and use the decisions",
         "explore": "write the map of a model's latent space as one page",
     }),
-    "streams": ("Streams", {
+    "streams": ("Alerts", {
+        "alerts": "describe alert packets, or make a labelled data set of them",
         "stream": "score alert streams from Kafka; status, export, retry and replay of their folders",
     }),
     "registry": ("Registry and tracking", {

@@ -116,6 +116,10 @@ VARIABLES_CSV = "variables.csv"
 STREAM_DB = "stream.db"
 STATUS_JSON = "status.json"
 STREAM_LOCK = ".running"
+PACKETS_IN_A_FOLDER = 1000
+"""Kept packets of a folder."""
+TRAINING_CSV = "training.csv"
+"""Scores and measurements of the training set, with which a stream is compared."""
 
 # --- the project -------------------------------------------------------------------------------
 PARAMS_YAML = "params.yaml"
@@ -197,3 +201,24 @@ def log_path(run_dir: Path | str) -> Path:
     Path
     """
     return Path(run_dir) / f"{Path(run_dir).name}.log"
+
+
+def kept_packet(folder: Path | str, topic: str, part: int, offset: int, suffix: str) -> Path:
+    """Path of a message that a stream keeps.
+
+    Parameters
+    ----------
+    folder : path
+        ``--keep-packets`` of the stream.
+    topic : str
+    part, offset : int
+        Partition and offset.
+    suffix : str
+        ``.avro`` for an object container, ``.bin`` for anything else.
+
+    Returns
+    -------
+    Path
+        ``<topic>/<partition>/<thousands>/<offset><suffix>``.
+    """
+    return Path(folder) / topic / str(part) / str(offset // PACKETS_IN_A_FOLDER) / f"{offset}{suffix}"

@@ -478,6 +478,7 @@ class StreamParams(Section):
     publish: str = Field("", description="topic to which scores are published")
     above: float | None = Field(None, ge=0, le=1, description="lowest score published; null: the threshold")
     keep_packets: Path | None = Field(None, description="folder in which every packet is kept")
+    data: Path | None = Field(None, description="training set with which inputs and scores are compared")
     strict: bool = Field(False, description="exit code 4 when alerts are missing because they expired at the broker")
     metrics_port: int | None = Field(None, ge=0, le=65535, description="port of Prometheus metrics on this machine")
     max_dead: int = Field(100, ge=1, description="unreadable packets in a row at which the stream stops")
@@ -486,6 +487,17 @@ class StreamParams(Section):
     pause_s: float = Field(10.0, gt=0, description="time of a batch after which its partitions pause [s]")
     retry_s: float = Field(5.0, gt=0, description="first wait before an unknown schema is asked for again [s]")
     patience_s: float = Field(600.0, ge=0, description="wait for the schema of a lone packet [s]")
+
+
+class AlertsParams(Section):
+    """Data sets of alert packets."""
+
+    labels: tuple[Literal["asteroid", "synthetic", "flags", "dipole", "vanished"], ...] = Field(
+        ("asteroid", "synthetic", "flags", "dipole", "vanished"), strict=False, description="rules that give labels"
+    )
+    n_synthetic: int | None = Field(None, ge=0, description="sources pasted on Rubin's alerts; null: one per asteroid")
+    size: int | None = Field(None, ge=15, description="side of the central part kept of a stamp [pixel]; null: all")
+    seed: int = Field(SEED, ge=0, description="seed of the pasted sources")
 
 
 class WhyParams(Section):

@@ -37,7 +37,7 @@ def make_card(data_dir: Path | str) -> dict[str, Any]:
     Returns
     -------
     dict
-        digest, n_rows, size, layers, counts by label, by metalabel and by split; for a data set that was labelled by
+        digest, n_rows, size, layers, counts by label, by metalabel, by rule and by split; for a data set that was labelled by
         minor planets those expected and matched, and the median offset of detection minus catalogue [arcsec].
     """
     data = open_dataset(data_dir)
@@ -53,6 +53,8 @@ def make_card(data_dir: Path | str) -> dict[str, Any]:
     for name in ("image_id", "object_id", "host_id"):
         if name in table:
             card[f"n_{name.removesuffix('_id')}s"] = int(table[name].replace("", None).nunique())
+    if "rule" in table:
+        card["by_rule"] = _counts(table[table["rule"].fillna("") != ""], "rule")
     if planets := _count_planets(Path(data_dir) / layout.IMAGES_CSV):
         card["minor_planets"] = planets
     if layout.SPLIT_COLUMN in table:

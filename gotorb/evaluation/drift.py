@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+DRIFT_COLUMNS = ("mag", "fwhm", "snr", "best")
+"""Inputs and score in which new detections are compared with the training set."""
 FEWEST_VALUES = 8
 """Values on each side without which nothing is said."""
 ALPHA = 0.01

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ def _by_rules(table: pd.DataFrame, asteroid: pd.Series, params: ArchiveParams) -
         (catalogued, layout.REAL, "catalogued", f"{params.catalogued_column} is 1"),
         (low, layout.BOGUS, "lowscore", f"{params.old_score_column} < {params.max_bogus_score:g}, unmatched: {COPIED}"),
     ]
-    found = _choose(table.index, choices)
+    found = choose_labels(table.index, choices)
     if n_copied := int((found["metalabel"] == "lowscore").sum()):
         log.warning(
             "%d bogus labels copy the survey's own score (%s < %g): a network trained on them learns that score's "
@@ -141,11 +141,27 @@ def _by_proxy(table: pd.DataFrame, asteroid: pd.Series, params: ArchiveParams) -
         (values == 1, layout.REAL, "proxy_real", rule),
         (values == 0, layout.BOGUS, "proxy_bogus", rule),
     ]
-    return _choose(table.index, choices)
+    return choose_labels(table.index, choices)
 
 
-def _choose(index: pd.Index, choices: list[tuple[pd.Series, int, str, str]]) -> dict[str, pd.Series]:
-    """Label, metalabel and rule of the first choice that holds."""
+def choose_labels(index: pd.Index, choices: Sequence[tuple[pd.Series, int, str, str]]) -> dict[str, pd.Series]:
+    """Give each row the label of the first rule that holds.
+
+    Parameters
+    ----------
+    index : Index
+        Of the rows.
+    choices : sequence of tuple
+        (n,) True where the rule holds, label, metalabel, and the rule in words.
+
+    Returns
+    -------
+    dict
+        Columns label, metalabel and rule; unknown, ``unlabelled`` and "" where no rule holds.
+    """
+    if not choices:
+        nothing = {"label": layout.UNKNOWN, "metalabel": "unlabelled", "rule": ""}
+        return {name: pd.Series(value, index=index) for name, value in nothing.items()}
     holds = [choice[0].to_numpy(bool) for choice in choices]
     columns = {}
     for name, place, otherwise in (("label", 1, layout.UNKNOWN), ("metalabel", 2, "unlabelled"), ("rule", 3, "")):

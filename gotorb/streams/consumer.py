@@ -15,13 +15,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gotorb.classifier.scored import score_training
 from gotorb.classifier.scores import Scorer, load_scorer
+from gotorb.core import layout
 from gotorb.core.constants import SCORE_DIGITS
-from gotorb.core.files import value_digest
+from gotorb.core.files import value_digest, write_csv
 from gotorb.core.logs import show_on_console
-from gotorb.core.params import ArchiveParams, StreamParams
+from gotorb.core.params import SEED, ArchiveParams, StreamParams
 from gotorb.core.settings import Settings
 from gotorb.errors import GotorbError, StreamError
+from gotorb.evaluation.drift import DRIFT_COLUMNS
 from gotorb.models import find_model
 from gotorb.streams.clients import (
     POLL_MS,
@@ -67,6 +70,7 @@ class StreamOptions:
     publish: str = STREAM.publish
     above: float | None = STREAM.above
     keep_packets: Path | None = STREAM.keep_packets
+    data: Path | None = STREAM.data
     strict: bool = STREAM.strict
     metrics_port: int | None = STREAM.metrics_port
     max_dead: int = STREAM.max_dead
@@ -502,6 +506,24 @@ class Worker:
                 self.stop.set()
         except (OSError, EOFError):
             self.stop.set()
+
+
+def write_training(plan: Plan) -> None:
+    """Score the training set, in a process of its own, and write what the stream is compared with.
+
+    Parameters
+    ----------
+    plan : Plan
+    """
+    show_on_console()
+    try:
+        scorer, options = load_model(plan.model).scorer, plan.options
+        found = score_training(
+            scorer, Path(str(options.data)), n_samples=options.samples, seed=SEED, threshold=scorer.threshold
+        )  # fmt: skip
+        write_csv(plan.out_dir / layout.TRAINING_CSV, found.reindex(columns=list(DRIFT_COLUMNS)))
+    except GotorbError as error:
+        log.error("the training set is not compared: %s", error)
 
 
 def work(plan: Plan, number: int, link: Connection) -> None:

@@ -35,6 +35,8 @@ LONE = 3
 MAX_RETRY_S = 60.0
 CHECK_EVERY = 1000
 """One packet of so many is decoded whole too, and compared."""
+INPUTS = ("magpsf", "fwhm", "snr")
+"""Measurements of an alert that are compared with the training set's mag, fwhm and snr."""
 EMPTY, UNREADABLE, UNFIT = "empty", "unreadable", "does not fit the model"
 """Kinds of dead letters."""
 BARE = "no cut-outs in the packet"
@@ -412,7 +414,7 @@ class Pipeline:
             published = self.options.publish, text.encode()
         return Row(
             place=message.place, packet_sha256=hashlib.sha256(message.value or b"").digest(), t_event=message.time,
-            published=published, **names, **numbers, **values,
+            published=published, inputs=tuple(_finite(record.get(name)) for name in INPUTS), **names, **numbers, **values,
         )  # fmt: skip
 
 

@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from gotorb.classifier.scores import COLUMNS
+from gotorb.core import layout
 from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.files import whole_file, write_csv
 from gotorb.errors import ConfigError, DataError
 from gotorb.streams.decoder import Message, Pipeline
 from gotorb.streams.journal import HOLE, Journal, Place
-from gotorb.survey.alerts import find_packets
+from gotorb.survey.alerts import KEY_SUFFIX, find_packets
 from gotorb.survey.alerts.framing import CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 log = logging.getLogger(__name__)
-IN_A_FOLDER = 1000
-"""Kept packets of a folder."""
-KEY_SUFFIX = ".key"
 RETRIED = 100
 """Dead letters of a transaction."""
 MORE_COLUMNS = ("survey", "object_id", "mjd", "survey_score", "reason", "topic", "part", "off", "t_event", "t_scored")
@@ -51,7 +49,7 @@ def keep_packet(message: Message, folder: Path) -> Path:
     topic, part, offset = message.place
     value = message.value or b""
     suffix = ".avro" if value[:4] == CONTAINER else ".bin"
-    path = Path(folder) / topic / str(part) / str(offset // IN_A_FOLDER) / f"{offset}{suffix}"
+    path = layout.kept_packet(folder, topic, part, offset, suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(value)
     if message.key:

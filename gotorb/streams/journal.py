@@ -65,7 +65,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One scored alert, or one without cut-outs and the reason."""
+    """One scored alert, or one without cut-outs and the reason; `inputs` (mag, fwhm, snr) are not in the journal."""
 
     place: Place
     survey: str
@@ -85,6 +85,7 @@ class Row:
     packet_sha256: bytes = b""
     t_event: float | None = None
     published: tuple[str, bytes] | None = None
+    inputs: tuple[float | None, ...] = (None, None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +220,17 @@ class Journal:
                 raise DataError(
                     f"{self.path.parent} belongs to the {name} {known[name]}, not {value}; give another --out folder"
                 )
+
+    def note(self, **about: str) -> None:
+        """Write down what may change from run to run.
+
+        Parameters
+        ----------
+        **about
+            Names and values.
+        """
+        with self.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO about VALUES(?, ?)", about.items())
 
     def positions(self) -> dict[tuple[str, int], tuple[int, int, str]]:
         """First and next offset of each partition, and the run that found its beginning."""

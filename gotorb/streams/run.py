@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -36,11 +37,19 @@ from gotorb.streams.clients import (
     read_time,
     retry,
 )
-from gotorb.streams.consumer import COMMITTED, EARLIEST, LATEST, Plan, StreamOptions, load_model, make_pipeline, work
+from gotorb.streams.consumer import COMMITTED, EARLIEST, LATEST, Plan, StreamOptions, load_model, make_pipeline, work, write_training
 from gotorb.streams.decoder import Message, Pipeline
 from gotorb.streams.journal import EXPIRED, Journal
 from gotorb.streams.publisher import Publisher
-from gotorb.streams.status import MetricsServer, Totals, read_status, show_line, show_metrics, write_status
+from gotorb.streams.status import (
+    MetricsServer,
+    Totals,
+    read_status,
+    read_training,
+    show_line,
+    show_metrics,
+    write_status,
+)
 
 log = logging.getLogger(__name__)
 LOOK_S = 0.2
@@ -146,10 +155,12 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _claim(plan: Plan) -> None:
-    """Refuse a folder of another group before any worker starts."""
+    """Refuse a folder of another group before any worker starts, and note where packets are kept."""
     journal = Journal(plan.out_dir)
     try:
         journal.claim(group=plan.group)
+        if plan.options.keep_packets is not None:
+            journal.note(packets=os.path.relpath(plan.options.keep_packets, plan.out_dir))
     finally:
         journal.close()
 
@@ -198,6 +209,7 @@ class Supervisor:
         self.publisher = Publisher(plan.out_dir, plan.settings) if self.options.publish else None
         self.server = None if self.options.metrics_port is None else MetricsServer(self.options.metrics_port)
         self.consumed_before = self._consumed()
+        self.reference: BaseProcess | None = None
         self._written = self._shown = 0.0
 
     def run(self) -> None:
@@ -212,6 +224,10 @@ class Supervisor:
             log.info("metrics at http://127.0.0.1:%d/metrics", self.server.port)
         if self.publisher is not None:
             self.publisher.start()
+        if self.options.data is not None:
+            (self.plan.out_dir / layout.TRAINING_CSV).unlink(missing_ok=True)
+            self.reference = self.context.Process(target=write_training, args=(self.plan,), daemon=True)
+            self.reference.start()
         for number in range(self.options.workers):
             self._start(number)
         while not (self.stop.is_set() or self.failure or self._is_done()):
@@ -230,9 +246,10 @@ class Supervisor:
 
     def close(self) -> None:
         """End what still runs."""
-        for process in self.processes.values():
+        for process in (*self.processes.values(), *([self.reference] if self.reference else ())):
             if process.is_alive():
                 process.kill()
+                process.join()
         if self.server is not None:
             self.server.close()
         self.journal.close()
@@ -336,6 +353,8 @@ class Supervisor:
         more: dict[str, Any] = {"workers": pids} | ({"state": state} if state else {})
         if self.publisher is not None:
             more |= {"published": self.publisher.n_published, "publish_error": self.publisher.error}
+        if self.options.data is not None and self.totals.before is None:
+            self.totals.before = read_training(self.plan.out_dir)
         status = self.totals.describe(**more)
         if self.server is not None:
             self.server.text = show_metrics(status)

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psutil
 
 from gotorb.core import layout
 from gotorb.core.files import write_json
 from gotorb.errors import MostlyDead
+from gotorb.evaluation.drift import DRIFT_COLUMNS, measure_drift
+from gotorb.evaluation.metrics import rounded
 from gotorb.streams.decoder import Outcome
 from gotorb.streams.journal import open_existing
 
@@ -54,6 +57,7 @@ class Tally:
         self.kinds: Counter[str] = Counter()
         self.latencies: deque[float] = deque(maxlen=MAX_SAMPLES)
         self.scores: deque[float] = deque(maxlen=MAX_SAMPLES)
+        self.inputs: deque[tuple[float | None, ...]] = deque(maxlen=MAX_SAMPLES)
         self.recent: deque[bool] = deque(maxlen=RECENT)
         self.in_a_row = self.rebalances = self.slow = self.batches = 0
         self.last = self.reported = 0.0
@@ -76,7 +80,9 @@ class Tally:
         self.seconds.update(outcome.seconds | {"write": write_s})
         self.kinds.update(letter.kind for letter in batch.dead)
         self.latencies.extend(now - row.t_event for row in batch.rows if row.t_event)
-        self.scores.extend(row.score for row in batch.rows if row.score is not None)
+        scored = [row for row in batch.rows if row.score is not None]
+        self.scores.extend(row.score for row in scored if row.score is not None)
+        self.inputs.extend((*row.inputs, row.score if row.mean is None else row.mean) for row in scored)
         dead = {letter.place: letter.reason for letter in batch.dead}
         for place in batch.places:
             self.in_a_row = self.in_a_row + 1 if place in dead else 0
@@ -99,9 +105,10 @@ class Tally:
         found = {
             "counts": dict(self.counts), "seconds": dict(self.seconds), "kinds": dict(self.kinds), "last": self.last,
             "batches": self.batches, "rebalances": self.rebalances, "latencies": list(self.latencies),
-            "scores": list(self.scores), "memory": psutil.Process().memory_info().rss,
+            "scores": list(self.scores), "inputs": list(self.inputs), "memory": psutil.Process().memory_info().rss,
         }  # fmt: skip
         self.latencies.clear()
+        self.inputs.clear()
         self.scores.clear()
         return found
 
@@ -116,6 +123,8 @@ class Totals:
         self.deaths = 0
         self.latencies: deque[float] = deque(maxlen=KEPT)
         self.scores = np.zeros(N_BINS, int)
+        self.inputs: deque[tuple[float | None, ...]] = deque(maxlen=KEPT)
+        self.before: pd.DataFrame | None = None
         self._rate: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def take(self, number: int, report: dict[str, Any]) -> None:
@@ -131,6 +140,7 @@ class Totals:
         self.reports[number] = report
         self.latencies.extend(report["latencies"])
         self.scores += np.histogram(report["scores"], N_BINS, (0, 1))[0]
+        self.inputs.extend(report["inputs"])
 
     def bury(self, number: int) -> None:
         """Keep the counts of a worker that died.
@@ -174,7 +184,7 @@ class Totals:
             **{name: counts[name] for name in COUNTED}, "dead_kinds": dict(kinds),
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "rate": self._measure_rate(counts["consumed"]), "latency_s": self._latency(),
-            "scores": self.scores.tolist(), "lag": _join(reports, "lag"), "waiting": _join(reports, "waiting"),
+            "scores": self.scores.tolist(), "drift": self._drift(), "lag": _join(reports, "lag"), "waiting": _join(reports, "waiting"),
             "since_last_s": round(time.time() - last, 1) if last else None, "deaths": self.deaths,
             "rebalances": sum(one["rebalances"] for one in reports),
             "different": sum(one["n_different"] for one in reports),
@@ -189,6 +199,13 @@ class Totals:
             self._rate.popleft()
         (then, before), passed = self._rate[0], now - self._rate[0][0]
         return round((consumed - before) / passed, 1) if passed > 0 and then < now else 0.0
+
+    def _drift(self) -> list[dict[str, Any]]:
+        """The newest alerts against the training set; nothing until that is scored."""
+        if self.before is None or not self.inputs:
+            return []
+        now = pd.DataFrame(list(self.inputs), columns=list(DRIFT_COLUMNS), dtype=float)
+        return [rounded(one) for one in measure_drift(now, self.before, DRIFT_COLUMNS)]
 
     def _latency(self) -> dict[str, float]:
         if not self.latencies:
@@ -223,6 +240,7 @@ def show_line(status: dict[str, Any]) -> str:
     ]
     if status["latency_s"]:
         parts.append(f"p95 {status['latency_s']['p95']:.2f} s")
+    parts += [f"{one['name']} {one['verdict']}" for one in status["drift"] if one["verdict"] != "same"]
     parts += [f"{partition} waits for a schema" for partition in status["waiting"]]
     return " · ".join(parts)
 
@@ -236,6 +254,22 @@ def write_status(folder: Path, status: dict[str, Any]) -> None:
     status : dict
     """
     write_json(folder / layout.STATUS_JSON, status)
+
+
+def read_training(folder: Path) -> pd.DataFrame | None:
+    """Training set's scores and measurements that a stream is compared with.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    DataFrame or None
+        Columns `DRIFT_COLUMNS`; None while they are not there.
+    """
+    path = folder / layout.TRAINING_CSV
+    return pd.read_csv(path, dtype=float) if path.exists() else None
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -302,6 +336,8 @@ def show_metrics(status: dict[str, Any]) -> str:
     add("latency_seconds", "gauge", {f"{int(key[1:]) / 100:g}": value for key, value in status["latency_s"].items()},
         "quantile")  # fmt: skip
     add("rate", "gauge", {"": status["rate"]})
+    add("drift_ks", "gauge", {one["name"]: one["ks"] for one in status["drift"]}, "column")
+    add("drift_delta", "gauge", {one["name"]: one["delta"] for one in status["drift"]}, "column")
     add("connected", "gauge", {"": int(status["connected"])})
     add("waiting_partitions", "gauge", {"": len(status["waiting"])})
     add("memory_bytes", "gauge", {str(number): value for number, value in enumerate(status["memory"])}, "worker")

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gotorb.classifier.scored import SUMMARIES, score_block
+from gotorb.classifier.scored import SUMMARIES, score_block, score_training
 from gotorb.classifier.scores import Scorer, load_scorer
 from gotorb.classifier.sources import Detections, read_detections
 from gotorb.core import layout
 from gotorb.core.files import write_csv, write_json
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import Settings, read_settings
-from gotorb.dataset.store import open_dataset, write_dataset
+from gotorb.dataset.store import write_dataset
 from gotorb.errors import DataError
-from gotorb.evaluation.drift import measure_drift
+from gotorb.evaluation.drift import DRIFT_COLUMNS, measure_drift
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.evaluation.metrics import rounded
 from gotorb.visualise.flags import find_flags
@@ -29,14 +29,11 @@ from gotorb.visualise.pages import HEIGHT, WIDTH, write_page
 
 log = logging.getLogger(__name__)
 SCORE = ScoreParams()
-DRIFT_COLUMNS = ("mag", "fwhm", "snr", "best")
 N_BINS = 30
 AUDIT_COLUMNS = ("id", "source", "best", "ra", "dec", "x", "y", "mag", "ut", "label")
 SCORES_CSV, AUDIT_CSV, SUMMARY_JSON, PAGE = "scores.csv", "audit.csv", "summary.json", "night.html"
 AUDIT_DIR = "audit_set"
 """Data set of the audit: hidden detections and as many shown ones, for `gotorb eyeball NIGHT --audit`."""
-MAX_TRAINING = 4000
-"""Rows of the training set that are scored for comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +68,7 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
     Parameters
     ----------
     source : path
-        Folder of images (or any other source of detections).
+        Folder of images, or any other source of detections, such as a stream that keeps its packets.
     model : str
         As for `load_scorer`.
     out_dir : path
@@ -101,7 +98,9 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
     table = pd.concat(parts, ignore_index=True)
     audit = draw_audit(table, options.n_audit, np.random.default_rng(options.seed))
     _write_audit_set(out_dir / AUDIT_DIR, read_detections(source, options.archive, scorer.size), table, audit, options)
-    before = None if options.data is None else _training(scorer, Path(options.data), options, threshold, settings)
+    before = None if options.data is None else score_training(
+        scorer, Path(options.data), n_samples=options.n_samples, seed=options.seed, threshold=threshold
+    )  # fmt: skip
     summary = describe_night(table, threshold, before, len(audit)) | {
         "name": source.name, "model": scorer.name, "version": scorer.version, "n_samples": options.n_samples,
         "asked_minor_planets": bool(settings.gotorb_mpc_catalogue),
@@ -205,23 +204,6 @@ def _score(
             source=found.name, flags=["; ".join(one) for one in flags], minor_planet=planets, threshold=threshold,
             model_name=scorer.name, model_version=scorer.version,
         )  # fmt: skip
-
-
-def _training(
-    scorer: Scorer, data_dir: Path, options: NightOptions, threshold: float, settings: Settings
-) -> pd.DataFrame:
-    """Scores of the training set's bogus and real rows that are of the survey's own detections."""
-    data = open_dataset(data_dir)
-    blocks, taken = read_detections(data_dir, options.archive, scorer.size), 0
-    parts = []
-    for part in _score(scorer, data_dir, blocks, options, threshold=threshold, settings=settings):
-        own = ~part["metalabel"].isin((*layout.SYNTHETIC, layout.INJECTED))
-        parts.append(part[own])
-        taken += int(own.sum())
-        if taken >= MAX_TRAINING:
-            break
-    log.info("%d of %d training rows compared", taken, len(data))
-    return pd.concat(parts, ignore_index=True)
 
 
 def draw_audit(table: pd.DataFrame, n: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from gotorb.survey.alerts.schemas import SchemaStore, open_store
 from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
 
 __all__ = [
-    "LAYERS", "MAX_BYTES", "PacketFolder", "PacketReader", "find_packets", "holds_packets", "make_reader",
+    "KEY_SUFFIX", "LAYERS", "MAX_BYTES", "PacketFolder", "PacketReader", "find_packets", "holds_packets", "make_reader",
     "open_packets", "read_packet", "stream_alerts", "stream_packets",
 ]  # fmt: skip
 
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".avro", ".bin")
 """Names of files that hold alerts: object containers, and messages of a stream."""
+KEY_SUFFIX = ".key"
+"""Name of a message's key next to the message, which holds the schema in Fink's streams."""
 SIZE, QUADRANT = PACKET_FAMILIES["ztf"].size, PACKET_FAMILIES["ztf"].detector or (0, 0)
 """Side of ZTF's cut-outs, and width and height of the image that they come from [pixel]."""
 
@@ -124,11 +126,31 @@ class PacketReader:
         except OSError as error:
             yield PacketError(f"{path} cannot be read as an Avro packet ({one_line(error)}); fetch it again")
 
+    def read_records(self, path: Path) -> Iterator[Record]:
+        """Read the records of a file as the survey wrote them, cut-outs included.
+
+        Parameters
+        ----------
+        path : Path
+
+        Yields
+        ------
+        dict
+
+        Raises
+        ------
+        PacketError
+            If it cannot be decoded.
+        """
+        for block in self._blocks(path):
+            yield from read_records(block)
+
     def _blocks(self, path: Path) -> Iterator[Block]:
         """Records of a file; only of a large container are they read one block after the other."""
+        key = path.with_suffix(KEY_SUFFIX)
         with path.open("rb") as file:
             if (size := os.fstat(file.fileno()).st_size) <= MAX_BLOCK:
-                yield from split_message(file.read(), self.store)
+                yield from split_message(file.read(), self.store, key=key.read_bytes() if key.exists() else None)
             elif file.peek(len(CONTAINER))[: len(CONTAINER)] == CONTAINER:
                 yield from split_container(file, size, self.store)
             else:

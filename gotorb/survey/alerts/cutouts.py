@@ -136,6 +136,37 @@ def _read_any(raw: bytes) -> Cutout:
     return Cutout(pixels, (float(place[0]) - 1, float(place[1]) - 1) if known else None)  # type: ignore[arg-type]
 
 
+def read_errors(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Variance and PSF of one of Rubin's cut-outs.
+
+    Parameters
+    ----------
+    data : bytes
+        FITS with the HDUs UNCERT and PSFIMAGE.
+
+    Returns
+    -------
+    variance : ndarray
+        (height, width), like the pixels.
+    psf : ndarray
+        (side, side), its sum 1.
+
+    Raises
+    ------
+    KeyError
+        If an HDU is missing.
+    ValueError, OSError
+        If it is broken.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with fits.open(io.BytesIO(data), memmap=False) as hdus:
+            variance, psf = (np.asarray(hdus[name].data, float) for name in ("UNCERT", "PSFIMAGE"))
+    if variance.ndim != 2 or psf.ndim != 2 or not np.isfinite(psf).all() or not psf.sum() > 0:
+        raise ValueError(f"variance of shape {variance.shape} and PSF of shape {psf.shape}")
+    return variance, psf / psf.sum()
+
+
 def put_whole(stamp: np.ndarray, pixels: np.ndarray, left: int, top: int) -> None:
     """Copy a cut-out into a stamp of NaN; what lies outside the stamp is left out.
 
