@@ -1,31 +1,43 @@
 """Measured features, and scores and posteriors by a fusion of trees and network, beside the network alone."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from benchmarks.posterior import N_SAMPLES, SHAPE, time_in_turns
 from benchmarks.rows import Row
+
+if TYPE_CHECKING:
+    from gotorb.training.measured import Measured
 
 N_STAMPS, N_ROWS, N_TREES = 512, 2000, 400
 LIMIT_MS = 1.0
 LAYERS = ("science", "template", "difference", "ptp")
 
 
-def measure() -> list[Row]:
-    """Milliseconds per stamp and core, and stamps per second of the fusion and of its network in turn."""
-    from gotorb import models
+def make_measured(size: int, layers: tuple[str, ...]) -> "Measured":
+    """Trees on random features: of the usual number and depth, and of no use but to be timed."""
     from gotorb.features import FeatureSet
-    from gotorb.training.inference import CompiledModel
-    from gotorb.training.measured import Fusion, Measured, Sigmoid
+    from gotorb.training.measured import Measured, Sigmoid
     from gotorb.training.trees import fit_trees
 
-    rng = np.random.default_rng(1)
-    stamps, features = rng.normal(size=(N_STAMPS, *SHAPE)).astype(np.float32), FeatureSet(SHAPE[0], LAYERS)
+    rng, features = np.random.default_rng(1), FeatureSet(size, layers)
     rows = rng.normal(size=(N_ROWS, len(features.names))).astype(np.float32)
     targets = (rows[:, :9].sum(axis=1) + rng.normal(size=N_ROWS) > 0).astype(float)
     trees = fit_trees(rows, targets, np.ones(N_ROWS), n_trees=N_TREES, seed=0)
     units = {"mean": rows.mean(axis=0), "spread": rows.std(axis=0)}
-    measured = Measured(features=features, trees=trees, calibration=Sigmoid(), **units)
-    network = CompiledModel(models.bayesian_vgg6(SHAPE))
+    return Measured(features=features, trees=trees, calibration=Sigmoid(), **units)
+
+
+def measure() -> list[Row]:
+    """Milliseconds per stamp and core, and stamps per second of the fusion and of its network in turn."""
+    from gotorb import models
+    from gotorb.training.inference import CompiledModel
+    from gotorb.training.measured import Fusion, Sigmoid
+
+    stamps = np.random.default_rng(1).normal(size=(N_STAMPS, *SHAPE)).astype(np.float32)
+    measured = make_measured(SHAPE[0], LAYERS)
+    features, network = measured.features, CompiledModel(models.bayesian_vgg6(SHAPE))
     fusion = CompiledModel(
         Fusion(measured=measured, network=network, network_file=b"", weight=0.3, calibration=Sigmoid())
     )

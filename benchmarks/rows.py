@@ -89,6 +89,11 @@ MEANINGS = {
     "63 x 63 x 3 exported, batches of 32, plain scores. Reference: a plain loop of fastavro, gzip, astropy and Keras' "
     "predict over some of the same packets, which reads no Kafka and writes nothing. The aim is 400.",
     "stream_rubin": "The same for 640 packets made of 32 of Rubin's schema 10.0, 29 x 29 x 3. The aim is 700.",
+    "night_stream": "Alerts per second of a night of Rubin, 10 million in 10 hours. Reference: the rate of "
+    "`stream_rubin`; the ratio is the number of cores that keep up, from Kafka to rows on disk.",
+    "stream_measured": "As stream_rubin, by a model of 400 trees on measured features, which are computed of each "
+    "alert. Reference: `stream_rubin`.",
+    "stream_fusion": "The same by a fusion of such trees and bayesian_vgg6, which runs in TensorFlow.",
     "stream_latency": "From an alert's time to its row, 95th percentile, at 100 of Rubin's alerts a second. Reference: "
     "the limit.",
     "decode_rubin_ddf": "Rubin packets with 300 earlier sources decoded and cut per CPU second. Reference: the same "

@@ -17,6 +17,8 @@ import fastavro
 import numpy as np
 from astropy.io import fits
 
+from benchmarks.archive import N_ALERTS, NIGHT_SECONDS
+from benchmarks.features import make_measured
 from benchmarks.rows import Row
 from gotorb.core import layout
 from gotorb.core.settings import Settings
@@ -45,9 +47,33 @@ def measure() -> list[Row]:
         rows = [
             _compare("stream_ztf", Path(folder), ztf, 63, _plain_ztf),
             _compare("stream_rubin", Path(folder), rubin, 29, _plain_rubin),
-            _measure_latency(Path(folder), rubin),
         ]
+        plain = rows[-1].ours
+        rows += [Row("night_stream", N_ALERTS / NIGHT_SECONDS, plain, "1/s")]
+        for kind in ("measured", "fusion"):
+            model = _write_model(Path(folder) / f"{kind}_model", kind)
+            rows.append(Row(f"stream_{kind}", _score_all(f"stream_{kind}", Path(folder), rubin, model), plain, "1/s"))
+        rows.append(_measure_latency(Path(folder), rubin))
     return [*rows, _measure_decoding()]
+
+
+def _write_model(folder: Path, kind: str) -> Path:
+    """A measured or fusion model for Rubin's stamps, as a training leaves it."""
+    from gotorb import models
+    from gotorb.training.measured import Fusion, Sigmoid
+    from gotorb.training.meta import write_meta
+    from gotorb.training.model_files import open_network, write_model
+
+    folder.mkdir()
+    model: Any = make_measured(29, tuple(LAYERS))
+    if kind == "fusion":
+        network = write_model(folder / "network.h5", models.bayesian_vgg6((29, 29, len(LAYERS)))).read_bytes()
+        model = Fusion(
+            measured=model, network=open_network(network), network_file=network, weight=0.3, calibration=Sigmoid()
+        )  # fmt: skip
+    write_model(folder / layout.MODEL_H5, model)
+    write_meta(folder / layout.META_HKL, {"layers": LAYERS, "threshold": 0.5})
+    return folder
 
 
 def _ztf_packets() -> list[bytes]:
@@ -83,23 +109,27 @@ def _compare(name: str, folder: Path, packets: list[bytes], size: int, plain: Ca
 
     network = models.vgg6((size, size, len(LAYERS)))
     path = classifier.export(network, folder / f"{name}.onnx", meta={"layers": LAYERS, "threshold": 0.5})
-    broker = Broker()
-    try:
-        parts = [packets[start::N_TOPICS] for start in range(N_TOPICS)]
-        for number, part in enumerate(parts):
-            broker.send(f"{name}-{number}", part)
-        topics = tuple(f"{name}-{number}" for number in range(N_TOPICS))
-        with _worker(folder / name, path, topics, broker.address) as worker:
-            seconds = _drain(worker, folder / name, len(packets))
-    finally:
-        broker.close()
+    ours = _score_all(name, folder, packets, path)
     some = packets[:: len(packets) // (2 * BATCH)][: 2 * BATCH]
     network.predict(np.zeros((BATCH, size, size, len(LAYERS)), np.float32), verbose=0)
     started = time.process_time()
     for start in range(0, len(some), BATCH):
         stamps = np.stack([plain(packet) for packet in some[start : start + BATCH]])
         network.predict(stamps - np.median(stamps, axis=(1, 2), keepdims=True), batch_size=BATCH, verbose=0)
-    return Row(name, len(packets) / seconds, len(some) / (time.process_time() - started), "1/s")
+    return Row(name, ours, len(some) / (time.process_time() - started), "1/s")
+
+
+def _score_all(name: str, folder: Path, packets: list[bytes], model: Path) -> float:
+    """Alerts per CPU second of a worker, from a broker that has them all to rows on disk."""
+    broker = Broker()
+    try:
+        topics = tuple(f"{name}-{number}" for number in range(N_TOPICS))
+        for number, topic in enumerate(topics):
+            broker.send(topic, packets[number::N_TOPICS])
+        with _worker(folder / name, model, topics, broker.address) as worker:
+            return len(packets) / _drain(worker, folder / name, len(packets))
+    finally:
+        broker.close()
 
 
 class _Nobody:

@@ -237,6 +237,8 @@ class Supervisor:
         self._drain()
         if self.publisher is not None:
             self.publisher.finish()
+        if self.reference is not None and not (self.stop.is_set() or self.failure):
+            self.reference.join(DRAIN_S)
         self._tell(state="failed" if self.failure else "stopped")
         if self.failure:
             code, text = self.failure

@@ -4,11 +4,15 @@ import os
 import signal
 import threading
 import time
+from contextlib import contextmanager
 
+import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
-from gotorb import label_data
+from gotorb import classifier, label_data, models
+from gotorb.cli import main
+from gotorb.core import layout
 from gotorb.dataset.card import data_digest
 from gotorb.errors import ConfigError
 
@@ -37,14 +41,15 @@ def test_cluster_gives_the_same_bytes(labelled, address, tmp_path):
     assert data_digest(make(tmp_path)) == data_digest(labelled)
 
 
-@pytest.mark.slow
-def test_worker_killed_at_its_work_changes_no_byte(labelled, address, tmp_path):
-    killed = []
+@contextmanager
+def one_worker_killed(address):
+    """Kill a worker that is at work while the block runs."""
+    killed, over = [], threading.Event()
 
     def kill_a_busy_worker():
         with Client(address, set_as_default=False) as client:
             pids = client.run(os.getpid)
-            while not killed:
+            while not (killed or over.is_set()):
                 busy = [worker for worker, tasks in client.processing().items() if tasks and worker in pids]
                 if busy:
                     os.kill(pids[busy[0]], signal.SIGKILL)
@@ -53,10 +58,35 @@ def test_worker_killed_at_its_work_changes_no_byte(labelled, address, tmp_path):
 
     killer = threading.Thread(target=kill_a_busy_worker, daemon=True)
     killer.start()
-    data_dir = make(tmp_path)
+    yield
+    over.set()
     killer.join(timeout=10)
     assert killed, "no worker was seen at work: the test shows nothing"
+
+
+@pytest.mark.slow
+def test_worker_killed_at_its_work_changes_no_byte(labelled, address, tmp_path):
+    with one_worker_killed(address):
+        data_dir = make(tmp_path)
     assert data_digest(data_dir) == data_digest(labelled)
+
+
+def test_a_cluster_scores_images_to_the_same_bytes_though_a_worker_is_killed(
+    labelled, served, tiny_survey, cluster, tmp_path, monkeypatch
+):
+    """Folders of images, and a data set, by a worker each."""
+    pytest.importorskip("onnxruntime")
+    network = models.vgg6((55, 55, 4), spatial_dropout=0.0, block1=2, block2=2, dense=4)
+    model = classifier.export(network, tmp_path / "model.onnx", meta={"layers": layout.LAYERS[:4], "threshold": 0.5})
+    nights = sorted({path.parent for path in (tiny_survey / layout.STORAGE_DIR).rglob("*.fits*")})
+    words = ["score", str(model), *map(str, nights), str(labelled), "--no-posterior", "--out-path"]
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "")
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "alone.csv"]) == 0
+    with one_worker_killed(cluster.scheduler_address):
+        assert main([*words, "cluster.csv", "--scheduler", cluster.scheduler_address]) == 0
+    assert (tmp_path / "cluster.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+    assert pd.read_csv(tmp_path / "alone.csv")["data_sha256"].nunique() > 4
 
 
 def test_no_scheduler_at_the_address_says_which_setting(served, tmp_path, monkeypatch):

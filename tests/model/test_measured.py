@@ -7,11 +7,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from gotorb import classifier, models
 from gotorb.classifier.measured import choose_weight
-from gotorb.classifier.scores import Scorer, score_batch
+from gotorb.classifier.scores import Scorer, score_batch, score_source
 from gotorb.core import layout
 from gotorb.dataset.store import open_dataset, read_table, write_table
 from gotorb.errors import ConfigError, ModelError
@@ -292,3 +293,29 @@ def test_weight_moves_only_beyond_the_noise() -> None:
     assert choose_weight(labels, sharp, sharp, images) == 0.3
     assert choose_weight(labels, blunt, sharp, images) < 0.3
     assert choose_weight(labels[:20], blunt[:20], blunt[:20] + 0.1, images[:20]) == 0.3
+
+
+def test_they_score_streams(small: Path, kind: str, tmp_path: Path) -> None:
+    """The same scores as of packets in files; those of a stream's journal come from the same features."""
+    pytest.importorskip("confluent_kafka")
+    from gotorb.core.params import ArchiveParams
+    from gotorb.core.settings import Settings
+    from gotorb.streams.consumer import StreamOptions, load_model, make_pipeline
+    from tests.unit.streams.kafka import message, ztf
+
+    classifier.train(small, kind, out_dir=tmp_path, name="model", **OPTIONS | {"layers": LAYERS[:3]})
+    model = load_model(str(tmp_path / "model"))
+    assert model.digest and model.scorer.size == 21
+    values = [ztf(number) for number in range(6)]
+    (tmp_path / "packets").mkdir()
+    for number, value in enumerate(values):
+        (tmp_path / "packets" / f"{number}.avro").write_bytes(value)
+    settings = Settings(gotorb_cache_dir=str(tmp_path))
+    pipeline = make_pipeline(model.scorer, StreamOptions(samples=4), settings, ArchiveParams())
+    rows = pipeline.run([message(value, number) for number, value in enumerate(values)]).batch.rows
+    out = tmp_path / "scores.csv"
+    score_source(model.scorer, tmp_path / "packets", out, archive=ArchiveParams(), n_samples=4)
+    table = pd.read_csv(out, dtype={"id": str})
+    assert [row.alert_id for row in rows] == table["id"].tolist()
+    assert [row.score for row in rows] == pytest.approx(table["score"].tolist(), abs=2e-6)
+    assert all(row.std is not None and 0 <= row.std < 0.5 for row in rows)

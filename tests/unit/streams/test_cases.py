@@ -1,4 +1,11 @@
-"""Cases that users of alert streams reported, each against a broker."""
+"""Cases that users of alert streams reported, each against a broker.
+
+1 rows fewer than commits: `test_kills` compares rows, offsets and the export. 2 a batch longer than the poll interval:
+`test_worker`, and the frozen worker of `test_kills`. 3 cooperative groups that lose their assignment: three workers are
+killed. 4 schemas that change: packets of every kind, and the late registry. 5 an unknown id: the late registry.
+6 retention that passed: the expired alerts. 7 memory: `test_worker`. 8 brokers away, accounts refused: below. 9 messages
+that come again: `test_journal`, and the stopped broker of `test_kills`. 10 large, empty, damaged: packets of every kind.
+"""
 
 import json
 import signal
@@ -9,13 +16,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from gotorb.cli import main
+from gotorb.dataset.store import write_dataset
+from gotorb.streams.status import read_status
 from gotorb.survey.alerts.schemas import shipped_versions
 from tests.unit.streams.kafka import (
     EXTRA,
+    LAYERS,
+    SIDE,
     Broker,
     ask,
     container,
@@ -78,6 +90,51 @@ def test_messages_of_every_kind_are_counted(run: Run, broker: Broker, out: Path)
     assert ask(out, "SELECT score, reason FROM scores WHERE alert_id = 9") == [(None, "no cut-outs in the packet")]
     assert main(["stream", "status", str(out)]) == 0
     check_replay(out, out.parent / "kept", out.parent / "again")
+
+
+def test_other_commands_read_a_streams_folder(run: Run, broker: Broker, out: Path, model: Path, tmp_path: Path) -> None:
+    values = [ztf(number) for number in range(12)] + [fink(number) for number in range(12, 24)] + [rubin(24), b"broken"]
+    broker.send("folder", [*values, ztf(3)])
+    assert run("folder", "--keep-packets", tmp_path / "kept") == 0
+    assert main(["stream", "export", str(out), "--to", str(tmp_path / "stream.csv")]) == 0
+    assert main(["score", str(model), str(out), "--out-path", str(tmp_path / "again.csv")]) == 0
+    first, second = (pd.read_csv(tmp_path / name, dtype={"id": str}).drop(columns="data_sha256").sort_values("id")
+                     for name in ("stream.csv", "again.csv"))  # fmt: skip
+    assert first["id"].tolist() == second["id"].tolist() and len(first) == 25
+    assert first["score"].tolist() == second["score"].tolist()
+    assert main(["night", str(out), "--model", str(model), "--out-dir", str(tmp_path / "night")]) == 0
+    night = pd.read_csv(tmp_path / "night" / "scores.csv", dtype={"id": str})
+    assert sorted(night["id"]) == sorted(first["id"])
+    assert main(["alerts", "dataset", str(out), "--out-dir", str(tmp_path)]) == 1  # of two surveys
+
+
+def test_a_stream_without_packets_says_how_to_keep_them(
+    run: Run, broker: Broker, out: Path, model: Path, capfd: Any
+) -> None:
+    broker.send("unkept", [ztf(1)])
+    assert run("unkept") == 0
+    assert main(["score", str(model), str(out), "--out-path", str(out / "scores.csv")]) == 1
+    assert "--keep-packets" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("mag", "verdict"), [(18.5, "same"), (14.5, "shifted")])
+def test_the_stream_is_compared_with_the_training_set(
+    mag: float, verdict: str, run: Run, broker: Broker, out: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"id": [f"r{row}" for row in range(60)], "image_id": "i", "label": np.arange(60) % 2,
+                          "metalabel": "mp", "mag": mag})  # fmt: skip
+    stamps = rng.normal(0, 1, (60, SIDE, SIDE, len(LAYERS))).astype(np.float32)
+    data = write_dataset(tmp_path / "data", table, [stamps], layers=LAYERS)
+    topic = f"drift-{verdict}"
+    broker.send(topic, [ztf(number) for number in range(40)])
+    assert run(topic, "--data", data) == 0
+    (found,) = [one for one in live(out)["drift"] if one["name"] == "mag"]
+    assert found["verdict"] == verdict
+    assert (found["n_now"], found["n_before"]) == (40, 60)
+    assert {one["name"] for one in live(out)["drift"]} == {"mag", "best"}
+    status = read_status(out)
+    assert status["live"]["drift"] == live(out)["drift"]
 
 
 def check_replay(out: Path, kept: Path, again: Path) -> None:
@@ -162,6 +219,17 @@ def test_streams_begin_where_they_are_told(run: Run, broker: Broker, out: Path) 
     broker.send("begin", [ztf(number) for number in range(60, 64)])
     assert run("begin") == 0
     assert sorted(int(one) for (one,) in ask(out, "SELECT alert_id FROM scores")) == [60, 61, 62, 63]
+
+
+@pytest.mark.parametrize(
+    ("words", "n"), [(("--from", "2025-01-01", "--until", "end"), 20), (("--until", "2025-01-01"), 40), (("--until", 8), 8)]
+)  # fmt: skip
+def test_streams_begin_and_end_at_a_time(words: tuple[Any, ...], n: int, run: Run, broker: Broker, out: Path) -> None:
+    topic = f"times-{n}"
+    broker.send(topic, [ztf(number) for number in range(40)], kafka_time=1_700_000_000)
+    broker.send(topic, [ztf(number) for number in range(40, 60)], kafka_time=1_750_000_000)
+    assert run(topic, *words, "--batch", 4) == 0
+    assert n <= count(out) <= n + 4 * (n != 20)
 
 
 def test_most_packets_dead_stops_the_stream(run: Run, broker: Broker, out: Path, capfd: Any) -> None:

@@ -13,6 +13,8 @@ from gotorb.cli import main
 from tests.unit.streams.kafka import Broker, ask, count, live, stream, wait_for, ztf
 
 CHUNK = 20
+MAX_MEMORY = 600_000_000
+"""Largest memory of a worker [byte]."""
 
 
 def feed(broker: Broker, topic: str, values: list[bytes], seconds: float) -> threading.Thread:
@@ -65,6 +67,7 @@ def test_random_kills_lose_and_double_nothing(
         assert process.wait(timeout=120) == 0
     check_whole(out, n_alerts)
     assert live(out)["deaths"] >= n_kills - 1
+    assert max(live(out)["memory"]) < MAX_MEMORY
     export_and_compare(out, model, values, tmp_path)
 
 
