@@ -20,7 +20,7 @@ from gotorb.errors import DataError, ImageError
 from gotorb.survey.alerts import find_packets, holds_packets, make_reader, stream_alerts
 from gotorb.survey.archives import open_archive
 from gotorb.survey.folder import is_fits
-from gotorb.survey.pixels import fill_missing, prepare_stamps
+from gotorb.survey.pixels import crop_stamps, fill_missing, prepare_stamps
 
 log = logging.getLogger(__name__)
 PAGE = 2 * BATCH_SIZE
@@ -264,7 +264,9 @@ def find_streamed(source: Path) -> dict[str, tuple[frozenset[str], list[Path]]]:
             place = db.execute("SELECT value FROM about WHERE name = 'packets'").fetchone()
             rows = db.execute(query).fetchall()
     except sqlite3.Error as error:
-        raise DataError(f"the journal of {source} cannot be read ({error}); give the --out of `gotorb stream`") from None
+        raise DataError(
+            f"the journal of {source} cannot be read ({error}); give the --out of `gotorb stream`"
+        ) from None
     if place is None:
         raise DataError(f"the stream of {source} keeps no packets; run it with --keep-packets DIR")
     found: dict[str, tuple[frozenset[str], list[Path]]] = {}
@@ -284,14 +286,16 @@ def _find_kept(folder: Path, topic: str, part: int, offset: int) -> Path | None:
 
 
 def _from_stream(source: Path, archive: ArchiveParams, size: int, block: int) -> Iterator[Detections]:
+    """Alerts of one survey after the other; larger stamps are cut to the size, so that all are alike."""
     first = 0
     for ids, paths in find_streamed(source).values():
         for found in _from_packets(source, paths, archive, size, block) if paths else ():
             rows = found.table["id"].isin(ids).to_numpy()
+            side = found.stamps.shape[1]
+            stamps = crop_stamps(found.stamps, size) if side > size and (side - size) % 2 == 0 else found.stamps
             table = found.table[rows].reset_index(drop=True)
-            yield replace(
-                found, table=table, stamps=found.stamps[rows], exposures=found.exposures[rows], first=first
-            )  # fmt: skip
+            yield replace(found, table=table, stamps=stamps[rows], exposures=found.exposures[rows][:, :size, :size],
+                          first=first)  # fmt: skip
             first += len(table)
 
 

@@ -37,7 +37,8 @@ def make_card(data_dir: Path | str) -> dict[str, Any]:
     Returns
     -------
     dict
-        digest, n_rows, size, layers, counts by label, by metalabel, by rule and by split; for a data set that was labelled by
+        digest, n_rows, size, layers, counts by label, by metalabel, by rule and by split;
+        for a data set that was labelled by
         minor planets those expected and matched, and the median offset of detection minus catalogue [arcsec].
     """
     data = open_dataset(data_dir)

@@ -92,7 +92,12 @@ def label_alerts(table: pd.DataFrame, params: AlertsParams) -> pd.DataFrame:
     known = {ours: table[theirs] for ours, theirs in taken.items() if theirs in table}
     objects = table["objectId"].astype(str).where(asteroid == "", "mp:" + asteroid)
     rows = pd.DataFrame(known | found, index=table.index).assign(
-        id=table["candid"], number=asteroid, object_id=objects, catalogue="", host_id="", code_version=gotorb.__version__
+        id=table["candid"],
+        number=asteroid,
+        object_id=objects,
+        catalogue="",
+        host_id="",
+        code_version=gotorb.__version__,
     )
     return rows.reindex(columns=list(layout.LABEL_COLUMNS)).assign(peer_survey=_numbers(table, "survey_score"))
 
@@ -227,9 +232,7 @@ def make_alert_rows(folder: PacketFolder, params: AlertsParams) -> AlertStamps:
     return AlertStamps(folder=folder, kept=kept, table=table, pasted=pasted)
 
 
-def _paste_all(
-    folder: PacketFolder, rows: pd.DataFrame, params: AlertsParams
-) -> tuple[pd.DataFrame, list[np.ndarray]]:
+def _paste_all(folder: PacketFolder, rows: pd.DataFrame, params: AlertsParams) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """Rows and stamps of pasted sources, as many as wanted or as there are alerts to take them."""
     n = int((rows["metalabel"] == "mp").sum()) if params.n_synthetic is None else params.n_synthetic
     free = rows[(rows["label"] == layout.UNKNOWN) & (folder.table["survey"].reindex(rows.index) == RUBIN)]
@@ -239,7 +242,7 @@ def _paste_all(
         return rows.iloc[:0], []
     rng = np.random.default_rng(params.seed)
     wanted = dict.fromkeys(free["id"].to_numpy(object)[rng.permutation(len(free))])
-    found = {host: one for host, one in _paste_in_order(folder, frozenset(wanted), params.seed)}
+    found = dict(_paste_in_order(folder, frozenset(wanted), params.seed))
     hosts = list(islice((host for host in wanted if host in found), n))
     if len(hosts) < n:
         log.warning("%d of %d sources are pasted: no other alert's own source is taken away by its PSF", len(hosts), n)

@@ -414,7 +414,8 @@ class Pipeline:
             published = self.options.publish, text.encode()
         return Row(
             place=message.place, packet_sha256=hashlib.sha256(message.value or b"").digest(), t_event=message.time,
-            published=published, inputs=tuple(_finite(record.get(name)) for name in INPUTS), **names, **numbers, **values,
+            published=published, inputs=tuple(_finite(record.get(name)) for name in INPUTS), **names, **numbers,
+            **values,
         )  # fmt: skip
 
 

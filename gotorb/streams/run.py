@@ -37,7 +37,17 @@ from gotorb.streams.clients import (
     read_time,
     retry,
 )
-from gotorb.streams.consumer import COMMITTED, EARLIEST, LATEST, Plan, StreamOptions, load_model, make_pipeline, work, write_training
+from gotorb.streams.consumer import (
+    COMMITTED,
+    EARLIEST,
+    LATEST,
+    Plan,
+    StreamOptions,
+    load_model,
+    make_pipeline,
+    work,
+    write_training,
+)
 from gotorb.streams.decoder import Message, Pipeline
 from gotorb.streams.journal import EXPIRED, Journal
 from gotorb.streams.publisher import Publisher

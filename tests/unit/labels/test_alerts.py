@@ -22,7 +22,15 @@ from tests.unit.survey.synthetic import real_data
 
 FLUX_TOLERANCE = 0.015
 JD = 2_461_000.5
-NOTHING = {"ssdistnr": np.nan, "ssmagnr": np.nan, "ssnamenr": None, "image_id": "i", "xpos": 1.0, "ypos": 2.0, "fwhm": 2}
+NOTHING = {
+    "ssdistnr": np.nan,
+    "ssmagnr": np.nan,
+    "ssnamenr": None,
+    "image_id": "i",
+    "xpos": 1.0,
+    "ypos": 2.0,
+    "fwhm": 2,
+}
 
 
 def make_alerts(*rows: dict[str, Any], survey: str = "rubin") -> pd.DataFrame:
@@ -42,7 +50,8 @@ def make_alerts(*rows: dict[str, Any], survey: str = "rubin") -> pd.DataFrame:
      ({"isDipole": True, "templateFlux": 9e4, "templateFluxErr": 90.0, "psfFlux": -1e3}, "rubin", "dipole"),
      ({"isDipole": True, "templateFlux": 9e3, "templateFluxErr": 90.0, "psfFlux": -1e3}, "rubin", "unlabelled"),
      ({"isDipole": True, "templateFlux": 9e4, "templateFluxErr": 9e3, "psfFlux": -1e3}, "rubin", "unlabelled"),
-     ({"distnr": 0.3, "magnr": 16.0, "nneg": 9}, "ztf", "dipole"), ({"distnr": 0.3, "magnr": 16.0, "nneg": 3}, "ztf", "unlabelled")],
+     ({"distnr": 0.3, "magnr": 16.0, "nneg": 9}, "ztf", "dipole"),
+     ({"distnr": 0.3, "magnr": 16.0, "nneg": 3}, "ztf", "unlabelled")],
 )  # fmt: skip
 def test_labels_need_evidence(row: dict[str, Any], survey: str, metalabel: str) -> None:
     (found,) = label_alerts(make_alerts(row, survey=survey), AlertsParams())["metalabel"]

@@ -38,8 +38,8 @@ while not sys.stdin.read(1):
     break
 """
 EXTRA = "session.timeout.ms=3500,heartbeat.interval.ms=300,reconnect.backoff.max.ms=500,socket.timeout.ms=10000"
-"""The mock holds a first member's JoinGroup for 3 s and takes it for dead after the session timeout all the same; then it
-never answers, and the connection stays blocked. So the session has to be longer than 3 s."""
+"""The mock holds a first member's JoinGroup for 3 s and takes it for dead after the session timeout all the same; then
+it never answers, and the connection stays blocked. So the session has to be longer than 3 s."""
 OPAQUE = fastavro.parse_schema({
     "type": "record", "name": "alert", "fields": [
         {"name": "objectId", "type": "string"}, {"name": "candid", "type": "long"},

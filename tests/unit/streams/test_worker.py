@@ -118,7 +118,8 @@ def test_only_a_refusal_ends_the_waiting(name: str, refused: bool) -> None:
 def report(**counts: int) -> dict[str, Any]:
     return {
         "counts": counts, "seconds": {"decode": 1.0}, "kinds": {"empty": counts.get("dead", 0)}, "last": 1.0,
-        "batches": 1, "rebalances": 1, "latencies": [0.1, 0.2], "scores": [0.05, 0.95], "inputs": [], "memory": 7, "state": "running",
+        "batches": 1, "rebalances": 1, "latencies": [0.1, 0.2], "scores": [0.05, 0.95], "inputs": [],
+        "memory": 7, "state": "running",
         "connected": True, "n_different": 0, "lag": {"t-0": 3}, "waiting": {},
     }  # fmt: skip
 
