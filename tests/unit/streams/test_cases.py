@@ -224,7 +224,7 @@ def test_streams_begin_where_they_are_told(run: Run, broker: Broker, out: Path) 
 def test_streams_end_after_a_number(run: Run, broker: Broker, out: Path) -> None:
     broker.send("number", [ztf(number) for number in range(200)], parts=1)
     assert run("number", "--until", 8, "--batch", 2) == 0
-    assert 8 <= count(out) and ask(out, "SELECT max(next) FROM offsets") == [(count(out),)]
+    assert count(out) >= 8 and ask(out, "SELECT max(next) FROM offsets") == [(count(out),)]
 
 
 def test_most_packets_dead_stops_the_stream(run: Run, broker: Broker, out: Path, capfd: Any) -> None:

@@ -6,7 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
@@ -15,7 +18,7 @@ from gotorb.errors import ConfigError, Refused
 from gotorb.streams.clients import Health, client_settings
 from gotorb.streams.consumer import Plan, StreamOptions, Worker
 from gotorb.streams.decoder import Message, Outcome
-from gotorb.streams.status import Totals, show_metrics
+from gotorb.streams.status import LOOPBACK, MetricsServer, Totals, show_line, show_metrics
 from tests.unit.streams.kafka import EXTRA, Broker, ask, count, wait_for, ztf
 
 SLOW_S = 8.0
@@ -135,3 +138,26 @@ def test_counts_of_dead_workers_are_kept() -> None:
     assert "gotorb_stream_scored_total 13\n" in text
     assert 'gotorb_stream_lag{partition="t-0"} 3\n' in text
     assert 'gotorb_stream_score_bucket{le="+Inf"} 4\n' in text
+
+
+def test_the_newest_alerts_are_compared_and_served_on_this_machine_only() -> None:
+    totals, rng = Totals(), np.random.default_rng(1)
+    totals.before = pd.DataFrame({"mag": rng.normal(18, 1, 500), "snr": np.nan, "best": rng.uniform(0, 1, 500)})
+    inputs = [
+        (mag, None, None, score) for mag, score in zip(rng.normal(20, 1, 300), rng.uniform(0, 1, 300), strict=True)
+    ]
+    totals.take(0, report(consumed=300, scored=300) | {"inputs": inputs})
+    found = totals.describe()
+    assert {one["name"]: one["verdict"] for one in found["drift"]} == {"mag": "shifted", "best": "same"}
+    assert "mag shifted" in show_line(found) and "best" not in show_line(found)
+    server = MetricsServer(0)
+    server.text = show_metrics(found)
+    try:
+        with urlopen(f"http://{LOOPBACK}:{server.port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        assert server.server.server_address[0] == LOOPBACK
+    finally:
+        server.close()
+    (delta,) = [line for line in text.splitlines() if line.startswith('gotorb_stream_drift_delta{column="mag"}')]
+    assert float(delta.split()[1]) > 0.5
+    assert 'gotorb_stream_latency_seconds{quantile="0.95"} 0.195' in text
