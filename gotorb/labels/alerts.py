@@ -26,7 +26,7 @@ from gotorb.core.params import AlertsParams
 from gotorb.errors import PacketError
 from gotorb.labels.archive import MAX_MAG_DIFFERENCE, choose_labels
 from gotorb.survey.alerts import PacketFolder
-from gotorb.survey.alerts.content import RUBIN, RUBIN_CUTOUTS, Alert, read_alert
+from gotorb.survey.alerts.content import NJY_ZERO_MAG, RUBIN, RUBIN_CUTOUTS, Alert, read_alert
 from gotorb.survey.alerts.cutouts import put_whole, read_cutout, read_errors
 from gotorb.survey.alerts.records import Record
 from gotorb.survey.pixels import crop_stamps, prepare_stamps
@@ -249,7 +249,8 @@ def _paste_all(folder: PacketFolder, rows: pd.DataFrame, params: AlertsParams) -
     own = rows.set_index("id", drop=False).loc[hosts]
     table = own.assign(
         id=[f"{host}:synthetic" for host in hosts], label=layout.REAL, metalabel="syntransient", rule=SYNTHETIC_RULE,
-        host_id=hosts, mag=np.nan, snr=[found[host].flux / found[host].error for host in hosts], peer_survey=np.nan,
+        host_id=hosts, mag=[NJY_ZERO_MAG - 2.5 * math.log10(found[host].flux) for host in hosts],
+        snr=[found[host].flux / found[host].error for host in hosts], peer_survey=np.nan,
     )  # fmt: skip
     return table, [found[host].stamp for host in hosts]
 

@@ -129,6 +129,7 @@ def test_a_data_set_says_which_rule_gave_how_many(tmp_path: Path) -> None:
                                     "unlabelled": 13}  # fmt: skip
     assert 5 <= card["by_rule"][SYNTHETIC_RULE] <= 13
     pasted = data.table[data.table["metalabel"] == "syntransient"]
+    assert pasted["mag"].between(18, 26).all() and pasted["snr"].between(5, 100).all()
     assert set(pasted["host_id"].astype(str)) <= set(data.table.loc[data.table["label"] == -1, "id"].astype(str))
     assert np.isfinite(data.read_stamps(range(len(data)), data.layers)).all()
     only = import_alerts([source], AlertsParams(labels=("asteroid",), size=21), out_dir=tmp_path / "c", name="set")

@@ -26,6 +26,7 @@ from gotorb.streams.decoder import Message
 from gotorb.streams.journal import Place
 from tests.unit.survey.packets import rubin_record, wire
 
+WIDE = 2048
 SIDE, LAYERS = 21, ("science", "template", "difference")
 JD = 2_461_000.75
 BROKER = """
@@ -105,20 +106,30 @@ class Broker:
         self.process.communicate()
 
 
-def make_model(path: Path, *, size: int = SIDE) -> Path:
-    """A network of one weight for each pixel, exported as gotorb exports."""
+def make_model(path: Path, *, size: int = SIDE, n_slow: int = 0) -> Path:
+    """A network of one weight for each pixel, exported as gotorb exports; n_slow wide layers only take time."""
     n = size * size * len(LAYERS)
-    weights = np.random.default_rng(1).normal(0, 0.002, (n, 1)).astype(np.float32)
+    rng = np.random.default_rng(1)
+    shapes = {"weights": (n, 1)} | ({"wide": (n, WIDE), "square": (WIDE, WIDE), "narrow": (WIDE, 1)} if n_slow else {})
+    weights = {name: rng.normal(0, 0.002, shape).astype(np.float32) for name, shape in shapes.items()}
     nodes = [
         helper.make_node("Flatten", [layout.ONNX_INPUT], ["flat"]),
         helper.make_node("MatMul", ["flat", "weights"], ["sum"]),
-        helper.make_node("Sigmoid", ["sum"], ["score"]),
     ]
+    if n_slow:
+        nodes.append(helper.make_node("MatMul", ["flat", "wide"], ["slow0"]))
+        nodes += [
+            helper.make_node("MatMul", [f"slow{layer}", "square"], [f"slow{layer + 1}"]) for layer in range(n_slow)
+        ]
+        nodes.append(helper.make_node("MatMul", [f"slow{n_slow}", "narrow"], ["slow"]))
+        nodes.append(helper.make_node("Add", ["sum", "slow"], ["all"]))
+    nodes.append(helper.make_node("Sigmoid", ["all" if n_slow else "sum"], ["score"]))
     graph = helper.make_graph(
         nodes, "small",
         [helper.make_tensor_value_info(layout.ONNX_INPUT, TensorProto.FLOAT, ["n", size, size, len(LAYERS)])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 1])],
-        [helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.tobytes(), raw=True)],
+        [helper.make_tensor(name, TensorProto.FLOAT, one.shape, one.tobytes(), raw=True)
+         for name, one in weights.items()],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     about = {"layers": ",".join(LAYERS), "stamp_size": str(size), "threshold": "0.5", "name": "small", "version": "1",

@@ -4,6 +4,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -19,9 +20,11 @@ from gotorb.streams.clients import Health, client_settings
 from gotorb.streams.consumer import Plan, StreamOptions, Worker
 from gotorb.streams.decoder import Message, Outcome
 from gotorb.streams.status import LOOPBACK, MetricsServer, Totals, show_line, show_metrics
-from tests.unit.streams.kafka import EXTRA, Broker, ask, count, wait_for, ztf
+from tests.unit.streams.kafka import EXTRA, Broker, ask, count, live, make_model, stream, wait_for, ztf
 
 SLOW_S = 8.0
+MAX_MEMORY = 600_000_000
+"""Largest memory of a worker [byte]."""
 MEGABYTE = 1_000_000
 
 
@@ -63,6 +66,26 @@ def test_a_slow_batch_keeps_partitions_and_memory(broker: Broker, model: Path, t
     assert sum(one["counts"].get("redelivered", 0) for one in reports) == 0
     assert reports[-1]["rebalances"] <= 2  # joined and left: the group never took it for dead
     assert ask(tmp_path, "SELECT count(DISTINCT alert_id) FROM scores") == [(40,)]
+
+
+@pytest.mark.slow
+def test_a_slow_network_does_not_pile_up_alerts(broker: Broker, tmp_path: Path) -> None:
+    """80 MB wait at the broker, and a batch takes about a second."""
+    model, out, largest = make_model(tmp_path / "slow.onnx", n_slow=60), tmp_path / "out", 0
+    topics = [f"pile-{number}" for number in range(4)]
+    for topic in topics:
+        broker.send(topic, [*([b"x" * 500_000] * 40), *(ztf(int(topic[-1]) * 100 + number) for number in range(80))])
+    words = [model, *topics, "--out", out, "--until", "end", "--max-dead", 10_000, "--max-dead-fraction", 1.0]
+    with stream([*words, "--status-s", 0.3], broker.address, GOTORB_KAFKA_GROUP="pile") as process:
+        while process.poll() is None:
+            for pid in live(out).get("workers", []):
+                with suppress(psutil.NoSuchProcess):
+                    largest = max(largest, psutil.Process(pid).memory_info().rss)
+            time.sleep(0.1)
+    assert process.returncode == 0
+    assert count(out) == 320 and count(out, "dead") == 160
+    assert 0 < largest < MAX_MEMORY
+    assert live(out)["seconds"]["score"] > 2
 
 
 def test_settings_of_clients_come_from_env() -> None:
