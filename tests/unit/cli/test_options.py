@@ -34,6 +34,7 @@ DOORS: dict[Callable[..., Any], tuple[type[Section], ...]] = {
     gotorb.clean_data.cap_flagged_images: (params.CleanParams,),
     gotorb.clean_data.relabel: (),
     gotorb.import_data.import_stamps: (),
+    gotorb.import_data.import_alerts: (),
     gotorb.import_data.import_datapack: (),
     gotorb.classifier.train: TRAIN,
     gotorb.classifier.evaluate: (params.EvaluateParams, params.ScoreParams),
@@ -64,6 +65,7 @@ DOORS: dict[Callable[..., Any], tuple[type[Section], ...]] = {
 MEANT = {
     ("make", "out_dir"): "a labelled set is made where one is, others beside the set that they change",
     ("import_stamps", "out_dir"): "as for make",
+    ("import_alerts", "out_dir"): "as for make",
     ("import_datapack", "out_dir"): "as for make",
     ("get_candidate_data", "out_dir"): "as for make",
     ("remove_asteroids", "provider"): "the function is the check; a section's null means no check",
@@ -179,7 +181,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "score": (Options, score_sources), "night": (NightOptions,), "visualise": (gotorb.visualise.Look,),
     "why": (explain,), "eyeball": (gotorb.eyeball.serve, gotorb.eyeball.export), "compare": (classifier.compare,),
     "explore": (gotorb.eyeball.explore,), "threshold": (Night,), "promote": (Limits,),
-    "dataset": (params.DatasetParams,), "simulate": (params.SurveyParams,),
+    "dataset": (params.DatasetParams,), "alerts": (params.AlertsParams,), "simulate": (params.SurveyParams,),
 }  # fmt: skip
 """Command -> the front doors that it calls."""
 NOT_ASKED = {
