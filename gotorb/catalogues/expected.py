@@ -249,10 +249,18 @@ def find_problems(images: Sequence[dict[str, Any]], *, radius_arcsec: float) -> 
     warnings : list of str
         Odd results.
     """
-    total = summarise(images)
+    known = [image for image in images if "n_expected" in image]
+    total = summarise(known)
     problem, warnings = "", []
     if total["n_expected"] >= LEAST_EXPECTED and total["n_bright_matched"] < LEAST_FOUND * total["n_bright"]:
         problem = f"matched {total['n_matched']} of {total['n_expected']} expected minor planets; look for {CAUSES}"
+    elif known and total["n_expected"] == 0:
+        warnings.append("no minor planet is expected on these images, so that none of the labels is real; add images")
+    elif known and total["n_matched"] == 0:
+        warnings.append(
+            f"matched none of {total['n_expected']} expected minor planets, so that none of the labels is real; "
+            f"add images, or look for {CAUSES}"
+        )
     if total["offset_ra_arcsec"] is not None:
         offset = np.hypot(total["offset_ra_arcsec"], total["offset_dec_arcsec"])
         if (
