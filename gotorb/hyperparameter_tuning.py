@@ -20,9 +20,10 @@ import pandas as pd
 
 from gotorb import __version__
 from gotorb.core import layout
+from gotorb.core.files import write_json, write_text
 from gotorb.core.logs import run_log
 from gotorb.core.params import SEED, DatasetParams, FitParams, TrainParams, TuneParams
-from gotorb.dataset.card import data_digest, write_json, write_text
+from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, ModelError
 

@@ -40,6 +40,6 @@ def open_survey(params: Params, survey_dir: str = "data/survey") -> AbstractCont
 
 def write_headline(name: str, numbers: Mapping[str, Any]) -> None:
     """Write headline numbers, which `dvc metrics` compares, to reports/headline/<name>.json."""
-    from gotorb.dataset.card import write_json
+    from gotorb.core.files import write_json
 
     write_json(Path("reports/headline") / f"{name}.json", dict(numbers))

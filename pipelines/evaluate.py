@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gotorb import classifier
 from gotorb.core import layout
+from gotorb.core.files import write_json
 from gotorb.core.params import read_params
-from gotorb.dataset.card import make_card, write_json
+from gotorb.dataset.card import make_card
 from gotorb.dataset.store import open_dataset
 from gotorb.evaluation.report import make_headline, round_headline
 from gotorb.tracking.contents import md5

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from gotorb import classifier
 from gotorb.classifier.scores import score_peers
+from gotorb.core.files import write_json, write_text
 from gotorb.core.params import read_params
-from gotorb.dataset.card import write_json, write_text
 from gotorb.dataset.store import read_table
 from gotorb.evaluation.external_classifiers import compare_with_external, format_tables, read_promoted
 from gotorb.tracking.runs import track_stage

@@ -13,9 +13,9 @@ import pandas as pd
 
 from gotorb import classifier
 from gotorb.core import layout
+from gotorb.core.files import write_json, write_text
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import Params, read_params
-from gotorb.dataset.card import write_json, write_text
 from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import DataError, GotorbError
 from gotorb.evaluation.external_classifiers import compare_ways, format_tables

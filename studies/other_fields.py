@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from gotorb.core.files import write_json
 from gotorb.core.params import read_params
-from gotorb.dataset.card import write_json
 from gotorb.evaluation.injections import evaluate_injections
 from gotorb.evaluation.report import write_figures, write_scores
 from gotorb.evaluation.truth import evaluate_on_truth

@@ -72,32 +72,39 @@ def list_expected(frame: Frame, ext: str | int, planets: pd.DataFrame, *, mag_li
     DataFrame
         The same columns, and x, y (0-based), brightest first.
     """
-    bright = planets[(planets["mag"] < mag_limit).to_numpy()]
-    x, y = frame.to_pixels(ext, bright["ra"].to_numpy(), bright["dec"].to_numpy())
+    mag = planets["mag"].to_numpy(float)
+    bright = np.flatnonzero(mag < mag_limit)
+    bright = bright[np.argsort(mag[bright], kind="stable")]
+    x, y = frame.to_pixels(ext, *(planets[name].to_numpy(float)[bright] for name in ("ra", "dec")))
     ny, nx = frame.shape(ext)
     with np.errstate(invalid="ignore"):
-        inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
-    bright = bright.assign(x=x, y=y)[inside]
-    values = frame.values_at(ext, bright["x"].to_numpy(), bright["y"].to_numpy()) if len(bright) else np.empty(0)
-    return bright[np.isfinite(values)].sort_values("mag", kind="stable").reset_index(drop=True)
+        inside = np.flatnonzero((x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1))
+    if len(inside):
+        inside = inside[np.isfinite(frame.values_at(ext, x[inside], y[inside]))]
+    return planets.iloc[bright[inside]].reset_index(drop=True).assign(x=x[inside], y=y[inside])
 
 
-def offsets_arcsec(detections: pd.DataFrame, planets: pd.DataFrame) -> np.ndarray:
+def offsets_arcsec(detections: np.ndarray, planets: np.ndarray) -> np.ndarray:
     """Detection minus minor planet, row by row.
 
     Parameters
     ----------
-    detections, planets : DataFrame
-        (n,) ra, dec (deg).
+    detections, planets : ndarray
+        (n, 2) ra, dec (deg).
 
     Returns
     -------
     ndarray
         (n, 2) towards East and North.
     """
-    ra, dec = (detections[name].to_numpy(float) - planets[name].to_numpy(float) for name in ("ra", "dec"))
-    east = ((ra + 180) % 360 - 180) * np.cos(np.radians(planets["dec"].to_numpy(float)))
-    return np.column_stack([east, dec]) * 3600
+    east, north = (detections - planets).T
+    east = ((east + 180) % 360 - 180) * np.cos(np.radians(planets[:, 1]))
+    return np.column_stack([east, north]) * 3600
+
+
+def _places(table: pd.DataFrame) -> np.ndarray:
+    """(n, 2) ra, dec, deg."""
+    return np.column_stack([table["ra"].to_numpy(float), table["dec"].to_numpy(float)])
 
 
 def compare(expected: pd.DataFrame, detections: pd.DataFrame, real: pd.DataFrame, *, radius_arcsec: float) -> Expected:
@@ -123,12 +130,13 @@ def compare(expected: pd.DataFrame, detections: pd.DataFrame, real: pd.DataFrame
     InconsistentImage
         If far more of them have a detection at one common offset beyond the match radius than within it.
     """
-    found = expected["name"].isin(real["number"]).to_numpy()
-    offset = np.full(2, np.nan)
-    if found.any():
-        places = expected[found]
-        theirs = real.set_index("number").loc[places["name"]]
-        offset = np.median(offsets_arcsec(theirs, places), axis=0)
+    row_of = {number: row for row, number in enumerate(real["number"])}
+    pairs = [(row, row_of[name]) for row, name in enumerate(expected["name"]) if name in row_of]
+    found, offset = np.zeros(len(expected), bool), np.full(2, np.nan)
+    if pairs:
+        places, theirs = np.transpose(pairs)
+        found[places] = True
+        offset = np.median(offsets_arcsec(_places(real)[theirs], _places(expected)[places]), axis=0)
     _refuse_shift(expected, detections, int(found.sum()), radius_arcsec)
     half = (len(expected) + 1) // 2
     return Expected(len(expected), int(found.sum()), half, int(found[:half].sum()), float(offset[0]), float(offset[1]))
@@ -166,15 +174,14 @@ def find_shift(
     """
     if len(expected) < LEAST_CLUSTER or len(detections) == 0:
         return None
-    expected = expected.head(MOST_PLANETS)
-    planets = cKDTree(unit_vectors(expected["ra"], expected["dec"]))
-    sky = cKDTree(unit_vectors(detections["ra"], detections["dec"]))
+    places, theirs = _places(expected)[:MOST_PLANETS], _places(detections)
+    planets, sky = cKDTree(unit_vectors(*places.T)), cKDTree(unit_vectors(*theirs.T))
     near = planets.query_ball_tree(sky, chord(FAR_ARCSEC))
-    which = np.repeat(np.arange(len(expected)), [len(rows) for rows in near])
+    which = np.repeat(np.arange(len(places)), [len(rows) for rows in near])
     if not 0 < len(which) <= MOST_PAIRS:  # a crowd hides any offset
         return None
     rows = np.concatenate([np.asarray(found, int) for found in near])
-    offsets = offsets_arcsec(detections.iloc[rows], expected.iloc[which])
+    offsets = offsets_arcsec(theirs[rows], places[which])
     reach = CLUSTER_ARCSEC + SPREAD * np.hypot(*offsets.T)
     groups = cKDTree(offsets).query_ball_point(offsets, reach)
     counts = np.array([len(set(which[members].tolist())) for members in groups])
@@ -242,10 +249,18 @@ def find_problems(images: Sequence[dict[str, Any]], *, radius_arcsec: float) -> 
     warnings : list of str
         Odd results.
     """
-    total = summarise(images)
+    known = [image for image in images if "n_expected" in image]
+    total = summarise(known)
     problem, warnings = "", []
     if total["n_expected"] >= LEAST_EXPECTED and total["n_bright_matched"] < LEAST_FOUND * total["n_bright"]:
         problem = f"matched {total['n_matched']} of {total['n_expected']} expected minor planets; look for {CAUSES}"
+    elif known and total["n_expected"] == 0:
+        warnings.append("no minor planet is expected on these images, so that none of the labels is real; add images")
+    elif known and total["n_matched"] == 0:
+        warnings.append(
+            f"matched none of {total['n_expected']} expected minor planets, so that none of the labels is real; "
+            f"add images, or look for {CAUSES}"
+        )
     if total["offset_ra_arcsec"] is not None:
         offset = np.hypot(total["offset_ra_arcsec"], total["offset_dec_arcsec"])
         if (

@@ -209,7 +209,8 @@ def export(model: Source, out_path: str | Path, *, meta: Meta | str | Path | Non
     """Write a model as ONNX: plain scores by onnxruntime, without TensorFlow and without a posterior.
 
     The file holds layers, stamp size, threshold, name, version and digest of the model. ``gotorb score`` and
-    `gotorb.training.onnx.read_portable` read it.
+    `gotorb.training.onnx.read_portable` read it. Trees of ``measured`` and ``fusion`` are part of it; the features that
+    they read are measured by gotorb, and are an input of the file.
 
     Parameters
     ----------

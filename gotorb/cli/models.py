@@ -110,7 +110,8 @@ def run_export(args: argparse.Namespace) -> int:
     """Write a model as ONNX: plain scores by onnxruntime, without TensorFlow and without a posterior.
 
     `gotorb score model.onnx SOURCE --out-path scores.csv` uses the file. Its scores are compared with the model's
-    before it is kept. Needs what `pip install 'gotorb[onnx]'` brings; scoring needs onnxruntime alone.
+    before it is kept. Trees on measured features are part of the file. Exporting needs what
+    `pip install 'gotorb[onnx]'` brings; scoring needs onnxruntime alone.
 
     Examples:
       gotorb export models/bayesian_vgg6 --out-path model.onnx

@@ -1,12 +1,13 @@
 """The card of a data set: its content in a few numbers, and the digest that identifies it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.files import tree_digest, write_json, write_text  # noqa: F401  importers that move later
+from gotorb.core.files import tree_digest
 from gotorb.dataset.store import open_dataset
 
 
@@ -26,13 +27,15 @@ def data_digest(data_dir: Path | str) -> str:
     return tree_digest([layout.labels_path(data_dir), layout.stamps_path(data_dir)])
 
 
-def make_card(data_dir: Path | str) -> dict[str, Any]:
+def make_card(data_dir: Path | str, *, labelled_dir: Path | str | None = None) -> dict[str, Any]:
     """Counts and identity of a data set, as plain values for json.
 
     Parameters
     ----------
     data_dir : path
         The data set.
+    labelled_dir : path, optional
+        Data set with the list of images that its rows come from; itself when left out.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def make_card(data_dir: Path | str) -> dict[str, Any]:
             card[f"n_{name.removesuffix('_id')}s"] = int(table[name].replace("", None).nunique())
     if "rule" in table:
         card["by_rule"] = _counts(table[table["rule"].fillna("") != ""], "rule")
-    if planets := _count_planets(Path(data_dir) / layout.IMAGES_CSV):
+    if planets := _count_planets(Path(labelled_dir or data_dir) / layout.IMAGES_CSV):
         card["minor_planets"] = planets
     if layout.SPLIT_COLUMN in table:
         card["by_split"] = {
@@ -76,6 +79,25 @@ def _count_planets(path: Path) -> dict[str, Any]:
     offsets = {name: images[name].median() for name in ("offset_ra_arcsec", "offset_dec_arcsec")}
     counts = {name: int(images[name].sum()) for name in ("n_expected", "n_matched")}
     return counts | {name: None if pd.isna(value) else round(float(value), 3) for name, value in offsets.items()}
+
+
+def read_card(data_dir: Path | str) -> dict[str, Any]:
+    """Card that was written with a data set; a new one where there is none.
+
+    Parameters
+    ----------
+    data_dir : path
+
+    Returns
+    -------
+    dict
+        As `make_card` gives it.
+    """
+    path = Path(data_dir) / layout.CARD_JSON
+    if not path.exists():
+        return make_card(data_dir)
+    card: dict[str, Any] = json.loads(path.read_text())
+    return card
 
 
 def _counts(table: pd.DataFrame, column: str) -> dict[str, int]:

@@ -69,7 +69,7 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
     n_flipped = int((table["label"].to_numpy() != data.labels[kept]).sum())
     with unfinished(Path(data_dir)):
         write_dataset(data_dir, table, (stamps for _, stamps in data.batches(kept)), layers=data.layers)
-        card = make_card(data_dir) | {"n_leaks": len(leaks), "n_flipped": n_flipped}
+        card = make_card(data_dir, labelled_dir=source_dir) | {"n_leaks": len(leaks), "n_flipped": n_flipped}
         write_json(data_dir / layout.CARD_JSON, card)
     return card
 

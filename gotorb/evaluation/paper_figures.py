@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.files import file_digest
+from gotorb.core.files import file_digest, write_json
 from gotorb.core.params import N_SAMPLES, SEED
-from gotorb.dataset.card import data_digest, write_json
+from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.calibration import Calibration

@@ -203,8 +203,9 @@ def compare_planets(
         If they are detected at one common offset, unless `options.check_expected` is False.
     """
     expected = list_expected(frame, options.files.extensions.difference, planets, mag_limit=options.rules.mag_limit)
-    able = detections[detections["positive"].to_numpy(bool)] if options.check_expected else detections.iloc[:0]
-    real = chosen[(chosen["metalabel"] == "mp").to_numpy()]
+    able = detections["positive"].to_numpy(bool) & options.check_expected
+    able = detections[["ra", "dec"]][able]
+    real = chosen[["ra", "dec", "number"]][(chosen["metalabel"] == "mp").to_numpy()]
     return compare(expected, able, real, radius_arcsec=options.rules.match_radius_arcsec)
 
 

@@ -162,10 +162,11 @@ def read_astrometry(header: fits.Header, hdus: fits.HDUList | None = None) -> As
     if tables:
         _check_tables(header, tables, hdus)
         names = (*names, *TABLE_CARDS)
-    cards = [card for card in header.cards if card.keyword.startswith(names)]
+    chosen = fits.Header([card for card in header.cards if card.keyword.startswith(names)])
+    _name_polynomial(chosen)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
-        wcs = WCS(fits.Header(cards), fobj=hdus if tables else None)
+        wcs = WCS(chosen, fobj=hdus if tables else None)
     return Astrometry(_celestial(wcs))
 
 
@@ -179,6 +180,22 @@ def _check_types(header: fits.Header) -> list[tuple[str, str]]:
                 raise ValueError(f"{name} {header[name]!r} names a distortion that is not known")
             types.append((found["axis"], found["projection"]))
     return types
+
+
+def _name_polynomial(header: fits.Header) -> None:
+    """Call a TAN header with SCAMP's polynomial what it is, TPV; wcslib tells one by its terms of degree 2 only.
+
+    A tangent plane has no parameters of the latitude axis, so that any PV card of it belongs to a polynomial.
+    """
+    kinds = {name: CTYPE.match(str(header.get(name, ""))) for name in ("CTYPE1", "CTYPE2")}
+    found = {name: kind for name, kind in kinds.items() if kind and kind["projection"] in ("TAN", "TPV")}
+    latitude = next((name[-1] for name, kind in found.items() if kind["axis"].endswith(("DEC", "LAT"))), "")
+    if len(found) < 2 or not any(header[name] for name in header if name.startswith(f"PV{latitude}_")):
+        return
+    if any(name in header for name in ("A_ORDER", "B_ORDER")):
+        raise ValueError(f"two distortions, SIP (A_ORDER) and a polynomial (PV{latitude}_1)")
+    for name, kind in found.items():
+        header[name] = header[name][: kind.start("projection")] + "TPV"
 
 
 def _check_tables(header: fits.Header, tables: list[str], hdus: fits.HDUList | None) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gotorb.errors import ImageError, MissingPart, SurveyError
+from gotorb.errors import ImageError, InconsistentImage, MissingPart, SurveyError
 from gotorb.survey.fits import Frame, open_frame
-from gotorb.survey.times import EXPOSURE_KEYS, MIDDLE_KEYS, START_KEYS, keyed_jd, middle_jd
+from gotorb.survey.times import EXPOSURE_KEYS, MIDDLE_KEYS, START_KEYS, find_contradiction, keyed_jd, middle_jd
 
 log = logging.getLogger(__name__)
 SUFFIX = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$|\.fz$", re.IGNORECASE)
@@ -131,6 +131,8 @@ def _frame_jd(frame: Frame, ext: str | int) -> float:
         jd = middle_jd(header)
         if jd is not None:
             return jd
+        if contradiction := find_contradiction(header):
+            raise InconsistentImage(f"{contradiction} in {frame.path}; correct the header, or give jd_key")
     raise MissingPart(
         f"no time in {frame.path}: the headers have neither {' nor '.join(MIDDLE_KEYS)}, "
         f"nor one of {', '.join(START_KEYS)} with one of {', '.join(EXPOSURE_KEYS)}, between 1900 and 2100 in a known "

@@ -52,7 +52,7 @@ def find_bad_id(ids: pd.Series | np.ndarray, *, unique: bool = True) -> str:
     Examples
     --------
     >>> find_bad_id(pd.Series(["1", "2.0"]))
-    'id 2.0 in row 2 is a number with a fraction or an exponent, which names no row exactly'
+    'id 2.0 in row 2, a number with a fraction or an exponent that names no row exactly'
     """
     ids = pd.Series(ids).reset_index(drop=True)
     text = ids.astype(str).str.strip()
@@ -64,7 +64,7 @@ def find_bad_id(ids: pd.Series | np.ndarray, *, unique: bool = True) -> str:
         rounded[:] = True
     if rounded.any():
         row = _first(rounded)
-        return f"id {text[row - 1]} in row {row} is a number with a fraction or an exponent, which names no row exactly"
+        return f"id {text[row - 1]} in row {row}, a number with a fraction or an exponent that names no row exactly"
     twice = text.duplicated()
     if unique and twice.any():
         return f"duplicate id {text[_first(twice) - 1]} in row {_first(twice)} ({twice.sum()} such rows)"

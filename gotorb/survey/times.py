@@ -36,8 +36,11 @@ IN_TIMEUNIT = ("XPOSURE", "TELAPSE")
 FIRST_JD, LAST_JD = 2_415_020.5, 2_488_069.5
 """Years 1900 to 2100: no image is older, and no time beyond is one."""
 MJD_OF_JD, DAY_S, GPS_TO_TAI_S = 2_400_000.5, 86_400.0, 19.0
-UNIX_START = "1970-01-01T00:00:00"
+UNIX_START, UNIX_START_MJD = "1970-01-01T00:00:00", 40587.0
 """Zero of many clocks: the placeholder of a header that was never filled in."""
+PAIRED_KEYS = (("MJD-OBS", "DATE-OBS"), ("MJD-BEG", "DATE-BEG"), ("MJD-AVG", "DATE-AVG"))
+SAME_DAYS = 0.5
+"""Keys of one time in two forms; where they differ by more, nobody can tell which one is right."""
 SCALES = {"": "utc", "UT": "utc", "GMT": "utc", "IAT": "tai", "TDT": "tt", "ET": "tt", "GPS": "gps"}
 """Scales that the standard knows under another name than astropy."""
 OTHER_PLACE = ("BJD", "HJD", "RJD", "TJD")
@@ -88,6 +91,8 @@ def read_time(value: Any, scale: str | None) -> Time | None:
         warnings.simplefilter("ignore")  # erfa calls years far ahead dubious
         try:
             if isinstance(value, int | float):
+                if value == UNIX_START_MJD:
+                    return None
                 time = Time(float(value), format="mjd", scale=known)
             elif isinstance(value, str) and "T" in value:
                 time = Time(value.strip(), format="isot", scale=known)
@@ -142,7 +147,8 @@ def middle_jd(header: fits.Header) -> float | None:
     MJD-AVG and DATE-AVG are the middle, or it lies between MJD-BEG and MJD-END, DATE-BEG and DATE-END; else MJD-BEG,
     DATE-BEG, MJD-OBS and DATE-OBS are taken for the start, to which half of the exposure time is added. Numbers may
     be text. A date without a time of day takes that of TIME-OBS, UT and the like, or does not count. TIMESYS (UTC when
-    absent) and TIMEUNIT (s) are respected. A time before 1900 or after 2100 does not count.
+    absent) and TIMEUNIT (s) are respected. A time before 1900 or after 2100 does not count. Where MJD-OBS and DATE-OBS
+    (or another such pair) are more than half a day apart, there is no time.
 
     Parameters
     ----------
@@ -151,7 +157,7 @@ def middle_jd(header: fits.Header) -> float | None:
     Returns
     -------
     float or None
-        JD, UTC; None when the keys are missing.
+        JD, UTC; None when the keys are missing or contradict each other.
 
     References
     ----------
@@ -163,6 +169,8 @@ def middle_jd(header: fits.Header) -> float | None:
     >>> round((middle_jd(header) - 2459158.5) * 86400, 3)
     60.0
     """
+    if find_contradiction(header):
+        return None
     for key in MIDDLE_KEYS:
         if (jd := _jd(header, key)) is not None:
             return jd
@@ -172,6 +180,26 @@ def middle_jd(header: fits.Header) -> float | None:
         return _between(header, OTHER_END_KEYS) if between is None else between
     starts = (_jd(header, key) for key in START_KEYS)
     return next((jd + length / 2 for jd in starts if jd is not None), None)
+
+
+def find_contradiction(header: fits.Header) -> str:
+    """Two keys of one time that hold different ones.
+
+    Parameters
+    ----------
+    header : Header
+
+    Returns
+    -------
+    str
+        The keys and their values; "" when they agree.
+    """
+    for pair in PAIRED_KEYS:
+        first, second = (_jd(header, key) for key in pair)
+        if first is not None and second is not None and abs(first - second) > SAME_DAYS:
+            told = " and ".join(f"{key} {header[key]!r}" for key in pair)
+            return f"{told} are {abs(first - second):.3g} days apart"
+    return ""
 
 
 def _between(header: fits.Header, ends: dict[str, str]) -> float | None:

@@ -37,6 +37,8 @@ SOFTEN = 0.0025
 """Distance from 0 and 1 of a mean over trees before its logit is taken."""
 TREES_LOGIT = 2.0
 """Factor of the trees' logit, whose means over leaves are closer to one half than a network's scores."""
+SCORE_CLIP, LOGIT_CLIP = 1e-6, 60.0
+"""Distance of a network's scores from 0 and 1 before their logit is taken, and the largest logit."""
 LARGEST_LATENT = 5.0
 MAX_NETWORK = 2**29
 """Bytes of a network inside a model file."""
@@ -50,7 +52,9 @@ class Sigmoid:
     offset: float = 0.0
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
-        return (1 / (1 + np.exp(-np.clip(self.slope * logits + self.offset, -60, 60)))).astype(np.float32)
+        return (1 / (1 + np.exp(-np.clip(self.slope * logits + self.offset, -LOGIT_CLIP, LOGIT_CLIP)))).astype(
+            np.float32
+        )
 
 
 def tree_logits(means: np.ndarray) -> np.ndarray:
@@ -83,7 +87,7 @@ def score_logits(scores: np.ndarray) -> np.ndarray:
     ndarray
         Finite, of the same shape.
     """
-    safe = np.clip(np.asarray(scores, float), 1e-6, 1 - 1e-6)
+    safe = np.clip(np.asarray(scores, float), SCORE_CLIP, 1 - SCORE_CLIP)
     return np.log(safe / (1 - safe))
 
 
@@ -228,12 +232,8 @@ class Measured:
         file : h5py.Group
         """
         file.attrs[KIND_ATTR] = self.name
-        file.attrs["about"] = json.dumps(
-            {
-                "size": self.features.size, "layers": self.features.layers, "fwhm": self.features.fwhm,
-                "names": self.features.names, "slope": self.calibration.slope, "offset": self.calibration.offset,
-            }
-        )  # fmt: skip
+        calibration = {"slope": self.calibration.slope, "offset": self.calibration.offset}
+        file.attrs["about"] = json.dumps(describe_features(self.features) | calibration)
         self.trees.write(file.create_group("trees"))
         for name in ("mean", "spread"):
             file.create_dataset(name, data=np.asarray(getattr(self, name), np.float32))
@@ -256,14 +256,7 @@ class Measured:
             If it is damaged, or was made for other features than this version measures.
         """
         about = _read_about(file)
-        size, layers = int(about["size"]), tuple(map(str, about["layers"]))
-        if not 15 <= size <= 255 or not set(layers) <= set(layout.LAYERS) or len(set(layers)) != len(layers):
-            raise ValueError(f"it takes stamps of {size} pixels in the layers {layers}")
-        if not 0.1 < float(about["fwhm"]) < 100:
-            raise ValueError(f"it was made for a PSF of {about['fwhm']} pixels")
-        features = FeatureSet(size, layers, float(about["fwhm"]))
-        if list(features.names) != about["names"]:
-            raise ValueError("it was made for other features than this version measures; train again")
+        features = read_features(about)
         trees = Trees.read(file["trees"])
         mean, spread = (read_array(file, name, np.float32, len(features.names)) for name in ("mean", "spread"))
         if not trees.n_features == len(mean) == len(spread) == len(features.names):
@@ -412,6 +405,48 @@ class Fusion:
             measured=measured, network=network, network_file=content, weight=float(about["weight"]),
             calibration=_read_sigmoid(about),
         )  # fmt: skip
+
+
+def describe_features(features: FeatureSet) -> dict[str, Any]:
+    """What a file must tell of the features that its trees read.
+
+    Parameters
+    ----------
+    features : FeatureSet
+
+    Returns
+    -------
+    dict
+        size, layers, fwhm and names.
+    """
+    return {"size": features.size, "layers": features.layers, "fwhm": features.fwhm, "names": features.names}
+
+
+def read_features(about: dict[str, Any]) -> FeatureSet:
+    """Features that `describe_features` described.
+
+    Parameters
+    ----------
+    about : dict
+
+    Returns
+    -------
+    FeatureSet
+
+    Raises
+    ------
+    ValueError
+        If they are impossible, or others than this version measures.
+    """
+    size, layers = int(about["size"]), tuple(map(str, about["layers"]))
+    if not 15 <= size <= 255 or not set(layers) <= set(layout.LAYERS) or len(set(layers)) != len(layers):
+        raise ValueError(f"it takes stamps of {size} pixels in the layers {layers}")
+    if not 0.1 < float(about["fwhm"]) < 100:
+        raise ValueError(f"it was made for a PSF of {about['fwhm']} pixels")
+    features = FeatureSet(size, layers, float(about["fwhm"]))
+    if list(features.names) != list(about["names"]):
+        raise ValueError("it was made for other features than this version measures; train again")
+    return features
 
 
 def join_logits(network: np.ndarray, trees: np.ndarray, weight: float) -> np.ndarray:

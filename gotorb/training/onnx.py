@@ -1,10 +1,12 @@
-"""ONNX files: networks exported for plain scores, and scored by onnxruntime without TensorFlow.
+"""ONNX files: models exported for plain scores, and scored by onnxruntime without TensorFlow.
 
-Reading and scoring import neither Keras nor TensorFlow, so that a machine that only scores needs little else.
+Reading and scoring import neither Keras nor TensorFlow, so that a machine that only scores needs little else. Trees and
+their calibration are part of the file; the features that they read are measured here and are its second input.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,23 @@ from gotorb.core import layout
 from gotorb.core.files import whole_file
 from gotorb.core.params import BATCH_SIZE
 from gotorb.errors import ConfigError, ModelError
+from gotorb.features import FeatureSet
 from gotorb.stamps.batches import Stamps, check_scores, cut_batches
-from gotorb.training.measured import is_measured
+from gotorb.training.measured import (
+    LOGIT_CLIP,
+    SCORE_CLIP,
+    SOFTEN,
+    TREES_LOGIT,
+    Fusion,
+    Measured,
+    describe_features,
+    read_features,
+)
 
 if TYPE_CHECKING:
     import keras
+
+    from gotorb.training.trees import Trees
 
 N_THREADS = 2
 MAX_INPUT = 2**20
@@ -31,23 +45,30 @@ EXTERNAL = b"\x0a\x08location"
 """Key of the place of a tensor's data in another file, as it stands in an ONNX file."""
 OPSET = 18
 """Version of ONNX's operators; onnxruntime reads it since 1.15."""
+IR_VERSION = 8
+FEATURES = "features"
+"""Input for the features of trees, and the key of their description."""
+TREES_DOMAIN, TREES_OPSET = "ai.onnx.ml", 3
 N_TRIED, TOLERANCE = 16, 1e-5
 
 
 @dataclass(frozen=True)
 class PortableModel:
-    """An exported network, ready to score.
+    """An exported model, ready to score.
 
     Attributes
     ----------
     session : onnxruntime.InferenceSession
-        The network.
+        The model.
     about : dict of str
         Description of the model that it was made from, by `layout.ONNX_KEYS`.
+    features : FeatureSet or None
+        What its trees read; None for a network.
     """
 
     session: Any
     about: dict[str, str]
+    features: FeatureSet | None = None
 
     @property
     def name(self) -> str:
@@ -93,8 +114,15 @@ class PortableModel:
             If the stamps' shape is not the model's.
         """
         batches = cut_batches(stamps, batch_size, shape=self.input_shape[1:], name=self.name)
-        parts = [self.session.run(None, {layout.ONNX_INPUT: batch})[0][:, 0] for batch in batches]
+        parts = [self.session.run(None, self._inputs(batch))[0][:, 0] for batch in batches]
         return check_scores(np.concatenate(parts) if parts else np.empty(0, np.float32), name=self.name)
+
+    def _inputs(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """What the file takes of a batch: the stamps, their features, or both."""
+        known = {layout.ONNX_INPUT: batch}
+        if self.features is not None:
+            known[FEATURES] = self.features.measure(batch)
+        return {end.name: known[end.name] for end in self.session.get_inputs()}
 
 
 def read_portable(path: Path | str, *, threads: int = N_THREADS) -> PortableModel:
@@ -127,11 +155,12 @@ def read_portable(path: Path | str, *, threads: int = N_THREADS) -> PortableMode
         _check_bytes(content)
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         about = dict(session.get_modelmeta().custom_metadata_map)
-        _check(session, about)
+        features = read_features(json.loads(about[FEATURES])) if FEATURES in about else None
+        _check(session, about, features)
     except Exception as error:  # onnxruntime has a type for each of its states
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{path} cannot be used as an exported model ({reason}); export the model again") from None
-    return PortableModel(session, about)
+    return PortableModel(session, about, features)
 
 
 def _runtime(path: Path) -> Any:
@@ -150,7 +179,7 @@ def _check_bytes(content: bytes) -> None:
         raise ValueError("its weights are in other files")
 
 
-def _check(session: Any, about: dict[str, str]) -> None:
+def _check(session: Any, about: dict[str, str], features: FeatureSet | None) -> None:
     """Refuse a file that is not what it says, before any stamp is read."""
     absent = [key for key in layout.ONNX_KEYS if key not in about]
     if absent:
@@ -160,7 +189,12 @@ def _check(session: Any, about: dict[str, str]) -> None:
     ends = [
         [(end.name, end.type, end.shape[1:]) for end in some()] for some in (session.get_inputs, session.get_outputs)
     ]
-    if ends[0] != [(layout.ONNX_INPUT, "tensor(float)", [size, size, n_layers])]:
+    takes = [(layout.ONNX_INPUT, "tensor(float)", [size, size, n_layers])]
+    if features is not None:
+        takes.append((FEATURES, "tensor(float)", [len(features.names)]))
+        if (features.size, ",".join(features.layers)) != (size, about["layers"]):
+            raise ValueError(f"its features are of {features.size} pixels in the layers {', '.join(features.layers)}")
+    if ends[0] != takes and (features is None or ends[0] != takes[1:]):
         raise ValueError(f"it takes {ends[0]}, not stamps of {size} x {size} pixels in {n_layers} layers")
     if [end[1:] for end in ends[1]] != [("tensor(float)", [1])]:
         raise ValueError(f"it gives {ends[1]}, not one score for a stamp")
@@ -168,17 +202,18 @@ def _check(session: Any, about: dict[str, str]) -> None:
         raise ValueError(f"it declares stamps of {size * size * n_layers} values, more than {MAX_INPUT}")
 
 
-def export_onnx(model: keras.Model, path: Path, about: Mapping[str, str]) -> Path:
-    """Write a network as ONNX, dropout off, the normalisation of stamps included.
+def export_onnx(model: keras.Model | Measured | Fusion, path: Path, about: Mapping[str, str]) -> Path:
+    """Write a model as ONNX, dropout off, the normalisation of stamps included.
 
-    The file is tried on random stamps and not written when its scores differ from the network's.
+    The file is tried on random stamps and not written when its scores differ from the model's.
 
     Parameters
     ----------
-    model : keras.Model
+    model : keras.Model, Measured or Fusion
         With one sigmoid output.
     path : Path
-        The file, ``*.onnx``. It takes ``stamps (n, size, size, n_layers)`` float32 and gives scores (n, 1).
+        The file, ``*.onnx``. It takes ``stamps (n, size, size, n_layers)`` float32, for trees ``features (n,
+        n_features)`` float32 of `gotorb.features`, or both, and gives scores (n, 1).
     about : mapping
         Text about the model, by `layout.ONNX_KEYS`, kept in the file.
 
@@ -192,24 +227,31 @@ def export_onnx(model: keras.Model, path: Path, about: Mapping[str, str]) -> Pat
     ConfigError
         If onnxruntime or tf2onnx is not installed.
     ModelError
-        If the network cannot be converted.
+        If the model cannot be converted.
     """
-    if is_measured(model):
-        raise ModelError(f"{model.name} measures stamps, which ONNX cannot do; export a network, such as bayesian_vgg6")
-    content = _describe(_convert(model, path), about)
-
+    if isinstance(model, (Measured, Fusion)):
+        measured = model.measured if isinstance(model, Fusion) else model
+        about = {**about, FEATURES: json.dumps(describe_features(measured.features))}
+        content = _describe(_add_trees(model, path), about)
+    else:
+        content = _describe(_convert(model, path), about)
     with whole_file(path) as part:
         part.write_bytes(content)
         _try(model, part)
     return path
 
 
-def _convert(model: keras.Model, path: Path) -> Any:
+def _converter(path: Path) -> Any:
     try:
         import onnxruntime  # noqa: F401
         from tf2onnx.convert import from_keras
     except ImportError as error:
         raise ConfigError(f"{path} needs {error.name}, which is not installed; pip install 'gotorb[onnx]'") from None
+    return from_keras
+
+
+def _convert(model: keras.Model, path: Path) -> Any:
+    from_keras = _converter(path)
     from gotorb.training.backend import tf
 
     stamps = tf.TensorSpec(model.input_shape, tf.float32, name=layout.ONNX_INPUT)
@@ -224,6 +266,90 @@ def _convert(model: keras.Model, path: Path) -> Any:
         ) from None
 
 
+def _add_trees(model: Measured | Fusion, path: Path) -> Any:
+    """Trees and their calibration as a graph, behind the network of a fusion; see `Fusion.score`."""
+    _converter(path)
+    from onnx import TensorProto, helper
+
+    graph = _Steps()
+    measured = model.measured if isinstance(model, Fusion) else model
+    mean = graph.add("TreeEnsembleRegressor", FEATURES, domain=TREES_DOMAIN, **_tree_arrays(measured.trees))
+    soft = graph.scale(graph.add("Cast", mean, to=TensorProto.DOUBLE), 1 - 2 * SOFTEN, SOFTEN)
+    logit = graph.scale(graph.odds(soft), TREES_LOGIT, 0.0)
+    features = helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["n", len(measured.features.names)])
+    if isinstance(model, Fusion):
+        network = _convert(model.network.model, path)
+        score = graph.add("Cast", network.graph.output[0].name, to=TensorProto.DOUBLE)
+        own = graph.odds(graph.clip(score, SCORE_CLIP, 1 - SCORE_CLIP))
+        logit = graph.add("Add", graph.scale(own, model.weight, 0.0), graph.scale(logit, 1 - model.weight, 0.0))
+    else:
+        empty = helper.make_graph([], measured.name, [], [])
+        network = helper.make_model(empty, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    logit = graph.scale(logit, model.calibration.slope, model.calibration.offset)
+    score = graph.add("Sigmoid", graph.add("Cast", graph.clip(logit, -LOGIT_CLIP, LOGIT_CLIP), to=TensorProto.FLOAT))
+    network.opset_import.append(helper.make_opsetid(TREES_DOMAIN, TREES_OPSET))
+    network.graph.input.append(features)
+    network.graph.node.extend(graph.nodes)
+    network.graph.initializer.extend(graph.constants)
+    del network.graph.output[:]
+    network.graph.output.append(helper.make_tensor_value_info(score, TensorProto.FLOAT, ["n", 1]))
+    return network
+
+
+class _Steps:
+    """Nodes of an ONNX graph, added one behind the other; numbers are in double precision, as numpy has them."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, kind: str, *inputs: str, **options: Any) -> str:
+        """Add a node; name of its output."""
+        from onnx import helper
+
+        name = f"gotorb_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **options))
+        return name
+
+    def number(self, value: float) -> str:
+        """Add a constant; its name."""
+        from onnx import numpy_helper
+
+        name = f"gotorb_number_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.array(value, np.float64), name))
+        return name
+
+    def scale(self, what: str, factor: float, offset: float) -> str:
+        """Factor times value plus offset."""
+        return self.add("Add", self.add("Mul", what, self.number(factor)), self.number(offset))
+
+    def clip(self, what: str, low: float, high: float) -> str:
+        """Value between two limits."""
+        return self.add("Clip", what, self.number(low), self.number(high))
+
+    def odds(self, what: str) -> str:
+        """Logit of a probability."""
+        return self.add("Log", self.add("Div", what, self.add("Sub", self.number(1.0), what)))
+
+
+def _tree_arrays(trees: Trees) -> dict[str, Any]:
+    """Options of ONNX's operator for a forest: one row for each node, then one for each leaf."""
+    node = np.arange(len(trees.feature))
+    tree = np.searchsorted(trees.roots, node, side="right") - 1
+    own = node - trees.roots[tree]
+    leaf = (trees.left == node) & (trees.right == node)
+    child = {name: np.where(leaf, 0, getattr(trees, side) - trees.roots[tree]) for name, side in
+             (("true", "left"), ("false", "right"))}  # fmt: skip
+    return {
+        "n_targets": 1, "aggregate_function": "AVERAGE", "post_transform": "NONE",
+        "nodes_treeids": tree.tolist(), "nodes_nodeids": own.tolist(), "nodes_featureids": trees.feature.tolist(),
+        "nodes_values": trees.threshold.tolist(), "nodes_modes": np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+        "nodes_truenodeids": child["true"].tolist(), "nodes_falsenodeids": child["false"].tolist(),
+        "target_treeids": tree[leaf].tolist(), "target_nodeids": own[leaf].tolist(),
+        "target_ids": [0] * int(leaf.sum()), "target_weights": trees.value[leaf].tolist(),
+    }  # fmt: skip
+
+
 def _write_log1p(graph: Any, node: Any, name: str, _: list) -> None:
     """Write log(1 + x), for which ONNX has no operator, as two (called by tf2onnx)."""
     one = graph.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
@@ -235,16 +361,16 @@ def _write_log1p(graph: Any, node: Any, name: str, _: list) -> None:
 def _describe(network: Any, about: Mapping[str, str]) -> bytes:
     """Serialise a converted network that takes any number of stamps and says which model it was made from."""
     graph = network.graph
-    for end in (graph.input[0], graph.output[0]):
+    for end in (*graph.input, graph.output[0]):
         end.type.tensor_type.shape.dim[0].dim_param = "n"
     graph.name, network.producer_name, network.producer_version = about["name"], "gotorb", __version__
     del network.metadata_props[:]
-    for key in layout.ONNX_KEYS:
+    for key in (*layout.ONNX_KEYS, *([FEATURES] if FEATURES in about else [])):
         network.metadata_props.add(key=key, value=about[key])
     return network.SerializeToString(deterministic=True)
 
 
-def _try(model: keras.Model, path: Path) -> None:
+def _try(model: keras.Model | Measured | Fusion, path: Path) -> None:
     """Refuse a file whose scores of a few stamps differ from the network's."""
     from gotorb.training.inference import score_stamps
 

@@ -23,8 +23,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from gotorb.core import layout
-from gotorb.core.files import fsync, whole_file
-from gotorb.dataset.card import write_json
+from gotorb.core.files import fsync, whole_file, write_json
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ModelError
 from gotorb.training.backend import keras, tf

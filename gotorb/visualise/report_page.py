@@ -20,7 +20,7 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.params import EyeballParams, find_params
-from gotorb.dataset.card import make_card
+from gotorb.dataset.card import read_card
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import DataError, TrackingError
 from gotorb.evaluation import model_figures
@@ -177,7 +177,7 @@ def write_report(folder: Path | str = ".", out_path: Path | str | None = None) -
         "layers": list(data.layers),
         "dataset": DATASET.as_posix(),
         "eyeball": f"http://127.0.0.1:{EyeballParams().port}/#id=",
-        "card": make_card(data.data_dir),
+        "card": read_card(data.data_dir),
         "purity": results.read("purity.json"),
         "truth": results.read("truth.json"),
         "injected": results.read("injections.json"),

@@ -19,6 +19,7 @@ from gotorb.errors import ConfigError, ModelError
 from gotorb.training.inference import CompiledModel
 from gotorb.training.measured import KIND_ATTR, Fusion, Measured, draw_groups
 from gotorb.training.model_files import read_model, write_model
+from gotorb.training.onnx import read_portable
 from tests.model.blobs import make_blobs
 from tests.model.conftest import STAYS_GRAPH, run_eagerly
 
@@ -253,11 +254,9 @@ def test_a_weight_outside_of_0_and_1_is_refused(folder: Path, tmp_path: Path) ->
         read_model(path)
 
 
-def test_onnx_and_saliency_say_why_not(folder: Path, kind: str, stamps: np.ndarray, tmp_path: Path) -> None:
+def test_saliency_is_that_of_the_network(folder: Path, kind: str, stamps: np.ndarray) -> None:
     from gotorb.training.saliency import saliency_maps
 
-    with pytest.raises(ModelError, match=kind):
-        classifier.export(folder / kind, tmp_path / "model.onnx")
     model = classifier.load(folder / kind).model
     if kind == "fusion":
         assert saliency_maps(model, stamps[:3]).shape == (3, 21, 21)
@@ -319,3 +318,33 @@ def test_they_score_streams(small: Path, kind: str, tmp_path: Path) -> None:
     assert [row.alert_id for row in rows] == table["id"].tolist()
     assert [row.score for row in rows] == pytest.approx(table["score"].tolist(), abs=2e-6)
     assert all(row.std is not None and 0 <= row.std < 0.5 for row in rows)
+
+
+def test_they_are_exported_with_their_trees(folder: Path, kind: str, stamps: np.ndarray, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    path = classifier.export(folder / kind, tmp_path / "model.onnx")
+    read, model = read_portable(path), classifier.load(folder / kind).model
+    assert np.ptp(model.score(stamps)) > 0.1
+    np.testing.assert_allclose(read.score(stamps), model.score(stamps), atol=1e-5)
+    inputs = [end.name for end in onnx.load(path).graph.input]
+    assert inputs == (["stamps", "features"] if kind == "fusion" else ["features"])
+    assert read.features == (model.measured if kind == "fusion" else model).features
+    assert (read.name, read.layers) == (kind, LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [("fwhm", 1e9, "PSF"), ("size", 10_000, "pixels"), ("names", ["one"], "other features"), ("layers", [], "layer")],
+)
+def test_exported_trees_of_other_features_are_refused(
+    folder: Path, tmp_path: Path, key: str, value: Any, reason: str
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    network = onnx.load(classifier.export(folder / "measured", tmp_path / "good.onnx"))
+    (entry,) = [entry for entry in network.metadata_props if entry.key == "features"]
+    entry.value = json.dumps(json.loads(entry.value) | {key: value})
+    (tmp_path / "bad.onnx").write_bytes(network.SerializeToString())
+    with pytest.raises(ModelError, match=reason):
+        read_portable(tmp_path / "bad.onnx")

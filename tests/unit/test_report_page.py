@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from gotorb.core import layout
+from gotorb.core.params import DatasetParams
 from gotorb.dataset.store import write_dataset
+from gotorb.dataset.versions import make_version
 from gotorb.errors import DataError
 from gotorb.evaluation.metrics import measure_scores
 from gotorb.visualise.report_page import compare_models, compare_pairs, describe_verdict, open_results, write_report
@@ -48,7 +50,9 @@ def make_project(here: Path, *, n: int = N, size: int = 9) -> Path:
         folder = here / "evaluations" / name
         folder.mkdir(parents=True)
         rows.to_csv(folder / "predictions.csv", index=False)
-    table = make_rows(0.2, n)[["id", "label", "metalabel", "split", "mag"]].assign(image_id="1")
+    table = make_rows(0.2, n)[["id", "label", "metalabel", "split", "mag"]].assign(
+        image_id=[str(k // 2 % 30) for k in range(n)]
+    )
     stamps = np.random.default_rng(0).normal(size=(n, size, size, 2)).astype(np.float32)
     write_dataset(here / "data" / "dataset", table, [stamps], layers=["science", "difference"])
     return here
@@ -98,6 +102,26 @@ def test_page_holds_all_and_fetches_nothing(project: Path, monkeypatch: pytest.M
     assert EVIL not in text and "&lt;img src=x" in text
     assert "<script" not in text and 'src="http' not in text and "default-src &#39;none&#39;" in text
     assert text.count("data:image/svg+xml") == 4 and "Worst wrong calls" in text and "Least certain" in text
+
+
+def test_expected_and_matched_minor_planets_go_from_labels_to_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path, n=120)
+    monkeypatch.chdir(project)
+    promote(project, model="bayesian_vgg6", champion=True)
+    assert "minor planets brighter" not in write_report(project).read_text(encoding="utf-8")
+    labelled, data_dir = project / "data" / "labelled", project / "data" / "dataset"
+    data_dir.rename(labelled)
+    images = pd.DataFrame({
+        "image_id": ["a", "b"], "n_expected": [7, 4], "n_matched": [6, 2],
+        "offset_ra_arcsec": [0.1, 0.3], "offset_dec_arcsec": [-0.5, -0.1],
+    })  # fmt: skip
+    images.to_csv(labelled / layout.IMAGES_CSV, index=False)
+    make_version(labelled, data_dir, DatasetParams(grouping="none"), seed=1)
+    told = " ".join(write_report(project).read_text(encoding="utf-8").split())
+    assert "Of 11 minor planets brighter than the limit on pixels with data, 8 were detected" in told
+    assert "+0.20 arcsec in right ascension and -0.30 in declination" in told
 
 
 def test_a_folder_without_evaluations_is_refused(tmp_path: Path) -> None:

@@ -23,13 +23,28 @@ def test_a_run_that_finds_none_of_the_expected_is_no_training_set(found: list[tu
         assert cause in problem
 
 
-@pytest.mark.parametrize("found", [[(20, 15)], [(40, 10)], [(4, 0)], [(0, 0)], [(3, 0), (10, 8)], []])
+@pytest.mark.parametrize("found", [[(20, 15)], [(40, 10)], [(3, 0), (10, 8)], [(1, 1), (0, 0)]])
 def test_a_run_that_finds_them_has_no_problem(found: list[tuple[int, int]]) -> None:
     assert find_problems([image(*one) for one in found], radius_arcsec=1.0) == ("", [])
 
 
-def test_runs_without_counts_have_no_problem() -> None:
-    assert find_problems([{}, {}], radius_arcsec=1.0) == ("", [])
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ([(4, 0)], "matched none of 4 expected"),
+        ([(1, 0), (2, 0)], "matched none of 3 expected"),
+        ([(0, 0)], "no minor planet is expected"),
+    ],
+)
+def test_a_run_without_any_match_is_told(found: list[tuple[int, int]], told: str) -> None:
+    """Too few to be sure that something is wrong, but a data set without reals trains nothing."""
+    problem, warnings = find_problems([image(*one) for one in found], radius_arcsec=1.0)
+    assert problem == "" and len(warnings) == 1 and told in warnings[0]
+
+
+@pytest.mark.parametrize("images", [[], [{}, {}]])
+def test_runs_without_counts_have_no_problem(images: list[dict[str, Any]]) -> None:
+    assert find_problems(images, radius_arcsec=1.0) == ("", [])
 
 
 @pytest.mark.parametrize(

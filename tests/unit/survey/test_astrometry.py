@@ -65,6 +65,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "celestial axes 1 and 3": TAN | {"WCSAXES": 3, "CTYPE2": "FREQ", "CTYPE3": "DEC--TAN", "CRVAL3": 15.0,
                                      "CRPIX3": 1.0, "CD3_3": 2e-3, "CD2_2": 1.0, "CD2_1": 0.0, "CD1_2": 0.0},
     "table without its HDU": TAN | {"CPDIS1": "LOOKUP", "DP1": 1.0},
+    "SIP and TPV": TAN | SIP | {"PV1_1": 1.0, "PV2_1": 1.0},
     "polynomial distortion": TAN | {"CPDIS1": "Polynomial", "CPDIS2": "Polynomial"},
 }  # fmt: skip
 
@@ -101,6 +102,30 @@ def test_positions_are_those_of_astropy_in_icrs(tmp_path: Path, kind: str) -> No
     with warnings.catch_warnings(action="ignore"):  # of astropy, about old names of cards
         truth = WCS(header).celestial.pixel_to_world(X, Y).icrs
     check(write(tmp_path / "a.fits", header, X, Y), X, Y, truth)
+
+
+SCAMP = {"PV1_0": 1e-4, "PV1_1": 1.002, "PV1_2": 2e-4, "PV2_0": -1e-4, "PV2_1": 1.001, "PV2_2": -3e-4}
+
+
+@pytest.mark.parametrize(("header", "degree"), [(TAN, 1), (TAN, 2), (SWAPPED, 1)])
+def test_scamp_polynomials_under_the_name_tan_are_obeyed(tmp_path: Path, header: dict[str, Any], degree: int) -> None:
+    """SCAMP called them TAN for years; those of degree 1 look like parameters of the sphere."""
+    cards = header | (SCAMP if degree == 1 else SCAMP | {"PV1_4": 0.02, "PV1_5": 0.01, "PV2_4": 0.015, "PV2_6": 0.01})
+    if header is SWAPPED:
+        exchanged = {"PV1": "PV2", "PV2": "PV1"}
+        cards = {exchanged[name[:3]] + name[3:] if name[:3] in exchanged else name: cards[name] for name in cards}
+    named = {name: f"{header[name][:5]}TPV" for name in ("CTYPE1", "CTYPE2")}
+    truth = WCS(make_header(cards | named)).pixel_to_world(X, Y).icrs
+    plain = WCS(make_header(header)).pixel_to_world(X, Y).icrs
+    assert truth.separation(plain).arcsec.max() > 1
+    check(write(tmp_path / "a.fits", make_header(cards), X, Y), X, Y, truth)
+
+
+def test_parameters_of_a_tangent_plane_that_are_standard_stay(tmp_path: Path) -> None:
+    """The longitude axis has four of them; zeros of the latitude axis say nothing."""
+    cards = TAN | {"PV1_1": 0.0, "PV1_2": 90.0, "PV1_3": 180.0, "PV2_1": 0.0, "PV2_2": 0.0}
+    truth = WCS(make_header(TAN)).pixel_to_world(X, Y).icrs
+    check(write(tmp_path / "a.fits", make_header(cards), X, Y), X, Y, truth)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

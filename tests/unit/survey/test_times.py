@@ -1,5 +1,6 @@
 """Times of other surveys' headers: scales, units and placeholders."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 from astropy.io import fits
 from astropy.time import Time
 
-from gotorb.errors import SurveyError
-from gotorb.survey.folder import read_folder
+from gotorb.errors import InconsistentImage, SurveyError
+from gotorb.survey.folder import read_folder, read_image
 from gotorb.survey.times import keyed_jd, middle_jd
 
 MIDDLE = Time("2020-11-05T03:05:05", scale="utc")
@@ -95,12 +96,37 @@ def test_a_duration_in_an_unknown_unit_gives_no_time() -> None:
         {"DATE-BEG": "1970-01-01T00:00:00"},
         {"DATE-AVG": "0000-00-00T00:00:00"},
         {"MJD-OBS": True},
+        {"MJD-OBS": 40587.0},
     ],
 )
 def test_placeholders_are_passed_over(placeholder: dict[str, Any]) -> None:
     header = fits.Header(placeholder | {"DATE-OBS": START, "EXPTIME": 120.0})
     assert abs(seconds_off(header)) < 0.01
     assert middle_jd(fits.Header(placeholder | {"EXPTIME": 120.0})) is None
+
+
+@pytest.mark.parametrize(
+    ("cards", "told"),
+    [
+        ({"MJD-OBS": 59157.5, "DATE-OBS": START}, "MJD-OBS 59157.5 and DATE-OBS"),
+        ({"MJD-BEG": 51544.5, "DATE-BEG": START}, "MJD-BEG 51544.5"),
+        ({"MJD-AVG": "59200.25", "DATE-AVG": START}, "MJD-AVG '59200.25'"),
+        ({"MJD-OBS": 59158.75, "DATE-OBS": "2020-11-04", "UT": "18:00:00"}, "days apart"),
+    ],
+)
+def test_two_forms_of_one_time_that_disagree_are_no_time(tmp_path: Path, cards: dict[str, Any], told: str) -> None:
+    header = fits.Header(cards | {"EXPTIME": 120.0})
+    assert middle_jd(header) is None
+    path = tmp_path / "a.fits"
+    wcs = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 5.0, "CRPIX2": 5.0, "CDELT1": -1e-3, "CDELT2": 1e-3}
+    fits.PrimaryHDU(np.zeros((10, 10), np.float32), fits.Header({**header, **wcs})).writeto(path)
+    with pytest.raises(InconsistentImage, match=re.escape(told)):
+        read_image(path, ext=0)
+
+
+def test_two_forms_of_one_time_may_differ_by_their_rounding() -> None:
+    header = fits.Header({"MJD-OBS": round(Time(START).mjd, 3), "DATE-OBS": START, "EXPTIME": 120.0})
+    assert abs(seconds_off(header)) < 90
 
 
 @pytest.mark.parametrize(
