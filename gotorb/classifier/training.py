@@ -48,6 +48,7 @@ def train(
     patience: int = TRAIN.patience,
     dropout: float | None = TRAIN.dropout,
     model_kwargs: dict[str, Any] | None = FIT.model_kwargs,
+    real_column: int | None = FIT.real_column,
     normalise: "str | keras.layers.Layer | Callable[..., Any]" = TRAIN.normalise,
     augment: bool = FIT.augment,
     class_weights: str | dict[int, float] | None = FIT.class_weights,
@@ -86,7 +87,7 @@ def train(
         Folder made by ``label_data.make()``.
     model : str or callable
         ``vgg6``, ``bayesian_vgg6``, or a function of the input shape (size, size, n_layers) that returns a
-        Keras model with one sigmoid output. ``measured`` trains trees on measured features (`gotorb.features`), and
+        Keras model with one sigmoid output, or with a softmax over two classes (`real_column`). ``measured`` trains trees on measured features (`gotorb.features`), and
         ``fusion`` joins such trees with a Bayesian network.
     layers : sequence of str
         Layers of the stamps to learn from.
@@ -114,6 +115,9 @@ def train(
         Rate handed to networks that take ``dropout``; their own default when None.
     model_kwargs : dict, optional
         More options of the network.
+    real_column : int, optional
+        Column of the real, 0 or 1, in the output of a network of your own that ends with a softmax over two classes.
+        The model that is trained and written gives that column alone.
     normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
         First layer of the network, saved with it. "l2" leaves networks as they are built: ours divide each layer
         of a stamp by its L2 norm. "noise" takes the logarithm in units of the difference's noise, which keeps how
@@ -186,6 +190,7 @@ def train(
         "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
         "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs,
     }  # fmt: skip
+    options |= {} if real_column is None else {"real_column": real_column}
     place = Path(data_dir if out_dir is None else out_dir)
     if isinstance(model, str) and model in ON_FEATURES:
         how = {"n_trees": n_trees, "network": network, "threads": threads, "on_epoch": on_epoch, "verbose": verbose}
@@ -252,7 +257,7 @@ def _build(builder: Any, data: Dataset, options: dict[str, Any], origin: Origin 
     else:
         network = networks.build_network(
             builder, (data.size, data.size, len(layers)), layers=layers, dropout=options["dropout"],
-            options=options["model_kwargs"], normalise=options["normalise"],
+            options=options["model_kwargs"], normalise=options["normalise"], real_column=options.get("real_column"),
         )  # fmt: skip
     if origin:
         finetune.copy_weights(origin.model, network, name=origin.name)
