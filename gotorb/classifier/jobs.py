@@ -68,7 +68,8 @@ def score_sources(
     """Score several sources into one csv, in the order given; a folder of images counts as its images.
 
     Rows of a finished source wait in ``<out_path>.parts/`` until all are there. The same call after a kill takes
-    them from there and ends with the same bytes; a source, model or option that changed is scored again.
+    them from there and ends with the same bytes; a source, model or option that changed is scored again. An alias is
+    looked up once, and its version is part of that: all rows are of one model.
 
     Parameters
     ----------
@@ -94,7 +95,9 @@ def score_sources(
         If a source cannot be read or does not fit the model. A bad image among several is passed over with a
         warning.
     """
-    out_path, parts_dir = Path(out_path), Path(f"{out_path}.parts")
+    from gotorb.tracking.registry import pin_version
+
+    out_path, parts_dir, model = Path(out_path), Path(f"{out_path}.parts"), pin_version(model)
     every = _expand(sources)
     parts = [parts_dir / f"{_fingerprint(model, source, options)}.csv" for source in every]
     todo = list({part: (source, part) for source, part in zip(every, parts, strict=True) if not part.exists()}.values())

@@ -79,7 +79,8 @@ REAL, BOGUS, UNKNOWN = 1, 0, -1
 
 LABELLED, EMPTY = "labelled", "empty"
 FAILED_STATES = (
-    "refused", "outside_root", "missing", "truncated", "missing_part", "inconsistent", "unreadable", "no_lookup", "crashed", "failed",
+    "refused", "outside_root", "missing", "truncated", "missing_part", "inconsistent", "unreadable", "no_lookup",
+    "crashed", "failed",
 )  # fmt: skip
 IMAGE_STATES = (LABELLED, EMPTY, *FAILED_STATES)
 """Final states of an image in a labelling run; each image ends in exactly one of them."""

@@ -86,16 +86,19 @@ def check_recipe(data_dir: Path, recipe: Recipe) -> None:
     DataError
         If it does, or nothing tells its recipe: it names what differs.
     """
-    if not is_finished(data_dir) or data_dir.resolve() in _WRITING:
-        return
+    if is_finished(data_dir) and data_dir.resolve() not in _WRITING:
+        _compare_recipe(data_dir, recipe, "a data set")
+
+
+def _compare_recipe(folder: Path, recipe: Recipe, what: str) -> None:
     try:
-        known = json.loads((data_dir / layout.RECIPE_FILE).read_text(encoding="utf-8"))
+        known = json.loads((folder / layout.RECIPE_FILE).read_text(encoding="utf-8"))
         differing = [name for name, digest in _digests(recipe).items() if known.get(name) != digest]
     except (OSError, ValueError, AttributeError):
         differing = ["an unknown recipe"]
     if differing:
         raise DataError(
-            f"{data_dir} holds a finished data set that was made in another way ({', '.join(differing)}); it is not "
+            f"{folder} holds {what}, finished, that was made in another way ({', '.join(differing)}); it is not "
             "replaced: choose another name, or remove the folder"
         )
 
@@ -144,6 +147,36 @@ def unfinished(data_dir: Path, recipe: Recipe | None = None) -> Iterator[None]:
         fsync(data_dir)
     finally:
         _WRITING.discard(place)
+
+
+@contextmanager
+def whole_folder(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """Write a folder of results, with a marker while it is unfinished and its recipe last.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when absent; one writer at a time.
+    recipe : dict
+        What decides the content.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    DataError
+        If another process writes into it, or it holds finished results of another recipe.
+    """
+    kept, marker = folder / layout.RECIPE_FILE, folder / layout.UNFINISHED_FILE
+    with hold_folder(folder):
+        if kept.exists() and not marker.exists():
+            _compare_recipe(folder, recipe, "results")
+        write_text(marker, "the files of this folder are being written\n")
+        yield
+        write_json(kept, _digests(recipe))
+        marker.unlink()
 
 
 def check_finished(data_dir: Path) -> None:
