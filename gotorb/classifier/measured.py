@@ -148,6 +148,8 @@ def _as_text(value: Any) -> str:
 def _train_network(
     options: Options, how: Options, place: Place, run_dir: Path, train: Callable[..., tuple[Any, Meta]]
 ) -> Path:
+    if (run_dir / "network" / layout.MODEL_H5).exists():  # of an interrupted run, perhaps of another recipe
+        shutil.rmtree(run_dir / "network")
     wanted = {name: value for name, value in options.items() if name != "model"}
     wanted |= {name: how[name] for name in ("threads", "init_from", "callbacks", "tensorboard", "verbose")}
     train(place.data_dir, NETWORK, **wanted, out_dir=run_dir, name="network", on_epoch=how["on_epoch"])
