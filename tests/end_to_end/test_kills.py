@@ -42,10 +42,11 @@ from tests.shared import point_to
 from tests.unit.apps.test_scoring import write_model_folder
 from tests.unit.catalogues.fake_vizier import FakeVizier, serve
 from tests.unit.survey.synthetic import write_archive
-from tests.unit.tracking.test_production import add
+from tests.unit.tracking import test_production
 from tests.unit.tracking.tiny import make_params
 
 pytestmark = pytest.mark.slow
+promotion_data = test_production.data_dir
 N_KILLS = int(os.environ.get("GOTORB_TEST_KILLS", "20"))
 MOST_RUNS = 8
 """Runs for each kill at most: some end before the kill."""
@@ -143,6 +144,8 @@ def run(warm_python: Path, tmp_path: Path) -> Iterator[Callable[[Campaign], None
             if work.poll() is None:
                 work.terminate()  # the stand-in for python kills
             told = work.communicate(timeout=LIMIT_S)[1]
+            if "ProcessLookupError" in told:  # it ended by itself while it was to be killed
+                continue
             assert work.returncode in (0, -signal.SIGKILL), told
             n_kills += work.returncode != 0
             campaign.check(place, expected)
@@ -296,7 +299,7 @@ def two_registered(fresh_store: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     shutil.copytree(fresh_store, root / layout.MLRUNS_DIR)
     point_to(monkeypatch, root)
     for number in (1, 2):
-        add(tmp_path / f"version{number}", *("1", "2")[:number])
+        test_production.add(tmp_path / f"version{number}", *("1", "2")[:number])
     return root
 
 
