@@ -23,6 +23,7 @@ BENCHMARKS = {
     "eyeball": "eyeball",
     "visit_cpu_seconds": "visit",
     "memory_10x": "memory",
+    "memory_100k": "scale",
     "repro_seconds": "repro",
 }
 """Name on the command line -> module."""

@@ -11,6 +11,15 @@ HERE = Path(__file__).parent
 RESULTS_JSON = HERE / "results.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 
+LARGE_STEPS = {
+    "import": "imports an archive of 300,000 rows",
+    "train": "trains vgg6 for one epoch on 100,000 rows",
+    "evaluate": "evaluates it on them",
+    "score": "scores the archive of 300,000 rows",
+    "explorer": "writes the latent explorer of 100,000 rows",
+    "report": "writes the report of two models on 100,000 test rows",
+}
+"""Steps of the benchmark of large sets, in `benchmarks.scale`."""
 MEANINGS = {
     "help_seconds": "`gotorb --help`, wall time, median of several; reference: an interpreter that does nothing. "
     "The limit is 0.5 s.",
@@ -133,6 +142,16 @@ MEANINGS = {
     "the template, difference image, detection, FITS files; CPU time of one core. Reference: the limit.",
     "memory_10x": "Peak memory of one epoch and an evaluation in a fresh process on 20,000 stamps of 55 x 55 x 6; "
     "reference: on 2,000. A ratio near 1 says that stamps are streamed.",
+    **{
+        f"memory_100k_{step}": f"Peak memory of a fresh process that {does}, of 21 x 21 x 3 stamps. Reference: a fifth "
+        "of the rows."
+        for step, does in LARGE_STEPS.items()
+    },
+    **{
+        f"growth_100k_{step}": f"How many times longer it takes than a fifth of the rows, imports not counted: {does}. "
+        "Reference: 5, as many times more rows; a step that compared all rows with all others would take 25."
+        for step, does in LARGE_STEPS.items()
+    },
     "repro_seconds": "`make repro` with the project's params.yaml in a fresh clone, environment installed, no cache; "
     "wall time. Reference: the limit.",
     "repro_peak_memory": "Peak memory of all processes of that run together (proportional set size). "

@@ -56,7 +56,7 @@ class ImageError(SurveyError):
 class OutsideStorage(ImageError):
     """A path of the survey leads out of its storage directory."""
 
-    state = "refused"
+    state = "outside_root"
 
 
 class MissingImage(ImageError):

@@ -600,7 +600,9 @@ def add_marshall_cands(
             raise DataError(f"no id in {csv_path} is a candidate of the database that is not in {data_dir} already")
         images = query_images_by_id(settings, sorted({int(id_) for id_ in candidates["image_id"]}))
         tell_ids(sorted(set(labels.index) - set(candidates["candidate_id"])), f"of {csv_path} are not in the database")
-        tasks = make_marshall_tasks(make_tasks(images, _exposure_getter(images), settings), candidates, labels)
+        tasks = make_marshall_tasks(
+            make_tasks(images, _exposure_getter(images), settings, needs_exposures=not is_adapted()), candidates, labels
+        )
         options = cut_options(data.size)
         make_shards(new_dir, tasks, cut_candidates, options, workers=workers, title="marshall", before=data)
     return new_dir

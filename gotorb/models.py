@@ -185,12 +185,13 @@ def import_model(
 ) -> Path:
     """Make a model of ours of a network that was trained elsewhere: it scores, compares, fine-tunes and is promoted.
 
-    Networks of Keras 2 are rebuilt layer by layer, and no code of the file is run (`gotorb.training.foreign`).
+    Networks of Keras 2, ONNX and SavedModels are rebuilt layer by layer, and no code of the file is run
+    (`gotorb.training.foreign`, `gotorb.training.onnx_graph`).
 
     Parameters
     ----------
     path : path
-        Whole-model ``.h5`` of Keras 2 or 3, or a ``.keras`` file.
+        Whole-model ``.h5`` of Keras 2 or 3, a ``.keras`` or ``.onnx`` file, or the folder of a SavedModel.
     name : str
         Name of the model's folder, and of the registered model.
     layers : sequence of str

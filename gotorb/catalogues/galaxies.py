@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.catalogues.crossmatch import chord, unit_vectors
+from gotorb.core.untrusted import UntrustedFile, find_array
 from gotorb.errors import CatalogueError
 
 NAME = "GLADE"
@@ -101,7 +102,7 @@ def _read_index(folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 
     try:
         with h5py.File(folder / f"{NAME}_htm.hdf5", "r") as file:
-            trixels = next(iter(file.values()))[:]
+            trixels = find_array(file, next(iter(file)))[:]
         cells = loadmat(folder / f"{NAME}_htmColCell.mat", squeeze_me=True)["ColCell"]
     except (OSError, KeyError, StopIteration, ValueError) as error:
         raise CatalogueError(f"{folder} is not a catsHTM catalogue ({error}); download it again") from None
@@ -113,9 +114,13 @@ def _leaves_near(trixels: np.ndarray, ra: float, dec: float, radius_arcsec: floa
     centre = unit_vectors([ra], [dec])[0]
     margin = np.sin(np.radians(radius_arcsec / 3600))
     waiting = list(np.flatnonzero(trixels[LEVEL] == trixels[LEVEL].min()) + 1)
-    leaves = []
+    leaves: list[int] = []
+    seen: set[int] = set()
     while waiting:
         number = int(waiting.pop())
+        if number in seen or not 0 < number <= trixels.shape[1]:
+            raise CatalogueError(f"the index of {NAME} is no tree of trixels; download the catalogue again")
+        seen.add(number)
         column = trixels[:, number - 1]
         poles = unit_vectors(np.degrees(column[POLES][0::2]), np.degrees(column[POLES][1::2]))
         if (poles @ centre < -margin).any():
@@ -132,8 +137,8 @@ def _read_trixel(folder: Path, number: int, columns: tuple[str, ...]) -> pd.Data
     path = folder / f"{NAME}_htm_{number // TRIXELS_PER_FILE * TRIXELS_PER_FILE:06d}.hdf5"
     try:
         with h5py.File(path, "r") as file:
-            values = np.atleast_2d(file[f"htm_{number:06d}"][:])
-    except (OSError, KeyError) as error:
+            values = np.atleast_2d(find_array(file, f"htm_{number:06d}")[:])
+    except (OSError, KeyError, UntrustedFile) as error:
         raise CatalogueError(f"{path} lacks trixel {number} ({error}); download the catalogue again") from None
     lower = [name.lower() for name in columns]
     mag = next((i for i, name in enumerate(lower) if name in {"b", "bmag", "b_mag", "mag_b"}), None)

@@ -22,6 +22,7 @@ import numpy as np
 
 from gotorb.catalogues.orbits import MPCORB_LINE, parse, read_catalogue
 from gotorb.core.constants import MJD_ZERO
+from gotorb.core.untrusted import UntrustedFile, unpack
 from gotorb.errors import CatalogueError
 
 SOURCES = ("astorb", "mpcorb", "nea")
@@ -201,7 +202,13 @@ def _generate(from_file: Path, source: str, folder: str) -> Path:
 def _read_mpcorb(path: Path) -> list[str] | None:
     """Orbits of a file in the Minor Planet Center's own format (MPCORB.DAT), a line each; None for another file."""
     data = path.read_bytes()
-    text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("ascii", "replace")
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            with gzip.open(io.BytesIO(data)) as packed:
+                data = unpack(packed, len(data))
+        except (UntrustedFile, OSError, EOFError) as error:
+            raise CatalogueError(f"{path} cannot be unpacked ({error}); download it again") from None
+    text = data.decode("ascii", "replace")
     lines = [line for line in text.splitlines() if MPCORB_LINE.match(line.encode())]
     return lines or None
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gotorb.core.untrusted import MOST_COLUMNS, MOST_HEADER, unpack
 from gotorb.errors import CatalogueError
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,7 @@ NAMES = {
             "delta_j2000", "delta", "decl"),
 }  # fmt: skip
 """Names of the columns of position in any case; the first that is there is taken."""
-PACKED: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\x00": lzma.decompress,
-}  # fmt: skip
+PACKED: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 MANY = 50
 """Rows from which the range of positions shows their unit."""
 ODD = OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error, lzma.LZMAError, UnicodeError
@@ -77,8 +76,10 @@ def _read_table(path: Path) -> Any:
     from astropy.table import Table
 
     data = path.read_bytes()
-    unpack = next((one for magic, one in PACKED.items() if data.startswith(magic)), None)
-    data = unpack(data) if unpack else data
+    opener = next((one for magic, one in PACKED.items() if data.startswith(magic)), None)
+    if opener is not None:
+        with opener(io.BytesIO(data)) as packed:
+            data = unpack(packed, len(data))
     start = data[:500].lstrip().lower()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on units and ids that astropy finds odd
@@ -88,6 +89,8 @@ def _read_table(path: Path) -> Any:
             return Table.read(io.BytesIO(data), format="votable")
         if start.startswith(b"# %ecsv"):
             return Table.read(data.decode(), format="ascii.ecsv")
+        if data[:MOST_HEADER].partition(b"\n")[0].count(b",") > MOST_COLUMNS:
+            raise ValueError(f"more than {MOST_COLUMNS} columns")
         rows = pd.read_csv(io.BytesIO(data), comment="#", skipinitialspace=True)
         if rows.shape[1] == 1:
             rows = pd.read_csv(io.BytesIO(data), comment="#", sep=r"\s*[;|\t]\s*|\s+", engine="python")

@@ -23,7 +23,7 @@ import pandas as pd
 from gotorb.catalogues.crossmatch import find_nearest, unit_vectors
 from gotorb.catalogues.galaxies import NAME
 from gotorb.catalogues.galaxy_files import write_glade
-from gotorb.core.files import value_digest, whole_file, write_csv, write_json
+from gotorb.core.files import file_digest, value_digest, whole_file, write_json
 from gotorb.core.params import FetchParams
 from gotorb.core.settings import Settings, read_settings
 from gotorb.errors import CatalogueError
@@ -33,6 +33,8 @@ FETCH = FetchParams()
 COVERAGE = "coverage.json"
 PLACE = ("_RAJ2000", "_DEJ2000")
 """Positions that VizieR computes for every table [deg, ICRS]."""
+ASIDE, EARLIER = ".glade-", ".glade.before"
+"""Beginning of the names of folders in which galaxies are written, and the catalogue that is replaced."""
 STEP_DEG = 0.1
 """Centres and radii of fields are rounded to this, so that images of one pointing share an answer."""
 TILE_DEG = 6.0
@@ -177,8 +179,13 @@ def fetch_variables(
     parts = [asker.ask_all(TABLES[name], covered["fields"]).assign(table=name) for name in covered["tables"]]
     found = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     found = _without_twins(found)
-    write_csv(out_path, found[["ra", "dec", "name", "class", "table"]], float_format="%.7f")
-    _write_coverage(out_path.with_name(out_path.name + f".{COVERAGE}"), covered, len(found))
+    rows = found[["ra", "dec", "name", "class", "table"]].to_csv(index=False, lineterminator="\n", float_format="%.7f")
+    with whole_file(out_path) as aside:
+        aside.write_text(rows, encoding="utf-8")
+        # before the csv has its name, so that after a kill there is no csv that nothing tells the origin of
+        _write_coverage(
+            out_path.with_name(out_path.name + f".{COVERAGE}"), covered | {"sha256": file_digest(aside)}, len(found)
+        )
     return found
 
 
@@ -212,6 +219,7 @@ def fetch_galaxies(
         As for `fetch_variables`.
     """
     folder = Path(out_dir) / NAME
+    _clear_up(folder)
     before = _read_coverage(folder, folder / COVERAGE)
     limits = {"Bmag": f"<{max_mag:g}"}
     covered = _join_coverage(before, fields, {"glade": limits})
@@ -223,13 +231,23 @@ def fetch_galaxies(
     numbers = found[["mag", "distance"]].to_numpy(float)
     rows = np.column_stack([place, numbers[:, 0], np.full(len(found), np.nan), numbers[:, 1]])
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".glade-", dir=folder.parent) as aside:
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=folder.parent) as aside:
         write_glade(rows, Path(aside))
         _write_coverage(Path(aside) / NAME / COVERAGE, covered, len(found))
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(folder.with_name(EARLIER))
         (Path(aside) / NAME).rename(folder)
+    _clear_up(folder)
     return len(found)
+
+
+def _clear_up(folder: Path) -> None:
+    """Remove what an interrupted fetch left next to a catalogue, and bring back one that was about to be replaced."""
+    earlier = folder.with_name(EARLIER)
+    if earlier.exists() and not folder.exists():
+        earlier.rename(folder)
+    for left in (earlier, *folder.parent.glob(f"{ASIDE}*")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _without_twins(stars: pd.DataFrame) -> pd.DataFrame:
@@ -423,12 +441,14 @@ def describe_fetched(made: Path | str) -> Fetched | None:
     Returns
     -------
     Fetched or None
-        None for one that does not exist, or was made elsewhere.
+        None for one that does not exist, was made elsewhere, or whose last fetch was interrupted.
     """
     made = Path(made)
     path = made.with_name(made.name + f".{COVERAGE}") if made.suffix else made / NAME / COVERAGE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if made.suffix and content.get("sha256", file_digest(made)) != file_digest(made):
+            return None  # a fetch was interrupted, or the csv was edited
         fields = [Circle(*one) for one in content["fields"]]
         return Fetched(
             path=str(made), fetched=content["fetched"], n_rows=content["n_rows"], n_fields=len(fields),

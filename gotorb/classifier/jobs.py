@@ -70,9 +70,10 @@ def score_sources(
     """Score several sources into one csv, in the order given; a folder of images counts as its images.
 
     Rows of a finished source wait in ``<out_path>.parts/`` until all are there. The same call after a kill takes
-    them from there and ends with the same bytes; a source, model or option that changed is scored again. With
-    DASK_SCHEDULER_ADDRESS set, the workers of that cluster score the sources: they need `model`, `sources`,
-    `out_path` and an adapter under the same paths.
+    them from there and ends with the same bytes; a source, model or option that changed is scored again. An alias is
+    looked up once, and its version is part of that: all rows are of one model. With DASK_SCHEDULER_ADDRESS set, the
+    workers of that cluster score the sources: they need `model`, `sources`, `out_path` and an adapter under the same
+    paths.
 
     Parameters
     ----------
@@ -100,8 +101,10 @@ def score_sources(
     ConfigError
         If there is no scheduler at the address.
     """
+    from gotorb.tracking.registry import pin_version
+
     workers = Workers(n_processes, scheduler=read_settings().dask_scheduler_address)
-    out_path, parts_dir = Path(out_path), Path(f"{out_path}.parts")
+    out_path, parts_dir, model = Path(out_path), Path(f"{out_path}.parts"), pin_version(model)
     every = _expand(sources)
     parts = [parts_dir / f"{_fingerprint(model, source, options)}.csv" for source in every]
     todo = list({part: (source, part) for source, part in zip(every, parts, strict=True) if not part.exists()}.values())

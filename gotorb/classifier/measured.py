@@ -14,6 +14,7 @@ from gotorb.core import layout
 from gotorb.core.files import file_digest
 from gotorb.core.logs import run_log
 from gotorb.dataset.card import data_digest
+from gotorb.dataset.folder import hold_folder
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, ModelError
 from gotorb.evaluation.comparison import SUSPECT_PROBABILITY
@@ -86,11 +87,12 @@ def train_measured(
     threads = fit.prepare_process(options["seed"], how["threads"])
     settings = _describe(options, threads) | {"n_trees": how["n_trees"]}
     run_dir = model_files.make_run_dir(place.out_dir, place.name)
-    network = None
-    if kind == "fusion":
-        network = _find_network(options, how, place, threads) or _train_network(options, how, place, run_dir, train)
-        _check_network(network, data, taught.rows)
-    with run_log(run_dir):
+    with hold_folder(run_dir), run_log(run_dir):
+        digest = model_files.check_recipe(run_dir, settings, data.data_dir)
+        network = None
+        if kind == "fusion":
+            network = _find_network(options, how, place, threads) or _train_network(options, how, place, run_dir, train)
+            _check_network(network, data, taught.rows)
         LOG.info("training %s on %s with %s", kind, place.data_dir, settings)
         trees = fit_measured.FitOptions(
             options["layers"], taught.stream.class_weights, how["n_trees"], options["seed"], threads
@@ -99,7 +101,6 @@ def train_measured(
         trusted = _find_trusted(forest, data, taught.rows.validation)
         model = _scale(forest, data, trusted, network)
         fitted = fit.Fit(model, history, len(history["loss"]) - 1, interrupted=False)
-        digest = data_digest(data.data_dir)
         meta = model_files.describe_training(
             fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest, parent=None
         )
@@ -147,6 +148,8 @@ def _as_text(value: Any) -> str:
 def _train_network(
     options: Options, how: Options, place: Place, run_dir: Path, train: Callable[..., tuple[Any, Meta]]
 ) -> Path:
+    if (run_dir / "network" / layout.MODEL_H5).exists():  # of an interrupted run, perhaps of another recipe
+        shutil.rmtree(run_dir / "network")
     wanted = {name: value for name, value in options.items() if name != "model"}
     wanted |= {name: how[name] for name in ("threads", "init_from", "callbacks", "tensorboard", "verbose")}
     train(place.data_dir, NETWORK, **wanted, out_dir=run_dir, name="network", on_epoch=how["on_epoch"])

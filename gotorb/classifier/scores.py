@@ -23,7 +23,7 @@ import pandas as pd
 from gotorb.classifier.sources import STREAM, find_kind, find_streamed, read_detections
 from gotorb.core import layout
 from gotorb.core.constants import SCORE_DIGITS
-from gotorb.core.files import file_digest, tree_digest, whole_file
+from gotorb.core.files import file_digest, inert_cell, tree_digest, whole_file
 from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset
@@ -390,8 +390,8 @@ def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold:
     called = (found.best >= threshold).astype(int).tolist()
     *model, shown = about
     return zip(
-        table["id"].tolist(), *places, plain, *posterior, *map(repeat, model), repeat(shown), called,
-        table["image_id"].tolist(), strict=False,
+        map(inert_cell, table["id"].tolist()), *places, plain, *posterior, *map(repeat, model), repeat(shown), called,
+        map(inert_cell, table["image_id"].tolist()), strict=False,
     )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ from gotorb.survey.pixels import crop_stamps, fill_missing, prepare_stamps
 log = logging.getLogger(__name__)
 PAGE = 2 * BATCH_SIZE
 """Detections of a page."""
+PLANES_BYTES = 1 << 27
+"""Bytes of the planes of an image's stamps that are cut at a time: memory does not grow with the detections."""
 DATASET, PACKETS, STREAM, IMAGES, ARCHIVE = "data set", "packets", "stream", "images", "archive"
 NUMBERS = ("ra", "dec", "x", "y", "mag", "fwhm", "snr", "realbogus", "cnn_realbogus", "jd", "label",
            "n_seen", "missing_fraction")  # fmt: skip
@@ -125,13 +127,12 @@ def read_detections(source: Path, archive: ArchiveParams, size: int, *, block: i
     elif kind == IMAGES:
         for path in images:
             try:
-                found = _read_image(path, size)
+                for found in _read_image(path, size):
+                    yield from found.blocks(block)
             except ImageError as error:
                 if len(images) == 1:
                     raise
                 log.warning("skipped image: %s", error)
-            else:
-                yield from found.blocks(block)
     else:
         yield from _from_archive(source, archive, block)
 
@@ -181,8 +182,8 @@ def _has_detections(path: Path) -> bool:
         return False
 
 
-def _read_image(path: Path, size: int) -> Detections:
-    """Read all detections of an image, their stamps and their single exposures.
+def _read_image(path: Path, size: int) -> Iterator[Detections]:
+    """Read all detections of an image, their stamps and their single exposures, as many at a time as memory allows.
 
     Parameters
     ----------
@@ -191,10 +192,10 @@ def _read_image(path: Path, size: int) -> Detections:
     size : int
         Side of the stamps [pixel].
 
-    Returns
-    -------
+    Yields
+    ------
     Detections
-        With `field`, the circle around the detections.
+        With `field`, the circle around all detections.
 
     Raises
     ------
@@ -204,26 +205,30 @@ def _read_image(path: Path, size: int) -> Detections:
     from gotorb import label_data
     from gotorb.catalogues.crossmatch import find_nearest
     from gotorb.labels.image import check_exposures
-    from gotorb.stamps.layers import cut_planes, n_detected_exposures
+    from gotorb.stamps.layers import N_STACKED, cut_planes, n_detected_exposures
     from gotorb.survey.fits import open_frame
 
     task = label_data.describe_image(path)
     check_exposures(task)
     files = label_data.cut_options(size).files
     with open_frame(path) as frame:
-        found = files.read_detections(frame)
-        ra, dec, xy = found["ra"].to_numpy(), found["dec"].to_numpy(), (found["x"].to_numpy(), found["y"].to_numpy())
+        every = files.read_detections(frame)
+        away = find_nearest(every["ra"], every["dec"], [task.ra_c], [task.dec_c])[1].max(initial=0.0) / 3600
+        place = task.ra_c, task.dec_c, away, task.epoch_mjd
         exposures = [Path(one) for one in task.exposure_paths]
-        planes = cut_planes(frame, exposures, ra, dec, size=size, extensions=files.extensions, xy=xy)
-    stamps, missing = fill_missing(planes.layers())
-    n_seen = n_detected_exposures(planes.exposures)
-    table = found.assign(image_id=task.image_id, ut=task.ut, jd=task.jd, n_seen=n_seen, missing_fraction=missing)
-    away = find_nearest(ra, dec, [task.ra_c], [task.dec_c])[1].max(initial=0.0) / 3600
-    place = task.ra_c, task.dec_c, away, task.epoch_mjd
-    return Detections(
-        name=path.name, table=_columns(table), stamps=stamps, layers=layout.LAYERS,
-        exposures=fill_missing(planes.exposures)[0], field=place,
-    )  # fmt: skip
+        pages = PLANES_BYTES // (4 * size**2 * (N_STACKED + len(exposures)) * PAGE)
+        at_once = PAGE * max(pages, 1)
+        for start in range(0, max(len(every), 1), at_once):
+            found = every.iloc[start : start + at_once].reset_index(drop=True)
+            ra, dec, x, y = (found[name].to_numpy() for name in ("ra", "dec", "x", "y"))
+            planes = cut_planes(frame, exposures, ra, dec, size=size, extensions=files.extensions, xy=(x, y))
+            stamps, missing = fill_missing(planes.layers())
+            known = {"image_id": task.image_id, "ut": task.ut, "jd": task.jd, "missing_fraction": missing}
+            table = _columns(found.assign(**known, n_seen=n_detected_exposures(planes.exposures)))
+            yield Detections(
+                name=path.name, table=table, stamps=stamps, layers=layout.LAYERS,
+                exposures=fill_missing(planes.exposures)[0], first=start, field=place,
+            )  # fmt: skip
 
 
 def _without_exposures(

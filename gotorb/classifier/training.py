@@ -12,7 +12,6 @@ from gotorb.classifier.measured import Place, calibrate, train_measured
 from gotorb.core import layout
 from gotorb.core.logs import list_values, run_log
 from gotorb.core.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainParams
-from gotorb.dataset.card import data_digest
 from gotorb.dataset.folder import hold_folder
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ModelError
@@ -48,6 +47,7 @@ def train(
     patience: int = TRAIN.patience,
     dropout: float | None = TRAIN.dropout,
     model_kwargs: dict[str, Any] | None = FIT.model_kwargs,
+    real_column: int | None = FIT.real_column,
     normalise: "str | keras.layers.Layer | Callable[..., Any]" = TRAIN.normalise,
     augment: bool = FIT.augment,
     class_weights: str | dict[int, float] | None = FIT.class_weights,
@@ -86,8 +86,8 @@ def train(
         Folder made by ``label_data.make()``.
     model : str or callable
         ``vgg6``, ``bayesian_vgg6``, or a function of the input shape (size, size, n_layers) that returns a
-        Keras model with one sigmoid output. ``measured`` trains trees on measured features (`gotorb.features`), and
-        ``fusion`` joins such trees with a Bayesian network.
+        Keras model with one sigmoid output, or with a softmax over two classes (`real_column`). ``measured`` trains
+        trees on measured features (`gotorb.features`), and ``fusion`` joins such trees with a Bayesian network.
     layers : sequence of str
         Layers of the stamps to learn from.
     epochs, patience : int
@@ -114,6 +114,9 @@ def train(
         Rate handed to networks that take ``dropout``; their own default when None.
     model_kwargs : dict, optional
         More options of the network.
+    real_column : int, optional
+        Column of the real, 0 or 1, in the output of a network of your own that ends with a softmax over two classes.
+        The model that is trained and written gives that column alone.
     normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
         First layer of the network, saved with it. "l2" leaves networks as they are built: ours divide each layer
         of a stamp by its L2 norm. "noise" takes the logarithm in units of the difference's noise, which keeps how
@@ -172,8 +175,8 @@ def train(
     DataError
         If the data set cannot be trained on: one class only, odd labels, NaN, an absent layer.
     ModelError
-        If no network has that name, it or its first layer does not fit, `init_from` cannot be read or differs, or
-        training diverges.
+        If no network has that name, it or its first layer does not fit, `init_from` cannot be read or differs,
+        training diverges, or the folder holds a finished model of other settings or data.
     ConfigError
         If an option is impossible, or `threads` cannot be had in this process.
     """
@@ -184,7 +187,7 @@ def train(
         "dropout": dropout, "model_kwargs": model_kwargs, "normalise": normalise, "augment": augment,
         "class_weights": class_weights, "freeze": freeze, "test_fraction": test_fraction,
         "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
-        "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs,
+        "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs, **_given(real_column=real_column),
     }  # fmt: skip
     place = Path(data_dir if out_dir is None else out_dir)
     if isinstance(model, str) and model in ON_FEATURES:
@@ -210,8 +213,8 @@ def train(
     kept = finetune.choose_layers(trained, freeze, init_from)
     run_dir = model_files.make_run_dir(place, name)
     with hold_folder(run_dir), run_log(run_dir):
+        digest = model_files.check_recipe(run_dir, settings, data.data_dir)
         LOG.info("training %s on %s: %s", trained.name, data_dir, list_values(settings, *SHOWN))
-        digest = data_digest(data.data_dir)
         with strategy.scope() if strategy else nullcontext():
             fitted = fit.fit_network(
                 trained, taught.stream, taught.rows, plan, on_epoch=on_epoch, freeze=kept,
@@ -226,6 +229,10 @@ def train(
         loaded = model_files.write_training(run_dir, trained, meta, check=saving.check_same)
         fitted.finish()
     return loaded.model, loaded.meta or {}
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _describe_import(origin: Origin | None) -> dict[str, Any]:
@@ -252,7 +259,7 @@ def _build(builder: Any, data: Dataset, options: dict[str, Any], origin: Origin 
     else:
         network = networks.build_network(
             builder, (data.size, data.size, len(layers)), layers=layers, dropout=options["dropout"],
-            options=options["model_kwargs"], normalise=options["normalise"],
+            options=options["model_kwargs"], normalise=options["normalise"], real_column=options.get("real_column"),
         )  # fmt: skip
     if origin:
         finetune.copy_weights(origin.model, network, name=origin.name)

@@ -24,7 +24,7 @@ def _models_options(parser: argparse.ArgumentParser) -> None:
     importer.description = (
         "Make a registered model of a network that was trained elsewhere; see `gotorb models --help`."
     )
-    importer.add_argument("path", metavar="FILE", help="whole-model .h5 of Keras 2 or 3, or a .keras file")
+    importer.add_argument("path", metavar="FILE", help=".h5 of Keras 2 or 3, .keras, .onnx, or a SavedModel's folder")
     add_options(importer, import_model, ImportParams, required=("name", "layers"))
 
 

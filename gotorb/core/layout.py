@@ -22,6 +22,7 @@ FACT_COLUMNS = ("radius_deg", "n_expected", "n_matched", "offset_ra_arcsec", "of
 """Those of them that are columns of the list of images."""
 OWNER_FILE = ".owner"
 UNFINISHED_FILE = ".unfinished"
+RECIPE_FILE = ".recipe.json"
 EYEBALL_DB = "eyeball.sqlite"
 EYEBALL_CSV = "eyeball.csv"
 EYEBALL_CACHE = ".eyeball"
@@ -78,7 +79,8 @@ REAL, BOGUS, UNKNOWN = 1, 0, -1
 
 LABELLED, EMPTY = "labelled", "empty"
 FAILED_STATES = (
-    "refused", "missing", "truncated", "missing_part", "inconsistent", "unreadable", "no_lookup", "crashed", "failed",
+    "refused", "outside_root", "missing", "truncated", "missing_part", "inconsistent", "unreadable", "no_lookup",
+    "crashed", "failed",
 )  # fmt: skip
 IMAGE_STATES = (LABELLED, EMPTY, *FAILED_STATES)
 """Final states of an image in a labelling run; each image ends in exactly one of them."""

@@ -441,6 +441,9 @@ class FitParams(Section):
     monitor: str = Field("val_loss", description="quantity that decides which epoch is best")
     monitor_mode: Literal["auto", "min", "max"] = Field("auto", description="direction in which it gets better")
     model_kwargs: dict[str, Any] | None = Field(None, description="more options of the network")
+    real_column: int | None = Field(
+        None, ge=0, le=1, description="column of the real in the output of an own network that ends with a softmax"
+    )
     augment: bool = Field(True, description="flip and turn the training stamps")
     class_weights: str | None = Field("balanced", description="weight of each class's loss")
     tensorboard: bool = Field(False, description="write TensorBoard's files into the model's folder")

@@ -51,6 +51,10 @@ MOST_UNSTORED, MOST_PACKED = 1 << 24, 200
 """Bytes of an array that need not be stored, and how many times smaller than its content a larger one may be."""
 
 
+MOST_UNPACKED, AT_ONCE = 1 << 31, 1 << 24
+"""Bytes of a file of images or a catalogue once it is unpacked, and those that are unpacked at a time."""
+
+
 class UntrustedFile(ValueError):
     """A file holds more than is allowed, or leads out of itself."""
 
@@ -161,6 +165,69 @@ def check_storage(node: h5py.Dataset) -> None:
         raise UntrustedFile(f"{node.name} has its values in other files")
     if node.dtype.kind == "O" and h5py.check_string_dtype(node.dtype) is None and not _holds_references(node.dtype):
         raise UntrustedFile(f"{node.name} holds objects")
+
+
+def find_array(file: h5py.File, key: str) -> h5py.Dataset:
+    """Find an array in the file itself, not behind links, whose storage was checked.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open to read.
+    key : str
+        Name of the array, with those of its groups.
+
+    Returns
+    -------
+    h5py.Dataset
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    UntrustedFile
+        If it is in another file, behind a link, holds objects, or declares more than it stores.
+    """
+    node: Any = file
+    for part in key.strip("/").split("/"):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            raise KeyError(f"no array {key} among {', '.join(list(file)[:8])}")
+        if not isinstance(link, h5py.HardLink):
+            raise UntrustedFile(f"{key} is a {type(link).__name__}, not data of this file")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset):
+        raise KeyError(f"no array {key} among {', '.join(list(file)[:8])}")
+    check_storage(node)
+    return node
+
+
+def unpack(packed: Any, n_packed: int) -> bytes:
+    """Unpack a file, unless it is much larger than images and tables are.
+
+    Parameters
+    ----------
+    packed : file object
+        Gives the unpacked bytes, as from `gzip.open`.
+    n_packed : int
+        Bytes of the packed file.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    UntrustedFile
+        If it is too large, or zeros that were packed.
+    """
+    parts: list[bytes] = []
+    most = min(MOST_UNPACKED, max(MOST_UNSTORED, MOST_PACKED * n_packed))
+    while part := packed.read(AT_ONCE):
+        parts.append(part)
+        if sum(map(len, parts)) > most:
+            raise UntrustedFile(f"{n_packed} bytes that become more than {most} unpacked")
+    return b"".join(parts)
 
 
 def _holds_references(dtype: np.dtype) -> bool:

@@ -1,22 +1,25 @@
 """Folders of results: one writer at a time, a marker while they are unfinished, and never another's content replaced.
 
 The marker ``.unfinished`` stands in a folder from before the first file is written until after the last one. A folder
-with it is not opened as a data set, whichever of its files a kill left behind. DVC does not see it.
+with it is not opened as a data set, whichever of its files a kill left behind. ``.recipe.json`` holds digests of what
+decides the content: options and inputs. DVC sees neither.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from gotorb.core import layout
-from gotorb.core.files import cannot_write, file_digest, fsync, write_text
+from gotorb.core.files import cannot_write, file_digest, fsync, value_digest, write_json, write_text
 from gotorb.errors import DataError
 
 _WRITING: set[Path] = set()
@@ -64,8 +67,48 @@ def hold_folder(folder: Path) -> Iterator[Path]:
         lock.release()
 
 
+Recipe = dict[str, Any]
+"""What decides the content of a folder, by name: plain values, of which digests are kept."""
+
+
+def check_recipe(data_dir: Path, recipe: Recipe) -> None:
+    """Refuse a folder that holds finished content of another recipe.
+
+    Parameters
+    ----------
+    data_dir : Path
+        Folder that is to be written.
+    recipe : dict
+        Options and inputs of what is to be written.
+
+    Raises
+    ------
+    DataError
+        If it does, or nothing tells its recipe: it names what differs.
+    """
+    if is_finished(data_dir) and data_dir.resolve() not in _WRITING:
+        _compare_recipe(data_dir, recipe, "a data set")
+
+
+def _compare_recipe(folder: Path, recipe: Recipe, what: str) -> None:
+    try:
+        known = json.loads((folder / layout.RECIPE_FILE).read_text(encoding="utf-8"))
+        differing = [name for name, digest in _digests(recipe).items() if known.get(name) != digest]
+    except (OSError, ValueError, AttributeError):
+        differing = ["an unknown recipe"]
+    if differing:
+        raise DataError(
+            f"{folder} holds {what}, finished, that was made in another way ({', '.join(differing)}); it is not "
+            "replaced: choose another name, or remove the folder"
+        )
+
+
+def _digests(recipe: Recipe) -> dict[str, str]:
+    return {name: value_digest(value) for name, value in recipe.items()}
+
+
 @contextmanager
-def unfinished(data_dir: Path) -> Iterator[None]:
+def unfinished(data_dir: Path, recipe: Recipe | None = None) -> Iterator[None]:
     """Mark a data set as unfinished while its files are written; digests of all of them are written last.
 
     Blocks inside blocks are one. After an error the marker stays: some files may be of the new content.
@@ -74,16 +117,28 @@ def unfinished(data_dir: Path) -> Iterator[None]:
     ----------
     data_dir : Path
         Its folder.
+    recipe : dict, optional
+        What decides the content; a finished folder of another recipe is refused (`check_recipe`).
 
     Yields
     ------
     None
+
+    Raises
+    ------
+    DataError
+        If the folder holds a finished data set of another recipe.
     """
     place, marker = data_dir.resolve(), data_dir / layout.UNFINISHED_FILE
     if place in _WRITING:
         yield
         return
+    if recipe is not None:
+        check_recipe(data_dir, recipe)
     write_text(marker, "the files of this folder are being written\n")
+    (data_dir / layout.RECIPE_FILE).unlink(missing_ok=True)
+    if recipe is not None:
+        write_json(data_dir / layout.RECIPE_FILE, _digests(recipe))
     _WRITING.add(place)
     try:
         yield
@@ -92,6 +147,36 @@ def unfinished(data_dir: Path) -> Iterator[None]:
         fsync(data_dir)
     finally:
         _WRITING.discard(place)
+
+
+@contextmanager
+def whole_folder(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """Write a folder of results, with a marker while it is unfinished and its recipe last.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when absent; one writer at a time.
+    recipe : dict
+        What decides the content.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    DataError
+        If another process writes into it, or it holds finished results of another recipe.
+    """
+    kept, marker = folder / layout.RECIPE_FILE, folder / layout.UNFINISHED_FILE
+    with hold_folder(folder):
+        if kept.exists() and not marker.exists():
+            _compare_recipe(folder, recipe, "results")
+        write_text(marker, "the files of this folder are being written\n")
+        yield
+        write_json(kept, _digests(recipe))
+        marker.unlink()
 
 
 def check_finished(data_dir: Path) -> None:

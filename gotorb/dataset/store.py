@@ -18,7 +18,7 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.core.files import plain_name, reported_writes, whole_file, write_csv
 from gotorb.core.logs import run_log
-from gotorb.core.untrusted import UntrustedFile, check_header, check_storage
+from gotorb.core.untrusted import UntrustedFile, check_header, find_array
 from gotorb.dataset.folder import check_finished, hold_folder, write_sums
 from gotorb.errors import DataError
 
@@ -210,11 +210,8 @@ def check_links(file: h5py.File) -> None:
         If the stamps or ids are a link, or have their values elsewhere.
     """
     for name in (layout.STAMPS_KEY, layout.IDS_KEY):
-        link = file.get(name, getlink=True)
-        if link is not None and not isinstance(link, h5py.HardLink):
-            raise UntrustedFile(f"{name} is a {type(link).__name__}, not data of this file")
-        if link is not None and isinstance(file[name], h5py.Dataset):
-            check_storage(file[name])
+        if file.get(name, getlink=True) is not None:
+            find_array(file, name)
 
 
 def _check_agreement(

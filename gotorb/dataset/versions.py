@@ -14,7 +14,7 @@ from gotorb.core.files import whole_file, write_csv, write_json
 from gotorb.core.params import DatasetParams
 from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.check import find_leaks
-from gotorb.dataset.folder import is_finished, unfinished
+from gotorb.dataset.folder import check_recipe, is_finished, unfinished
 from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
@@ -47,9 +47,12 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
     Raises
     ------
     DataError
-        If the rows cannot be divided, a class is absent, or anything leaks.
+        If the rows cannot be divided, a class is absent, anything leaks, or the folder holds a finished data set of
+        another kind.
     """
     data = open_dataset(source_dir)
+    recipe = {"parent": data_digest(source_dir), "options": (params.model_dump(), seed)}
+    check_recipe(Path(data_dir), recipe)
     kept = np.flatnonzero(~data.table["metalabel"].isin(params.without))
     table = data.table.iloc[kept].reset_index(drop=True)
     _check_classes(table["label"].to_numpy(), source_dir)
@@ -67,7 +70,7 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
         raise DataError(f"{len(leaks)} leaks between splits of {source_dir}; report this as a bug")
     table = _flip_labels(table, params.label_noise, seed=seed)
     n_flipped = int((table["label"].to_numpy() != data.labels[kept]).sum())
-    with unfinished(Path(data_dir)):
+    with unfinished(Path(data_dir), recipe):
         write_dataset(data_dir, table, (stamps for _, stamps in data.batches(kept)), layers=data.layers)
         card = make_card(data_dir, labelled_dir=source_dir) | {"n_leaks": len(leaks), "n_flipped": n_flipped}
         write_json(data_dir / layout.CARD_JSON, card)

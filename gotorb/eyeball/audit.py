@@ -76,7 +76,7 @@ def record_audit(night_dir: Path | str, *, journal: Path | str | None = None) ->
     found = estimate_missed(audit, summary["n_hidden"])
     shown = verdicts.reindex(table.loc[table["called_real"] == 1, "id"])
     found |= {"n_shown_labelled": int(shown.isin(list(LABELS)).sum()), "n_shown_real": int((shown == "real").sum())}
-    write_csv(night_dir / AUDIT_CSV, audit)
+    write_csv(night_dir / AUDIT_CSV, audit, inert=True)
     redraw_night(night_dir, found)
     return found
 

@@ -12,7 +12,7 @@ import pandas as pd
 import gotorb
 from gotorb.core import layout
 from gotorb.core.params import ArchiveParams
-from gotorb.dataset.folder import unfinished
+from gotorb.dataset.folder import Recipe, unfinished
 from gotorb.dataset.store import write_dataset, write_table
 from gotorb.errors import DataError
 from gotorb.survey.archives import StampSource
@@ -169,7 +169,7 @@ def choose_labels(index: pd.Index, choices: Sequence[tuple[pd.Series, int, str, 
     return columns
 
 
-def write_stamps(data_dir: Path, rows: pd.DataFrame, source: StampSource) -> None:
+def write_stamps(data_dir: Path, rows: pd.DataFrame, source: StampSource, recipe: Recipe | None = None) -> None:
     """Write ready-made stamps and their labelled rows as a data set.
 
     Parameters
@@ -180,11 +180,13 @@ def write_stamps(data_dir: Path, rows: pd.DataFrame, source: StampSource) -> Non
         From `label_archive`.
     source : StampSource
         The stamps of the rows, in the same order.
+    recipe : dict, optional
+        What decides rows and stamps.
 
     Raises
     ------
     DataError
-        If no row has a label.
+        If no row has a label, or the folder holds a finished data set of another recipe.
     """
     if not rows["label"].isin([layout.REAL, layout.BOGUS]).any():
         raise DataError(f"none of {len(rows)} rows got a label; check label.archive in params.yaml")
@@ -196,7 +198,7 @@ def write_stamps(data_dir: Path, rows: pd.DataFrame, source: StampSource) -> Non
             yield stamps
 
     # stamps are written first and tell how much of each is missing, so the rows are completed behind them
-    with unfinished(data_dir):
+    with unfinished(data_dir, recipe):
         write_dataset(data_dir, rows, blocks(), layers=source.layers)
         write_table(data_dir, rows.assign(missing_fraction=np.concatenate(missing)))
     log.info("%d stamps into %s", len(rows), data_dir)

@@ -12,6 +12,7 @@ from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.catalogues.galaxies import find_galaxies
 from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.catalogues.variables import read_variables
+from gotorb.core.untrusted import check_header
 from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError
 from gotorb.labels.jobs import ImageTask
@@ -219,6 +220,7 @@ def read_flagged(flagged: Path | str | Iterable[str]) -> list[str]:
     if not isinstance(flagged, str | Path):
         return [str(image_id) for image_id in flagged]
     try:
+        check_header(Path(flagged))
         table = pd.read_csv(flagged, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{flagged} cannot be read as csv ({str(error).strip()}); give the column image_id") from None

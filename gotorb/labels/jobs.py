@@ -21,7 +21,8 @@ from gotorb.core import layout
 from gotorb.core.executor import HERE, Executor, Workers
 from gotorb.core.files import file_states, value_digest, write_csv
 from gotorb.core.settings import Settings
-from gotorb.dataset.folder import unfinished
+from gotorb.dataset.card import data_digest
+from gotorb.dataset.folder import check_recipe, unfinished
 from gotorb.dataset.store import Dataset
 from gotorb.errors import DataError, GotorbError, ImageError, LookupFailed, MissingPart, OutsideStorage
 from gotorb.labels.shards import assemble, read_shard_table, remove_shards, shard_path, write_shard
@@ -57,6 +58,8 @@ class ImageTask:
         Unit telescope.
     problem : str
         Why the image is refused before it is opened; "" for most.
+    problem_state : str
+        State in which it then ends.
     stacked_only : bool
         True for an image of a survey that has no single exposures of it.
     """
@@ -72,6 +75,7 @@ class ImageTask:
     ut: str
     problem: str = ""
     stacked_only: bool = False
+    problem_state: str = "refused"
 
     @property
     def epoch_mjd(self) -> float:
@@ -168,7 +172,7 @@ def make_tasks(
     settings : Settings
         Tell where the files are.
     needs_exposures : bool
-        False for a survey that may have no single exposures of an image.
+        False for a survey that may have no single exposures of an image, and files outside the storage directory.
 
     Returns
     -------
@@ -193,21 +197,24 @@ def make_tasks(
     twice = images["id"].astype(str).duplicated() & ~is_blank(images["id"])
     if twice.any():
         raise DataError(f"duplicate image {images['id'][twice].iloc[0]!r} in the table of images; give each id once")
-    tasks = [_make_task(row, get_exposures, settings) for _, row in images.iterrows()]
+    place = partial(storage_path, settings=settings, anywhere=not needs_exposures)
+    tasks = [_make_task(row, get_exposures, place) for _, row in images.iterrows()]
     return tasks if needs_exposures else [replace(task, stacked_only=not task.exposures) for task in tasks]
 
 
-def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], settings: Settings) -> ImageTask:
-    filepath, problem = str(row["filepath"]), find_bad_id(pd.Series([row["id"]]))
+def _make_task(
+    row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], place: Callable[[str], Path]
+) -> ImageTask:
+    filepath, problem, state = str(row["filepath"]), find_bad_id(pd.Series([row["id"]])), "refused"
     if problem:
         problem = f"{problem}; get_images() must give text or whole numbers"
     exposures: tuple[str, ...] = ()
     places: tuple[str, ...] = ("",)
     try:
         exposures = tuple(str(name) for name in get_exposures(row))
-        places = tuple(str(storage_path(name, settings)) for name in (filepath, *exposures))
+        places = tuple(str(place(name)) for name in (filepath, *exposures))
     except OutsideStorage as error:
-        problem = str(error)
+        problem, state = str(error), error.state
     except GotorbError:
         raise  # the database or a setting: every image would fail alike
     except Exception as error:
@@ -223,6 +230,7 @@ def _make_task(row: pd.Series, get_exposures: Callable[[Any], Sequence[str]], se
         jd=_number(row["jd"]),
         ut=_unit_telescope(row.get("instrument", "")),
         problem=problem,
+        problem_state=state,
     )
 
 
@@ -337,7 +345,7 @@ def _crashed(task: ImageTask) -> Skipped:
 def _do_image(task: ImageTask, *, work: Work, options: Any, shards_dir: Path) -> Result:
     """Label one image, or find it done; every problem of the image ends in a state, never in an exception."""
     if task.problem:
-        return Skipped(task.image_id, task.filepath, task.problem, "refused")
+        return Skipped(task.image_id, task.filepath, task.problem, task.problem_state)
     path = shard_path(shards_dir, task.image_id, task.fingerprint(options))
     if path.exists():
         table = read_shard_table(path)
@@ -385,14 +393,22 @@ def make_shards(
     Raises
     ------
     DataError
-        If no image could be used.
+        If no image could be used, or the folder holds a finished data set of other images, options or catalogues.
     """
     shards_dir = data_dir / layout.SHARDS_DIR
+    recipe = {
+        "work": title,
+        "options": (asdict(options), getattr(options, "catalogues", ())),
+        "images": [astuple(task) for task in tasks],
+        "files": [file_states((task.path, *task.exposure_paths)) for task in tasks],
+        "parent": None if before is None else data_digest(before.data_dir),
+    }
+    check_recipe(data_dir, recipe)
     log.info("%s: %d images into %s", title, len(tasks), data_dir)
     outcome = run_images(tasks, work, options, shards_dir=shards_dir, workers=workers, title=title)
     if outcome.skipped and not outcome.shards:
         raise DataError(f"none of {len(tasks)} images could be used; the first: {outcome.skipped[0].reason}")
-    with unfinished(data_dir):
+    with unfinished(data_dir, recipe):
         assemble(data_dir, outcome.shards, before=before)
         _write_images(data_dir, tasks, outcome, before=before)
     remove_shards(shards_dir)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
+from gotorb.core.untrusted import check_header
 from gotorb.errors import DataError
 from gotorb.labels.image import LabelOptions, check_exposures, cut_rows
 from gotorb.labels.jobs import ImageTask
@@ -65,6 +66,7 @@ def read_label_rows(path: Path | str) -> pd.DataFrame:
         If a column is absent, an id is blank or was a float, a label is neither 1 nor 0, or an id has two labels.
     """
     try:
+        check_header(Path(path))
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); give photometry_id,label") from None

@@ -13,6 +13,8 @@ from gotorb.stamps.cutout import cut_into
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.sanity import find_grid
 
+N_STACKED = 3
+"""Planes of a stacked image: science, template, difference."""
 ROWS_AT_ONCE = 8
 """Stamps whose layers are made together, so that they stay in the processor's cache."""
 CORE = 3

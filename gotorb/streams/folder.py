@@ -180,7 +180,7 @@ def export(journal: Journal, path: Path, *, every_column: bool = False) -> int:
         raise ConfigError(f"--to is {path}; give a file that ends in .csv or .parquet")
     table = read_scores(journal, every_column=every_column)
     if path.suffix == ".csv":
-        write_csv(path, table)
+        write_csv(path, table, inert=True)
     else:
         with whole_file(path) as aside:
             table.to_parquet(aside, index=False)

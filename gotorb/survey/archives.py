@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core.params import BATCH_SIZE, ArchiveParams
+from gotorb.core.untrusted import UntrustedFile, check_header, find_array
 from gotorb.errors import DataError
 from gotorb.survey.alerts import find_packets, holds_packets, make_reader, open_packets
 from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
@@ -108,10 +109,11 @@ class StampArchive:
         """
         try:
             with h5py.File(self.path, "r") as file:
+                array = find_array(file, self.key)
                 for start in range(0, len(self), batch):
-                    stamps, missing = prepare_stamps(file[self.key][start : start + batch], self.background)
+                    stamps, missing = prepare_stamps(array[start : start + batch], self.background)
                     yield crop_stamps(stamps, self.size), missing
-        except OSError as error:
+        except (OSError, KeyError, UntrustedFile) as error:
             raise DataError(f"the stamps in {self.path} cannot be read ({error}); copy the file again") from None
 
 
@@ -181,11 +183,11 @@ def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], n
     """Shape of the stamps and ids of the rows; None when the file has no ids."""
     try:
         with h5py.File(path, "r") as file:
-            stamps, ids = _array(file, params.stamps_key), None
+            stamps, ids = find_array(file, params.stamps_key), None
             if params.ids_key in file:
-                ids = _as_text(_array(file, params.ids_key)[:], path, params.ids_key)
+                ids = _as_text(find_array(file, params.ids_key)[:], path, params.ids_key)
             shape, kind = stamps.shape, stamps.dtype.kind
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, UntrustedFile) as error:
         reason = str(error).strip("'\"")
         raise DataError(
             f"{path} cannot be read as a stamp archive ({reason}); "
@@ -195,12 +197,6 @@ def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], n
     if ids is not None and len(ids) != shape[0]:
         raise DataError(f"{path} holds {shape[0]} stamps and {len(ids)} ids in {params.ids_key!r}; make it again")
     return shape, ids
-
-
-def _array(file: h5py.File, key: str) -> h5py.Dataset:
-    if key not in file or not isinstance(file[key], h5py.Dataset):
-        raise KeyError(f"no array {key} among {', '.join(list(file)[:8])}")
-    return file[key]
 
 
 def _find(folder: Path, pattern: str, what: str) -> Path:
@@ -240,6 +236,7 @@ def _read_table(path: Path, ids: np.ndarray, params: ArchiveParams, *, has_ids: 
             f"label.archive.columns.candidate_id is {column} in params.yaml; name the one column of row ids"
         )
     try:
+        check_header(path)
         table = pd.read_csv(path, dtype={column: str}, low_memory=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as csv ({str(error).strip()}); check the file") from None

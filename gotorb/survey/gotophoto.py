@@ -215,15 +215,18 @@ def query_images_by_id(settings: Settings, ids: list[int]) -> pd.DataFrame:
     return query(settings, IMAGES_BY_ID, {"ids": ids})
 
 
-def storage_path(filepath: str, settings: Settings) -> Path:
+def storage_path(filepath: str, settings: Settings, *, anywhere: bool = True) -> Path:
     """Path in storage of a file that the database knows by its work path.
-
-    A path outside the work directory (a survey without one) is taken as it is.
 
     Parameters
     ----------
     filepath : str
+        Path as the survey names it. A name in the work directory becomes one in the storage directory; both are
+        checked after symbolic links are followed.
     settings : Settings
+        Tell where work and storage directory are. Without a work directory every path is taken as it is.
+    anywhere : bool
+        True for paths of the user's own functions, which may lie outside of both directories.
 
     Returns
     -------
@@ -232,7 +235,7 @@ def storage_path(filepath: str, settings: Settings) -> Path:
     Raises
     ------
     OutsideStorage
-        If the path leads out of the storage directory.
+        If the path leads out of the storage directory, by its name, by ``..`` or by a symbolic link.
 
     Examples
     --------
@@ -240,10 +243,24 @@ def storage_path(filepath: str, settings: Settings) -> Path:
     >>> storage_path("/gotophoto/reduced/2020-01-02/r1.fits", here).as_posix()
     '/store/final/2020-01-02/r1.fits'
     """
-    path = PurePosixPath(filepath)
-    if not settings.gotophoto_workdir or not path.is_relative_to(settings.gotophoto_workdir):
+    path, root = PurePosixPath(filepath), Path(settings.gotophoto_storagedir)
+    if not settings.gotophoto_workdir:
         return Path(filepath)
-    inside = path.relative_to(settings.gotophoto_workdir).parts
-    if ".." in inside:
-        raise OutsideStorage(f"path {filepath!r} of the survey leads out of GOTOPHOTO_STORAGEDIR; correct that row")
-    return Path(settings.gotophoto_storagedir, *("final" if part == "reduced" else part for part in inside))
+    is_work = path.is_relative_to(settings.gotophoto_workdir)
+    if not is_work and anywhere:
+        return Path(filepath)
+    inside = path.relative_to(settings.gotophoto_workdir).parts if is_work else ()
+    place = Path(root, *("final" if part == "reduced" else part for part in inside)) if is_work else Path(filepath)
+    if ".." in path.parts or not _is_inside(place, root):
+        raise OutsideStorage(
+            f"path {filepath!r} of the survey leads out of GOTOPHOTO_STORAGEDIR ({root}); correct that row or link"
+        )
+    return place
+
+
+def _is_inside(place: Path, root: Path) -> bool:
+    """True for a place that is below a folder once links are followed."""
+    try:
+        return place.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a circle of links, or a name that no file can have
+        return False

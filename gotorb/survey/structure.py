@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
+from gotorb.core.untrusted import UntrustedFile, unpack
 from gotorb.errors import ImageError, MissingImage, TruncatedImage
 
 BLOCK, CARD = 2880, 80
@@ -88,10 +89,10 @@ def _unpack(path: Path, file: BinaryIO) -> bytes | None:
         return None
     try:
         with unpackers[0](file) as unpacked:
-            content = unpacked.read()
+            content = unpack(unpacked, path.stat().st_size)
     except EOFError:
         raise TruncatedImage(f"{path} ends before its packed content does; copy it again") from None
-    except (zlib.error, lzma.LZMAError) as error:
+    except (zlib.error, lzma.LZMAError, UntrustedFile) as error:
         raise _unreadable(path, error) from None
     _check_start(path, content[:BLOCK])
     return content

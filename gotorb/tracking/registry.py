@@ -363,6 +363,27 @@ def is_registry_uri(model: str | Path) -> bool:
     return str(model).startswith(SCHEME)
 
 
+def pin_version(model: str) -> str:
+    """Address of the version that an alias names now; other addresses and paths as they are.
+
+    Parameters
+    ----------
+    model : str
+        Such as ``models:/gotorb@champion``.
+
+    Returns
+    -------
+    str
+        Such as ``models:/gotorb/3``, which stays the same model when the alias moves.
+
+    Raises
+    ------
+    ModelError
+        If no version has that alias.
+    """
+    return load_version(model).uri if is_registry_uri(model) and "@" in model else model
+
+
 def list_models() -> list[dict[str, str]]:
     """Registered models: name, version, aliases, md5, network, test_auc, date (UTC), data_digest; "" for unknown."""
     client, rows = open_store(), []

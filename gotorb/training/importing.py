@@ -14,7 +14,8 @@ import numpy as np
 
 from gotorb import __version__
 from gotorb.core import layout
-from gotorb.core.files import file_digest
+from gotorb.core.files import file_digest, tree_digest
+from gotorb.dataset.folder import hold_folder
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import keras, same_randomness
 from gotorb.training.foreign import LINEAR, OTHER, SIGMOID, SOFTMAX, Foreign, finish, read_foreign
@@ -33,6 +34,7 @@ from gotorb.training.saving import check_same, check_saving
 
 LOG = logging.getLogger(__name__)
 H5 = (".h5", ".hdf5")
+SAVED_MODEL = "saved_model.pb"
 STAMP_KEYS, SCORE_KEYS = ("x", "stamps", "X", "src"), ("p", "scores", "score", "y", "pred")
 """Names under which a file of reference stamps holds these and their scores."""
 TOLERANCE = 1e-5
@@ -93,7 +95,7 @@ def import_network(path: Path, how: ImportOptions, reference: Path | None) -> tu
     Parameters
     ----------
     path : Path
-        Whole-model h5 of Keras 2 or 3, or ``.keras``.
+        Whole-model h5 of Keras 2 or 3, ``.keras`` or ``.onnx``, or the folder of a SavedModel.
     how : ImportOptions
         What the file does not say.
     reference : Path or None
@@ -128,7 +130,7 @@ def read_network(path: Path, how: ImportOptions) -> Foreign:
     Parameters
     ----------
     path : Path
-        The file.
+        The file, or the folder of a SavedModel.
     how : ImportOptions
         What the file does not say.
 
@@ -141,8 +143,12 @@ def read_network(path: Path, how: ImportOptions) -> Foreign:
     ModelError
         If it is of no kind that can be read.
     """
+    if path.suffix.lower() == layout.ONNX_SUFFIX or (path / SAVED_MODEL).is_file():
+        return _read_graph(path, how)
     if not path.is_file():
-        raise ModelError(f"no model file {path}; give a whole-model .h5 of Keras 2 or 3, or a .keras file")
+        raise ModelError(
+            f"no model {path}; give a whole-model .h5 of Keras 2 or 3, a .keras or .onnx file, or a SavedModel's folder"
+        )
     shape = None if how.size is None else (how.size, how.size, len(how.layers))
     if path.suffix.lower() in H5 and not _is_keras_3(path):
         found = read_foreign(path, shape, normalise=how.normalise, layers=how.layers, n_layers=len(how.layers))
@@ -150,10 +156,19 @@ def read_network(path: Path, how: ImportOptions) -> Foreign:
         found = _wrap(read_model(path), how)
     else:
         raise ModelError(
-            f"{path} is no model file that can be imported; give a whole-model .h5 of Keras 2 or 3 or a .keras file "
-            "(a SavedModel: load it in its own environment and write model.save('model.h5'))"
+            f"{path} is no model file that can be imported; give a whole-model .h5 of Keras 2 or 3, a .keras or .onnx "
+            "file, or a SavedModel's folder"
         )
     return found
+
+
+def _read_graph(path: Path, how: ImportOptions) -> Foreign:
+    from gotorb.training.onnx_graph import read_onnx, read_saved_model
+
+    if not path.exists():
+        raise ModelError(f"no model file {path}; correct its name")
+    read = read_saved_model if path.is_dir() else read_onnx
+    return read(path, (how.size, len(how.layers)), lambda stamps: normalise_stamps(stamps, how.normalise, how.layers))
 
 
 def _is_keras_3(path: Path) -> bool:
@@ -236,7 +251,7 @@ def _describe(path: Path, how: ImportOptions, foreign: Foreign, proof: Proof | N
         "threshold": float(how.threshold),
         "imported": {
             "file": path.name,
-            "sha256": file_digest(path),
+            "sha256": _digest(path),
             "real_column": how.real_column,
             "logits": how.logits,
             "left_out": list(dict.fromkeys(foreign.left_out)),
@@ -244,6 +259,10 @@ def _describe(path: Path, how: ImportOptions, foreign: Foreign, proof: Proof | N
             "proof": None if proof is None else proof.as_dict(),
         },
     }
+
+
+def _digest(path: Path) -> str:
+    return tree_digest(sorted(one for one in path.rglob("*") if one.is_file())) if path.is_dir() else file_digest(path)
 
 
 def write_import(run_dir: Path, model: keras.Model, meta: Meta) -> Path:
@@ -263,15 +282,15 @@ def write_import(run_dir: Path, model: keras.Model, meta: Meta) -> Path:
     Path
         The folder.
     """
-    _check_free(run_dir, meta)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_training(run_dir, model, meta, check=check_same)
+    with hold_folder(run_dir):
+        _check_free(run_dir, meta)
+        write_training(run_dir, model, meta, check=check_same)
     return run_dir
 
 
 def _check_free(run_dir: Path, meta: Meta) -> None:
     """Refuse to replace another model; the same one may be imported again."""
-    if not (run_dir / layout.MODEL_H5).exists():
+    if not (run_dir / layout.MODEL_H5).exists() or (run_dir / layout.UNFINISHED_FILE).exists():
         return
     try:
         known = (load_training(run_dir).meta or {}).get("imported", {})

@@ -6,6 +6,7 @@ Reading runs no code that a file holds.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import math
 import os
@@ -21,8 +22,9 @@ import numpy as np
 
 from gotorb import __version__
 from gotorb.core import layout
-from gotorb.core.files import file_digest, plain_name, whole_file
+from gotorb.core.files import file_digest, plain_name, whole_file, write_text
 from gotorb.core.untrusted import count_values, open_hdf5, read_json, read_zip
+from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ModelError
 from gotorb.training import normalisation, tensor_ops  # noqa: F401  Keras finds their layers when a file names them
@@ -210,10 +212,68 @@ def describe_parent(name: str, digest: str, meta: Meta | None, data: Dataset, ro
     return {"name": name, "digest": digest, "n_held_out_seen": n_seen}
 
 
+def check_recipe(run_dir: Path, settings: dict[str, Any], data_dir: Path) -> str:
+    """Refuse a folder that holds a finished model of other settings or data.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Folder that is to be written.
+    settings : dict
+        Options of the training.
+    data_dir : Path
+        Its data set.
+
+    Returns
+    -------
+    str
+        Digest of the data set.
+
+    Raises
+    ------
+    ModelError
+        If it does: it names what differs.
+    """
+    from gotorb.training.meta import read_meta
+
+    digest = data_digest(data_dir)
+    is_whole = all((run_dir / name).exists() for name in (layout.MODEL_H5, layout.META_HKL))
+    if not is_whole or (run_dir / layout.UNFINISHED_FILE).exists():
+        return digest
+    try:
+        known = read_meta(run_dir / layout.META_HKL)
+    except ModelError:
+        return digest
+    theirs = known.get("parameters") or {}
+    differing = [name for name, value in settings.items() if as_text(theirs.get(name)) != as_text(value)]
+    differing += ["data set"] if known.get("data_digest") != digest else []
+    if differing and not known.get("interrupted"):
+        raise ModelError(
+            f"{run_dir} holds a finished model that was trained in another way ({', '.join(differing)}); it is not "
+            "replaced: choose another name, or remove the folder"
+        )
+    return digest
+
+
+def as_text(value: Any) -> str:
+    """Text that is equal for equal options, whether they were read from a file or not.
+
+    Parameters
+    ----------
+    value : object
+        Plain value.
+
+    Returns
+    -------
+    str
+    """
+    return json.dumps(value, sort_keys=True, default=lambda one: one.tolist() if hasattr(one, "tolist") else str(one))
+
+
 def write_training(
     run_dir: Path, model: keras.Model, meta: Meta, *, check: Callable[[keras.Model, keras.Model], None] | None = None
 ) -> Loaded:
-    """Write model.h5 and meta.hkl, each whole or not at all.
+    """Write model.h5 and meta.hkl, each whole or not at all; a marker says so while only the first is new.
 
     Parameters
     ----------
@@ -230,8 +290,14 @@ def write_training(
     """
     from gotorb.training.meta import write_meta
 
-    model_path = write_model(run_dir / layout.MODEL_H5, model, check=check)
+    marker = write_text(run_dir / layout.UNFINISHED_FILE, "the files of this folder are being written\n")
+    try:
+        model_path = write_model(run_dir / layout.MODEL_H5, model, check=check)
+    except BaseException:
+        marker.unlink()  # what was there before is still whole
+        raise
     write_meta(run_dir / layout.META_HKL, meta | {"model_digest": file_digest(model_path)})
+    marker.unlink()
     LOG.info("wrote %s and %s to %s", layout.MODEL_H5, layout.META_HKL, run_dir)
     return Loaded(model, _find_meta(run_dir))
 
@@ -253,11 +319,13 @@ def load_training(model: keras.Model | Path | str, meta: Meta | Path | str | Non
     Raises
     ------
     ModelError
-        If the meta describes another file, or a file cannot be read.
+        If the meta describes another file, a file cannot be read, or the folder is unfinished.
     """
     if not isinstance(model, (str, Path)):
         return Loaded(model, _find_meta(meta))
     path = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
+    if path.with_name(layout.UNFINISHED_FILE).exists():
+        raise ModelError(f"{path.parent} is unfinished: its run was interrupted or still works; repeat the same call")
     if meta is None and path.with_name(layout.META_HKL).exists():
         meta = path.with_name(layout.META_HKL)
     network, found = read_model(path), _find_meta(meta)

@@ -11,6 +11,7 @@ Tompson et al. 2015 (CVPR): dropout of whole feature maps.
 """
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import keras
 from gotorb.training.normalisation import NoiseUnits
 from gotorb.training.saving import check_saving
+from gotorb.training.tensor_ops import TensorOperation
 
 Shape = tuple[int, int, int]
 
@@ -224,6 +226,7 @@ def build_network(
     dropout: float | None = None,
     options: dict[str, Any] | None = None,
     normalise: Normaliser = L2,
+    real_column: int | None = None,
 ) -> keras.Model:
     """Build a network; `dropout` goes only to builders that take it.
 
@@ -241,6 +244,8 @@ def build_network(
         More options of the builder.
     normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
         First layer of the network. "l2" leaves the network as its builder made it.
+    real_column : int, optional
+        Column of the real in the output of a network that ends with a softmax over two classes.
 
     Raises
     ------
@@ -258,19 +263,39 @@ def build_network(
         raise ModelError(f"the network cannot be built with {options} ({error}); correct model_kwargs") from None
     if isinstance(model, keras.Sequential) and not model.built:
         model.build((None, *input_shape))
-    _check_ends(model, input_shape)
+    _check_ends(model, input_shape, 1 if real_column is None else 2)
+    if real_column is not None:
+        model = _take_column(model, real_column)
     return model if isinstance(normalise, str) and normalise == L2 else _replace_normalisation(model, normalise)
 
 
-def _check_ends(model: keras.Model, input_shape: tuple[int, int, int]) -> None:
+def _check_ends(model: keras.Model, input_shape: tuple[int, int, int], n_columns: int) -> None:
     shapes = tuple(getattr(model, name, None) for name in ("input_shape", "output_shape"))
     if shapes[0] is not None and tuple(shapes[0][1:]) != tuple(input_shape):
         raise ModelError(
             f"network {model.name!r} takes stamps of {shapes[0][1:]} (size, size, layers), the data set holds "
             f"{tuple(input_shape)}; build it for the input shape that it is given"
         )
-    if shapes[1] is not None and tuple(shapes[1][1:]) != (1,):
-        raise ModelError(f"network {model.name!r} gives {shapes[1]} for a stamp; end it with Dense(1, 'sigmoid')")
+    if shapes[1] is not None and tuple(shapes[1][1:]) != (n_columns,):
+        raise ModelError(
+            f"network {model.name!r} gives {shapes[1]} for a stamp; end it with Dense(1, 'sigmoid'), or with "
+            "Dense(2, 'softmax') and name the column of the real (real_column)"
+        )
+
+
+def _take_column(model: keras.Model, column: int) -> keras.Model:
+    """The network with one column of its softmax over two classes as the score."""
+    last = model.outputs[0]._keras_history.operation
+    is_softmax = isinstance(last, keras.layers.Softmax) or (
+        getattr(getattr(last, "activation", None), "__name__", "") == "softmax"
+    )
+    if not is_softmax:
+        raise ModelError(
+            f"network {model.name!r} gives two columns but ends with {last.name!r}, which is no softmax; end it with "
+            "Dense(2, 'softmax')"
+        )
+    score = TensorOperation("column", ["x"], json.dumps({"column": column}), name="real_column")(model.outputs[0])
+    return keras.Model(model.inputs[0], score, name=model.name)
 
 
 def _replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.Model:

@@ -18,6 +18,8 @@ ops = keras.ops
 Tensor = Any
 ALL_AXES = "all axes"
 """Value of an axis that includes the stamps'."""
+MAX_PADDING = 255
+"""Pixels that are added on a side."""
 MAX_CONSTANTS = 10_000
 """Characters of the constants of one operation."""
 RENAMED = {
@@ -131,6 +133,12 @@ def _transpose(x: Tensor, perm: Any) -> Tensor:
     return ops.transpose(x, [int(one) for one in perm])
 
 
+def _pad(x: Tensor, sides: Any, value: float = 0.0) -> Tensor:
+    if list(sides[0]) != [0, 0] or any(not 0 <= int(one) <= MAX_PADDING for pair in sides for one in pair):
+        raise ValueError(f"padding of {sides}")
+    return ops.pad(x, [[int(one) for one in pair] for pair in sides], constant_values=value)
+
+
 def _to_zero(x: Tensor) -> Tensor:
     return ops.where(ops.isfinite(x), x, ops.zeros_like(x))
 
@@ -156,6 +164,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "l2_normalize": _l2_normalize, "norm": _norm, "softmax": _softmax, "clip": _clip, "hard_sigmoid": _hard_sigmoid,
     "thresholded_relu": _thresholded_relu, "leaky_relu": _leaky_relu, "getitem": _take, "concat": _concat,
     "stack": _stack, "reshape": _reshape, "transpose": _transpose, "column": _column, "to_zero": _to_zero,
+    "pad": _pad,
     "expand_dims": lambda x, axis: ops.expand_dims(x, _axes(axis)),
     "squeeze": lambda x, axis: ops.squeeze(x, _axes(axis)),
     "identity": lambda x: x + 0,
@@ -199,6 +208,8 @@ class TensorOperation(keras.layers.Layer):
 
     def __init__(self, operation: str, tensors: Sequence[str] = ("x",), constants: str = "{}", **options: Any) -> None:
         super().__init__(**options)
+        if not isinstance(operation, str):  # Keras puts its own function of that name here when it reads an h5
+            operation = str(getattr(operation, "__name__", ""))
         if operation not in OPERATIONS:
             raise ValueError(f"no operation {operation!r}")
         if len(constants) > MAX_CONSTANTS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from gotorb.classifier.scored import SUMMARIES, score_block, score_training
 from gotorb.classifier.scores import Scorer, load_scorer
 from gotorb.classifier.sources import Detections, read_detections
 from gotorb.core import layout
-from gotorb.core.files import write_csv, write_json
+from gotorb.core.files import file_states, write_csv, write_json
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import Settings, read_settings
-from gotorb.dataset.store import write_dataset
+from gotorb.dataset.folder import check_finished, whole_folder
+from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
 from gotorb.evaluation.drift import DRIFT_COLUMNS, measure_drift
 from gotorb.evaluation.intervals import wilson_interval
@@ -84,13 +85,26 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
     Raises
     ------
     DataError
-        If nothing can be scored.
+        If nothing can be scored, or the folder holds another night, model or options.
     """
     options, source, out_dir, settings = options or NightOptions(), Path(source), Path(out_dir), read_settings()
     scorer = load_scorer(model)
     threshold = scorer.threshold if options.threshold is None else options.threshold
     if not source.exists():
         raise DataError(f"no {source}; give the folder of a night's images")
+    recipe = {"model": (scorer.name, scorer.version), "options": asdict(options), "source": _states(source)}
+    with whole_folder(out_dir, recipe):
+        return _write_night(source, scorer, out_dir, options, threshold=threshold, settings=settings)
+
+
+def _states(source: Path) -> list[tuple[str, int, int]]:
+    """Sizes and times of a source's files."""
+    return file_states([source] if source.is_file() else sorted(one for one in source.iterdir() if one.is_file()))
+
+
+def _write_night(
+    source: Path, scorer: Scorer, out_dir: Path, options: NightOptions, *, threshold: float, settings: Settings
+) -> Path:
     blocks = read_detections(source, options.archive, scorer.size)
     parts = list(_score(scorer, source, blocks, options, threshold=threshold, settings=settings))
     if not parts or not sum(map(len, parts)):
@@ -162,6 +176,7 @@ def read_night(night_dir: Path | str) -> tuple[dict[str, Any], pd.DataFrame]:
     DataError
         If the folder is not that of a night.
     """
+    check_finished(Path(night_dir))
     try:
         summary = json.loads((Path(night_dir) / SUMMARY_JSON).read_text(encoding="utf-8"))
         table = pd.read_csv(Path(night_dir) / SCORES_CSV, dtype={"id": str, "ut": str}, keep_default_na=False)

@@ -294,7 +294,7 @@ def test_path_out_of_storage_and_getter_that_fails_cost_their_image_only(served,
 
     monkeypatch.setattr(label_data, "get_individual_images", mine)
     states = pd.read_csv(make(tmp_path) / layout.IMAGES_CSV)["state"].tolist()
-    assert states == ["refused", "refused", "labelled", "labelled"]
+    assert states == ["outside_root", "refused", "labelled", "labelled"]
     told = (tmp_path / "run" / "run.log").read_text()
     assert "leads out of GOTOPHOTO_STORAGEDIR" in told
     assert "get_individual_images() failed on image" in told and "IndexError" in told

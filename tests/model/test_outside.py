@@ -14,7 +14,7 @@ from gotorb.core import layout
 from gotorb.core.params import ArchiveParams
 from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import open_dataset, read_table
-from gotorb.errors import DataError, NotFinite
+from gotorb.errors import DataError, ModelError, NotFinite
 from gotorb.evaluation.external_classifiers import compare_with_external
 from tests.model.blobs import make_blobs
 from tests.model.conftest import Trained
@@ -144,3 +144,25 @@ def test_imported_models_score_compare_evaluate_and_fine_tune(imported: Path, tm
     assert table["tuned"]["ours_minus_theirs"] == 0
     found = classifier.compare(str(imported), str(data / "tuned"), data_dir=data, n_bootstrap=20)
     assert found["n_rows"] == 40
+
+
+@pytest.mark.parametrize("kind", ["vgg6", "measured"])
+def test_a_finished_model_is_not_replaced_by_another(kind: str, tmp_path: Path) -> None:
+    data, other = make_blobs(tmp_path / "data", n=120, size=24), make_blobs(tmp_path / "other", n=140, size=24)
+    options = {
+        "model": kind,
+        "layers": ("science", "difference"),
+        "name": "one",
+        "out_dir": tmp_path,
+        "epochs": 1,
+        "n_trees": 20,
+    }
+    small = {"model_kwargs": {"block1": 2, "block2": 2, "dense": 4}} if kind == "vgg6" else {}
+    classifier.train(data, **options, **small)
+    before = (tmp_path / "one" / "model.h5").read_bytes()
+    with pytest.raises(ModelError, match=r"trained in another way \(.*seed"):
+        classifier.train(data, **options | {"seed": 9}, **small)
+    with pytest.raises(ModelError, match="data set"):
+        classifier.train(other, **options, **small)
+    classifier.train(data, **options, **small)
+    assert (tmp_path / "one" / "model.h5").read_bytes() == before

@@ -57,6 +57,21 @@ def test_the_page_of_a_night_and_the_audit_of_what_is_hidden(
     assert gotorb("night", "--out", "x").code == 1
 
 
+def test_a_finished_night_is_not_replaced_by_another(model: str, data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "night"
+    _scores(model, data_dir, out)
+    before = (out / night.SCORES_CSV).read_bytes()
+    with pytest.raises(DataError, match=r"made in another way \(options\)"):
+        summarise_night(data_dir, model, out, NightOptions(n_samples=3))
+    with pytest.raises(DataError, match=r"source\)"):
+        summarise_night(make_blobs(tmp_path / "other", n=40, size=SIZE), model, out, NightOptions(n_samples=2))
+    _scores(model, data_dir, out)
+    assert (out / night.SCORES_CSV).read_bytes() == before
+    (out / layout.UNFINISHED_FILE).touch()
+    with pytest.raises(DataError, match="unfinished"):
+        night.read_night(out)
+
+
 def _scores(model: str, data_dir: Path, out: Path) -> Path:
     return summarise_night(data_dir, model, out, NightOptions(n_samples=2)).parent / night.SCORES_CSV
 

@@ -135,7 +135,8 @@ def test_hostile_text_in_ids_stays_text(plain: Path, tmp_path: Path) -> None:
     with h5py.File(archive / "my_stamps.h5", "a") as file:
         del file["candid"]
         file["candid"] = [name.encode() for name in names]
-    assert score(plain, archive, tmp_path / "scores.csv")["id"].tolist() == names
+    kept = [f"'{names[0]}", *names[1:]]  # a spreadsheet would run the first
+    assert score(plain, archive, tmp_path / "scores.csv")["id"].tolist() == kept
 
 
 @pytest.mark.parametrize("error", [DataError("half way"), OSError("disk full")])
@@ -232,3 +233,9 @@ def test_the_real_packets_of_rubin_get_scores(tmp_path: Path, folder: str) -> No
     network = models.vgg6((29, 29, 3), spatial_dropout=0.0, block1=2, block2=2, dense=4)
     table = score(write_model_folder(tmp_path / "model", network), packets, tmp_path / "a.csv")
     assert sorted(table["id"]) == sorted(path.stem for path in packets.iterdir())
+
+
+def test_ids_that_a_spreadsheet_would_run_are_text() -> None:
+    table = pd.DataFrame({"id": ["=1+1", "7"], "ra": 1.0, "dec": 2.0, "image_id": ["@SUM(A1)", "-5"]})
+    rows = list(scores._rows(table, scores.Scores(np.array([0.1, 0.2]), None), ("model", "1", "digest", 0.5), 0.5))
+    assert [(row[0], row[-1]) for row in rows] == [("'=1+1", "'@SUM(A1)"), ("7", "-5")]

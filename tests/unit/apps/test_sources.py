@@ -4,19 +4,24 @@ import logging
 import os
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 
 from gotorb import models
-from gotorb.classifier import jobs
+from gotorb.classifier import jobs, sources
 from gotorb.classifier.jobs import Options, score_sources, watch_folder
 from gotorb.classifier.scores import NICENESS, fetch_ahead
+from gotorb.core.params import ArchiveParams
 from gotorb.errors import DataError
 from tests.unit.apps.test_scoring import write_model_folder
+from tests.unit.survey.images import NX, NY, write_image
 from tests.unit.survey.synthetic import write_archive, write_packet
 
 OPTIONS = Options(n_samples=3)
@@ -128,3 +133,43 @@ def test_reader_gives_way_to_the_network_and_nobody_else_does() -> None:
     before = niceness()
     (reader,) = fetch_ahead(niceness() for _ in range(1))
     assert reader == min(before + NICENESS, 19) and niceness() == before
+
+
+def write_detections(folder: Path, n: int) -> Path:
+    """Difference image with a single exposure and detections anywhere on it."""
+    folder.mkdir()
+    rng = np.random.default_rng(n)
+    table = {"x": rng.uniform(0, NX - 1, n), "y": rng.uniform(0, NY - 1, n)}
+    path = write_image(folder / "image.fits", names=("IMAGE", "TEMPLATE", "DIFFERENCE"), table=table)
+    write_image(folder / "exposure.fits")
+    with fits.open(path, mode="update") as file:
+        file[0].header.update({"JD": 2459000.5, "NCOADD": 1, "COADD1": "exposure.fits"})
+    return path
+
+
+def test_an_image_in_blocks_is_the_same_as_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_detections(tmp_path / "night", 2_000)
+
+    def read() -> tuple[pd.DataFrame, np.ndarray, list[tuple[int, int]]]:
+        blocks = list(sources.read_detections(path, ArchiveParams(), 15, block=100))
+        table = pd.concat([one.table for one in blocks], ignore_index=True)
+        return table, np.concatenate([one.stamps for one in blocks]), [(one.first, len(one)) for one in blocks]
+
+    whole = read()
+    monkeypatch.setattr(sources, "PLANES_BYTES", 1)
+    apart = read()
+    pd.testing.assert_frame_equal(whole[0], apart[0])
+    np.testing.assert_array_equal(whole[1], apart[1])
+    assert [first for first, _ in apart[2]] == np.cumsum([0, *(n for _, n in apart[2])])[:-1].tolist()
+
+
+def test_memory_does_not_grow_with_the_detections_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PLANES_BYTES", 1 << 22)
+    peaks = []
+    for n in (2_000, 20_000):
+        path = write_detections(tmp_path / str(n), n)
+        tracemalloc.start()
+        assert sum(len(one) for one in sources.read_detections(path, ArchiveParams(), 15, block=256)) == n
+        peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 40, peaks  # the table of 18,000 more; their stamps would take 190 MiB

@@ -1,7 +1,10 @@
 """Files that are made to do harm: each kind is refused, quickly and in little memory, and nothing in them is run."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import resource
@@ -14,16 +17,26 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 
+from gotorb.catalogues.galaxies import SONS, find_galaxies
+from gotorb.catalogues.galaxy_files import write_glade
+from gotorb.catalogues.variables import read_variables
 from gotorb.core import layout
 from gotorb.core.files import write_csv
+from gotorb.core.params import ArchiveParams
 from gotorb.core.untrusted import UntrustedFile, check_header, open_hdf5, read_json, read_zip
 from gotorb.dataset.datapack import read_datapack
 from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import GotorbError
+from gotorb.labels.cleaning import read_flagged
+from gotorb.labels.marshall import read_labels
+from gotorb.survey.archives import open_archive
+from gotorb.survey.structure import open_whole
 from gotorb.training.backend import keras  # here, for its import takes longer than any file may
 from gotorb.training.meta import read_meta, write_meta
 from tests.unit.apps.small import make_small
+from tests.unit.survey.synthetic import write_archive
 
 MOST_MEMORY = 1 << 30
 """Bytes that reading a file may take."""
@@ -286,3 +299,87 @@ def test_cells_that_a_spreadsheet_would_run(cell: str, tmp_path: Path) -> None:
     found = pd.read_csv(path, dtype={"id": str}, keep_default_na=False, lineterminator="\n")
     assert found["id"].tolist() == [f"'{cell}", "a", "-1.5"]
     assert found["x"].tolist() == [-1.0, 2, 3]
+
+
+# --- stamp archives, catalogues and packed files ------------------------------------------------------
+
+
+def link_stamps(file: h5py.File, kind: str, other: Path) -> None:
+    """Put stamps of another file, or none at all, in the place of an archive's own."""
+    shape = file["stamps"].shape
+    with h5py.File(other, "w") as elsewhere:
+        elsewhere.create_dataset("group/stamps", data=np.zeros(shape, np.float32))
+    del file["stamps"]
+    if kind == "external link":
+        file["stamps"] = h5py.ExternalLink(str(other), "group/stamps")
+    elif kind == "soft link":
+        file["own"] = np.zeros(shape, np.float32)
+        file["stamps"] = h5py.SoftLink("/own")
+    elif kind == "virtual":
+        layer = h5py.VirtualLayout(shape, np.float32)
+        layer[:] = h5py.VirtualSource(str(other), "group/stamps", shape)
+        file.create_virtual_dataset("stamps", layer)
+    elif kind == "external":
+        file.create_dataset("stamps", shape, "f4", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
+    elif kind == "declared":
+        file.create_dataset("stamps", (shape[0], 2001, 2001, shape[3]), "f4", chunks=(1, 69, 69, 3))
+    else:
+        file["elsewhere"] = h5py.ExternalLink(str(other), "/group")
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("kind", ["external link", "soft link", "virtual", "external", "declared", "group"])
+def test_archives_of_stamps_hold_their_own(kind: str, tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "archive", 4)
+    with h5py.File(archive / "my_stamps.h5", "a") as file:
+        link_stamps(file, kind, tmp_path / "other.h5")
+    key = "elsewhere/stamps" if kind == "group" else "stamps"
+    with pytest.raises(GotorbError):
+        next(open_archive(archive, ArchiveParams(stamps_key=key)).batches())
+
+
+@pytest.mark.timeout(5)
+def test_tables_of_archives_labels_and_stars_have_few_columns(tmp_path: Path) -> None:
+    archive, wide = write_archive(tmp_path / "archive", 4), "a," * 1_000_000 + "candid\n" + "1," * 1_000_000 + "2\n"
+    (archive / "my_meta.csv").write_text(wide)
+    (tmp_path / "wide.csv").write_text(wide)
+    for read in (read_labels, read_flagged, read_variables):
+        with pytest.raises(GotorbError):
+            read(tmp_path / "wide.csv")
+    with pytest.raises(GotorbError):
+        open_archive(archive, ArchiveParams())
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+def test_packed_zeros_are_not_unpacked(suffix: str, tmp_path: Path) -> None:
+    start = io.BytesIO()
+    fits.PrimaryHDU().writeto(start)
+    opener = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}[suffix]
+    level = {"preset": 0} if suffix == "xz" else {"compresslevel": 1}
+    with opener(tmp_path / f"a.fits.{suffix}", "wb", **level) as file:
+        file.write(start.getvalue())
+        for _ in range(10):
+            file.write(bytes(1 << 22))
+    for read in (lambda path: next(open_whole(path).gen), read_variables):
+        with pytest.raises(GotorbError, match="unpacked"):
+            read(tmp_path / f"a.fits.{suffix}")
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("kind", ["circle", "link", "beyond"])
+def test_trees_of_galaxies_end(kind: str, tmp_path: Path) -> None:
+    rows = np.column_stack([np.radians([[150.0, 2.0]]), [[16.0, np.nan, 40.0]]])
+    write_glade(rows, tmp_path)
+    path = tmp_path / "GLADE" / "GLADE_htm.hdf5"
+    with h5py.File(path, "r+") as file:
+        name = next(iter(file))
+        index = file[name][:]
+        if kind == "link":
+            del file[name]
+            file[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), name)
+        else:
+            index[SONS] = np.arange(1, 5)[:, None] if kind == "circle" else 10.0**12
+            file[name][...] = index
+    with pytest.raises(GotorbError):
+        find_galaxies(tmp_path, 150.0, 2.0, radius_arcsec=3600)

@@ -10,12 +10,13 @@ import pytest
 
 from gotorb import clean_data
 from gotorb.core import layout
+from gotorb.core.params import DatasetParams
 from gotorb.dataset import folder as folders
 from gotorb.dataset import versions
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.folder import hold_folder, unfinished
 from gotorb.dataset.store import open_dataset, run_folder
-from gotorb.dataset.versions import removals, write_version
+from gotorb.dataset.versions import make_version, removals, write_version
 from gotorb.errors import ConfigError, DataError
 from gotorb.eyeball.decisions import Event, Journal, write_labelled
 from gotorb.training.model_files import make_run_dir
@@ -89,6 +90,25 @@ def test_finished_data_sets_of_another_kind_are_not_replaced(data: Path, tmp_pat
     assert content(tmp_path / "new") == again
     with pytest.raises(DataError, match="another name"):
         write_version(data, tmp_path / "new", removals(np.array([2]), "test"))
+
+
+def test_finished_folders_keep_their_recipe(data: Path, tmp_path: Path) -> None:
+    params, other = DatasetParams(), DatasetParams(test_fraction=0.3)
+    made = tmp_path / "made"
+    make_version(data, made, params, seed=1)
+    before = layout.labels_path(made).read_bytes()
+    for changed, seed, named in ((other, 1, "options"), (params, 2, "options")):
+        with pytest.raises(DataError, match=rf"made in another way \({named}\)"):
+            make_version(data, made, changed, seed=seed)
+    assert layout.labels_path(made).read_bytes() == before
+    make_version(data, made, params, seed=1)  # the same again
+    assert layout.labels_path(made).read_bytes() == before
+    (made / layout.RECIPE_FILE).unlink()
+    with pytest.raises(DataError, match="unknown recipe"):
+        make_version(data, made, params, seed=1)
+    (made / layout.UNFINISHED_FILE).touch()  # interrupted: nobody has used it
+    make_version(data, made, other, seed=1)
+    assert layout.labels_path(made).read_bytes() != before
 
 
 def test_exports_do_not_replace_other_data_sets(data: Path, tmp_path: Path) -> None:

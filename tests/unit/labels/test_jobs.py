@@ -103,6 +103,22 @@ def test_rows_and_stamps_are_joined_in_the_order_of_the_images(tmp_path):
     assert not (tmp_path / layout.SHARDS_DIR).exists()
 
 
+def test_finished_folder_of_other_images_is_not_replaced(tmp_path):
+    options = Options(str(tmp_path / "j"))
+    make_shards(tmp_path / "run", make_tasks(4), work, options, title="label")
+    before = (tmp_path / "run" / layout.LABELS_CSV).read_bytes()
+    for tasks, other, title, named in (
+        (make_tasks(5), options, "label", "images"),
+        (make_tasks(4), Options(str(tmp_path / "k")), "label", "options"),
+        (make_tasks(4), options, "synthetic", "work"),
+    ):
+        with pytest.raises(DataError, match=rf"made in another way \(.*{named}"):
+            make_shards(tmp_path / "run", tasks, work, other, title=title)
+    assert (tmp_path / "run" / layout.LABELS_CSV).read_bytes() == before
+    make_shards(tmp_path / "run", make_tasks(4), work, options, title="label")
+    assert (tmp_path / "run" / layout.LABELS_CSV).read_bytes() == before
+
+
 def test_run_without_a_usable_image_says_the_first_reason(tmp_path):
     options = Options(str(tmp_path / "j"), broken=tuple(f"im{i}" for i in range(6)))
     with pytest.raises(DataError, match=r"none of 6 images could be used; the first: no HDU 'X' in im0.fits"):

@@ -45,6 +45,29 @@ def test_path_out_of_storage_is_refused(stored: str) -> None:
         storage_path(stored, HERE)
 
 
+def test_links_out_of_storage_are_refused(tmp_path: Path) -> None:
+    store, secret = tmp_path / "store", tmp_path / "secret.fits"
+    (store / "final").mkdir(parents=True)
+    secret.write_text("secret")
+    (store / "final" / "r1.fits").symlink_to(secret)
+    (store / "up").symlink_to(tmp_path)
+    (store / "round").symlink_to(store / "round")
+    (store / "final" / "good.fits").symlink_to(store / "final" / "r2.fits")
+    here = Settings(gotophoto_workdir="/work", gotophoto_storagedir=str(store))
+    for stored in ("/work/reduced/r1.fits", "/work/up/secret.fits", "/work/round/r1.fits"):
+        with pytest.raises(OutsideStorage, match="leads out"):
+            storage_path(stored, here)
+    assert storage_path("/work/reduced/good.fits", here) == store / "final" / "good.fits"
+
+
+@pytest.mark.parametrize("stored", ["/etc/passwd", "relative.fits", "/workshop/r1.fits", "../r1.fits"])
+def test_paths_of_the_database_outside_of_both_directories_are_refused(stored: str) -> None:
+    with pytest.raises(OutsideStorage, match="leads out") as told:
+        storage_path(stored, HERE, anywhere=False)
+    assert told.value.state == "outside_root"
+    assert storage_path("/store/final/r1.fits", HERE, anywhere=False) == Path("/store/final/r1.fits")
+
+
 def start(folder: Path) -> Any:
     """A PostgreSQL server that asks the user `goto` for a password."""
     with warnings.catch_warnings():

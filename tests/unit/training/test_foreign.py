@@ -382,7 +382,7 @@ def test_files_of_keras_3_are_imported_too(suffix: str, end: str | None, tmp_pat
     assert np.abs(found - wanted).max() < 1e-5
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "saved_model.pb", "model.txt"])
+@pytest.mark.parametrize("name", ["saved_model.pb", "model.txt"])
 def test_other_kinds_of_files_are_refused_with_the_way_out(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ModelError, match="Keras 2"):

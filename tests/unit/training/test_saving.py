@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from gotorb import classifier
+from gotorb.dataset.store import open_dataset
 from gotorb.errors import ModelError
 from gotorb.training import saving
 from gotorb.training.model_files import write_model
+from gotorb.training.networks import build_network
 from tests.model.blobs import make_blobs
 
 SHAPE = (24, 24, 3)
@@ -120,3 +122,30 @@ def test_training_does_not_begin(kind: str, tmp_path: Path) -> None:
         )  # fmt: skip
     assert seen == []
     assert not list(data.glob("model*"))
+
+
+def two_classes(shape: tuple[int, int, int], activation: str | None = "softmax") -> keras.Model:
+    stamps = keras.Input(shape)
+    features = L.Flatten()(L.AveragePooling2D(4)(stamps))
+    return keras.Model(stamps, L.Dense(2, activation=activation)(L.UnitNormalization()(features)), name="two")
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_a_softmax_over_two_classes_is_declared(column: int, tmp_path: Path) -> None:
+    data = make_blobs(tmp_path / "data", n=240, size=24)
+    layers = ("science", "template", "difference")
+    options = {"layers": layers, "epochs": 6, "learning_rate": 0.05, "name": f"two{column}"}
+    with pytest.raises(ModelError, match="real_column"):
+        classifier.train(data, two_classes, **options)
+    model, meta = classifier.train(data, two_classes, real_column=column, **options)
+    stamps = open_dataset(data).read_stamps(range(40), layers)
+    again, _ = classifier.load(meta["run_dir"])
+    scores = classifier.predict(again, stamps)
+    assert meta["parameters"]["real_column"] == column and model.output_shape == (None, 1)
+    np.testing.assert_allclose(scores, model.predict(stamps, verbose=0)[:, 0], atol=1e-6)
+    assert scores[open_dataset(data).labels[:40] == 1].mean() > scores[open_dataset(data).labels[:40] == 0].mean()
+
+
+def test_two_columns_without_a_softmax_are_no_scores() -> None:
+    with pytest.raises(ModelError, match="no softmax"):
+        build_network(lambda shape: two_classes(shape, "sigmoid"), (24, 24, 3), real_column=1)
