@@ -9,7 +9,14 @@ import pandas as pd
 
 from gotorb.core.params import SEED, DecideParams, EvaluateParams
 from gotorb.errors import DataError
-from gotorb.evaluation.intervals import area_under_roc, count_by_score
+from gotorb.evaluation.intervals import (
+    area_influence,
+    auc_interval,
+    count_by_score,
+    find_groups,
+    quantile_95,
+    variance_of_sum,
+)
 from gotorb.evaluation.metrics import FPRS, rounded
 from gotorb.evaluation.thresholds import first_within, rates_of_counts
 
@@ -25,7 +32,7 @@ Counts = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class AucComparison:
-    """Areas under the ROC curves of two scores of the same rows, with 95 % intervals (NaN without resamples).
+    """Areas under the ROC curves of two scores of the same rows, with 95 % intervals (DeLong).
 
     Attributes
     ----------
@@ -47,12 +54,7 @@ class AucComparison:
 
 
 def compare_auc(
-    labels: np.ndarray,
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    *,
-    n_bootstrap: int = EVALUATE.n_bootstrap,
-    rng: np.random.Generator,
+    labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, *, rows: pd.DataFrame | None = None
 ) -> AucComparison:
     """Compare the areas under the ROC curves of two scores of the same rows.
 
@@ -60,24 +62,24 @@ def compare_auc(
     ----------
     labels, scores_a, scores_b : ndarray
         As in `roc_comparison`.
-    n_bootstrap : int
-        Resamples; 0 for no intervals.
-    rng : Generator
-        Source of the resamples.
+    rows : DataFrame, optional
+        (n,) image_id and object_id: rows of the same image or object are not independent (`intervals.find_groups`).
 
     Raises
     ------
     DataError
         If no real or no bogus row has both scores.
     """
-    labels, pair = _usable(labels, scores_a, scores_b)
-    auc_a, auc_b = _areas(labels, pair)
-    areas = np.array([_areas_of(counts) for counts in _resampled_counts(labels, pair, n_bootstrap, rng)]).reshape(-1, 2)
-    low, high = _interval(areas[:, 0])
-    change_low, change_high = _interval(areas[:, 0] - areas[:, 1])
+    usable = _find_usable(labels, scores_a, scores_b)
+    labels, a, b = labels[usable], scores_a[usable], scores_b[usable]
+    groups = () if rows is None else find_groups(rows[usable])
+    (auc_a, influence), (auc_b, other) = area_influence(labels, a), area_influence(labels, b)
+    low, high = auc_interval(labels, a, groups)
+    variance, n_groups = variance_of_sum(influence - other, groups)
+    half = quantile_95(n_groups) * float(np.sqrt(variance))
     return AucComparison(
-        auc_a=auc_a, auc_a_low=low, auc_a_high=high, auc_b=auc_b,
-        difference=auc_a - auc_b, difference_low=change_low, difference_high=change_high,
+        auc_a=auc_a, auc_a_low=low, auc_a_high=high, auc_b=auc_b, difference=auc_a - auc_b,
+        difference_low=auc_a - auc_b - half, difference_high=auc_a - auc_b + half,
     )  # fmt: skip
 
 
@@ -139,11 +141,16 @@ def roc_comparison(
 
 def _usable(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels (m,) and both scores (2, m) of the rows that have all three."""
+    usable = _find_usable(labels, scores_a, scores_b)
+    return labels[usable], np.stack([scores_a[usable], scores_b[usable]])
+
+
+def _find_usable(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> np.ndarray:
     usable = np.isin(labels, (0, 1)) & np.isfinite(scores_a) & np.isfinite(scores_b)
     n_real, n_bogus = int((labels[usable] == 1).sum()), int((labels[usable] == 0).sum())
     if n_real == 0 or n_bogus == 0:
         raise DataError(f"{n_real} real and {n_bogus} bogus rows have both scores; one of each is needed to compare")
-    return labels[usable], np.stack([scores_a[usable], scores_b[usable]])
+    return usable
 
 
 def _resampled_counts(
@@ -161,15 +168,6 @@ def _resampled_counts(
         ]
 
 
-def _areas(labels: np.ndarray, pair: np.ndarray) -> tuple[float, float]:
-    first, second = _areas_of([count_by_score(labels, scores)[1:] for scores in pair])
-    return first, second
-
-
-def _areas_of(counts: Sequence[Counts]) -> list[float]:
-    return [float(area_under_roc(*one)) for one in counts]
-
-
 def _recovered(labels: np.ndarray, pair: np.ndarray, fprs: Sequence[float]) -> np.ndarray:
     """Recovered fraction of each score, (2, n_fprs)."""
     return _recovered_of([count_by_score(labels, scores)[1:] for scores in pair], fprs)
@@ -178,13 +176,6 @@ def _recovered(labels: np.ndarray, pair: np.ndarray, fprs: Sequence[float]) -> n
 def _recovered_of(counts: Sequence[Counts], fprs: Sequence[float]) -> np.ndarray:
     curves = [rates_of_counts(*one) for one in counts]
     return np.array([[1 - fnr[first_within(fpr, limit)] for limit in fprs] for fpr, fnr in curves])
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    if len(values) == 0:
-        return float("nan"), float("nan")
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _group_masks(rows: pd.DataFrame, columns: tuple[str, ...] = ("metalabel", "ut")) -> dict[str, np.ndarray]:
@@ -365,7 +356,7 @@ def compare_scored(
     rows, labels = a.loc[shared], a.loc[shared, "label"].to_numpy(int)
     scores = [part.loc[shared, "score"].to_numpy(float) for part in (a, b)]
     rng = np.random.default_rng(seed)
-    auc = compare_auc(labels, *scores, n_bootstrap=n_bootstrap, rng=rng)
+    auc = compare_auc(labels, *scores, rows=rows)
     found = roc_comparison(labels, *scores, n_bootstrap=n_bootstrap, rng=rng).to_dict("records")
     thresholds = (one.threshold, other.threshold)
     wrong = [(part >= limit) != (labels == 1) for part, limit in zip(scores, thresholds, strict=True)]

@@ -27,8 +27,8 @@ OLD_SCORES = ("realbogus", "cnn_realbogus")
 PREDICTION_COLUMNS = (
     "id", "label", "metalabel", "split", "mag", "score", "mean", "std", "p_real", "confidence", "bald",
 )  # fmt: skip
-ROW_COLUMNS = ("snr", "ut", "missing_fraction", "host_offset_arcsec", "tag")
-"""Columns of the data set that breakdowns need, copied where it has them."""
+ROW_COLUMNS = ("image_id", "object_id", "snr", "ut", "missing_fraction", "host_offset_arcsec", "tag")
+"""Columns of the data set that intervals and breakdowns need, copied where it has them."""
 DPI = 120
 HEADLINE_DIGITS = 4
 THRESHOLD_GRID = np.linspace(0, 1, 101)
@@ -134,7 +134,7 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     found = Path(path) / layout.PREDICTIONS_CSV if Path(path).is_dir() else Path(path)
     try:
         check_header(found)
-        table = pd.read_csv(found, dtype={"id": str, "ut": str}, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(found, dtype={"id": str, "ut": str, "image_id": str, "object_id": str}, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise DataError(
             f"{found} cannot be read as csv ({str(error).strip()}); give the folder of an evaluation, "

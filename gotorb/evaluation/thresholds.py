@@ -16,7 +16,7 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.core.params import DecideParams
 from gotorb.errors import ConfigError, DataError
-from gotorb.evaluation.intervals import count_by_score, wilson_interval
+from gotorb.evaluation.intervals import Groups, count_by_score, fraction_interval
 
 Metrics = dict[str, Any]
 DECIDE = DecideParams()
@@ -164,7 +164,7 @@ def fnr_at_fpr(labels: np.ndarray, scores: np.ndarray, max_fpr: float) -> float:
     return float(rates.fnr[first_within(rates.fpr, max_fpr)])
 
 
-def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Metrics:
+def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float, *, groups: Groups = ()) -> Metrics:
     """Measure error rates at one threshold, with counts and 95 % Wilson intervals.
 
     Parameters
@@ -173,6 +173,8 @@ def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
         (n,) labels 1 and 0, and scores.
     threshold : float
         Score at or above which a row is called real.
+    groups : sequence of ndarray
+        Rows that depend on each other (`intervals.find_groups`).
 
     Returns
     -------
@@ -180,15 +182,16 @@ def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
         n_bogus, n_false_positive, fpr, fpr_low, fpr_high and n_real, n_false_negative, fnr, fnr_low, fnr_high,
         and mme, the mean of fpr and fnr.
     """
-    called_real = scores >= threshold
-    errors = _rate("fpr", int((called_real & (labels == 0)).sum()), int((labels == 0).sum()))
-    errors |= _rate("fnr", int((~called_real & (labels == 1)).sum()), int((labels == 1).sum()))
+    called_real, bogus, real = scores >= threshold, labels == 0, labels == 1
+    errors = _rate("fpr", called_real[bogus], [group[bogus] for group in groups])
+    errors |= _rate("fnr", ~called_real[real], [group[real] for group in groups])
     both = errors["fpr"] is not None and errors["fnr"] is not None
     return errors | {"mme": (errors["fpr"] + errors["fnr"]) / 2 if both else None}
 
 
-def _rate(name: str, n_errors: int, n: int) -> Metrics:
-    low, high = wilson_interval(n_errors, n) or (None, None)
+def _rate(name: str, wrong: np.ndarray, groups: Groups) -> Metrics:
+    n_errors, n = int(wrong.sum()), len(wrong)
+    low, high = fraction_interval(wrong, groups) or (None, None)
     of, errors = {"fpr": ("n_bogus", "n_false_positive"), "fnr": ("n_real", "n_false_negative")}[name]
     return {of: n, errors: n_errors, name: n_errors / n if n else None, f"{name}_low": low, f"{name}_high": high}
 
