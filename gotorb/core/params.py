@@ -563,7 +563,12 @@ class DecideParams(Section):
     real_fraction: float = Field(0.05, gt=0, lt=1, description="part of a night's detections that is real")
     n_detections: int = Field(1000, ge=1, description="detections of a night")
     alpha: float = Field(0.01, gt=0, lt=1, description="chance at which a worse result counts as worse; of each slice")
-    max_ece: float = Field(0.05, gt=0, le=1, description="largest expected calibration error")
+    max_ece: float = Field(
+        0.02, gt=0, le=1, description="calibration error tolerated in any case; a larger one must be explained by chance"
+    )
+    max_changed: float = Field(
+        0.01, ge=0, le=1, description="fraction of clear calls that a hot pixel far from the source may change in any case"
+    )
     min_rows: int = Field(20, ge=1, description="rows of the smallest slice that decides")
 
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gotorb.core.params import SEED, DecideParams, EvaluateParams
+from gotorb.core.params import SEED, DecideParams, EvaluateParams, RecoveryParams
 from gotorb.errors import DataError
 from gotorb.evaluation.intervals import (
+    MIN_GROUPS,
     area_influence,
     auc_interval,
     count_by_score,
@@ -17,14 +18,15 @@ from gotorb.evaluation.intervals import (
     quantile_95,
     variance_of_sum,
 )
-from gotorb.evaluation.metrics import FPRS, rounded
+from gotorb.evaluation.metrics import DETECTABLE_SNR, FPRS, is_faint, is_nuclear, rounded
 from gotorb.evaluation.thresholds import first_within, rates_of_counts
 
-EVALUATE, DECIDE = EvaluateParams(), DecideParams()
-MIN_IMAGES = 10
-"""Fewer images than this are too few to be resampled."""
+EVALUATE, DECIDE, RECOVERY = EvaluateParams(), DecideParams(), RecoveryParams()
 SUSPECT_PROBABILITY = 0.9
 """Probability from which a bogus label on a row that was not trained on is not believed."""
+
+FPR_FACTORS = np.array([0.5, 1.0, 1.5, 2.0, 2.5])
+"""Times the wanted FPR: the found fraction is a mean over these, for one threshold hangs on a handful of bogus rows."""
 
 Counts = tuple[np.ndarray, np.ndarray]
 """Bogus and real rows at each distinct score, ascending."""
@@ -245,32 +247,56 @@ def compare_calls(rows: pd.DataFrame, wrong: np.ndarray, wrong_other: np.ndarray
 SCORED_COLUMNS = ("id", "label", "metalabel", "mag", "snr", "ut", "host_offset_arcsec", "split", "score")
 
 
+class Injected(NamedTuple):
+    """Injected transients by which models of equal Brier score are told apart.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        (m,) image_id, snr, host_offset_arcsec of sources in images whose rows no model was trained on.
+    probabilities : mapping of str to ndarray
+        For each model calibrated scores (m,).
+    fpr : float
+        Fraction of the rows labelled bogus, without suspects, that each model may call real: never of truth. Found
+        fractions are means over rates from half of it to 2.5 times.
+    """
+
+    rows: pd.DataFrame
+    probabilities: Mapping[str, np.ndarray]
+    fpr: float = RECOVERY.fpr
+
+
 class Choice(NamedTuple):
-    """A chosen model: its name, and for each model its Brier score and by how much it is worse than the best.
+    """A chosen model, the comparison of all, and the step that decided.
 
     Attributes
     ----------
     name : str
     table : DataFrame
         A row for each model, in the order declared: model, brier, worse, low, high (95 % of the paired difference from
-        the smallest Brier score), tied (the difference may be none).
+        the smallest Brier score), tied (the difference may be none); with injected transients also found (fraction of
+        the faint and nuclear ones), fewer, fewer_low, fewer_high (by which the best tied model finds more), and even
+        (tied, and that difference may be none).
     n_suspects : int
-        Rows left out because the models together contradict their label.
+        Rows left out because their label is contradicted.
+    decided_by : {"brier", "injected", "order"}
     """
 
     name: str
     table: pd.DataFrame
     n_suspects: int
+    decided_by: str
 
 
 def choose_model(
-    labels: np.ndarray, probabilities: Mapping[str, np.ndarray], images: np.ndarray, *, n_bootstrap: int,
-    rng: np.random.Generator,
+    labels: np.ndarray, probabilities: Mapping[str, np.ndarray], images: np.ndarray, *,
+    suspects: np.ndarray | None = None, injected: Injected | None = None, n_bootstrap: int, rng: np.random.Generator,
 ) -> Choice:  # fmt: skip
-    """Choose the model of the smallest Brier score; of those within its noise the last is taken.
+    """Choose a model in three steps; a difference within its 95 % interval decides nothing.
 
-    Brier scores use all of a score, not only its rank, so they tell models apart on fewer rows than the AUC does. Rows
-    labelled bogus that the models' median calls clearly real are left out: half of such labels are wrong.
+    First the Brier score: it uses all of a score, not only its rank, so it tells models apart on fewer rows than the AUC
+    does. Of the models that may be as good as the best, the recovery of faint and nuclear injected transients at an
+    equal FPR. Of those that may find as many as the best, the last in the order declared.
 
     Parameters
     ----------
@@ -279,7 +305,11 @@ def choose_model(
     probabilities : mapping of str to ndarray
         For each model, in the order declared, calibrated scores (n,).
     images : ndarray
-        (n,) image of each row; images are resampled whole, or rows where there are fewer than `MIN_IMAGES`.
+        (n,) image of each row; images are resampled whole, or rows where there are fewer than `MIN_GROUPS`.
+    suspects : ndarray of bool, optional
+        (n,) rows labelled bogus that a classifier which never saw them calls clearly real; by the median of the models
+        when left out. They do not count: half of such labels are wrong.
+    injected : Injected, optional
     n_bootstrap : int
     rng : numpy.random.Generator
 
@@ -287,22 +317,78 @@ def choose_model(
     -------
     Choice
     """
-    median = np.median(list(probabilities.values()), axis=0)
-    kept = ~((labels == 0) & (median >= SUSPECT_PROBABILITY))
-    errors = {name: (np.asarray(p, float)[kept] - labels[kept]) ** 2 for name, p in probabilities.items()}
+    if suspects is None:
+        suspects = np.median(list(probabilities.values()), axis=0) >= SUSPECT_PROBABILITY
+    kept = ~((labels == 0) & suspects)
+    known = {name: np.asarray(p, float)[kept] for name, p in probabilities.items()}
+    labels, images = labels[kept], images[kept]
+    place, draws = _draw_images(images, injected, n_bootstrap, rng)
+    weights = draws[:, place[: len(labels)]]
+    table = _compare_brier(labels, known, weights)
+    names, decided = table["model"][table["tied"]].tolist(), "brier"
+    if len(names) > 1 and injected is not None:
+        found = _compare_found(labels, known, injected, names, (weights, draws[:, place[len(labels) :]]))
+        table = table.merge(found, on="model", how="left").assign(even=lambda t: t["even"].eq(True))
+        names, decided = table["model"][table["even"]].tolist(), "injected"
+    return Choice(str(names[-1]), table, int((~kept).sum()), decided if len(names) == 1 else "order")
+
+
+def _draw_images(
+    images: np.ndarray, injected: Injected | None, n_bootstrap: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Group of each row and injected source, and how often each group is drawn, (n_bootstrap, n_groups)."""
+    both = images if injected is None else np.append(images, injected.rows["image_id"].to_numpy(str))
+    names, place = np.unique(both, return_inverse=True)
+    if len(names) < MIN_GROUPS:
+        names, place = both, np.arange(len(both))
+    return place, rng.multinomial(len(names), np.full(len(names), 1 / len(names)), n_bootstrap)
+
+
+def _compare_brier(labels: np.ndarray, known: Mapping[str, np.ndarray], weights: np.ndarray) -> pd.DataFrame:
+    errors = {name: (p - labels) ** 2 for name, p in known.items()}
     best = min(errors, key=lambda name: errors[name].mean())
-    names, place = np.unique(images[kept], return_inverse=True)
-    if len(names) < MIN_IMAGES:
-        names, place = np.arange(kept.sum()), np.arange(kept.sum())
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), n_bootstrap)
-    n_drawn = draws @ np.bincount(place)
     rows = []
     for name, own in errors.items():
-        worse = draws @ np.bincount(place, own - errors[best], len(names)) / n_drawn
-        low, high = np.quantile(worse, (0.025, 0.975))
+        low, high = np.quantile(weights @ (own - errors[best]) / weights.sum(axis=1), (0.025, 0.975))
         rows.append((name, own.mean(), own.mean() - errors[best].mean(), low, high, bool(low <= 0)))
-    table = pd.DataFrame(rows, columns=["model", "brier", "worse", "low", "high", "tied"])
-    return Choice(str(table["model"][table["tied"]].iloc[-1]), table, int((~kept).sum()))
+    return pd.DataFrame(rows, columns=["model", "brier", "worse", "low", "high", "tied"])
+
+
+def _compare_found(
+    labels: np.ndarray, known: Mapping[str, np.ndarray], injected: Injected, names: Sequence[str],
+    weights: tuple[np.ndarray, np.ndarray],
+) -> pd.DataFrame:  # fmt: skip
+    """Found fractions of faint and nuclear sources; each resample draws its rows labelled bogus, so its threshold."""
+    snr, offset = (injected.rows[name].to_numpy(float) for name in ("snr", "host_offset_arcsec"))
+    wanted = is_faint(snr) | ((snr >= DETECTABLE_SNR) & is_nuclear(offset))
+    of_bogus, of_sources = (
+        np.vstack([np.ones(part.shape[1]), part]) for part in (weights[0][:, labels == 0], weights[1][:, wanted])
+    )
+    found = {
+        name: np.mean([
+            _find_at_fpr(known[name][labels == 0], injected.probabilities[name][wanted], fpr, (of_bogus, of_sources))
+            for fpr in injected.fpr * FPR_FACTORS
+        ], axis=0)
+        for name in names
+    }  # fmt: skip
+    best, rows = max(found, key=lambda name: found[name][0]), []
+    for name, own in found.items():
+        fewer = found[best] - own
+        low, high = np.quantile(fewer[1:], (0.025, 0.975))
+        rows.append((name, own[0], fewer[0], low, high, bool(low <= 0)))
+    return pd.DataFrame(rows, columns=["model", "found", "fewer", "fewer_low", "fewer_high", "even"])
+
+
+def _find_at_fpr(
+    bogus: np.ndarray, sources: np.ndarray, fpr: float, weights: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Found fraction, (n_draws,), of weighted sources above the score that just too many weighted bogus rows have."""
+    order = np.argsort(-bogus, kind="stable")
+    above = np.cumsum(weights[0][:, order], axis=1)
+    first = (above <= fpr * above[:, -1:] + 1e-9).sum(axis=1)
+    limits = bogus[order][np.minimum(first, len(bogus) - 1)]
+    drawn = np.maximum(weights[1].sum(axis=1), 1e-9)
+    return np.asarray((weights[1] * (sources > limits[:, None])).sum(axis=1) / drawn)
 
 
 class ScoredRows(NamedTuple):
