@@ -561,6 +561,7 @@ class DecideParams(Section):
     data_dir: Path = Field(Path("data/dataset"), description="divided data set whose test rows decide")
     n_bootstrap: int = Field(1000, ge=10, description="resamples for the paired intervals")
     real_fraction: float = Field(0.05, gt=0, lt=1, description="part of a night's detections that is real")
+    keep: float = Field(0.99, gt=0, lt=1, description="part of the real and of the bogus ones that no call loses")
     n_detections: int = Field(1000, ge=1, description="detections of a night")
     alpha: float = Field(0.01, gt=0, lt=1, description="chance at which a worse result counts as worse; of each slice")
     max_ece: float = Field(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
+from gotorb.core.params import DecideParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
-from gotorb.errors import DataError, ModelError
-from gotorb.evaluation.calibration import Calibration, fit_calibration
+from gotorb.errors import ConfigError, DataError, ModelError
+from gotorb.evaluation.calibration import Calibration, fit_calibration, fit_conformal
 from gotorb.evaluation.figures import draw_figures
 from gotorb.evaluation.latent import map_latent, plot_latent
 from gotorb.evaluation.metrics import measure_calibration, rounded
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-LOG = logging.getLogger(__name__)
+LOG, DECIDE = logging.getLogger(__name__), DecideParams()
 ALL = "all"
 """Name of a benchmark's only part."""
 SAMPLED_BATCH = 256
@@ -273,6 +274,8 @@ def evaluate_model(
     """
     scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
     predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples)
+    if "suspects" in meta:
+        predictions["suspect"] = predictions["id"].isin(np.asarray(meta["suspects"], str)).astype(int)
     threshold = _find_threshold(predictions, meta, how)
     calibration = _find_calibration(predictions, meta)
     if calibration is not None:
@@ -282,6 +285,7 @@ def evaluate_model(
     metrics = measure_predictions(predictions, threshold, split=main, **options)
     if main == "test":
         metrics["validation"] = measure_predictions(predictions, threshold, split="validation", **options)
+    metrics["conformal"] = _measure_conformal(predictions, main)
     metrics["calibrated"] = _measure_calibrated(predictions, calibration, main)
     metrics |= {"model": meta["model"], "n_trained_on": int(rows["id"].isin(meta["split"]["train"]).sum())}
     for note in metrics["notes"]:
@@ -356,6 +360,21 @@ def _measure_calibrated(predictions: pd.DataFrame, calibration: Calibration | No
     labels, scores = part["label"].to_numpy(int), part["score"].to_numpy(float)
     found = {name: measure_calibration(labels, calibration.apply(scores, name)) for name in ("temperature", "isotonic")}
     return rounded(found | {"n_fitted": calibration.n_rows})
+
+
+def _measure_conformal(predictions: pd.DataFrame, split: str) -> dict[str, Any]:
+    """Sets that keep `DECIDE.keep` of each class of the validation rows, measured on the rows of a part."""
+    trusted = predictions[predictions.get("suspect", 0 * predictions["label"]) == 0]
+    fitted, part = (trusted[trusted["split"] == name] for name in ("validation", split))
+    if split == "validation" or fitted.empty:
+        return {}
+    values = [(rows["label"].to_numpy(int), rows["score"].to_numpy(float)) for rows in (fitted, part)]
+    try:
+        sets = fit_conformal(*values[0], DECIDE.keep)
+    except ConfigError as reason:
+        LOG.info("no conformal sets: %s", reason)
+        return {"note": str(reason)}
+    return rounded(asdict(sets) | sets.measure(*values[1], DECIDE.real_fraction))
 
 
 def score_plainly(

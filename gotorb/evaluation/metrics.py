@@ -23,6 +23,7 @@ from gotorb.evaluation.intervals import (
     find_groups,
     wilson_interval,
 )
+from gotorb.evaluation.label_errors import correct_fpr
 from gotorb.evaluation.thresholds import Metrics, fnr_at_fpr, make_bins, measure_errors
 
 EVALUATE = EvaluateParams()
@@ -59,7 +60,7 @@ def measure_scores(
     dict
         Plain values for json: n_real, n_bogus, n_groups (images or objects, else rows, that the intervals take for
         independent), auc, auc_low, auc_high, average_precision, brier, ece, ece_expected (of perfectly calibrated
-        scores of as many rows), threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at
+        scores of as many rows), threshold, corrected (see `label_errors.correct_fpr`), at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at
         the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr and by_host_offset
         (arcsec), by_tag (where annotators gave tags), retention (see `retention.retention_curve`), notes.
     """
@@ -71,6 +72,7 @@ def measure_scores(
     metrics |= measure_calibration(labels, scores)
     metrics |= {"ece_expected": expect_calibration(scores, n_draws=n_bootstrap, rng=rng)[0]}
     metrics |= {
+        "corrected": correct_fpr(labels, scores, threshold),
         "at_threshold": measure_errors(labels, scores, threshold, groups=groups),
         "at_half": measure_errors(labels, scores, 0.5, groups=groups),
     }

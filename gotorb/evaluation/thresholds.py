@@ -7,7 +7,7 @@ called bogus (missed). MME: mean misclassification error, (FPR + FNR) / 2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.core.params import DecideParams
 from gotorb.errors import ConfigError, DataError
-from gotorb.evaluation.intervals import Groups, count_by_score, fraction_interval
+from gotorb.evaluation.calibration import fit_conformal
+from gotorb.evaluation.intervals import ALPHA, Groups, count_by_score, fraction_interval
 
 Metrics = dict[str, Any]
 DECIDE = DecideParams()
@@ -257,7 +258,8 @@ class Advice:
     night : Night
         Its detections.
     validation, test : dict
-        Error rates with counts and 95 % intervals on the rows of each part, and under ``night`` what is expected.
+        Error rates with counts and 95 % intervals on the rows of each part, fpr_limit (`upper_limit`), and under
+        ``night`` what is expected, with purity_limit, the purity at that limit.
     by_mag : dict
         The test rows' error rates in bins of magnitude.
     """
@@ -274,10 +276,13 @@ class Advice:
 def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) -> Advice:
     """Choose the lowest threshold that reaches a goal on the validation rows, and evaluate it on the test rows.
 
+    A purity must be reached at the upper limit of the FPR: a few bogus rows without a false positive prove little where
+    real detections are rare. Rows labelled bogus that are suspected to be real (column ``suspect``) are left out.
+
     Parameters
     ----------
     predictions : DataFrame
-        Of an evaluation: label, score, split (validation and test), mag.
+        Of an evaluation: label, score, split (validation and test), mag; and suspect, where known.
     goal : {"purity", "completeness", "per_night"}
         Purity of what is called real, fraction of real ones found (here the highest threshold), or how many
         detections of a night may be called real.
@@ -289,18 +294,20 @@ def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) ->
     Raises
     ------
     ConfigError
-        If the goal is impossible or cannot be reached on the validation rows.
+        If the goal is impossible, or cannot be reached or proved on the validation rows: with the rows that it takes.
     DataError
         If a part has only one class.
     """
     _check_goal(goal, wanted, night)
     parts = {name: _labelled(predictions, name) for name in ("validation", "test")}
     rates = error_rates(*parts["validation"][:2])
-    place = _PLACES[goal](rates, wanted, night)
+    place = _PLACES[goal](rates, int((parts["validation"][0] == layout.BOGUS).sum()), wanted, night)
     threshold = _between(rates.thresholds, place)
     measured = {name: measure_errors(labels, scores, threshold) for name, (labels, scores, _) in parts.items()}
     for errors in measured.values():
+        errors["fpr_limit"] = float(upper_limit(errors["n_false_positive"], errors["n_bogus"]))
         errors["night"] = night._expect(errors["fpr"], errors["fnr"])
+        errors["night"]["purity_limit"] = night._expect(errors["fpr_limit"], errors["fnr"])["purity"]
     labels, scores, mags = parts["test"]
     bins = make_bins(mags, 1).to_numpy(object)
     names = sorted({name for name in bins if isinstance(name, str)})
@@ -309,6 +316,34 @@ def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) ->
         threshold=threshold, goal=goal, wanted=wanted, night=night,
         validation=measured["validation"], test=measured["test"], by_mag=by_mag,
     )  # fmt: skip
+
+
+def keep_classes(predictions: pd.DataFrame, keep: float, night: Night) -> dict[str, Any]:
+    """Find the scores between which a person decides on the validation rows, and measure them on the test rows.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As for `advise`.
+    keep : float
+        Fraction of each class that is called right or shown to a person.
+    night : Night
+
+    Returns
+    -------
+    dict
+        As `calibration.ConformalSets` and its `measure`.
+
+    Raises
+    ------
+    ConfigError
+        If the validation rows cannot prove it: with the rows that it takes.
+    DataError
+        If a part has only one class.
+    """
+    validation, test = (_labelled(predictions, name)[:2] for name in ("validation", "test"))
+    sets = fit_conformal(*validation, keep)
+    return asdict(sets) | sets.measure(*test, night.real_fraction)
 
 
 def _check_goal(goal: str, wanted: float, night: Night) -> None:
@@ -324,29 +359,63 @@ def _check_goal(goal: str, wanted: float, night: Night) -> None:
 
 def _labelled(predictions: pd.DataFrame, split: str) -> tuple[np.ndarray, np.ndarray, pd.Series]:
     rows = predictions[(predictions["split"] == split) & predictions["label"].isin((layout.REAL, layout.BOGUS))]
+    if "suspect" in rows:
+        rows = rows[rows["suspect"].astype(int) == 0]
     labels = rows["label"].to_numpy(int)
     if len(set(labels.tolist())) < 2:
         raise DataError(f"the {len(rows)} labelled {split} rows lack real or bogus ones; evaluate on more data")
     return labels, rows["score"].to_numpy(float), rows["mag"].reset_index(drop=True)
 
 
-def _place_of_purity(rates: ErrorRates, wanted: float, night: Night) -> int:
+def upper_limit(n_hits: np.ndarray | int, n: int) -> np.ndarray:
+    """Upper 95 % limit of a fraction by Clopper & Pearson, one-sided: about 3 / n without a hit.
+
+    Parameters
+    ----------
+    n_hits : ndarray of int, or int
+        Among n trials.
+    n : int
+
+    Returns
+    -------
+    ndarray
+        1 where all are hits.
+
+    Examples
+    --------
+    >>> float(upper_limit(0, 300).round(4))
+    0.0099
+    """
+    from scipy.stats import beta
+
+    hits = np.asarray(n_hits, float)
+    return np.where(hits >= n, 1.0, beta.ppf(1 - ALPHA, hits + 1, np.maximum(n - hits, 1e-9)))
+
+
+def _place_of_purity(rates: ErrorRates, n_bogus: int, wanted: float, night: Night) -> int:
     found = night.real_fraction * (1 - rates.fnr)
-    called = found + (1 - night.real_fraction) * rates.fpr
-    purity = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
-    return _first(purity >= wanted, f"purity {wanted:g}", f"the best is {purity.max():.4f}")
+    limits = upper_limit(np.round(rates.fpr * n_bogus), n_bogus)
+    purity = found / (found + (1 - night.real_fraction) * limits)
+    best = int(np.argmax(purity))
+    allowed = found[best] * (1 - wanted) / wanted / (1 - night.real_fraction)
+    n_needed = int(np.ceil(np.log(ALPHA) / np.log1p(-min(allowed, 0.999)))) if allowed > 0 else 0
+    reason = (
+        f"the most that {n_bogus} bogus rows prove is {purity[best]:.4f}, an FPR of at most {limits[best]:.2g}; it takes "
+        f"{allowed:.2g}, at least {n_needed} bogus rows of which none is called real"
+    )
+    return _first(purity >= wanted, f"purity {wanted:g}", reason)
 
 
-def _place_of_completeness(rates: ErrorRates, wanted: float, night: Night) -> int:
+def _place_of_completeness(rates: ErrorRates, n_bogus: int, wanted: float, night: Night) -> int:
     return int(np.flatnonzero(1 - rates.fnr >= wanted)[-1])  # at the lowest threshold all are found
 
 
-def _place_of_number(rates: ErrorRates, wanted: float, night: Night) -> int:
+def _place_of_number(rates: ErrorRates, n_bogus: int, wanted: float, night: Night) -> int:
     called = night.n_detections * (night.real_fraction * (1 - rates.fnr) + (1 - night.real_fraction) * rates.fpr)
     return _first(called <= wanted, f"{wanted:g} a night", "")
 
 
-_PLACES: dict[str, Callable[[ErrorRates, float, Night], int]] = {
+_PLACES: dict[str, Callable[[ErrorRates, int, float, Night], int]] = {
     "purity": _place_of_purity,
     "completeness": _place_of_completeness,
     "per_night": _place_of_number,

@@ -174,7 +174,7 @@ def _find_scores(candidates: dict[str, Candidate], data: Dataset) -> tuple[np.nd
     known = {name: read_csv(path).set_index("id")["score"].astype(float) for name, path in paths.items()}
     rows = np.sort(np.concatenate([labelled_rows(data.table, "train"), validation]))
     for name, scores in known.items():
-        if absent := sorted(set(data.ids[rows]) - set(scores.index[scores.notna()])):
+        if absent := sorted(set(data.ids[rows].tolist()) - set(scores.index[scores.notna()])):
             raise ModelError(f"{paths[name]} has no score of {absent[0]!r} and {len(absent) - 1} more; write it again")
     return rows, {name: scores.loc[data.ids[rows]].to_numpy() for name, scores in known.items()}
 
