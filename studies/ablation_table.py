@@ -51,9 +51,7 @@ class Training:
     own_auc: float
 
 
-def compare_variants(
-    variants: Mapping[str, Sequence[Training]], baseline: str
-) -> dict[str, Any]:
+def compare_variants(variants: Mapping[str, Sequence[Training]], baseline: str) -> dict[str, Any]:
     """Measure each variant and its difference to the baseline.
 
     Parameters

@@ -24,7 +24,7 @@ from gotorb.evaluation.intervals import area_influence, wilson_interval
 N_CHOICES, N_ROWS, N_IMAGES, N_INJECTED, CONTAMINATION = 50, 600, 12, 60, 0.01
 REAL_FRACTION, N_BOOTSTRAP = 0.45, 500
 GAINS = {"best": 4.2, "middling": 3.0, "worst": 2.6}
-"""Model -> its signal for a source of S/N 10, in units of its own noise: the qualities of fusion and of our networks."""
+"""Model -> its signal for a source of S/N 10, in units of its own noise: the qualities of fusion and our networks."""
 SHARED, OF_IMAGE, TAIL = 1.2, 0.4, 4
 """Scatter of the logits that all models of a stamp share, and that all stamps of an image share; degrees of freedom of
 each model's own noise (Student's t)."""
@@ -177,9 +177,8 @@ def format_choices(report: dict[str, Any]) -> str:
     lines = [f"AUC of the models against truth: {areas}.", "", "| rule | right model chosen |", "|---|---|"]
     for name in RULES:
         one = report[name]
-        lines.append(
-            f"| {name} | {one['n_right']} of {report['n_choices']} ({100 * one['low']:.0f} to {100 * one['high']:.0f} %) |"
-        )
+        interval = f"{100 * one['low']:.0f} to {100 * one['high']:.0f} %"
+        lines.append(f"| {name} | {one['n_right']} of {report['n_choices']} ({interval}) |")
     return "\n".join(lines) + "\n"
 
 

@@ -137,7 +137,7 @@ def run_ask(args: argparse.Namespace) -> int:
     files of earlier rounds, whose rows are not chosen again.
 
     Examples:
-      gotorb ask models/bayesian_vgg6 data/dataset --n 100 --method bald --out-path ask.csv
+      gotorb ask models/bayesian_vgg6 data/dataset --n 100 --out-path ask.csv
       gotorb ask models:/gotorb@champion data/dataset --n 100 --already ask.csv --out-path ask2.csv
     """
     learning = gotorb.active_learning
@@ -335,9 +335,9 @@ def _kept(known: dict) -> str:
     low, high = sorted((known["low"], known["high"]))
     return (
         f"a person decides from score {low:.6f} to {high:.6f}; real above, bogus below\n"
-        f"on the test rows: {100 * known['real_kept']:.1f} % of the real and {100 * known['bogus_kept']:.1f} % of the bogus "
-        f"kept, {100 * known['person']:.1f} % of a night's rows go to a person ({100 * known['person_real']:.1f} % of the "
-        f"real, {100 * known['person_bogus']:.1f} % of the bogus)"
+        f"on the test rows: {100 * known['real_kept']:.1f} % of the real and {100 * known['bogus_kept']:.1f} % of the "
+        f"bogus kept, {100 * known['person']:.1f} % of a night's rows go to a person "
+        f"({100 * known['person_real']:.1f} % of the real, {100 * known['person_bogus']:.1f} % of the bogus)"
     )
 
 
@@ -347,7 +347,8 @@ def _advised(known: dict) -> list[str]:
     lines = [
         f"threshold {known['threshold']:.6f}: {known['goal'].replace('_', ' ')} {known['wanted']:g} on the "
         f"{known['validation']['n_real']} real and {known['validation']['n_bogus']} bogus validation rows",
-        f"on the test rows: FPR {_rate(test, 'fpr')}, at most {100 * test['fpr_limit']:.2f} %; FNR {_rate(test, 'fnr')}",
+        f"on the test rows: FPR {_rate(test, 'fpr')}, at most {100 * test['fpr_limit']:.2f} %; "
+        f"FNR {_rate(test, 'fnr')}",
         f"a night of {night['n_detections']} detections, {100 * night['real_fraction']:g} % real: "
         f"{expected['called_real']:.1f} called real, of which {expected['bogus_accepted']:.1f} bogus; "
         f"{expected['real_missed']:.1f} real missed",

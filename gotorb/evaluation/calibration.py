@@ -250,8 +250,8 @@ def fit_conformal(labels: np.ndarray, scores: np.ndarray, keep: float) -> Confor
         if place < 1:
             n_needed = int(np.ceil(1 / (1 - keep) - 1e-9)) - 1
             raise ConfigError(
-                f"{len(ordered)} {name} validation rows cannot prove that {100 * keep:g} % are kept; it takes {n_needed}: "
-                "keep less, or label more"
+                f"{len(ordered)} {name} validation rows cannot prove that {100 * keep:g} % are kept; "
+                f"it takes {n_needed}: keep less, or label more"
             )
         ends.append(float(ordered[place - 1]))
     return ConformalSets(keep=keep, low=ends[0], high=ends[1], n_real=len(parts["real"]), n_bogus=len(parts["bogus"]))

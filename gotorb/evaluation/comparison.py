@@ -294,8 +294,8 @@ def choose_model(
 ) -> Choice:  # fmt: skip
     """Choose a model in three steps; a difference within its 95 % interval decides nothing.
 
-    First the Brier score: it uses all of a score, not only its rank, so it tells models apart on fewer rows than the AUC
-    does. Of the models that may be as good as the best, the recovery of faint and nuclear injected transients at an
+    First the Brier score: it uses all of a score, not only its rank, so it tells models apart on fewer rows than the
+    AUC does. Of the models that may be as good as the best, the recovery of faint and nuclear injected transients at an
     equal FPR. Of those that may find as many as the best, the last in the order declared.
 
     Parameters

@@ -18,6 +18,7 @@ from gotorb.evaluation.calibration import Calibration, fit_calibration, fit_conf
 from gotorb.evaluation.figures import draw_figures
 from gotorb.evaluation.latent import map_latent, plot_latent
 from gotorb.evaluation.metrics import measure_calibration, rounded
+from gotorb.evaluation.posterior import Scale
 from gotorb.evaluation.report import (
     Evaluation,
     add_tags,
@@ -273,7 +274,7 @@ def evaluate_model(
         Folder of the files.
     """
     scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
-    predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples)
+    predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples, _find_scale(meta))
     if "suspects" in meta:
         predictions["suspect"] = predictions["id"].isin(np.asarray(meta["suspects"], str)).astype(int)
     threshold = _find_threshold(predictions, meta, how)
@@ -340,6 +341,11 @@ def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: Evalua
     if how.threshold_fpr is None or part.empty:
         return float(meta["threshold"])
     return choose_threshold(part["label"].to_numpy(), part["score"].to_numpy(), max_fpr=how.threshold_fpr)
+
+
+def _find_scale(meta: dict[str, Any]) -> Scale:
+    """Scale of the confidence: that of the model's own threshold and calibration, as `gotorb score` has it."""
+    return Scale(float(meta["threshold"]), float(meta.get("calibration", {}).get("temperature", 1.0)))
 
 
 def _find_calibration(predictions: pd.DataFrame, meta: dict[str, Any]) -> Calibration | None:

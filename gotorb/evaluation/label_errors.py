@@ -100,8 +100,8 @@ def correct_fpr(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dic
     Returns
     -------
     dict
-        contamination (fraction of the bogus labels on real sources), fpr, fpr_low, fpr_high (95 %); None with fewer than
-        `MIN_REAL` real rows or without bogus ones.
+        contamination (fraction of the bogus labels on real sources), fpr, fpr_low, fpr_high (95 %); None with fewer
+        than `MIN_REAL` real rows or without bogus ones.
     """
     real, bogus = scores[labels == layout.REAL], scores[labels == layout.BOGUS]
     if len(real) < MIN_REAL or len(bogus) == 0:
@@ -109,7 +109,9 @@ def correct_fpr(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dic
     found, top = float((real >= threshold).mean()), max(float(np.median(real)), threshold)
     upper = float((real >= top).mean())
     n, n_top = len(bogus), int((bogus >= top).sum())
-    middle, above = (wilson_interval(count, n) or (0.0, 1.0) for count in (int((bogus >= threshold).sum()) - n_top, n_top))
+    middle, above = (
+        wilson_interval(count, n) or (0.0, 1.0) for count in (int((bogus >= threshold).sum()) - n_top, n_top)
+    )
     between, at_top = int((bogus >= threshold).sum()) / n - n_top / n, n_top / n
     factor = found / upper - 1 if upper else 0.0
     low = np.hypot(between - middle[0], factor * (above[1] - at_top))

@@ -60,8 +60,8 @@ def measure_scores(
     dict
         Plain values for json: n_real, n_bogus, n_groups (images or objects, else rows, that the intervals take for
         independent), auc, auc_low, auc_high, average_precision, brier, ece, ece_expected (of perfectly calibrated
-        scores of as many rows), threshold, corrected (see `label_errors.correct_fpr`), at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at
-        the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr and by_host_offset
+        scores of as many rows), threshold, corrected (see `label_errors.correct_fpr`), at_threshold and at_half
+        (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr and by_host_offset
         (arcsec), by_tag (where annotators gave tags), retention (see `retention.retention_curve`), notes.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
@@ -266,7 +266,9 @@ def expect_calibration(
     place = np.minimum((scores * N_CALIBRATION_BINS).astype(int), N_CALIBRATION_BINS - 1)
     inside = (place[:, None] == np.arange(N_CALIBRATION_BINS)).astype(float)
     expected, block = scores @ inside, max(1, MOST_DRAWN // len(scores))
-    sums = [(rng.random((min(block, n_draws - done), len(scores))) < scores) @ inside for done in range(0, n_draws, block)]
+    sums = [
+        (rng.random((min(block, n_draws - done), len(scores))) < scores) @ inside for done in range(0, n_draws, block)
+    ]
     drawn = np.abs(np.concatenate(sums) - expected).sum(axis=1) / len(scores)
     return float(drawn.mean()), float(np.quantile(drawn, 1 - chance))
 

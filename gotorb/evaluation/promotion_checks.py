@@ -90,7 +90,9 @@ def declared_slices(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         nuclear = is_nuclear(_numbers(rows, "host_offset_arcsec"))
         slices[f"nuclear (within {NUCLEAR_ARCSEC:g} arcsec)"] = nuclear
     if "neighbour_ratio" in rows:
-        slices[f"bright neighbour ({BRIGHT_RATIO:g} times the source)"] = _numbers(rows, "neighbour_ratio") > BRIGHT_RATIO
+        slices[f"bright neighbour ({BRIGHT_RATIO:g} times the source)"] = (
+            _numbers(rows, "neighbour_ratio") > BRIGHT_RATIO
+        )
     if "missing_fraction" in rows:
         slices["edge (pixels missing)"] = _numbers(rows, "missing_fraction") > 0
     for column, title in (("ut", "telescope"), ("metalabel", "metalabel")):
@@ -231,14 +233,16 @@ def check_auc(
         f"AUC {both.auc_a:.4f}, {against} {both.auc_b:.4f} (difference {both.difference:+.4f}, 95 % "
         f"{both.difference_low:+.4f} to {both.difference_high:+.4f}; would notice a loss of {loss:.4f} with 80 %)"
     )
-    return Check("AUC", not both.difference_high < 0, text, asdict(both) | {"noticeable_loss": loss, "against": against})
+    return Check(
+        "AUC", not both.difference_high < 0, text, asdict(both) | {"noticeable_loss": loss, "against": against}
+    )
 
 
 def check_robustness(found: Mapping[str, Any], found_before: Mapping[str, Any], limits: Limits) -> Iterator[Check]:
     """Compare the fractions of clear detections whose call a disturbance far from the source changes.
 
-    Fails where more than `max_changed` of them change, and more than the holder's by so much that chance gives it at most
-    `alpha` (Fisher's exact test).
+    Fails where more than `max_changed` of them change, and more than the holder's by so much that chance gives it at
+    most `alpha` (Fisher's exact test).
 
     Parameters
     ----------
@@ -281,7 +285,12 @@ def check_calibration(labels: np.ndarray, probability: np.ndarray, limits: Limit
     expected, limit = expect_calibration(probability, n_draws=N_DRAWS, rng=rng, chance=limits.alpha)
     allowed = max(limit or 0.0, limits.max_ece)
     text = f"calibration error {ece:.4f}, by chance {expected or 0.0:.4f} of {len(labels)} rows, allowed {allowed:.4f}"
-    return Check("calibration", ece <= allowed, text, {"ece": ece, "expected": expected, "allowed": allowed, "max_ece": limits.max_ece})
+    return Check(
+        "calibration",
+        ece <= allowed,
+        text,
+        {"ece": ece, "expected": expected, "allowed": allowed, "max_ece": limits.max_ece},
+    )
 
 
 def check_parity(scores: np.ndarray, expected: np.ndarray, *, against: str = "file", tolerance: float = 1e-6) -> Check:

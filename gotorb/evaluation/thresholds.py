@@ -400,8 +400,8 @@ def _place_of_purity(rates: ErrorRates, n_bogus: int, wanted: float, night: Nigh
     allowed = found[best] * (1 - wanted) / wanted / (1 - night.real_fraction)
     n_needed = int(np.ceil(np.log(ALPHA) / np.log1p(-min(allowed, 0.999)))) if allowed > 0 else 0
     reason = (
-        f"the most that {n_bogus} bogus rows prove is {purity[best]:.4f}, an FPR of at most {limits[best]:.2g}; it takes "
-        f"{allowed:.2g}, at least {n_needed} bogus rows of which none is called real"
+        f"the most that {n_bogus} bogus rows prove is {purity[best]:.4f}, an FPR of at most {limits[best]:.2g}; "
+        f"it takes {allowed:.2g}, at least {n_needed} bogus rows of which none is called real"
     )
     return _first(purity >= wanted, f"purity {wanted:g}", reason)
 

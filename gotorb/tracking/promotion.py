@@ -61,6 +61,7 @@ log = logging.getLogger(__name__)
 N_PARITY = 64
 """Stamps on which the registered model and the service are compared."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A trained model with its plain scores of the validation rows, and their AUC."""
@@ -103,8 +104,8 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
     -------
     dict
         model, md5, data_digest, name, choice and decided_by, validation and test AUC, checks, champion (True if it is
-        now), and, when it was refused, reason. In a DVC experiment nothing is registered: registered is False, and champion is True
-        if it would be.
+        now), and, when it was refused, reason. In a DVC experiment nothing is registered: registered is False, and
+        champion is True if it would be.
 
     Raises
     ------
@@ -154,7 +155,8 @@ def _choose(candidates: dict[str, Candidate], data: Dataset, params: Params) -> 
     choice = choose_model(
         data.labels[rows], {name: candidates[name].probability(found) for name, found in scores.items()},
         data.table["image_id"].to_numpy(str)[rows],
-        suspects=np.isin(data.ids[rows], list(suspects)) if suspects else None, injected=_read_injected(candidates, params),
+        suspects=np.isin(data.ids[rows], list(suspects)) if suspects else None,
+        injected=_read_injected(candidates, params),
         n_bootstrap=params.evaluate.n_bootstrap, rng=np.random.default_rng(params.seed),
     )  # fmt: skip
     log.info(
@@ -343,8 +345,9 @@ def promote(
 ) -> Decision:
     """Give a registered model an alias if it passes all checks.
 
-    It must not be worse than the alias's holder on any declared slice of the test rows, nor as a whole, nor than the best
-    holder so far, be as robust and calibrated, and answer as a service with the scores that it has here. The result is recorded as a run, promoted or not.
+    It must not be worse than the alias's holder on any declared slice of the test rows, nor as a whole, nor than the
+    best holder so far, be as robust and calibrated, and answer as a service with the scores that it has here. The result
+    is recorded as a run, promoted or not.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The threshold is chosen on validation rows, its costs are those of the test rows; what rows cannot prove is refused."""
+"""The threshold is chosen on validation rows, its costs are those of the test rows; what is not proved is refused."""
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,9 @@ def test_purity_that_the_rows_cannot_prove_is_refused_with_the_rows_it_takes():
     scores = np.clip(0.1 + 0.8 * labels + rng.normal(0, 0.02, n), 0, 1)
     predictions = pd.DataFrame({"label": labels, "score": scores, "split": split, "mag": 18.0})
     night = Night(0.01, 1000)
-    with pytest.raises(ConfigError, match=r"no threshold reaches purity 0\.95 .*300 bogus rows prove.*at least 5634 bogus"):
+    with pytest.raises(
+        ConfigError, match=r"no threshold reaches purity 0\.95 .*300 bogus rows prove.*at least 5634 bogus"
+    ):
         advise(predictions, "purity", 0.95, night)
     assert advise(predictions, "purity", 0.5, night).test["night"]["purity_limit"] == pytest.approx(0.503, abs=0.01)
 
@@ -85,9 +87,10 @@ def test_suspects_do_not_count():
     spoilt = advise(predictions, "completeness", 0.9, NIGHT).validation["fpr"]
     predictions.loc[wrong, "suspect"] = 1
     known = advise(predictions, "completeness", 0.9, NIGHT).validation
-    assert known["fpr"] < spoilt and known["n_bogus"] == advise(make_predictions(), "completeness", 0.9, NIGHT).validation[
-        "n_bogus"
-    ] - 20
+    assert (
+        known["fpr"] < spoilt
+        and known["n_bogus"] == advise(make_predictions(), "completeness", 0.9, NIGHT).validation["n_bogus"] - 20
+    )
 
 
 def test_conformal_sets_keep_each_class_in_the_mean():
