@@ -298,7 +298,7 @@ def _tell(evaluation: "Evaluation") -> int:
     told = {"AUC": found["auc"], "threshold": found["threshold"], "FPR": rates["fpr"], "FNR": rates["fnr"]}
     print(", ".join(f"{name} {value:.4f}" for name, value in told.items() if value is not None))
     print(evaluation.out_dir)
-    say_next(f"gotorb threshold {evaluation.out_dir} --purity 0.95")
+    say_next(f"gotorb threshold {evaluation.out_dir} --keep 0.99")
     return 0
 
 

@@ -460,6 +460,13 @@ class ScoreParams(Section):
     saliency: bool = Field(False, description="add a map of where the network looks (Grad-CAM)")
     eyeball: str = Field("", description="address of an eyeball to which ids lead, such as http://127.0.0.1:8650")
     data: Path | None = Field(None, description="training set with which the night is compared")
+    evaluation: Path | None = Field(None, description="evaluation of the model, whose validation rows prove keep")
+    keep: float = Field(
+        0.99,
+        gt=0,
+        lt=1,
+        description="with an evaluation: fraction of each class called right or left to a person",
+    )
     n_audit: int = Field(100, ge=0, description="hidden detections drawn for labelling")
 
 
@@ -561,7 +568,6 @@ class DecideParams(Section):
     data_dir: Path = Field(Path("data/dataset"), description="divided data set whose test rows decide")
     n_bootstrap: int = Field(1000, ge=10, description="resamples for the paired intervals")
     real_fraction: float = Field(0.05, gt=0, lt=1, description="part of a night's detections that is real")
-    keep: float = Field(0.99, gt=0, lt=1, description="part of the real and of the bogus ones that no call loses")
     n_detections: int = Field(1000, ge=1, description="detections of a night")
     alpha: float = Field(0.01, gt=0, lt=1, description="chance at which a worse result counts as worse; of each slice")
     max_ece: float = Field(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.params import DecideParams
+from gotorb.core.params import ScoreParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ConfigError, DataError, ModelError
-from gotorb.evaluation.calibration import Calibration, fit_calibration, fit_conformal
+from gotorb.evaluation.calibration import Calibration, fit_calibration
 from gotorb.evaluation.figures import draw_figures
 from gotorb.evaluation.latent import map_latent, plot_latent
 from gotorb.evaluation.metrics import measure_calibration, rounded
@@ -29,13 +29,13 @@ from gotorb.evaluation.report import (
 )
 from gotorb.evaluation.robustness import find_clear, measure_robustness
 from gotorb.evaluation.stamp_figures import draw_stamps
-from gotorb.evaluation.thresholds import choose_threshold
+from gotorb.evaluation.thresholds import Night, choose_threshold, keep_classes
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-LOG, DECIDE = logging.getLogger(__name__), DecideParams()
+LOG, SCORE = logging.getLogger(__name__), ScoreParams()
 ALL = "all"
 """Name of a benchmark's only part."""
 SAMPLED_BATCH = 256
@@ -369,18 +369,12 @@ def _measure_calibrated(predictions: pd.DataFrame, calibration: Calibration | No
 
 
 def _measure_conformal(predictions: pd.DataFrame, split: str) -> dict[str, Any]:
-    """Sets that keep `DECIDE.keep` of each class of the validation rows, measured on the rows of a part."""
-    trusted = predictions[predictions.get("suspect", 0 * predictions["label"]) == 0]
-    fitted, part = (trusted[trusted["split"] == name] for name in ("validation", split))
-    if split == "validation" or fitted.empty:
-        return {}
-    values = [(rows["label"].to_numpy(int), rows["score"].to_numpy(float)) for rows in (fitted, part)]
+    """Sets that keep `SCORE.keep` of each class of the validation rows, measured on the test rows."""
     try:
-        sets = fit_conformal(*values[0], DECIDE.keep)
-    except ConfigError as reason:
+        return rounded(keep_classes(predictions, SCORE.keep, Night())) if split == "test" else {}
+    except (ConfigError, DataError) as reason:
         LOG.info("no conformal sets: %s", reason)
         return {"note": str(reason)}
-    return rounded(asdict(sets) | sets.measure(*values[1], DECIDE.real_fraction))
 
 
 def score_plainly(

@@ -16,7 +16,7 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.core.params import DecideParams
 from gotorb.errors import ConfigError, DataError
-from gotorb.evaluation.calibration import fit_conformal
+from gotorb.evaluation.calibration import ConformalSets, fit_conformal
 from gotorb.evaluation.intervals import ALPHA, Groups, count_by_score, fraction_interval
 
 Metrics = dict[str, Any]
@@ -341,9 +341,24 @@ def keep_classes(predictions: pd.DataFrame, keep: float, night: Night) -> dict[s
     DataError
         If a part has only one class.
     """
-    validation, test = (_labelled(predictions, name)[:2] for name in ("validation", "test"))
-    sets = fit_conformal(*validation, keep)
-    return asdict(sets) | sets.measure(*test, night.real_fraction)
+    sets = fit_validation(predictions, keep)
+    return asdict(sets) | sets.measure(*_labelled(predictions, "test")[:2], night.real_fraction)
+
+
+def fit_validation(predictions: pd.DataFrame, keep: float) -> ConformalSets:
+    """Find the scores between which a person decides on the validation rows of an evaluation, without suspects.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As for `advise`.
+    keep : float
+
+    Returns
+    -------
+    ConformalSets
+    """
+    return fit_conformal(*_labelled(predictions, "validation")[:2], keep)
 
 
 def _check_goal(goal: str, wanted: float, night: Night) -> None:

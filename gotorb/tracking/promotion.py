@@ -75,7 +75,18 @@ class Candidate:
     md5: str
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
-        """Calibrated scores; the plain ones without a calibration."""
+        """Calibrate scores; without a calibration they stay as they are.
+
+        Parameters
+        ----------
+        scores : ndarray
+            (n,).
+
+        Returns
+        -------
+        ndarray
+            (n,).
+        """
         known = self.meta.get("calibration")
         return Calibration.from_dict(known).apply(scores) if known else scores
 
@@ -346,8 +357,8 @@ def promote(
     """Give a registered model an alias if it passes all checks.
 
     It must not be worse than the alias's holder on any declared slice of the test rows, nor as a whole, nor than the
-    best holder so far, be as robust and calibrated, and answer as a service with the scores that it has here. The result
-    is recorded as a run, promoted or not.
+    best holder so far, be as robust and calibrated, and answer as a service with the scores that it has here. The
+    result is recorded as a run, promoted or not.
 
     Parameters
     ----------
