@@ -24,7 +24,7 @@ from gotorb.evaluation.intervals import (
     wilson_interval,
 )
 from gotorb.evaluation.label_errors import correct_fpr
-from gotorb.evaluation.thresholds import Metrics, fnr_at_fpr, make_bins, measure_errors
+from gotorb.evaluation.thresholds import Metrics, Night, fnr_at_fpr, make_bins, measure_errors
 
 EVALUATE = EvaluateParams()
 SNR_EDGES = (0, 5, 7, 10, 20)
@@ -61,9 +61,9 @@ def measure_scores(
         Plain values for json: n_real, n_bogus, n_groups (images or objects, else rows, that the intervals take for
         independent), auc, auc_low, auc_high, average_precision, brier, ece, ece_expected (of perfectly calibrated
         scores of as many rows), threshold, corrected (see `label_errors.correct_fpr`), at_threshold and at_half
-        (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at the threshold), by_metalabel_at_half and
-        by_mag_at_half, by_telescope, by_edge, by_snr and by_host_offset (arcsec), by_tag (where annotators gave tags),
-        retention (see `retention.retention_curve`), notes.
+        (see `measure_errors`), night (see `Night.expect`; at the default real fraction), fnr_at_fpr, by_metalabel and
+        by_mag (at the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr and
+        by_host_offset (arcsec), by_tag (where annotators gave tags), retention (see `retention_curve`), notes.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     metrics: Metrics = {"n_real": int((labels == 1).sum()), "n_bogus": int((labels == 0).sum()), "threshold": threshold}
@@ -77,6 +77,7 @@ def measure_scores(
         "at_threshold": measure_errors(labels, scores, threshold, groups=groups),
         "at_half": measure_errors(labels, scores, 0.5, groups=groups),
     }
+    metrics["night"] = {"real_fraction": Night().real_fraction} | Night().expect(metrics["at_threshold"])
     mags, offsets = (
         make_bins(rows[name], width) if name in rows else None
         for name, width in (("mag", 1), ("host_offset_arcsec", 2))

@@ -230,8 +230,27 @@ class Night:
     real_fraction: float = DECIDE.real_fraction
     n_detections: int = DECIDE.n_detections
 
+    def expect(self, errors: Metrics) -> dict[str, float | None]:
+        """Expect numbers of a night at some error rates.
+
+        Parameters
+        ----------
+        errors : dict
+            As from `measure_errors`.
+
+        Returns
+        -------
+        dict
+            called_real, real_found, real_missed, bogus_accepted, purity (of what is called real), purity_limit (at the
+            `upper_limit` of the FPR) and completeness; empty where a class is absent.
+        """
+        if errors["fpr"] is None or errors["fnr"] is None:
+            return {}
+        limit = float(upper_limit(errors["n_false_positive"], errors["n_bogus"]))
+        worst = self._expect(limit, errors["fnr"])["purity"]
+        return self._expect(errors["fpr"], errors["fnr"]) | {"purity_limit": worst}
+
     def _expect(self, fpr: float, fnr: float) -> dict[str, float | None]:
-        """Expected numbers of a night at these error rates, and the purity of what is called real."""
         n_real = self.n_detections * self.real_fraction
         found, false = n_real * (1 - fnr), (self.n_detections - n_real) * fpr
         called = found + false
@@ -306,8 +325,7 @@ def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) ->
     measured = {name: measure_errors(labels, scores, threshold) for name, (labels, scores, _) in parts.items()}
     for errors in measured.values():
         errors["fpr_limit"] = float(upper_limit(errors["n_false_positive"], errors["n_bogus"]))
-        errors["night"] = night._expect(errors["fpr"], errors["fnr"])
-        errors["night"]["purity_limit"] = night._expect(errors["fpr_limit"], errors["fnr"])["purity"]
+        errors["night"] = night.expect(errors)
     labels, scores, mags = parts["test"]
     bins = make_bins(mags, 1).to_numpy(object)
     names = sorted({name for name in bins if isinstance(name, str)})

@@ -151,6 +151,15 @@ def test_brier_and_calibration_error_by_hand() -> None:
     assert reliability_table(rows["label"].to_numpy(), rows["score"].to_numpy())["n"].tolist() == [2, 2]
 
 
+def test_purity_is_that_of_a_nights_real_fraction() -> None:
+    labels = np.repeat([0, 1], [1000, 200])
+    rows = pd.DataFrame({"label": labels, "score": np.where(np.arange(1200) < 50, 0.9, labels * 0.9)})
+    night = measure_scores(rows, 0.5, rng=np.random.default_rng(0))["night"]
+    assert night["real_fraction"] == 0.05
+    assert night["purity"] == pytest.approx(0.05 / (0.05 + 0.95 * 0.05), abs=1e-6)
+    assert night["purity_limit"] == pytest.approx(0.05 / (0.05 + 0.95 * 0.0631), abs=0.001)
+
+
 def test_breakdowns_by_metalabel_and_magnitude() -> None:
     rows = pd.DataFrame(
         {
