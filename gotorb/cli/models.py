@@ -296,6 +296,7 @@ def _tell(evaluation: "Evaluation") -> int:
     """Print the headline numbers, the folder, and the next step."""
     found, rates = evaluation.metrics, evaluation.metrics["at_threshold"]
     told = {"AUC": found["auc"], "threshold": found["threshold"], "FPR": rates["fpr"], "FNR": rates["fnr"]}
+    told["FPR without real sources among the labels"] = found["corrected"]["fpr"]
     night = found["night"]
     told[f"purity where {100 * night['real_fraction']:g} % are real"] = night.get("purity")
     print(", ".join(f"{name} {value:.4f}" for name, value in told.items() if value is not None))

@@ -274,7 +274,7 @@ def evaluate_model(
         Folder of the files.
     """
     scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
-    predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples, _find_scale(meta))
+    predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples, find_scale(meta))
     if "suspects" in meta:
         predictions["suspect"] = predictions["id"].isin(np.asarray(meta["suspects"], str)).astype(int)
     threshold = _find_threshold(predictions, meta, how)
@@ -343,8 +343,18 @@ def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: Evalua
     return choose_threshold(part["label"].to_numpy(), part["score"].to_numpy(), max_fpr=how.threshold_fpr)
 
 
-def _find_scale(meta: dict[str, Any]) -> Scale:
-    """Scale of the confidence: that of the model's own threshold and calibration, as `gotorb score` has it."""
+def find_scale(meta: dict[str, Any]) -> Scale:
+    """Scale of the confidence: that of the model's own threshold and calibration, as `gotorb score` has it.
+
+    Parameters
+    ----------
+    meta : dict
+        Of the model.
+
+    Returns
+    -------
+    Scale
+    """
     return Scale(float(meta["threshold"]), float(meta.get("calibration", {}).get("temperature", 1.0)))
 
 
