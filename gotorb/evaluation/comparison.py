@@ -323,11 +323,11 @@ def choose_model(
     known = {name: np.asarray(p, float)[kept] for name, p in probabilities.items()}
     labels, images = labels[kept], images[kept]
     place, draws = _draw_images(images, injected, n_bootstrap, rng)
-    weights = draws[:, place[: len(labels)]]
-    table = _compare_brier(labels, known, weights)
+    rows, sources = place[: len(labels)], place[len(labels) :]
+    table = _compare_brier(labels, known, rows, draws)
     names, decided = table["model"][table["tied"]].tolist(), "brier"
     if len(names) > 1 and injected is not None:
-        found = _compare_found(labels, known, injected, names, (weights, draws[:, place[len(labels) :]]))
+        found = _compare_found(labels, known, injected, names, (draws[:, rows], draws[:, sources]))
         table = table.merge(found, on="model", how="left").assign(even=lambda t: t["even"].eq(True))
         names, decided = table["model"][table["even"]].tolist(), "injected"
     return Choice(str(names[-1]), table, int((~kept).sum()), decided if len(names) == 1 else "order")
@@ -344,12 +344,15 @@ def _draw_images(
     return place, rng.multinomial(len(names), np.full(len(names), 1 / len(names)), n_bootstrap)
 
 
-def _compare_brier(labels: np.ndarray, known: Mapping[str, np.ndarray], weights: np.ndarray) -> pd.DataFrame:
+def _compare_brier(
+    labels: np.ndarray, known: Mapping[str, np.ndarray], place: np.ndarray, draws: np.ndarray
+) -> pd.DataFrame:
     errors = {name: (p - labels) ** 2 for name, p in known.items()}
     best = min(errors, key=lambda name: errors[name].mean())
-    rows = []
+    rows, n_groups = [], draws.shape[1]
+    n_drawn = np.maximum(draws @ np.bincount(place, minlength=n_groups), 1)
     for name, own in errors.items():
-        low, high = np.quantile(weights @ (own - errors[best]) / weights.sum(axis=1), (0.025, 0.975))
+        low, high = np.quantile(draws @ np.bincount(place, own - errors[best], n_groups) / n_drawn, (0.025, 0.975))
         rows.append((name, own.mean(), own.mean() - errors[best].mean(), low, high, bool(low <= 0)))
     return pd.DataFrame(rows, columns=["model", "brier", "worse", "low", "high", "tied"])
 
