@@ -151,9 +151,9 @@ def noticeable_loss(n: int, n_alone: int, alpha: float) -> float | None:
     >>> round(noticeable_loss(400, 4, 0.01), 3)
     0.034
     """
-    losses = np.geomspace(0.5 / max(n, 1), 1.0, N_LOSSES)
+    losses = np.geomspace(0.5 / max(n, 1), 1.0, N_LOSSES).tolist()
     place = bisect_left(losses, POWER, key=lambda loss: _power(n, n_alone / max(n, 1) / 2, loss, alpha))
-    return float(losses[place]) if place < N_LOSSES else None
+    return losses[place] if place < N_LOSSES else None
 
 
 def _power(n: int, each: float, loss: float, alpha: float) -> float:

@@ -275,7 +275,8 @@ def _find_best(
     name: str, alias: str, data: Dataset, rows: np.ndarray, known: set[str]
 ) -> tuple[Registered, np.ndarray] | None:
     """Earlier holder of the largest AUC on these rows, and its scores; files in `known` (md5) are left out."""
-    best, labels, largest = None, data.labels[rows], -1.0
+    best: tuple[Registered, np.ndarray] | None = None
+    labels, largest = data.labels[rows], -1.0
     for earlier in earlier_holders(name, alias):
         scores = None if earlier.md5 in known else _holder_scores(earlier, data, rows)
         known = known | {earlier.md5}
@@ -461,7 +462,7 @@ def _check(
         checks += check_robustness(*_try_robustness((new, old), data, rows), limits)
         name, md5s = new.registered.name, {new.registered.md5, old.registered.md5}
         if (best := _find_best(name, alias, data, numbers, md5s)) is not None:
-            earlier = Scored(*best, None)
+            earlier = Scored(best[0], best[1], None)
             title = f"version {earlier.registered.version}, the best holder before,"
             checks += _compare(new, earlier, known, limits, title, only="all rows")
     return checks
