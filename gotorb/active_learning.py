@@ -24,6 +24,7 @@ from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.acquisition import choose_rows
 from gotorb.evaluation.learning_curves import RUNS_SUFFIX, Experiment, Plan, plot_learning, sample_pool, write_report
+from gotorb.evaluation.posterior import Scale
 
 if TYPE_CHECKING:
     import keras
@@ -89,7 +90,14 @@ def choose(
         known.model, data, rows, known.layers, method=method, n_samples=n_samples, seed=seed
     )
     chosen = choose_rows(
-        data.ids[rows], samples, n, method=method, taken=already, features=features, rng=np.random.default_rng(seed)
+        data.ids[rows],
+        samples,
+        n,
+        method=method,
+        scale=Scale(known.threshold, (known.calibration or (1.0,))[0]),
+        taken=already,
+        features=features,
+        rng=np.random.default_rng(seed),
     )
     numbers = rows[chosen["row"].to_numpy(int)]
     scores = samples[chosen["row"].to_numpy(int)].mean(axis=1) if samples.size else np.full(len(chosen), np.nan)

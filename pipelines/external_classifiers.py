@@ -15,15 +15,13 @@ from pipelines import run_stage
 def main() -> None:
     """Write reports/external_classifiers.json and reports/external_classifiers.md."""
     params, reports, data_dir = read_params(), Path("reports"), Path("data/dataset")
-    used = {"n_bootstrap": params.evaluate.n_bootstrap}
     about = "The promoted classifier compared with other classifiers' scores of the same rows."
-    with track_stage("external_classifiers", params, used=used, about=about, experiment="-evaluation") as run:
+    with track_stage("external_classifiers", params, used={}, about=about, experiment="-evaluation") as run:
         network, held_out = read_promoted(Path("evaluations"), reports / "promotion.json")
         out_of_fold = classifier.score_out_of_fold(data_dir, network, params)
         scores = {"held_out": held_out, "out_of_fold": out_of_fold}
-        how = {"n_bootstrap": params.evaluate.n_bootstrap, "seed": params.seed}
         rows = read_table(data_dir).set_index("id").join(score_peers(params.peers.models, data_dir))
-        tables = {name: compare_with_external(rows, ours, **how) for name, ours in scores.items() if len(ours)}
+        tables = {name: compare_with_external(rows, ours) for name, ours in scores.items() if len(ours)}
         write_json(reports / "external_classifiers.json", tables)
         title = f"{params.promote.name} and other classifiers"
         write_text(reports / "external_classifiers.md", format_tables(tables, title=title))

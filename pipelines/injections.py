@@ -4,13 +4,13 @@ from pathlib import Path
 
 from gotorb import label_data
 from gotorb.core import layout
-from gotorb.core.files import write_json
+from gotorb.core.files import write_csv, write_json
 from gotorb.core.params import read_params
 from gotorb.core.settings import read_settings
 from gotorb.dataset.card import make_card
 from gotorb.dataset.split import images_of
 from gotorb.dataset.store import open_dataset
-from gotorb.evaluation.injections import evaluate_injections
+from gotorb.evaluation.injections import evaluate_injections, score_injected
 from gotorb.evaluation.report import write_figures
 from gotorb.evaluation.truth import read_thresholds
 from gotorb.simulate.transients import InjectionOptions, add_transients
@@ -21,7 +21,10 @@ from pipelines import open_survey, run_stage, write_headline
 
 
 def main() -> None:
-    """Write reports/injections.json, the maps in evaluations/injections/ and the headline numbers."""
+    """Write reports/injections.json, the headline numbers, and in evaluations/injections/ maps and validation.csv.
+
+    The latter holds scores of sources in the images of validation rows: promote chooses by these, not by those of test.
+    """
     params, data = read_params(), open_dataset("data/dataset")
     what = params.recovery.model_dump(exclude={"fpr"})
     model_dirs = [Path("models") / name for name in params.judged_models]
@@ -37,6 +40,10 @@ def main() -> None:
             fpr=params.recovery.fpr, n_samples=params.evaluate.n_samples, seed=params.seed,
             true_thresholds=read_thresholds(Path("reports/truth.json"), params.recovery.fpr),
         )  # fmt: skip
+        tried = add_transients(
+            "data/label", images_of(data.table, "validation"), options, out_dir="data", name="injected_validation"
+        )
+        write_csv(layout.CHOICE_CSV, score_injected(model_dirs, tried), float_format="%.9f")
         write_json("reports/injections.json", found.report)
         write_headline("injections", found.headline)
         plots = write_figures(found.figures, Path("evaluations/injections"))

@@ -18,7 +18,7 @@ def main() -> None:
     """Write reports/promotion.json, and the same with the versions of this checkout's registry into evaluations/."""
     params, data_dir = read_params(), Path("data/dataset")
     used = params.promote.model_dump() | {"models": params.judged_models, "n_bootstrap": params.evaluate.n_bootstrap}
-    about = "The best model on the validation rows is registered; it becomes champion if it is not worse on the test."
+    about = "The model chosen by the validation rows is registered; it becomes champion if it is not worse on the test."
     with track_stage("promote", params, used=used, about=about) as run:
         decision = promote_best(Path("models"), data_dir, params)
         write_json(layout.PROMOTION_JSON, decision)

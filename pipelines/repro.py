@@ -139,7 +139,8 @@ def source_stages(change: dict[str, Any], data: Path | None, here: Path) -> dict
                 "cmd": replacement["cmd"].replace("${data}", f"'{data}'"),
                 "deps": [*stages[name]["deps"], str(data)],
             }
-    dropped_outs = {"data/survey"} if "survey" in change["drop"] else set()
+    made = {"survey": "data/survey", "injections": "evaluations/injections"}
+    dropped_outs = {made[name] for name in change["drop"] if name in made}
     # files, not folders: outside of its own folder DVC would take __pycache__ for code
     renew_deps(stages, fold=False)
     for stage in stages.values():

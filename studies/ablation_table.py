@@ -51,9 +51,7 @@ class Training:
     own_auc: float
 
 
-def compare_variants(
-    variants: Mapping[str, Sequence[Training]], baseline: str, *, n_bootstrap: int = 500, rng: np.random.Generator
-) -> dict[str, Any]:
+def compare_variants(variants: Mapping[str, Sequence[Training]], baseline: str) -> dict[str, Any]:
     """Measure each variant and its difference to the baseline.
 
     Parameters
@@ -62,10 +60,6 @@ def compare_variants(
         Name of a variant -> its trainings, one of each seed, in the same order of seeds.
     baseline : str
         Which of them the others are compared with.
-    n_bootstrap : int
-        Resamples for the intervals of AUC.
-    rng : Generator
-        Source of the resamples.
 
     Raises
     ------
@@ -79,20 +73,18 @@ def compare_variants(
                 other.injected
             ):
                 raise DataError(f"variant {name!r} has other rows than {baseline!r}; run all of them again")
-    report = {name: _measure(trainings, base, n_bootstrap, rng) for name, trainings in variants.items()}
+    report = {name: _measure(trainings, base) for name, trainings in variants.items()}
     labels = base[0].detections["is_real"]
     counts = {"n_detections": len(labels), "n_real": int(labels.sum()), "n_injected": len(base[0].injected)}
     return rounded({"baseline": baseline, "n_seeds": len(base), "fpr": FPR, "variants": report} | counts)
 
 
-def _measure(
-    trainings: Sequence[Training], base: Sequence[Training], n_bootstrap: int, rng: np.random.Generator
-) -> dict[str, Any]:
+def _measure(trainings: Sequence[Training], base: Sequence[Training]) -> dict[str, Any]:
     labels = [one.detections["is_real"].to_numpy(int) for one in trainings]
     scores, theirs = ([one.detections["score"].to_numpy(float) for one in part] for part in (trainings, base))
     pairs = [
-        compare_auc(truth, ours, other, n_bootstrap=n_bootstrap, rng=rng)
-        for truth, ours, other in zip(labels, scores, theirs, strict=True)
+        compare_auc(truth, ours, other, rows=one.detections)
+        for one, truth, ours, other in zip(trainings, labels, scores, theirs, strict=True)
     ]
     aucs = [pair.auc_a for pair in pairs]
     missed = [fnr_at_fpr(truth, ours, FPR) for truth, ours in zip(labels, scores, strict=True)]

@@ -48,8 +48,7 @@ def main() -> int:
         parent = train_parent(args.parent, here / "parent", params, size=data.size)
         ways = {"trained on the archive alone": params, "fine-tuned": fine_tuning(params, parent)}
         scores = {name: score_trainings(data.data_dir, way) for name, way in ways.items()}
-        options = {"n_bootstrap": params.evaluate.n_bootstrap, "seed": params.seed}
-        tables = compare_ways(read_table(data.data_dir).set_index("id"), scores, N_TRAININGS, **options)
+        tables = compare_ways(read_table(data.data_dir).set_index("id"), scores, N_TRAININGS)
     except GotorbError as error:
         print(f"make finetune: {error}", file=sys.stderr)
         return 1

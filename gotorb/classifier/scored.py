@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gotorb.classifier.scores import Scorer, fit_stamps, score_batch
+from gotorb.classifier.scores import Scorer, fit_stamps, scale_of, score_batch
 from gotorb.classifier.sources import Detections, read_detections
 from gotorb.core import layout
 from gotorb.core.params import BATCH_SIZE, ArchiveParams
-from gotorb.evaluation.posterior import summarise_samples
+from gotorb.evaluation.posterior import Scale, summarise_samples
 
 log = logging.getLogger(__name__)
 MAX_TRAINING = 4000
@@ -79,7 +79,7 @@ def score_block(
     plain = np.concatenate([part for part, _ in parts]) if parts else np.empty(0)
     drawn = [part for _, part in parts if part is not None]
     samples = np.concatenate(drawn) if drawn else None
-    return Scored(found, _summarise(table, plain.astype(float), samples, threshold), samples, fitted)
+    return Scored(found, _summarise(table, plain.astype(float), samples, scale_of(scorer, threshold)), samples, fitted)
 
 
 def score_training(scorer: Scorer, data_dir: Path, *, n_samples: int, seed: int, threshold: float) -> pd.DataFrame:
@@ -117,11 +117,12 @@ def _score(
         yield found.plain, found.samples
 
 
-def _summarise(table: pd.DataFrame, plain: np.ndarray, samples: np.ndarray | None, threshold: float) -> pd.DataFrame:
+def _summarise(table: pd.DataFrame, plain: np.ndarray, samples: np.ndarray | None, scale: Scale) -> pd.DataFrame:
+    threshold = scale.threshold
     if samples is None:
         empty = dict.fromkeys(("mean", "std", "p_real", "confidence"), np.nan)
         return table.assign(score=plain, **empty, best=plain, called_real=plain >= threshold, uncertain=False)
-    summary = summarise_samples(samples)
+    summary = summarise_samples(samples, scale)
     low, high = np.percentile(samples, CENTRAL, axis=1)
     return table.assign(
         score=plain, mean=summary.mean, std=summary.std, p_real=summary.p_real, confidence=summary.confidence,

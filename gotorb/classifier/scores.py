@@ -28,8 +28,9 @@ from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError, NotFinite
+from gotorb.evaluation.calibration import expit, logit
 from gotorb.evaluation.external_classifiers import PREFIX
-from gotorb.evaluation.posterior import summarise_samples
+from gotorb.evaluation.posterior import Scale, summarise_samples
 from gotorb.features import FeatureSet
 from gotorb.models import find_model
 from gotorb.stamps.batches import not_finite
@@ -128,7 +129,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scorer:
     """A model with its layers, name, version and threshold.
 
@@ -143,6 +144,8 @@ class Scorer:
         the one that it was made from.
     threshold : float
         Score at or above which it calls a detection real.
+    calibration : tuple of float, optional
+        Temperature and offset of its map from scores to probabilities.
     """
 
     model: Any
@@ -150,6 +153,24 @@ class Scorer:
     name: str
     version: str
     threshold: float = 0.5
+    calibration: tuple[float, float] | None = None
+
+    def probability(self, scores: np.ndarray) -> np.ndarray | None:
+        """Calibrated probabilities of being real; None without a calibration.
+
+        Parameters
+        ----------
+        scores : ndarray
+            (n,) scores, or means of posteriors.
+
+        Returns
+        -------
+        ndarray or None
+        """
+        if self.calibration is None:
+            return None
+        temperature, offset = self.calibration
+        return expit(logit(scores) / temperature + offset)
 
     @cached_property
     def compiled(self) -> CompiledModel | PortableModel:
@@ -192,9 +213,15 @@ def load_scorer(model: str) -> Scorer:
     """
     if Path(model).suffix == layout.ONNX_SUFFIX:
         exported = read_portable(model)
-        return Scorer(exported, exported.layers, exported.name, exported.about["version"], exported.threshold)
+        return Scorer(
+            model=exported, layers=exported.layers, name=exported.name, version=exported.about["version"],
+            threshold=exported.threshold,
+        )  # fmt: skip
     found = find_model(model)
-    scorer = Scorer(found.model, found.layers, found.name, found.version, found.threshold)
+    scorer = Scorer(
+        model=found.model, layers=found.layers, name=found.name, version=found.version, threshold=found.threshold,
+        calibration=found.calibration,
+    )  # fmt: skip
     if len(scorer.layers) != scorer.model.input_shape[-1]:
         raise ModelError(
             f"model {model} takes {scorer.model.input_shape[-1]} layers but nothing names them; "
@@ -274,7 +301,7 @@ def _write_rows(
         def write() -> None:
             about = scorer.name, scorer.version, digest.result(), round(threshold, SCORE_DIGITS)
             for table, scores, numbers in waiting:
-                rows = _rows(table, scores, about, threshold)
+                rows = _rows(table, scores, about, scale_of(scorer, threshold))
                 writer.writerows(rows if numbers is None else map(_join_row, rows, numbers))
             waiting.clear()
 
@@ -374,11 +401,27 @@ def score_batch(scorer: Scorer, stamps: np.ndarray, n_samples: int, seed: int) -
     return Scores(plain, scorer.compiled.sample(stamps, n_samples, seed=seed))
 
 
-def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold: float) -> Iterator[tuple[Any, ...]]:
+def scale_of(scorer: Scorer, threshold: float) -> Scale:
+    """Scale on which a scorer's posteriors are summarised: calibrated, one half at the threshold.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    threshold : float
+        In use.
+
+    Returns
+    -------
+    Scale
+    """
+    return Scale(threshold, 1.0 if scorer.calibration is None else scorer.calibration[0])
+
+
+def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], scale: Scale) -> Iterator[tuple[Any, ...]]:
     """Rows of the csv, made column by column: a call for each value would cost more than its score."""
     posterior: list[Iterable[Any]] = [repeat("")] * 3
     if found.samples is not None:
-        summary = summarise_samples(found.samples)
+        summary = summarise_samples(found.samples, scale)
         posterior = [
             np.round(values, SCORE_DIGITS).tolist() for values in (summary.mean, summary.std, summary.confidence)
         ]
@@ -387,7 +430,7 @@ def _rows(table: pd.DataFrame, found: Scores, about: tuple[Any, ...], threshold:
         for name in ("ra", "dec")
     ]
     plain = np.round(found.plain.astype(float), SCORE_DIGITS).tolist()
-    called = (found.best >= threshold).astype(int).tolist()
+    called = (found.best >= scale.threshold).astype(int).tolist()
     *model, shown = about
     return zip(
         map(inert_cell, table["id"].tolist()), *places, plain, *posterior, *map(repeat, model), repeat(shown), called,

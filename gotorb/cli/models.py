@@ -138,7 +138,7 @@ def run_ask(args: argparse.Namespace) -> int:
     files of earlier rounds, whose rows are not chosen again.
 
     Examples:
-      gotorb ask models/bayesian_vgg6 data/dataset --n 100 --method bald --out-path ask.csv
+      gotorb ask models/bayesian_vgg6 data/dataset --n 100 --out-path ask.csv
       gotorb ask models:/gotorb@champion data/dataset --n 100 --already ask.csv --out-path ask2.csv
     """
     learning = gotorb.active_learning
@@ -210,6 +210,7 @@ def _threshold_options(parser: argparse.ArgumentParser) -> None:
     goal.add_argument("--purity", type=float, help="least fraction of real ones among what is called real")
     goal.add_argument("--completeness", type=float, help="least fraction of the real ones that is found")
     goal.add_argument("--per-night", type=float, help="most detections of a night that can be looked at")
+    goal.add_argument("--keep", type=float, help="fraction of each class that is called right or shown to a person")
     add_options(parser, Night, params.DecideParams)
     parser.add_argument("--by-mag", action="store_true", help="error rates in bins of magnitude too")
     add_json(parser)
@@ -224,13 +225,18 @@ def run_threshold(args: argparse.Namespace) -> int:
       gotorb threshold evaluations/bayesian_vgg6 --purity 0.95 --real-fraction 0.05 --n-detections 5000
       gotorb threshold evaluations/bayesian_vgg6 --completeness 0.99 --by-mag
       gotorb threshold evaluations/bayesian_vgg6 --per-night 40 --real-fraction 0.01 --n-detections 3000 --json
+      gotorb threshold evaluations/fusion --keep 0.99 --real-fraction 0.05
     """
     from dataclasses import asdict
 
     from gotorb.evaluation.metrics import rounded
     from gotorb.evaluation.report import read_predictions
-    from gotorb.evaluation.thresholds import Night, advise
+    from gotorb.evaluation.thresholds import Night, advise, keep_classes
 
+    if args.keep is not None:
+        known = rounded(keep_classes(read_predictions(args.evaluation), args.keep, call(args, Night)))
+        print(json.dumps(known, indent=2) if args.json else _kept(known))
+        return 0
     goal = next(name for name in GOALS if getattr(args, name) is not None)
     advice = advise(read_predictions(args.evaluation), goal, getattr(args, goal), call(args, Night))
     known = rounded(asdict(advice))
@@ -291,9 +297,12 @@ def _tell(evaluation: "Evaluation") -> int:
     """Print the headline numbers, the folder, and the next step."""
     found, rates = evaluation.metrics, evaluation.metrics["at_threshold"]
     told = {"AUC": found["auc"], "threshold": found["threshold"], "FPR": rates["fpr"], "FNR": rates["fnr"]}
+    told["FPR without real sources among the labels"] = found["corrected"]["fpr"]
+    night = found["night"]
+    told[f"purity where {100 * night['real_fraction']:g} % are real"] = night.get("purity")
     print(", ".join(f"{name} {value:.4f}" for name, value in told.items() if value is not None))
     print(evaluation.out_dir)
-    say_next(f"gotorb threshold {evaluation.out_dir} --purity 0.95")
+    say_next(f"gotorb threshold {evaluation.out_dir} --keep 0.99")
     return 0
 
 
@@ -326,19 +335,30 @@ def _line(title: str, a: float, b: float, difference: float, interval: tuple[flo
     return f"{title:24}{a:9.4f}{b:9.4f}{difference:+9.4f}  {low:+.4f} to {high:+.4f}"
 
 
+def _kept(known: dict) -> str:
+    low, high = sorted((known["low"], known["high"]))
+    return (
+        f"a person decides from score {low:.6f} to {high:.6f}; real above, bogus below\n"
+        f"on the test rows: {100 * known['real_kept']:.1f} % of the real and {100 * known['bogus_kept']:.1f} % of the "
+        f"bogus kept, {100 * known['person']:.1f} % of a night's rows go to a person "
+        f"({100 * known['person_real']:.1f} % of the real, {100 * known['person_bogus']:.1f} % of the bogus)"
+    )
+
+
 def _advised(known: dict) -> list[str]:
     night, test = known["night"], known["test"]
     expected = test["night"]
     lines = [
         f"threshold {known['threshold']:.6f}: {known['goal'].replace('_', ' ')} {known['wanted']:g} on the "
         f"{known['validation']['n_real']} real and {known['validation']['n_bogus']} bogus validation rows",
-        f"on the test rows: FPR {_rate(test, 'fpr')}, FNR {_rate(test, 'fnr')}",
+        f"on the test rows: FPR {_rate(test, 'fpr')}, at most {100 * test['fpr_limit']:.2f} %; "
+        f"FNR {_rate(test, 'fnr')}",
         f"a night of {night['n_detections']} detections, {100 * night['real_fraction']:g} % real: "
         f"{expected['called_real']:.1f} called real, of which {expected['bogus_accepted']:.1f} bogus; "
         f"{expected['real_missed']:.1f} real missed",
     ]
     if expected["purity"] is not None:
-        lines[-1] += f"; purity {100 * expected['purity']:.1f} %"
+        lines[-1] += f"; purity {100 * expected['purity']:.1f} %, at least {100 * expected['purity_limit']:.1f} %"
     for name, errors in known.get("by_mag", {}).items():
         lines.append(f"mag {name}: FPR {_rate(errors, 'fpr')}, FNR {_rate(errors, 'fnr')}")
     return lines

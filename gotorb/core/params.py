@@ -463,6 +463,13 @@ class ScoreParams(Section):
     saliency: bool = Field(False, description="add a map of where the network looks (Grad-CAM)")
     eyeball: str = Field("", description="address of an eyeball to which ids lead, such as http://127.0.0.1:8650")
     data: Path | None = Field(None, description="training set with which the night is compared")
+    evaluation: Path | None = Field(None, description="evaluation of the model, whose validation rows prove keep")
+    keep: float = Field(
+        0.99,
+        gt=0,
+        lt=1,
+        description="with an evaluation: fraction of each class called right or left to a person",
+    )
     n_audit: int = Field(100, ge=0, description="hidden detections drawn for labelling")
 
 
@@ -514,7 +521,7 @@ class AskParams(Section):
     """Choice of the rows to label next."""
 
     n: int = Field(100, ge=1, description="rows wanted")
-    method: MethodName = Field("bald", description="measure of what a label would teach")
+    method: MethodName = Field("margin", description="measure of what a label would teach; margin won our own study")
     n_samples: int = Field(30, ge=2, description="posterior samples of a stamp")
     already: tuple[Path, ...] = Field((), description="csv files of earlier rounds, whose rows are not chosen again")
 
@@ -578,7 +585,18 @@ class DecideParams(Section):
     real_fraction: float = Field(0.05, gt=0, lt=1, description="part of a night's detections that is real")
     n_detections: int = Field(1000, ge=1, description="detections of a night")
     alpha: float = Field(0.01, gt=0, lt=1, description="chance at which a worse result counts as worse; of each slice")
-    max_ece: float = Field(0.05, gt=0, le=1, description="largest expected calibration error")
+    max_ece: float = Field(
+        0.02,
+        gt=0,
+        le=1,
+        description="calibration error tolerated in any case; a larger one must be explained by chance",
+    )
+    max_changed: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="fraction of clear calls that a hot pixel far from the source may change in any case",
+    )
     min_rows: int = Field(20, ge=1, description="rows of the smallest slice that decides")
 
 

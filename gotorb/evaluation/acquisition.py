@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection
 import numpy as np
 import pandas as pd
 
+from gotorb.core.params import AskParams
 from gotorb.errors import ConfigError, DataError
-from gotorb.evaluation.posterior import summarise_samples
+from gotorb.evaluation.posterior import PLAIN, Scale, summarise_samples
 
 Features = Callable[[np.ndarray], np.ndarray]
+ASK = AskParams()
 RANDOM = "random"
 POOL_FACTOR = 5
 """The diverse choice is made among so many times the rows wanted, the most telling ones."""
@@ -27,7 +29,7 @@ def _rank_bald(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rank_margin(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Closeness of the mean score to one half."""
+    """Closeness of the mean score to the threshold, which is one half on the scale of the samples given."""
     return -np.abs(samples.mean(axis=1, dtype=float) - 0.5)
 
 
@@ -48,7 +50,8 @@ def choose_rows(
     samples: np.ndarray,
     n: int,
     *,
-    method: str = "bald",
+    method: str = ASK.method,
+    scale: Scale = PLAIN,
     taken: Collection[str] = (),
     features: Features | None = None,
     rng: np.random.Generator,
@@ -65,6 +68,8 @@ def choose_rows(
         Rows wanted.
     method : {"bald", "margin", "random"}
         What makes a row telling.
+    scale : Scale
+        The model's threshold and temperature: rows beside the threshold are the unsure ones.
     taken : collection of str
         Ids chosen or labelled before; never chosen again.
     features : callable, optional
@@ -92,7 +97,7 @@ def choose_rows(
     if len(set(ids.tolist())) != len(ids) or len(samples) != len(ids):
         raise DataError(f"{len(samples)} posteriors for {len(set(ids.tolist()))} different ids of {len(ids)} rows")
     free = np.flatnonzero(~np.isin(ids, list(taken)))
-    value = METHODS[method](samples, rng)
+    value = METHODS[method](scale.convert(samples), rng)
     ranked = free[np.lexsort((rng.random(len(free)), -value[free]))]
     plain = features is None or method == RANDOM or len(ranked) <= n
     chosen = ranked[:n] if features is None or plain else _spread(ranked[: POOL_FACTOR * n], features, n)

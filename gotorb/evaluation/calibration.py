@@ -6,7 +6,8 @@ only for the fraction of real detections on which the map was fitted. `shift_pri
 References
 ----------
 Guo et al. 2017 (ICML, arXiv:1706.04599): temperature scaling. Zadrozny & Elkan 2002: isotonic regression.
-Saerens et al. 2002 (Neural Computation 14, 21): another prior.
+Saerens et al. 2002 (Neural Computation 14, 21): another prior. Vovk, Gammerman & Shafer 2005 (Algorithmic Learning in
+a Random World): conformal sets, here of each class apart.
 """
 
 from __future__ import annotations
@@ -151,6 +152,109 @@ def _fit_steps(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.n
 
     fitted = IsotonicRegression(y_min=TINY, y_max=1 - TINY, out_of_bounds="clip").fit(scores, labels)
     return np.asarray(fitted.X_thresholds_, float), np.asarray(fitted.y_thresholds_, float)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConformalSets:
+    """Scores between which a person decides; what is outside is called by its score.
+
+    Attributes
+    ----------
+    keep : float
+        Fraction of each class that is called right or shown to a person, in the mean over validation sets.
+    low, high : float
+        A row is bogus below the lower, real above the higher of them, and for a person else.
+    n_real, n_bogus : int
+        Rows that they were found on.
+    """
+
+    keep: float
+    low: float
+    high: float
+    n_real: int
+    n_bogus: int
+
+    def for_person(self, scores: np.ndarray) -> np.ndarray:
+        """Mask of the rows that a person decides on.
+
+        Parameters
+        ----------
+        scores : ndarray
+            (n,).
+
+        Returns
+        -------
+        ndarray of bool
+        """
+        return (scores >= min(self.low, self.high)) & (scores <= max(self.low, self.high))
+
+    def measure(self, labels: np.ndarray, scores: np.ndarray, real_fraction: float) -> dict[str, float | None]:
+        """Measure the sets on other rows.
+
+        Parameters
+        ----------
+        labels, scores : ndarray
+            (n,) 1 real, 0 bogus; both present.
+        real_fraction : float
+            Of a night's detections, for the fraction that goes to a person.
+
+        Returns
+        -------
+        dict
+            real_kept, bogus_kept (called right or shown to a person), person_real, person_bogus (fraction of each class
+            that is shown), person (of a night's rows); None where a class is absent.
+        """
+        shown, real, bogus = self.for_person(scores), labels == 1, labels == 0
+        if not (real.any() and bogus.any()):
+            return dict.fromkeys(("real_kept", "bogus_kept", "person_real", "person_bogus", "person"))
+        low, high = min(self.low, self.high), max(self.low, self.high)
+        of_real, of_bogus = float(shown[real].mean()), float(shown[bogus].mean())
+        return {
+            "real_kept": float((scores[real] >= low).mean()), "bogus_kept": float((scores[bogus] <= high).mean()),
+            "person_real": of_real, "person_bogus": of_bogus,
+            "person": real_fraction * of_real + (1 - real_fraction) * of_bogus,
+        }  # fmt: skip
+
+
+def fit_conformal(labels: np.ndarray, scores: np.ndarray, keep: float) -> ConformalSets:
+    """Find the scores between which a person decides, so that a fraction of each class is kept.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; of rows that were not trained on.
+    keep : float
+        Such as 0.99.
+
+    Returns
+    -------
+    ConformalSets
+
+    Raises
+    ------
+    ConfigError
+        If `keep` is not between 0 and 1, or a class has too few rows to prove it.
+
+    Examples
+    --------
+    >>> sets = fit_conformal(np.repeat([0, 1], 9), np.linspace(0, 1, 18), 0.9)
+    >>> round(sets.low, 3), round(sets.high, 3)
+    (0.529, 0.471)
+    """
+    if not 0 < keep < 1:
+        raise ConfigError(f"a fraction of {keep:g} cannot be kept; give one between 0 and 1, as 0.99")
+    parts = {"real": np.sort(scores[labels == 1]), "bogus": -np.sort(-scores[labels == 0])}
+    ends = []
+    for name, ordered in parts.items():
+        place = int(np.floor((len(ordered) + 1) * (1 - keep) + 1e-9))
+        if place < 1:
+            n_needed = int(np.ceil(1 / (1 - keep) - 1e-9)) - 1
+            raise ConfigError(
+                f"{len(ordered)} {name} validation rows cannot prove that {100 * keep:g} % are kept; "
+                f"it takes {n_needed}: keep less, or label more"
+            )
+        ends.append(float(ordered[place - 1]))
+    return ConformalSets(keep=keep, low=ends[0], high=ends[1], n_real=len(parts["real"]), n_bogus=len(parts["bogus"]))
 
 
 def shift_prior(probability: np.ndarray, fitted: float, wanted: float) -> np.ndarray:

@@ -7,17 +7,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gotorb.core.params import SEED, DecideParams, EvaluateParams
+from gotorb.core.params import SEED, DecideParams, EvaluateParams, RecoveryParams
 from gotorb.errors import DataError
-from gotorb.evaluation.intervals import area_under_roc, count_by_score
-from gotorb.evaluation.metrics import FPRS, rounded
+from gotorb.evaluation.intervals import (
+    MIN_GROUPS,
+    area_influence,
+    auc_interval,
+    count_by_score,
+    find_groups,
+    quantile_95,
+    variance_of_sum,
+)
+from gotorb.evaluation.metrics import DETECTABLE_SNR, FPRS, is_faint, is_nuclear, rounded
 from gotorb.evaluation.thresholds import first_within, rates_of_counts
 
-EVALUATE, DECIDE = EvaluateParams(), DecideParams()
-MIN_IMAGES = 10
-"""Fewer images than this are too few to be resampled."""
+EVALUATE, DECIDE, RECOVERY = EvaluateParams(), DecideParams(), RecoveryParams()
 SUSPECT_PROBABILITY = 0.9
 """Probability from which a bogus label on a row that was not trained on is not believed."""
+
+FPR_FACTORS = np.array([0.5, 1.0, 1.5, 2.0, 2.5])
+"""Times the wanted FPR: the found fraction is a mean over these, for one threshold hangs on a handful of bogus rows."""
 
 Counts = tuple[np.ndarray, np.ndarray]
 """Bogus and real rows at each distinct score, ascending."""
@@ -25,7 +34,7 @@ Counts = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class AucComparison:
-    """Areas under the ROC curves of two scores of the same rows, with 95 % intervals (NaN without resamples).
+    """Areas under the ROC curves of two scores of the same rows, with 95 % intervals (DeLong).
 
     Attributes
     ----------
@@ -47,12 +56,7 @@ class AucComparison:
 
 
 def compare_auc(
-    labels: np.ndarray,
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    *,
-    n_bootstrap: int = EVALUATE.n_bootstrap,
-    rng: np.random.Generator,
+    labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, *, rows: pd.DataFrame | None = None
 ) -> AucComparison:
     """Compare the areas under the ROC curves of two scores of the same rows.
 
@@ -60,24 +64,24 @@ def compare_auc(
     ----------
     labels, scores_a, scores_b : ndarray
         As in `roc_comparison`.
-    n_bootstrap : int
-        Resamples; 0 for no intervals.
-    rng : Generator
-        Source of the resamples.
+    rows : DataFrame, optional
+        (n,) image_id and object_id: rows of the same image or object are not independent (`intervals.find_groups`).
 
     Raises
     ------
     DataError
         If no real or no bogus row has both scores.
     """
-    labels, pair = _usable(labels, scores_a, scores_b)
-    auc_a, auc_b = _areas(labels, pair)
-    areas = np.array([_areas_of(counts) for counts in _resampled_counts(labels, pair, n_bootstrap, rng)]).reshape(-1, 2)
-    low, high = _interval(areas[:, 0])
-    change_low, change_high = _interval(areas[:, 0] - areas[:, 1])
+    usable = _find_usable(labels, scores_a, scores_b)
+    labels, a, b = labels[usable], scores_a[usable], scores_b[usable]
+    groups = () if rows is None else find_groups(rows[usable])
+    (auc_a, influence), (auc_b, other) = area_influence(labels, a), area_influence(labels, b)
+    low, high = auc_interval(labels, a, groups)
+    variance, n_groups = variance_of_sum(influence - other, groups)
+    half = quantile_95(n_groups) * float(np.sqrt(variance))
     return AucComparison(
-        auc_a=auc_a, auc_a_low=low, auc_a_high=high, auc_b=auc_b,
-        difference=auc_a - auc_b, difference_low=change_low, difference_high=change_high,
+        auc_a=auc_a, auc_a_low=low, auc_a_high=high, auc_b=auc_b, difference=auc_a - auc_b,
+        difference_low=auc_a - auc_b - half, difference_high=auc_a - auc_b + half,
     )  # fmt: skip
 
 
@@ -139,11 +143,16 @@ def roc_comparison(
 
 def _usable(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels (m,) and both scores (2, m) of the rows that have all three."""
+    usable = _find_usable(labels, scores_a, scores_b)
+    return labels[usable], np.stack([scores_a[usable], scores_b[usable]])
+
+
+def _find_usable(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> np.ndarray:
     usable = np.isin(labels, (0, 1)) & np.isfinite(scores_a) & np.isfinite(scores_b)
     n_real, n_bogus = int((labels[usable] == 1).sum()), int((labels[usable] == 0).sum())
     if n_real == 0 or n_bogus == 0:
         raise DataError(f"{n_real} real and {n_bogus} bogus rows have both scores; one of each is needed to compare")
-    return labels[usable], np.stack([scores_a[usable], scores_b[usable]])
+    return usable
 
 
 def _resampled_counts(
@@ -161,15 +170,6 @@ def _resampled_counts(
         ]
 
 
-def _areas(labels: np.ndarray, pair: np.ndarray) -> tuple[float, float]:
-    first, second = _areas_of([count_by_score(labels, scores)[1:] for scores in pair])
-    return first, second
-
-
-def _areas_of(counts: Sequence[Counts]) -> list[float]:
-    return [float(area_under_roc(*one)) for one in counts]
-
-
 def _recovered(labels: np.ndarray, pair: np.ndarray, fprs: Sequence[float]) -> np.ndarray:
     """Recovered fraction of each score, (2, n_fprs)."""
     return _recovered_of([count_by_score(labels, scores)[1:] for scores in pair], fprs)
@@ -178,13 +178,6 @@ def _recovered(labels: np.ndarray, pair: np.ndarray, fprs: Sequence[float]) -> n
 def _recovered_of(counts: Sequence[Counts], fprs: Sequence[float]) -> np.ndarray:
     curves = [rates_of_counts(*one) for one in counts]
     return np.array([[1 - fnr[first_within(fpr, limit)] for limit in fprs] for fpr, fnr in curves])
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    if len(values) == 0:
-        return float("nan"), float("nan")
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _group_masks(rows: pd.DataFrame, columns: tuple[str, ...] = ("metalabel", "ut")) -> dict[str, np.ndarray]:
@@ -254,32 +247,56 @@ def compare_calls(rows: pd.DataFrame, wrong: np.ndarray, wrong_other: np.ndarray
 SCORED_COLUMNS = ("id", "label", "metalabel", "mag", "snr", "ut", "host_offset_arcsec", "split", "score")
 
 
+class Injected(NamedTuple):
+    """Injected transients by which models of equal Brier score are told apart.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        (m,) image_id, snr, host_offset_arcsec of sources in images whose rows no model was trained on.
+    probabilities : mapping of str to ndarray
+        For each model calibrated scores (m,).
+    fpr : float
+        Fraction of the rows labelled bogus, without suspects, that each model may call real: never of truth. Found
+        fractions are means over rates from half of it to 2.5 times.
+    """
+
+    rows: pd.DataFrame
+    probabilities: Mapping[str, np.ndarray]
+    fpr: float = RECOVERY.fpr
+
+
 class Choice(NamedTuple):
-    """A chosen model: its name, and for each model its Brier score and by how much it is worse than the best.
+    """A chosen model, the comparison of all, and the step that decided.
 
     Attributes
     ----------
     name : str
     table : DataFrame
         A row for each model, in the order declared: model, brier, worse, low, high (95 % of the paired difference from
-        the smallest Brier score), tied (the difference may be none).
+        the smallest Brier score), tied (the difference may be none); with injected transients also found (fraction of
+        the faint and nuclear ones), fewer, fewer_low, fewer_high (by which the best tied model finds more), and even
+        (tied, and that difference may be none).
     n_suspects : int
-        Rows left out because the models together contradict their label.
+        Rows left out because their label is contradicted.
+    decided_by : {"brier", "injected", "order"}
     """
 
     name: str
     table: pd.DataFrame
     n_suspects: int
+    decided_by: str
 
 
 def choose_model(
-    labels: np.ndarray, probabilities: Mapping[str, np.ndarray], images: np.ndarray, *, n_bootstrap: int,
-    rng: np.random.Generator,
+    labels: np.ndarray, probabilities: Mapping[str, np.ndarray], images: np.ndarray, *,
+    suspects: np.ndarray | None = None, injected: Injected | None = None, n_bootstrap: int, rng: np.random.Generator,
 ) -> Choice:  # fmt: skip
-    """Choose the model of the smallest Brier score; of those within its noise the last is taken.
+    """Choose a model in three steps; a difference within its 95 % interval decides nothing.
 
-    Brier scores use all of a score, not only its rank, so they tell models apart on fewer rows than the AUC does. Rows
-    labelled bogus that the models' median calls clearly real are left out: half of such labels are wrong.
+    First the Brier score: it uses all of a score, not only its rank, so it tells models apart on fewer rows than the
+    AUC does. Of the models that may be as good as the best, the recovery of faint and nuclear injected transients at an
+    equal FPR. Of those that may find as many as the best, the last in the order declared.
 
     Parameters
     ----------
@@ -288,7 +305,11 @@ def choose_model(
     probabilities : mapping of str to ndarray
         For each model, in the order declared, calibrated scores (n,).
     images : ndarray
-        (n,) image of each row; images are resampled whole, or rows where there are fewer than `MIN_IMAGES`.
+        (n,) image of each row; images are resampled whole, or rows where there are fewer than `MIN_GROUPS`.
+    suspects : ndarray of bool, optional
+        (n,) rows labelled bogus that a classifier which never saw them calls clearly real; by the median of the models
+        when left out. They do not count: half of such labels are wrong.
+    injected : Injected, optional
     n_bootstrap : int
     rng : numpy.random.Generator
 
@@ -296,22 +317,81 @@ def choose_model(
     -------
     Choice
     """
-    median = np.median(list(probabilities.values()), axis=0)
-    kept = ~((labels == 0) & (median >= SUSPECT_PROBABILITY))
-    errors = {name: (np.asarray(p, float)[kept] - labels[kept]) ** 2 for name, p in probabilities.items()}
+    if suspects is None:
+        suspects = np.median(list(probabilities.values()), axis=0) >= SUSPECT_PROBABILITY
+    kept = ~((labels == 0) & suspects)
+    known = {name: np.asarray(p, float)[kept] for name, p in probabilities.items()}
+    labels, images = labels[kept], images[kept]
+    place, draws = _draw_images(images, injected, n_bootstrap, rng)
+    rows, sources = place[: len(labels)], place[len(labels) :]
+    table = _compare_brier(labels, known, rows, draws)
+    names, decided = table["model"][table["tied"]].tolist(), "brier"
+    if len(names) > 1 and injected is not None:
+        found = _compare_found(labels, known, injected, names, (draws[:, rows], draws[:, sources]))
+        table = table.merge(found, on="model", how="left").assign(even=lambda t: t["even"].eq(True))
+        names, decided = table["model"][table["even"]].tolist(), "injected"
+    return Choice(str(names[-1]), table, int((~kept).sum()), decided if len(names) == 1 else "order")
+
+
+def _draw_images(
+    images: np.ndarray, injected: Injected | None, n_bootstrap: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Group of each row and injected source, and how often each group is drawn, (n_bootstrap, n_groups)."""
+    both = images if injected is None else np.append(images, injected.rows["image_id"].to_numpy(str))
+    names, place = np.unique(both, return_inverse=True)
+    if len(names) < MIN_GROUPS:
+        names, place = both, np.arange(len(both))
+    return place, rng.multinomial(len(names), np.full(len(names), 1 / len(names)), n_bootstrap)
+
+
+def _compare_brier(
+    labels: np.ndarray, known: Mapping[str, np.ndarray], place: np.ndarray, draws: np.ndarray
+) -> pd.DataFrame:
+    errors = {name: (p - labels) ** 2 for name, p in known.items()}
     best = min(errors, key=lambda name: errors[name].mean())
-    names, place = np.unique(images[kept], return_inverse=True)
-    if len(names) < MIN_IMAGES:
-        names, place = np.arange(kept.sum()), np.arange(kept.sum())
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), n_bootstrap)
-    n_drawn = draws @ np.bincount(place)
-    rows = []
+    rows, n_groups = [], draws.shape[1]
+    n_drawn = np.maximum(draws @ np.bincount(place, minlength=n_groups), 1)
     for name, own in errors.items():
-        worse = draws @ np.bincount(place, own - errors[best], len(names)) / n_drawn
-        low, high = np.quantile(worse, (0.025, 0.975))
+        low, high = np.quantile(draws @ np.bincount(place, own - errors[best], n_groups) / n_drawn, (0.025, 0.975))
         rows.append((name, own.mean(), own.mean() - errors[best].mean(), low, high, bool(low <= 0)))
-    table = pd.DataFrame(rows, columns=["model", "brier", "worse", "low", "high", "tied"])
-    return Choice(str(table["model"][table["tied"]].iloc[-1]), table, int((~kept).sum()))
+    return pd.DataFrame(rows, columns=["model", "brier", "worse", "low", "high", "tied"])
+
+
+def _compare_found(
+    labels: np.ndarray, known: Mapping[str, np.ndarray], injected: Injected, names: Sequence[str],
+    weights: tuple[np.ndarray, np.ndarray],
+) -> pd.DataFrame:  # fmt: skip
+    """Found fractions of faint and nuclear sources; each resample draws its rows labelled bogus, so its threshold."""
+    snr, offset = (injected.rows[name].to_numpy(float) for name in ("snr", "host_offset_arcsec"))
+    wanted = is_faint(snr) | ((snr >= DETECTABLE_SNR) & is_nuclear(offset))
+    of_bogus, of_sources = (
+        np.vstack([np.ones(part.shape[1]), part]) for part in (weights[0][:, labels == 0], weights[1][:, wanted])
+    )
+    found = {
+        name: np.mean([
+            _find_at_fpr(known[name][labels == 0], injected.probabilities[name][wanted], fpr, (of_bogus, of_sources))
+            for fpr in injected.fpr * FPR_FACTORS
+        ], axis=0)
+        for name in names
+    }  # fmt: skip
+    best, rows = max(found, key=lambda name: found[name][0]), []
+    for name, own in found.items():
+        fewer = found[best] - own
+        low, high = np.quantile(fewer[1:], (0.025, 0.975))
+        rows.append((name, own[0], fewer[0], low, high, bool(low <= 0)))
+    return pd.DataFrame(rows, columns=["model", "found", "fewer", "fewer_low", "fewer_high", "even"])
+
+
+def _find_at_fpr(
+    bogus: np.ndarray, sources: np.ndarray, fpr: float, weights: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Found fraction, (n_draws,), of weighted sources above the score that just too many weighted bogus rows have."""
+    order = np.argsort(-bogus, kind="stable")
+    above = np.cumsum(weights[0][:, order], axis=1)
+    first = (above <= fpr * above[:, -1:] + 1e-9).sum(axis=1)
+    limits = bogus[order][np.minimum(first, len(bogus) - 1)]
+    drawn = np.maximum(weights[1].sum(axis=1), 1e-9)
+    return np.asarray((weights[1] * (sources > limits[:, None])).sum(axis=1) / drawn)
 
 
 class ScoredRows(NamedTuple):
@@ -365,7 +445,7 @@ def compare_scored(
     rows, labels = a.loc[shared], a.loc[shared, "label"].to_numpy(int)
     scores = [part.loc[shared, "score"].to_numpy(float) for part in (a, b)]
     rng = np.random.default_rng(seed)
-    auc = compare_auc(labels, *scores, n_bootstrap=n_bootstrap, rng=rng)
+    auc = compare_auc(labels, *scores, rows=rows)
     found = roc_comparison(labels, *scores, n_bootstrap=n_bootstrap, rng=rng).to_dict("records")
     thresholds = (one.threshold, other.threshold)
     wrong = [(part >= limit) != (labels == 1) for part, limit in zip(scores, thresholds, strict=True)]

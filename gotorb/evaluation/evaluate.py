@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
+from gotorb.core.params import ScoreParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
-from gotorb.errors import DataError, ModelError
+from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.calibration import Calibration, fit_calibration
 from gotorb.evaluation.figures import draw_figures
 from gotorb.evaluation.latent import map_latent, plot_latent
 from gotorb.evaluation.metrics import measure_calibration, rounded
+from gotorb.evaluation.posterior import Scale
 from gotorb.evaluation.report import (
     Evaluation,
     add_tags,
@@ -27,13 +29,13 @@ from gotorb.evaluation.report import (
 )
 from gotorb.evaluation.robustness import find_clear, measure_robustness
 from gotorb.evaluation.stamp_figures import draw_stamps
-from gotorb.evaluation.thresholds import choose_threshold
+from gotorb.evaluation.thresholds import Night, choose_threshold, keep_classes
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-LOG = logging.getLogger(__name__)
+LOG, SCORE = logging.getLogger(__name__), ScoreParams()
 ALL = "all"
 """Name of a benchmark's only part."""
 SAMPLED_BATCH = 256
@@ -272,7 +274,9 @@ def evaluate_model(
         Folder of the files.
     """
     scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
-    predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples)
+    predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples, find_scale(meta))
+    if "suspects" in meta:
+        predictions["suspect"] = predictions["id"].isin(np.asarray(meta["suspects"], str)).astype(int)
     threshold = _find_threshold(predictions, meta, how)
     calibration = _find_calibration(predictions, meta)
     if calibration is not None:
@@ -282,6 +286,7 @@ def evaluate_model(
     metrics = measure_predictions(predictions, threshold, split=main, **options)
     if main == "test":
         metrics["validation"] = measure_predictions(predictions, threshold, split="validation", **options)
+    metrics["conformal"] = _measure_conformal(predictions, main)
     metrics["calibrated"] = _measure_calibrated(predictions, calibration, main)
     metrics |= {"model": meta["model"], "n_trained_on": int(rows["id"].isin(meta["split"]["train"]).sum())}
     for note in metrics["notes"]:
@@ -338,6 +343,21 @@ def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: Evalua
     return choose_threshold(part["label"].to_numpy(), part["score"].to_numpy(), max_fpr=how.threshold_fpr)
 
 
+def find_scale(meta: dict[str, Any]) -> Scale:
+    """Scale of the confidence: that of the model's own threshold and calibration, as `gotorb score` has it.
+
+    Parameters
+    ----------
+    meta : dict
+        Of the model.
+
+    Returns
+    -------
+    Scale
+    """
+    return Scale(float(meta["threshold"]), float(meta.get("calibration", {}).get("temperature", 1.0)))
+
+
 def _find_calibration(predictions: pd.DataFrame, meta: dict[str, Any]) -> Calibration | None:
     """The calibration stored with the model; fitted on validation rows if it has none; None if neither can be."""
     if "calibration" in meta:
@@ -356,6 +376,15 @@ def _measure_calibrated(predictions: pd.DataFrame, calibration: Calibration | No
     labels, scores = part["label"].to_numpy(int), part["score"].to_numpy(float)
     found = {name: measure_calibration(labels, calibration.apply(scores, name)) for name in ("temperature", "isotonic")}
     return rounded(found | {"n_fitted": calibration.n_rows})
+
+
+def _measure_conformal(predictions: pd.DataFrame, split: str) -> dict[str, Any]:
+    """Sets that keep `SCORE.keep` of each class of the validation rows, measured on the test rows."""
+    try:
+        return rounded(keep_classes(predictions, SCORE.keep, Night())) if split == "test" else {}
+    except (ConfigError, DataError) as reason:
+        LOG.info("no conformal sets: %s", reason)
+        return {"note": str(reason)}
 
 
 def score_plainly(

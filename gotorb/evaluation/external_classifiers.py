@@ -65,7 +65,7 @@ def read_promoted(evaluations_dir: Path, promotion_path: Path) -> tuple[str, pd.
     return network, pd.Series(test["mean"].fillna(test["score"]).to_numpy(float), index=test["id"].to_numpy(str))
 
 
-def compare_with_external(rows: pd.DataFrame, ours: pd.Series, *, n_bootstrap: int, seed: int) -> Table:
+def compare_with_external(rows: pd.DataFrame, ours: pd.Series) -> Table:
     """Compare our scores with every ``peer_`` column, row by row.
 
     Parameters
@@ -74,8 +74,6 @@ def compare_with_external(rows: pd.DataFrame, ours: pd.Series, *, n_bootstrap: i
         A data set's table, indexed by row id.
     ours : Series
         Our scores by row id.
-    n_bootstrap, seed : int
-        Resamples for the intervals, and their seed.
 
     Returns
     -------
@@ -84,17 +82,13 @@ def compare_with_external(rows: pd.DataFrame, ours: pd.Series, *, n_bootstrap: i
     """
     known = rows.loc[ours.index]
     others = {name.removeprefix(PREFIX): known[name].to_numpy(float) for name in known if name.startswith(PREFIX)}
-    labels, rng = known["label"].to_numpy(int), np.random.default_rng(seed)
-    return compare_scores(labels, ours.to_numpy(), others, n_bootstrap=n_bootstrap, rng=rng)
+    return compare_scores(known["label"].to_numpy(int), ours.to_numpy(), others, rows=known)
 
 
 def compare_ways(
     rows: pd.DataFrame,
     ways: Mapping[str, Sequence[pd.Series]],
     n_trainings: Sequence[int],
-    *,
-    n_bootstrap: int,
-    seed: int,
 ) -> dict[str, Table]:
     """Compare several ways to train with every ``peer_`` column.
 
@@ -106,8 +100,6 @@ def compare_ways(
         Name of a way -> the out-of-fold scores of its trainings, alike but for the seed.
     n_trainings : sequence of int
         How many trainings are averaged; a table for each way and number.
-    n_bootstrap, seed : int
-        Resamples for the intervals, and their seed.
 
     Returns
     -------
@@ -119,7 +111,7 @@ def compare_ways(
         for n in n_trainings:
             shown = name if n == 1 else f"{name}, {n} trainings averaged"
             scores = sum(trained[1:n], trained[0]) / n
-            tables[shown] = compare_with_external(rows, scores, n_bootstrap=n_bootstrap, seed=seed)
+            tables[shown] = compare_with_external(rows, scores)
     return tables
 
 
@@ -128,8 +120,7 @@ def compare_scores(
     ours: np.ndarray,
     others: Mapping[str, np.ndarray],
     *,
-    n_bootstrap: int,
-    rng: np.random.Generator,
+    rows: pd.DataFrame | None = None,
 ) -> Table:
     """Evaluate each score on the rows that have it, and ours on the same rows.
 
@@ -141,10 +132,8 @@ def compare_scores(
         (n,) our scores.
     others : mapping of str to ndarray
         Name to (n,) scores of another classifier, NaN where absent.
-    n_bootstrap : int
-        Resamples for the intervals.
-    rng : Generator
-        Source of the resamples.
+    rows : DataFrame, optional
+        (n,) image_id and object_id: rows of the same image or object are not independent.
 
     Returns
     -------
@@ -156,7 +145,7 @@ def compare_scores(
     table = {}
     for name, theirs in {"gotorb": ours, **others}.items():
         usable = np.isin(labels, (0, 1)) & np.isfinite(theirs)
-        both = compare_auc(labels[usable], theirs[usable], ours[usable], n_bootstrap=n_bootstrap, rng=rng)
+        both = compare_auc(labels[usable], theirs[usable], ours[usable], rows=None if rows is None else rows[usable])
         row: dict[str, Any] = {"n_real": int((labels[usable] == 1).sum()), "n_bogus": int((labels[usable] == 0).sum())}
         row |= {"auc": both.auc_a, "auc_low": both.auc_a_low, "auc_high": both.auc_a_high}
         row |= {f"missed_at_fpr_{fpr:g}": _missed(labels[usable], theirs[usable], fpr) for fpr in FPRS}

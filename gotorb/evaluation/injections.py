@@ -18,7 +18,7 @@ from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import mcnemar
-from gotorb.evaluation.evaluate import load_with_meta, score_rows
+from gotorb.evaluation.evaluate import load_with_meta, score_plainly, score_rows
 from gotorb.evaluation.intervals import Z_95, wilson_interval
 from gotorb.evaluation.metrics import DETECTABLE_SNR, is_faint, is_nuclear, rounded
 from gotorb.evaluation.report import round_headline
@@ -359,6 +359,29 @@ def evaluate_injections(
             rows, *both, title=f"found by {one} minus found by {other} (below: by one of them alone)"
         )
     return InjectionTest(report, figures, scores)
+
+
+def score_injected(model_dirs: Sequence[Path | str], injected_dir: Path | str) -> pd.DataFrame:
+    """Plain scores of injected transients by some models, for the choice between them.
+
+    Parameters
+    ----------
+    model_dirs : sequence of path
+        Folders of trained models.
+    injected_dir : path
+        Data set of sources injected into images of validation rows.
+
+    Returns
+    -------
+    DataFrame
+        `SCORE_COLUMNS`, and a column for each model.
+    """
+    injected = open_dataset(injected_dir)
+    scores = injected.table[list(SCORE_COLUMNS)]
+    for folder in map(Path, model_dirs):
+        model, meta = load_with_meta(folder)
+        scores = scores.assign(**{folder.name: score_plainly(model, meta["layers"], injected)})
+    return scores
 
 
 def _at_true_fpr(rows: pd.DataFrame, scores: np.ndarray, threshold: float) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 References
 ----------
-Northcutt, Jiang & Chuang 2021 (JAIR 70, 1373): confident learning.
+Northcutt, Jiang & Chuang 2021 (JAIR 70, 1373): confident learning. Blanchard, Lee & Scott 2010 (JMLR 11, 2973): the
+contamination of a sample, from the part of it that looks like the contaminant. Zou & Donner 2008 (Stat. Med. 27, 1693):
+intervals of sums from those of their terms.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,6 +78,47 @@ def rank_labels(rows: pd.DataFrame) -> LabelErrors:
     listed = known.assign(doubt=doubt, suspect=(doubt >= bar) & (doubt > 0.5))
     order = np.lexsort((known["id"].to_numpy(str), -doubt))
     return LabelErrors(listed.iloc[order].reset_index(drop=True), _noise(listed), thresholds)
+
+
+MIN_REAL = 20
+"""Fewer real rows than this do not tell where the upper half of them begins."""
+
+
+def correct_fpr(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
+    """Correct the false-positive rate for real sources among the rows labelled bogus.
+
+    Rows labelled bogus that score like the upper half of the real ones are taken for real: twice their number is that
+    of all real ones among them, which are missed as often as rows labelled real. Where they are fainter than those, too
+    few are taken out; where bogus score as high as the upper half of the real ones, too many.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) 1 real, 0 bogus; scores of rows that were not trained on.
+    threshold : float
+
+    Returns
+    -------
+    dict
+        contamination (fraction of the bogus labels on real sources), fpr, fpr_low, fpr_high (95 %); None with fewer
+        than `MIN_REAL` real rows or without bogus ones.
+    """
+    real, bogus = scores[labels == layout.REAL], scores[labels == layout.BOGUS]
+    if len(real) < MIN_REAL or len(bogus) == 0:
+        return dict.fromkeys(("contamination", "fpr", "fpr_low", "fpr_high"))
+    found, top = float((real >= threshold).mean()), max(float(np.median(real)), threshold)
+    upper = float((real >= top).mean())
+    n, n_top = len(bogus), int((bogus >= top).sum())
+    middle, above = (
+        wilson_interval(count, n) or (0.0, 1.0) for count in (int((bogus >= threshold).sum()) - n_top, n_top)
+    )
+    between, at_top = int((bogus >= threshold).sum()) / n - n_top / n, n_top / n
+    factor = found / upper - 1 if upper else 0.0
+    low = np.hypot(between - middle[0], factor * (above[1] - at_top))
+    high = np.hypot(middle[1] - between, factor * (at_top - above[0]))
+    share = min(at_top / upper, 0.5) if upper else 0.0
+    values = np.clip(between - factor * at_top + np.array([0.0, -low, high]), 0, 1) / (1 - share)
+    return {"contamination": share, "fpr": float(values[0]), "fpr_low": float(values[1]), "fpr_high": float(values[2])}
 
 
 def _noise(listed: pd.DataFrame) -> pd.DataFrame:

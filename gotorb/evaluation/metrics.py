@@ -6,6 +6,7 @@ Geifman & El-Yaniv 2017 (arXiv:1705.08500): risk against coverage and the area u
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +15,16 @@ import pandas as pd
 
 from gotorb.core.constants import SCORE_DIGITS
 from gotorb.core.params import EvaluateParams
-from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_score, wilson_interval
-from gotorb.evaluation.thresholds import Metrics, fnr_at_fpr, make_bins, measure_errors
+from gotorb.evaluation.intervals import (
+    Groups,
+    area_under_roc,
+    auc_interval,
+    count_by_score,
+    find_groups,
+    wilson_interval,
+)
+from gotorb.evaluation.label_errors import correct_fpr
+from gotorb.evaluation.thresholds import Metrics, Night, fnr_at_fpr, make_bins, measure_errors
 
 EVALUATE = EvaluateParams()
 SNR_EDGES = (0, 5, 7, 10, 20)
@@ -25,6 +34,8 @@ DETECTABLE_SNR, FAINT_SNR, CLEAR_SNR = 5.0, 10.0, 7.0
 NUCLEAR_ARCSEC = 1.5
 """Within this distance of its host's centre a source is nuclear."""
 N_CALIBRATION_BINS = 10
+MOST_DRAWN = 2_000_000
+"""Labels drawn at a time."""
 
 
 def measure_scores(
@@ -35,47 +46,55 @@ def measure_scores(
     Parameters
     ----------
     rows : DataFrame
-        Columns label (1 or 0), score, and for the breakdowns metalabel, mag, ut, missing_fraction, snr,
-        host_offset_arcsec and confidence.
+        Columns label (1 or 0), score; for the intervals image_id and object_id; for the breakdowns metalabel, mag, ut,
+        missing_fraction, snr, host_offset_arcsec and confidence.
     threshold : float
         Score at or above which a row is called real, chosen elsewhere.
     n_bootstrap : int
-        Resamples for the interval of the AUC.
+        Draws for the expected calibration error of perfect probabilities.
     rng : Generator
-        Source of the resamples.
+        Source of the draws.
 
     Returns
     -------
     dict
-        Plain values for json: n_real, n_bogus, auc, auc_low, auc_high, average_precision, brier, ece,
-        threshold, at_threshold and at_half (see `measure_errors`), fnr_at_fpr, by_metalabel and by_mag (at
-        the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr and by_host_offset
-        (arcsec), by_tag (where annotators gave tags), retention (see `retention.retention_curve`), notes.
+        Plain values for json: n_real, n_bogus, n_groups (images or objects, else rows, that the intervals take for
+        independent), auc, auc_low, auc_high, average_precision, brier, ece, ece_expected (of perfectly calibrated
+        scores of as many rows), threshold, corrected (see `label_errors.correct_fpr`), at_threshold and at_half
+        (see `measure_errors`), night (see `Night.expect`; at the default real fraction), fnr_at_fpr, by_metalabel and
+        by_mag (at the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr and
+        by_host_offset (arcsec), by_tag (where annotators gave tags), retention (see `retention_curve`), notes.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     metrics: Metrics = {"n_real": int((labels == 1).sum()), "n_bogus": int((labels == 0).sum()), "threshold": threshold}
-    metrics |= _ranking(labels, scores, n_bootstrap, rng)
+    groups = find_groups(rows)
+    metrics |= {"n_groups": min((int(group.max()) + 1 for group in groups), default=len(rows))}
+    metrics |= _ranking(labels, scores, groups)
     metrics |= measure_calibration(labels, scores)
+    metrics |= {"ece_expected": expect_calibration(scores, n_draws=n_bootstrap, rng=rng)[0]}
     metrics |= {
-        "at_threshold": measure_errors(labels, scores, threshold),
-        "at_half": measure_errors(labels, scores, 0.5),
+        "corrected": correct_fpr(labels, scores, threshold),
+        "at_threshold": measure_errors(labels, scores, threshold, groups=groups),
+        "at_half": measure_errors(labels, scores, 0.5, groups=groups),
     }
+    metrics["night"] = {"real_fraction": Night().real_fraction} | Night().expect(metrics["at_threshold"])
     mags, offsets = (
         make_bins(rows[name], width) if name in rows else None
         for name, width in (("mag", 1), ("host_offset_arcsec", 2))
     )
-    for name, groups in (("by_metalabel", rows.get("metalabel")), ("by_mag", mags)):
-        metrics[name] = _by_group(labels, scores, groups, threshold)
-        metrics[f"{name}_at_half"] = _by_group(labels, scores, groups, 0.5)
-    for name, groups in (
+    by_group = partial(_by_group, labels, scores, groups)
+    for name, names in (("by_metalabel", rows.get("metalabel")), ("by_mag", mags)):
+        metrics[name] = by_group(names, threshold)
+        metrics[f"{name}_at_half"] = by_group(names, 0.5)
+    for name, names in (
         ("by_telescope", rows.get("ut")),
         ("by_edge", _edge_groups(rows.get("missing_fraction"))),
         ("by_snr", _snr_groups(rows.get("snr"))),
         ("by_host_offset", offsets),
     ):
-        metrics[name] = _by_group(labels, scores, groups, threshold)
+        metrics[name] = by_group(names, threshold)
     if "tag" in rows:
-        metrics["by_tag"] = _by_group(labels, scores, rows["tag"], threshold)
+        metrics["by_tag"] = by_group(rows["tag"], threshold)
     metrics["retention"] = _retention(rows, labels, scores, threshold)
     return rounded(metrics)
 
@@ -109,14 +128,14 @@ def confidence_of(rows: pd.DataFrame, threshold: float) -> np.ndarray:
     return np.where(scores >= threshold, (scores - threshold) / (1 - threshold), (threshold - scores) / threshold)
 
 
-def _ranking(labels: np.ndarray, scores: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> Metrics:
+def _ranking(labels: np.ndarray, scores: np.ndarray, groups: Groups) -> Metrics:
     names = ("auc", "auc_low", "auc_high", "average_precision")
     if len(set(labels.tolist())) < 2:
         absent = "no rows" if len(labels) == 0 else "bogus rows only" if labels[0] == 0 else "real rows only"
         note = f"{absent}: AUC, average precision and FNR at fixed FPR are undefined"
         return dict.fromkeys(names) | {"fnr_at_fpr": {fpr_name(fpr): None for fpr in FPRS}, "notes": [note]}
     _, n_bogus, n_real = count_by_score(labels, scores)
-    low, high = bootstrap_auc(labels, scores, n_bootstrap=n_bootstrap, rng=rng)
+    low, high = auc_interval(labels, scores, groups)
     values = (float(area_under_roc(n_bogus, n_real)), low, high, average_precision(labels, scores))
     at_fpr = {fpr_name(fpr): fnr_at_fpr(labels, scores, fpr) for fpr in FPRS}
     return dict(zip(names, values, strict=True)) | {"fnr_at_fpr": at_fpr, "notes": []}
@@ -220,6 +239,42 @@ def measure_calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
     return {"brier": float(((scores - labels) ** 2).mean()), "ece": float(gaps)}
 
 
+def expect_calibration(
+    scores: np.ndarray, *, n_draws: int, rng: np.random.Generator, chance: float = 0.05
+) -> tuple[float | None, float | None]:
+    """Calibration error that perfectly calibrated scores have by chance: a few rows in a bin are never just its mean.
+
+    Parameters
+    ----------
+    scores : ndarray
+        (n,) from 0 to 1.
+    n_draws : int
+        Labels are drawn so many times with the scores as probabilities.
+    rng : numpy.random.Generator
+    chance : float
+        Fraction of the draws above the limit.
+
+    Returns
+    -------
+    expected, limit : float or None
+        Mean of the draws, and the value that `chance` of them exceed; None without rows or draws.
+
+    References
+    ----------
+    Broecker & Smith 2007 (Weather and Forecasting 22, 651): consistency resampling.
+    """
+    if len(scores) == 0 or n_draws == 0:
+        return None, None
+    place = np.minimum((scores * N_CALIBRATION_BINS).astype(int), N_CALIBRATION_BINS - 1)
+    inside = (place[:, None] == np.arange(N_CALIBRATION_BINS)).astype(float)
+    expected, block = scores @ inside, max(1, MOST_DRAWN // len(scores))
+    sums = [
+        (rng.random((min(block, n_draws - done), len(scores))) < scores) @ inside for done in range(0, n_draws, block)
+    ]
+    drawn = np.abs(np.concatenate(sums) - expected).sum(axis=1) / len(scores)
+    return float(drawn.mean()), float(np.quantile(drawn, 1 - chance))
+
+
 def reliability_table(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N_CALIBRATION_BINS) -> pd.DataFrame:
     """Real fraction against score, in equal bins of score; empty bins are left out.
 
@@ -263,12 +318,18 @@ def _snr_groups(snr: pd.Series | None) -> pd.Series | None:
     return pd.Series([names[i] if np.isfinite(v) else None for i, v in zip(place, values, strict=True)], dtype=object)
 
 
-def _by_group(labels: np.ndarray, scores: np.ndarray, groups: pd.Series | None, threshold: float) -> Metrics:
-    if groups is None:
+def _by_group(
+    labels: np.ndarray, scores: np.ndarray, groups: Groups, names: pd.Series | None, threshold: float
+) -> Metrics:
+    """Errors of each part of the rows by its name; the groups are those of rows that depend on each other."""
+    if names is None:
         return {}
-    names = groups.to_numpy(object)
-    known = sorted({name for name in names if isinstance(name, str) and name})
-    return {name: measure_errors(labels[names == name], scores[names == name], threshold) for name in known}
+    values = names.to_numpy(object)
+    masks = {name: values == name for name in sorted({one for one in values if isinstance(one, str) and one})}
+    return {
+        name: measure_errors(labels[part], scores[part], threshold, groups=[group[part] for group in groups])
+        for name, part in masks.items()
+    }
 
 
 def rounded(value: Any) -> Any:

@@ -5,7 +5,7 @@ References
 Mitchell et al. 2019 (FAT*, arXiv:1810.03993): model cards.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 GROUPS = {
@@ -59,6 +59,7 @@ def make_model_card(
         f"* {metrics['n_real']} real, {metrics['n_bogus']} bogus; AUC {_number(metrics['auc'])} (95 % {interval})",
         f"* threshold {_number(metrics['threshold'])}, chosen on validation rows",
         f"* at it FPR {_rate(at, 'fpr')}, FNR {_rate(at, 'fnr')}",
+        *_honest(metrics),
         f"* calibration error {_number(metrics['ece'])}, Brier score {_number(metrics['brier'])}",
         *_calibrated(metrics),
         "",
@@ -66,13 +67,28 @@ def make_model_card(
         "|---|---|---|---|",
         *(line for key, title in GROUPS.items() for line in _group_lines(title, metrics.get(key) or {})),
         "",
-        "Intervals are 95 % (Wilson; bootstrap for AUC).",
+        "Intervals are 95 % (Wilson; DeLong on the logit scale for AUC); rows of one image or object count together.",
         "",
         "## Not for",
         "",
         *(f"* {text}" for text in NOT_FOR),
     ]
     return "\n".join([*lines, *(["", notes] if notes else [])]) + "\n"
+
+
+def _honest(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """FPR without real sources among the bogus labels, and purity of a night; nothing of reports without them."""
+    found, night = metrics.get("corrected") or {}, metrics.get("night") or {}
+    if found.get("fpr") is not None:
+        yield (
+            f"* {100 * found['contamination']:.1f} % of the bogus labels look like real sources; without them FPR "
+            f"{100 * found['fpr']:.1f} % ({100 * found['fpr_low']:.1f} to {100 * found['fpr_high']:.1f})"
+        )
+    if night.get("purity") is not None:
+        yield (
+            f"* purity where {100 * night['real_fraction']:g} % of the detections are real: "
+            f"{100 * night['purity']:.1f} %, at least {100 * night['purity_limit']:.1f} %"
+        )
 
 
 def _calibrated(metrics: Mapping[str, Any]) -> list[str]:

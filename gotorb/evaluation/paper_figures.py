@@ -17,7 +17,14 @@ from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.calibration import Calibration
-from gotorb.evaluation.evaluate import EvaluationOptions, all_rows, held_out_rows, load_with_meta, score_model
+from gotorb.evaluation.evaluate import (
+    EvaluationOptions,
+    all_rows,
+    find_scale,
+    held_out_rows,
+    load_with_meta,
+    score_model,
+)
 from gotorb.evaluation.figures import (
     plot_error_rates,
     plot_recovery,
@@ -274,7 +281,7 @@ def gather_material(
     numbers = rows.index.to_numpy(int)
     options = EvaluationOptions(n_samples=n_samples, n_bootstrap=0, threshold_fpr=None, seed=seed)
     scores, samples = score_model(model, meta, data, numbers, options)
-    predictions = make_predictions(rows, scores, samples)
+    predictions = make_predictions(rows, scores, samples, find_scale(meta))
     if "calibration" in meta:
         predictions["probability"] = Calibration.from_dict(meta["calibration"]).apply(scores)
 

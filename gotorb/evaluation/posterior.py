@@ -7,8 +7,54 @@ Houlsby et al. 2011: Bayesian active learning by disagreement (BALD).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+
+from gotorb.evaluation.calibration import expit, logit
+
+
+class Scale(NamedTuple):
+    """Scale of probability on which one half is the threshold of a model: what "sure" and "unsure" are measured on.
+
+    A network's scores are too sure, and its threshold is rarely one half: on the scale of the scores a detection beside
+    the threshold may look certain.
+
+    Attributes
+    ----------
+    threshold : float
+        Score at or above which a detection is called real.
+    temperature : float
+        Of the calibration; 1 without one.
+    """
+
+    threshold: float = 0.5
+    temperature: float = 1.0
+
+    def convert(self, scores: np.ndarray) -> np.ndarray:
+        """Scores on this scale.
+
+        Parameters
+        ----------
+        scores : ndarray
+            Scores or samples, of any shape.
+
+        Returns
+        -------
+        ndarray
+            Of the same shape.
+
+        Examples
+        --------
+        >>> Scale(0.8, 2.0).convert(np.array([0.8, 0.98])).round(3).tolist()
+        [0.5, 0.778]
+        """
+        if self == Scale():
+            return scores
+        return expit((logit(scores) - logit(self.threshold)) / self.temperature)
+
+
+PLAIN = Scale()
 
 
 @dataclass(frozen=True)
@@ -22,11 +68,11 @@ class Posterior:
     std : ndarray
         Standard deviation of the samples.
     p_real : ndarray
-        Fraction of samples above one half.
+        Fraction of samples above the threshold.
     confidence : ndarray
-        1 - mean binary entropy of the samples, in bits: 1 sure, 0 a coin toss.
+        1 - mean binary entropy of the samples on the scale of the threshold, in bits: 1 sure, 0 a coin toss.
     bald : ndarray
-        Mutual information of label and weights, in bits: what a label would teach.
+        Mutual information of call and weights on the same scale, in bits: what a label would teach.
     """
 
     mean: np.ndarray
@@ -36,13 +82,15 @@ class Posterior:
     bald: np.ndarray
 
 
-def summarise_samples(samples: np.ndarray) -> Posterior:
+def summarise_samples(samples: np.ndarray, scale: Scale = PLAIN) -> Posterior:
     """Reduce posterior samples to their summaries.
 
     Parameters
     ----------
     samples : ndarray
         (n, n_samples) scores between 0 and 1.
+    scale : Scale
+        The model's threshold and temperature; calls at one half of plain scores when left out.
 
     Examples
     --------
@@ -50,14 +98,14 @@ def summarise_samples(samples: np.ndarray) -> Posterior:
     >>> float(torn.mean[0]), float(torn.confidence[0]), float(torn.bald[0])
     (0.5, 1.0, 1.0)
     """
-    mean = samples.mean(axis=1, dtype=float)
-    mean_entropy = binary_entropy(samples).mean(axis=1)
+    relative = scale.convert(samples)
+    mean_entropy = binary_entropy(relative).mean(axis=1)
     return Posterior(
-        mean=mean,
+        mean=samples.mean(axis=1, dtype=float),
         std=samples.std(axis=1, dtype=float),
-        p_real=(samples > 0.5).mean(axis=1),
+        p_real=(samples > scale.threshold).mean(axis=1),
         confidence=1 - mean_entropy,
-        bald=np.maximum(binary_entropy(mean) - mean_entropy, 0.0),
+        bald=np.maximum(binary_entropy(relative.mean(axis=1, dtype=float)) - mean_entropy, 0.0),
     )
 
 

@@ -15,7 +15,7 @@ from gotorb.dataset.store import check_labels
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import roc_comparison
 from gotorb.evaluation.metrics import Metrics, fpr_name, measure_scores, reliability_table, rounded
-from gotorb.evaluation.posterior import summarise_samples
+from gotorb.evaluation.posterior import PLAIN, Scale, summarise_samples
 from gotorb.evaluation.thresholds import error_rates
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ OLD_SCORES = ("realbogus", "cnn_realbogus")
 PREDICTION_COLUMNS = (
     "id", "label", "metalabel", "split", "mag", "score", "mean", "std", "p_real", "confidence", "bald",
 )  # fmt: skip
-ROW_COLUMNS = ("snr", "ut", "missing_fraction", "host_offset_arcsec", "tag")
-"""Columns of the data set that breakdowns need, copied where it has them."""
+ROW_COLUMNS = ("image_id", "object_id", "snr", "ut", "missing_fraction", "host_offset_arcsec", "tag")
+"""Columns of the data set that intervals and breakdowns need, copied where it has them."""
 DPI = 120
 HEADLINE_DIGITS = 4
 THRESHOLD_GRID = np.linspace(0, 1, 101)
@@ -68,7 +68,9 @@ class Evaluation:
         return [self.out_dir / f"{name}.png" for name in self.figures]
 
 
-def make_predictions(table: pd.DataFrame, scores: np.ndarray, samples: np.ndarray | None) -> pd.DataFrame:
+def make_predictions(
+    table: pd.DataFrame, scores: np.ndarray, samples: np.ndarray | None, scale: Scale = PLAIN
+) -> pd.DataFrame:
     """Join rows with their scores and posterior summaries.
 
     Parameters
@@ -79,11 +81,13 @@ def make_predictions(table: pd.DataFrame, scores: np.ndarray, samples: np.ndarra
         (n,) deterministic scores.
     samples : ndarray, optional
         (n, n_samples) posterior samples; the summaries are empty without them.
+    scale : Scale
+        The model's threshold and temperature.
     """
     copied = [name for name in (*ROW_COLUMNS, *OLD_SCORES) if name in table]
     predictions = table.reindex(columns=[*PREDICTION_COLUMNS[:5], *copied])
     predictions["score"] = scores
-    summary = None if samples is None else summarise_samples(samples)
+    summary = None if samples is None else summarise_samples(samples, scale)
     for name in ("mean", "std", "p_real", "confidence", "bald"):
         predictions[name] = np.nan if summary is None else getattr(summary, name)
     return predictions[[*PREDICTION_COLUMNS, *copied]].reset_index(drop=True)
@@ -134,7 +138,12 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     found = Path(path) / layout.PREDICTIONS_CSV if Path(path).is_dir() else Path(path)
     try:
         check_header(found)
-        table = pd.read_csv(found, dtype={"id": str, "ut": str}, keep_default_na=False, na_values=[""])
+        table = pd.read_csv(
+            found,
+            dtype={"id": str, "ut": str, "image_id": str, "object_id": str},
+            keep_default_na=False,
+            na_values=[""],
+        )
     except (OSError, ValueError) as error:
         raise DataError(
             f"{found} cannot be read as csv ({str(error).strip()}); give the folder of an evaluation, "

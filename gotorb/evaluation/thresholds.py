@@ -7,7 +7,7 @@ called bogus (missed). MME: mean misclassification error, (FPR + FNR) / 2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.core.params import DecideParams
 from gotorb.errors import ConfigError, DataError
-from gotorb.evaluation.intervals import count_by_score, wilson_interval
+from gotorb.evaluation.calibration import ConformalSets, fit_conformal
+from gotorb.evaluation.intervals import ALPHA, Groups, count_by_score, fraction_interval
 
 Metrics = dict[str, Any]
 DECIDE = DecideParams()
@@ -164,7 +165,7 @@ def fnr_at_fpr(labels: np.ndarray, scores: np.ndarray, max_fpr: float) -> float:
     return float(rates.fnr[first_within(rates.fpr, max_fpr)])
 
 
-def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Metrics:
+def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float, *, groups: Groups = ()) -> Metrics:
     """Measure error rates at one threshold, with counts and 95 % Wilson intervals.
 
     Parameters
@@ -173,6 +174,8 @@ def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
         (n,) labels 1 and 0, and scores.
     threshold : float
         Score at or above which a row is called real.
+    groups : sequence of ndarray
+        Rows that depend on each other (`intervals.find_groups`).
 
     Returns
     -------
@@ -180,15 +183,16 @@ def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
         n_bogus, n_false_positive, fpr, fpr_low, fpr_high and n_real, n_false_negative, fnr, fnr_low, fnr_high,
         and mme, the mean of fpr and fnr.
     """
-    called_real = scores >= threshold
-    errors = _rate("fpr", int((called_real & (labels == 0)).sum()), int((labels == 0).sum()))
-    errors |= _rate("fnr", int((~called_real & (labels == 1)).sum()), int((labels == 1).sum()))
+    called_real, bogus, real = scores >= threshold, labels == 0, labels == 1
+    errors = _rate("fpr", called_real[bogus], [group[bogus] for group in groups])
+    errors |= _rate("fnr", ~called_real[real], [group[real] for group in groups])
     both = errors["fpr"] is not None and errors["fnr"] is not None
     return errors | {"mme": (errors["fpr"] + errors["fnr"]) / 2 if both else None}
 
 
-def _rate(name: str, n_errors: int, n: int) -> Metrics:
-    low, high = wilson_interval(n_errors, n) or (None, None)
+def _rate(name: str, wrong: np.ndarray, groups: Groups) -> Metrics:
+    n_errors, n = int(wrong.sum()), len(wrong)
+    low, high = fraction_interval(wrong, groups) or (None, None)
     of, errors = {"fpr": ("n_bogus", "n_false_positive"), "fnr": ("n_real", "n_false_negative")}[name]
     return {of: n, errors: n_errors, name: n_errors / n if n else None, f"{name}_low": low, f"{name}_high": high}
 
@@ -226,8 +230,27 @@ class Night:
     real_fraction: float = DECIDE.real_fraction
     n_detections: int = DECIDE.n_detections
 
+    def expect(self, errors: Metrics) -> dict[str, float | None]:
+        """Expect numbers of a night at some error rates.
+
+        Parameters
+        ----------
+        errors : dict
+            As from `measure_errors`.
+
+        Returns
+        -------
+        dict
+            called_real, real_found, real_missed, bogus_accepted, purity (of what is called real), purity_limit (at the
+            `upper_limit` of the FPR) and completeness; empty where a class is absent.
+        """
+        if errors["fpr"] is None or errors["fnr"] is None:
+            return {}
+        limit = float(upper_limit(errors["n_false_positive"], errors["n_bogus"]))
+        worst = self._expect(limit, errors["fnr"])["purity"]
+        return self._expect(errors["fpr"], errors["fnr"]) | {"purity_limit": worst}
+
     def _expect(self, fpr: float, fnr: float) -> dict[str, float | None]:
-        """Expected numbers of a night at these error rates, and the purity of what is called real."""
         n_real = self.n_detections * self.real_fraction
         found, false = n_real * (1 - fnr), (self.n_detections - n_real) * fpr
         called = found + false
@@ -254,7 +277,8 @@ class Advice:
     night : Night
         Its detections.
     validation, test : dict
-        Error rates with counts and 95 % intervals on the rows of each part, and under ``night`` what is expected.
+        Error rates with counts and 95 % intervals on the rows of each part, fpr_limit (`upper_limit`), and under
+        ``night`` what is expected, with purity_limit, the purity at that limit.
     by_mag : dict
         The test rows' error rates in bins of magnitude.
     """
@@ -271,10 +295,13 @@ class Advice:
 def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) -> Advice:
     """Choose the lowest threshold that reaches a goal on the validation rows, and evaluate it on the test rows.
 
+    A purity must be reached at the upper limit of the FPR: a few bogus rows without a false positive prove little where
+    real detections are rare. Rows labelled bogus that are suspected to be real (column ``suspect``) are left out.
+
     Parameters
     ----------
     predictions : DataFrame
-        Of an evaluation: label, score, split (validation and test), mag.
+        Of an evaluation: label, score, split (validation and test), mag; and suspect, where known.
     goal : {"purity", "completeness", "per_night"}
         Purity of what is called real, fraction of real ones found (here the highest threshold), or how many
         detections of a night may be called real.
@@ -286,18 +313,19 @@ def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) ->
     Raises
     ------
     ConfigError
-        If the goal is impossible or cannot be reached on the validation rows.
+        If the goal is impossible, or cannot be reached or proved on the validation rows: with the rows that it takes.
     DataError
         If a part has only one class.
     """
     _check_goal(goal, wanted, night)
     parts = {name: _labelled(predictions, name) for name in ("validation", "test")}
     rates = error_rates(*parts["validation"][:2])
-    place = _PLACES[goal](rates, wanted, night)
+    place = _PLACES[goal](rates, int((parts["validation"][0] == layout.BOGUS).sum()), wanted, night)
     threshold = _between(rates.thresholds, place)
     measured = {name: measure_errors(labels, scores, threshold) for name, (labels, scores, _) in parts.items()}
     for errors in measured.values():
-        errors["night"] = night._expect(errors["fpr"], errors["fnr"])
+        errors["fpr_limit"] = float(upper_limit(errors["n_false_positive"], errors["n_bogus"]))
+        errors["night"] = night.expect(errors)
     labels, scores, mags = parts["test"]
     bins = make_bins(mags, 1).to_numpy(object)
     names = sorted({name for name in bins if isinstance(name, str)})
@@ -306,6 +334,49 @@ def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) ->
         threshold=threshold, goal=goal, wanted=wanted, night=night,
         validation=measured["validation"], test=measured["test"], by_mag=by_mag,
     )  # fmt: skip
+
+
+def keep_classes(predictions: pd.DataFrame, keep: float, night: Night) -> dict[str, Any]:
+    """Find the scores between which a person decides on the validation rows, and measure them on the test rows.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As for `advise`.
+    keep : float
+        Fraction of each class that is called right or shown to a person.
+    night : Night
+
+    Returns
+    -------
+    dict
+        As `calibration.ConformalSets` and its `measure`.
+
+    Raises
+    ------
+    ConfigError
+        If the validation rows cannot prove it: with the rows that it takes.
+    DataError
+        If a part has only one class.
+    """
+    sets = fit_validation(predictions, keep)
+    return asdict(sets) | sets.measure(*_labelled(predictions, "test")[:2], night.real_fraction)
+
+
+def fit_validation(predictions: pd.DataFrame, keep: float) -> ConformalSets:
+    """Find the scores between which a person decides on the validation rows of an evaluation, without suspects.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As for `advise`.
+    keep : float
+
+    Returns
+    -------
+    ConformalSets
+    """
+    return fit_conformal(*_labelled(predictions, "validation")[:2], keep)
 
 
 def _check_goal(goal: str, wanted: float, night: Night) -> None:
@@ -321,29 +392,63 @@ def _check_goal(goal: str, wanted: float, night: Night) -> None:
 
 def _labelled(predictions: pd.DataFrame, split: str) -> tuple[np.ndarray, np.ndarray, pd.Series]:
     rows = predictions[(predictions["split"] == split) & predictions["label"].isin((layout.REAL, layout.BOGUS))]
+    if "suspect" in rows:
+        rows = rows[rows["suspect"].astype(int) == 0]
     labels = rows["label"].to_numpy(int)
     if len(set(labels.tolist())) < 2:
         raise DataError(f"the {len(rows)} labelled {split} rows lack real or bogus ones; evaluate on more data")
     return labels, rows["score"].to_numpy(float), rows["mag"].reset_index(drop=True)
 
 
-def _place_of_purity(rates: ErrorRates, wanted: float, night: Night) -> int:
+def upper_limit(n_hits: np.ndarray | int, n: int) -> np.ndarray:
+    """Upper 95 % limit of a fraction by Clopper & Pearson, one-sided: about 3 / n without a hit.
+
+    Parameters
+    ----------
+    n_hits : ndarray of int, or int
+        Among n trials.
+    n : int
+
+    Returns
+    -------
+    ndarray
+        1 where all are hits.
+
+    Examples
+    --------
+    >>> float(upper_limit(0, 300).round(4))
+    0.0099
+    """
+    from scipy.stats import beta
+
+    hits = np.asarray(n_hits, float)
+    return np.where(hits >= n, 1.0, beta.ppf(1 - ALPHA, hits + 1, np.maximum(n - hits, 1e-9)))
+
+
+def _place_of_purity(rates: ErrorRates, n_bogus: int, wanted: float, night: Night) -> int:
     found = night.real_fraction * (1 - rates.fnr)
-    called = found + (1 - night.real_fraction) * rates.fpr
-    purity = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
-    return _first(purity >= wanted, f"purity {wanted:g}", f"the best is {purity.max():.4f}")
+    limits = upper_limit(np.round(rates.fpr * n_bogus), n_bogus)
+    purity = found / (found + (1 - night.real_fraction) * limits)
+    best = int(np.argmax(purity))
+    allowed = found[best] * (1 - wanted) / wanted / (1 - night.real_fraction)
+    n_needed = int(np.ceil(np.log(ALPHA) / np.log1p(-min(allowed, 0.999)))) if allowed > 0 else 0
+    reason = (
+        f"the most that {n_bogus} bogus rows prove is {purity[best]:.4f}, an FPR of at most {limits[best]:.2g}; "
+        f"it takes {allowed:.2g}, at least {n_needed} bogus rows of which none is called real"
+    )
+    return _first(purity >= wanted, f"purity {wanted:g}", reason)
 
 
-def _place_of_completeness(rates: ErrorRates, wanted: float, night: Night) -> int:
+def _place_of_completeness(rates: ErrorRates, n_bogus: int, wanted: float, night: Night) -> int:
     return int(np.flatnonzero(1 - rates.fnr >= wanted)[-1])  # at the lowest threshold all are found
 
 
-def _place_of_number(rates: ErrorRates, wanted: float, night: Night) -> int:
+def _place_of_number(rates: ErrorRates, n_bogus: int, wanted: float, night: Night) -> int:
     called = night.n_detections * (night.real_fraction * (1 - rates.fnr) + (1 - night.real_fraction) * rates.fpr)
     return _first(called <= wanted, f"{wanted:g} a night", "")
 
 
-_PLACES: dict[str, Callable[[ErrorRates, float, Night], int]] = {
+_PLACES: dict[str, Callable[[ErrorRates, int, float, Night], int]] = {
     "purity": _place_of_purity,
     "completeness": _place_of_completeness,
     "per_night": _place_of_number,

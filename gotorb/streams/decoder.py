@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gotorb.classifier.scores import Scorer, Scores, fit_stamps, score_batch
+from gotorb.classifier.scores import Scorer, Scores, fit_stamps, scale_of, score_batch
 from gotorb.core.constants import MJD_ZERO, SCORE_DIGITS
 from gotorb.core.params import SEED, ArchiveParams, StreamParams
 from gotorb.errors import DataError, ModelError, PacketError, SchemaUnknown
@@ -389,7 +389,8 @@ class Pipeline:
         plain = np.round(scores.plain.astype(float), SCORE_DIGITS).tolist()
         called = (scores.best >= self.options.threshold).astype(int).tolist()
         wanted = (scores.best >= self.options.above).tolist() if self.options.publish else [False] * len(plain)
-        summary = None if scores.samples is None else summarise_samples(scores.samples)
+        scale = scale_of(self.scorer, self.options.threshold)
+        summary = None if scores.samples is None else summarise_samples(scores.samples, scale)
         for number, alert in enumerate(alerts):
             values: dict[str, Any] = {"score": plain[number], "called": called[number]}
             if summary is not None:

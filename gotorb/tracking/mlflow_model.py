@@ -271,12 +271,13 @@ class Service:
 
     def _score(self, batch: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
         """Numbers of `COLUMNS` for finite stamps, (n, 6)."""
-        from gotorb.evaluation.posterior import summarise_samples
+        from gotorb.evaluation.posterior import Scale, summarise_samples
 
         score, unknown = self.compiled.score(batch).astype(float), np.full(len(batch), np.nan)
         mean = std = confidence = unknown
         if self.compiled.has_posterior and n_samples > 1:
-            summary = summarise_samples(self.compiled.sample(batch, n_samples, seed=seed))
+            scale = Scale(self.operating.threshold, self.operating.temperature or 1.0)
+            summary = summarise_samples(self.compiled.sample(batch, n_samples, seed=seed), scale)
             mean, std, confidence = summary.mean, summary.std, summary.confidence
         best = score if mean is unknown else mean
         probability = unknown if self.operating.temperature is None else self.operating.probability(best)

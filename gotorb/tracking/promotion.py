@@ -1,7 +1,9 @@
 """Promotion of models: the pipeline's best becomes champion, a registered one gets an alias through checks, rollback.
 
-The pipeline registers the model that is best on the validation rows; test rows decide only between it and the present
-champion. Any other alias, such as production, is given by `promote`, which compares slice by slice.
+The pipeline registers the model that `comparison.choose_model` takes by rows that no model was trained on, and by
+transients injected into their images. Test rows decide only whether it is worse than the present champion or than the
+best champion so far: many small losses in a row, each within its noise, would add up otherwise. Any other alias, such
+as production, is given by `promote`, which compares slice by slice.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,18 +22,30 @@ from gotorb.core import layout
 from gotorb.core.params import BATCH_SIZE, Params, find_params
 from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.split import labelled_rows
-from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import ModelError, TrackingError
 from gotorb.evaluation.calibration import Calibration
-from gotorb.evaluation.comparison import choose_model, compare_auc
+from gotorb.evaluation.comparison import Injected, choose_model, compare_auc
 from gotorb.evaluation.metrics import measure_scores, rounded
 from gotorb.evaluation.model_card import make_model_card
-from gotorb.evaluation.promotion_checks import Check, Limits, check_auc, check_calibration, check_parity, check_slices
+from gotorb.evaluation.promotion_checks import (
+    HOLDER,
+    Check,
+    Limits,
+    check_auc,
+    check_calibration,
+    check_parity,
+    check_robustness,
+    check_slices,
+    measure_neighbours,
+)
+from gotorb.evaluation.robustness import find_clear, measure_robustness
 from gotorb.tracking.contents import md5
 from gotorb.tracking.registry import (
     CHAMPION,
     Registered,
     describe_version,
+    earlier_holders,
     find_alias,
     load_registered,
     load_service,
@@ -45,12 +60,11 @@ from gotorb.tracking.trainings import log_training, model_tags, read_judged, use
 log = logging.getLogger(__name__)
 N_PARITY = 64
 """Stamps on which the registered model and the service are compared."""
-N_BOOTSTRAP = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A trained model with its calibrated scores of the validation rows, and their AUC."""
+    """A trained model with its plain scores of the validation rows, and their AUC."""
 
     name: str
     model_dir: Path
@@ -60,14 +74,33 @@ class Candidate:
     validation_auc: float
     md5: str
 
+    def probability(self, scores: np.ndarray) -> np.ndarray:
+        """Calibrate scores; without a calibration they stay as they are.
+
+        Parameters
+        ----------
+        scores : ndarray
+            (n,).
+
+        Returns
+        -------
+        ndarray
+            (n,).
+        """
+        known = self.meta.get("calibration")
+        return Calibration.from_dict(known).apply(scores) if known else scores
+
 
 def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, Any]:
-    """Register the model that is best on the validation rows; make it champion if it is not worse on the test rows.
+    """Register the model that is chosen by the validation rows; make it champion if it is not worse on the test rows.
 
-    Best is the smallest Brier score of calibrated scores; models whose paired difference from it, resampled by image,
-    may be none are equal, and the last of them in the order of evaluate.models is taken.
+    The choice is that of `choose_model`: Brier score, then faint and nuclear injected transients
+    (`layout.CHOICE_CSV`, where the pipeline makes them), then the order of evaluate.models. Rows labelled bogus that
+    trees which never saw them call clearly real are left out. Where every model's folder has `layout.OUT_OF_FOLD_CSV`,
+    out-of-fold scores of train and validation rows take the place of validation scores.
 
-    The test rows decide only between the new model and the present champion, never among the new ones.
+    The test rows decide only whether the new model is worse than the present champion, or than the best so far, beyond
+    the interval of the difference; never among the new ones.
 
     Parameters
     ----------
@@ -81,9 +114,9 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
     Returns
     -------
     dict
-        model, md5, data_digest, name, validation and test AUC, champion (True if it is now), and, when it was
-        refused, reason. In a DVC experiment nothing is registered: registered is False, and champion is True
-        if it would be.
+        model, md5, data_digest, name, choice and decided_by, validation and test AUC, checks, champion (True if it is
+        now), and, when it was refused, reason. In a DVC experiment nothing is registered: registered is False, and
+        champion is True if it would be.
 
     Raises
     ------
@@ -92,9 +125,9 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
     """
     data = open_dataset(data_dir)
     candidates = {name: _open_candidate(models_dir / name, data) for name in params.judged_models}
-    best, choice = _choose(candidates, data, params)
+    best, chosen = _choose(candidates, data, params)
     known: dict[str, Any] = {"name": params.promote.name, "model": best.name, "md5": best.md5}
-    known |= {"data_digest": data_digest(data_dir), "choice": choice}
+    known |= {"data_digest": data_digest(data_dir)} | chosen
     rows = labelled_rows(data.table, "test")
     scores = _score_rows(best.model, best.meta["layers"], data, rows)
     decision = known | {"validation_auc": best.validation_auc} | _against_champion(best, scores, data, params)
@@ -118,26 +151,55 @@ def _open_candidate(model_dir: Path, data: Dataset) -> Candidate:
         raise ModelError(f"no {layout.META_HKL} in {model_dir}; run the train stage again")
     rows = labelled_rows(data.table, "validation")
     scores = _score_rows(model, meta["layers"], data, rows)
-    auc = compare_auc(data.labels[rows], scores, scores, n_bootstrap=0, rng=np.random.default_rng(0)).auc_a
+    auc = compare_auc(data.labels[rows], scores, scores).auc_a
     digest = md5(model_dir / layout.MODEL_H5)
-    known = meta.get("calibration")
-    scores = Calibration.from_dict(known).apply(scores) if known else scores
     return Candidate(
         name=model_dir.name, model_dir=model_dir, model=model, meta=meta, validation=scores, validation_auc=auc,
         md5=digest,
     )  # fmt: skip
 
 
-def _choose(candidates: dict[str, Candidate], data: Dataset, params: Params) -> tuple[Candidate, list[dict[str, Any]]]:
-    """The best candidate by the validation rows, and the comparison of all."""
-    rows = labelled_rows(data.table, "validation")
+def _choose(candidates: dict[str, Candidate], data: Dataset, params: Params) -> tuple[Candidate, dict[str, Any]]:
+    """The best candidate, and the comparison of all with its step that decided."""
+    rows, scores = _find_scores(candidates, data)
+    suspects = {str(id_) for one in candidates.values() for id_ in one.meta.get("suspects", ())}
     choice = choose_model(
-        data.labels[rows], {name: one.validation for name, one in candidates.items()},
+        data.labels[rows], {name: candidates[name].probability(found) for name, found in scores.items()},
         data.table["image_id"].to_numpy(str)[rows],
+        suspects=np.isin(data.ids[rows], list(suspects)) if suspects else None,
+        injected=_read_injected(candidates, params),
         n_bootstrap=params.evaluate.n_bootstrap, rng=np.random.default_rng(params.seed),
     )  # fmt: skip
-    log.info("choice on %d validation rows (%d suspects left out):\n%s", len(rows), choice.n_suspects, choice.table)
-    return candidates[choice.name], choice.table.to_dict("records")
+    log.info(
+        "choice on %d rows (%d suspects left out), decided by %s:\n%s",
+        len(rows), choice.n_suspects, choice.decided_by, choice.table,
+    )  # fmt: skip
+    known = {"choice": choice.table.to_dict("records"), "decided_by": choice.decided_by}
+    return candidates[choice.name], known | {"n_suspects": choice.n_suspects, "n_chosen_by": len(rows)}
+
+
+def _find_scores(candidates: dict[str, Candidate], data: Dataset) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Rows to choose by, and each candidate's scores: out of fold where all have them, else of validation rows."""
+    validation = labelled_rows(data.table, "validation")
+    paths = {name: one.model_dir / layout.OUT_OF_FOLD_CSV for name, one in candidates.items()}
+    if not all(path.exists() for path in paths.values()):
+        return validation, {name: one.validation for name, one in candidates.items()}
+    known = {name: read_csv(path).set_index("id")["score"].astype(float) for name, path in paths.items()}
+    rows = np.sort(np.concatenate([labelled_rows(data.table, "train"), validation]))
+    for name, scores in known.items():
+        if absent := sorted(set(data.ids[rows].tolist()) - set(scores.index[scores.notna()])):
+            raise ModelError(f"{paths[name]} has no score of {absent[0]!r} and {len(absent) - 1} more; write it again")
+    return rows, {name: scores.loc[data.ids[rows]].to_numpy() for name, scores in known.items()}
+
+
+def _read_injected(candidates: dict[str, Candidate], params: Params) -> Injected | None:
+    """Transients injected into the images of validation rows; None where the pipeline made none for these models."""
+    path = Path(layout.CHOICE_CSV)
+    table = pd.read_csv(path, dtype={"id": str, "image_id": str}) if path.exists() else pd.DataFrame()
+    if not set(candidates) <= set(table):
+        return None
+    scores = {name: one.probability(table[name].to_numpy(float)) for name, one in candidates.items()}
+    return Injected(table, scores, params.recovery.fpr)
 
 
 def _score_rows(model: Any, layers: list[str], data: Dataset, rows: np.ndarray) -> np.ndarray:
@@ -183,21 +245,46 @@ def _restore_run(one: Candidate, data_dir: Path, params: Params) -> str:
 
 
 def _against_champion(best: Candidate, scores: np.ndarray, data: Dataset, params: Params) -> dict[str, Any]:
-    """Compare with the present champion on the same test rows."""
-    rows, holder = labelled_rows(data.table, "test"), find_alias(params.promote.name, CHAMPION)
-    theirs = scores if holder is None or holder.md5 == best.md5 else _holder_scores(holder, data, rows)
-    if theirs is None:
-        return {"champion": False, "reason": f"the champion (version {holder.version}) takes other stamps"}  # type: ignore[union-attr]
-    rng = np.random.default_rng(params.seed)
-    both = compare_auc(data.labels[rows], scores, theirs, n_bootstrap=params.evaluate.n_bootstrap, rng=rng)
-    result = {"test_auc": both.auc_a, "test_auc_low": both.auc_a_low, "test_auc_high": both.auc_a_high}
-    if both.auc_a >= both.auc_b:
-        return result | {"champion": True}
+    """Compare with the present champion, and with the best one so far, on the same test rows."""
+    rows, name = labelled_rows(data.table, "test"), params.promote.name
+    holder, table, labels = find_alias(name, CHAMPION), data.table.iloc[rows], data.labels[rows]
+    own = compare_auc(labels, scores, scores, rows=table)
+    result: dict[str, Any] = {"test_auc": own.auc_a, "test_auc_low": own.auc_a_low, "test_auc_high": own.auc_a_high}
+    others: dict[str, np.ndarray] = {}
+    if holder is not None and holder.md5 != best.md5:
+        theirs = _holder_scores(holder, data, rows)
+        if theirs is None:
+            return {"champion": False, "reason": f"the champion (version {holder.version}) takes other stamps"}
+        others["the champion"] = theirs
+        earlier = _find_best(name, CHAMPION, data, rows, {holder.md5, best.md5})
+        others |= {} if earlier is None else {f"version {earlier[0].version}, champion before": earlier[1]}
+    checks = [check_auc(labels, scores, one, rows=table, against=title) for title, one in others.items()]
+    failed = [check for check in checks if not check.passed]
+    result |= {"champion": not failed, "checks": [check.as_dict() for check in checks]}
+    if not failed:
+        return result
+    numbers = failed[0].numbers
     reason = (
-        f"test AUC {both.auc_a:.4f} is below the champion's {both.auc_b:.4f} "
-        f"(difference {both.difference:+.4f}, 95 % {both.difference_low:+.4f} to {both.difference_high:+.4f})"
+        f"test AUC {numbers['auc_a']:.4f} is below that of {numbers['against']}, {numbers['auc_b']:.4f} (difference "
+        f"{numbers['difference']:+.4f}, 95 % {numbers['difference_low']:+.4f} to {numbers['difference_high']:+.4f})"
     )
-    return result | {"champion": False, "champion_auc": both.auc_b, "reason": reason}
+    return result | {"champion_auc": numbers["auc_b"], "reason": reason}
+
+
+def _find_best(
+    name: str, alias: str, data: Dataset, rows: np.ndarray, known: set[str]
+) -> tuple[Registered, np.ndarray] | None:
+    """Earlier holder of the largest AUC on these rows, and its scores; files in `known` (md5) are left out."""
+    best: tuple[Registered, np.ndarray] | None = None
+    labels, largest = data.labels[rows], -1.0
+    for earlier in earlier_holders(name, alias):
+        scores = None if earlier.md5 in known else _holder_scores(earlier, data, rows)
+        known = known | {earlier.md5}
+        if scores is None:
+            continue
+        auc = compare_auc(labels, scores, scores).auc_a
+        best, largest = ((earlier, scores), auc) if auc > largest else (best, largest)
+    return best
 
 
 def _holder_scores(holder: Registered, data: Dataset, rows: np.ndarray) -> np.ndarray | None:
@@ -252,6 +339,7 @@ class Scored(NamedTuple):
 
     registered: Registered
     scores: np.ndarray
+    model: Any
 
     @property
     def calls(self) -> np.ndarray:
@@ -269,8 +357,9 @@ def promote(
 ) -> Decision:
     """Give a registered model an alias if it passes all checks.
 
-    It must not be worse than the alias's holder on any declared slice of the test rows, nor as a whole, be calibrated,
-    and answer as a service with the scores that it has here. The result is recorded as a run, promoted or not.
+    It must not be worse than the alias's holder on any declared slice of the test rows, nor as a whole, nor than the
+    best holder so far, be as robust and calibrated, and answer as a service with the scores that it has here. The
+    result is recorded as a run, promoted or not.
 
     Parameters
     ----------
@@ -301,7 +390,7 @@ def promote(
     new = _score_version(uri, data, rows)
     holder = find_alias(new.registered.name, alias)
     old = None if holder is None or holder.version == new.registered.version else _score_version(holder.uri, data, rows)
-    checks = tuple(_check(new, old, data, rows, limits))
+    checks = tuple(_check(new, old, alias, (data, rows), limits))
     decision = Decision(new.registered.label, alias, "" if holder is None else holder.label, checks)
     _record(decision, reason, data)
     if not decision.failed:
@@ -357,18 +446,57 @@ def _score_version(uri: str, data: Dataset, rows: pd.DataFrame) -> Scored:
             f"{uri} takes stamps of {model.input_shape[1:]} in layers {registered.layers}, {data.data_dir} holds "
             f"{data.size} pixels and {list(data.layers)}; give the data set of its kind (--data)"
         )
-    return Scored(registered, _score_rows(model, registered.layers, data, rows.index.to_numpy(int)))
+    return Scored(registered, _score_rows(model, registered.layers, data, rows.index.to_numpy(int)), model)
 
 
-def _check(new: Scored, old: Scored | None, data: Dataset, rows: pd.DataFrame, limits: Limits) -> Sequence[Check]:
+def _check(
+    new: Scored, old: Scored | None, alias: str, tested: tuple[Dataset, pd.DataFrame], limits: Limits
+) -> Sequence[Check]:
+    data, rows = tested
     labels = rows["label"].to_numpy(int)
     checks = [check_calibration(labels, new.probability, limits), _check_service(new, data, rows)]
     if old is not None:
-        rng = np.random.default_rng(0)
-        checks.append(check_auc(labels, new.scores, old.scores, n_bootstrap=N_BOOTSTRAP, rng=rng))
-        wrong, before = (one.calls != (labels == 1) for one in (new, old))
-        checks += check_slices(rows.reset_index(drop=True), wrong, before, limits)
+        numbers = rows.index.to_numpy(int)
+        known = rows.assign(neighbour_ratio=_measure_neighbours(data, numbers)).reset_index(drop=True)
+        checks += _compare(new, old, known, limits, HOLDER)
+        checks += check_robustness(*_try_robustness((new, old), data, rows), limits)
+        name, md5s = new.registered.name, {new.registered.md5, old.registered.md5}
+        if (best := _find_best(name, alias, data, numbers, md5s)) is not None:
+            earlier = Scored(best[0], best[1], None)
+            title = f"version {earlier.registered.version}, the best holder before,"
+            checks += _compare(new, earlier, known, limits, title, only="all rows")
     return checks
+
+
+def _compare(
+    new: Scored, old: Scored, rows: pd.DataFrame, limits: Limits, title: str, *, only: str | None = None
+) -> list[Check]:
+    labels = rows["label"].to_numpy(int)
+    wrong, before = (one.calls != (labels == 1) for one in (new, old))
+    slices = check_slices(rows, wrong, before, limits, against=title)
+    return [
+        check_auc(labels, new.scores, old.scores, rows=rows, against=title),
+        *(check for check in slices if only in (None, check.name)),
+    ]
+
+
+def _measure_neighbours(data: Dataset, rows: np.ndarray) -> np.ndarray:
+    parts = [measure_neighbours(stamps, data.layers) for _, stamps in data.batches(rows, layers=list(data.layers))]
+    return np.concatenate(parts)
+
+
+def _try_robustness(models: Sequence[Scored], data: Dataset, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Robustness of each model on the rows that are clear to all of them."""
+    clear = [find_clear(rows, one.scores, one.registered.operating.threshold) for one in models]
+    found: list[dict[str, Any]] = [{} for _ in models]
+    for kind in clear[0]:
+        shared = reduce(np.intersect1d, [one[kind] for one in clear])
+        for one, kinds in zip(models, found, strict=True):
+            layers, threshold = tuple(one.registered.layers), one.registered.operating.threshold
+            stamps = data.read_stamps(rows.index.to_numpy(int)[shared], layers)
+            score = partial(_score, one.model)
+            kinds[kind] = measure_robustness(score, stamps, layers, threshold=threshold, seed=0)
+    return found
 
 
 def _check_service(new: Scored, data: Dataset, rows: pd.DataFrame) -> Check:

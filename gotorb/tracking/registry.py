@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,14 +217,30 @@ def previous_holder(name: str, alias: str) -> Registered | None:
     Registered or None
         The version.
     """
+    return next(earlier_holders(name, alias), None)
+
+
+def earlier_holders(name: str, alias: str) -> Iterator[Registered]:
+    """Versions that held an alias before its present holder, the latest first, each once.
+
+    Those that a rollback took the alias from, and deleted ones, are not among them.
+
+    Parameters
+    ----------
+    name, alias : str
+        Of the registered model.
+
+    Yields
+    ------
+    Registered
+    """
     holder = find_alias(name, alias)
-    for number in reversed(_history(name, alias)):
+    for number in dict.fromkeys(reversed(_history(name, alias))):
         if holder is None or number != holder.version:
             try:
-                return load_version(f"{SCHEME}{name}/{number}")
+                yield load_version(f"{SCHEME}{name}/{number}")
             except ModelError:
                 continue  # it was deleted
-    return None
 
 
 def _history(name: str, alias: str) -> list[str]:

@@ -20,11 +20,13 @@ from gotorb.core.files import file_states, write_csv, write_json
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import Settings, read_settings
 from gotorb.dataset.folder import check_finished, whole_folder
-from gotorb.dataset.store import open_dataset, write_dataset
+from gotorb.dataset.store import write_dataset
 from gotorb.errors import DataError
 from gotorb.evaluation.drift import DRIFT_COLUMNS, measure_drift
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.evaluation.metrics import rounded
+from gotorb.evaluation.report import read_predictions
+from gotorb.evaluation.thresholds import fit_validation
 from gotorb.visualise.flags import find_flags
 from gotorb.visualise.pages import HEIGHT, WIDTH, write_page
 
@@ -49,6 +51,10 @@ class NightOptions:
         The model's own when None.
     data : path, optional
         The training set, with which the night is compared.
+    evaluation : path, optional
+        Evaluation of the model; its validation rows tell the scores between which a person decides, so that `keep` of
+        each class is called right or marked as unsure. Else a row is unsure where the threshold lies in its posterior.
+    keep : float
     n_audit : int
         Hidden detections drawn for annotators.
     archive : ArchiveParams
@@ -59,6 +65,8 @@ class NightOptions:
     seed: int = SEED
     threshold: float | None = SCORE.threshold
     data: Path | str | None = SCORE.data
+    evaluation: Path | str | None = SCORE.evaluation
+    keep: float = SCORE.keep
     n_audit: int = SCORE.n_audit
     archive: ArchiveParams = field(default_factory=ArchiveParams)
 
@@ -109,7 +117,7 @@ def _write_night(
     parts = list(_score(scorer, source, blocks, options, threshold=threshold, settings=settings))
     if not parts or not sum(map(len, parts)):
         raise DataError(f"no detection in {source}; give a folder of difference images")
-    table = pd.concat(parts, ignore_index=True)
+    table, sets = _mark_unsure(pd.concat(parts, ignore_index=True), options)
     audit = draw_audit(table, options.n_audit, np.random.default_rng(options.seed))
     _write_audit_set(out_dir / AUDIT_DIR, read_detections(source, options.archive, scorer.size), table, audit, options)
     before = None if options.data is None else score_training(
@@ -117,13 +125,25 @@ def _write_night(
     )  # fmt: skip
     summary = describe_night(table, threshold, before, len(audit)) | {
         "name": source.name, "model": scorer.name, "version": scorer.version, "n_samples": options.n_samples,
-        "asked_minor_planets": bool(settings.gotorb_mpc_catalogue),
+        "asked_minor_planets": bool(settings.gotorb_mpc_catalogue), "for_person": sets,
     }  # fmt: skip
     rows = table.assign(called_real=table["called_real"].astype(int), uncertain=table["uncertain"].astype(int))
     write_csv(out_dir / SCORES_CSV, rows.round(dict.fromkeys(SUMMARIES, 6)), inert=True)
     write_csv(out_dir / AUDIT_CSV, audit, inert=True)
     write_json(out_dir / SUMMARY_JSON, rounded(summary))
     return _draw_page(out_dir, summary, table)
+
+
+def _mark_unsure(table: pd.DataFrame, options: NightOptions) -> tuple[pd.DataFrame, dict[str, float] | None]:
+    """Rows with those that a person decides on marked, and the scores between which they lie."""
+    if options.evaluation is None:
+        return table, None
+    known = read_predictions(options.evaluation)
+    posterior = pd.to_numeric(known["mean"], errors="coerce") if "mean" in known else known["score"]
+    sets = fit_validation(known.assign(score=posterior.fillna(known["score"])), options.keep)
+    low, high = sorted((sets.low, sets.high))
+    unsure = sets.for_person(table["best"].to_numpy(float))
+    return table.assign(uncertain=unsure), {"keep": sets.keep, "low": low, "high": high}
 
 
 def _draw_page(out_dir: Path, summary: dict[str, Any], table: pd.DataFrame) -> Path:

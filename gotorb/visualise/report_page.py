@@ -318,7 +318,7 @@ def compare_pairs(results: Results) -> list[dict[str, Any]]:
 def _compare(one: str, other: str, predictions: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     both = predictions[one].merge(predictions[other][["id", "score"]], on="id", suffixes=("", "_other"))
     labels, ours, theirs = (both[name].to_numpy() for name in ("label", "score", "score_other"))
-    found = compare_auc(labels.astype(int), ours, theirs, rng=np.random.default_rng(0))
+    found = compare_auc(labels.astype(int), ours, theirs, rows=both)
     low, high = found.difference_low, found.difference_high
     better = None if low <= 0 <= high else one if low > 0 else other
     numbers = {"difference": found.difference, "low": low, "high": high, "n": len(both)}

@@ -139,7 +139,7 @@ def test_imported_models_score_compare_evaluate_and_fine_tune(imported: Path, tm
     first = [layer.get_weights()[0] for layer in (classifier.load(imported).model.layers[2], model.layers[2])]
     np.testing.assert_array_equal(*first)
     rows = read_table(data).set_index("id").join(score_peers([str(imported), str(data / "tuned")], data))
-    table = compare_with_external(rows, rows["peer_tuned"], n_bootstrap=20, seed=0)
+    table = compare_with_external(rows, rows["peer_tuned"])
     assert table["theirs"]["n_real"] == 60
     assert table["tuned"]["ours_minus_theirs"] == 0
     found = classifier.compare(str(imported), str(data / "tuned"), data_dir=data, n_bootstrap=20)

@@ -5,6 +5,7 @@ import pytest
 
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.acquisition import METHODS, choose_rows
+from gotorb.evaluation.posterior import Scale
 
 IDS = np.array([f"r{i:03d}" for i in range(300)])
 
@@ -72,3 +73,11 @@ def test_impossible_calls_are_told():
         choose_rows(IDS, pool(), 0, rng=rng())
     with pytest.raises(DataError, match="300 posteriors for 299 different ids of 300 rows"):
         choose_rows(np.append(IDS[:-1], IDS[0]), pool(), 5, rng=rng())
+
+
+def test_margin_is_the_default_and_asks_beside_the_threshold() -> None:
+    samples = np.repeat(np.linspace(0.01, 0.99, len(IDS))[:, None], 5, axis=1)
+    found = choose_rows(IDS, samples, 3, scale=Scale(0.2, 2.0), rng=rng())
+    assert np.abs(samples[found["row"], 0] - 0.2).max() < 0.02
+    plain = choose_rows(IDS, samples, 3, rng=rng())
+    assert np.abs(samples[plain["row"], 0] - 0.5).max() < 0.02

@@ -39,7 +39,7 @@ def test_ways_are_judged_by_one_training_and_by_the_mean_of_several(tmp_path: Pa
         other = score_out_of_fold(data_dir, "bayesian_vgg6", params, n_before=1)
     assert one.index.equals(other.index) and not np.allclose(one, other)
     rows = read_table(data_dir).set_index("id")
-    tables = compare_ways(rows, {"alone": [one, other]}, (1, 2), n_bootstrap=50, seed=1)
+    tables = compare_ways(rows, {"alone": [one, other]}, (1, 2))
     assert list(tables) == ["alone", "alone, 2 trainings averaged"]
     labels = rows.loc[one.index, "label"].to_numpy(int)
     for table, scores in zip(tables.values(), (one, (one + other) / 2), strict=True):
@@ -51,7 +51,7 @@ def test_the_table_names_counts_intervals_and_both_sets_of_rows() -> None:
     labels = np.repeat([0, 1], 50)
     ours, theirs = labels + rng.normal(0, 0.5, 100), labels + rng.normal(0, 1.0, 100)
     theirs[:5] = np.nan
-    table = compare_scores(labels, ours, {"forest": theirs}, n_bootstrap=50, rng=rng)
+    table = compare_scores(labels, ours, {"forest": theirs})
     text = format_tables({"held_out": table, "out_of_fold": table}, title="a and others")
     assert "## Held-out rows" in text and "scored out of fold" in text
     assert text.count("| forest | 50 | 45 |") == 2 and text.count("| gotorb | 50 | 50 |") == 2

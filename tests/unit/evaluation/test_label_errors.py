@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gotorb.errors import DataError
-from gotorb.evaluation.label_errors import rank_labels
+from gotorb.evaluation.label_errors import correct_fpr, rank_labels
 
 
 def planted(rate, n=4000, seed=1):
@@ -50,3 +50,28 @@ def test_unknown_labels_are_left_out_and_one_class_is_refused():
     assert len(rank_labels(rows).rows) == len(rows) - 10
     with pytest.raises(DataError, match="label errors need real and bogus rows"):
         rank_labels(rows[rows["label"] == 1])
+
+
+def test_corrected_fpr_covers_the_true_one_where_labels_hide_real_sources() -> None:
+    """1 % of the bogus labels are on real sources: they are half of the false positives."""
+    from scipy.special import expit
+
+    rng, n, covered, corrected, raw = np.random.default_rng(4), 600, 0, [], []
+    threshold, truth = 0.5, 0.012
+    for _ in range(200):
+        real = rng.random(n) < 0.5
+        hidden = ~real & (rng.random(n) < 0.01)
+        accepted = ~real & ~hidden & (rng.random(n) < truth)
+        logits = np.where(real | hidden, rng.normal(4, 2, n), -4.0)
+        scores = expit(np.where(accepted, rng.uniform(0, 2, n), logits))
+        found = correct_fpr(real.astype(int), scores, threshold)
+        covered += found["fpr_low"] <= truth <= found["fpr_high"]
+        corrected.append(found["fpr"])
+        raw.append((scores[~real] >= threshold).mean())
+    assert covered >= 182
+    assert abs(np.mean(corrected) - truth) < 0.003 < np.mean(raw) - truth
+
+
+def test_few_real_rows_correct_nothing() -> None:
+    found = correct_fpr(np.array([0] * 50 + [1] * 5), np.linspace(0, 1, 55), 0.5)
+    assert set(found.values()) == {None}

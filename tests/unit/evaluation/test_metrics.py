@@ -8,7 +8,14 @@ import pytest
 
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import compare_auc, roc_comparison
-from gotorb.evaluation.intervals import area_under_roc, bootstrap_auc, count_by_score, wilson_interval
+from gotorb.evaluation.intervals import (
+    area_under_roc,
+    auc_interval,
+    count_by_score,
+    find_groups,
+    fraction_interval,
+    wilson_interval,
+)
 from gotorb.evaluation.metrics import average_precision, measure_scores, reliability_table
 from gotorb.evaluation.thresholds import choose_threshold, error_rates, fnr_at_fpr, measure_errors
 
@@ -51,11 +58,74 @@ def test_errors_are_counted_by_hand() -> None:
     assert errors["mme"] == 0.5 and errors["fpr_low"] < 0.5 < errors["fpr_high"]
 
 
-def test_bootstrap_interval_holds_the_area(scored: tuple[np.ndarray, np.ndarray]) -> None:
+def test_auc_interval_holds_the_area(scored: tuple[np.ndarray, np.ndarray]) -> None:
     labels, scores = scored
-    low, high = bootstrap_auc(labels, scores, n_bootstrap=300, rng=np.random.default_rng(0))
+    low, high = auc_interval(labels, scores)
     area = area_under_roc(*count_by_score(labels, scores)[1:])
     assert low < area < high and 0.01 < high - low < 0.1
+
+
+@pytest.mark.parametrize("auc", [0.95, 0.99])
+def test_auc_intervals_cover_the_truth_as_often_as_they_say(auc: float) -> None:
+    """Percentiles of a bootstrap cover 89.7 % at 0.99."""
+    from scipy.stats import norm
+
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1], 200)
+    shift = np.sqrt(2) * norm.ppf(auc) * labels
+    intervals = np.array([auc_interval(labels, rng.normal(size=400) + shift) for _ in range(1000)])
+    covered = ((intervals[:, 0] <= auc) & (auc <= intervals[:, 1])).mean()
+    assert 0.93 <= covered <= 0.97
+
+
+def test_images_that_differ_widen_the_interval_until_it_covers() -> None:
+    from scipy.stats import norm
+
+    rng, image, labels = np.random.default_rng(0), np.repeat(np.arange(40), 10), np.tile([0, 1], 200)
+    shift, spread, covered = 3.3 * labels, 1.0, {"image": 0, "row": 0}
+    truth = norm.cdf(3.3 / np.sqrt(2 * (1 + spread**2)))
+    for _ in range(400):
+        scores = rng.normal(0, spread, 40)[image] + rng.normal(size=400) + shift
+        for kind, groups in (("image", [image]), ("row", [])):
+            low, high = auc_interval(labels, scores, groups)
+            covered[kind] += low <= truth <= high
+    assert covered["image"] >= 0.92 * 400
+    assert covered["row"] <= 0.91 * 400
+
+
+def test_classes_apart_have_an_interval_by_their_number() -> None:
+    labels = np.repeat([0, 1], [200, 50])
+    low, high = auc_interval(labels, labels.astype(float))
+    assert high == 1.0 and low == pytest.approx(0.025 ** (1 / 50))
+
+
+def test_groups_are_images_and_objects() -> None:
+    rows = pd.DataFrame({"image_id": np.arange(60) // 3, "object_id": [""] * 58 + ["sn", "sn"], "label": 1})
+    images, objects = find_groups(rows)
+    assert len(set(images)) == 20 and len(set(objects)) == 59 and objects[58] == objects[59]
+    assert list(find_groups(rows.assign(image_id="one", object_id=""))) == []
+
+
+def test_trails_of_one_image_count_as_one() -> None:
+    wrong, images = np.ones(24, bool), np.zeros(24, int)
+    low, high = fraction_interval(wrong, [images])
+    assert (low, high) == pytest.approx(wilson_interval(1, 1)) and high == 1.0
+    assert low < 0.25 < wilson_interval(24, 24)[0]
+    spread = np.arange(24) % 2 == 0
+    assert fraction_interval(spread, [np.arange(24) // 2]) == pytest.approx(wilson_interval(12, 24))
+    together = fraction_interval(spread, [np.arange(24) % 2 + 2 * (np.arange(24) // 12)])
+    assert together[0] < wilson_interval(12, 24)[0] and together[1] > wilson_interval(12, 24)[1]
+
+
+def test_calibration_error_has_its_expectation_by_chance() -> None:
+    from gotorb.evaluation.metrics import expect_calibration, measure_calibration
+
+    rng = np.random.default_rng(1)
+    scores = rng.uniform(0, 1, 200)
+    expected, limit = expect_calibration(scores, n_draws=500, rng=rng)
+    found = [measure_calibration((rng.random(200) < scores).astype(int), scores)["ece"] for _ in range(300)]
+    assert expected == pytest.approx(np.mean(found), abs=0.003)
+    assert 0.02 < np.mean(np.array(found) > limit) < 0.09
+    assert expect_calibration(rng.uniform(0, 1, 20_000), n_draws=50, rng=rng)[0] < expected / 5
 
 
 def test_threshold_keeps_its_promise_on_the_rows_it_was_chosen_on(scored: tuple[np.ndarray, np.ndarray]) -> None:
@@ -79,6 +149,15 @@ def test_brier_and_calibration_error_by_hand() -> None:
     assert metrics["brier"] == pytest.approx((0.15**2 + 0.85**2 + 2 * 0.05**2) / 4, abs=1e-6)
     assert metrics["ece"] == pytest.approx((2 * 0.35 + 2 * 0.05) / 4, abs=1e-6)
     assert reliability_table(rows["label"].to_numpy(), rows["score"].to_numpy())["n"].tolist() == [2, 2]
+
+
+def test_purity_is_that_of_a_nights_real_fraction() -> None:
+    labels = np.repeat([0, 1], [1000, 200])
+    rows = pd.DataFrame({"label": labels, "score": np.where(np.arange(1200) < 50, 0.9, labels * 0.9)})
+    night = measure_scores(rows, 0.5, rng=np.random.default_rng(0))["night"]
+    assert night["real_fraction"] == 0.05
+    assert night["purity"] == pytest.approx(0.05 / (0.05 + 0.95 * 0.05), abs=1e-6)
+    assert night["purity_limit"] == pytest.approx(0.05 / (0.05 + 0.95 * 0.0631), abs=0.001)
 
 
 def test_breakdowns_by_metalabel_and_magnitude() -> None:
@@ -107,7 +186,7 @@ def test_a_score_compared_with_itself_differs_by_nothing(scored: tuple[np.ndarra
     labels, scores = scored
     table = roc_comparison(labels, scores, scores, n_bootstrap=20)
     assert (table[["difference", "difference_low", "difference_high"]] == 0).all(axis=None)
-    both = compare_auc(labels, scores, scores, n_bootstrap=20, rng=np.random.default_rng(0))
+    both = compare_auc(labels, scores, scores)
     assert both.difference == both.difference_low == both.difference_high == 0
 
 
@@ -118,7 +197,7 @@ def test_comparison_finds_the_better_score(scored: tuple[np.ndarray, np.ndarray]
     table = roc_comparison(labels, scores, blurred, (0.1,), n_bootstrap=100)
     assert table["difference_low"].item() > 0
     assert table["n_real"].item() + table["n_bogus"].item() == len(labels) - 5
-    assert compare_auc(labels, scores, blurred, n_bootstrap=50, rng=np.random.default_rng(0)).difference_low > 0
+    assert compare_auc(labels, scores, blurred).difference_low > 0
 
 
 def test_comparison_needs_both_classes() -> None:

@@ -27,6 +27,8 @@ def test_card_holds_data_numbers_slices_and_limits() -> None:
     assert "150 mp, 250 randjunk" in text
     assert f"AUC {metrics['auc']:.4f}" in text
     assert "| metalabel mp | 100 |" in text
+    assert f"without them FPR {100 * metrics['corrected']['fpr']:.1f} %" in text
+    assert f"purity where 5 % of the detections are real: {100 * metrics['night']['purity']:.1f} %" in text
     assert "| S/N 7-10 | 200 |" in text
     assert all(limit in text for limit in NOT_FOR)
 

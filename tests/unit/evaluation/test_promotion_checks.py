@@ -9,8 +9,11 @@ from gotorb.evaluation.promotion_checks import (
     check_auc,
     check_calibration,
     check_parity,
+    check_robustness,
     check_slices,
     declared_slices,
+    measure_neighbours,
+    noticeable_loss,
 )
 
 N = 400
@@ -37,6 +40,7 @@ def failed(rows: pd.DataFrame, wrong: np.ndarray, before: np.ndarray, **limits: 
 def test_slices_are_faint_nuclear_each_telescope_and_each_metalabel(rows: pd.DataFrame) -> None:
     counts = {name: int(inside.sum()) for name, inside in declared_slices(rows).items()}
     assert counts == {
+        "all rows": N,
         "faint (S/N 5 to 10)": 100,
         "nuclear (within 1.5 arcsec)": 80,
         "telescope 3": 200,
@@ -45,7 +49,45 @@ def test_slices_are_faint_nuclear_each_telescope_and_each_metalabel(rows: pd.Dat
         "metalabel mp": int((rows["metalabel"] == "mp").sum()),
         "metalabel randjunk": int((rows["metalabel"] == "randjunk").sum()),
     }
-    assert declared_slices(rows[["ut"]].replace(3, "")).keys() == {"telescope 4"}
+    assert declared_slices(rows[["ut"]].replace(3, "")).keys() == {"all rows", "telescope 4"}
+    more = rows.assign(neighbour_ratio=np.arange(N) / 10, missing_fraction=np.where(np.arange(N) < 25, 0.1, 0.0))
+    found = {name: int(inside.sum()) for name, inside in declared_slices(more).items() if name not in counts}
+    assert found == {"bright neighbour (30 times the source)": 99, "edge (pixels missing)": 25}
+
+
+def test_neighbours_are_measured_in_units_of_the_source() -> None:
+    stamps = np.zeros((2, 25, 25, 2))
+    stamps[:, 12, 12, 1], stamps[0, 0, 0, 1], stamps[1, 12, 16, 1] = 10.0, 400.0, 400.0
+    stamps[..., 0] = 1e6
+    assert measure_neighbours(stamps, ["template", "science"]).tolist() == [40.0, 0.0]
+
+
+@pytest.mark.parametrize(("n", "n_alone"), [(300, 0), (300, 12), (60, 3)])
+def test_power_is_what_simulated_losses_show(n: int, n_alone: int) -> None:
+    """A true loss of the size that is told is noticed in 80 % of simulated comparisons."""
+    from scipy.stats import binomtest
+
+    loss, each, rng = noticeable_loss(n, n_alone, 0.01), n_alone / n / 2, np.random.default_rng(1)
+    assert loss is not None
+    draws = rng.multinomial(n, [each + loss, each, 1 - 2 * each - loss], 1000)
+    noticed = [
+        binomtest(int(new), int(new + old), alternative="greater").pvalue <= 0.01 for new, old, _ in draws if new + old
+    ]
+    assert 0.76 <= sum(noticed) / 1000 <= 0.88
+
+
+def test_nothing_can_be_noticed_on_a_handful_of_rows() -> None:
+    assert noticeable_loss(5, 0, 0.01) is None
+
+
+def test_robustness_fails_where_more_calls_change_than_the_holders() -> None:
+    def found(changed: int) -> dict[str, dict[str, int]]:
+        return {kind: {"n": 200, "changed": changed if kind == "real" else 3} for kind in ("real", "bogus")}
+
+    worse, equal = check_robustness(found(40), found(3), Limits())
+    assert not worse.passed and equal.passed and "40 of 200 clear real calls" in worse.text
+    assert all(check.passed for check in check_robustness(found(5), found(3), Limits()))
+    assert all(check.passed for check in check_robustness(found(3), found(40), Limits()))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +102,7 @@ def test_only_the_planted_slice_fails_and_tells_its_numbers(
     wrong[np.flatnonzero(inside)[:12]] = True
     before[np.flatnonzero(~inside)[:12]] = True
     (bad,) = (check for check in check_slices(rows, wrong, before, Limits()) if not check.passed)
+    assert bad.numbers["noticeable_loss"] < 0.2 and "with 80 %" in bad.text
     assert bad.name.startswith(name)
     assert bad.numbers["wrong"] >= 12 and f"{bad.numbers['wrong']} of {inside.sum()} wrong" in bad.text
     assert bad.numbers["p"] < 0.01
@@ -89,9 +132,23 @@ def test_small_slices_are_told_but_decide_nothing(rows: pd.DataFrame) -> None:
 def test_auc_fails_only_where_the_whole_interval_is_below() -> None:
     labels, rng = np.arange(N) % 2, np.random.default_rng(1)
     good, bad = labels + rng.normal(0, 0.3, N), labels + rng.normal(0, 3, N)
-    assert not check_auc(labels, bad, good, n_bootstrap=50, rng=rng).passed
-    assert check_auc(labels, good, bad, n_bootstrap=50, rng=rng).passed
-    assert check_auc(labels, good, good, n_bootstrap=50, rng=rng).passed
+    worse = check_auc(labels, bad, good)
+    assert not worse.passed and 0.01 < worse.numbers["noticeable_loss"] < 0.1
+    assert check_auc(labels, good, bad).passed
+    assert check_auc(labels, good, good).passed
+
+
+def test_calibrated_scores_of_few_rows_pass_nine_times_in_ten_and_overconfident_ones_fail() -> None:
+    """A fixed bound of 0.05 refuses most perfectly calibrated broad scores of 200 rows."""
+    rng, limits, passed, by_fixed, caught = np.random.default_rng(2), Limits(), 0, 0, 0
+    for _ in range(40):
+        probability = rng.uniform(0, 1, 200)
+        labels = (rng.random(200) < probability).astype(int)
+        check = check_calibration(labels, probability, limits)
+        passed, by_fixed = passed + check.passed, by_fixed + (check.numbers["ece"] <= 0.05)
+        sure = 1 / (1 + (1 / probability - 1) ** 3)
+        caught += not check_calibration(labels, sure, limits).passed
+    assert passed >= 37 and by_fixed <= 25 and caught >= 37
 
 
 def test_calibration_has_a_bound() -> None:

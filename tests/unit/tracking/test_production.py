@@ -23,7 +23,7 @@ from tests.unit.tracking.tiny import LAYERS, SIZE, make_model, make_params
 N, SIGNAL = 480, 1.5
 HALVES = {"1": np.s_[: SIZE // 2], "2": np.s_[SIZE // 2 + 1 :]}
 """Telescope -> rows of its stamps that tell real from bogus."""
-ANY = Limits(max_ece=1.0)
+ANY = Limits(max_ece=1.0, max_changed=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,7 @@ def test_better_and_equal_models_are_accepted(
     bad, good = add(tmp_path / "bad", "1"), add(tmp_path / "good", "1", "2")
     promote(bad.uri, "production", reason="first", data_dir=data_dir, limits=ANY)
     words = ["promote", good.uri, "--to", "production", "--reason", "better", "--data", str(data_dir), "--max-ece", "1"]
+    words += ["--max-changed", "1"]
     assert cli.main(words) == 0
     assert "is production now (before: gotorb/1)" in capsys.readouterr().err
     again = promote(good.uri, "production", reason="again", data_dir=data_dir, limits=ANY)

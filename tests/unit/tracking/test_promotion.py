@@ -3,13 +3,17 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from gotorb.core import layout
+from gotorb.dataset.store import read_table
+from gotorb.errors import ModelError
 from gotorb.tracking.promotion import promote_best, rollback
 from gotorb.tracking.registry import CHAMPION, find_alias, list_models
 from gotorb.tracking.runs import find_run, md5, track_stage
-from tests.unit.tracking.tiny import SIZE, make_data, make_params, write_model
+from tests.unit.tracking.tiny import LAYERS, SIZE, make_data, make_model, make_params, write_model
 
 GOOD, MIDDLING = "vgg6", "bayesian_vgg6"
 
@@ -37,7 +41,7 @@ def test_worse_model_is_registered_but_refused_with_the_numbers(
     decision = promote_best(models_dir, data_dir, make_params(MIDDLING))
     assert decision["champion"] is False
     assert (
-        f"test AUC {decision['test_auc']:.4f} is below the champion's {decision['champion_auc']:.4f}"
+        f"test AUC {decision['test_auc']:.4f} is below that of the champion, {decision['champion_auc']:.4f}"
         in (decision["reason"])
     )
     assert [row["aliases"] for row in list_models()] == ["champion", ""]
@@ -145,3 +149,71 @@ def test_registered_version_carries_its_card(project: Path, models_dir: Path, da
     describe_version(champion, "line\n" * 2000)
     kept = MlflowClient().get_model_version("gotorb", champion.version).description
     assert len(kept) <= MAX_DESCRIPTION and kept.endswith("\n...")
+
+
+def write_pixels(models_dir: Path, data: Path, n_pixels: int, name: str = GOOD) -> Path:
+    """A model that looks at the first pixels only: the fewer, the less they tell."""
+    from gotorb.training.model_files import write_training
+
+    folder, model = models_dir / name, make_model()
+    weights = np.zeros((SIZE * SIZE, len(LAYERS)))
+    weights[:n_pixels] = 1 / n_pixels / len(LAYERS)
+    model.get_layer("score").set_weights([weights.reshape(-1, 1), np.zeros(1)])
+    folder.mkdir(parents=True)
+    write_training(folder, model, {"model": name, "layers": list(LAYERS), "threshold": 0.5, "data_digest": "d" * 64})
+    return models_dir
+
+
+def test_small_losses_in_a_row_end_at_the_best_champion_so_far(project: Path, tmp_path: Path) -> None:
+    """Each is within its noise of the one before; the third is worse than the first beyond it."""
+    data = make_data(tmp_path / "data", n=360)
+    decisions = [promote_best(write_pixels(tmp_path / str(n), data, n), data, make_params(GOOD)) for n in (5, 4, 3)]
+    assert [one["champion"] for one in decisions] == [True, True, False]
+    (holder,), (now, best) = decisions[1]["checks"], decisions[2]["checks"]
+    assert holder["passed"] and now["passed"] and not best["passed"]
+    assert "is below that of version 1, champion before" in decisions[2]["reason"]
+    assert 0 < best["numbers"]["noticeable_loss"] < 0.1 and "with 80 %" in best["text"]
+    assert [row["aliases"] for row in list_models()] == ["", "champion", ""]
+
+
+def test_holder_that_a_rollback_took_the_alias_from_is_no_measure(project: Path, tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data", n=360)
+    for n in (4, 5):
+        promote_best(write_pixels(tmp_path / str(n), data, n), data, make_params(GOOD))
+    rollback("gotorb", CHAMPION, reason="too slow")
+    assert promote_best(write_pixels(tmp_path / "3", data, 3), data, make_params(GOOD))["champion"] is True
+
+
+def test_injected_transients_decide_between_equal_models(project: Path, models_dir: Path, data_dir: Path) -> None:
+    """Two models of the same scores: the first finds more faint sources, and the order would take the other."""
+    shutil.copytree(models_dir / GOOD, models_dir.parent / "equal" / GOOD)
+    shutil.copytree(models_dir / GOOD, models_dir.parent / "equal" / MIDDLING)
+    equal, params = models_dir.parent / "equal", make_params(GOOD, MIDDLING)
+    plain = promote_best(equal, data_dir, params)
+    assert (plain["model"], plain["decided_by"]) == (MIDDLING, "order")
+    rows = {"id": [f"i{n}" for n in range(200)], "image_id": "im1", "snr": 7.0, "host_offset_arcsec": np.nan}
+    table = pd.DataFrame(rows | {GOOD: 0.9999, MIDDLING: np.where(np.arange(200) < 100, 0.9999, 0.0001)})
+    Path(layout.CHOICE_CSV).parent.mkdir(parents=True)
+    table.to_csv(layout.CHOICE_CSV, index=False)
+    chosen = promote_best(equal, data_dir, params)
+    assert (chosen["model"], chosen["decided_by"]) == (GOOD, "injected")
+    assert [row["found"] for row in chosen["choice"]] == [1.0, 0.5]
+    table.rename(columns={MIDDLING: "another"}).to_csv(layout.CHOICE_CSV, index=False)
+    assert promote_best(equal, data_dir, params)["decided_by"] == "order"
+
+
+def test_out_of_fold_scores_of_all_models_take_the_place_of_validation(
+    project: Path, models_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    folder, table = tmp_path / "folds", read_table(data_dir)
+    shutil.copytree(models_dir, folder)
+    rows = table[table["split"] != "test"]
+    for name, right in ((GOOD, 0.55), (MIDDLING, 0.95)):
+        scores = np.where(rows["label"].astype(int) == 1, right, 1 - right)
+        rows[["id"]].assign(score=scores).to_csv(folder / name / layout.OUT_OF_FOLD_CSV, index=False)
+    decision = promote_best(folder, data_dir, make_params(GOOD, MIDDLING))
+    assert (decision["model"], decision["decided_by"], decision["n_chosen_by"]) == (MIDDLING, "brier", len(rows))
+    kept = pd.read_csv(folder / GOOD / layout.OUT_OF_FOLD_CSV).iloc[1:]
+    kept.to_csv(folder / GOOD / layout.OUT_OF_FOLD_CSV, index=False)
+    with pytest.raises(ModelError, match=f"no score of '{rows['id'].iloc[0]}'"):
+        promote_best(folder, data_dir, make_params(GOOD, MIDDLING))
