@@ -5,7 +5,7 @@ when a network is built or read, so importing this module is quick.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +113,8 @@ class Origin:
         Score at or above which it calls a row real; 0.5 when nothing names one.
     imported : bool
         True for a network that was trained elsewhere, and for those fine-tuned from it.
+    calibration : tuple of float, optional
+        Temperature and offset: probability = sigmoid(logit(score) / temperature + offset).
     """
 
     model: Any
@@ -123,6 +125,7 @@ class Origin:
     meta: dict[str, Any] | None = None
     threshold: float = 0.5
     imported: bool = False
+    calibration: tuple[float, float] | None = None
 
 
 def find_model(address: str | Path) -> Origin:
@@ -148,7 +151,7 @@ def find_model(address: str | Path) -> Origin:
         return Origin(
             model=network, layers=tuple(registered.layers), name=registered.name, version=registered.version,
             digest=f"md5:{registered.md5}", threshold=registered.operating.threshold,
-            imported="imported" in registered.tags,
+            imported="imported" in registered.tags, calibration=_scale(registered.operating._asdict()),
         )  # fmt: skip
     from gotorb.core.files import file_digest
     from gotorb.training.importing import load_model
@@ -166,7 +169,13 @@ def find_model(address: str | Path) -> Origin:
         meta=loaded.meta,
         threshold=threshold,
         imported="imported" in (loaded.meta or {}),
+        calibration=_scale((loaded.meta or {}).get("calibration", {})),
     )
+
+
+def _scale(known: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Temperature and offset of a calibration; None without one."""
+    return None if known.get("temperature") is None else (float(known["temperature"]), float(known["offset"]))
 
 
 def import_model(

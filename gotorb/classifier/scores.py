@@ -28,6 +28,7 @@ from gotorb.core.params import BATCH_SIZE, N_SAMPLES, SEED, ArchiveParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError, NotFinite
+from gotorb.evaluation.calibration import expit, logit
 from gotorb.evaluation.external_classifiers import PREFIX
 from gotorb.evaluation.posterior import summarise_samples
 from gotorb.features import FeatureSet
@@ -128,7 +129,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scorer:
     """A model with its layers, name, version and threshold.
 
@@ -143,6 +144,8 @@ class Scorer:
         the one that it was made from.
     threshold : float
         Score at or above which it calls a detection real.
+    calibration : tuple of float, optional
+        Temperature and offset of its map from scores to probabilities.
     """
 
     model: Any
@@ -150,6 +153,24 @@ class Scorer:
     name: str
     version: str
     threshold: float = 0.5
+    calibration: tuple[float, float] | None = None
+
+    def probability(self, scores: np.ndarray) -> np.ndarray | None:
+        """Calibrated probabilities of being real; None without a calibration.
+
+        Parameters
+        ----------
+        scores : ndarray
+            (n,) scores, or means of posteriors.
+
+        Returns
+        -------
+        ndarray or None
+        """
+        if self.calibration is None:
+            return None
+        temperature, offset = self.calibration
+        return expit(logit(scores) / temperature + offset)
 
     @cached_property
     def compiled(self) -> CompiledModel | PortableModel:
@@ -192,9 +213,15 @@ def load_scorer(model: str) -> Scorer:
     """
     if Path(model).suffix == layout.ONNX_SUFFIX:
         exported = read_portable(model)
-        return Scorer(exported, exported.layers, exported.name, exported.about["version"], exported.threshold)
+        return Scorer(
+            model=exported, layers=exported.layers, name=exported.name, version=exported.about["version"],
+            threshold=exported.threshold,
+        )  # fmt: skip
     found = find_model(model)
-    scorer = Scorer(found.model, found.layers, found.name, found.version, found.threshold)
+    scorer = Scorer(
+        model=found.model, layers=found.layers, name=found.name, version=found.version, threshold=found.threshold,
+        calibration=found.calibration,
+    )  # fmt: skip
     if len(scorer.layers) != scorer.model.input_shape[-1]:
         raise ModelError(
             f"model {model} takes {scorer.model.input_shape[-1]} layers but nothing names them; "

@@ -183,7 +183,9 @@ def test_evaluation_comparison_and_out_of_fold_scores(small: Path, folder: Path,
 
 def test_scorers_treat_them_as_any_model(folder: Path, kind: str, stamps: np.ndarray) -> None:
     origin = models.find_model(folder / kind)
-    scorer = Scorer(origin.model, origin.layers, origin.name, origin.version, origin.threshold)
+    scorer = Scorer(
+        model=origin.model, layers=origin.layers, name=origin.name, version=origin.version, threshold=origin.threshold
+    )
     assert scorer.samples and scorer.size == 21
     found = score_batch(scorer, stamps, 5, 0)
     assert found.samples is not None and found.samples.shape == (50, 5)

@@ -30,7 +30,7 @@ def scorer(data_dir: Path) -> Scorer:
     trees = fit_trees(rows, data.labels.astype(float), np.ones(60), n_trees=20, seed=0, threads=1)
     spread = np.maximum(rows.std(axis=0), 1e-3)
     model = Measured(features=features, trees=trees, calibration=Sigmoid(), mean=rows.mean(axis=0), spread=spread)
-    return Scorer(model, LAYERS, "measured", "1")
+    return Scorer(model=model, layers=LAYERS, name="measured", version="1")
 
 
 def test_the_csv_has_a_column_for_each_feature(scorer: Scorer, data_dir: Path, tmp_path: Path) -> None:
