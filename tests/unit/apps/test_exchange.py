@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from gotorb import eyeball
-from gotorb.classifier.sources import read_detections
+from gotorb.classifier.sources import IMAGES, find_kind, read_detections
 from gotorb.core import layout
-from gotorb.core.params import ArchiveParams, find_params
+from gotorb.core.params import ArchiveParams
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError
 from gotorb.eyeball.decisions import AGAIN, GOLD, ITSELF, Event, Journal
@@ -22,7 +22,7 @@ from gotorb.eyeball.rows import GAP, GOLD_EVERY, Probes, read_gold
 from gotorb.stamps.images import paint_stamps
 from tests.unit.apps.small import SIZE, make_small
 from tests.unit.cli.conftest import Said, gotorb, project  # noqa: F401
-from tests.unit.survey.synthetic import real_data, write_archive, write_packet
+from tests.unit.survey.synthetic import write_archive, write_packet
 
 ARCHIVE = ArchiveParams()
 
@@ -40,40 +40,33 @@ def check_opened(source: Path, archive: ArchiveParams, size: int) -> Path:
     return made
 
 
-def test_an_image_and_a_folder_of_images(tmp_path: Path, small_survey: Path) -> None:
-    images = sorted(path for path in small_survey.rglob("*.fits") if "median" in path.name)[:2]
-    folder = tmp_path / "night"
-    folder.mkdir()
-    for path in images:
-        for one in path.parent.glob("*"):
-            shutil.copy(one, folder)
-    check_opened(folder / images[0].name, ARCHIVE, 31)
+def test_an_image_and_a_folder_of_images(tmp_path: Path, tiny_survey: Path) -> None:
+    shutil.copytree(tiny_survey, tmp_path / "survey")
+    first = next(path for path in sorted((tmp_path / "survey").rglob("*")) if find_kind(path)[0] == IMAGES)
+    folder = first if first.is_dir() else first.parent
+    image = find_kind(folder)[1][0]
+    check_opened(image, ARCHIVE, 31)
     made = check_opened(folder, ARCHIVE, 31)
-    (folder / images[0].name).unlink()
-    assert open_source(folder, ARCHIVE, 31) == made and len(open_dataset(made)) < 10_000
+    n = len(open_dataset(made))
+    find_kind(folder)[1][-1].unlink()
+    assert open_source(folder, ARCHIVE, 31) == made and len(open_dataset(made)) < n
     with closing(Journal(made / layout.EYEBALL_DB)) as kept:
         assert len(kept.current()) == 1  # decisions stay when the source has changed
 
 
-def test_packets_in_the_folders_of_a_stream(tmp_path: Path) -> None:
-    packets = sorted(real_data("ztf_packets").glob("*.avro"))[:4]
-    for number, path in enumerate(packets):
-        place = tmp_path / "stream" / "packets" / "ztf_1" / str(number % 2) / "0" / f"{number}.avro"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
-    folder = tmp_path / "plain"
-    folder.mkdir()
-    for path in packets:
-        shutil.copy(path, folder)
-    assert len(open_dataset(open_source(tmp_path / "stream", ARCHIVE, 63))) == len(packets)
-    check_opened(folder, ARCHIVE, 63)
+def test_packets_also_in_the_folders_of_a_stream(tmp_path: Path) -> None:
+    for number in range(4):
+        folder = tmp_path / "stream" / "packets" / "ztf_1" / str(number % 2) / "0"
+        for place in (folder, tmp_path / "plain"):
+            place.mkdir(parents=True, exist_ok=True)
+            write_packet(place / f"{number}.avro", candid=number + 1)
+    opened = open_dataset(open_source(tmp_path / "stream", ARCHIVE, 63))
+    assert sorted(opened.table["candidate_id"].astype(str)) == ["1", "2", "3", "4"]
+    check_opened(tmp_path / "plain", ARCHIVE, 63)
 
 
 def test_an_archive(tmp_path: Path) -> None:
-    source = real_data("ztf") / "ztf_stamps.h5"
-    for name in ("ztf_stamps.h5", "ztf_meta.csv"):
-        shutil.copy(source.with_name(name), tmp_path)
-    check_opened(tmp_path / "ztf_stamps.h5", find_params(None).label.archive, 63)
+    check_opened(write_archive(tmp_path / "archive", 7), ARCHIVE, 63)
 
 
 def test_a_data_set_is_itself_and_nothing_is_told(tmp_path: Path) -> None:
@@ -99,7 +92,8 @@ def test_gold_rows_and_repeats_are_spread_among_the_others(repeated: float) -> N
 
 
 def test_accuracy_on_gold_rows_and_agreement_with_oneself(
-    tmp_path: Path, gotorb: Callable[..., Said]  # noqa: F811
+    tmp_path: Path,
+    gotorb: Callable[..., Said],  # noqa: F811
 ) -> None:
     data_dir = make_small(tmp_path / "data")
     gold = tmp_path / "gold.csv"
@@ -113,7 +107,11 @@ def test_accuracy_on_gold_rows_and_agreement_with_oneself(
     assert found.loc[ITSELF, ["n", "percent"]].tolist() == [2, 50]
     assert "(gold rows)" in gotorb("eyeball", "agreement", str(data_dir), "--gold", str(gold)).out
     assert AGAIN not in "".join(pd.read_csv(eyeball.export(data_dir, name="new") / layout.EYEBALL_CSV)["id"])
-    for text, told in (("id\nrow-0001\n", "label"), ("id,label\nrow-0001,maybe\n", "maybe"), ("id,label\nx,1\n", "none")):
+    for text, told in (
+        ("id\nrow-0001\n", "label"),
+        ("id,label\nrow-0001,maybe\n", "maybe"),
+        ("id,label\nx,1\n", "none"),
+    ):
         gold.write_text(text)
         with pytest.raises(DataError, match=told):
             read_gold(gold, open_dataset(data_dir).table)
@@ -124,7 +122,15 @@ def test_subjects_show_the_stretch_and_tell_no_label(tmp_path: Path, gotorb: Cal
 
     data_dir = make_small(tmp_path / "data")
     (tmp_path / "ids.csv").write_text("id\nrow-0007\nrow-0002\n")
-    said = gotorb("eyeball", "to-zooniverse", str(data_dir), "--out-path", str(tmp_path / "s"), "--rows", str(tmp_path / "ids.csv"))
+    said = gotorb(
+        "eyeball",
+        "to-zooniverse",
+        str(data_dir),
+        "--out-path",
+        str(tmp_path / "s"),
+        "--rows",
+        str(tmp_path / "ids.csv"),
+    )
     manifest = pd.read_csv(said.out.strip())
     assert manifest.columns.tolist() == ["image", "#id"] and manifest["#id"].tolist() == ["row-0007", "row-0002"]
     picture = np.asarray(Image.open(tmp_path / "s" / manifest["image"].iloc[0]))[::4, ::4]
@@ -138,7 +144,7 @@ def classification(number: int, id_: str, answer: str, user: str = "vera") -> di
     return {"classification_id": str(number), "user_name": user, "user_id": "", "workflow_id": "1",
             "created_at": "2026-11-28 05:00:00 UTC", "metadata": "{}", "subject_ids": str(100 + number),
             "annotations": json.dumps([{"task": "T0", "task_label": "What is it?", "value": answer}]),
-            "subject_data": json.dumps({str(100 + number): {"retired": None, "image": "000000.png", "#id": id_}})}  # fmt: skip
+            "subject_data": json.dumps({str(100 + number): {"retired": None, "#id": id_}})}  # fmt: skip
 
 
 def test_classifications_become_decisions_once(tmp_path: Path, gotorb: Callable[..., Said]) -> None:  # noqa: F811
