@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from gotorb.errors import ConfigError
@@ -29,6 +30,8 @@ STYLES = {"column": 3.4, "page": 7.1}
 """Widths of figures in a journal, inches."""
 FONTS = {"column": 7.0, "page": 8.0}
 """Sizes of their text, points."""
+LINES: dict[Any, Any] = {"lines.linewidth": 1.2, "svg.hashsalt": "gotorb", "pdf.fonttype": 42}
+"""Widths of lines, letters that stay letters, and svg of the same bytes each time."""
 _style: ContextVar[str | None] = ContextVar("style of figures", default=None)
 
 
@@ -54,12 +57,10 @@ def paper_style(style: str) -> Iterator[None]:
     if style not in STYLES:
         raise ConfigError(f"style {style!r}; choose {' or '.join(STYLES)}")
     size, token = FONTS[style], _style.set(style)
-    small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), size - 1)
-    even = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), size)
+    small: dict[Any, Any] = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), size - 1)
+    even: dict[Any, Any] = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), size)
     try:
-        with matplotlib.rc_context(
-            small | even | {"lines.linewidth": 1.2, "svg.hashsalt": "gotorb", "pdf.fonttype": 42}
-        ):
+        with matplotlib.rc_context(small | even | LINES):
             yield
     finally:
         _style.reset(token)
@@ -86,15 +87,18 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> Figure:
     Parameters
     ----------
     width, height : float
-        Inches; in a `paper_style` the figure has its width and the same shape.
+        Inches; in a `paper_style` the figure has its width and the same shape, wide ones in a column a higher one.
 
     Returns
     -------
     Figure
     """
     style = _style.get()
-    scale = 1.0 if style is None else STYLES[style] / width
-    return Figure(figsize=(width * scale, height * scale), layout="constrained")
+    if style is not None:
+        shape = height / width
+        higher = max(shape, min(1.5 * shape, 1.2)) if style == "column" else shape
+        width, height = STYLES[style], STYLES[style] * higher
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def new_panels(n: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
@@ -238,7 +242,7 @@ def plot_reliability(labels: np.ndarray, scores: np.ndarray, probability: pd.Ser
         upper.plot(after["mean_score"], after["fraction_real"], "s", color=BOGUS_COLOUR, mfc="none", label="calibrated")
     upper.set(ylabel="fraction labelled real", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     ece = float((table["n"] * (table["fraction_real"] - table["mean_score"]).abs()).sum() / table["n"].sum())
-    upper.set_title(f"Scores differ from the real fraction by {ece:.3f} on average (ECE)")
+    upper.set_title(f"Scores are {ece:.3f} off the real fraction (ECE)")
     upper.legend(loc="lower right")
     lower.bar(table["mean_score"], table["n"], width=0.06, color=GREY)
     lower.set(xlabel="mean score in the bin", ylabel="rows", yscale="log")
@@ -376,7 +380,9 @@ def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
     )
     axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    matrix = axes.inset_axes((0.36, 0.62, 0.28, 0.34))
+    ground = Rectangle((0.31, 0.55), 0.36, 0.44, transform=axes.transAxes, fc="white", ec="none", alpha=0.85, zorder=3)
+    axes.add_patch(ground)
+    matrix = axes.inset_axes((0.38, 0.66, 0.27, 0.32))
     _draw_confusion(matrix, labels, scores, threshold, size=text_size(9))
     return figure
 

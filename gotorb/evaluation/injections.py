@@ -249,7 +249,7 @@ def plot_completeness(cells: Sequence[Mapping[str, Any]], fits: pd.DataFrame, *,
     axes = figure.subplots()
     for number, name in enumerate(names):
         rows, fit = table[table["offset"] == name], fits.loc[name]
-        x = rows["mag"] + MAG_WIDTH * (0.5 + 0.08 * (number - (len(names) - 1) / 2))
+        x = rows["mag"] + MAG_WIDTH * (0.5 + 0.16 * (number - (len(names) - 1) / 2))
         errors = np.abs([rows["fraction"] - rows["low"], rows["high"] - rows["fraction"]])
         colour, unit = COLOURS[number % len(COLOURS)], "" if name == NO_HOST else " arcsec"
         half = f"m50 {fit['m50']:.1f} ({fit['low']:.1f} to {fit['high']:.1f})" if np.isfinite(fit["m50"]) else "no m50"
@@ -258,7 +258,13 @@ def plot_completeness(cells: Sequence[Mapping[str, Any]], fits: pd.DataFrame, *,
         )
         for place, value, n in zip(x, rows["fraction"], rows["n"], strict=True):
             axes.annotate(
-                f"{n}", (place, value), xytext=(3, 3), textcoords="offset points", fontsize=text_size(6), color=colour
+                f"{n}",
+                (place, value),
+                xytext=(0, 4),
+                ha="center",
+                textcoords="offset points",
+                fontsize=text_size(6),
+                color=colour,
             )
         if np.isfinite(fit["m50"]):
             grid = np.linspace(table["mag"].min(), table["mag"].max() + MAG_WIDTH, 200)

@@ -175,7 +175,7 @@ def plot_latent(places: np.ndarray, rows: pd.DataFrame, threshold: float | None 
     from gotorb.evaluation.figures import COLOURS, new_panels, text_size
 
     known = [name for name in PANELS if name in rows and rows[name].notna().all()]
-    figure, (first, *others) = new_panels(1 + len(known), 4.6 * (1 + len(known)), 4.6)
+    figure, (first, *others) = new_panels(1 + len(known), 4.6 * (1 + len(known)), 5.2)
     kinds = rows["metalabel"].where(rows["metalabel"] != "", "unlabelled").to_numpy(str)
     names = sorted(set(kinds), key=lambda name: (-rows["label"].to_numpy()[kinds == name].mean(), name))
     for number, name in enumerate(names):
@@ -187,7 +187,7 @@ def plot_latent(places: np.ndarray, rows: pd.DataFrame, threshold: float | None 
     wrong = np.isin(labels, (0, 1)) & ((rows["score"].to_numpy() >= threshold) != labels) if threshold else labels > 1
     for axes in (first, *others):
         axes.scatter(*places[wrong].T, s=46, facecolors="none", edgecolors="black", lw=0.8, label="wrong call")
-    first.legend(fontsize=text_size(8), markerscale=1.1)
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=text_size(8))
     first.set_title("by class (o real, x bogus)")
     for axes, name in zip(others, known, strict=True):
         colours, title = PANELS[name]

@@ -52,6 +52,7 @@ def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[st
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_frame_on(False)
     figure.suptitle(title)
+    figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))  # the layout counts the captions short
     return figure
 
 
@@ -262,7 +263,7 @@ def describe_row(row: "pd.Series[Any]") -> str:
 
 
 def describe_posterior(row: "pd.Series[Any]", why: str) -> str:
-    """Label and posterior of a row, and why it is shown, as one line of text.
+    """Label and posterior of a row, and why it is shown, as two lines of text.
 
     Parameters
     ----------
@@ -273,7 +274,7 @@ def describe_posterior(row: "pd.Series[Any]", why: str) -> str:
     -------
     str
     """
-    return f"{why}: {_label(row)}, {row['mean']:.2f} ± {row['std']:.2f}"
+    return f"{why}:\n{_label(row)}, {row['mean']:.2f} ± {row['std']:.2f}"
 
 
 def _label(row: "pd.Series[Any]") -> str:
