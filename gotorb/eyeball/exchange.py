@@ -98,7 +98,8 @@ def _parts(source: Path) -> list[Path]:
 
 def _identity(source: Path, archive: ArchiveParams, size: int) -> str:
     """Digest of the names, sizes and times of a source's files, and of how they are read."""
-    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    found = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    files = [path for path in found if not any(part.endswith(SUFFIX) for part in path.parts)]
     return value_digest([file_states(files), archive.model_dump(mode="json"), size])
 
 
