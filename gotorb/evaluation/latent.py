@@ -183,17 +183,17 @@ def plot_latent(places: np.ndarray, rows: pd.DataFrame, threshold: float | None 
         real = rows["label"].to_numpy()[inside].mean() > 0.5
         colour, marker = COLOURS[number % len(COLOURS)], "o" if real else "x"
         first.scatter(*places[inside].T, s=14, color=colour, marker=marker, lw=0.9, label=name, alpha=0.8)
-    labels = rows["label"].to_numpy()
-    wrong = np.isin(labels, (0, 1)) & ((rows["score"].to_numpy() >= threshold) != labels) if threshold else labels > 1
-    for axes in (first, *others):
-        axes.scatter(*places[wrong].T, s=46, facecolors="none", edgecolors="black", lw=0.8, label="wrong call")
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=text_size(8))
     first.set_title("by class (o real, x bogus)")
     for axes, name in zip(others, known, strict=True):
         colours, title = PANELS[name]
         drawn = axes.scatter(*places.T, s=12, c=rows[name], cmap=colours, vmin=0, vmax=1)
         figure.colorbar(drawn, ax=axes, label=title)
         axes.set_title(f"by {title}")
+    labels = rows["label"].to_numpy()
+    wrong = np.isin(labels, (0, 1)) & ((rows["score"].to_numpy() >= threshold) != labels) if threshold else labels > 1
+    for axes in (first, *others):
+        axes.scatter(*places[wrong].T, s=46, facecolors="none", edgecolors="black", lw=0.8, label="wrong call")
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=text_size(8))
     for axes in (first, *others):
         axes.set(xticks=[], yticks=[])
     told = f": {int(wrong.sum())} wrong calls (rings)" if threshold else ""
