@@ -101,6 +101,11 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def is_narrow() -> bool:
+    """True while figures are drawn for a journal's column."""
+    return _style.get() == "column"
+
+
 def new_panels(n: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
     """Make a figure of n panels side by side; in a narrow column one below the other.
 
@@ -116,7 +121,7 @@ def new_panels(n: int, width: float, height: float) -> tuple[Figure, np.ndarray]
     axes : ndarray
         (n,) of them.
     """
-    if _style.get() == "column":
+    if is_narrow():
         figure = new_figure(width / n, height * n)
         return figure, figure.subplots(n, 1, squeeze=False)[:, 0]
     figure = new_figure(width, height)

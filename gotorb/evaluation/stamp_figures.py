@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gotorb.dataset.store import Dataset
-from gotorb.evaluation.figures import GREY, REAL_COLOUR, new_figure, text_size
+from gotorb.evaluation.figures import GREY, REAL_COLOUR, is_narrow, new_figure, text_size
 from gotorb.evaluation.posterior import posterior_density
 from gotorb.stamps.images import paint_stamps
 
@@ -107,8 +107,9 @@ def plot_posteriors(
     shown = [name for name in IMAGE_LAYERS if name in layers]
     n, n_shown = len(stamps), len(shown)
     pictures = paint_stamps(stamps[..., [list(layers).index(name) for name in shown]], shown)
-    figure = new_figure(INCH_PER_STAMP * n_shown + 4.2, 1.6 * n + 0.7)
-    grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [2.8])
+    figure = new_figure(INCH_PER_STAMP * n_shown + 4.2, (2.6 if is_narrow() else 1.6) * n + 0.7)
+    wide = 2.0 if is_narrow() else 2.8
+    grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [wide])
     for row in range(n):
         for column, name in enumerate(shown):
             _draw_stamp(grid[row, column], pictures[row, column])
