@@ -184,6 +184,7 @@ def _write_sets(
     out_dir: Path, blocks: Iterator[Detections], table: pd.DataFrame, audit: pd.DataFrame, options: NightOptions
 ) -> None:
     """Write the stamps of the candidates, best first, and of the audit: hidden detections and as many shown."""
+    layout.labels_path(out_dir / CANDIDATES_DIR).unlink(missing_ok=True)  # of an earlier run
     first = table[~table["id"].duplicated()]
     shown = first[first["called_real"].astype(bool)]
     best = shown.sort_values("best", ascending=False, kind="stable").iloc[:MOST_CANDIDATES]
