@@ -141,9 +141,8 @@ def run_night(args: argparse.Namespace) -> int:
     options = call(args, NightOptions, archive=_archive(args))
     print(summarise_night(args.source, args.model, args.out_dir, options))
     audit = Path(args.out_dir) / AUDIT_CSV
-    say_next(
-        f"gotorb eyeball {args.out_dir}; gotorb eyeball {args.out_dir} --audit (or label {audit}, then gotorb night --audit {audit})"
-    )
+    by_hand = f"or label {audit}, then gotorb night --audit {audit}"
+    say_next(f"gotorb eyeball {args.out_dir}; gotorb eyeball {args.out_dir} --audit ({by_hand})")
     return 0
 
 
