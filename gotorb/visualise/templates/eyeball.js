@@ -6,7 +6,7 @@ import { askFilter, askName, askNote, askPlace, showAgreement, showCounts, showE
 import { Outbox } from "./outbox.js";
 import { el, find, get, KINDS, post, shape } from "./page.js";
 import { fillPanel } from "./panel.js";
-import { Sheet } from "./sheet.js";
+import { FEW, Sheet } from "./sheet.js";
 import { View } from "./view.js";
 
 const SELECTION = "gotorb-selection", N_NEAR = 240, DIGITS = "1234567890", TRAIL = 24;
@@ -289,7 +289,8 @@ async function showDisputed() {
     if (!rows.length) return notice("no row is disputed");
     rows.forEach((row) => ahead.rows.delete(row));  // votes may be new
     if (!sheet.isOpen) openSheet();
-    return sheet.visit(rows, "disputed rows, for a third vote");
+    const mine = (row) => Number(choices.labelled.has(row));
+    return sheet.visit(rows.sort((a, b) => mine(a) - mine(b)), "disputed rows, for a third vote", FEW);
   } catch (error) { return notice("the server does not answer"); }
 }
 

@@ -2,7 +2,8 @@
 
 import { el, KINDS, labelName, number, shape } from "./page.js";
 
-const COUNTS = [12, 20, 30, 42, 56, 80], GAP = 6, TEXT = 40, COMPACT_TEXT = 20, COMPACT = 150, LEAST = 92, PHONE = 165;
+export const FEW = 12;
+const COUNTS = [FEW, 20, 30, 42, 56, 80], GAP = 6, TEXT = 40, COMPACT_TEXT = 20, COMPACT = 150, LEAST = 92, PHONE = 165;
 const LAYERS = ["science", "template", "difference"], DIGITS = "1234567890";
 
 export class Sheet {
@@ -32,6 +33,7 @@ export class Sheet {
 
   close() {
     this.root.hidden = true;
+    this.count = this.back?.count ?? this.count;
     this.back = null;
   }
 
@@ -98,8 +100,8 @@ export class Sheet {
     const facts = [`row ${this.page.ahead.name(row)}`, ...(!told ? [] : [blind || told.score == null ? null : number(told.score, 3),
       told.mag == null ? null : `mag ${number(told.mag, 1)}`])].filter(Boolean);
     text.replaceChildren(el("div", { class: "facts" }, el("b", {}, facts[0]), ` ${facts.slice(1).join(" · ")}`),
-      el("div", { class: `verdict ${own ? "own" : ""}` }, ...(kind ? [shape(kind), own ? `you: ${kind}` : kind] : ["not decided"]),
-        ...(split ? [" · ", ...votes.flatMap(([who, said]) => [shape(said), `${who} `])] : []),
+      el("div", { class: `verdict ${own ? "own" : ""}` }, ...(split ? (own ? [["you", own], ...votes] : votes).flatMap(([who, said]) => [shape(said), `${who} `])
+        : kind ? [shape(kind), own ? `you: ${kind}` : kind] : ["not decided"]),
         ...(own || split || blind || !told ? [] : [` ${told.metalabel || ""}`]), ...(tags.length ? [` · ${tags.join(", ")}`] : [])));
     cell.classList.remove(...KINDS);
     if (own) cell.classList.add(own);
@@ -216,14 +218,15 @@ export class Sheet {
   escape() {
     if (this.selected.size) { this.selected.clear(); this.anchor = null; return this.rewrite(); }
     if (!this.back) return this.page.leave(this.shown[this.focus]);
-    const { rows, start, title } = this.back;
-    this.back = null;
+    const { rows, start, title, count } = this.back;
+    Object.assign(this, { back: null, count });
     return this.open(rows, start, title);
   }
 
   // other rows for a while; escape leads back
-  visit(rows, title) {
-    this.back ??= { rows: this.rows, start: this.start, title: this.title };
+  visit(rows, title, count = this.count) {
+    this.back ??= { rows: this.rows, start: this.start, title: this.title, count: this.count };
+    this.count = count;
     this.open(rows, 0, title);
   }
 
