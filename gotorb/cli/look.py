@@ -111,12 +111,15 @@ def run_visualise(args: argparse.Namespace) -> int:
 def _night_options(parser: argparse.ArgumentParser) -> None:
     from gotorb.visualise.night import NightOptions
 
-    parser.add_argument("source", nargs="?", help="folder of the night's images")
+    parser.add_argument("source", nargs="?", help="folder of the night's images, or any other source of detections")
     parser.add_argument("--model", help=MODEL)
     parser.add_argument("--out-dir", metavar="DIR", help="folder for the page and its files")
     add_options(parser, NightOptions, ScoreParams, skip=("archive",))
     parser.add_argument(
         "--audit", metavar="CSV", help="labelled audit.csv of a night: show the miss rate, score nothing"
+    )
+    parser.add_argument(
+        "--summary", metavar="DIR", help="folder of nights: write a page of their trends, score nothing"
     )
     parser.add_argument("--params", metavar="FILE", help=ARCHIVE)
 
@@ -126,14 +129,22 @@ def run_night(args: argparse.Namespace) -> int:
 
     The page tells what is shown, hidden and unsure, the scores of each telescope, how the night differs from the
     training set (--data), and how many known minor planets are shown (GOTORB_MPC_CATALOGUE). audit.csv is a random
-    sample of hidden detections: label it, and --audit tells how many real ones were missed.
+    sample of hidden detections: label it, and --audit tells how many real ones were missed. candidates/ and audit_set/
+    are data sets for `gotorb eyeball`. --summary draws shown, unsure, drift, recall and miss rate of several nights.
 
     Examples:
       gotorb night images/2020-11-05 --model models:/gotorb@champion --data data/dataset --out-dir nights/2020-11-05
       gotorb night --audit nights/2020-11-05/audit.csv
+      gotorb night --summary nights
     """
     if args.audit:
         return _tell_missed(args.audit)
+    if args.summary:
+        from gotorb.visualise.night import read_trends, write_trends
+
+        print(read_trends(args.summary).round(4).to_string(index=False))
+        print(write_trends(args.summary))
+        return 0
     if not (args.source and args.model and args.out_dir):
         raise ConfigError("a night needs its folder, --model and --out-dir; or give --audit CSV")
     from gotorb.visualise.night import AUDIT_CSV, NightOptions, summarise_night
@@ -142,7 +153,8 @@ def run_night(args: argparse.Namespace) -> int:
     options = call(args, NightOptions, archive=_archive(args))
     print(summarise_night(args.source, args.model, args.out_dir, options))
     audit = Path(args.out_dir) / AUDIT_CSV
-    say_next(f"gotorb eyeball {args.out_dir} --audit (or label {audit}, then gotorb night --audit {audit})")
+    by_hand = f"or label {audit}, then gotorb night --audit {audit}"
+    say_next(f"gotorb eyeball {args.out_dir}; gotorb eyeball {args.out_dir} --audit ({by_hand})")
     return 0
 
 
@@ -184,12 +196,16 @@ def run_why(args: argparse.Namespace) -> int:
 def _eyeball_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = "gotorb eyeball [ACTION] DIR [options]"
     actions = ", ".join(ACTIONS)
-    parser.add_argument("words", nargs="+", metavar="DIR", help=f"data set; an action may stand before it: {actions}")
-    add_options(parser, gotorb.eyeball.serve, EyeballParams, skip=("data_dir",), group="serve")
+    told = f"{SOURCES}, a night or a stream's folder; an action may stand before a data set: {actions}"
+    parser.add_argument("words", nargs="+", metavar="DIR", help=told)
+    skip = ("data_dir", "stamp_size", "params")
+    add_options(parser, gotorb.eyeball.serve, EyeballParams, skip=skip, group="serve")
     add_options(parser, gotorb.eyeball.export, EyeballParams, skip=("data_dir", "journal"), group="export")
-    skip = ("out_dir", "name")
-    add_options(parser, gotorb.eyeball.get_candidate_data, LabelParams, skip=skip, group="candidates")
-    parser.add_argument("--out-path", metavar="FILE", help="file to write (labels)")
+    made = ("out_dir", "name")
+    add_options(parser, gotorb.eyeball.get_candidate_data, LabelParams, skip=made, group="candidates")
+    parser.add_argument("--out-path", metavar="PATH", help="file (labels) or folder (to-zooniverse) to write")
+    parser.add_argument("--classifications", metavar="CSV", help="classification export (from-zooniverse)")
+    parser.add_argument("--params", metavar="FILE", default=argparse.SUPPRESS, help=f"{ARCHIVE} and links")
     parser.add_argument(
         "--audit", action="store_true", help="DIR is a night: label its audit set blind, then show the miss rate"
     )
@@ -205,11 +221,16 @@ def run_eyeball(args: argparse.Namespace) -> int:
     Examples:
       gotorb eyeball data/dataset --model models/bayesian_vgg6 --order uncertain --labeller ann
       gotorb eyeball data/dataset --rows asked.csv --labeller ann
+      gotorb eyeball data/dataset --gold known.csv --repeat 0.05 --labeller ann
+      gotorb eyeball night/r0000001_UT1-median.fits --model models/bayesian_vgg6
       gotorb eyeball data/dataset --predictions evaluations/bayesian_vgg6/predictions.csv --blind
       gotorb eyeball nights/2020-11-05 --audit
       gotorb eyeball agreement data/dataset
       gotorb eyeball export data/dataset --name looked_at
+      gotorb eyeball agreement data/dataset --gold known.csv
       gotorb eyeball labels data/dataset --out-path labels.csv
+      gotorb eyeball to-zooniverse data/dataset --out-path subjects
+      gotorb eyeball from-zooniverse data/dataset --classifications export.csv
       gotorb eyeball candidates ids.csv --name tonight
     """
     *action, args.data_dir = args.words
@@ -298,6 +319,21 @@ def _labels(args: argparse.Namespace) -> int:
     return 0
 
 
+def _to_zooniverse(args: argparse.Namespace) -> int:
+    if not args.out_path:
+        raise DataError("no name for the folder of pictures; give one with --out-path")
+    print(call(args, gotorb.eyeball.write_subjects))
+    return 0
+
+
+def _from_zooniverse(args: argparse.Namespace) -> int:
+    if not args.classifications:
+        raise DataError("no classifications; give the csv of the export with --classifications")
+    found = call(args, gotorb.eyeball.import_classifications)
+    print(", ".join(f"{n} {kind}" for kind, n in found.items()))
+    return 0
+
+
 def _candidates(args: argparse.Namespace) -> int:
     show_on_console()
     try:
@@ -324,4 +360,5 @@ def _tell_missed(path: str) -> int:
     return 0
 
 
-ACTIONS = {"export": _export, "agreement": _agreement, "labels": _labels, "candidates": _candidates}
+ACTIONS = {"export": _export, "agreement": _agreement, "labels": _labels, "candidates": _candidates,
+           "to-zooniverse": _to_zooniverse, "from-zooniverse": _from_zooniverse}  # fmt: skip

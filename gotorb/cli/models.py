@@ -267,11 +267,16 @@ def run_report(args: argparse.Namespace) -> int:
 
 
 def _figure_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="fnr-fpr, posteriors, latent, recovery, reliability or examples")
+    parser.add_argument("name", help="fnr-fpr, roc, posteriors, latent, recovery, injections, reliability, "
+                        "examples or misclassified")  # fmt: skip
     parser.add_argument("--rev", help="tag, branch or commit (default: the files of this checkout)")
     parser.add_argument("--network", help="folder in models/ (default: the one that was promoted)")
     parser.add_argument("--out-dir", type=Path, default=Path("figures"), metavar="DIR",
                         help="folder to write into (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--format", dest="kind", choices=("png", "pdf", "svg"), default="png",
+                        help="of the picture; png has 200 dpi (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--style", choices=("page", "column"), default="page",
+                        help="width and text size of a journal's page or column (default: %(default)s)")  # fmt: skip
 
 
 def run_figure(args: argparse.Namespace) -> int:
@@ -283,11 +288,12 @@ def run_figure(args: argparse.Namespace) -> int:
     Examples:
       gotorb figure fnr-fpr --rev dataset-v1
       gotorb figure latent --rev dataset-v1 --network vgg6 --out-dir paper/
-      gotorb figure reliability
+      gotorb figure roc --format pdf --style column
+      gotorb figure injections --network fusion
     """
     from gotorb.tracking.version_figures import draw_here, draw_version
 
-    places = {"network": args.network, "out_dir": args.out_dir}
+    places = {"network": args.network, "out_dir": args.out_dir, "kind": args.kind, "style": args.style}
     written = draw_version(args.name, args.rev, **places) if args.rev else draw_here(args.name, **places)
     print("\n".join(str(path) for path in written))
     return 0

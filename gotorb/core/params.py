@@ -555,6 +555,8 @@ class EyeballParams(Section):
     blind: bool = Field(False, description="begin with labels and scores hidden")
     n_samples: int = Field(N_SAMPLES, ge=2, description="posterior samples of a stamp")
     rows: Path | None = Field(None, description="csv with ids of the rows to show, in its order; null: all rows")
+    gold: Path | None = Field(None, description="csv with id and label of rows known to be right, mixed in unseen")
+    repeat: float = Field(0.0, ge=0, lt=1, description="fraction of the rows that is shown twice")
     journal: Path | None = Field(None, description="journal of decisions; null: eyeball.sqlite of the data set")
     host: str = Field("127.0.0.1", description="address on this machine")
     port: int = Field(8650, ge=0, le=65535, description="port; 0: a free one")

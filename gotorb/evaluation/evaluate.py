@@ -330,7 +330,8 @@ def _draw_latent(
 
     try:
         vectors = latent_vectors(model, (stamps for _, stamps in data.batches(rows, layers=meta["layers"])))
-        return {"latent": plot_latent(map_latent(vectors, seed=seed), predictions.reset_index(drop=True))}
+        places, threshold = map_latent(vectors, seed=seed), float(meta["threshold"])
+        return {"latent": plot_latent(places, predictions.reset_index(drop=True), threshold)}
     except (ModelError, DataError) as reason:
         LOG.info("no latent map: %s", reason)
         return {}

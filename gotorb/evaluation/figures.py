@@ -1,23 +1,91 @@
 """Figures of scores and of a training: functions of data that return matplotlib Figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from gotorb.evaluation.intervals import wilson_interval
+from gotorb.errors import ConfigError
+from gotorb.evaluation.intervals import (
+    Groups,
+    area_under_roc,
+    auc_interval,
+    count_by_score,
+    find_groups,
+    wilson_interval,
+)
 from gotorb.evaluation.metrics import confidence_of, reliability_table, retention_curve
 from gotorb.evaluation.thresholds import ErrorRates, error_rates, measure_errors
 
-REAL_COLOUR, BOGUS_COLOUR, GREY = "#1f6fb4", "#d1495b", "#666666"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's colours, which stay apart for colour-blind readers."""
+REAL_COLOUR, BOGUS_COLOUR, GREY = COLOURS[0], COLOURS[1], "#666666"
 HISTORY_PANELS = {"loss": "loss (cross-entropy + L2 penalty)", "auc": "area under the ROC curve"}
 N_SCORE_BINS = 40
 OLD_NAMES = {"realbogus": "old random forest", "cnn_realbogus": "old CNN"}
 """Columns of earlier classifiers' scores, and their names in figures."""
+
+
+STYLES = {"column": 3.4, "page": 7.1}
+"""Widths of figures in a journal, inches."""
+FONTS = {"column": 7.0, "page": 8.0}
+"""Sizes of their text, points."""
+LINES: dict[Any, Any] = {"lines.linewidth": 1.2, "svg.hashsalt": "gotorb", "pdf.fonttype": 42}
+"""Widths of lines, letters that stay letters, and svg of the same bytes each time."""
+_style: ContextVar[str | None] = ContextVar("style of figures", default=None)
+
+
+@contextmanager
+def paper_style(style: str) -> Iterator[None]:
+    """Draw the figures of a block in the width and the text size of a journal.
+
+    Parameters
+    ----------
+    style : {"column", "page"}
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    ConfigError
+        If the style is unknown.
+    """
+    import matplotlib
+
+    if style not in STYLES:
+        raise ConfigError(f"style {style!r}; choose {' or '.join(STYLES)}")
+    size, token = FONTS[style], _style.set(style)
+    small: dict[Any, Any] = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), size - 1)
+    even: dict[Any, Any] = dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.titlesize"), size)
+    try:
+        with matplotlib.rc_context(small | even | LINES):
+            yield
+    finally:
+        _style.reset(token)
+
+
+def text_size(size: float) -> float:
+    """Size of a text in the style of the figures, points; the given one outside a style.
+
+    Parameters
+    ----------
+    size : float
+
+    Returns
+    -------
+    float
+    """
+    style = _style.get()
+    return size if style is None else min(size, FONTS[style] - 1)
 
 
 def new_figure(width: float = 7.0, height: float = 4.5) -> Figure:
@@ -26,13 +94,45 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> Figure:
     Parameters
     ----------
     width, height : float
-        Inches.
+        Inches; in a `paper_style` the figure has its width and the same shape, wide ones in a column a higher one.
 
     Returns
     -------
     Figure
     """
+    style = _style.get()
+    if style is not None:
+        shape = height / width
+        higher = max(shape, min(1.5 * shape, 1.2)) if style == "column" else shape
+        width, height = STYLES[style], STYLES[style] * higher
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def is_narrow() -> bool:
+    """True while figures are drawn for a journal's column."""
+    return _style.get() == "column"
+
+
+def new_panels(n: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """Make a figure of n panels side by side; in a narrow column one below the other.
+
+    Parameters
+    ----------
+    n : int
+    width, height : float
+        Inches.
+
+    Returns
+    -------
+    figure : Figure
+    axes : ndarray
+        (n,) of them.
+    """
+    if is_narrow():
+        figure = new_figure(width / n, height * n)
+        return figure, figure.subplots(n, 1, squeeze=False)[:, 0]
+    figure = new_figure(width, height)
+    return figure, figure.subplots(1, n, squeeze=False)[0]
 
 
 def plot_history(history: Mapping[str, Sequence[float]], best_epoch: int) -> Figure:
@@ -45,8 +145,8 @@ def plot_history(history: Mapping[str, Sequence[float]], best_epoch: int) -> Fig
     best_epoch : int
         Epoch (from 0) whose weights were kept.
     """
-    figure = new_figure(9, 4)
-    for axes, (name, label) in zip(figure.subplots(1, 2), HISTORY_PANELS.items(), strict=True):
+    figure, panels = new_panels(2, 9, 4)
+    for axes, (name, label) in zip(panels, HISTORY_PANELS.items(), strict=True):
         for key, part, colour in ((name, "training", GREY), (f"val_{name}", "validation", REAL_COLOUR)):
             values = history.get(key, [])
             axes.plot(range(1, len(values) + 1), values, marker=".", color=colour, label=part)
@@ -123,7 +223,9 @@ def _plot_scores(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Fi
         axes.hist(part, bins, histtype="step", color=colour)
     axes.axvline(threshold, color=GREY, ls="--", label=f"threshold {threshold:.3f}")
     axes.set(xlabel="real/bogus score", ylabel=f"rows per bin of {1 / N_SCORE_BINS:g}", yscale="log", xlim=(0, 1))
-    axes.set_title("Scores by label")
+    shares = [_percent(float(right.mean())) if len(right) else "–" for right in
+              (scores[labels == 1] >= threshold, scores[labels == 0] < threshold)]  # fmt: skip
+    axes.set_title(f"{shares[0]} of the real and {shares[1]} of the bogus lie on their side")
     axes.legend()
     return figure
 
@@ -150,7 +252,9 @@ def plot_reliability(labels: np.ndarray, scores: np.ndarray, probability: pd.Ser
     if probability is not None:
         after = reliability_table(labels, probability.to_numpy(float))
         upper.plot(after["mean_score"], after["fraction_real"], "s", color=BOGUS_COLOUR, mfc="none", label="calibrated")
-    upper.set(ylabel="fraction labelled real", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title="Reliability of the score")
+    upper.set(ylabel="fraction labelled real", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    ece = float((table["n"] * (table["fraction_real"] - table["mean_score"]).abs()).sum() / table["n"].sum())
+    upper.set_title(f"Scores are {ece:.3f} off the real fraction (ECE)")
     upper.legend(loc="lower right")
     lower.bar(table["mean_score"], table["n"], width=0.06, color=GREY)
     lower.set(xlabel="mean score in the bin", ylabel="rows", yscale="log")
@@ -210,8 +314,11 @@ def plot_recovery(
     errors = [table["recovered"] - table["low"], table["high"] - table["recovered"]]
     upper.errorbar(table["middle"], table["recovered"], yerr=errors, fmt="o-", capsize=3, color=REAL_COLOUR)
     upper.axhline(1, color=GREY, lw=0.8)
-    upper.set(ylabel="fraction of real rows recovered", ylim=(min(0.5, table["low"].min()) - 0.02, 1.02))
-    upper.set_title(f"Recovery at threshold {threshold:.3f} (bars: 95 %)")
+    upper.set(ylabel="fraction of real rows recovered", ylim=(min(0.5, table["low"].min()) - 0.02, 1.06))
+    for _, row in table.iterrows():
+        upper.annotate(f"{row['n']:.0f}", (row["middle"], 1.005), ha="center", va="bottom", fontsize=text_size(7))
+    found = (table["recovered"] * table["n"]).sum() / table["n"].sum()
+    upper.set_title(f"{_percent(found)} of {table['n'].sum()} real rows are found at {threshold:.3f} (bars: 95 %)")
     lower.bar(table["middle"], table["n"], width=0.9 * width, color=GREY)
     lower.set(xlabel=label, ylabel="real rows")
     return figure
@@ -250,7 +357,7 @@ POPULATIONS = {
 }
 """Groups of real rows, by metalabel, whose missed fraction is shown on its own."""
 LINE_STYLES = ("-", "--", "-.")
-OLD_COLOURS = ("#b8860b", "#3a7d44")
+OLD_COLOURS = (COLOURS[4], COLOURS[2])
 
 
 def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
@@ -264,23 +371,45 @@ def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
         The chosen threshold.
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
-    figure = new_figure(10, 5.5)
-    grid = figure.add_gridspec(2, 2, width_ratios=[2.6, 1], height_ratios=[1.1, 1])
-    axes, words, matrix = (figure.add_subplot(place) for place in (grid[:, 0], grid[0, 1], grid[1, 1]))
+    figure = new_figure(8, 6)
+    axes = figure.subplots()
     for (name, part), style in zip(population_rates(rows).items(), LINE_STYLES, strict=False):
         _draw_rate(axes, part, part.fnr, color=REAL_COLOUR, ls=style, label=f"FNR, {name}")
-    every = error_rates(labels, scores)
-    _draw_rate(axes, every, every.fpr, color=BOGUS_COLOUR, label=f"FPR, {int((labels == 0).sum())} bogus")
+    every, n_real, n_bogus = error_rates(labels, scores), int((labels == 1).sum()), int((labels == 0).sum())
+    _draw_rate(axes, every, every.fpr, color=BOGUS_COLOUR, label=f"FPR, {n_bogus} bogus")
+    for values, n, colour in ((every.fnr, n_real, REAL_COLOUR), (every.fpr, n_bogus, BOGUS_COLOUR)):
+        _shade_interval(axes, every, values, n, colour)
     _draw_rate(axes, every, every.mme, color=GREY, lw=1, label="mean misclassification error")
     axes.axvline(threshold, color="black", ls=":", label=f"threshold {threshold:.3f}")
-    axes.set(yscale="log", ylim=(FLOOR, 1.5), xlim=(0, 1), xlabel="threshold on the score", ylabel="error rate")
-    axes.set_title("Missed real (FNR) and accepted bogus (FPR) against threshold")
+    bottom = max(FLOOR, 0.5 / max(n_real, n_bogus))
+    axes.set(yscale="log", ylim=(bottom, 1.5), xlim=(0, 1), xlabel="threshold on the score", ylabel="error rate")
+    at = measure_errors(labels, scores, threshold)
+    axes.set_title(
+        f"At {threshold:.3f} the model misses {_percent(at['fnr'])} of {n_real} real\n"
+        f"and accepts {_percent(at['fpr'])} of {n_bogus} bogus (bands: 95 %)"
+    )
     axes.grid(alpha=0.3)
-    words.legend(*axes.get_legend_handles_labels(), loc="upper left", fontsize=9, frameon=False)
-    words.set_axis_off()
-    _draw_confusion(matrix, labels, scores, threshold, size=10)
-    matrix.set_title("calls at the threshold", fontsize=10)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    ground = Rectangle((0.31, 0.55), 0.36, 0.44, transform=axes.transAxes, fc="white", ec="none", alpha=0.85, zorder=3)
+    axes.add_patch(ground)
+    matrix = axes.inset_axes((0.38, 0.66, 0.27, 0.32))
+    _draw_confusion(matrix, labels, scores, threshold, size=text_size(9))
     return figure
+
+
+def _percent(rate: float | None) -> str:
+    """Text of a rate, short enough for a title; a dash where it is not known."""
+    return "–" if rate is None or not np.isfinite(rate) else f"{100 * rate:.1f} %"
+
+
+def _shade_interval(axes: Axes, rates: ErrorRates, values: np.ndarray, n: int, colour: str) -> None:
+    """Draw Wilson's 95 % interval of a rate of n rows at each threshold."""
+    if n == 0:
+        return
+    bounds = np.array([wilson_interval(round(float(value) * n), n) for value in values])
+    x = np.concatenate([[0.0], np.minimum(rates.thresholds, 1.0)])
+    low, high = np.concatenate([bounds[:1], bounds]).T
+    axes.fill_between(x, np.maximum(low, FLOOR / 10), high, step="pre", color=colour, alpha=0.18, lw=0)
 
 
 def population_rates(rows: pd.DataFrame) -> dict[str, ErrorRates]:
@@ -313,8 +442,10 @@ def _draw_rate(axes: Axes, rates: ErrorRates, values: np.ndarray, **style: objec
     axes.step(x, np.concatenate([values[:1], values]), where="pre", **style)  # type: ignore[arg-type]
 
 
-def plot_roc(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
-    """Plot ROC curves of one or more scores: whole, and zoomed on a log axis.
+def plot_roc(
+    labels: np.ndarray, scores: Mapping[str, np.ndarray], threshold: float | None = None, groups: Groups = ()
+) -> Figure:
+    """Plot ROC curves of one or more scores: whole, and zoomed on a log axis, with AUC and operating point.
 
     Parameters
     ----------
@@ -322,21 +453,66 @@ def plot_roc(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
         (n,) labels 0 and 1.
     scores : mapping
         Name -> (n,) scores, NaN where absent; the first is the model's.
+    threshold : float, optional
+        Of the model, whose rates are marked.
+    groups : sequence of ndarray
+        Rows that depend on each other, see `intervals.find_groups`.
     """
-    figure = new_figure(10, 4.8)
-    whole, zoomed = figure.subplots(1, 2)
+    figure, (whole, zoomed) = new_panels(2, 10, 4.8)
     curves = roc_curves(labels, scores)
     for (name, (fpr, tpr)), colour in zip(curves.items(), (REAL_COLOUR, *OLD_COLOURS), strict=False):
+        known = np.isfinite(scores[name])
+        told = describe_auc(labels[known], scores[name][known], [group[known] for group in groups])
         for axes in (whole, zoomed):
-            axes.step(fpr, tpr, where="post", color=colour, label=name)
+            axes.step(fpr, tpr, where="post", color=colour, label=f"{name}: {told}")
+    first = next(iter(curves), None)
+    if first is not None and threshold is not None:
+        _mark_operating_point(zoomed, labels, scores[first], threshold)
+    if first is not None:
+        fpr, tpr = curves[first]
+        found = float(tpr[fpr <= WANTED_FPR].max(initial=0.0))
+        figure.suptitle(f"{first} finds {_percent(found)} of the real at 1 % false positives")
     whole.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
     whole.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title="ROC curve")
     zoomed.set(xscale="log", xlim=(FLOOR, 1), ylim=(0.5, 1.01), title="the same, small false-positive rates")
     for axes in (whole, zoomed):
         axes.set(xlabel="false-positive rate", ylabel="fraction of real recovered")
         axes.grid(alpha=0.3)
-    whole.legend(loc="lower right")
+    whole.legend(loc="lower right", fontsize=text_size(8))
     return figure
+
+
+WANTED_FPR = 0.01
+
+
+def describe_auc(labels: np.ndarray, scores: np.ndarray, groups: Groups = ()) -> str:
+    """AUC with its 95 % interval as text.
+
+    Parameters
+    ----------
+    labels, scores : ndarray
+        (n,) labels 0 and 1 of both classes; scores.
+    groups : sequence of ndarray
+        Rows that depend on each other.
+
+    Returns
+    -------
+    str
+    """
+    n_bogus, n_real = count_by_score(labels, scores)[1:]
+    low, high = auc_interval(labels, scores, groups)
+    return f"AUC {float(area_under_roc(n_bogus, n_real)):.4f} ({low:.4f} to {high:.4f})"
+
+
+def _mark_operating_point(axes: Axes, labels: np.ndarray, scores: np.ndarray, threshold: float) -> None:
+    """Mark the rates at a threshold, with their intervals."""
+    at = measure_errors(labels, scores, threshold)
+    x, y = max(at["fpr"], FLOOR), 1 - at["fnr"]
+    xerr = [[x - max(at["fpr_low"], FLOOR)], [at["fpr_high"] - x]]
+    yerr = [[at["fnr_high"] - at["fnr"]], [at["fnr"] - at["fnr_low"]]]
+    told = f"threshold {threshold:.3f}"
+    axes.errorbar([x], [y], xerr=np.abs(xerr), yerr=np.abs(yerr), fmt="o", color="black", capsize=3, label=told)
+    axes.legend(loc="lower right")
 
 
 def roc_curves(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -385,7 +561,7 @@ def draw_figures(predictions: pd.DataFrame, metrics: dict[str, Any], meta: dict[
         figures["retention"] = _plot_retention(rows, threshold)
     if len(set(labels.tolist())) == 2:
         figures["error_rates"] = plot_error_rates(rows, threshold)
-        figures["roc"] = plot_roc(labels, _named_scores(rows, meta["model"]))
+        figures["roc"] = plot_roc(labels, _named_scores(rows, meta["model"]), threshold, find_groups(rows))
     real = rows[rows["label"] == 1]
     mags = pd.to_numeric(real["mag"], errors="coerce").to_numpy(float)
     if np.isfinite(mags).any():

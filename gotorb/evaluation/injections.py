@@ -183,6 +183,100 @@ def plot_recovery_map(rows: pd.DataFrame, found: np.ndarray, *, title: str) -> F
     return _draw_cells(cells, cells["fraction"], text, title=title, label=label, colours=("viridis", 0.0, 1.0))
 
 
+def fit_completeness(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Fit found fraction = 1 / (1 + exp((mag - m50) / width)) to the cells of each distance from the host.
+
+    Parameters
+    ----------
+    cells : sequence of mapping
+        Rows of `map_recovery`.
+
+    Returns
+    -------
+    DataFrame
+        offset, n, m50 with low and high (95 %, from the curvature of the likelihood) and width, in magnitudes; NaN
+        where fewer than two magnitudes, or all or none found, leave it open.
+    """
+    table = pd.DataFrame(cells)
+    fits = [_fit_bin(str(name), rows) for name, rows in table.groupby("offset", sort=True)]
+    return pd.DataFrame([{"offset": "all", **_fit_bin("all", table)}, *fits])
+
+
+def _fit_bin(name: str, rows: pd.DataFrame) -> dict[str, Any]:
+    from scipy.optimize import minimize
+
+    sums = rows.groupby("mag")[["n", "n_found"]].sum()
+    mag, n, hits = (
+        sums.index.to_numpy(float) + MAG_WIDTH / 2,
+        sums["n"].to_numpy(float),
+        sums["n_found"].to_numpy(float),
+    )
+    told = {"offset": name, "n": int(n.sum()), "m50": np.nan, "low": np.nan, "high": np.nan, "width": np.nan}
+    if len(mag) < 2 or hits.sum() in (0, n.sum()):
+        return told
+
+    def loss(values: np.ndarray) -> float:
+        z = np.clip((values[0] - mag) / np.exp(values[1]), -30, 30)
+        return float((hits * np.logaddexp(0, -z) + (n - hits) * np.logaddexp(0, z)).sum() + 0.5 * values[1] ** 2)
+
+    fit = minimize(loss, np.array([mag.mean(), 0.0]))
+    m50, error = float(fit.x[0]), Z_95 * float(np.sqrt(max(fit.hess_inv[0, 0], 0)))
+    return told | {"m50": m50, "low": m50 - error, "high": m50 + error, "width": float(np.exp(fit.x[1]))}
+
+
+def plot_completeness(cells: Sequence[Mapping[str, Any]], fits: pd.DataFrame, *, title: str) -> Figure:
+    """Plot the found fraction of injected transients against magnitude for each distance from the host, with fits.
+
+    Parameters
+    ----------
+    cells : sequence of mapping
+        Rows of `map_recovery`.
+    fits : DataFrame
+        From `fit_completeness`.
+    title : str
+        Name of the model.
+
+    Returns
+    -------
+    Figure
+        n stands at each point; bars are 95 % intervals.
+    """
+    from gotorb.evaluation.figures import COLOURS, new_figure, text_size
+
+    table, fits = pd.DataFrame(cells), fits.set_index("offset")
+    names = [name for name in fits.index if name != "all"]
+    figure = new_figure(8, 5.5)
+    axes = figure.subplots()
+    for number, name in enumerate(names):
+        rows, fit = table[table["offset"] == name], fits.loc[name]
+        x = rows["mag"] + MAG_WIDTH * (0.5 + 0.16 * (number - (len(names) - 1) / 2))
+        errors = np.abs([rows["fraction"] - rows["low"], rows["high"] - rows["fraction"]])
+        colour, unit = COLOURS[number % len(COLOURS)], "" if name == NO_HOST else " arcsec"
+        half = f"m50 {fit['m50']:.1f} ({fit['low']:.1f} to {fit['high']:.1f})" if np.isfinite(fit["m50"]) else "no m50"
+        axes.errorbar(
+            x, rows["fraction"], yerr=errors, fmt="o", ms=3.5, lw=0.8, color=colour, label=f"{name}{unit}: {half}"
+        )
+        for place, value, n in zip(x, rows["fraction"], rows["n"], strict=True):
+            axes.annotate(
+                f"{n}",
+                (place, value),
+                xytext=(0, 4),
+                ha="center",
+                textcoords="offset points",
+                fontsize=text_size(6),
+                color=colour,
+            )
+        if np.isfinite(fit["m50"]):
+            grid = np.linspace(table["mag"].min(), table["mag"].max() + MAG_WIDTH, 200)
+            axes.plot(grid, 1 / (1 + np.exp(np.clip((grid - fit["m50"]) / fit["width"], -50, 50))), color=colour, lw=1)
+    every = fits.loc["all"]
+    axes.axhline(0.5, color="#666666", ls=":", lw=0.8)
+    axes.set(ylim=(-0.03, 1.06), xlabel="magnitude of the injected transient", ylabel="fraction found")
+    axes.set_title(f"{title} finds half of {every['n']:.0f} injected transients at mag {every['m50']:.1f}")
+    axes.legend(loc="lower left", fontsize=text_size(8), title="distance from the host's centre")
+    return figure
+
+
 def plot_recovery_difference(rows: pd.DataFrame, found_a: np.ndarray, found_b: np.ndarray, *, title: str) -> Figure:
     """Draw the difference of two models' found fractions in each cell, with the sources that only one of them finds.
 

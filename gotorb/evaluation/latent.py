@@ -160,8 +160,8 @@ def _place_by_landmarks(vectors: np.ndarray, landmarks: np.ndarray, places: np.n
     return np.einsum("ij,ijk->ik", weights / weights.sum(axis=1, keepdims=True), places[nearest])
 
 
-def plot_latent(places: np.ndarray, rows: pd.DataFrame) -> "Figure":
-    """Draw a map three times: by class, by score and by confidence.
+def plot_latent(places: np.ndarray, rows: pd.DataFrame, threshold: float | None = None) -> "Figure":
+    """Draw a map three times: by class, by score and by confidence; wrong calls are ringed.
 
     Parameters
     ----------
@@ -169,27 +169,33 @@ def plot_latent(places: np.ndarray, rows: pd.DataFrame) -> "Figure":
         (n, 2) from `map_latent`.
     rows : DataFrame
         (n,) label (1, 0, -1), metalabel, score, and confidence where there is a posterior.
+    threshold : float, optional
+        Score at or above which a row is called real; without it no call is wrong.
     """
-    from gotorb.evaluation.figures import new_figure
+    from gotorb.evaluation.figures import COLOURS, new_panels, text_size
 
     known = [name for name in PANELS if name in rows and rows[name].notna().all()]
-    figure = new_figure(4.6 * (1 + len(known)), 4.6)
-    first, *others = np.atleast_1d(figure.subplots(1, 1 + len(known)))
+    figure, (first, *others) = new_panels(1 + len(known), 4.6 * (1 + len(known)), 5.2)
     kinds = rows["metalabel"].where(rows["metalabel"] != "", "unlabelled").to_numpy(str)
     names = sorted(set(kinds), key=lambda name: (-rows["label"].to_numpy()[kinds == name].mean(), name))
     for number, name in enumerate(names):
         inside = kinds == name
         real = rows["label"].to_numpy()[inside].mean() > 0.5
-        colour, marker = f"C{number % 10}", "o" if real else "x"
+        colour, marker = COLOURS[number % len(COLOURS)], "o" if real else "x"
         first.scatter(*places[inside].T, s=14, color=colour, marker=marker, lw=0.9, label=name, alpha=0.8)
-    first.legend(fontsize=8, markerscale=1.3)
     first.set_title("by class (o real, x bogus)")
     for axes, name in zip(others, known, strict=True):
         colours, title = PANELS[name]
         drawn = axes.scatter(*places.T, s=12, c=rows[name], cmap=colours, vmin=0, vmax=1)
         figure.colorbar(drawn, ax=axes, label=title)
         axes.set_title(f"by {title}")
+    labels = rows["label"].to_numpy()
+    wrong = np.isin(labels, (0, 1)) & ((rows["score"].to_numpy() >= threshold) != labels) if threshold else labels > 1
+    for axes in (first, *others):
+        axes.scatter(*places[wrong].T, s=46, facecolors="none", edgecolors="black", lw=0.8, label="wrong call")
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=text_size(8))
     for axes in (first, *others):
         axes.set(xticks=[], yticks=[])
-    figure.suptitle(f"Latent map of {len(places)} stamps (t-SNE)")
+    told = f": {int(wrong.sum())} wrong calls (rings)" if threshold else ""
+    figure.suptitle(f"Latent map of {len(places)} stamps (t-SNE){told}")
     return figure

@@ -8,13 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gotorb.evaluation.figures import FLOOR, GREY, new_figure, roc_curves
+from gotorb.evaluation.figures import COLOURS, FLOOR, GREY, new_figure, roc_curves
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.evaluation.metrics import reliability_table
 from gotorb.evaluation.thresholds import error_rates
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, which stay apart for colour-blind readers."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 SLICES = {"by_metalabel": "", "by_snr": "S/N ", "by_edge": "", "by_host_offset": "host offset [arcsec] "}
 """Breakdowns of an evaluation in the forest plot, and the word before the name of each group."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,29 +26,36 @@ from gotorb.evaluation.evaluate import (
     score_model,
 )
 from gotorb.evaluation.figures import (
+    paper_style,
     plot_error_rates,
     plot_recovery,
     plot_reliability,
+    plot_roc,
     population_rates,
     recovery_table,
+    roc_curves,
 )
+from gotorb.evaluation.injections import fit_completeness, plot_completeness
+from gotorb.evaluation.intervals import find_groups
 from gotorb.evaluation.latent import map_latent, plot_latent
 from gotorb.evaluation.metrics import reliability_table
 from gotorb.evaluation.posterior import posterior_density
 from gotorb.evaluation.report import make_predictions, write_figures, write_scores
 from gotorb.evaluation.stamp_figures import (
     GRID,
-    confidence_extremes,
     describe_posterior,
     describe_row,
+    misclassified_rows,
     plot_posteriors,
     plot_stamps,
     random_rows,
+    telling_rows,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FORMATS, PAPER_DPI = ("png", "pdf", "svg"), 200
 ROW_COLUMNS = ("id", "label", "metalabel", "mag", "score", "mean", "std", "confidence")
 
 
@@ -72,6 +79,10 @@ class Material:
         Gives the latent vectors (n, n_features).
     seed : int
         Of what is drawn at random.
+    name : str
+        Of the model.
+    cells : list of dict, optional
+        Recovery of injected transients (`evaluation.injections.map_recovery`).
     """
 
     rows: pd.DataFrame
@@ -81,6 +92,8 @@ class Material:
     read_stamps: Callable[[np.ndarray], np.ndarray]
     read_vectors: Callable[[], np.ndarray]
     seed: int = 0
+    name: str = "model"
+    cells: list[dict[str, Any]] | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -138,8 +151,9 @@ def _draw_fnr_fpr(material: Material) -> Drawn:
 
 def _draw_posteriors(material: Material) -> Drawn:
     samples = _need_samples(material)
-    chosen = confidence_extremes(material.rows)
-    captions = [describe_posterior(material.rows.iloc[place]) for place in chosen]
+    reasons = telling_rows(material.rows, material.threshold)
+    chosen = np.array(list(reasons), int)
+    captions = [describe_posterior(material.rows.iloc[place], why) for place, why in reasons.items()]
     curves = {material.rows["id"].iloc[place]: posterior_density(samples[place], GRID) for place in chosen}
     figure = plot_posteriors(
         material.read_stamps(chosen), material.layers, samples[chosen], captions, threshold=material.threshold
@@ -150,7 +164,9 @@ def _draw_posteriors(material: Material) -> Drawn:
 def _draw_latent(material: Material) -> Drawn:
     places = map_latent(material.read_vectors(), seed=material.seed)
     rows = material.rows.reset_index(drop=True)
-    return Drawn(rows[list(ROW_COLUMNS)].assign(x=places[:, 0], y=places[:, 1]), plot_latent(places, rows))
+    return Drawn(
+        rows[list(ROW_COLUMNS)].assign(x=places[:, 0], y=places[:, 1]), plot_latent(places, rows, material.threshold)
+    )
 
 
 def _draw_recovery(material: Material) -> Drawn:
@@ -167,11 +183,39 @@ def _draw_reliability(material: Material) -> Drawn:
     return Drawn(reliability_table(material.labels, material.scores), figure)
 
 
+def _draw_roc(material: Material) -> Drawn:
+    named = {material.name: material.scores}
+    curves = roc_curves(material.labels, named)
+    if not curves:
+        raise DataError("rows of one class only, so no ROC curve; give a data set with both classes")
+    fpr, tpr = curves[material.name]
+    figure = plot_roc(material.labels, named, material.threshold, find_groups(material.rows))
+    return Drawn(pd.DataFrame({"fpr": fpr, "tpr": tpr}), figure)
+
+
+def _draw_injections(material: Material) -> Drawn:
+    if material.cells is None:
+        raise DataError(f"no injections for {material.name} in reports/injections.json; run `make repro`")
+    found = fit_completeness(material.cells)
+    return Drawn(found, plot_completeness(material.cells, found, title=material.name))
+
+
+def _draw_misclassified(material: Material) -> Drawn:
+    chosen = misclassified_rows(material.rows, material.threshold)
+    if not len(chosen):
+        raise DataError(f"no wrong call at threshold {material.threshold:.3f}; there is nothing to draw")
+    return _draw_rows(material, chosen, f"The worst wrong calls at {material.threshold:.3f}")
+
+
 def _draw_examples(material: Material) -> Drawn:
     chosen = random_rows(material.rows, np.random.default_rng(material.seed))
+    return _draw_rows(material, chosen, "Randomly chosen stamps")
+
+
+def _draw_rows(material: Material, chosen: np.ndarray, title: str) -> Drawn:
     rows = material.rows.iloc[chosen]
     captions = [describe_row(row) for _, row in rows.iterrows()]
-    figure = plot_stamps(material.read_stamps(chosen), material.layers, captions, title="Randomly chosen stamps")
+    figure = plot_stamps(material.read_stamps(chosen), material.layers, captions, title=title)
     return Drawn(rows[list(ROW_COLUMNS)].reset_index(drop=True), figure)
 
 
@@ -183,11 +227,14 @@ def _need_samples(material: Material) -> np.ndarray:
 
 PAPER_FIGURES: dict[str, Callable[[Material], Drawn]] = {
     "fnr-fpr": _draw_fnr_fpr,
+    "roc": _draw_roc,
     "posteriors": _draw_posteriors,
     "latent": _draw_latent,
     "recovery": _draw_recovery,
+    "injections": _draw_injections,
     "reliability": _draw_reliability,
     "examples": _draw_examples,
+    "misclassified": _draw_misclassified,
 }
 """Name -> how it is drawn."""
 
@@ -208,6 +255,9 @@ def draw_figure(
     out_dir: Path | str = ".",
     n_samples: int = N_SAMPLES,
     seed: int = SEED,
+    kind: str = FORMATS[0],
+    style: str = "page",
+    cells: list[dict[str, Any]] | None = None,
     origin: dict[str, Any] | None = None,
 ) -> Written:
     """Draw a figure of a model's test rows.
@@ -219,9 +269,15 @@ def draw_figure(
     model_dir, data_dir : path
         Folder of a trained model, and the data set that it was trained on.
     out_dir : path
-        Where ``<name>.png``, ``<name>.csv`` and ``<name>.json`` go.
+        Where ``<name>.png`` (or the other kind), ``<name>.csv`` and ``<name>.json`` go.
     n_samples, seed : int
         Posterior samples per stamp; seed of these and of what is drawn at random.
+    kind : {"png", "pdf", "svg"}
+        Format of the picture.
+    style : {"column", "page"}
+        Width and text size of a journal's column or page.
+    cells : list of dict, optional
+        As in `Material`.
     origin : dict, optional
         Further content of the json.
 
@@ -235,12 +291,16 @@ def draw_figure(
     ConfigError, ModelError, DataError
         If there is no such figure, model or data, or the figure cannot be drawn from these.
     """
+    if kind not in FORMATS:
+        raise ConfigError(f"format {kind!r}; choose {', '.join(FORMATS)}")
     (model, meta), data, out_dir = load_with_meta(model_dir), open_dataset(data_dir), Path(out_dir)
-    material = gather_material(model, meta, data, n_samples=n_samples, seed=seed)
-    drawn = draw_paper_figure(name, material)
-    write_figures({name: drawn.figure}, out_dir)
+    known = gather_material(model, meta, data, n_samples=n_samples, seed=seed)
+    material = replace(known, name=str(meta.get("model", "model")), cells=cells)
+    with paper_style(style):
+        drawn = draw_paper_figure(name, material)
+        write_figures({name: drawn.figure}, out_dir, kind=kind, dpi=PAPER_DPI)
     write_scores(out_dir / f"{name}.csv", drawn.data)
-    known = {
+    about = {
         "figure": name,
         "n_rows": len(material.rows),
         "data_digest": data_digest(data.data_dir),
@@ -248,8 +308,8 @@ def draw_figure(
         "n_samples": n_samples,
         "seed": seed,
     }
-    write_json(out_dir / f"{name}.json", known | (origin or {}))
-    return Written(*(out_dir / f"{name}.{ending}" for ending in ("png", "csv", "json")))
+    write_json(out_dir / f"{name}.json", about | (origin or {}))
+    return Written(*(out_dir / f"{name}.{ending}" for ending in (kind, "csv", "json")))
 
 
 def gather_material(

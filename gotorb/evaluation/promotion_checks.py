@@ -203,8 +203,15 @@ def check_slices(
             f"{name}: {new} of {n} wrong, {against} {old}; wrong alone {only_new} against {only_old} (p {chance:.4f}; "
             f"{_tell_power(loss) if n >= limits.min_rows else 'too few rows to decide'})"
         )
-        numbers = {"n": n, "wrong": new, "wrong_before": old, "only_new": only_new, "only_old": only_old, "p": chance}
-        numbers |= {"noticeable_loss": loss, "against": against}
+        numbers: dict[str, Any] = {
+            "n": n,
+            "wrong": new,
+            "wrong_before": old,
+            "only_new": only_new,
+            "only_old": only_old,
+            "p": chance,
+        }
+        numbers |= {"p": chance, "noticeable_loss": loss, "against": against}
         yield Check(name, passed, text, numbers)
 
 

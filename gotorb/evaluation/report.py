@@ -290,26 +290,34 @@ def write_scores(path: Path, table: pd.DataFrame) -> None:
     write_csv(path, table, float_format="%.6f")
 
 
-def write_figures(figures: "Mapping[str, Figure]", out_dir: Path) -> list[Path]:
-    """Write one png per figure, each whole or not at all.
+def write_figures(figures: "Mapping[str, Figure]", out_dir: Path, *, kind: str = "png", dpi: int = DPI) -> list[Path]:
+    """Write one file per figure, each whole or not at all.
 
     Parameters
     ----------
     figures : mapping of str to Figure
     out_dir : Path
+    kind : {"png", "pdf", "svg"}
+    dpi : int
+        Pixels of an inch.
 
     Returns
     -------
     list of Path
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    paths = {name: out_dir / f"{name}.png" for name in figures}
+    paths = {name: out_dir / f"{name}.{kind}" for name in figures}
     for name, path in paths.items():
         with whole_file(path) as aside:
-            _save_figure(figures[name], aside)
+            _save_figure(figures[name], aside, kind, dpi)
     return list(paths.values())
 
 
-def _save_figure(figure: "Figure", path: Path) -> None:
-    """Save a figure as png without the program's version, so that equal figures are equal bytes."""
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": LEVEL})
+VARYING = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}}
+"""Notes of versions and times in a file, left out so that equal figures are equal bytes."""
+
+
+def _save_figure(figure: "Figure", path: Path, kind: str, dpi: int) -> None:
+    """Save a figure without the program's version and the time."""
+    options: dict[str, Any] = {"pil_kwargs": {"compress_level": LEVEL}} if kind == "png" else {}
+    figure.savefig(path, format=kind, dpi=dpi, metadata=VARYING[kind], **options)

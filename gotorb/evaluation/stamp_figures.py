@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gotorb.dataset.store import Dataset
-from gotorb.evaluation.figures import GREY, REAL_COLOUR, new_figure
+from gotorb.evaluation.figures import GREY, REAL_COLOUR, is_narrow, new_figure, text_size
 from gotorb.evaluation.posterior import posterior_density
 from gotorb.stamps.images import paint_stamps
 
@@ -47,11 +47,12 @@ def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[st
     axes = figure.subplots()
     axes.imshow(_tile(stamps, layers), origin="upper")
     places = np.arange(max(n, n_layers)) * (size + GAP) + (size - 1) / 2
-    axes.set_xticks(places[:n_layers], layers, fontsize=10)
-    axes.set_yticks(places[:n], captions, fontsize=9)
+    axes.set_xticks(places[:n_layers], layers, fontsize=text_size(10))
+    axes.set_yticks(places[:n], captions, fontsize=text_size(9))
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_frame_on(False)
     figure.suptitle(title)
+    figure.set_layout_engine("constrained", rect=(0.02, 0, 0.98, 1))  # the layout counts the captions short
     return figure
 
 
@@ -84,7 +85,7 @@ def plot_posteriors(
     captions: Sequence[str],
     *,
     threshold: float,
-    title: str = "Score posteriors: least and most confident",
+    title: str = "Posteriors near the threshold, of wrong calls, and the widest",
 ) -> Figure:
     """Plot score posteriors, each with its images.
 
@@ -106,13 +107,14 @@ def plot_posteriors(
     shown = [name for name in IMAGE_LAYERS if name in layers]
     n, n_shown = len(stamps), len(shown)
     pictures = paint_stamps(stamps[..., [list(layers).index(name) for name in shown]], shown)
-    figure = new_figure(INCH_PER_STAMP * n_shown + 4.2, 1.6 * n + 0.7)
-    grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [2.8])
+    figure = new_figure(INCH_PER_STAMP * n_shown + 4.2, (2.6 if is_narrow() else 1.6) * n + 0.7)
+    wide = 2.0 if is_narrow() else 2.8
+    grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [wide])
     for row in range(n):
         for column, name in enumerate(shown):
             _draw_stamp(grid[row, column], pictures[row, column])
             if row == 0:
-                grid[row, column].set_title(name, fontsize=10)
+                grid[row, column].set_title(name, fontsize=text_size(10))
         _draw_posterior(grid[row, -1], samples[row], captions[row], threshold)
     grid[-1, -1].set_xlabel("real/bogus score")
     figure.suptitle(title)
@@ -126,7 +128,7 @@ def _draw_posterior(axes: Axes, samples: np.ndarray, caption: str, threshold: fl
     axes.plot(samples, np.zeros(len(samples)), "|", color="black", ms=9)
     axes.axvline(threshold, color=GREY, ls="--", lw=1)
     axes.set(xlim=(-0.02, 1.02), ylim=(0, None), yticks=[])
-    axes.set_title(caption, fontsize=9, loc="left")
+    axes.set_title(caption, fontsize=text_size(9), loc="left")
 
 
 N_EXAMPLES = 8
@@ -142,7 +144,7 @@ def draw_stamps(
     threshold: float,
     seed: int,
 ) -> dict[str, Figure]:
-    """Draw example stamps: random ones, wrongly called ones, and the least and most confident posteriors.
+    """Draw example stamps: random ones, wrongly called ones, and posteriors that tell most.
 
     Parameters
     ----------
@@ -162,7 +164,7 @@ def draw_stamps(
     figures = {}
     for name, chosen, title in (
         ("examples", random_rows(predictions, np.random.default_rng(seed)), "Randomly chosen stamps"),
-        ("misclassified", misclassified_rows(predictions, threshold), f"Wrongly called at threshold {threshold:.3f}"),
+        ("misclassified", misclassified_rows(predictions, threshold), f"The worst wrong calls at {threshold:.3f}"),
     ):
         if len(chosen):
             stamps, captions = (
@@ -171,8 +173,9 @@ def draw_stamps(
             )
             figures[name] = plot_stamps(stamps, data.layers, captions, title=title)
     if samples is not None and len(predictions):
-        chosen = confidence_extremes(predictions)
-        captions = [describe_posterior(predictions.iloc[row]) for row in chosen]
+        reasons = telling_rows(predictions, threshold)
+        chosen = np.array(list(reasons), int)
+        captions = [describe_posterior(predictions.iloc[row], why) for row, why in reasons.items()]
         stamps = data.read_stamps(numbers[chosen])
         figures["posteriors"] = plot_posteriors(stamps, data.layers, samples[chosen], captions, threshold=threshold)
     return figures
@@ -216,23 +219,29 @@ def misclassified_rows(predictions: pd.DataFrame, threshold: float) -> np.ndarra
     return np.concatenate([missed[:n_missed], accepted[: N_EXAMPLES - n_missed]])
 
 
-def confidence_extremes(predictions: pd.DataFrame) -> np.ndarray:
-    """Choose the least confident rows and the most confident ones on each side of one half.
+def telling_rows(predictions: pd.DataFrame, threshold: float) -> dict[int, str]:
+    """Choose rows whose posteriors tell most: nearest to the threshold, worst wrong calls, widest.
 
     Parameters
     ----------
     predictions : DataFrame
-        With confidence and mean.
+        With label, mean and std.
+    threshold : float
 
     Returns
     -------
-    ndarray of int
-        Places, up to `N_POSTERIORS` of each kind.
+    dict of str
+        Reason by place, up to `N_POSTERIORS` of each kind; no row stands twice.
     """
-    order = np.argsort(predictions["confidence"].to_numpy(float), kind="stable")
-    least, rest = order[:N_POSTERIORS], order[N_POSTERIORS:]
-    real = predictions["mean"].to_numpy(float)[rest] > 0.5
-    return np.concatenate([least, rest[real][-N_POSTERIORS:], rest[~real][-N_POSTERIORS:]])
+    mean, std, labels = (predictions[name].to_numpy(float) for name in ("mean", "std", "label"))
+    off = np.abs(mean - threshold)
+    wrong = np.isin(labels, (0, 1)) & ((mean >= threshold) != (labels == 1))
+    kinds = {"near the threshold": off, "wrong call": np.where(wrong, -off, np.nan), "widest": -std}
+    found: dict[int, str] = {}
+    for reason, key in kinds.items():
+        ranked = [int(place) for place in np.argsort(key, kind="stable") if np.isfinite(key[place])]
+        found |= dict.fromkeys([place for place in ranked if place not in found][:N_POSTERIORS], reason)
+    return found
 
 
 def describe_row(row: "pd.Series[Any]") -> str:
@@ -254,18 +263,19 @@ def describe_row(row: "pd.Series[Any]") -> str:
     return "\n".join(lines)
 
 
-def describe_posterior(row: "pd.Series[Any]") -> str:
-    """Label and posterior of a row as one line of text.
+def describe_posterior(row: "pd.Series[Any]", why: str) -> str:
+    """Label and posterior of a row, and why it is shown, as two lines of text.
 
     Parameters
     ----------
     row : Series
+    why : str
 
     Returns
     -------
     str
     """
-    return f"{_label(row)}: {row['mean']:.3f} ± {row['std']:.3f}, confidence {row['confidence']:.2f}"
+    return f"{why}:\n{_label(row)}, {row['mean']:.2f} ± {row['std']:.2f}"
 
 
 def _label(row: "pd.Series[Any]") -> str:

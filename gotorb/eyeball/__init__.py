@@ -42,7 +42,11 @@ def serve(
     seed: int = SEED,
     n_samples: int = EYEBALL.n_samples,
     rows: Path | str | None = None,
+    gold: Path | str | None = EYEBALL.gold,
+    repeat: float = EYEBALL.repeat,
     journal: Path | str | None = None,
+    stamp_size: int = LABEL.stamp_size,
+    params: Path | str | None = None,
     host: str = EYEBALL.host,
     port: int = EYEBALL.port,
     on_ready: Callable[[str], None] = print,
@@ -52,7 +56,8 @@ def serve(
     Parameters
     ----------
     data_dir : path
-        A data set, labelled or not.
+        A data set, labelled or not; or what `gotorb score` reads: an image, a folder of images, a stamp archive, alert
+        packets, a night of `gotorb night`, a stream's folder. Its stamps and decisions go into ``<name>.eyeball``.
     model : str, optional
         Model folder, ``model.h5`` or registry address, run on all rows before the pages open, in a process of its
         own; its answers are kept in the data set's folder. The explorer needs one.
@@ -71,8 +76,17 @@ def serve(
         Posterior samples of each row.
     rows : path, optional
         csv with ids of the rows to show, in its order; all rows when left out.
+    gold : path, optional
+        csv with id and label of rows whose label is known; they are mixed into the others, one to every ten.
+    repeat : float
+        Fraction of the rows that are shown a second time, at least 40 rows later. Gold rows and repeats make the
+        server blind; `agreement` gives accuracy and self-agreement.
     journal : path, optional
         The journal of decisions; eyeball.sqlite in the data set's folder when left out.
+    stamp_size : int
+        Side of the stamps that are cut from images, pixels.
+    params : path, optional
+        params.yaml with the layout of stamp archives and with the links; that of the project when left out.
     host, port : str, int
         Address on this machine; port 0 takes a free one.
     on_ready : callable
@@ -88,14 +102,18 @@ def serve(
     import uvicorn
 
     from gotorb.eyeball.decisions import Journal
-    from gotorb.eyeball.rows import find_given, usable_orders
+    from gotorb.eyeball.exchange import open_source
+    from gotorb.eyeball.rows import find_given, read_gold, usable_orders
     from gotorb.eyeball.server import Start, guarded, make_app
     from gotorb.visualise.safety import check_bind, own_names
 
     check_bind(host)
+    data_dir = open_source(data_dir, find_params(params).label.archive, stamp_size)
     shown = open_rows(data_dir, model=model, predictions=predictions, n_samples=n_samples, seed=seed)
     given = () if rows is None else find_given(rows, shown.data.table)
-    shown = replace(shown, links=find_params(None).links, given=given)
+    known = () if gold is None else tuple(read_gold(gold, shown.data.table).index)
+    shown = replace(shown, links=find_params(params).links, given=given, gold=known, repeated=repeat)
+    blind = blind or shown.probes.hidden
     if not usable_orders(shown.table).get(order):
         usable = ", ".join(name for name, is_usable in usable_orders(shown.table).items() if is_usable)
         raise ConfigError(
@@ -146,11 +164,12 @@ def open_rows(
         raise ConfigError("a model and predictions were given; give one of the two")
     data = open_dataset(data_dir)
     if model is not None:
-        return Rows(data, inference.ask_model(str(model), data.data_dir, n_samples=n_samples, seed=seed))
+        asked = inference.ask_model(str(model), data.data_dir, n_samples=n_samples, seed=seed)
+        return Rows(data=data, opinions=asked)
     found = Path(predictions) if predictions is not None else inference.find_predictions(data.data_dir)
     if found is None:
-        return Rows(data, inference.no_opinion(len(data)))
-    return Rows(data, inference.read_predictions(found, data.table["id"]))
+        return Rows(data=data, opinions=inference.no_opinion(len(data)))
+    return Rows(data=data, opinions=inference.read_predictions(found, data.table["id"]))
 
 
 def _journal_path(data_dir: Path | str, journal: Path | str | None = None) -> Path:
@@ -183,31 +202,38 @@ def _read_marks(data_dir: Path | str, journal: Path | str | None = None) -> pd.D
         return kept.marks()
 
 
-def agreement(data_dir: Path | str, *, journal: Path | str | None = None) -> pd.DataFrame:
+def agreement(
+    data_dir: Path | str, *, gold: Path | str | None = None, journal: Path | str | None = None
+) -> pd.DataFrame:
     """Agreement of labellers with each other and with the data set, on rows that both call real or bogus.
 
     Parameters
     ----------
     data_dir : path
-    journal : path, optional
+    gold, journal : path, optional
         As for `serve`.
 
     Returns
     -------
     DataFrame
-        For each two: n rows, percent with Wilson's 95 % interval, Cohen's kappa with its own.
+        For each two: n rows, percent with Wilson's 95 % interval, Cohen's kappa with its own. With gold rows also
+        each labeller's accuracy on these; with repeats each labeller's agreement with their own second look.
 
     Raises
     ------
     DataError
-        If there is no journal.
+        If there is no journal, or the gold rows cannot be read.
     """
     from gotorb.dataset.store import read_table
     from gotorb.eyeball.decisions import compare_labellers
+    from gotorb.eyeball.rows import read_gold
 
     known = read_table(data_dir).set_index("id")["label"]
-    current = _read_decisions(data_dir, journal)
-    return compare_labellers(current[current["id"].isin(known.index)], known)
+    if gold is None:
+        return compare_labellers(_read_decisions(data_dir, journal), known)
+    table = read_table(data_dir)
+    labels = read_gold(gold, table)
+    return compare_labellers(_read_decisions(data_dir, journal), known, labels.set_axis(table["id"].iloc[labels.index]))
 
 
 def export(
@@ -250,6 +276,62 @@ def export(
     source, current, marks = Path(data_dir), _read_decisions(data_dir, journal), _read_marks(data_dir, journal)
     with run_folder(out_dir or source.parent, name) as new_dir:
         return write_labelled(source, new_dir, current, marks, flagged=flagged, unsure=unsure)
+
+
+def write_subjects(data_dir: Path | str, out_path: Path | str, *, rows: Path | str | None = None) -> Path:
+    """Write stamps as a subject set of Zooniverse: pictures of science, template and difference, and manifest.csv.
+
+    Parameters
+    ----------
+    data_dir : path
+        A data set.
+    out_path : path
+        Folder of the pictures.
+    rows : path, optional
+        csv with ids of the rows; all when left out.
+
+    Returns
+    -------
+    Path
+        The manifest.
+    """
+    import numpy as np
+
+    from gotorb.dataset.store import open_dataset
+    from gotorb.eyeball import exchange
+    from gotorb.eyeball.rows import find_given
+
+    data = open_dataset(data_dir)
+    chosen = np.arange(len(data)) if rows is None else np.array(find_given(rows, data.table), int)
+    return exchange.write_subjects(data, chosen, out_path)
+
+
+def import_classifications(
+    data_dir: Path | str, classifications: Path | str, *, journal: Path | str | None = None
+) -> dict[str, int]:
+    """Add classifications of Zooniverse's volunteers to the decisions on a data set, each of them once.
+
+    Parameters
+    ----------
+    data_dir : path
+    classifications : path
+        The csv of a project's "classification export".
+    journal : path, optional
+        As for `serve`.
+
+    Returns
+    -------
+    dict of int
+        Number of each label, and of those on other rows.
+
+    Raises
+    ------
+    DataError
+        If the file is no export, or of none of the rows.
+    """
+    from gotorb.eyeball import exchange
+
+    return dict(exchange.import_classifications(data_dir, classifications, _journal_path(data_dir, journal)))
 
 
 def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | str | None = None) -> int:

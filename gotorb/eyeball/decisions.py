@@ -272,8 +272,10 @@ class Journal:
         self._connection.close()
 
 
-DATA_SET = "(data set)"
-"""Stands for the labels that the rows came with."""
+DATA_SET, GOLD, ITSELF = "(data set)", "(gold rows)", "(itself, repeated)"
+"""Stand for the labels that the rows came with, for labels known to be right, and for a labeller's second look."""
+AGAIN = " (again)"
+"""Ends the id under which a repeated row is decided on a second time; no row of a data set is called so."""
 COLUMNS = ("first", "second", "n", "percent", "percent_low", "percent_high", "kappa", "kappa_low", "kappa_high")
 
 
@@ -312,7 +314,7 @@ def cohen_kappa(first: np.ndarray, second: np.ndarray) -> tuple[float, float, fl
     return float(kappa), float(max(kappa - Z_95 * error, -1.0)), float(min(kappa + Z_95 * error, 1.0))
 
 
-def compare_labellers(current: pd.DataFrame, known: pd.Series) -> pd.DataFrame:
+def compare_labellers(current: pd.DataFrame, known: pd.Series, gold: pd.Series | None = None) -> pd.DataFrame:
     """Agreement of every two labellers on rows that both called real or bogus, and of each with the data set.
 
     Parameters
@@ -321,17 +323,24 @@ def compare_labellers(current: pd.DataFrame, known: pd.Series) -> pd.DataFrame:
         labeller, id, label (`Journal.current`).
     known : Series
         The data set's labels (1, 0, -1) by id.
+    gold : Series, optional
+        Labels (1, 0) by id that are known to be right: the percent is each labeller's accuracy.
 
     Returns
     -------
     DataFrame
-        Columns of COLUMNS; percents with Wilson's interval.
+        Columns of COLUMNS; percents with Wilson's interval. Labellers with repeated rows have a line of their own.
     """
     decided = current[current["label"].isin(("real", "bogus"))]
     votes = {name: part.set_index("id")["label"].eq("real").astype(int) for name, part in decided.groupby("labeller")}
-    votes[DATA_SET] = known[known.isin((0, 1))]
-    pairs = combinations(votes, 2)
-    return pd.DataFrame([_compare(a, b, votes[a], votes[b]) for a, b in pairs], columns=list(COLUMNS))
+    again = {name: own[own.index.str.endswith(AGAIN)] for name, own in votes.items()}
+    again = {name: own.set_axis(own.index.str.removesuffix(AGAIN)) for name, own in again.items() if len(own)}
+    first = {name: own[own.index.isin(known.index)] for name, own in votes.items()}
+    lines = [_compare(a, b, first[a], first[b]) for a, b in combinations(first, 2)]
+    lines += [_compare(name, DATA_SET, own, known[known.isin((0, 1))]) for name, own in first.items()]
+    lines += [] if gold is None else [_compare(name, GOLD, own, gold) for name, own in first.items()]
+    lines += [_compare(name, ITSELF, first[name], own) for name, own in again.items()]
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def _compare(first: str, second: str, a: pd.Series, b: pd.Series) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 SCORE_COLUMNS = ("score", "mean", "std", "p_real", "confidence", "bald")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Opinions:
     """Scores of a model for n rows.
 
@@ -45,6 +46,10 @@ class Opinions:
         Maps of the latent space by name, (n, 2) each; empty without a model.
     vectors : ndarray or None
         (n, n_components) principal components of the latent vectors.
+    threshold : float or None
+        Score at or above which the model calls a row real.
+    calibrated : bool
+        True where confidence is the calibrated probability that the model's call is right.
     """
 
     name: str
@@ -52,6 +57,8 @@ class Opinions:
     samples: np.ndarray | None = None
     places: dict[str, np.ndarray] | None = None
     vectors: np.ndarray | None = None
+    threshold: float | None = None
+    calibrated: bool = False
 
 
 def no_opinion(n: int) -> Opinions:
@@ -66,7 +73,7 @@ def no_opinion(n: int) -> Opinions:
     -------
     Opinions
     """
-    return Opinions("", pd.DataFrame(index=range(n)))
+    return Opinions(name="", table=pd.DataFrame(index=range(n)))
 
 
 def read_predictions(path: Path, ids: pd.Series) -> Opinions:
@@ -99,7 +106,16 @@ def read_predictions(path: Path, ids: pd.Series) -> Opinions:
     table = table[[name for name in SCORE_COLUMNS if name in table]].reset_index(drop=True)
     if "mean" in table:
         table["score"] = table["mean"].fillna(table["score"])
-    return Opinions(path.resolve().parent.name, table)
+    return Opinions(name=path.resolve().parent.name, table=table, threshold=_evaluated_threshold(path.parent))
+
+
+def _evaluated_threshold(folder: Path) -> float | None:
+    """Threshold of an evaluation's metrics; None without them."""
+    try:
+        known = json.loads((folder / layout.METRICS_JSON).read_text(encoding="utf-8"))
+        return float(known["threshold"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def find_predictions(data_dir: Path) -> Path | None:
@@ -168,7 +184,7 @@ def kept_path(data_dir: Path, model: str, n_samples: int, seed: int) -> Path:
     """
     file = Path(model) / layout.MODEL_H5 if Path(model).is_dir() else Path(model)
     digest = file_digest(file) if file.is_file() else _registered_digest(model)
-    name = f"rows_{digest[:16]}_{data_digest(data_dir)[:16]}_{n_samples}_{seed}.npz"
+    name = f"answers_{digest[:16]}_{data_digest(data_dir)[:16]}_{n_samples}_{seed}.npz"
     return data_dir / layout.EYEBALL_CACHE / name
 
 
@@ -182,8 +198,9 @@ def _registered_digest(model: str) -> str:
 
 
 def write_opinions(
-    path: Path, *, score: np.ndarray, samples: np.ndarray | None, places: dict[str, np.ndarray], vectors: np.ndarray
-) -> Path:
+    path: Path, *, score: np.ndarray, samples: np.ndarray | None, places: dict[str, np.ndarray], vectors: np.ndarray,
+    threshold: float | None = None, probability: np.ndarray | None = None,
+) -> Path:  # fmt: skip
     """Keep a model's answers, whole or not at all.
 
     Parameters
@@ -197,6 +214,10 @@ def write_opinions(
         (n, 2) maps by name.
     vectors : ndarray
         (n, n_components).
+    threshold : float, optional
+        Score at or above which the model calls a row real.
+    probability : ndarray, optional
+        (n,) calibrated probabilities of being real.
 
     Returns
     -------
@@ -205,6 +226,8 @@ def write_opinions(
     kept: dict[str, Any] = {f"map_{name}": values.astype(np.float32) for name, values in places.items()}
     kept |= {} if samples is None else {"samples": samples.astype(np.float16)}
     kept |= {"score": score.astype(np.float32), "vectors": vectors.astype(np.float32)}
+    kept |= {} if threshold is None else {"threshold": np.float64(threshold)}
+    kept |= {} if probability is None else {"probability": probability.astype(np.float32)}
     with whole_file(path) as aside:
         np.savez(aside, **kept)
     return path
@@ -214,13 +237,20 @@ def _read_opinions(path: Path, name: str) -> Opinions:
     """Read what `write_opinions` kept."""
     with np.load(path, allow_pickle=False) as kept:
         score, vectors = kept["score"], kept["vectors"]
-        samples = kept.get("samples")
+        samples, probability = kept.get("samples"), kept.get("probability")
+        threshold = float(kept["threshold"]) if "threshold" in kept else None
         places = {key.removeprefix("map_"): kept[key] for key in kept.files if key.startswith("map_")}
     table = pd.DataFrame({"score": score.astype(float)})
     if samples is not None:
         summary = summarise_samples(samples.astype(np.float32))
         table = table.assign(**{key: getattr(summary, key) for key in SCORE_COLUMNS[1:]}, score=summary.mean)
-    return Opinions(name, table, samples, places, vectors)
+    if probability is not None and threshold is not None:
+        p = probability.astype(float)
+        table = table.assign(confidence=np.where(table["score"] >= threshold, p, 1 - p))
+    return Opinions(
+        name=name, table=table, samples=samples, places=places, vectors=vectors, threshold=threshold,
+        calibrated=probability is not None,
+    )  # fmt: skip
 
 
 N_COMPONENTS = 30
@@ -265,8 +295,10 @@ def run_model(model: str, data_dir: Path, out_path: Path, *, n_samples: int, see
         del vectors
     print(tell_middle(scorer, data.size, data_dir))
     return write_opinions(
-        out_path, score=score, samples=samples, places=make_maps(components, seed=seed), vectors=components
-    )
+        out_path, score=score, samples=samples, places=make_maps(components, seed=seed), vectors=components,
+        threshold=scorer.threshold,
+        probability=scorer.probability(score if samples is None else samples.mean(axis=1, dtype=float)),
+    )  # fmt: skip
 
 
 def _blocks(scorer: Scorer, data: Dataset, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ from gotorb.dataset.store import Dataset, read_csv
 from gotorb.errors import DataError
 from gotorb.evaluation.posterior import posterior_density
 from gotorb.eyeball.context import Context, make_links, night_of
+from gotorb.eyeball.decisions import AGAIN
 from gotorb.eyeball.inference import Opinions
 
 Key = Callable[[pd.DataFrame], np.ndarray]
@@ -190,7 +191,66 @@ N_DIGITS, PLACE_DIGITS = 6, 10
 """Significant digits of numbers that are sent; six of a right ascension would be two arcsec."""
 
 
+GOLD_EVERY, GAP = 10, 40
+"""One gold row comes among so many others, and a repeat at least so many rows after the first look."""
+
+
 @dataclass(frozen=True)
+class Probes:
+    """Rows that test annotators: gold rows and repeats, hidden among the others.
+
+    A repeat of row r of n has the number n + r, and its decision an id of its own (`decisions.AGAIN`).
+
+    Attributes
+    ----------
+    n : int
+        Rows of the data set.
+    gold : tuple of int
+        Rows whose label is known.
+    repeated : float
+        Fraction of the rows that are shown twice.
+    """
+
+    n: int
+    gold: tuple[int, ...] = ()
+    repeated: float = 0.0
+
+    @property
+    def hidden(self) -> bool:
+        """True when there are any, so that labels, scores and numbers may not tell them."""
+        return bool(self.gold) or self.repeated > 0
+
+    @property
+    def n_shown(self) -> int:
+        """Numbers that rows can have."""
+        return 2 * self.n if self.repeated else self.n
+
+    def mix(self, ordered: np.ndarray, seed: int) -> np.ndarray:
+        """Mix gold rows and repeats into an order.
+
+        Parameters
+        ----------
+        ordered : ndarray of int
+            Row numbers.
+        seed : int
+
+        Returns
+        -------
+        ndarray of int
+            The same for the same order and seed.
+        """
+        rng = np.random.default_rng([seed, self.n, len(ordered)])
+        gold = rng.permutation(np.array(self.gold, int))
+        rest = ordered[~np.isin(ordered, gold)]
+        at = (np.arange(len(gold)) * GOLD_EVERY + rng.integers(0, GOLD_EVERY, len(gold))).clip(max=len(rest))
+        mixed = np.insert(rest, at, gold)
+        n_again = int(max(len(mixed) - GAP, 0) * self.repeated)
+        first = ((np.arange(n_again) + rng.random(n_again)) / (self.repeated or 1)).astype(int)
+        at = (first + GAP + rng.integers(0, GAP, n_again)).clip(max=len(mixed))
+        return np.insert(mixed, at, mixed[first] + self.n)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """A data set's rows with what a model says of them.
 
@@ -204,12 +264,23 @@ class Rows:
         Name of a service to the template of its address (`context.make_links`).
     given : tuple of int
         Row numbers of a file of ids, in its order; empty for all rows.
+    gold : tuple of int
+        Rows whose label is known, mixed into the others.
+    repeated : float
+        Fraction of the rows that are shown twice.
     """
 
     data: Dataset
     opinions: Opinions
     links: Mapping[str, str] = field(default_factory=dict)
     given: tuple[int, ...] = ()
+    gold: tuple[int, ...] = ()
+    repeated: float = 0.0
+
+    @cached_property
+    def probes(self) -> Probes:
+        """Gold rows and repeats."""
+        return Probes(len(self.data), self.gold, self.repeated)
 
     @cached_property
     def context(self) -> Context:
@@ -251,17 +322,38 @@ class Rows:
         """Row number by id."""
         return {id_: row for row, id_ in enumerate(self.table["id"])}
 
-    def describe(self, row: int) -> dict[str, Any]:
-        """One row as plain values for json; unknown numbers are None.
+    def row_of(self, id_: str) -> int | None:
+        """Row number of an id, also of that of a repeat; None when there is none.
 
         Parameters
         ----------
-        row : int
+        id_ : str
+
+        Returns
+        -------
+        int or None
+        """
+        again = self.probes.repeated and id_.endswith(AGAIN)
+        row = self.number_of.get(id_.removesuffix(AGAIN) if again else id_)
+        return None if row is None else row + len(self.data) if again else row
+
+    def describe(self, number: int) -> dict[str, Any]:
+        """One row, or a repeat of it, as plain values for json; unknown numbers are None.
+
+        Parameters
+        ----------
+        number : int
 
         Returns
         -------
         dict
+            With ``name``, the number that the page shows: that of the row itself for a repeat, too.
         """
+        row = number % len(self.data)
+        told = self._describe(row)
+        return told | {"row": number, "name": row, "id": told["id"] + AGAIN * (number != row), "shown_id": told["id"]}
+
+    def _describe(self, row: int) -> dict[str, Any]:
         values = self.table.iloc[row]
         told: dict[str, Any] = {"row": row, "id": str(values["id"]), "label": int(values["label"])}
         told["metalabel"] = str(values["metalabel"])
@@ -374,6 +466,38 @@ def _read_doubt(data_dir: Path) -> pd.Series | None:
     if "suspect" in found:
         found = found[found["suspect"].astype(str) == "True"]
     return found.drop_duplicates("id").set_index("id")["doubt"].astype(float)
+
+
+def read_gold(path: Path | str, table: pd.DataFrame) -> pd.Series:
+    """Labels known to be right, of a csv with an id and a label (1 or real, 0 or bogus).
+
+    Parameters
+    ----------
+    path : path
+    table : DataFrame
+        The rows.
+
+    Returns
+    -------
+    Series
+        Labels 1 and 0 by row number.
+
+    Raises
+    ------
+    DataError
+        If the file has no label, another one, or none of the rows.
+    """
+    rows, listed = find_given(path, table), read_csv(Path(path))
+    name = next((name for name in ID_COLUMNS if name in listed), "id")
+    if not {name, "label"} <= set(listed):
+        raise DataError(f"no id and label in {path} (has {', '.join(listed.columns)}); give 1 or 0 for each id")
+    words = listed["label"].astype(str).str.removesuffix(".0").map({"1": 1, "real": 1, "0": 0, "bogus": 0})
+    if words.isna().any():
+        bad = listed["label"][words.isna()].iloc[0]
+        raise DataError(f"label {bad!r} in {path}; give 1 or real, 0 or bogus")
+    label_of = dict(zip(listed[name].astype(str), words.astype(int), strict=True))
+    ids = table["id" if name == "id" else "candidate_id"].astype(str)
+    return pd.Series({row: label_of[ids.iloc[row]] for row in rows if ids.iloc[row] in label_of}, dtype=int)
 
 
 ID_COLUMNS = ("id", "candidate_id", "photometry_id")

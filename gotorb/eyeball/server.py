@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pandas as pd
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi import Path as PathParam
 from fastapi.exceptions import RequestValidationError
@@ -17,9 +18,27 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from gotorb.errors import GotorbError
 from gotorb.eyeball.context import make_links
-from gotorb.eyeball.decisions import ARTEFACTS, LATEST, NOTE, SOURCES, TAGS, Event, Journal, compare_labellers
+from gotorb.eyeball.decisions import (
+    ARTEFACTS,
+    LATEST,
+    NOTE,
+    SOURCES,
+    TAGS,
+    Event,
+    Journal,
+    compare_labellers,
+)
 from gotorb.eyeball.explorer import pack_points
-from gotorb.eyeball.rows import N_NEIGHBOURS, ORDERS, Filters, Rows, keep_rows, order_rows, plain_number, usable_orders
+from gotorb.eyeball.rows import (
+    N_NEIGHBOURS,
+    ORDERS,
+    Filters,
+    Rows,
+    keep_rows,
+    order_rows,
+    plain_number,
+    usable_orders,
+)
 from gotorb.stamps.images import pack_pixels, stretch_constants
 from gotorb.visualise.safety import Guard
 
@@ -44,6 +63,8 @@ SWAYING = ("minor planet",)
 """Flags that a blind server does not send."""
 FOREVER = "private, max-age=604800, immutable"
 MOST_WORDS, MOST_TOLD = 1000, 5
+N_EXAMPLES = 4
+"""Rows shown for each tag."""
 RowNumber = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -115,6 +136,12 @@ class RowsBody(Body):
     """Some row numbers."""
 
     rows: Annotated[list[RowNumber], Field(max_length=MOST_CHOSEN)]
+
+
+class LabellerBody(Body):
+    """A labeller."""
+
+    labeller: Name
 
 
 class HistoryBody(Body):
@@ -214,9 +241,15 @@ def _text(text: str, kind: str) -> Callable[[], Response]:
 
 
 def _check(rows: Rows, numbers: list[int], most: int) -> list[int]:
-    if len(numbers) > most or any(number >= len(rows.data) for number in numbers):
-        raise HTTPException(422, f"give at most {most} row numbers below {len(rows.data)}")
+    n = rows.probes.n_shown
+    if len(numbers) > most or any(number >= n for number in numbers):
+        raise HTTPException(422, f"give at most {most} row numbers below {n}")
     return numbers
+
+
+def _places(rows: Rows, numbers: list[int], most: int) -> list[int]:
+    """Rows of the data set behind numbers, of which some may be repeats."""
+    return [number % len(rows.data) for number in _check(rows, numbers, most)]
 
 
 def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
@@ -230,7 +263,7 @@ def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
 
     @app.get("/pixels/{numbers}.bin")
     def _pixels(numbers: Annotated[str, PathParam(pattern=r"^\d{1,9}(,\d{1,9})*$")]) -> Response:
-        chosen = _check(rows, [int(number) for number in numbers.split(",")], MOST_PIXELS)
+        chosen = _places(rows, [int(number) for number in numbers.split(",")], MOST_PIXELS)
         packed = pack_pixels(rows.data.read_stamps(chosen))
         return Response(packed, media_type="application/octet-stream", headers={"cache-control": FOREVER})
 
@@ -253,7 +286,10 @@ def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
         current = journal.current()
         kept = keep_rows(rows.table, filters, current, body.labeller)
         ordered = order_rows(rows.table, body.order, kept, seed=body.seed)
-        mine = rows.table["id"].isin(current.loc[current["labeller"] == body.labeller, "id"]).to_numpy()
+        if rows.probes.hidden and not body.rows and body.who in ("all", "mine_left"):
+            ordered = rows.probes.mix(ordered, body.seed)
+        own = [rows.row_of(id_) for id_ in current.loc[current["labeller"] == body.labeller, "id"]]
+        mine = np.isin(np.arange(rows.probes.n_shown), [row for row in own if row is not None])
         return {"rows": ordered.tolist(), "at": _resume_at(ordered, mine, body.after)}
 
     @app.post("/api/find")
@@ -270,7 +306,8 @@ def _describe(rows: Rows, journal: Journal, numbers: list[int], *, blind: bool) 
     """Rows as plain values, with flags, decisions, tags and notes; those of others and scores not to the blind."""
     found = [rows.describe(row) | {"votes": [], "marks": []} for row in numbers]
     by_id = {row["id"]: row for row in found}
-    for row, flags in zip(found, rows.context.flags(numbers), strict=True):
+    places = [row["name"] for row in found]
+    for row, flags in zip(found, rows.context.flags(places), strict=True):
         row["flags"] = flags
     for vote in journal.votes(list(by_id)).itertuples():
         by_id[vote.id]["votes"].append([vote.labeller, vote.label])
@@ -282,7 +319,7 @@ def _describe(rows: Rows, journal: Journal, numbers: list[int], *, blind: bool) 
 def _veil(row: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
     """Values of a row without what would sway an annotator."""
     kept = {name: value for name, value in row.items() if name not in HIDDEN}
-    kept |= {"label": None, "votes": [], "marks": [], "links": make_links(kept, links)}
+    kept |= {"label": None, "votes": [], "marks": [], "links": make_links(kept | {"id": kept["shown_id"]}, links)}
     kept["flags"] = [flag for flag in row["flags"] if flag not in SWAYING]
     return kept | {"others": [other | {"label": None, "score": None} for other in row["others"]]}
 
@@ -320,6 +357,8 @@ def describe_set(rows: Rows, start: Start) -> dict[str, Any]:
         "layers": list(rows.data.layers),
         "model": rows.opinions.name,
         "has_samples": rows.opinions.samples is not None,
+        "threshold": None if start.blind else rows.opinions.threshold,
+        "calibrated": rows.opinions.calibrated,
         "orders": {name: {"text": ORDERS[name][0], "usable": usable} for name, usable in orders.items()},
         "stretch": stretch_constants(),
         "metalabels": sorted(set(table["metalabel"].astype(str))),
@@ -349,8 +388,7 @@ def _find_row(rows: Rows, text: str) -> int | None:
 def _add_journal(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
     @app.post("/api/events")
     def _events(body: EventsBody) -> dict[str, Any]:
-        ids = rows.table["id"]
-        good = [one for one in body.events if one.row < len(ids) and ids.iloc[one.row] == one.id and _is_sound(one)]
+        good = [one for one in body.events if rows.row_of(one.id) == one.row and _is_sound(one)]
         kept = journal.append(
             Event(labeller=body.labeller, model=rows.opinions.name, **one.model_dump(exclude={"row"})) for one in good
         )
@@ -360,8 +398,16 @@ def _add_journal(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> No
     @app.post("/api/history")
     def _history(body: HistoryBody) -> dict[str, Any]:
         found = journal.history(body.labeller, before=body.before)
-        found = found.assign(row=found["id"].map(rows.number_of)).dropna(subset="row").astype({"row": int})
+        found = found.assign(row=found["id"].map(rows.row_of)).dropna(subset="row").astype({"row": int})
         return {"events": found.to_dict(orient="records"), "n": journal.count(body.labeller)}
+
+    @app.post("/api/examples")
+    def _examples(body: LabellerBody) -> dict[str, Any]:
+        marks = journal.marks()
+        marks = marks[(marks["kind"] == TAGS) & (marks["value"] != "")]
+        if start.blind:  # tags of others would tell their labels
+            marks = marks[marks["labeller"] == body.labeller]
+        return {"examples": _tag_examples(rows, marks)}
 
     @app.post("/api/agreement")
     def _agreement(body: RowsBody) -> dict[str, Any]:
@@ -369,7 +415,7 @@ def _add_journal(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> No
             raise HTTPException(403, "this server is blind: agreement is shown by `gotorb eyeball agreement`")
         known = rows.table.set_index("id")["label"]
         current = journal.current()
-        found = compare_labellers(current[current["id"].isin(known.index)], known)
+        found = compare_labellers(current, known)
         cells = [[cell if isinstance(cell, str) else plain_number(cell) for cell in pair] for pair in
                  found.itertuples(index=False)]  # fmt: skip
         counts = current.groupby(["labeller", "label"]).size()
@@ -384,6 +430,17 @@ def _is_sound(event: EventBody) -> bool:
     if event.kind == TAGS:
         return all(tag in (*ARTEFACTS, *SOURCES) for tag in event.value.split(",") if tag)
     return event.kind == NOTE or not event.value
+
+
+def _tag_examples(rows: Rows, marks: pd.DataFrame) -> dict[str, list[int]]:
+    """Rows that have each tag, the latest first; tags without one are left out."""
+    found: dict[str, list[int]] = {name: [] for name in (*ARTEFACTS, *SOURCES)}
+    for id_, value in marks.sort_values("number", ascending=False)[["id", "value"]].itertuples(index=False):
+        row = rows.row_of(id_)
+        for name in value.split(","):
+            if row is not None and row not in found[name] and len(found[name]) < N_EXAMPLES:
+                found[name].append(row)
+    return {name: numbers for name, numbers in found.items() if numbers}
 
 
 def _tag_codes(rows: Rows, journal: Journal) -> np.ndarray:
@@ -408,10 +465,10 @@ def _add_explorer(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> N
 
     @app.post("/api/neighbours")
     def _neighbours(body: NeighboursBody) -> dict[str, Any]:
-        (row,) = _check(rows, body.rows, 1)
+        (row,) = _places(rows, body.rows, 1)
         return {"rows": rows.neighbours(row, n=body.n)}
 
     @app.post("/api/ids")
     def _ids(body: RowsBody) -> dict[str, Any]:
-        numbers = _check(rows, body.rows, len(rows.data))
+        numbers = _places(rows, body.rows, len(rows.data))
         return {"ids": rows.table["id"].iloc[numbers].tolist()}

@@ -237,7 +237,7 @@ def pack_pixels(stamps: np.ndarray) -> bytes:
     return heads.tobytes() + np.ascontiguousarray(np.moveaxis(scaled.z, -1, 1)).astype("<f2").tobytes()
 
 
-N_GREYS, FEW_GREYS, MANY_PLANES = 24, 10, 6
+N_GREYS, FEW_GREYS, MANY_PLANES = 24, 8, 6
 """Greys of pictures in pages, and of those with more planes than this: fewer greys of noise make a smaller file."""
 BLOCK = 32
 """Detections drawn at a time, so that they stay in the processor's cache."""

@@ -459,7 +459,8 @@ def _check(
         numbers = rows.index.to_numpy(int)
         known = rows.assign(neighbour_ratio=_measure_neighbours(data, numbers)).reset_index(drop=True)
         checks += _compare(new, old, known, limits, HOLDER)
-        checks += check_robustness(*_try_robustness((new, old), data, rows), limits)
+        found, before = _try_robustness((new, old), data, rows)
+        checks += check_robustness(found, before, limits)
         name, md5s = new.registered.name, {new.registered.md5, old.registered.md5}
         if (best := _find_best(name, alias, data, numbers, md5s)) is not None:
             earlier = Scored(best[0], best[1], None)

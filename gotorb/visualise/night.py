@@ -20,13 +20,14 @@ from gotorb.core.files import file_states, write_csv, write_json
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import Settings, read_settings
 from gotorb.dataset.folder import check_finished, whole_folder
-from gotorb.dataset.store import write_dataset
+from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
 from gotorb.evaluation.drift import DRIFT_COLUMNS, measure_drift
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.evaluation.metrics import rounded
 from gotorb.evaluation.report import read_predictions
 from gotorb.evaluation.thresholds import fit_validation
+from gotorb.stamps.images import draw_strips
 from gotorb.visualise.flags import find_flags
 from gotorb.visualise.pages import HEIGHT, WIDTH, write_page
 
@@ -37,6 +38,11 @@ AUDIT_COLUMNS = ("id", "source", "best", "ra", "dec", "x", "y", "mag", "ut", "la
 SCORES_CSV, AUDIT_CSV, SUMMARY_JSON, PAGE = "scores.csv", "audit.csv", "summary.json", "night.html"
 AUDIT_DIR = "audit_set"
 """Data set of the audit: hidden detections and as many shown ones, for `gotorb eyeball NIGHT --audit`."""
+CANDIDATES_DIR = "candidates"
+"""Data set of the detections that are shown, the best first, for `gotorb eyeball NIGHT`."""
+MOST_CANDIDATES, MOST_PICTURES = 2000, 200
+"""Candidates of a night at most, and those of them with a picture on the page."""
+TRIPLET = ("science", "template", "difference")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +125,7 @@ def _write_night(
         raise DataError(f"no detection in {source}; give a folder of difference images")
     table, sets = _mark_unsure(pd.concat(parts, ignore_index=True), options)
     audit = draw_audit(table, options.n_audit, np.random.default_rng(options.seed))
-    _write_audit_set(out_dir / AUDIT_DIR, read_detections(source, options.archive, scorer.size), table, audit, options)
+    _write_sets(out_dir, read_detections(source, options.archive, scorer.size), table, audit, options)
     before = None if options.data is None else score_training(
         scorer, Path(options.data), n_samples=options.n_samples, seed=options.seed, threshold=threshold
     )  # fmt: skip
@@ -147,9 +153,9 @@ def _mark_unsure(table: pd.DataFrame, options: NightOptions) -> tuple[pd.DataFra
 
 
 def _draw_page(out_dir: Path, summary: dict[str, Any], table: pd.DataFrame) -> Path:
-    telescopes = _histograms(table, summary["threshold"])
+    telescopes, candidates = _histograms(table, summary["threshold"]), _picture_candidates(out_dir, table)
     return write_page(out_dir / PAGE, "night", title=f"Night {summary['name']}", audit_csv=AUDIT_CSV,
-                      scores_csv=SCORES_CSV, summary=summary, telescopes=telescopes)  # fmt: skip
+                      scores_csv=SCORES_CSV, summary=summary, telescopes=telescopes, candidates=candidates)  # fmt: skip
 
 
 def redraw_night(night_dir: Path | str, missed: dict[str, Any]) -> Path:
@@ -202,30 +208,68 @@ def read_night(night_dir: Path | str) -> tuple[dict[str, Any], pd.DataFrame]:
         table = pd.read_csv(Path(night_dir) / SCORES_CSV, dtype={"id": str, "ut": str}, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{night_dir} is no night ({error}); give the --out-dir of `gotorb night`") from None
-    return summary, table.assign(best=pd.to_numeric(table["best"]), called_real=table["called_real"].astype(int))
+    numbers = {
+        name: pd.to_numeric(table[name], errors="coerce") for name in ("best", "mag", "confidence") if name in table
+    }
+    return summary, table.assign(**numbers, called_real=table["called_real"].astype(int))
 
 
-def _write_audit_set(
-    data_dir: Path, blocks: Iterator[Detections], table: pd.DataFrame, audit: pd.DataFrame, options: NightOptions
+def _write_sets(
+    out_dir: Path, blocks: Iterator[Detections], table: pd.DataFrame, audit: pd.DataFrame, options: NightOptions
 ) -> None:
-    """Write the stamps of the audit's hidden detections and of as many shown ones, without labels, scores or order."""
-    if audit.empty:
-        return
+    """Write the stamps of the candidates, best first, and of the audit: hidden detections and as many shown."""
+    layout.labels_path(out_dir / CANDIDATES_DIR).unlink(missing_ok=True)  # of an earlier run
+    first = table[~table["id"].duplicated()]
+    shown = first[first["called_real"].astype(bool)]
+    best = shown.sort_values("best", ascending=False, kind="stable").iloc[:MOST_CANDIDATES]
     rng = np.random.default_rng([options.seed, len(table)])
-    shown = table.loc[table["called_real"].astype(bool), "id"].to_numpy(object)
-    wanted = {*audit["id"], *rng.choice(shown, min(len(audit), len(shown)), replace=False)}
+    n_control = min(len(audit), len(shown)) if len(audit) else 0
+    control = rng.choice(shown["id"].to_numpy(object), n_control, replace=False)
+    audited = np.array(list(dict.fromkeys([*audit["id"], *control])), object)
+    rows, stamps, layers = _collect(blocks, {*best["id"], *audited})
+    place = pd.Series(np.arange(len(rows)), index=rows["id"])
+    if len(audited):  # without labels, scores or order
+        hidden = [name for name in ("realbogus", "cnn_realbogus", "number") if name in rows]
+        mixed = rng.permutation(place[audited].to_numpy())
+        chosen = rows.iloc[mixed].assign(label=layout.UNKNOWN, metalabel="").drop(columns=hidden)
+        write_dataset(out_dir / AUDIT_DIR, chosen, [stamps[mixed]], layers=layers)
+    if len(best):
+        ranked, told = place[best["id"]].to_numpy(), best.set_index("id")
+        known = rows.iloc[ranked].assign(label=layout.UNKNOWN, metalabel="")
+        planet = told["minor_planet"].to_numpy(object)
+        known["object_id"] = np.where(planet != "", planet, known["object_id"])
+        write_dataset(out_dir / CANDIDATES_DIR, known, [stamps[ranked]], layers=layers)
+        columns = ["score", "mean", "std", "p_real", "confidence"]
+        write_csv(out_dir / CANDIDATES_DIR / "night" / layout.PREDICTIONS_CSV, told[columns].reset_index())
+        write_json(
+            out_dir / CANDIDATES_DIR / "night" / layout.METRICS_JSON, {"threshold": float(told["threshold"].iloc[0])}
+        )
+
+
+def _collect(blocks: Iterator[Detections], wanted: set[str]) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
+    """Rows and stamps of some ids, the first of each."""
     tables, stamps = [], []
     layers: tuple[str, ...] = ()
     for found in blocks:
         rows = np.flatnonzero(found.table["id"].isin(wanted) & ~found.table["id"].duplicated())
-        wanted -= set(found.table["id"].iloc[rows])
+        wanted = wanted - set(found.table["id"].iloc[rows])
         tables.append(found.table.iloc[rows])
         stamps.append(found.stamps[rows])
         layers = tuple(found.layers)
-    rows = pd.concat(tables, ignore_index=True).assign(label=layout.UNKNOWN, metalabel="")
-    mixed = rng.permutation(len(rows))
-    hidden = [name for name in ("realbogus", "cnn_realbogus", "number") if name in rows]
-    write_dataset(data_dir, rows.iloc[mixed].drop(columns=hidden), [np.concatenate(stamps)[mixed]], layers=layers)
+    return pd.concat(tables, ignore_index=True), np.concatenate(stamps), layers
+
+
+def _picture_candidates(out_dir: Path, table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The best candidates with their pictures, as the page shows them."""
+    if not layout.labels_path(out_dir / CANDIDATES_DIR).exists():
+        return []
+    data = open_dataset(out_dir / CANDIDATES_DIR)
+    layers = tuple(name for name in TRIPLET if name in data.layers) or data.layers[: len(TRIPLET)]
+    numbers = np.arange(min(len(data), MOST_PICTURES))
+    strips = draw_strips(data.read_stamps(numbers, layers), layers)
+    known = table[~table["id"].duplicated()].set_index("id")
+    return [known.loc[id_].to_dict() | {"id": id_, "strip": strip, "uncertain": bool(known.loc[id_, "uncertain"])}
+            for id_, strip in zip(data.ids[numbers], strips, strict=True)]  # fmt: skip
 
 
 def _score(
@@ -349,3 +393,94 @@ def _histograms(table: pd.DataFrame, threshold: float) -> list[dict[str, Any]]:
                       "width": round(WIDTH / N_BINS - 0.6, 2), "median": float(rows["best"].median()),
                       "cut": round(threshold * WIDTH, 2)})  # fmt: skip
     return found
+
+
+NIGHTS_PAGE = "nights.html"
+
+
+def read_trends(nights_dir: Path | str) -> pd.DataFrame:
+    """Numbers of several nights, a row each, by the names of their folders.
+
+    Parameters
+    ----------
+    nights_dir : path
+        Folder that holds the folders of `summarise_night`.
+
+    Returns
+    -------
+    DataFrame
+        night, n, shown, unsure, drift (KS distance of the magnitudes and scores from the training set, the largest),
+        recall of minor planets and missed (rate of the audit), with low and high of the two.
+
+    Raises
+    ------
+    DataError
+        If there is no night in it.
+    """
+    paths = sorted(Path(nights_dir).glob(f"*/{SUMMARY_JSON}"))
+    if not paths:
+        raise DataError(f"no night in {nights_dir}; give the folder that holds the --out-dir of `gotorb night`")
+    return pd.DataFrame([_trend(path) for path in paths])
+
+
+def _trend(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        planets, missed = known["planets"], known.get("missed") or {"rate": None, "interval": None}
+        n, drift = max(known["n"], 1), [one["ks"] for one in known["drift"] if one["ks"] is not None]
+        recall = planets["n_found"] / planets["n"] if planets["n"] else None
+        numbers = {"shown": known["n_shown"] / n, "unsure": known["n_uncertain"] / n, "drift": max(drift, default=None),
+                   "recall": recall, "missed": missed["rate"]}  # fmt: skip
+        bounds = {"recall": planets["interval"], "missed": missed["interval"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no summary of a night ({error}); move its folder away") from None
+    edges = {f"{name}_{end}": None if pair is None else pair[place] for name, pair in bounds.items()
+             for place, end in enumerate(("low", "high"))}  # fmt: skip
+    return {"night": path.parent.name, "n": known["n"]} | numbers | edges
+
+
+TRENDS = {"shown": "shown", "unsure": "unsure", "drift": "drift (largest KS distance)",
+          "recall": "known minor planets shown", "missed": "real among the hidden"}  # fmt: skip
+
+
+def write_trends(nights_dir: Path | str) -> Path:
+    """Write a page of several nights: each number as a sparkline, and a table.
+
+    Parameters
+    ----------
+    nights_dir : path
+        As for `read_trends`.
+
+    Returns
+    -------
+    Path
+        The page, in that folder.
+    """
+    table = read_trends(nights_dir)
+    lines = [_sparkline(table, name, text) for name, text in TRENDS.items()]
+    nights = table.astype(object).where(table.notna(), None).to_dict("records")
+    about = {"title": f"{len(table)} nights", "lines": lines, "nights": nights, "trends": TRENDS, "page": PAGE}
+    return write_page(Path(nights_dir) / NIGHTS_PAGE, "nights", **about)
+
+
+def _sparkline(table: pd.DataFrame, name: str, text: str) -> dict[str, Any]:
+    """Points of a number over the nights, with its interval where it has one; nights without it leave a gap."""
+    value = pd.to_numeric(table[name]).to_numpy(float)
+    edges = [pd.to_numeric(table.get(f"{name}_{end}", table[name])).to_numpy(float) for end in ("low", "high")]
+    low, high = (np.where(np.isfinite(edge), edge, value) for edge in edges)
+    known = np.flatnonzero(np.isfinite(value))
+    bottom, top = (float(low[known].min()), float(high[known].max())) if len(known) else (0.0, 1.0)
+    x = 4 + (WIDTH - 8) * np.arange(len(table)) / max(len(table) - 1, 1)
+    y, y_low, y_high = (
+        HEIGHT - 4 - (HEIGHT - 8) * (one - bottom) / ((top - bottom) or 1) for one in (value, low, high)
+    )
+    places = {"x": x, "y": y, "low": y_low, "high": y_high}
+    points = [
+        {key: round(float(one[i]), 1) for key, one in places.items()}
+        | {"night": table["night"].iloc[i], "value": float(value[i])}
+        for i in known
+    ]
+    runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if len(known) else []
+    path = "".join("M" + "L".join(f"{x[i]:.1f} {y[i]:.1f}" for i in run) for run in runs)
+    last = float(value[known[-1]]) if len(known) else None
+    return {"name": text, "points": points, "path": path, "bottom": bottom, "top": top, "last": last}

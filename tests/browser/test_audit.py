@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from gotorb import models
+from gotorb.classifier.sources import IMAGES, find_kind
 from gotorb.core import layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError
@@ -20,22 +21,39 @@ from gotorb.visualise.night import NightOptions, summarise_night
 from tests.browser.conftest import LabelServer, wait_until
 from tests.model.blobs import make_blobs
 from tests.unit.apps.test_scoring import write_model_folder
+from tests.unit.survey.synthetic import real_data
 
 SIZE, N = 25, 40
 
 
 @pytest.fixture
-def scored_night(tmp_path: Path) -> Path:
-    """Folder of a night of 40 detections, half of them hidden, eight of these in the audit."""
+def model(tmp_path: Path) -> str:
     keras.utils.set_random_seed(5)
     network = models.bayesian_vgg6((SIZE, SIZE, 3), dropout=0.1, block1=2, block2=2, dense=4)
-    model = str(write_model_folder(tmp_path / "model", network))
-    source = make_blobs(tmp_path / "source", n=N, size=SIZE)
+    return str(write_model_folder(tmp_path / "model", network))
+
+
+def score_night(source: Path, model: str, tmp_path: Path) -> Path:
+    """Folder of a night, half of whose detections are hidden, eight of these in the audit."""
     first = summarise_night(source, model, tmp_path / "first", NightOptions(n_samples=2, n_audit=0))
     threshold = float(pd.read_csv(first.parent / night.SCORES_CSV)["best"].median())
-    return summarise_night(
-        source, model, tmp_path / "night", NightOptions(n_samples=2, threshold=threshold, n_audit=8)
-    ).parent
+    options = NightOptions(n_samples=2, threshold=threshold, n_audit=8)
+    return summarise_night(source, model, tmp_path / "nights" / "one", options).parent
+
+
+def _survey_folder(tiny_survey: Path) -> Path:
+    found = next(path for path in sorted(tiny_survey.rglob("*")) if find_kind(path)[0] == IMAGES)
+    return found if found.is_dir() else found.parent
+
+
+@pytest.fixture(params=["blobs", "survey", "packets"])
+def scored_night(request: pytest.FixtureRequest, model: str, tmp_path: Path) -> Path:
+    """A night of a data set, of the embedded survey's images, and of ZTF's alert packets."""
+    if request.param == "survey":
+        source = _survey_folder(request.getfixturevalue("tiny_survey"))
+    else:
+        source = real_data("ztf_packets") if request.param == "packets" else make_blobs(tmp_path / "s", n=N, size=SIZE)
+    return score_night(source, model, tmp_path)
 
 
 def test_a_night_is_audited_on_the_page(page: Any, serve: Callable[..., LabelServer], scored_night: Path) -> None:
@@ -65,9 +83,15 @@ def test_a_night_is_audited_on_the_page(page: Any, serve: Callable[..., LabelSer
     assert summary["missed"]["rate"] == n_real / 8
     page.goto((scored_night / night.PAGE).as_uri())
     assert f"{100 * n_real / 8:.2f} % of the hidden detections are real" in page.inner_text("main")
+    assert page.locator("figure.card img").count() == min(summary["n_shown"], night.MOST_PICTURES)
+    trends = night.read_trends(scored_night.parent)
+    assert trends["missed"].tolist() == [n_real / 8]
+    page.goto(night.write_trends(scored_night.parent).as_uri())
+    assert f"{n_real / 8:.3f}" in page.inner_text("main table")
 
 
-def test_an_audit_without_labels_or_without_a_night_is_refused(scored_night: Path, tmp_path: Path) -> None:
+def test_an_audit_without_labels_or_without_a_night_is_refused(model: str, tmp_path: Path) -> None:
+    scored_night = score_night(make_blobs(tmp_path / "s", n=N, size=SIZE), model, tmp_path)
     with pytest.raises(DataError, match="--audit"):
         record_audit(scored_night)
     with pytest.raises(DataError, match=str(tmp_path)):

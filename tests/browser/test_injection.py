@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import pytest
 
 from gotorb import eyeball
 from gotorb.dataset.store import open_dataset
+from gotorb.eyeball.context import make_links
 from tests.browser.conftest import LabelServer, wait_until
 from tests.unit.apps.small import make_small, write_answers
 
@@ -80,8 +81,9 @@ def test_nothing_runs(page: Any, hostile: LabelServer, tmp_path: Path) -> None:
         page.wait_for_selector("#sheet[data-painted]")
         page.keyboard.press("Space")
         page.keyboard.press("3")
-        page.keyboard.press("Escape")
-        page.keyboard.press("Escape")
+        for key in ("v", "Escape", "x", "Escape", "Escape", "Escape"):
+            page.keyboard.press(key)
+            page.wait_for_timeout(40)
         assert page.evaluate("window.ran") is None
     read_notes(page, hostile)
     page.goto(f"{home}explorer")
@@ -92,6 +94,16 @@ def test_nothing_runs(page: Any, hostile: LabelServer, tmp_path: Path) -> None:
     page.wait_for_selector("body[data-ready]")
     sweep(page)
     assert foreign == []
+
+
+@pytest.mark.parametrize("payload", [*PAYLOADS, "javascript:alert(1)", "x&redirect=//evil.org#"])
+def test_payloads_stay_inside_the_address_of_a_link(payload: str) -> None:
+    ((_, address),) = make_links(
+        {"ra": 1.0, "dec": 2.0, "object_id": payload}, {"a": "https://a.org/?id={object_id}&x=1"}
+    )
+    found = urlsplit(address)
+    assert (found.scheme, found.netloc, found.fragment) == ("https", "a.org", "")
+    assert parse_qs(found.query) == {"id": [payload], "x": ["1"]}
 
 
 def ask_place(page: Any) -> None:

@@ -4,14 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gotorb import eyeball
 from gotorb.core import layout
-from gotorb.eyeball.decisions import Journal
-from tests.browser.conftest import LabelServer
+from gotorb.dataset.store import open_dataset
+from gotorb.eyeball.decisions import Event, Journal
+from tests.browser.conftest import LabelServer, wait_until
 from tests.browser.test_eyeball import open_page, wait_saved
-from tests.unit.apps.small import make_small
+from tests.unit.apps.small import make_small, write_answers
 
 
 def journal(server: LabelServer) -> Journal:
@@ -131,3 +133,80 @@ def test_only_the_rows_of_a_file_are_shown_in_its_order(
         page.wait_for_selector(f"#tiles[data-row='{row}']")
         assert page.inner_text("#place").split(" ·")[0].endswith("of 3")
         page.keyboard.press("ArrowRight")
+
+
+def test_gold_rows_and_repeats_are_not_told_apart(page: Any, serve: Callable[..., LabelServer], tmp_path: Path) -> None:
+    data_dir, gold = make_small(tmp_path / "data", n=60), tmp_path / "gold.csv"
+    gold.write_text("id,label\nrow-0055,1\nrow-0056,0\n")
+    (tmp_path / "ids.csv").write_text("id\n" + "".join(f"row-{row:04d}\n" for row in range(50)))
+    words = ("--labeller", "ann", "--gold", str(gold), "--repeat", "0.2", "--rows", str(tmp_path / "ids.csv"))
+    server = serve(data_dir, *words)
+    open_page(page, server)
+    n, seen = 54, []
+    for step in range(n):
+        wait_until(page, f"document.getElementById('place').textContent.startsWith('{step + 1} of {n}')")
+        wait_until(page, "!document.getElementById('tiles').classList.contains('missing')")
+        page.wait_for_timeout(30)
+        panel = page.inner_text("#panel")
+        assert "you:" not in panel and "again" not in panel and "randjunk" not in panel and "mp" not in panel.split()
+        seen.append(page.inner_text("#panel .id"))
+        page.keyboard.press("r" if seen[-1] == "row-0055" else "b")
+    wait_saved(page)
+    assert {"row-0055", "row-0056"} < set(seen[:25]) and len(set(seen)) == 52
+    found = eyeball.agreement(data_dir, gold=gold).set_index("second")
+    assert found.loc["(gold rows)", ["n", "percent"]].tolist() == [2, 100]
+    assert found.loc["(itself, repeated)", ["n", "percent"]].tolist() == [2, 100]
+    page.reload()
+    page.wait_for_selector("#tiles[data-row]")
+    for _ in range(n):
+        page.keyboard.press("z")
+    wait_until(page, "document.getElementById('place').textContent.includes(' 0 decided')")
+
+
+def test_disputed_rows_stand_side_by_side_for_a_third_vote(page: Any, server: LabelServer) -> None:
+    kept = journal(server)
+    for who, kinds in (("bob", ("real", "real", "bogus")), ("cy", ("bogus", "real", "real"))):
+        kept.append(Event(uuid=f"{who}{row}", labeller=who, id=f"row-{row:04d}", kind=kind)
+                    for row, kind in zip((4, 5, 60), kinds, strict=True))  # fmt: skip
+    open_page(page, server)
+    page.keyboard.press("x")
+    page.wait_for_selector("#sheet[data-painted='0/2']")
+    cells = page.locator(".cell")
+    assert [cell.get_attribute("data-row") for cell in cells.all()] == ["4", "60"]
+    assert "bob: real, cy: bogus" in cells.first.get_attribute("aria-label") and "bob" in cells.first.inner_text()
+    page.keyboard.press("r")
+    wait_saved(page)
+    assert {row.id: row.label for row in kept.votes(["row-0004"]).itertuples() if row.labeller == "ann"} == {
+        "row-0004": "real"
+    }
+    page.keyboard.press("Escape")
+    wait_until(page, "document.getElementById('sheetname').textContent.startsWith('as they stand')")
+
+
+def test_examples_of_each_tag_show_the_rows_that_have_it(page: Any, server: LabelServer) -> None:
+    open_page(page, server)
+    page.keyboard.press("v")
+    wait_until(page, "document.getElementById('notice').textContent.startsWith('no row has a tag')")
+    for key in ("Shift+B", "1", "Enter", "Shift+B", "1", "4", "Enter", "ArrowRight"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#tiles[data-row='3']")
+    wait_saved(page)
+    page.keyboard.press("v")
+    page.wait_for_selector(".examples canvas")
+    assert page.locator(".examples b").all_inner_texts() == ["dipole", "satellite"]
+    assert page.locator(".examples canvas").count() == 3
+    page.locator(".examples button").last.press("Enter")
+    page.wait_for_selector("#tiles[data-row='1']")
+    assert not page.is_visible("dialog")
+
+
+def test_the_posterior_tells_threshold_and_calibrated_confidence(
+    page: Any, serve: Callable[..., LabelServer], tmp_path: Path
+) -> None:
+    data_dir = make_small(tmp_path / "data")
+    model = write_answers(data_dir, open_dataset(data_dir).labels, np.random.default_rng(5), threshold=0.4)
+    open_page(page, serve(data_dir, "--labeller", "ann", "--model", str(model)))
+    wait_until(page, "document.querySelector('#panel .posterior') !== null")
+    panel = page.inner_text("#panel")
+    assert "calls it bogus: threshold 0.400, right in 97 of 100 such rows" in panel and "p(real)" not in panel
+    assert "threshold 0.400" in page.get_attribute(".posterior", "aria-label")

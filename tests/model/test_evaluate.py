@@ -23,7 +23,7 @@ FIGURES = {
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made but not drawn, which takes most of an evaluation's time; the fixture `evaluation` draws."""
-    monkeypatch.setattr("gotorb.evaluation.report._save_figure", lambda figure, path: path.touch())
+    monkeypatch.setattr("gotorb.evaluation.report._save_figure", lambda figure, path, *_: path.touch())
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,8 +22,9 @@ from gotorb.core.settings import Settings
 from gotorb.errors import DataError
 from gotorb.stamps.images import draw_strips, paint_stamps
 from gotorb.training.saliency import saliency_maps
-from gotorb.visualise import Look, make_pages
+from gotorb.visualise import Look, make_pages, write_block
 from gotorb.visualise.flags import find_flags
+from tests.browser.pages import THRESHOLD, make_judged
 from tests.model.blobs import make_blobs
 from tests.unit.apps.test_scoring import write_model_folder
 from tests.unit.survey.synthetic import real_data, write_archive, write_packet
@@ -137,3 +140,14 @@ def test_saliency_is_a_map_between_0_and_1(model: Path) -> None:
 def test_blocks_of_a_source_follow_each_other(data_dir: Path) -> None:
     blocks = list(read_detections(data_dir, ArchiveParams(), SIZE, block=8))
     assert [(block.first, len(block)) for block in blocks] == [(0, 8), (8, 8), (16, 4)]
+
+
+def test_a_page_of_222_rows_with_ten_planes_has_at_most_three_megabytes(tmp_path: Path) -> None:
+    """Of pure noise, which no picture format makes small."""
+    scored = make_judged(222)
+    planes = scored.found.exposures
+    found = replace(scored.found, exposures=np.concatenate([planes, planes[..., :1]], axis=-1))
+    scorer = SimpleNamespace(name="model", version="1", size=55)
+    line = write_block(tmp_path, replace(scored, found=found), scorer, THRESHOLD, settings=Settings(), look=Look())
+    page = tmp_path / line["file"]
+    assert page.read_text().count("data:image/png") == 222 and page.stat().st_size <= 3e6

@@ -22,6 +22,15 @@ export class Ahead {
 
   row(row) { return this.rows.get(row); }
 
+  // number that a person sees: a repeat has that of its row
+  name(row) { return this.rows.get(row)?.name ?? row; }
+
+  async pixels(rows) {
+    const answer = await fetch(`/pixels/${rows.join(",")}.bin?v=${this.meta.digest.slice(0, 16)}`);
+    if (!answer.ok) throw new Error(String(answer.status));
+    return unpackStamps(await answer.arrayBuffer(), rows, this.meta.layers.length, this.meta.size);
+  }
+
   look(order, position, { ahead = AHEAD, behind = BEHIND, shown = 1 } = {}) {
     this.shown = shown;
     this.wanted = [...order.slice(position, position + ahead), ...order.slice(Math.max(0, position - behind), position).reverse()];
@@ -43,9 +52,7 @@ export class Ahead {
     rows.forEach((row) => this.loading.add(row));
     let wait = 0;
     try {
-      const answer = await fetch(`/pixels/${rows.join(",")}.bin?v=${this.meta.digest.slice(0, 16)}`);
-      if (!answer.ok) throw new Error(String(answer.status));
-      this.keep(unpackStamps(await answer.arrayBuffer(), rows, this.meta.layers.length, this.meta.size));
+      this.keep(await this.pixels(rows));
       this.failures = Math.max(0, this.failures - 1);
     } catch (error) {
       this.failures += 1;

@@ -78,6 +78,7 @@ export function askFilter(meta, filters, show) {
 const KEYS = [["r", "real"], ["b", "bogus"], ["u", "unsure"], ["f", "flag: something is wrong with the row"],
   ["R B", "the same, then tags (digits)"], ["e", "tags"], ["t", "note"], ["z", "take back, as far as you like"],
   ["← →", "previous, next"], ["↑ ↓", "ten back, ten on"], ["1–9", "enlarge a layer"], ["w", "contact sheet"], ["n", "nearest rows as a sheet"],
+  ["x", "disputed rows side by side"], ["v", "examples of each tag"],
   ["[ ]", "less, more contrast (or drag)"], ["i", "invert"], ["l", "one flux scale for all layers"],
   ["o", "difference in blue and orange"], ["space", "blink science and template"], ["s", "contrast as it was"],
   ["c", "cross on or off"], ["h", "blind: hide label and scores"], ["g", "go to an id"], ["/", "which rows"],
@@ -106,6 +107,12 @@ export async function showAgreement(labeller, title) {
     ...own.map(([kind, n]) => el("span", { class: `chip ${kind}` }, shape(kind), `${n} ${kind}`))),
   el("p", { class: "dim" }, "Rows that both call real or bogus; kappa is 0 for chance and 1 for perfect."),
   agreementTable(pairs), el("div", { class: "row" }, closeButton()));
+}
+
+export function showExamples(examples, picture, goTo) {
+  openDialog(el("h1", {}, "Examples of each tag"), el("div", { class: "examples" }, ...Object.entries(examples).flatMap(([name, rows]) => [
+    el("b", {}, name), el("div", {}, ...rows.map((row) => el("button", { type: "button", "aria-label": `${name}: open the row`,
+      onclick: () => { closeDialog(); goTo(row); } }, picture(row))))])), el("div", { class: "row" }, closeButton()));
 }
 
 export function showCounts(counts, title) {

@@ -2,11 +2,11 @@
 
 import { Ahead } from "./ahead.js";
 import { Choices } from "./choices.js";
-import { askFilter, askName, askNote, askPlace, showAgreement, showCounts, showHelp } from "./dialogs.js";
+import { askFilter, askName, askNote, askPlace, showAgreement, showCounts, showExamples, showHelp } from "./dialogs.js";
 import { Outbox } from "./outbox.js";
 import { el, find, get, KINDS, post, shape } from "./page.js";
 import { fillPanel } from "./panel.js";
-import { Sheet } from "./sheet.js";
+import { FEW, Sheet } from "./sheet.js";
 import { View } from "./view.js";
 
 const SELECTION = "gotorb-selection", N_NEAR = 240, DIGITS = "1234567890", TRAIL = 24;
@@ -30,7 +30,7 @@ async function begin() {
   outbox = new Outbox(meta.digest, labeller, tellStatus);
   choices = new Choices({ labeller, outbox, ahead, state: () => ({ blind, sequence }) });
   view = new View(meta, find("tiles"), { told: tellView, swipe: step });
-  sheet = new Sheet(meta, find("sheet"), { ahead, choices, stretch: view.stretch, view: () => view.view, blind: () => blind,
+  sheet = new Sheet(meta, find("sheet"), { ahead, choices, stretch: view.stretch, view: () => view.view, blind: () => blind, labeller: () => labeller,
     look: lookAtSheet, tell: tellSheet, notice, decide: decideRows, tag: toggleTag, note: takeNote, neighbours, open: openRow, leave: closeSheet });
   makeControls();
   await choices.recall();
@@ -88,7 +88,7 @@ function drawPanel() {
   if (!told) return;
   const others = (list) => list.filter(([who]) => who !== labeller);
   fillPanel(find("panel"), { ...told, votes: others(told.votes), marks: others(told.marks) },
-    { blind, locked: meta.start.blind, model: meta.model, mine: own, tags: choices.tags(shownRow), note: choices.mark(shownRow, "note"), goTo });
+    { blind, locked: meta.start.blind, meta, mine: own, tags: choices.tags(shownRow), note: choices.mark(shownRow, "note"), goTo });
   for (const button of document.querySelectorAll(".decide")) {
     const given = own === button.dataset.kind;
     button.classList.toggle("given", given);
@@ -105,7 +105,7 @@ function tellPlace() {
     el("span", { class: kind, title: `${counts.get(kind)} ${kind}` }, shape(kind), String(counts.get(kind)))));
   find("progress").firstChild.style.width = `${100 * (position + 1) / Math.max(1, order.length)}%`;
   find("trail").replaceChildren(...choices.past.filter(({ kind }) => KINDS.includes(kind)).slice(-TRAIL).map(({ kind, row }) =>
-    el("button", { class: kind, type: "button", title: `${kind}, row ${row}`, "aria-label": `${kind}, row ${row}`, onclick: () => goTo(row) }, shape(kind))));
+    el("button", { class: kind, type: "button", title: `${kind}, row ${ahead.name(row)}`, "aria-label": `${kind}, row ${ahead.name(row)}`, onclick: () => goTo(row) }, shape(kind))));
 }
 
 function tellStatus(message) {
@@ -128,7 +128,7 @@ function decide(kind, { stay = false } = {}) {
   if (shownRow === null) return false;
   if (drawnRow !== shownRow) { notice("this stamp is not here yet; nothing was recorded"); return false; }
   choices.add(kind, [{ row: shownRow, shown: Math.round(performance.now() - shownAt) }]);
-  announce(`row ${shownRow}: ${kind}`);
+  announce(`row ${ahead.name(shownRow)}: ${kind}`);
   if (stay) { drawPanel(); tellPlace(); } else step(1);
   return true;
 }
@@ -147,13 +147,13 @@ function toggleTag(name, rows) {
     const others = choices.tags(row).filter((tag) => tag !== name);
     return { row, value: (all ? others : [...others, name]).join(",") };
   }));
-  announce(`${rows.length === 1 ? `row ${rows[0]}` : `${rows.length} rows`}: ${name}${all ? " taken off" : ""}`);
+  announce(`${rows.length === 1 ? `row ${ahead.name(rows[0])}` : `${rows.length} rows`}: ${name}${all ? " taken off" : ""}`);
   tellPlace();
 }
 
 function takeNote(rows) {
   if (!rows.length) return;
-  const title = rows.length === 1 ? `Note on row ${rows[0]}` : `Note on ${rows.length} rows`;
+  const title = rows.length === 1 ? `Note on row ${ahead.name(rows[0])}` : `Note on ${rows.length} rows`;
   askNote(rows.length === 1 ? choices.mark(rows[0], "note") : "", title, (value) => {
     choices.add("note", rows.map((row) => ({ row, value })));
     announce("note kept");
@@ -167,7 +167,7 @@ async function undo() {
   let rows;
   try { rows = await choices.undo(); } catch (error) { return notice("the server does not answer; take back again later"); }
   if (!rows) return notice("nothing left to take back");
-  announce(`taken back: ${rows.length === 1 ? `row ${rows[0]}` : `${rows.length} rows`}`);
+  announce(`taken back: ${rows.length === 1 ? `row ${ahead.name(rows[0])}` : `${rows.length} rows`}`);
   if (sheet.isOpen) return redraw();
   return goTo(rows[0]);
 }
@@ -279,8 +279,28 @@ async function showNear() {
   const row = shownRow, found = await neighbours(row);
   if (!found) return;
   openSheet();
-  sheet.back = { rows: order, start: position, title: sheet.title };
-  sheet.open([row, ...found], 0, `nearest to row ${row}`);
+  sheet.visit([row, ...found], `nearest to row ${ahead.name(row)}`);
+}
+
+// rows on which others differ, side by side, for a third vote
+async function showDisputed() {
+  try {
+    const { rows } = await post("/api/order", { labeller, order: sequence, seed: meta.start.seed, who: "disputed" });
+    if (!rows.length) return notice("no row is disputed");
+    rows.forEach((row) => ahead.rows.delete(row));  // votes may be new
+    if (!sheet.isOpen) openSheet();
+    const mine = (row) => Number(choices.labelled.has(row));
+    return sheet.visit(rows.sort((a, b) => mine(a) - mine(b)), "disputed rows, for a third vote", FEW);
+  } catch (error) { return notice("the server does not answer"); }
+}
+
+async function showTags() {
+  try {
+    const { examples } = await post("/api/examples", { labeller }), rows = [...new Set(Object.values(examples).flat())];
+    if (!rows.length) return notice("no row has a tag yet: e gives tags");
+    const stamps = new Map((await ahead.pixels(rows)).map((stamp) => [stamp.row, stamp]));
+    return showExamples(examples, (row) => sheet.picture(stamps.get(row)), goTo);
+  } catch (error) { return notice("the server does not answer"); }
 }
 
 // --- controls --------------------------------------------------------------------------------------
@@ -328,7 +348,7 @@ function showEnd() {
 }
 
 const BOTH = {
-  z: undo, Backspace: undo, h: toggleBlind, g: () => askPlace(goTo), a: () => tellAgreement(), "/": filter, "?": showHelp, w: toggleSheet,
+  z: undo, Backspace: undo, h: toggleBlind, g: () => askPlace(goTo), a: () => tellAgreement(), "/": filter, "?": showHelp, w: toggleSheet, x: showDisputed, v: showTags,
   "[": () => view.less(), "]": () => view.more(), i: () => view.toggle("invert"), o: () => view.toggle("colour"), s: () => view.reset(),
   l: () => view.toggle("lock"), c: () => document.body.classList.toggle("plain"),
 };

@@ -9,15 +9,15 @@ const FACTS = [
 const TEXTS = [["ut", "telescope"], ["image_name", "image"], ["object_id", "object"], ["host_id", "host"],
   ["candidate_id", "candidate"], ["split", "split"], ["rule", "rule"]];
 
-export function fillPanel(panel, row, { blind, locked, model, mine, tags, note, goTo }) {
+export function fillPanel(panel, row, { blind, locked, meta, mine, tags, note, goTo }) {
   const parts = [
-    el("h2", {}, `row ${row.row}`), el("div", { class: "id" }, row.id),
+    el("h2", {}, `row ${row.name}`), el("div", { class: "id" }, row.shown_id),
     el("div", { class: "chips" }, ...(blind ? [] : [kindChip(labelName(row.label)), row.metalabel ? el("span", { class: "chip" }, row.metalabel) : null]),
       mine ? kindChip(mine, "you: ") : null, ...tags.map((tag) => el("span", { class: "chip" }, tag)),
       ...(row.flags || []).map((flag) => el("span", { class: "chip auto", title: "automatic flag" }, flag))),
     note ? el("p", { class: "note" }, note) : null,
     ...(blind ? [el("h2", {}, "blind"), el("div", { class: "hidden-text" }, locked ? "label and scores are hidden" : "label and scores are hidden; h shows them")]
-      : [...scores(row, model), ...votes(row)]),
+      : [...scores(row, meta), ...votes(row)]),
     el("h2", {}, "detection"),
     el("dl", {}, ...(row.night ? [el("dt", {}, "date"), el("dd", {}, `${row.night} UTC`)] : []),
       ...FACTS.filter(([name]) => row[name] !== null && row[name] !== undefined)
@@ -45,12 +45,14 @@ function links(row) {
     .map(([name, address]) => el("a", { href: address, target: "_blank", rel: "noreferrer noopener" }, name)))];
 }
 
-function scores(row, model) {
+function scores(row, { model, threshold, calibrated }) {
   const parts = [];
   if (row.score !== undefined && row.score !== null) {
-    parts.push(el("h2", {}, model || "model"), posterior(row), meter("score", row.score));
-    const more = [["p_real", "p(real)"], ["confidence", "confidence"]].filter(([name]) => row[name] !== undefined);
-    parts.push(...more.map(([name, text]) => meter(text, row[name], name === "confidence" ? colourOf("accent") : undefined)));
+    const call = threshold === null ? null : row.score >= threshold ? "real" : "bogus";
+    parts.push(el("h2", {}, model || "model"), posterior(row, threshold), meter("score", row.score));
+    if (row.confidence !== undefined && row.confidence !== null) parts.push(meter("confidence", row.confidence, colourOf("accent")));
+    if (call) parts.push(el("p", { class: "dim" }, `calls it ${call}: threshold ${number(threshold)}`,
+      calibrated && row.confidence != null ? `, right in ${Math.round(100 * row.confidence)} of 100 such rows` : ""));
     parts.push(el("dl", {}, ...[["std", "std"], ["bald", "BALD"], ["doubt", "label doubt"]]
       .filter(([name]) => row[name] !== undefined && row[name] !== null)
       .flatMap(([name, text]) => [el("dt", {}, text), el("dd", {}, number(row[name]))])));
@@ -67,8 +69,9 @@ function votes(row) {
     ...row.marks.filter(([, , value]) => value).map(([who, , value]) => el("p", { class: "note" }, `${who}: ${value.replaceAll(",", ", ")}`))];
 }
 
-function posterior(row) {
-  const canvas = el("canvas", { class: "posterior", width: 616, height: 184, role: "img", "aria-label": `posterior of the score, ${number(row.score)}` });
+function posterior(row, threshold) {
+  const told = threshold === null ? "" : `, threshold ${number(threshold)}`;
+  const canvas = el("canvas", { class: "posterior", width: 616, height: 184, role: "img", "aria-label": `posterior of the score, ${number(row.score)}${told}` });
   const pen = canvas.getContext("2d"), left = 8, right = 608, low = 152;
   const at = (x) => left + (right - left) * x;
   const samples = row.samples && row.samples.length ? row.samples : null;
@@ -80,6 +83,7 @@ function posterior(row) {
   pen.fillStyle = scoreColour(row.score);
   pen.fillRect(at(row.score) - 2, 20, 4, low - 20);
   pen.fillStyle = colourOf("dim");
+  if (threshold !== null) for (let y = 8; y < low; y += 12) pen.fillRect(at(threshold) - 1, y, 2, 7);
   pen.fillRect(left, low, right - left, 2);
   pen.font = "22px system-ui, sans-serif";
   for (const [x, text, align] of [[0, "bogus 0", "left"], [0.5, "0.5", "center"], [1, "1 real", "right"]]) {

@@ -2,7 +2,8 @@
 
 import { el, KINDS, labelName, number, shape } from "./page.js";
 
-const COUNTS = [12, 20, 30, 42, 56, 80], GAP = 6, TEXT = 40, COMPACT_TEXT = 20, COMPACT = 150, LEAST = 92, PHONE = 165;
+export const FEW = 12;
+const COUNTS = [FEW, 20, 30, 42, 56, 80], GAP = 6, TEXT = 40, COMPACT_TEXT = 20, COMPACT = 150, LEAST = 92, PHONE = 165;
 const LAYERS = ["science", "template", "difference"], DIGITS = "1234567890";
 
 export class Sheet {
@@ -10,6 +11,7 @@ export class Sheet {
     Object.assign(this, { meta, root, page, rows: [], start: 0, focus: 0, anchor: null, title: "", cells: [], back: null });
     const known = LAYERS.map((name) => meta.layers.indexOf(name)).filter((i) => i >= 0);
     this.layers = known.length ? known : meta.layers.map((_, i) => i).slice(0, LAYERS.length);
+    this.image = new ImageData(this.layers.length * (meta.size + 1) - 1, meta.size);
     this.selected = new Set();
     this.count = COUNTS[1];
     this.painted = new Set();
@@ -31,6 +33,7 @@ export class Sheet {
 
   close() {
     this.root.hidden = true;
+    this.count = this.back?.count ?? this.count;
     this.back = null;
   }
 
@@ -52,7 +55,6 @@ export class Sheet {
     delete this.root.dataset.painted;
     while (this.cells.length < shown.length) this.cells.push(this.makeCell(wide, size));
     if (this.root.childElementCount !== shown.length) this.root.replaceChildren(...this.cells.slice(0, shown.length).map(({ cell }) => cell));
-    this.image ??= new ImageData(wide, size);
     shown.forEach((row, i) => this.drawCell(i, row));
     this.arrange();
     this.tell();
@@ -63,6 +65,18 @@ export class Sheet {
     return { canvas, text, cell: el("div", { class: "cell", role: "option" }, canvas, text) };
   }
 
+  paint(canvas, stamp) {
+    this.layers.forEach((layer, at) => this.page.stretch.paint(this.image, at * (stamp.size + 1), 0, stamp, layer, this.page.view()));
+    canvas.getContext("2d").putImageData(this.image, 0, 0);
+  }
+
+  // science, template and difference of a stamp outside the sheet
+  picture(stamp) {
+    const canvas = el("canvas", { width: this.image.width, height: this.image.height, role: "img", "aria-label": `row ${this.page.ahead.name(stamp.row)}` });
+    this.paint(canvas, stamp);
+    return canvas;
+  }
+
   drawCell(i, row) {
     const { canvas, cell } = this.cells[i], stamp = this.page.ahead.stamp(row);
     cell.id = `cell-${i}`;
@@ -70,8 +84,7 @@ export class Sheet {
     cell.dataset.row = row;
     cell.classList.toggle("missing", !stamp);
     if (stamp) {
-      this.layers.forEach((layer, at) => this.page.stretch.paint(this.image, at * (stamp.size + 1), 0, stamp, layer, this.page.view()));
-      canvas.getContext("2d").putImageData(this.image, 0, 0);
+      this.paint(canvas, stamp);
       this.painted.add(row);
     }
     this.write(i, row);
@@ -82,17 +95,20 @@ export class Sheet {
   write(i, row) {
     const told = this.page.ahead.row(row), { cell, text } = this.cells[i], own = this.page.choices.label(row), blind = this.page.blind();
     const kind = own ?? (blind || !told ? null : labelName(told.label)), tags = this.page.choices.tags(row);
-    const facts = [`row ${row}`, ...(!told ? [] : [blind || told.score == null ? null : number(told.score, 3),
+    const votes = blind || !told ? [] : told.votes.filter(([who]) => who !== this.page.labeller());
+    const split = new Set(votes.map(([, said]) => said)).size > 1;
+    const facts = [`row ${this.page.ahead.name(row)}`, ...(!told ? [] : [blind || told.score == null ? null : number(told.score, 3),
       told.mag == null ? null : `mag ${number(told.mag, 1)}`])].filter(Boolean);
     text.replaceChildren(el("div", { class: "facts" }, el("b", {}, facts[0]), ` ${facts.slice(1).join(" · ")}`),
-      el("div", { class: `verdict ${own ? "own" : ""}` }, ...(kind ? [shape(kind), own ? `you: ${kind}` : kind] : ["not decided"]),
-        ...(own || blind || !told ? [] : [` ${told.metalabel || ""}`]), ...(tags.length ? [` · ${tags.join(", ")}`] : [])));
+      el("div", { class: `verdict ${own ? "own" : ""}` }, ...(split ? (own ? [["you", own], ...votes] : votes).flatMap(([who, said]) => [shape(said), `${who} `])
+        : kind ? [shape(kind), own ? `you: ${kind}` : kind] : ["not decided"]),
+        ...(own || split || blind || !told ? [] : [` ${told.metalabel || ""}`]), ...(tags.length ? [` · ${tags.join(", ")}`] : [])));
     cell.classList.remove(...KINDS);
     if (own) cell.classList.add(own);
     cell.classList.toggle("selected", this.selected.has(row));
     cell.classList.toggle("focused", i === this.focus);
     cell.setAttribute("aria-selected", String(this.selected.has(row)));
-    cell.setAttribute("aria-label", `${facts.join(", ")}, ${own ? `you: ${own}` : kind ?? "not decided"}${tags.length ? `, ${tags.join(", ")}` : ""}`);
+    cell.setAttribute("aria-label", `${facts.join(", ")}, ${own ? `you: ${own}` : kind ?? "not decided"}${split ? votes.map(([who, said]) => `, ${who}: ${said}`).join("") : ""}${tags.length ? `, ${tags.join(", ")}` : ""}`);
   }
 
   rewrite() { this.shown.forEach((row, i) => this.write(i, row)); this.tell(); }
@@ -202,17 +218,23 @@ export class Sheet {
   escape() {
     if (this.selected.size) { this.selected.clear(); this.anchor = null; return this.rewrite(); }
     if (!this.back) return this.page.leave(this.shown[this.focus]);
-    const { rows, start, title } = this.back;
-    this.back = null;
+    const { rows, start, title, count } = this.back;
+    Object.assign(this, { back: null, count });
     return this.open(rows, start, title);
+  }
+
+  // other rows for a while; escape leads back
+  visit(rows, title, count = this.count) {
+    this.back ??= { rows: this.rows, start: this.start, title: this.title, count: this.count };
+    this.count = count;
+    this.open(rows, 0, title);
   }
 
   async near() {
     const row = this.shown[this.focus];
     const found = await this.page.neighbours(row);
     if (!found) return;
-    this.back ??= { rows: this.rows, start: this.start, title: this.title };
-    this.open([row, ...found], 0, `nearest to row ${row}`);
+    this.visit([row, ...found], `nearest to row ${this.page.ahead.name(row)}`);
   }
 
   // rows that a key acts on: the selection, else the one in focus; only those that are on the screen

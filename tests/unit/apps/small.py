@@ -38,8 +38,13 @@ def make_small(
     return write_dataset(data_dir, table, [stamps])
 
 
-def write_answers(data_dir: Path, labels: np.ndarray, rng: np.random.Generator, *, name: str = "model") -> Path:
-    """Answers of a model file that only has bytes: scores near the labels, and a map of two clouds."""
+def write_answers(
+    data_dir: Path, labels: np.ndarray, rng: np.random.Generator, *, name: str = "model", threshold: float | None = None
+) -> Path:
+    """Answers of a model file that only has bytes: scores near the labels, and a map of two clouds.
+
+    With a threshold it is calibrated, too: real with 0.97 or 0.03.
+    """
     model = data_dir / name
     model.write_bytes(b"stands for a network whose answers are known")
     n = len(labels)
@@ -49,5 +54,9 @@ def write_answers(data_dir: Path, labels: np.ndarray, rng: np.random.Generator, 
     path = kept_path(data_dir, str(model), 20, 0)
     path.parent.mkdir()
     samples = np.clip(score[:, None] + rng.normal(0, 0.02, (n, 20)), 0, 1)
-    write_opinions(path, score=score, samples=samples, places={"pca": vectors[:, :2]}, vectors=vectors)
+    probability = None if threshold is None else np.where(score >= 0.5, 0.97, 0.03)
+    write_opinions(
+        path, score=score, samples=samples, places={"pca": vectors[:, :2]}, vectors=vectors, threshold=threshold,
+        probability=probability,
+    )  # fmt: skip
     return model

@@ -14,6 +14,7 @@ from gotorb import models
 from gotorb.core import layout
 from gotorb.errors import DataError
 from gotorb.evaluation.drift import cliffs_delta, measure_drift
+from gotorb.eyeball import open_rows
 from gotorb.visualise import night, why, write_reasons
 from gotorb.visualise.night import NightOptions, describe_night, draw_audit, estimate_missed, summarise_night
 from tests.model.blobs import make_blobs
@@ -142,3 +143,39 @@ def test_slices_leave_the_row_itself_and_other_labels_out() -> None:
     )  # fmt: skip
     found = {one["name"]: (one["n"], one["n_wrong"]) for one in why.measure_slices(row, ["edge"], rows)}
     assert found == {"all of its label": (2, 1), "metalabel mp": (2, 1), "mag 18 to 19": (1, 1), "flag edge": (1, 1)}
+
+
+def test_candidates_are_written_best_first_with_their_pictures(model: str, data_dir: Path, tmp_path: Path) -> None:
+    threshold = float(pd.read_csv(_scores(model, data_dir, tmp_path / "a"))["best"].median())
+    page = summarise_night(data_dir, model, tmp_path / "b", NightOptions(n_samples=2, threshold=threshold, n_audit=0))
+    rows = pd.read_csv(page.parent / night.SCORES_CSV, dtype={"id": str}).sort_values("best", ascending=False)
+    shown = rows[rows["called_real"] == 1]
+    opened = open_rows(page.parent / night.CANDIDATES_DIR)
+    assert opened.data.ids.tolist() == shown["id"].tolist() and opened.opinions.threshold == pytest.approx(threshold)
+    np.testing.assert_allclose(opened.table["score"], shown["best"], atol=1e-6)
+    text = page.read_text()
+    assert text.count('<figure class="card') == len(shown)
+    places = [text.index(f'difference of {id_}"') for id_ in shown["id"]]
+    assert places == sorted(places)
+
+
+def test_nights_together_are_a_page_of_trends(tmp_path: Path, gotorb: Callable[..., Said]) -> None:  # noqa: F811
+    for number, missed in enumerate((0.02, None, 0.05)):
+        rows = make_rows(20 + 10 * number)
+        summary = describe_night(rows, 0.5, None, 5) | {"missed": None}
+        if missed is not None:
+            summary["missed"] = {"rate": missed, "interval": [0.01, 0.1]}
+        folder = tmp_path / f"2026-11-0{number + 1}"
+        folder.mkdir()
+        (folder / night.SUMMARY_JSON).write_text(json.dumps(summary))
+    table = night.read_trends(tmp_path)
+    assert table["night"].tolist() == ["2026-11-01", "2026-11-02", "2026-11-03"] and table["n"].tolist() == [20, 30, 40]
+    assert table["missed"].tolist()[::2] == [0.02, 0.05] and table["drift"].isna().all()
+    said = gotorb("night", "--summary", str(tmp_path))
+    text = Path(said.out.split()[-1]).read_text()
+    assert said.code == 0 and text.count("<circle") == 3 + 3 + 0 + 3 + 2 and "real among the hidden" in text
+    (tmp_path / "2026-11-01" / night.SUMMARY_JSON).write_text("{}")
+    with pytest.raises(DataError, match="2026-11-01"):
+        night.read_trends(tmp_path)
+    with pytest.raises(DataError, match="empty"):
+        night.read_trends(tmp_path / "empty")

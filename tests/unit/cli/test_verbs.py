@@ -101,7 +101,7 @@ def test_import_of_a_folder_that_is_none_is_one_line(gotorb: Call) -> None:
 
 @pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_train_evaluate_and_benchmark(gotorb: Call, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gotorb.evaluation.report._save_figure", lambda figure, path: path.touch())
+    monkeypatch.setattr("gotorb.evaluation.report._save_figure", lambda figure, path, *_: path.touch())
     data, other = (str(make_blobs(project / name, n=80, size=21, seed=seed)) for name, seed in (("a", 1), ("b", 2)))
     words = ("--model", "vgg6", "--epochs", "1", "--layers", "difference", "--out-dir", "models", "--name", "quick")
     with run_eagerly():

@@ -1,12 +1,16 @@
 """Figures, by the data they show."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from gotorb.errors import ConfigError
 from gotorb.evaluation.figures import (
     confusion_counts,
     draw_figures,
+    paper_style,
     plot_error_rates,
     plot_history,
     plot_roc,
@@ -14,7 +18,8 @@ from gotorb.evaluation.figures import (
     recovery_table,
     roc_curves,
 )
-from gotorb.evaluation.stamp_figures import confidence_extremes, misclassified_rows, plot_layers, plot_posteriors
+from gotorb.evaluation.report import write_figures
+from gotorb.evaluation.stamp_figures import misclassified_rows, plot_layers, plot_posteriors, telling_rows
 from gotorb.stamps.images import paint_stamps
 
 
@@ -39,7 +44,7 @@ def test_populations_are_shown_apart(rows: pd.DataFrame) -> None:
     assert list(population_rates(rows)) == ["3 all real", "2 minor planets", "1 transients"]
     figure = plot_error_rates(rows, 0.5)
     axes = figure.axes[0]
-    assert axes.get_ylim()[0] == pytest.approx(5e-4) and axes.get_yscale() == "log"
+    assert axes.get_ylim()[0] == pytest.approx(0.5 / 3) and axes.get_yscale() == "log"
     assert [line.get_label() for line in axes.lines][:2] == ["FNR, 3 all real", "FNR, 2 minor planets"]
 
 
@@ -78,11 +83,53 @@ def test_worst_calls_come_first(rows: pd.DataFrame) -> None:
     assert misclassified_rows(rows, 0.85).tolist() == [2, 1]
 
 
-def test_posterior_examples_span_confidence_and_both_calls() -> None:
+def test_posterior_examples_are_near_the_threshold_wrong_and_wide() -> None:
     predictions = pd.DataFrame(
-        {"confidence": [0.1, 0.9, 0.2, 0.8, 0.95, 0.85], "mean": [0.5, 0.9, 0.4, 0.8, 0.01, 0.1]}
+        {"mean": [0.5, 0.9, 0.4, 0.8, 0.01, 0.1], "std": [0.1, 0.2, 0.1, 0.3, 0.0, 0.1], "label": [1, 1, 1, 0, 1, 0]}
     )
-    assert confidence_extremes(predictions).tolist() == [0, 2, 3, 1, 5, 4]
+    assert list(telling_rows(predictions, 0.5).items()) == [
+        (0, "near the threshold"), (2, "near the threshold"), (4, "wrong call"), (3, "wrong call"),
+        (1, "widest"), (5, "widest"),
+    ]  # fmt: skip
+
+
+def test_titles_tell_the_finding(rows: pd.DataFrame) -> None:
+    labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy()
+    assert "misses 33.3 % of 3 real\nand accepts 33.3 % of 3 bogus" in plot_error_rates(rows, 0.5).axes[0].get_title()
+    figure = plot_roc(labels, {"new": scores}, 0.5)
+    assert figure.get_suptitle() == "new finds 66.7 % of the real at 1 % false positives"
+    (line,) = [one for one in figure.axes[0].lines if str(one.get_label()).startswith("new: AUC 0.8889 (")]
+    assert len(line.get_xdata()) == len(roc_curves(labels, {"new": scores})["new"][0])
+    point = next(one for one in figure.axes[1].containers if one.get_label() == "threshold 0.500")
+    assert (point[0].get_xdata()[0], point[0].get_ydata()[0]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
+def test_the_matrix_is_an_inset_and_rates_have_bands(rows: pd.DataFrame) -> None:
+    (axes,) = plot_error_rates(rows, 0.5).axes
+    assert len(axes.child_axes) == 1 and len(axes.collections) == 2
+    assert [text.get_text().split()[0] for text in axes.child_axes[0].texts] == ["2", "1", "1", "2"]
+
+
+@pytest.mark.parametrize(("style", "width", "shape"), [("page", 7.1, (1, 2)), ("column", 3.4, (2, 1))])
+def test_figures_take_the_width_of_a_journal(
+    rows: pd.DataFrame, style: str, width: float, shape: tuple[int, int]
+) -> None:
+    with paper_style(style):
+        figure = plot_roc(rows["label"].to_numpy(), {"new": rows["score"].to_numpy()}, 0.5)
+    assert figure.get_figwidth() == pytest.approx(width)
+    assert figure.axes[0].get_gridspec().get_geometry() == shape
+    with pytest.raises(ConfigError, match="poster"), paper_style("poster"):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_a_figure_is_the_same_bytes_in_every_format(rows: pd.DataFrame, tmp_path: Path, kind: str) -> None:
+    def write(name: str) -> bytes:
+        with paper_style("column"):
+            return write_figures({name: plot_error_rates(rows, 0.5)}, tmp_path, kind=kind)[0].read_bytes()
+
+    first = write("a")
+    assert first == write("b") and first.startswith({"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[kind])
 
 
 def test_single_hot_pixel_stays_visible() -> None:

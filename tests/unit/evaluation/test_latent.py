@@ -44,6 +44,9 @@ def test_map_is_drawn_by_class_and_by_what_is_known(vectors: np.ndarray) -> None
     places = vectors[:, :2]
     titles = [axes.get_title() for axes in plot_latent(places, rows).axes]
     assert titles[:2] == ["by class (o real, x bogus)", "by real/bogus score"]
+    ringed = plot_latent(places, rows.assign(score=np.where(rows.index < 2, 0.2, 0.8)), 0.5)
+    assert "32 wrong calls" in ringed.get_suptitle()  # two missed and all 30 bogus
+    assert len(ringed.axes[1].collections[-1].get_offsets()) == 32
     both = plot_latent(places, rows.assign(confidence=0.9))
     assert sum(axes.get_title().startswith("by") for axes in both.axes) == 3
 

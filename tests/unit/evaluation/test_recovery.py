@@ -8,8 +8,10 @@ from gotorb.errors import DataError
 from gotorb.evaluation.injections import (
     SLICES,
     compare_recovery,
+    fit_completeness,
     map_recovery,
     measure_recovery,
+    plot_completeness,
     plot_recovery_difference,
     plot_recovery_map,
     slice_rows,
@@ -79,3 +81,22 @@ def test_figures_show_every_filled_cell(rows: pd.DataFrame) -> None:
     assert sum("n " in text.get_text() for text in figure.axes[0].texts) == len(map_recovery(rows, FOUND))
     both = plot_recovery_difference(rows, FOUND, ~FOUND, title="two models")
     assert any("+50 %" in text.get_text() or "+3 -1" in text.get_text() for text in both.axes[0].texts)
+
+
+def test_half_completeness_is_found_again_in_each_bin() -> None:
+    rng, mag = np.random.default_rng(2), np.arange(15.0, 22.0)
+    cells = []
+    for offset, m50 in (("0-1", 17.5), ("no host", 19.0)):
+        n_found = rng.binomial(300, 1 / (1 + np.exp((mag + 0.5 - m50) / 0.4)))
+        for m, k in zip(mag, n_found, strict=True):
+            counts = {"mag": m, "offset": offset, "n": 300, "n_found": int(k)}
+            cells.append(counts | {"fraction": k / 300, "low": 0.0, "high": 1.0})
+    fits = fit_completeness(cells).set_index("offset")
+    for offset, m50 in (("0-1", 17.5), ("no host", 19.0)):
+        assert fits.loc[offset, "low"] < m50 < fits.loc[offset, "high"] and fits.loc[offset, "n"] == 2100
+        assert fits.loc[offset, "high"] - fits.loc[offset, "low"] < 0.2
+    figure = plot_completeness(cells, fits.reset_index(), title="a model")
+    assert sum(text.get_text() == "300" for text in figure.axes[0].texts) == len(cells)
+    assert "finds half of 4200 injected" in figure.axes[0].get_title()
+    flat = fit_completeness([one | {"n_found": 300} for one in cells])
+    assert flat["m50"].isna().all()
