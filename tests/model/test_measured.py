@@ -253,7 +253,7 @@ def test_a_weight_outside_of_0_and_1_is_refused(folder: Path, tmp_path: Path) ->
 
 
 def test_onnx_and_saliency_say_why_not(folder: Path, kind: str, stamps: np.ndarray, tmp_path: Path) -> None:
-    from gotorb.training.saliency import saliency_maps
+    from gotorb.training.inference import saliency_maps
 
     with pytest.raises(ModelError, match=kind):
         classifier.export(folder / kind, tmp_path / "model.onnx")

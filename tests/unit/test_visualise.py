@@ -19,7 +19,7 @@ from gotorb.core.params import ArchiveParams
 from gotorb.core.settings import Settings
 from gotorb.errors import DataError
 from gotorb.stamps.images import draw_strips, paint_stamps
-from gotorb.training.saliency import saliency_maps
+from gotorb.training.inference import saliency_maps
 from gotorb.visualise import Look, make_pages
 from gotorb.visualise.flags import find_flags
 from tests.model.blobs import make_blobs
