@@ -315,9 +315,9 @@ def _score_fold(data: Dataset, known: np.ndarray, held: np.ndarray, groups: np.n
     from gotorb.training.inference import score_stamps
 
     inner = assign_folds(data.labels[known[~held]], groups[~held], n_folds=VALIDATION_PARTS, seed=how["seed"])
-    split, label = np.full(len(data), layout.SPLITS[0], dtype="U10"), np.full(len(data), layout.UNKNOWN)
-    label[known] = data.labels[known]
-    split[known[~held][inner == 0]], split[known[held]] = layout.SPLITS[1:]
+    split, label = np.full(len(data), layout.SPLITS[2], dtype="U10"), np.full(len(data), layout.UNKNOWN)
+    label[known] = data.labels[known]  # rows of the test part have none here, and take no part
+    split[known[~held]] = np.where(inner == 0, layout.SPLITS[1], layout.SPLITS[0])
     with TemporaryDirectory() as folder:
         layout.stamps_path(folder).symlink_to(layout.stamps_path(data.data_dir).resolve())
         write_table(Path(folder), data.table.assign(**{layout.SPLIT_COLUMN: split, "label": label}))
