@@ -36,6 +36,8 @@ SMOOTHING = 2.0
 """Rows that are added to each labeller's counts, divided among its levels as all its rows are."""
 START = (0.1, 0.9)
 """Probability of bogus and of real labels before the first step."""
+OWN_SHARE = 0.5
+"""Share of a decided label in its row's probability, the labellers having the rest; better out of fold than none."""
 N_STEPS, TOLERANCE = 200, 1e-6
 UNKNOWN_LEVEL = -1
 
@@ -171,6 +173,8 @@ def soften_labels(
     anchors = table["metalabel"].map(ANCHORS).to_numpy(float)
     found, probability = fit_labellers(list(labellers), np.stack(list(labellers.values()), axis=1), start, anchors)
     LOG.info("soft labels by %s: %.1f %% real", ", ".join(found.names), 100 * probability.mean())
+    mixed = OWN_SHARE * label + (1 - OWN_SHARE) * probability
+    probability = np.where((label >= 0) & np.isnan(anchors), mixed, probability)
     weight = ((label >= 0) | spoken).astype(float)
     return table.assign(**{layout.PROBABILITY_COLUMN: probability.round(6), layout.WEIGHT_COLUMN: weight})
 
