@@ -85,18 +85,16 @@ def adopt(
 
     data = open_dataset(data_dir)
     known = _find_labelled(data)
-    labels, start = data.labels[known], _open_parent(parent, data, n_trees, seed)
-    features = replace(start.features, size=data.size, fwhm=find_fwhm(data, known, start.features.layers))
-    measured = measure_rows(features, data, known)
+    fwhm = find_fwhm(data, np.arange(len(data)), ("difference",), labelled=False)
+    labels, start = data.labels[known], _open_parent(parent, data, fwhm, n_trees=n_trees, seed=seed)
+    measured = measure_rows(start.features, data, known)
     before = tree_logits(start.trees.leaves(measured).mean(axis=1))
     logits = _score_folds(start.trees, measured, labels, link_groups(data.table)[known], strength=strength, seed=seed)
     calibration = fit_sigmoid(labels, logits)
-    model = replace(
-        start, features=features, trees=_teach(start.trees, measured, labels, strength), calibration=calibration
-    )
+    model = replace(start, trees=_teach(start.trees, measured, labels, strength), calibration=calibration)
     scores = calibration(logits)
     chosen = {"threshold": choose_threshold(labels, scores), "conformal": find_sets(labels, scores, keep=keep)}
-    settings = {"model": model.name, "layers": features.layers, "seed": seed, "normalise": "none", "keep": keep,
+    settings = {"model": model.name, "layers": start.features.layers, "seed": seed, "normalise": "none", "keep": keep,
                 "strength": strength, "n_trees": len(model.trees), "parent": str(parent)}  # fmt: skip
     history = {"auc": [_auc(labels, before), _auc(labels, logits)]}
     place = Place(Path(data_dir), Path(data_dir if out_dir is None else out_dir), name)
@@ -166,27 +164,28 @@ def find_sets(labels: np.ndarray, scores: np.ndarray, *, keep: float) -> dict[st
     }  # fmt: skip
 
 
-def _open_parent(parent: str | Path, data: Dataset, n_trees: int, seed: int) -> "Measured":
-    """Trees of the parent for stamps like those of the data set."""
+def _open_parent(parent: str | Path, data: Dataset, fwhm: float, *, n_trees: int, seed: int) -> "Measured":
+    """Trees of the parent for stamps like those of the data set, whose PSF has the width given."""
     from gotorb.training.measured import Fusion, Measured
     from gotorb.training.model_files import load_training
 
     if layout.labels_path(parent).exists():
-        return _fit_parent(open_dataset(parent), data, n_trees, seed)
+        return _fit_parent(open_dataset(parent), data, fwhm, n_trees=n_trees, seed=seed)
     model = load_training(Path(parent)).model
     found = model.measured if isinstance(model, Fusion) else model
     if not isinstance(found, Measured):
         raise ModelError(f"{parent} is a network; name a model measured or fusion, or a labelled data set")
     absent = [layer for layer in found.features.layers if layer not in data.layers]
-    if absent or replace(found.features, size=data.size).names != found.features.names:
+    features = replace(found.features, size=data.size, fwhm=fwhm)
+    if absent or features.names != found.features.names:
         raise ModelError(
             f"{parent} measures stamps of {found.features.size} pixels in {', '.join(found.features.layers)}, "
             f"{data.data_dir} has {data.size} pixels in {', '.join(data.layers)}; name the parent's data set instead"
         )
-    return found
+    return replace(found, features=features)
 
 
-def _fit_parent(source: Dataset, data: Dataset, n_trees: int, seed: int) -> "Measured":
+def _fit_parent(source: Dataset, data: Dataset, fwhm: float, *, n_trees: int, seed: int) -> "Measured":
     from gotorb.features import FeatureSet
     from gotorb.training.data import find_fwhm, measure_rows, weigh_classes
     from gotorb.training.measured import Measured, Sigmoid
@@ -198,7 +197,7 @@ def _fit_parent(source: Dataset, data: Dataset, n_trees: int, seed: int) -> "Mea
     if len(set(labels)) < 2:
         raise DataError(f"{source.data_dir} has no labels of both classes; name a labelled data set or a model")
     own = FeatureSet(source.size, layers, find_fwhm(source, rows, layers))
-    wanted = replace(own, size=data.size)
+    wanted = FeatureSet(data.size, layers, fwhm)
     absent = [name for name in wanted.names if name not in own.names]
     if absent:
         raise DataError(

@@ -256,7 +256,7 @@ def draw_orientations(n: int, rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, N_ORIENTATIONS, n)
 
 
-def find_fwhm(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> float:
+def find_fwhm(data: Dataset, rows: np.ndarray, layers: tuple[str, ...], *, labelled: bool = True) -> float:
     """Measure the width of a survey's PSF: the mean width of the Gaussians that fit its real training rows well.
 
     Parameters
@@ -266,6 +266,8 @@ def find_fwhm(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> float
         Training rows.
     layers : tuple of str
         Layers to measure.
+    labelled : bool
+        Fit the rows labelled real; all rows, and take the median, when False, for a survey with few labels.
 
     Returns
     -------
@@ -276,10 +278,12 @@ def find_fwhm(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> float
     if "difference" not in layers:
         return REFERENCE_FWHM
     features = FeatureSet(data.size, layers)
-    found = measure_rows(features, data, rows[data.labels[rows] == layout.REAL][:N_WIDTHS])
+    chosen = rows[data.labels[rows] == layout.REAL] if labelled else rows
+    found = measure_rows(features, data, chosen[:N_WIDTHS])
     good = found[:, features.names.index("fit_r2.difference")] > GOOD_FIT
     widths = found[good, features.names.index("fit_width.difference")]
-    return round(float(widths.mean()), 2) if len(widths) >= MIN_WIDTHS else REFERENCE_FWHM
+    middle = np.mean if labelled else np.median  # some of the rows are hot pixels then
+    return round(float(middle(widths)), 2) if len(widths) >= MIN_WIDTHS else REFERENCE_FWHM
 
 
 def measure_rows(features: FeatureSet, data: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -42,9 +42,13 @@ def test_few_labels_turn_the_parent_s_opinion(parent: Path, own: Path, tmp_path:
 
 def test_a_model_is_a_parent_when_its_stamps_are_alike(parent: Path, own: Path, tmp_path: Path) -> None:
     layers = ("science", "template", "difference")
-    classifier.train(parent, "measured", out_dir=tmp_path, name="measured", layers=layers, n_trees=40, seed=1)
+    like = make_blobs(tmp_path / "like", n=200, size=21, seed=3)
+    classifier.train(like, "measured", out_dir=tmp_path, name="measured", layers=layers, n_trees=40, seed=1)
     _, meta = classifier.adopt(tmp_path / "measured", own, out_dir=tmp_path, name="first")
     assert meta["history"]["auc"][1] > 0.8 and meta["layers"] == list(layers)
+    classifier.train(parent, "measured", out_dir=tmp_path, name="larger", layers=layers, n_trees=40, seed=1)
+    with pytest.raises(ModelError, match="25 pixels"):
+        classifier.adopt(tmp_path / "larger", own, out_dir=tmp_path, name="no")
 
 
 def test_impossible_starts_are_refused(parent: Path, own: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_track_is_long_and_a_star_round(stamps: np.ndarray) -> None:
     track = disturb(stamps, "cosmic_ray", level=1e4) - stamps
     assert np.median(np.count_nonzero(track[..., 2], axis=(1, 2))) > 3
     star = disturb(stamps, "bright_star", level=1e4) - stamps
-    assert (star[..., 0].max(axis=(1, 2)) == star[..., 1].max(axis=(1, 2))).all()
+    np.testing.assert_allclose(star[..., 0].max(axis=(1, 2)), star[..., 1].max(axis=(1, 2)), rtol=1e-3)
     assert (np.abs(star[..., 2]).max(axis=(1, 2)) < 0.04 * star[..., 0].max(axis=(1, 2))).all()
 
 
