@@ -57,7 +57,7 @@ def run_adopt(args: argparse.Namespace) -> int:
       gotorb adopt models/fusion mysurvey/first_labels --keep 0.9
     """
     show_on_console()
-    _, meta = call(args, gotorb.classifier.adopt, params.AdoptParams, *TRAIN)
+    _, meta = call(args, gotorb.classifier.adopt, *TRAIN)
     sets = meta["conformal"]
     print(meta["run_dir"])
     if sets["low"] is None or sets["high"] is None:

@@ -58,7 +58,7 @@ def test_they_learn_and_record_a_training(folder: Path, kind: str) -> None:
     assert meta["history"]["val_auc"][-1] > 0.95
     assert model.input_shape == (None, 21, 21, 4)
     assert 0 < meta["threshold"] < 1 and meta["parameters"]["n_trees"] == 60
-    assert set(meta["suspects"]) <= set(meta["split"]["validation"])
+    assert set(meta["suspects"]) <= {*meta["split"]["train"], *meta["split"]["validation"]}
 
 
 def test_the_network_next_to_a_fusion_is_taken_and_not_trained(folder: Path) -> None:
@@ -70,7 +70,7 @@ def test_the_network_next_to_a_fusion_is_taken_and_not_trained(folder: Path) -> 
 
 def test_a_fusion_that_trains_its_network_has_the_same_bytes(small: Path, folder: Path, tmp_path: Path) -> None:
     classifier.train(small, "fusion", out_dir=tmp_path, name="fusion", **OPTIONS)
-    assert {path.name for path in (tmp_path / "fusion").iterdir()} == {"fusion.log", "meta.hkl", "model.h5"}
+    assert {path.name for path in (tmp_path / "fusion").iterdir()} == {"fusion.log", "meta.hkl", "model.h5", "suspects.csv"}
     assert (tmp_path / "fusion" / "model.h5").read_bytes() == (folder / "fusion" / "model.h5").read_bytes()
 
 
