@@ -27,7 +27,7 @@ def measure() -> list[Row]:
     measured = Measured(features=features, trees=trees, calibration=Sigmoid(), **units)
     network = CompiledModel(models.bayesian_vgg6(SHAPE))
     fusion = CompiledModel(
-        Fusion(measured=measured, network=network, network_file=b"", weight=0.3, calibration=Sigmoid())
+        Fusion(measured=measured, network=network, network_file=b"", weight=0.3, calibration=Sigmoid(), orientations=1)
     )
     alone, scored, plain, sampled, samples = time_in_turns(
         lambda: features.measure(stamps, threads=1),

@@ -219,7 +219,7 @@ def train(
     taught = training_data.prepare_lesson(
         data, options["layers"], batch_size, class_weights=class_weights,
         division={name: options[name] for name in DIVISION},
-        n_replicas=strategy.num_replicas_in_sync if strategy else 1, disturbed=disturbed if augment else 0,
+        n_replicas=strategy.num_replicas_in_sync if strategy else 1, disturb=disturbed if augment else 0,
     )  # fmt: skip
     settings: dict[str, Any] = {name: model_files.describe_option(value) for name, value in options.items()}
     settings |= {"threads": fit.prepare_process(seed, threads), "strategy": strategy and type(strategy).__name__}

@@ -327,7 +327,7 @@ class Stream:
     n_replicas : int
         Replicas of a strategy that share a batch. They need equal parts: up to n_replicas - 1 rows of an epoch
         are left out.
-    disturbed : float
+    disturb : float
         Fraction of the training stamps that are disturbed far from the source, in each epoch again.
     fwhm : float
         Width of the PSF, pixels.
@@ -338,7 +338,7 @@ class Stream:
     batch_size: int
     class_weights: dict[int, float]
     n_replicas: int = 1
-    disturbed: float = 0.0
+    disturb: float = 0.0
     fwhm: float = USUAL_FWHM
 
     def __post_init__(self) -> None:
@@ -428,8 +428,8 @@ class Stream:
                 yield stamps, labels[part].astype(np.float32)[:, None], weight_of[labels[part]]
 
     def _disturb(self, stamps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if self.disturbed:
-            chosen = np.flatnonzero(rng.random(len(stamps)) < self.disturbed)
+        if self.disturb:
+            chosen = np.flatnonzero(rng.random(len(stamps)) < self.disturb)
             stamps[chosen] = disturb_stamps(stamps[chosen], self.layers, fwhm=self.fwhm, rng=rng)
         return stamps
 
@@ -489,7 +489,7 @@ def prepare_lesson(
     division: dict[str, Any],
     n_replicas: int = 1,
     splits: Sequence[str] = layout.SPLITS,
-    disturbed: float = 0.0,
+    disturb: float = 0.0,
 ) -> Lesson:
     """Divide, weigh and check the rows of a data set.
 
@@ -509,7 +509,7 @@ def prepare_lesson(
         See `Stream`.
     splits : sequence of str
         Parts whose stamps are read and checked.
-    disturbed : float
+    disturb : float
         See `Stream`.
 
     Raises
@@ -522,10 +522,10 @@ def prepare_lesson(
     data.layer_indices(layers)
     rows = select_rows(data.table, find_splits(data.table, **division), where=data.data_dir)
     weights = weigh_classes(data.labels[rows.train], class_weights)
-    fwhm = find_fwhm(data, rows.train, layers) if disturbed else USUAL_FWHM
+    fwhm = find_fwhm(data, rows.train, layers) if disturb else USUAL_FWHM
     stream = Stream(
         data=data, layers=layers, batch_size=batch_size, class_weights=weights, n_replicas=n_replicas,
-        disturbed=disturbed, fwhm=fwhm,
+        disturb=disturb, fwhm=fwhm,
     )  # fmt: skip
     _check_finite(data, np.concatenate([rows.undecided, *(rows.of(split) for split in splits)]), layers)
     return Lesson(rows, stream)

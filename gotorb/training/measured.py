@@ -297,7 +297,7 @@ class Fusion:
     network_file: bytes
     weight: float
     calibration: Sigmoid
-    orientations: int = 1
+    orientations: int
     name: ClassVar[str] = FUSION
     has_posterior: ClassVar[bool] = True
 

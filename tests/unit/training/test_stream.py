@@ -71,7 +71,7 @@ def test_balanced_weights_give_both_classes_the_same_total() -> None:
 
 
 def test_some_training_stamps_are_disturbed_far_from_the_source_and_no_others(data: Dataset, stream: Stream) -> None:
-    disturbed = replace(stream, disturbed=0.4, fwhm=2.0)
+    disturbed = replace(stream, disturb=0.4, fwhm=2.0)
     plain, changed = epoch(stream, seed=1, augment=True)[0], epoch(disturbed, seed=1, augment=True)[0]
     np.testing.assert_array_equal(changed, epoch(disturbed, seed=1, augment=True)[0])
     np.testing.assert_array_equal(changed[:16, 8:13, 8:13], plain[:16, 8:13, 8:13])  # later batches turn otherwise
