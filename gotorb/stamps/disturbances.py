@@ -76,7 +76,7 @@ def disturb_stamps(
 
 
 def _measure_noise(plane: np.ndarray) -> np.ndarray:
-    flat = plane.reshape(len(plane), -1)
+    flat = plane.reshape(len(plane), plane.shape[1] * plane.shape[2])  # there may be no stamp
     return MAD_TO_SIGMA * np.nanmedian(np.abs(flat - np.nanmedian(flat, axis=1, keepdims=True)), axis=1)
 
 

@@ -34,6 +34,10 @@ def test_each_draw_repeats_with_its_seed(stamps: np.ndarray) -> None:
     assert (disturb(stamps, None) != disturb(stamps, None, seed=2)).any()
 
 
+def test_no_stamps_stay_none(stamps: np.ndarray) -> None:
+    assert disturb(stamps[:0], None).shape == (0, SIZE, SIZE, 4)
+
+
 def test_a_hot_pixel_is_one_pixel_of_its_level_outside_the_template(stamps: np.ndarray) -> None:
     added = disturb(stamps, "hot_pixel", level=1000.0) - stamps
     assert (added[..., 1] == 0).all()
