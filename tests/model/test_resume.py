@@ -153,7 +153,8 @@ def test_an_average_of_the_weights_is_kept_and_resumes(small: Path, tmp_path: Pa
     classifier.train(small, out_dir=tmp_path, **options)
     assert (tmp_path / "model/model.h5").read_bytes() == (tmp_path / "whole/model/model.h5").read_bytes()
     plain, without = classifier.train(small, out_dir=tmp_path / "plain", **options | {"ema": None})
-    assert meta["history"]["loss"] == without["history"]["loss"]  # the weights that are trained are the same
+    # the weights that are trained are the same but for rounding, as they are put aside and back
+    assert meta["history"]["loss"] == pytest.approx(without["history"]["loss"], rel=1e-3)
     assert meta["history"]["val_loss"] != without["history"]["val_loss"]
     assert any((mine != theirs).any() for mine, theirs in zip(whole.get_weights(), plain.get_weights(), strict=True))
     with pytest.raises(ConfigError, match="ema"):
