@@ -39,7 +39,7 @@ def measure() -> list[Row]:
     measured = make_measured(SHAPE[0], LAYERS)
     features, network = measured.features, CompiledModel(models.bayesian_vgg6(SHAPE))
     fusion = CompiledModel(
-        Fusion(measured=measured, network=network, network_file=b"", weight=0.3, calibration=Sigmoid())
+        Fusion(measured=measured, network=network, network_file=b"", weight=0.3, calibration=Sigmoid(), orientations=1)
     )
     alone, scored, plain, sampled, samples = time_in_turns(
         lambda: features.measure(stamps, threads=1),

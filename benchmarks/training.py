@@ -35,7 +35,7 @@ def measure() -> list[Row]:
         n = N_TRAIN + N_VALIDATION
         data = open_dataset(write_dataset(Path(folder) / "data", make_table(n), make_blocks(n)))
         rows = Rows(np.arange(N_TRAIN), np.arange(N_TRAIN, n), np.arange(0), 0)
-        stream = Stream(data, LAYERS, BATCH_SIZE, {0: 1.0, 1: 1.0})
+        stream = Stream(data=data, layers=LAYERS, batch_size=BATCH_SIZE, class_weights={0: 1.0, 1: 1.0})
         ways: dict[str, Callable[[], tuple[Times, Times]]] = {
             "stream": lambda: fit_stream(stream, rows, recipe, Path(folder)),
             "plain": lambda: fit_plain(stream, rows, recipe),
@@ -70,7 +70,8 @@ def fit_stream(stream, rows, recipe, folder: Path) -> tuple[Times, Times]:
 
 def fit_plain(stream, rows, recipe) -> tuple[Times, Times]:
     """The same by Keras' own `fit` on arrays: orders and orientations are drawn alike and made beforehand, untimed."""
-    from gotorb.training.data import draw_orientations, turn_stamps
+    from gotorb.stamps.batches import turn_stamps
+    from gotorb.training.data import draw_orientations
     from gotorb.training.recipe import compile_network
 
     model, times, losses = make_network(), [], []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gotorb.core.params import read_params
 from gotorb.dataset.versions import make_version
+from gotorb.labels.soft import find_softener
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 
@@ -15,7 +16,9 @@ def main() -> None:
     used, about = params.dataset.model_dump(), "Rows divided into train, validation and test without leaks."
     with track_stage("dataset", params, used=used, about=about) as run:
         data_dir = Path("data/dataset")
-        card = make_version(Path(sys.argv[1]), data_dir, params.dataset, seed=params.seed)
+        source_dir = Path(sys.argv[1])
+        soften = find_softener(source_dir, params.dataset.soft_scores)
+        card = make_version(source_dir, data_dir, params.dataset, seed=params.seed, soften=soften)
         run.log_metrics(card)
         run.log_data(data_dir, card, context="data set")
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from gotorb.classifier.adopt import adopt as adopt
 from gotorb.classifier.training import train
 from gotorb.core import layout
 from gotorb.core.params import BATCH_SIZE, SEED, DecideParams, EvaluateParams, Params, find_params
@@ -446,7 +447,12 @@ def _read_threshold(folder: Path) -> float:
 
 
 def score_out_of_fold(
-    data_dir: str | Path, network: str = "bayesian_vgg6", params: Params | None = None, *, n_before: int = 0
+    data_dir: str | Path,
+    network: str = "bayesian_vgg6",
+    params: Params | None = None,
+    *,
+    n_before: int = 0,
+    undecided: bool = False,
 ) -> pd.Series:
     """Score every labelled row by a network trained without it and all that is linked to it.
 
@@ -461,6 +467,8 @@ def score_out_of_fold(
         those of the project here when left out.
     n_before : int
         Number of trainings of the same folds before this one: each has first weights and orders of its own.
+    undecided : bool
+        Score the rows of unknown label too.
 
     Returns
     -------
@@ -475,6 +483,8 @@ def score_out_of_fold(
         LOG.info("%d rows of the rarer class are too few for %d folds", rarest, n_folds)
         return pd.Series(dtype=float)
     groups = link_groups(data.table, link_radius_arcsec=params.dataset.link_radius_arcsec)
+    if undecided or layout.PROBABILITY_COLUMN in data.table:  # undecided rows are learned from, or scored, in folds too
+        known = np.arange(len(data))
     folds = assign_folds(data.labels[known], groups[known], n_folds=n_folds, seed=params.seed)
     scores = pd.Series(np.nan, index=data.ids[known])
     for fold in range(n_folds):
@@ -485,13 +495,13 @@ def score_out_of_fold(
         split[known[folds == fold]] = layout.SPLITS[2]
         scores.iloc[np.flatnonzero(folds == fold)] = _train_and_score(data, split, network, params, n_before)
         LOG.info("scored fold %d of %d", fold + 1, n_folds)
-    return scores
+    return scores if undecided else scores[data.labels[known] != layout.UNKNOWN]
 
 
 def _train_and_score(data: Dataset, split: np.ndarray, network: str, params: Params, n_before: int) -> np.ndarray:
-    """Scores of the labelled test rows by a network trained on the others."""
+    """Scores of the test rows by a network trained on the others."""
     options: dict[str, Any] = params.train.model_dump(exclude={"models"}) | {"seed": params.seed + n_before}
-    rows = np.flatnonzero((split == layout.SPLITS[2]) & (data.labels != layout.UNKNOWN))
+    rows = np.flatnonzero(split == layout.SPLITS[2])
     with TemporaryDirectory() as folder:
         layout.stamps_path(folder).symlink_to(layout.stamps_path(data.data_dir).resolve())
         write_table(folder, data.table.assign(**{layout.SPLIT_COLUMN: split}))

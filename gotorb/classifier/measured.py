@@ -5,27 +5,30 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from gotorb import __version__
 from gotorb.core import layout
-from gotorb.core.files import file_digest
+from gotorb.core.files import file_digest, write_csv
 from gotorb.core.logs import run_log
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.folder import hold_folder
+from gotorb.dataset.split import link_groups
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, ModelError
 from gotorb.evaluation.comparison import SUSPECT_PROBABILITY
 
 if TYPE_CHECKING:
     from gotorb.training.data import Rows
-    from gotorb.training.measured import Fusion, Measured
+    from gotorb.training.measured import Fusion, Measured, Sigmoid
 
 LOG = logging.getLogger(__name__)
 Meta = dict[str, Any]
 Options = dict[str, Any]
+Choice = TypeVar("Choice")
 NETWORK = "bayesian_vgg6"
 """Network that a fusion takes or trains."""
 WEIGHT = 0.3
@@ -95,17 +98,21 @@ def train_measured(
             _check_network(network, data, taught.rows)
         LOG.info("training %s on %s with %s", kind, place.data_dir, settings)
         trees = fit_measured.FitOptions(
-            options["layers"], taught.stream.class_weights, how["n_trees"], options["seed"], threads
+            options["layers"], taught.stream.targets, how["n_trees"], options["seed"], threads
         )
         forest, history = fit_measured.fit_measured(data, taught.rows, trees, on_epoch=how["on_epoch"])
-        trusted = _find_trusted(forest, data, taught.rows.validation)
-        model = _scale(forest, data, trusted, network)
+        groups = link_groups(data.table, link_radius_arcsec=options["link_radius_arcsec"])
+        logits = fit_measured.score_folds(data, taught.rows, forest.features, groups, trees)
+        suspects = list_suspects(data, logits)
+        write_csv(run_dir / layout.SUSPECTS_CSV, suspects, inert=True, float_format="%.6f")
+        trusted = _find_trusted(data, taught.rows.validation, suspects["id"].to_numpy(str))
+        model = _scale(forest, data, trusted, network, how["orientations"])
         fitted = fit.Fit(model, history, len(history["loss"]) - 1, interrupted=False)
         meta = model_files.describe_training(
             fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest, parent=None
         )
         meta |= calibrate(model, data, trusted, options) | _describe_network(network)
-        meta["suspects"] = data.ids[np.setdiff1d(taught.rows.validation, trusted)]
+        meta["suspects"] = suspects["id"].to_numpy(str)
         loaded = model_files.write_training(run_dir, model, meta)
     shutil.rmtree(run_dir / "network", ignore_errors=True)
     return loaded.model, loaded.meta or {}
@@ -184,50 +191,82 @@ def _describe_network(network: Path | None) -> Meta:
     return {"network": {"name": NETWORK, "digest": file_digest(path)}}
 
 
-def _find_trusted(model: "Measured", data: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Validation rows without suspects: bogus labels on rows that the trees, which never saw them, call clearly real.
+def list_suspects(data: Dataset, logits: np.ndarray) -> pd.DataFrame:
+    """Rows labelled bogus that trees which did not see them call clearly real, the clearest first.
 
-    A few such rows (supernovae and unknown asteroids among the random bogus) would flatten the calibration.
+    A few such rows (supernovae and unknown asteroids among the random bogus) would flatten the calibration. Rows
+    labelled real with a low score are not suspects: most are real and hard.
+
+    Parameters
+    ----------
+    data : Dataset
+    logits : ndarray
+        (n,) of all rows, NaN where a row was not scored.
+
+    Returns
+    -------
+    DataFrame
+        id, label, metalabel, score, as ``gotorb eyeball --rows`` reads them.
     """
-    from gotorb.training.fit_measured import measure_rows
-    from gotorb.training.measured import tree_logits
+    scored = np.flatnonzero(np.isfinite(logits))
+    scores = np.full(len(logits), np.nan)
+    scores[scored] = fit_sigmoid(data.labels[scored], logits[scored])(logits[scored])
+    rows = np.flatnonzero((data.labels == layout.BOGUS) & (np.nan_to_num(scores) >= SUSPECT_PROBABILITY))
+    rows = rows[np.argsort(-scores[rows], kind="stable")]
+    return data.table.iloc[rows][["id", "label", "metalabel"]].assign(score=scores[rows])
 
-    labels = data.labels[rows]
-    logits = tree_logits(model.trees.leaves(measure_rows(model.features, data, rows)).mean(axis=1))
-    suspect = (labels == layout.BOGUS) & (_fit_sigmoid(labels, logits)(logits) >= SUSPECT_PROBABILITY)
+
+def _find_trusted(data: Dataset, rows: np.ndarray, suspects: np.ndarray) -> np.ndarray:
+    """Validation rows without suspects."""
+    labels, suspect = data.labels[rows], np.isin(data.ids[rows], suspects)
     if suspect.any():
         LOG.warning(
-            "%d validation rows labelled bogus score at least %g and are left out of threshold and calibration: %s",
-            suspect.sum(), SUSPECT_PROBABILITY, ", ".join(data.ids[rows[suspect]][:10]),
+            "%d validation rows labelled bogus score at least %g out of fold and are left out of threshold and "
+            "calibration: %s", suspect.sum(), SUSPECT_PROBABILITY, ", ".join(data.ids[rows[suspect]][:10]),
         )  # fmt: skip
     return rows[~suspect] if len(set(labels[~suspect])) == 2 else rows
 
 
-def _scale(model: "Measured", data: Dataset, rows: np.ndarray, network: Path | None) -> "Measured | Fusion":
+def _scale(
+    model: "Measured", data: Dataset, rows: np.ndarray, network: Path | None, orientations: int
+) -> "Measured | Fusion":
     """Fit the calibration, and the weight of a network, on the validation rows."""
     from dataclasses import replace
 
-    from gotorb.training.fit_measured import measure_rows
-    from gotorb.training.measured import Fusion, join_logits, score_logits, tree_logits
+    from gotorb.training.data import measure_rows
+    from gotorb.training.measured import Fusion, Sigmoid, join_logits, tree_logits
     from gotorb.training.model_files import open_network
 
     labels = data.labels[rows]
     trees = tree_logits(model.trees.leaves(measure_rows(model.features, data, rows)).mean(axis=1))
-    model = replace(model, calibration=_fit_sigmoid(labels, trees))
+    model = replace(model, calibration=fit_sigmoid(labels, trees))
     if network is None:
         return model
     content = (network / layout.MODEL_H5 if network.is_dir() else network).read_bytes()
-    compiled = open_network(content)
-    scores = compiled.score(stamps for _, stamps in data.batches(rows, layers=list(model.features.layers)))
-    logits = score_logits(scores)
-    weight = choose_weight(labels, logits, trees, data.table["image_id"].to_numpy(str)[rows])
-    return Fusion(
-        measured=model, network=compiled, network_file=content, weight=weight,
-        calibration=_fit_sigmoid(labels, join_logits(logits, trees, weight)),
+    fusion = Fusion(
+        measured=model, network=open_network(content), network_file=content, weight=WEIGHT, calibration=Sigmoid(),
+        orientations=orientations,
     )  # fmt: skip
+    blocks = data.batches(rows, layers=list(model.features.layers))
+    logits = np.concatenate([fusion.network_logits(stamps) for _, stamps in blocks])
+    weight = choose_weight(labels, logits, trees, data.table["image_id"].to_numpy(str)[rows])
+    return replace(fusion, weight=weight, calibration=fit_sigmoid(labels, join_logits(logits, trees, weight)))
 
 
-def _fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> Any:
+def fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> "Sigmoid":
+    """Fit Platt scaling.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (n,) 1 real, 0 bogus; both present.
+    logits : ndarray
+        (n,).
+
+    Returns
+    -------
+    Sigmoid
+    """
     from gotorb.evaluation.calibration import expit, fit_calibration
     from gotorb.training.measured import Sigmoid
 
@@ -253,19 +292,38 @@ def choose_weight(labels: np.ndarray, network: np.ndarray, trees: np.ndarray, im
     """
     from gotorb.training.measured import join_logits
 
-    def errors(weight: float) -> np.ndarray:
-        joined = join_logits(network, trees, weight)
-        return np.asarray((_fit_sigmoid(labels, joined)(joined) - labels) ** 2)
+    joined = {weight: join_logits(network, trees, weight) for weight in (WEIGHT, *WEIGHTS)}
+    errors = {weight: (fit_sigmoid(labels, logits)(logits) - labels) ** 2 for weight, logits in joined.items()}
+    best = choose_smallest(errors, images, usual=WEIGHT)
+    LOG.info("weight of the network: %g", best)
+    return best
 
+
+def choose_smallest(errors: dict[Choice, np.ndarray], images: np.ndarray, *, usual: Choice) -> Choice:
+    """Choose what has the smallest mean error; the usual one, unless another is better beyond the noise of the rows.
+
+    Parameters
+    ----------
+    errors : dict
+        Choice -> (n,) squared error of each row.
+    images : ndarray
+        (n,) image of each row; images are resampled whole.
+    usual : object
+        One of the choices.
+
+    Returns
+    -------
+    object
+        A choice.
+    """
     names, place = np.unique(images, return_inverse=True)
     draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), N_RESAMPLES)
-    usual, best, gain = errors(WEIGHT), WEIGHT, 0.0
-    for weight in WEIGHTS:
-        gains = np.bincount(place, usual - errors(weight), len(names))
+    best, gain = usual, 0.0
+    for choice, found in errors.items():
+        gains = np.bincount(place, errors[usual] - found, len(names))
         low = np.quantile(draws @ gains / (draws @ np.bincount(place)), 0.025)
         if low > 0 and gains.sum() > gain:
-            best, gain = weight, float(gains.sum())
-    LOG.info("weight of the network: %g", best)
+            best, gain = choice, float(gains.sum())
     return best
 
 

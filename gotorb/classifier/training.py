@@ -5,15 +5,19 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gotorb import __version__
-from gotorb.classifier.measured import Place, calibrate, train_measured
+from gotorb.classifier.measured import Place, calibrate, choose_smallest, train_measured
 from gotorb.core import layout
 from gotorb.core.logs import list_values, run_log
 from gotorb.core.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainParams
 from gotorb.dataset.folder import hold_folder
-from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.dataset.split import assign_folds, link_groups
+from gotorb.dataset.store import Dataset, open_dataset, write_table
 from gotorb.errors import ModelError
 from gotorb.models import ON_FEATURES, Origin, find_model, find_network
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     import keras
 
     from gotorb.training.data import Rows
+    from gotorb.training.recipe import Recipe
 
 
 LOG = logging.getLogger(__name__)
@@ -50,6 +55,9 @@ def train(
     real_column: int | None = FIT.real_column,
     normalise: "str | keras.layers.Layer | Callable[..., Any]" = TRAIN.normalise,
     augment: bool = FIT.augment,
+    disturbed: float = TRAIN.disturbed,
+    ema: float | None = TRAIN.ema,
+    orientations: int = TRAIN.orientations,
     class_weights: str | dict[int, float] | None = FIT.class_weights,
     init_from: str | Path | None = TRAIN.init_from,
     freeze: int | str | Sequence[str] | None = TRAIN.freeze,
@@ -117,13 +125,23 @@ def train(
     real_column : int, optional
         Column of the real, 0 or 1, in the output of a network of your own that ends with a softmax over two classes.
         The model that is trained and written gives that column alone.
-    normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
+    normalise : "l2", "clipped", "noise", "none", "auto", Keras layer, function that returns one, or function of stamps
         First layer of the network, saved with it. "l2" leaves networks as they are built: ours divide each layer
-        of a stamp by its L2 norm. "noise" takes the logarithm in units of the difference's noise, which keeps how
-        bright layers are relative to each other (`gotorb.training.normalisation`). A layer that would not survive
-        saving is refused before training.
+        of a stamp by its L2 norm. "clipped" does so too, after each layer is cut off at its brightest central pixel,
+        so that a hot pixel far away does not rule the norm. "noise" takes the logarithm in units of the difference's
+        noise, which keeps how bright layers are relative to each other (`gotorb.training.normalisation`). "auto"
+        trains with each of the three out of fold on the training and validation rows, and takes another than "l2"
+        when its Brier score is better beyond the noise of the images. A layer that would not survive saving is
+        refused before training.
     augment : bool
         Flip and turn the training stamps; validation stamps never are.
+    disturbed : float
+        Fraction of the training stamps that get a hot pixel, a cosmic ray, a bright star or a masked area beyond
+        three widths of the PSF, with `augment` (`gotorb.stamps.disturbances`).
+    ema : float, optional
+        Momentum of a moving average of the weights over the steps, such as 0.99. The average is validated and kept.
+    orientations : {1, 8}
+        Orientations of a stamp over which ``fusion`` averages the logits of its network; 8 take 8 times as long.
     class_weights : "balanced", dict or None
         Weight of each class's loss.
     init_from : path or str, optional
@@ -187,23 +205,25 @@ def train(
         "dropout": dropout, "model_kwargs": model_kwargs, "normalise": normalise, "augment": augment,
         "class_weights": class_weights, "freeze": freeze, "test_fraction": test_fraction,
         "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
-        "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs, **_given(real_column=real_column),
+        "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs, "disturbed": disturbed, "ema": ema,
+        **_given(real_column=real_column),
     }  # fmt: skip
     place = Path(data_dir if out_dir is None else out_dir)
+    options["normalise"] = choose_normalise(data_dir, options, threads)
     if isinstance(model, str) and model in ON_FEATURES:
         how = {"n_trees": n_trees, "network": network, "threads": threads, "on_epoch": on_epoch, "verbose": verbose}
-        own = {"init_from": init_from, "strategy": strategy, "callbacks": callbacks, "tensorboard": tensorboard}
+        own = {"init_from": init_from, "strategy": strategy, "callbacks": callbacks, "tensorboard": tensorboard,
+               "orientations": orientations}  # fmt: skip
         return train_measured(options, how | own, Place(Path(data_dir), place, name), train)
     builder, data = find_network(model), open_dataset(data_dir)
     from gotorb.training import data as training_data
-    from gotorb.training import finetune, fit, model_files, recipe, saving
+    from gotorb.training import finetune, fit, model_files, saving
 
-    fit.check_strategy(strategy)
-    plan = recipe.Recipe(**{name: options[name] for name in PLAN}, verbose=verbose, fit_kwargs=fit_kwargs or {})
+    plan = _make_recipe(options, verbose, strategy)
     taught = training_data.prepare_lesson(
         data, options["layers"], batch_size, class_weights=class_weights,
         division={name: options[name] for name in DIVISION},
-        n_replicas=strategy.num_replicas_in_sync if strategy else 1,
+        n_replicas=strategy.num_replicas_in_sync if strategy else 1, disturb=disturbed if augment else 0,
     )  # fmt: skip
     settings: dict[str, Any] = {name: model_files.describe_option(value) for name, value in options.items()}
     settings |= {"threads": fit.prepare_process(seed, threads), "strategy": strategy and type(strategy).__name__}
@@ -240,13 +260,80 @@ def _describe_import(origin: Origin | None) -> dict[str, Any]:
     return {"imported": (origin.meta or {}).get("imported", {})} if origin and origin.imported else {}
 
 
+def _make_recipe(options: dict[str, Any], verbose: int, strategy: Any) -> "Recipe":
+    from gotorb.training import fit, recipe
+
+    fit.check_strategy(strategy)
+    chosen = {name: options[name] for name in PLAN}
+    return recipe.Recipe(**chosen, verbose=verbose, fit_kwargs=options["fit_kwargs"] or {})
+
+
 PLAN = (
     "epochs", "patience", "monitor", "monitor_mode", "learning_rate", "optimizer", "augment", "seed", "schedule",
-    "loss", "metrics",
+    "loss", "metrics", "ema",
 )  # fmt: skip
 """Options of `train` that a recipe takes as they are."""
+AUTO, OTHERS = "auto", ("clipped", "noise")
+AUTO_FOLDS, VALIDATION_PARTS = 3, 6
+"""Folds by which a first layer is chosen; one of so many parts of the other rows decides when a training stops."""
 DIVISION = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
 """Options of `train` by which rows are divided."""
+
+
+def choose_normalise(data_dir: str | Path, options: dict[str, Any], threads: int | None) -> Any:
+    """First layer of a network; for "auto" chosen by out-of-fold scores of the training and validation rows.
+
+    Parameters
+    ----------
+    data_dir : path
+    options : dict
+        Of `train`.
+    threads : int, optional
+
+    Returns
+    -------
+    str
+        The option; for "auto" "l2", unless another has a smaller Brier score beyond the noise of whole images.
+    """
+    from gotorb.training.data import find_splits, select_rows
+
+    if not isinstance(options["normalise"], str) or options["normalise"] != AUTO:
+        return options["normalise"]
+    if options["model"] == "measured":
+        return TRAIN.normalise
+    data = open_dataset(data_dir)
+    division = {name: options[name] for name in DIVISION}
+    rows = select_rows(data.table, find_splits(data.table, **division), where=data.data_dir)
+    known = np.sort(np.concatenate([rows.train, rows.validation]))
+    groups = link_groups(data.table, link_radius_arcsec=options["link_radius_arcsec"])[known]
+    folds = assign_folds(data.labels[known], groups, n_folds=AUTO_FOLDS, seed=options["seed"])
+    network = {"model": FIT.model} if options["model"] == "fusion" else {}
+    errors = {}
+    for name in (TRAIN.normalise, *OTHERS):
+        how = options | network | {"normalise": name, "threads": threads}
+        scores = [_score_fold(data, known, folds == fold, groups, how) for fold in range(AUTO_FOLDS)]
+        errors[name] = (np.sum(scores, axis=0) - data.labels[known]) ** 2
+        LOG.info("normalise %s: Brier score %.5f out of fold", name, errors[name].mean())
+    images = data.table["image_id"].to_numpy(str)[known]
+    return choose_smallest(errors, images, usual=TRAIN.normalise)
+
+
+def _score_fold(data: Dataset, known: np.ndarray, held: np.ndarray, groups: np.ndarray, how: dict[str, Any]) -> Any:
+    """Scores of the rows held out by a network trained on the others; 0 for these."""
+    from gotorb.training.inference import score_stamps
+
+    inner = assign_folds(data.labels[known[~held]], groups[~held], n_folds=VALIDATION_PARTS, seed=how["seed"])
+    split, label = np.full(len(data), layout.SPLITS[2], dtype="U10"), np.full(len(data), layout.UNKNOWN)
+    label[known] = data.labels[known]  # rows of the test part have none here, and take no part
+    split[known[~held]] = np.where(inner == 0, layout.SPLITS[1], layout.SPLITS[0])
+    with TemporaryDirectory() as folder:
+        layout.stamps_path(folder).symlink_to(layout.stamps_path(data.data_dir).resolve())
+        write_table(Path(folder), data.table.assign(**{layout.SPLIT_COLUMN: split, "label": label}))
+        model, _ = train(folder, name="model", **how)
+    scores = np.zeros(len(known))
+    stamps = (block for _, block in data.batches(known[held], layers=list(how["layers"])))
+    scores[held] = score_stamps(model, stamps)
+    return scores
 
 
 def _build(builder: Any, data: Dataset, options: dict[str, Any], origin: Origin | None) -> "keras.Model":

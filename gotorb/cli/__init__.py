@@ -30,6 +30,7 @@ GROUPS = {
     }),
     "models": ("Models", {
         "train": "train a network on a data set",
+        "adopt": "start from another survey and the first labels",
         "tune": "search the hyperparameters of bayesian_vgg6",
         "evaluate": "evaluate a model on the held-out rows of its data set",
         "benchmark": "evaluate a model on all rows of any data set",

@@ -181,9 +181,11 @@ def run_dataset(args: argparse.Namespace) -> int:
     Example: gotorb dataset data_20201105-203000 data/dataset --test-fraction 0.25
     """
     from gotorb.dataset.versions import make_version
+    from gotorb.labels.soft import find_softener
 
     division = DatasetParams.model_validate(chosen(args, DatasetParams, DatasetParams))
-    card = make_version(args.source_dir, args.data_dir, division, seed=args.seed)
+    soften = find_softener(args.source_dir, division.soft_scores)
+    card = make_version(args.source_dir, args.data_dir, division, seed=args.seed, soften=soften)
     print(f"{args.data_dir}: {card['n_rows']} rows")
     say_next(f"gotorb train {args.data_dir}")
     return 0

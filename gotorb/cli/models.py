@@ -42,6 +42,34 @@ def run_train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _adopt_options(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, gotorb.classifier.adopt, params.AdoptParams, *TRAIN)
+    add_params(parser)
+
+
+def run_adopt(args: argparse.Namespace) -> int:
+    """Start a survey's classifier from another survey and the first 25 to 100 labels of its own.
+
+    Writes model.h5 and meta.hkl of a model `measured`. Rows outside its conformal sets are for an annotator.
+
+    Examples:
+      gotorb adopt data/dataset mysurvey/first_labels --name first
+      gotorb adopt models/fusion mysurvey/first_labels --keep 0.9
+    """
+    show_on_console()
+    _, meta = call(args, gotorb.classifier.adopt, *TRAIN)
+    sets = meta["conformal"]
+    print(meta["run_dir"])
+    if sets["low"] is None or sets["high"] is None:
+        print(f"sets that hold {sets['keep']:g} of a class need {sets['needed']} labels of it; every row is unsure")
+    else:
+        print(
+            f"score below {sets['low']:.3f}: bogus; above {sets['high']:.3f}: real; {sets['keep']:g} of each class kept"
+        )
+    say_next(f"gotorb score {meta['run_dir']} SOURCE")
+    return 0
+
+
 def _tune_options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, gotorb.hyperparameter_tuning.run_model_tuning, *TUNE, params.FitParams)
     add_params(parser)

@@ -69,6 +69,8 @@ PROVENANCE_COLUMNS = (
 
 LABEL_COLUMNS = GOTO_COLUMNS + PROVENANCE_COLUMNS
 SPLIT_COLUMN = "split"
+PROBABILITY_COLUMN, WEIGHT_COLUMN = "label_probability", "label_weight"
+"""Columns of soft labels: the probability that a row is real, and its weight in training (0: not learned from)."""
 SPLITS = ("train", "validation", "test")
 METALABELS = ("mp", "randjunk", "marshall", "syntransient", "synfading", "synvariable", "glxresid", "synflash")
 SYNTHETIC = ("syntransient", "synfading", "synvariable", "synflash")
@@ -90,6 +92,8 @@ MODEL_H5 = "model.h5"
 META_HKL = "meta.hkl"
 PREDICTIONS_CSV = "predictions.csv"
 METRICS_JSON = "metrics.json"
+SUSPECTS_CSV = "suspects.csv"
+"""Rows whose label out-of-fold scores contradict."""
 STATE_NPZ = "unfinished.npz"
 TENSORBOARD_DIR = "tensorboard"
 ONNX_SUFFIX = ".onnx"

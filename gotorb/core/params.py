@@ -233,6 +233,10 @@ class DatasetParams(Section):
     grouping: Literal["linked", "none"] = Field(
         "linked", description="linked rows stay together; none divides row by row and leaks: to measure the leak only"
     )
+    soft_scores: tuple[str, ...] | None = Field(
+        None, strict=False, description="columns of earlier classifiers' scores that count as labellers of soft "
+        "labels, next to catalogues and annotators; []: without scores; null: no soft labels",
+    )  # fmt: skip
     without: tuple[str, ...] = Field((), strict=False, description="metalabels left out, for experiments")
     label_noise: float = Field(
         0.0, ge=0, le=0.5, description="fraction of train and validation labels flipped on purpose, for experiments"
@@ -257,8 +261,20 @@ class TrainParams(Section):
     )
     patience: int = Field(10, ge=1, description="epochs without improvement after which training stops")
     dropout: float = Field(0.01, ge=0, lt=1, description="part of the units or feature maps that dropout removes")
-    normalise: Literal["l2", "noise", "none"] = Field(
-        "l2", description="first layer: the norm of each layer of a stamp, or one unit, the difference's noise, for all"
+    normalise: Literal["l2", "clipped", "noise", "none", "auto"] = Field(
+        "l2", description="first layer: the norm of each layer of a stamp; clipped: the same, after each layer is cut "
+        "off at its brightest central pixel; noise: one unit, the difference's noise, for all; auto: the best of these "
+        "out of fold",
+    )  # fmt: skip
+    disturbed: float = Field(
+        0.25, ge=0, le=1, description="fraction of the training stamps with a hot pixel, cosmic ray, bright star or "
+        "masked area far from the source",
+    )  # fmt: skip
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="momentum of a moving average of the weights, which is kept; null: no average"
+    )
+    orientations: Literal[1, 8] = Field(
+        1, description="orientations of a stamp over which a fusion averages its network's logits"
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads; part of the result's identity. null: as many as the process has"
@@ -323,6 +339,14 @@ class PeersParams(Section):
     models: tuple[str, ...] = Field(
         (), description="imported models that score the rows: folders or models:/NAME@ALIAS"
     )
+
+
+class AdoptParams(Section):
+    """Start of a survey's classifier from another survey."""
+
+    parent: Path | None = Field(None, description="labelled data set of another survey, or model measured or fusion")
+    keep: float = Field(0.95, gt=0, lt=1, description="fraction of each class that the conformal sets hold")
+    strength: float = Field(3.0, gt=0, description="labels that the parent's opinion is worth at each node of a tree")
 
 
 class ImportParams(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import DataError
 
+Soften = Callable[[pd.DataFrame], pd.DataFrame]
 NOISE_RULE = "flipped on purpose"
 """Rule of rows whose label was flipped to measure the effect of label noise."""
 REMOVED, FLIPPED = "removed", "flipped"
@@ -27,7 +29,9 @@ RECORD_COLUMNS = ("id", "change", "reason", "image_id", "candidate_id", "ra", "d
                   "label", "label_after")  # fmt: skip
 
 
-def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, seed: int) -> dict[str, Any]:
+def make_version(
+    source_dir: Path, data_dir: Path, params: DatasetParams, *, seed: int, soften: Soften | None = None
+) -> dict[str, Any]:
     """Divide a data set's rows into train, validation and test, and write them as a new one with its card.
 
     Parameters
@@ -38,6 +42,8 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
         Fractions and link radius.
     seed : int
         Decides the order in which groups are placed.
+    soften : callable, optional
+        Adds soft labels to the divided rows (`gotorb.labels.soft.find_softener`).
 
     Returns
     -------
@@ -70,6 +76,7 @@ def make_version(source_dir: Path, data_dir: Path, params: DatasetParams, *, see
         raise DataError(f"{len(leaks)} leaks between splits of {source_dir}; report this as a bug")
     table = _flip_labels(table, params.label_noise, seed=seed)
     n_flipped = int((table["label"].to_numpy() != data.labels[kept]).sum())
+    table = table if soften is None else soften(table)
     with unfinished(Path(data_dir), recipe):
         write_dataset(data_dir, table, (stamps for _, stamps in data.batches(kept)), layers=data.layers)
         card = make_card(data_dir, labelled_dir=source_dir) | {"n_leaks": len(leaks), "n_flipped": n_flipped}

@@ -17,7 +17,7 @@ from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.calibration import Calibration, fit_calibration
 from gotorb.evaluation.figures import draw_figures
 from gotorb.evaluation.latent import map_latent, plot_latent
-from gotorb.evaluation.metrics import measure_calibration, rounded
+from gotorb.evaluation.metrics import find_clear, measure_calibration, measure_robustness, rounded
 from gotorb.evaluation.posterior import Scale
 from gotorb.evaluation.report import (
     Evaluation,
@@ -27,7 +27,6 @@ from gotorb.evaluation.report import (
     measure_predictions,
     write_evaluation,
 )
-from gotorb.evaluation.robustness import find_clear, measure_robustness
 from gotorb.evaluation.stamp_figures import draw_stamps
 from gotorb.evaluation.thresholds import Night, choose_threshold, keep_classes
 
@@ -309,16 +308,18 @@ def _measure_robustness(
     model: "keras.Model", meta: dict[str, Any], data: Dataset, predictions: pd.DataFrame, how: EvaluationOptions
 ) -> dict[str, Any]:
     """Clear rows, real and bogus, whose call at the model's threshold a bright pixel far from the source changes."""
+    from gotorb.training.data import find_fwhm
     from gotorb.training.inference import CompiledModel
 
     compiled, layers, threshold = CompiledModel(model), tuple(meta["layers"]), float(meta["threshold"])
     rows = data.table["id"].isin(predictions["id"]).to_numpy().nonzero()[0]
     known = data.table.iloc[rows]
     scores = compiled.score(block for _, block in data.batches(rows, layers=list(layers)))
+    fwhm = find_fwhm(data, rows, layers)
     found = {}
     for kind, clear in find_clear(known, scores, threshold).items():
         stamps = data.read_stamps(rows[clear], layers)
-        found[kind] = measure_robustness(compiled.score, stamps, layers, threshold=threshold, seed=how.seed)
+        found[kind] = measure_robustness(compiled.score, stamps, layers, threshold=threshold, fwhm=fwhm, seed=how.seed)
     return rounded(found)
 
 

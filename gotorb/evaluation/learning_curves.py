@@ -215,7 +215,7 @@ class Experiment:
         shape = (self.data.size, self.data.size, len(plan.layers))
         network = build_network(self.build, shape, dropout=plan.dropout)
         weights = weigh_classes(self.data.labels[rows], "balanced")
-        source = Stream(self.data, plan.layers, plan.batch_size, weights)
+        source = Stream(data=self.data, layers=plan.layers, batch_size=plan.batch_size, class_weights=weights)
         how = Recipe(
             epochs=plan.n_epochs, patience=plan.n_epochs, monitor="loss", learning_rate=plan.learning_rate,
             optimizer="adam", augment=True, seed=number, schedule="cosine",

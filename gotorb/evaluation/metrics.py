@@ -5,6 +5,7 @@ References
 Geifman & El-Yaniv 2017 (arXiv:1705.08500): risk against coverage and the area under it (AURC).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -25,6 +26,7 @@ from gotorb.evaluation.intervals import (
 )
 from gotorb.evaluation.label_errors import correct_fpr
 from gotorb.evaluation.thresholds import Metrics, Night, fnr_at_fpr, make_bins, measure_errors
+from gotorb.stamps.disturbances import FULL_WELL, KINDS, USUAL_FWHM, disturb_stamps
 
 EVALUATE = EvaluateParams()
 SNR_EDGES = (0, 5, 7, 10, 20)
@@ -36,6 +38,13 @@ NUCLEAR_ARCSEC = 1.5
 N_CALIBRATION_BINS = 10
 MOST_DRAWN = 2_000_000
 """Labels drawn at a time."""
+Score = Callable[[np.ndarray], np.ndarray]
+CLEAR_REAL_SNR = 10.0
+"""Signal-to-noise ratio from which a real row is clear enough that pixels far away must not change its call."""
+LEVELS = (100.0, 1000.0, FULL_WELL)
+"""Brightness of the added hot pixel in units of the difference's noise."""
+MOST_ROWS = 200
+"""Clear rows of each kind that are tried."""
 
 
 def measure_scores(
@@ -403,3 +412,69 @@ def retention_curve(wrong: np.ndarray, confidence: np.ndarray) -> Retention:
     error = np.cumsum(hits) / kept
     aurc, everything = float(error.mean()), float(hits.mean())
     return Retention(kept / len(hits), error, aurc, everything, everything / aurc if aurc > 0 else None)
+
+
+def find_clear(rows: pd.DataFrame, scores: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
+    """Row numbers of clear detections that are called as they are labelled.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        label, snr.
+    scores : ndarray
+        (n,).
+    threshold : float
+
+    Returns
+    -------
+    dict
+        real: real rows of S/N at least `CLEAR_REAL_SNR`; bogus: bogus rows of at most half the threshold.
+    """
+    labels = rows["label"].to_numpy(int)
+    snr = pd.to_numeric(rows["snr"], errors="coerce").to_numpy(float) if "snr" in rows else np.full(len(rows), np.inf)
+    real = (labels == 1) & (np.nan_to_num(snr, nan=np.inf) >= CLEAR_REAL_SNR) & (scores >= threshold)
+    return {
+        "real": np.flatnonzero(real)[:MOST_ROWS],
+        "bogus": np.flatnonzero((labels == 0) & (scores <= threshold / 2))[:MOST_ROWS],
+    }
+
+
+def measure_robustness(
+    score: Score, stamps: np.ndarray, layers: tuple[str, ...], *, threshold: float, fwhm: float = USUAL_FWHM, seed: int
+) -> Metrics:
+    """Fraction of stamps whose call a hot pixel beyond three widths of the PSF changes, at any of `LEVELS`.
+
+    Parameters
+    ----------
+    score : callable
+        Scores (n,) of stamps.
+    stamps : ndarray
+        (n, size, size, n_layers) of clear detections.
+    layers : tuple of str
+    threshold : float
+    fwhm : float
+        Width of the PSF, pixels.
+    seed : int
+        Of the places.
+
+    Returns
+    -------
+    dict
+        n, changed, fraction, low, high (95 % Wilson) and by_level of hot pixels; by_kind, the stamps whose call each
+        kind of disturbance of random brightness changes.
+    """
+    before = score(stamps) >= threshold if len(stamps) else np.empty(0, bool)
+
+    def count(kind: str, level: float | None) -> np.ndarray:
+        rng = np.random.default_rng([seed, KINDS.index(kind), int(level or 0)])
+        disturbed = disturb_stamps(stamps, layers, kind, level=level, fwhm=fwhm, rng=rng)
+        return np.asarray((score(disturbed) >= threshold) != before) if len(stamps) else before
+
+    moved = {level: count("hot_pixel", level) for level in LEVELS}
+    n, changed = len(stamps), int(np.any(list(moved.values()), axis=0).sum())
+    low, high = wilson_interval(changed, n) or (None, None)
+    return {
+        "n": n, "changed": changed, "fraction": changed / n if n else None, "low": low, "high": high,
+        "by_level": {f"{level:g}": int(part.sum()) for level, part in moved.items()},
+        "by_kind": {kind: int(count(kind, None).sum()) for kind in KINDS},
+    }  # fmt: skip

@@ -62,6 +62,7 @@ def make_model_card(
         *_honest(metrics),
         f"* calibration error {_number(metrics['ece'])}, Brier score {_number(metrics['brier'])}",
         *_calibrated(metrics),
+        *_robust(metrics),
         "",
         "| group | rows | FPR | FNR |",
         "|---|---|---|---|",
@@ -95,6 +96,12 @@ def _calibrated(metrics: Mapping[str, Any]) -> list[str]:
     found = metrics.get("calibrated") or {}
     known = [f"{name} {_number(found[name]['ece'])}" for name in ("temperature", "isotonic") if name in found]
     return [f"* calibration error after {', after '.join(known)}"] if known else []
+
+
+def _robust(metrics: Mapping[str, Any]) -> list[str]:
+    found = {kind: part for kind, part in (metrics.get("robustness") or {}).items() if part["n"]}
+    counts = [f"{part['changed']} of {part['n']} clear {kind}" for kind, part in found.items()]
+    return [f"* calls that a hot pixel beyond three PSF widths changes: {', '.join(counts)}"] if counts else []
 
 
 def _group_lines(title: str, groups: Mapping[str, Any]) -> list[str]:

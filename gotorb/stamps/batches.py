@@ -1,4 +1,4 @@
-"""Stamps of any source, cut to batches that fit a model; what has no score is refused."""
+"""Stamps of any source, cut to batches that fit a model, and turned; what has no score is refused."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,6 +8,7 @@ from gotorb.errors import DataError, ModelError, NotFinite
 
 N_NAMED = 5
 """Rows that a message names."""
+N_ORIENTATIONS = 8
 Stamps = np.ndarray | Iterable[np.ndarray]
 
 
@@ -110,3 +111,32 @@ def not_finite(name: str, n: int, rows: Sequence[int], shown: Sequence[object]) 
         "its training diverged: train again or get the original",
         rows,
     )
+
+
+def turn_stamps(stamps: np.ndarray, orientations: np.ndarray) -> np.ndarray:
+    """Turn each stamp to one of its eight orientations.
+
+    Parameters
+    ----------
+    stamps : ndarray
+        (n, size, size, n_layers).
+    orientations : ndarray of int
+        (n,) 0 to 7: quarter turns = orientation % 4, mirrored when orientation >= 4.
+
+    Returns
+    -------
+    ndarray
+        A copy of the same shape; no pixel value is new.
+
+    Examples
+    --------
+    >>> stamp = np.arange(4.0).reshape(1, 2, 2, 1)
+    >>> turn_stamps(stamp, np.array([4]))[0, :, :, 0].tolist()
+    [[1.0, 0.0], [3.0, 2.0]]
+    """
+    turned = np.empty_like(stamps)
+    for orientation in np.unique(orientations):
+        rows = orientations == orientation
+        part = np.rot90(stamps[rows], int(orientation) % 4, axes=(1, 2))
+        turned[rows] = part[:, :, ::-1] if orientation >= 4 else part
+    return turned

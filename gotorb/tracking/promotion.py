@@ -39,7 +39,7 @@ from gotorb.evaluation.promotion_checks import (
     check_slices,
     measure_neighbours,
 )
-from gotorb.evaluation.robustness import find_clear, measure_robustness
+from gotorb.evaluation.metrics import find_clear, measure_robustness
 from gotorb.tracking.contents import md5
 from gotorb.tracking.registry import (
     CHAMPION,

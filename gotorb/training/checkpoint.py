@@ -38,10 +38,13 @@ class BestWeights(keras.callbacks.EarlyStopping):
         Epochs without improvement before training stops.
     mode : {"auto", "min", "max"}
         Direction in which the quantity improves. "auto" asks Keras' metric of that name.
+    averaged : bool
+        The optimizer averages the weights: the average is what is validated and kept.
     """
 
-    def __init__(self, monitor: str, patience: int, mode: str = "auto") -> None:
+    def __init__(self, monitor: str, patience: int, mode: str = "auto", *, averaged: bool = False) -> None:
         super().__init__(monitor, patience=patience, mode=mode, restore_best_weights=True)
+        self.swap = keras.callbacks.SwapEMAWeights() if averaged else None
         self.best_epoch = 0  # Keras sets it when training begins
         self._resumed: dict[str, Any] = {}
 
@@ -92,11 +95,38 @@ class BestWeights(keras.callbacks.EarlyStopping):
             If Keras does not know in which direction the monitored metric is better.
         """
         try:
+            self._swap("on_test_begin")
             super().on_epoch_end(epoch, logs)
+            self._swap("on_test_end")
         except ValueError:
             raise ConfigError(
                 f"Keras does not know whether a smaller {self.monitor!r} is better; pass monitor_mode='min' or 'max'"
             ) from None
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Validate the average of the weights.
+
+        Parameters
+        ----------
+        logs : dict, optional
+            Unused.
+        """
+        self._swap("on_test_begin")
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Train the weights themselves.
+
+        Parameters
+        ----------
+        logs : dict, optional
+            Unused.
+        """
+        self._swap("on_test_end")
+
+    def _swap(self, event: str) -> None:
+        if self.swap is not None:
+            self.swap.set_model(self.model)
+            getattr(self.swap, event)()
 
     def get_monitor_value(self, logs: dict[str, Any] | None) -> float | None:
         """Value of this epoch; None when the epoch was not validated or the value is not finite.

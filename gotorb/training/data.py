@@ -7,7 +7,8 @@ not depend on how far ahead it is read.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -18,6 +19,10 @@ from gotorb.core import layout
 from gotorb.dataset.split import assign_splits
 from gotorb.dataset.store import Dataset, check_labels
 from gotorb.errors import ConfigError, DataError
+from gotorb.features import FeatureSet
+from gotorb.features.geometry import REFERENCE_FWHM
+from gotorb.stamps.batches import N_ORIENTATIONS, turn_stamps
+from gotorb.stamps.disturbances import USUAL_FWHM, disturb_stamps
 from gotorb.training.backend import tf
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +32,8 @@ FEW = 10
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 CHECK_ROWS = 512
 N_AHEAD = 4
-N_ORIENTATIONS = 8
+N_WIDTHS, MIN_WIDTHS, GOOD_FIT = 1000, 20, 0.8
+"""Real rows that are fitted for the width of the PSF, the fewest good fits, and the smallest R2 of a good one."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,15 @@ class Rows:
         Row numbers.
     n_unknown : int
         Rows left out because their label is -1.
+    undecided : ndarray of int
+        Those of them that training learns from by their soft labels; of the training part.
     """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     n_unknown: int
+    undecided: np.ndarray = field(default_factory=lambda: np.empty(0, int))
 
     @property
     def all(self) -> np.ndarray:
@@ -111,6 +120,9 @@ def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the
     known = labels != layout.UNKNOWN
     train, validation, test = (np.flatnonzero((splits == split) & known) for split in layout.SPLITS)
     rows = Rows(train, validation, test, n_unknown=int((~known).sum()))
+    if layout.PROBABILITY_COLUMN in table:
+        weight = pd.to_numeric(table[layout.WEIGHT_COLUMN], errors="coerce").to_numpy(float)
+        rows = replace(rows, undecided=np.flatnonzero((splits == layout.SPLITS[0]) & ~known & (weight > 0)))
     for split in layout.SPLITS:
         _check_classes(labels[rows.of(split)], split, where)
     return rows
@@ -151,6 +163,59 @@ def weigh_classes(labels: np.ndarray, class_weights: str | dict[int, float] | No
     raise ConfigError(f"class_weights is {class_weights!r}; give 'balanced', None or {{0: weight, 1: weight}}")
 
 
+@dataclass(frozen=True)
+class Targets:
+    """Probability that each row of a data set is real, and its weight in training.
+
+    Attributes
+    ----------
+    probability, weight : ndarray
+        (n,) float32 of all rows; of rows without soft labels, the label and the weight of its class.
+    """
+
+    probability: np.ndarray
+    weight: np.ndarray
+
+
+def make_targets(table: pd.DataFrame, labels: np.ndarray, class_weights: dict[int, float]) -> Targets:
+    """Targets of a training: soft labels where the data set has them, else its labels.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of the data set.
+    labels : ndarray of int
+        (n,).
+    class_weights : dict
+        Weight of each label's loss; a soft label has the mean of both by its probability.
+
+    Returns
+    -------
+    Targets
+
+    Raises
+    ------
+    DataError
+        If a soft label is no probability, or a weight is negative.
+    """
+    real, weight = np.maximum(labels, 0).astype(float), np.ones(len(labels))
+    if layout.PROBABILITY_COLUMN in table:
+        soft, own = (
+            pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+            for name in (layout.PROBABILITY_COLUMN, layout.WEIGHT_COLUMN)
+        )
+        known = np.isfinite(soft)
+        odd = (known & ~((soft >= 0) & (soft <= 1))) | (known & ~(own >= 0))
+        if odd.any():
+            raise DataError(
+                f"soft label {soft[odd][0]} of weight {own[odd][0]} of row {table['id'].to_numpy()[odd][0]!r} is no "
+                "probability with a weight of 0 or more; make the soft labels again"
+            )
+        real, weight = np.where(known, soft, real), np.where(known, own, weight)
+    mean = real * class_weights[layout.REAL] + (1 - real) * class_weights[layout.BOGUS]
+    return Targets(real.astype(np.float32), (mean * weight).astype(np.float32))
+
+
 def count_rows(labels: np.ndarray, rows: Rows) -> dict[str, Any]:
     """Count real and bogus rows of each part, and the rows left out.
 
@@ -175,35 +240,6 @@ def count_rows(labels: np.ndarray, rows: Rows) -> dict[str, Any]:
     return counts | {"unknown": rows.n_unknown}
 
 
-def turn_stamps(stamps: np.ndarray, orientations: np.ndarray) -> np.ndarray:
-    """Turn each stamp to one of its eight orientations.
-
-    Parameters
-    ----------
-    stamps : ndarray
-        (n, size, size, n_layers).
-    orientations : ndarray of int
-        (n,) 0 to 7: quarter turns = orientation % 4, mirrored when orientation >= 4.
-
-    Returns
-    -------
-    ndarray
-        A copy of the same shape; no pixel value is new.
-
-    Examples
-    --------
-    >>> stamp = np.arange(4.0).reshape(1, 2, 2, 1)
-    >>> turn_stamps(stamp, np.array([4]))[0, :, :, 0].tolist()
-    [[1.0, 0.0], [3.0, 2.0]]
-    """
-    turned = np.empty_like(stamps)
-    for orientation in np.unique(orientations):
-        rows = orientations == orientation
-        part = np.rot90(stamps[rows], int(orientation) % 4, axes=(1, 2))
-        turned[rows] = part[:, :, ::-1] if orientation >= 4 else part
-    return turned
-
-
 def draw_orientations(n: int, rng: np.random.Generator) -> np.ndarray:
     """Draw orientations, each of the eight equally likely.
 
@@ -220,7 +256,56 @@ def draw_orientations(n: int, rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, N_ORIENTATIONS, n)
 
 
-@dataclass(frozen=True)
+def find_fwhm(data: Dataset, rows: np.ndarray, layers: tuple[str, ...], *, labelled: bool = True) -> float:
+    """Measure the width of a survey's PSF: the mean width of the Gaussians that fit its real training rows well.
+
+    Parameters
+    ----------
+    data : Dataset
+    rows : ndarray of int
+        Training rows.
+    layers : tuple of str
+        Layers to measure.
+    labelled : bool
+        Fit the rows labelled real; all rows, and take the median, when False, for a survey with few labels.
+
+    Returns
+    -------
+    float
+        Full width at half maximum in pixels; the features' own reference where few rows are fitted well, or without a
+        difference.
+    """
+    if "difference" not in layers:
+        return REFERENCE_FWHM
+    features = FeatureSet(data.size, layers)
+    chosen = rows[data.labels[rows] == layout.REAL] if labelled else rows
+    found = measure_rows(features, data, chosen[:N_WIDTHS])
+    good = found[:, features.names.index("fit_r2.difference")] > GOOD_FIT
+    widths = found[good, features.names.index("fit_width.difference")]
+    middle = np.mean if labelled else np.median  # some of the rows are hot pixels then
+    return round(float(middle(widths)), 2) if len(widths) >= MIN_WIDTHS else REFERENCE_FWHM
+
+
+def measure_rows(features: FeatureSet, data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Measure rows of a data set.
+
+    Parameters
+    ----------
+    features : FeatureSet
+    data : Dataset
+    rows : ndarray of int
+        (n,) row numbers.
+
+    Returns
+    -------
+    ndarray
+        (n, n_features) float32.
+    """
+    parts = [features.measure(stamps) for _, stamps in data.batches(rows, layers=list(features.layers))]
+    return np.concatenate(parts) if parts else np.empty((0, len(features.names)), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stream:
     """Source of batches.
 
@@ -242,6 +327,10 @@ class Stream:
     n_replicas : int
         Replicas of a strategy that share a batch. They need equal parts: up to n_replicas - 1 rows of an epoch
         are left out.
+    disturb : float
+        Fraction of the training stamps that are disturbed far from the source, in each epoch again.
+    fwhm : float
+        Width of the PSF, pixels.
     """
 
     data: Dataset
@@ -249,6 +338,8 @@ class Stream:
     batch_size: int
     class_weights: dict[int, float]
     n_replicas: int = 1
+    disturb: float = 0.0
+    fwhm: float = USUAL_FWHM
 
     def __post_init__(self) -> None:
         """Check that a batch divides evenly."""
@@ -295,7 +386,7 @@ class Stream:
         def batches() -> Iterator[Batch]:
             for epoch in count(first_epoch):
                 rng = np.random.default_rng([seed, epoch])
-                yield from self._batches(self._even(rng.permutation(rows)), rng if augment else None)
+                yield from self._batches(self._even(rng.permutation(rows)), rng if augment else None, soft=True)
 
         return self._as_tensors(batches)
 
@@ -318,15 +409,29 @@ class Stream:
     def _even(self, rows: np.ndarray) -> np.ndarray:
         return rows[: len(rows) // self.n_replicas * self.n_replicas]
 
-    def _batches(self, rows: np.ndarray, rng: np.random.Generator | None) -> Iterator[Batch]:
+    @cached_property
+    def targets(self) -> Targets:
+        """Targets of the training rows: soft labels where there are any."""
+        return make_targets(self.data.table, self.data.labels, self.class_weights)
+
+    def _batches(self, rows: np.ndarray, rng: np.random.Generator | None, *, soft: bool = False) -> Iterator[Batch]:
         labels = self.data.labels
         weight_of = np.array([self.class_weights[label] for label in (0, 1)], np.float32)
         for start in range(0, len(rows), self.batch_size):
             part = rows[start : start + self.batch_size]
             stamps = self.data.read_stamps(part, self.layers)
             if rng is not None:
-                stamps = turn_stamps(stamps, draw_orientations(len(part), rng))
-            yield stamps, labels[part].astype(np.float32)[:, None], weight_of[labels[part]]
+                stamps = self._disturb(turn_stamps(stamps, draw_orientations(len(part), rng)), rng)
+            if soft:
+                yield stamps, self.targets.probability[part][:, None], self.targets.weight[part]
+            else:
+                yield stamps, labels[part].astype(np.float32)[:, None], weight_of[labels[part]]
+
+    def _disturb(self, stamps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if self.disturb:
+            chosen = np.flatnonzero(rng.random(len(stamps)) < self.disturb)
+            stamps[chosen] = disturb_stamps(stamps[chosen], self.layers, fwhm=self.fwhm, rng=rng)
+        return stamps
 
     def _as_tensors(self, batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
         size = self.data.size
@@ -384,6 +489,7 @@ def prepare_lesson(
     division: dict[str, Any],
     n_replicas: int = 1,
     splits: Sequence[str] = layout.SPLITS,
+    disturb: float = 0.0,
 ) -> Lesson:
     """Divide, weigh and check the rows of a data set.
 
@@ -403,6 +509,8 @@ def prepare_lesson(
         See `Stream`.
     splits : sequence of str
         Parts whose stamps are read and checked.
+    disturb : float
+        See `Stream`.
 
     Raises
     ------
@@ -413,6 +521,11 @@ def prepare_lesson(
     """
     data.layer_indices(layers)
     rows = select_rows(data.table, find_splits(data.table, **division), where=data.data_dir)
-    stream = Stream(data, layers, batch_size, weigh_classes(data.labels[rows.train], class_weights), n_replicas)
-    _check_finite(data, np.concatenate([rows.of(split) for split in splits]), layers)
+    weights = weigh_classes(data.labels[rows.train], class_weights)
+    fwhm = find_fwhm(data, rows.train, layers) if disturb else USUAL_FWHM
+    stream = Stream(
+        data=data, layers=layers, batch_size=batch_size, class_weights=weights, n_replicas=n_replicas,
+        disturb=disturb, fwhm=fwhm,
+    )  # fmt: skip
+    _check_finite(data, np.concatenate([rows.undecided, *(rows.of(split) for split in splits)]), layers)
     return Lesson(rows, stream)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from gotorb.errors import ConfigError
 from gotorb.training.backend import all_layers, keras, tf
 from gotorb.training.checkpoint import BestWeights, EpochReport, Identity, OnEpoch, Progress, describe_network
@@ -149,8 +151,12 @@ def fit_network(
     ModelError
         If training diverges or `recipe.monitor` names nothing.
     """
-    best, report = BestWeights(recipe.monitor, recipe.patience, find_mode(recipe)), EpochReport(on_epoch)
+    best, report = (
+        BestWeights(recipe.monitor, recipe.patience, find_mode(recipe), averaged=bool(recipe.ema)),
+        EpochReport(on_epoch),
+    )
     started, interrupted = time.perf_counter(), False
+    taught = np.concatenate([rows.train, rows.undecided])
     with frozen(freeze), _quick_dropout(model):
         compile_network(model, recipe)
         model.optimizer.build(model.trainable_variables)  # in the first step, that would be traced a second time
@@ -159,8 +165,8 @@ def fit_network(
         try:
             if first < recipe.epochs and not (progress and progress.stopped):
                 model.fit(
-                    stream.training(rows.train, seed=recipe.seed, augment=recipe.augment, first_epoch=first),
-                    steps_per_epoch=stream.n_batches(rows.train),
+                    stream.training(taught, seed=recipe.seed, augment=recipe.augment, first_epoch=first),
+                    steps_per_epoch=stream.n_batches(taught),
                     validation_data=stream.validation(rows.validation),
                     initial_epoch=first,
                     epochs=recipe.epochs,
@@ -175,7 +181,7 @@ def fit_network(
             interrupted = True
             LOG.warning("interrupted; the weights of epoch %d, the best so far, are kept", best.best_epoch)
         best.restore(model)
-    _log_speed(len(rows.train), len(report.history.get("loss", [])) - first, time.perf_counter() - started)
+    _log_speed(len(taught), len(report.history.get("loss", [])) - first, time.perf_counter() - started)
     return Fit(model, report.history, best.best_epoch, interrupted, progress)
 
 

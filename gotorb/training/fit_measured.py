@@ -6,19 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gotorb.core import layout
+from gotorb.dataset.split import assign_folds
 from gotorb.dataset.store import Dataset
 from gotorb.features import FeatureSet
-from gotorb.features.geometry import REFERENCE_FWHM
-from gotorb.training.data import Rows
+from gotorb.training.data import Rows, Targets, find_fwhm, measure_rows
 from gotorb.training.measured import Measured, Sigmoid, tree_logits
 from gotorb.training.trees import Trees, fit_trees
 
 LOG = logging.getLogger(__name__)
 N_STAGES = 8
 """Numbers of trees at which the history is noted, evenly spaced."""
-N_WIDTHS, MIN_WIDTHS, GOOD_FIT = 1000, 20, 0.8
-"""Real rows that are fitted for the width of the PSF, the fewest good fits, and the smallest R2 of a good one."""
+N_FOLDS, N_FOLD_TREES = 5, 100
+"""Folds in which rows are scored by trees that did not see them, and the trees of each."""
 MIN_SPREAD = 1e-3
 OnEpoch = Callable[[int, dict[str, float]], None]
 History = dict[str, list[float]]
@@ -31,59 +30,17 @@ class FitOptions(NamedTuple):
     ----------
     layers : tuple of str
         Layers to measure.
-    weights : dict
-        Weight of each label.
+    targets : Targets
+        Probability and weight of each row of the data set.
     n_trees, seed : int
     threads : int
     """
 
     layers: tuple[str, ...]
-    weights: dict[int, float]
+    targets: Targets
     n_trees: int
     seed: int
     threads: int
-
-
-def find_fwhm(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> float:
-    """Measure the width of a survey's PSF: the mean width of the Gaussians that fit its real training rows well.
-
-    Parameters
-    ----------
-    data : Dataset
-    rows : ndarray of int
-        Training rows.
-    layers : tuple of str
-        Layers to measure.
-
-    Returns
-    -------
-    float
-        Full width at half maximum in pixels; the features' own reference where few rows are fitted well.
-    """
-    features = FeatureSet(data.size, layers)
-    found = measure_rows(features, data, rows[data.labels[rows] == layout.REAL][:N_WIDTHS])
-    good = found[:, features.names.index("fit_r2.difference")] > GOOD_FIT
-    widths = found[good, features.names.index("fit_width.difference")]
-    return round(float(widths.mean()), 2) if len(widths) >= MIN_WIDTHS else REFERENCE_FWHM
-
-
-def measure_rows(features: FeatureSet, data: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Measure rows of a data set.
-
-    Parameters
-    ----------
-    features : FeatureSet
-    data : Dataset
-    rows : ndarray of int
-        (n,) row numbers.
-
-    Returns
-    -------
-    ndarray
-        (n, n_features) float32.
-    """
-    parts = [features.measure(stamps) for _, stamps in data.batches(rows, layers=list(features.layers))]
-    return np.concatenate(parts) if parts else np.empty((0, len(features.names)), np.float32)
 
 
 def fit_measured(
@@ -108,21 +65,56 @@ def fit_measured(
         Loss, accuracy and AUC of training and validation rows at growing numbers of trees.
     """
     features = FeatureSet(data.size, how.layers, find_fwhm(data, rows.train, how.layers))
-    measured, labels = measure_rows(features, data, rows.train), data.labels[rows.train]
-    weights = np.where(labels == layout.REAL, how.weights[layout.REAL], how.weights[layout.BOGUS])
-    trees = fit_trees(
-        measured, labels.astype(float), weights, n_trees=how.n_trees, seed=how.seed, threads=how.threads
-    )  # fmt: skip
+    taught = np.concatenate([rows.train, rows.undecided])
+    measured, labels = measure_rows(features, data, taught), data.labels[rows.train]
+    trees = _fit(measured, taught, how, how.n_trees)
     LOG.info("%d trees of %d nodes on %d features of %d rows", len(trees), len(trees.feature), *measured.T.shape)
     spread = np.maximum(measured.std(axis=0), MIN_SPREAD)
     model = Measured(
         features=features, trees=trees, calibration=Sigmoid(), mean=measured.mean(axis=0), spread=spread
     )  # fmt: skip
     parts = {
-        "": (measured, labels),
+        "": (measured[: len(labels)], labels),
         "val_": (measure_rows(features, data, rows.validation), data.labels[rows.validation]),
     }
     return model, follow_growth(trees, parts, on_epoch)
+
+
+def _fit(measured: np.ndarray, rows: np.ndarray, how: FitOptions, n_trees: int) -> Trees:
+    real, weight = (part[rows].astype(float) for part in (how.targets.probability, how.targets.weight))
+    used = weight > 0
+    return fit_trees(
+        measured[used], real[used], weight[used], n_trees=n_trees, seed=how.seed, threads=how.threads
+    )  # fmt: skip
+
+
+def score_folds(data: Dataset, rows: Rows, features: FeatureSet, groups: np.ndarray, how: FitOptions) -> np.ndarray:
+    """Logits of the training and validation rows by trees that saw neither them nor what is linked to them.
+
+    Parameters
+    ----------
+    data : Dataset
+    rows : Rows
+    features : FeatureSet
+    groups : ndarray of int
+        (n,) group of each row of the data set (`gotorb.dataset.split.link_groups`).
+    how : FitOptions
+
+    Returns
+    -------
+    ndarray
+        (n,) of all rows of the data set; NaN of the others.
+    """
+    known = np.concatenate([rows.train, rows.validation])
+    every = np.concatenate([known, rows.undecided])
+    measured, found = measure_rows(features, data, every), np.full(len(data), np.nan)
+    folds = assign_folds(data.labels[known], groups[known], n_folds=N_FOLDS, seed=how.seed)
+    for fold in range(N_FOLDS):
+        held = known[folds == fold]
+        part = ~np.isin(groups[every], groups[held])
+        trees = _fit(measured[part], every[part], how, N_FOLD_TREES)
+        found[held] = tree_logits(trees.leaves(measured[: len(known)][folds == fold]).mean(axis=1))
+    return found
 
 
 def follow_growth(

@@ -1,4 +1,4 @@
-"""Scores, posterior samples and latent vectors of stamps, a batch at a time, by compiled functions.
+"""Scores, posterior samples, latent vectors and saliency maps of stamps, a batch at a time, by compiled functions.
 
 A batch is all that is in memory; a source may be an array or anything that yields arrays.
 """
@@ -15,7 +15,7 @@ from gotorb.errors import ModelError
 from gotorb.stamps.batches import Stamps, check_scores, cut_batches
 from gotorb.training.backend import keras, tf
 from gotorb.training.mc_dropout import Loop, NotAChain, Tree, find_dropouts, take_apart
-from gotorb.training.measured import Fusion, Measured, is_measured
+from gotorb.training.measured import Fusion, Measured, find_network, is_measured
 
 LOG = logging.getLogger(__name__)
 Compiled = Callable[[tf.Tensor], tf.Tensor]
@@ -295,3 +295,56 @@ def _find_latent(model: keras.Model) -> keras.KerasTensor:
         if isinstance(layer, keras.layers.Dense) and len(layer.input.shape) == 2:
             return layer.input
     raise ModelError(f"network {model.name!r} has no layer {LATENT!r} and no dense layer; name one of its layers so")
+
+
+def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+    """Evidence for the class that the network chose, pixel by pixel: Grad-CAM (Selvaraju et al. 2017, ICCV).
+
+    The channels of the last convolution are summed, weighted by their mean gradient of the logit of the score
+    (turned round where the score is below one half), and what is left above 0 is scaled to the stamp.
+
+    Parameters
+    ----------
+    model : keras.Model or Fusion
+        With one sigmoid output and a convolution; of a fusion its network.
+    stamps : ndarray
+        (n, size, size, n_layers).
+    batch_size : int
+        Stamps taken at a time.
+
+    Returns
+    -------
+    ndarray
+        (n, size, size), 0 to 1; 0 throughout when no pixel supports the class.
+
+    Raises
+    ------
+    ModelError
+        If the network has no convolution, or does not end in a dense layer.
+    """
+    if isinstance(model, Measured):
+        raise ModelError(f"model {model.name!r} has no saliency map, it measures stamps; leave --saliency out")
+    model = find_network(model)
+    last = [layer for layer in model.layers if len(layer.output.shape) == 4 and "conv" in layer.name.lower()]
+    if not last or not isinstance(model.layers[-1], keras.layers.Dense):
+        raise ModelError(
+            f"network {model.name!r} has no convolution, or no dense layer at its end, so no saliency map; "
+            "leave --saliency out"
+        )
+    head = model.layers[-1]
+    inner = keras.Model(model.inputs, [last[-1].output, head.input])
+    parts = [_maps(inner, head, tf.constant(batch)) for batch in check_batches(model, stamps, batch_size)]
+    return np.concatenate(parts) if parts else np.empty(stamps.shape[:3], np.float32)
+
+
+def _maps(inner: keras.Model, head: keras.layers.Dense, batch: tf.Tensor) -> np.ndarray:
+    with tf.GradientTape() as tape:
+        tape.watch(batch)
+        features, last = inner(batch, training=False)
+        logit = (tf.matmul(last, head.kernel) + head.bias)[:, 0]  # a score near 0 or 1 has lost its gradient
+        spoken = tf.abs(logit)
+    weights = tf.reduce_mean(tape.gradient(spoken, features), axis=(1, 2), keepdims=True)
+    heat = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
+    heat = tf.image.resize(heat, batch.shape[1:3])[..., 0]
+    peak = tf.reduce_max(heat, axis=(1, 2), keepdims=True)
+    return tf.math.divide_no_nan(heat, peak).numpy()

@@ -22,7 +22,7 @@ from gotorb.core.files import whole_file
 from gotorb.core.params import BATCH_SIZE
 from gotorb.errors import ModelError
 from gotorb.features import FeatureSet
-from gotorb.stamps.batches import Stamps, cut_batches
+from gotorb.stamps.batches import N_ORIENTATIONS, Stamps, cut_batches, turn_stamps
 from gotorb.training.trees import Trees, read_array
 
 if TYPE_CHECKING:
@@ -281,6 +281,8 @@ class Fusion:
         Of the network's logit; the trees' has the rest of 1.
     calibration : Sigmoid
         From the mean of the logits to a probability.
+    orientations : int
+        Orientations of a stamp over which the network's logits are averaged, 1 or 8; the features are alike in all.
     """
 
     measured: Measured
@@ -288,6 +290,7 @@ class Fusion:
     network_file: bytes
     weight: float
     calibration: Sigmoid
+    orientations: int
     name: ClassVar[str] = FUSION
     has_posterior: ClassVar[bool] = True
 
@@ -312,9 +315,36 @@ class Fusion:
         """
         parts = []
         for batch in self.measured.batches(stamps, batch_size):
-            network, trees = score_logits(self.network.score(batch)), self.measured.logits(batch)
+            network, trees = self.network_logits(batch), self.measured.logits(batch)
             parts.append(self.calibration(join_logits(network, trees, self.weight)))
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def network_logits(self, batch: np.ndarray) -> np.ndarray:
+        """Logit of the network without dropout, averaged over orientations.
+
+        Parameters
+        ----------
+        batch : ndarray
+            (n, size, size, n_layers).
+
+        Returns
+        -------
+        ndarray
+            (n,).
+        """
+        turned = (turn_stamps(batch, np.full(len(batch), number)) for number in range(self.orientations))
+        return np.asarray(np.mean([score_logits(self.network.score(one)) for one in turned], axis=0))
+
+    def _sample_network(self, batch: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
+        """Logits of thinned networks; sample i sees the stamps in orientation i modulo the number of orientations."""
+        found = np.empty((len(batch), n_samples))
+        for number in range(min(self.orientations, n_samples)):
+            at = np.arange(number, n_samples, self.orientations)
+            turned = turn_stamps(batch, np.full(len(batch), number))
+            found[:, at] = score_logits(
+                self.network.sample(turned, len(at), seed=seed + number, batch_size=len(batch) or 1)
+            )
+        return found
 
     def sample(
         self, stamps: Stamps, n_samples: int, *, seed: int | None = None, batch_size: int = BATCH_SIZE
@@ -340,7 +370,7 @@ class Fusion:
         groups, parts = draw_groups(len(self.measured.trees), n_samples, seed), []
         for number, batch in enumerate(self.measured.batches(stamps, batch_size)):
             own = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
-            network = score_logits(self.network.sample(batch, n_samples, seed=own, batch_size=batch_size))
+            network = self._sample_network(batch, n_samples, own)
             trees = self.measured.group_logits(batch, groups)
             parts.append(self.calibration(join_logits(network, trees, self.weight)))
         return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
@@ -370,6 +400,7 @@ class Fusion:
         """
         file.attrs[KIND_ATTR] = self.name
         about = {"weight": self.weight, "slope": self.calibration.slope, "offset": self.calibration.offset}
+        about |= {"orientations": self.orientations}
         file.attrs["about"] = json.dumps(about)
         file.create_dataset("network", data=np.frombuffer(self.network_file, np.uint8))
         self.measured.write(file.create_group(MEASURED))
@@ -396,6 +427,9 @@ class Fusion:
         about = _read_about(file)
         if not 0 <= float(about["weight"]) <= 1:
             raise ValueError(f"its network has the weight {about['weight']}")
+        orientations = about.get("orientations", 1)
+        if orientations not in (1, N_ORIENTATIONS):
+            raise ValueError(f"it averages over {orientations} orientations")
         measured = Measured.read(file[MEASURED])
         content = read_array(file, "network", np.uint8, MAX_NETWORK).tobytes()
         network = open_network(content)
@@ -403,7 +437,7 @@ class Fusion:
             raise ValueError(f"its network takes {network.model.input_shape[1:]}, its trees {measured.input_shape[1:]}")
         return cls(
             measured=measured, network=network, network_file=content, weight=float(about["weight"]),
-            calibration=_read_sigmoid(about),
+            calibration=_read_sigmoid(about), orientations=int(orientations),
         )  # fmt: skip
 
 

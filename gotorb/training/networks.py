@@ -18,7 +18,7 @@ from typing import Any
 from gotorb.core.params import TrainParams
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import keras
-from gotorb.training.normalisation import NoiseUnits
+from gotorb.training.normalisation import ClippedUnits, NoiseUnits
 from gotorb.training.saving import check_saving
 from gotorb.training.tensor_ops import TensorOperation
 
@@ -27,8 +27,8 @@ Shape = tuple[int, int, int]
 MIN_SIZE = 20
 """Smallest stamp side [pixel] that survives four convolutions and two poolings."""
 Normaliser = str | Callable[..., Any]
-L2, NONE, NOISE = "l2", "none", "noise"
-NORMALISERS = (L2, NOISE, NONE)
+L2, CLIPPED, NONE, NOISE = "l2", "clipped", "none", "noise"
+NORMALISERS = (L2, CLIPPED, NOISE, NONE)
 REFERENCE = "difference"
 """Layer of a stamp whose noise is the unit of all."""
 OWN_NORMALISATION = ("flatten_pixels", "normalise", "restore_pixels")
@@ -153,7 +153,7 @@ def normalise_stamps(stamps: keras.KerasTensor, normalise: str, layers: Sequence
     ----------
     stamps : keras.KerasTensor
         (n, size, size, n_layers).
-    normalise : {"l2", "noise", "none"}
+    normalise : {"l2", "clipped", "noise", "none"}
         Kind of normalisation.
     layers : sequence of str
         Names of the stamps' layers, for "noise".
@@ -170,7 +170,7 @@ def normalise_stamps(stamps: keras.KerasTensor, normalise: str, layers: Sequence
     """
     if find_normaliser(normalise, layers) == NONE:
         return stamps
-    if normalise == NOISE:
+    if normalise in (CLIPPED, NOISE):
         return find_normaliser(normalise, layers)(stamps)  # type: ignore[operator]
     size_y, size_x, n_layers = stamps.shape[1:]
     # over one flattened axis: Keras 3 loses a pair of axes when it reads an h5 file, without a word
@@ -196,7 +196,7 @@ def find_normaliser(normalise: Normaliser, layers: Sequence[str]) -> Normaliser:
     Returns
     -------
     str, keras.layers.Layer or callable
-        The choice; a `NoiseUnits` for "noise".
+        The choice; a `NoiseUnits` for "noise", a `ClippedUnits` for "clipped".
 
     Raises
     ------
@@ -208,6 +208,8 @@ def find_normaliser(normalise: Normaliser, layers: Sequence[str]) -> Normaliser:
     if normalise not in NORMALISERS:
         known = ", ".join(map(repr, NORMALISERS))
         raise ConfigError(f"normalise is {normalise!r}; give one of {known}, or a Keras layer or function")
+    if normalise == CLIPPED:
+        return ClippedUnits(name="normalise")
     if normalise != NOISE:
         return normalise
     if REFERENCE not in layers:
@@ -242,7 +244,7 @@ def build_network(
         Rate for builders with a parameter of that name.
     options : dict, optional
         More options of the builder.
-    normalise : "l2", "noise", "none", Keras layer, function that returns one, or function of stamps
+    normalise : "l2", "clipped", "noise", "none", Keras layer, function that returns one, or function of stamps
         First layer of the network. "l2" leaves the network as its builder made it.
     real_column : int, optional
         Column of the real in the output of a network that ends with a softmax over two classes.

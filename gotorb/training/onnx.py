@@ -278,6 +278,11 @@ def _add_trees(model: Measured | Fusion, path: Path) -> Any:
     logit = graph.scale(graph.odds(soft), TREES_LOGIT, 0.0)
     features = helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["n", len(measured.features.names)])
     if isinstance(model, Fusion):
+        if model.orientations > 1:
+            raise ModelError(
+                f"{model.name} averages over {model.orientations} orientations, which an exported model cannot; "
+                "train with orientations=1"
+            )
         network = _convert(model.network.model, path)
         score = graph.add("Cast", network.graph.output[0].name, to=TensorProto.DOUBLE)
         own = graph.odds(graph.clip(score, SCORE_CLIP, 1 - SCORE_CLIP))

@@ -13,6 +13,7 @@ Metric = str | Callable[..., Any]
 FIT_OPTIONS = ("validation_freq", "validation_steps")
 """Options of Keras' `fit` that may be passed on; all others belong to the stream or are options of their own."""
 MODES = ("auto", "min", "max")
+
 COUNTS = {
     keras.metrics.FalseNegatives: "min",
     keras.metrics.FalsePositives: "min",
@@ -20,6 +21,22 @@ COUNTS = {
     keras.metrics.TruePositives: "max",
 }
 """Metrics that Keras does not know the direction of, and the direction."""
+
+
+class _Decided:
+    """A metric that takes a soft label as the class that is more likely."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        decided = keras.ops.cast(y_true >= 0.5, y_true.dtype)
+        return super().update_state(decided, y_pred, sample_weight)  # type: ignore[misc]
+
+
+class Accuracy(_Decided, keras.metrics.BinaryAccuracy):
+    """Fraction of rows on the right side of 0.5."""
+
+
+class Auc(_Decided, keras.metrics.AUC):
+    """Area under the ROC curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +69,8 @@ class Recipe:
         Passed to Keras' `fit`; of `FIT_OPTIONS`.
     monitor_mode : {"auto", "min", "max"}
         Direction in which `monitor` improves; "auto" asks Keras' metric of that name.
+    ema : float, optional
+        Momentum of the moving average of the weights that is validated and kept; none when left out.
     """
 
     epochs: int
@@ -67,6 +86,7 @@ class Recipe:
     metrics: Sequence[Metric] = ()
     fit_kwargs: dict[str, Any] = field(default_factory=dict)
     monitor_mode: str = "auto"
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse names that are unknown to Keras, before any file is written or any step trained."""
@@ -105,7 +125,7 @@ def compile_network(model: keras.Model, recipe: Recipe) -> None:
     ConfigError
         If Keras knows no optimizer of that name.
     """
-    metrics = [keras.metrics.BinaryAccuracy(name="accuracy"), keras.metrics.AUC(name="auc"), *recipe.metrics]
+    metrics = [Accuracy(name="accuracy"), Auc(name="auc"), *recipe.metrics]
     model.compile(_make_optimizer(recipe), recipe.loss, weighted_metrics=[], metrics=metrics)
 
 
@@ -141,13 +161,15 @@ def _make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
         If Keras knows none of that name.
     """
     if callable(recipe.optimizer):
+        if recipe.ema:
+            raise ConfigError("ema needs an optimizer that is named; give its name, or the average to your own one")
         return recipe.optimizer()
     try:
         optimizer = keras.optimizers.get(recipe.optimizer)
     except ValueError:
         raise ConfigError(f"no optimizer {recipe.optimizer!r} in Keras; give a name such as 'adam'") from None
-    optimizer.learning_rate = recipe.learning_rate
-    return optimizer
+    averaged = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
+    return type(optimizer).from_config(optimizer.get_config() | {"learning_rate": recipe.learning_rate} | averaged)
 
 
 def make_schedule(recipe: Recipe) -> list[keras.callbacks.Callback]:

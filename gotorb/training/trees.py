@@ -9,7 +9,7 @@ Source: Geurts, Ernst & Wehenkel 2006 (Machine Learning 63, 3), extremely random
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -24,6 +24,8 @@ MIN_SAMPLES_LEAF = 2
 MAX_FEATURES = 0.2
 """Fraction of the features tried at a node."""
 MAX_NODES = 2**25
+STRENGTH = 3.0
+"""Rows that the old opinion of a node is worth when trees learn the labels of another survey."""
 WALK_ROWS = 256
 """Rows that walk together, so that their features stay in the processor's cache."""
 ARRAYS = {"feature": np.int32, "threshold": np.float32, "left": np.int32, "right": np.int32, "value": np.float64,
@@ -215,6 +217,52 @@ def fit_trees(
     )
     model.fit(rows, targets, sample_weight=weights)
     return join_trees([one.tree_ for one in model.estimators_])
+
+
+def update_trees(
+    trees: Trees, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray, *, strength: float = STRENGTH
+) -> Trees:
+    """Teach fitted trees the labels of another survey: their questions stay, the values of their leaves move.
+
+    The value of a node is the mean of `strength` rows of the old opinion and of the new rows that reach it. The old
+    opinion is the new value of the node above, plus the step from it to this node that the trees had learned. So few
+    rows move whole branches, and many rows move leaves.
+
+    Parameters
+    ----------
+    trees : Trees
+    rows : ndarray
+        (n, n_features) float32.
+    targets : ndarray
+        (n,) probabilities that the rows are real.
+    weights : ndarray
+        (n,) weight of each row.
+    strength : float
+        Weight of the old opinion at each node.
+
+    Returns
+    -------
+    Trees
+    """
+    rows = np.ascontiguousarray(rows, np.float32)
+    count, total, column = np.zeros(len(trees.feature)), np.zeros(len(trees.feature)), np.arange(len(rows))
+    node, moved = np.repeat(trees.roots[:, None].astype(np.int64), len(rows), axis=1), np.True_
+    while np.any(moved):
+        reached = np.broadcast_to(moved, node.shape)
+        weight = np.where(reached, weights, 0.0).ravel()
+        count += np.bincount(node.ravel(), weight, len(count))
+        total += np.bincount(node.ravel(), weight * np.broadcast_to(targets, node.shape).ravel(), len(count))
+        right = rows[column, trees.feature[node]] > trees.threshold[node]
+        after = np.where(right, trees.right[node], trees.left[node])
+        moved, node = after != node, after
+    value, level = np.empty(len(count)), trees.roots.astype(np.int64)
+    prior = trees.value[level]
+    while len(level):
+        value[level] = (strength * np.clip(prior, 0, 1) + total[level]) / (strength + count[level])
+        inner = level[trees.left[level] != level]
+        level, above = np.concatenate([trees.left[inner], trees.right[inner]]), np.concatenate([inner, inner])
+        prior = value[above] + trees.value[level] - trees.value[above]
+    return replace(trees, value=np.clip(value, 0, 1))
 
 
 def join_trees(fitted: list[SklearnTree]) -> Trees:

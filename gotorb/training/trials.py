@@ -203,7 +203,9 @@ def _run_trial(task: Task, setting: Setting) -> Trial:
         options=chosen["model_kwargs"], normalise=setting.recipe["normalise"],
     )  # fmt: skip
     recipe = make_recipe(setting, task.epochs, chosen["learning_rate"], seed)
-    stream = Stream(data, setting.layers, setting.batch_size, setting.class_weights)
+    stream = Stream(
+        data=data, layers=setting.layers, batch_size=setting.batch_size, class_weights=setting.class_weights
+    )
     state = _take_over(task, setting.folder), setting.identity | {"trial": str(task.first)}
     try:
         fitted = fit_network(network, stream, setting.rows, recipe, state=state)

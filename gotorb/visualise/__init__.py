@@ -236,7 +236,7 @@ def _planes(scored: Scored, scorer: Scorer, look: Look) -> tuple[np.ndarray, lis
     parts, names = [found.stamps, found.exposures], list(found.layers)
     names += [f"exp {number + 1}" for number in range(found.exposures.shape[-1])]
     if look.saliency:
-        from gotorb.training.saliency import saliency_maps
+        from gotorb.training.inference import saliency_maps
 
         maps = np.zeros(found.stamps.shape[:3], np.float32)
         edge = (found.stamps.shape[1] - scorer.size) // 2

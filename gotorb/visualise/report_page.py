@@ -249,6 +249,7 @@ def _model_row(results: Results, name: str) -> dict[str, Any]:
         row[f"{part}_missed"] = _missed(numbers)
     row |= {title: _fraction(slices.get(wanted)) for title, wanted in INJECTED.items()}
     row["ece"] = (f"{known['ece']:.3f}", "") if known.get("ece") is not None else NOTHING
+    row["hot_pixel"] = _changed(known.get("robustness") or {})
     speed = results.speeds.get(name)
     row["speed"] = NOTHING if speed is None else (f"{speed:,.0f}", "")
     return row
@@ -271,6 +272,15 @@ def _missed(known: Mapping[str, Any]) -> tuple[str, str]:
         return NOTHING
     bounds = wilson_interval(round(rate * known["n_real"]), known["n_real"]) or (rate, rate)
     return _percent(rate), _percents(*bounds)
+
+
+def _changed(robustness: Mapping[str, Any]) -> tuple[str, str]:
+    """Clear detections whose call a hot pixel far away changes, real and bogus."""
+    parts = [robustness.get(kind, {}) for kind in ("real", "bogus")]
+    if not all(part.get("n") for part in parts):
+        return NOTHING
+    counts = ", ".join(f"{part['changed']} of {part['n']}" for part in parts)
+    return " / ".join(_percent(part["fraction"]) for part in parts), counts
 
 
 def _fraction(known: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -60,7 +60,7 @@ def test_they_learn_and_record_a_training(folder: Path, kind: str) -> None:
     assert meta["history"]["val_auc"][-1] > 0.95
     assert model.input_shape == (None, 21, 21, 4)
     assert 0 < meta["threshold"] < 1 and meta["parameters"]["n_trees"] == 60
-    assert set(meta["suspects"]) <= set(meta["split"]["validation"])
+    assert set(meta["suspects"]) <= {*meta["split"]["train"], *meta["split"]["validation"]}
 
 
 def test_the_network_next_to_a_fusion_is_taken_and_not_trained(folder: Path) -> None:
@@ -72,7 +72,12 @@ def test_the_network_next_to_a_fusion_is_taken_and_not_trained(folder: Path) -> 
 
 def test_a_fusion_that_trains_its_network_has_the_same_bytes(small: Path, folder: Path, tmp_path: Path) -> None:
     classifier.train(small, "fusion", out_dir=tmp_path, name="fusion", **OPTIONS)
-    assert {path.name for path in (tmp_path / "fusion").iterdir()} == {"fusion.log", "meta.hkl", "model.h5"}
+    assert {path.name for path in (tmp_path / "fusion").iterdir()} == {
+        "fusion.log",
+        "meta.hkl",
+        "model.h5",
+        "suspects.csv",
+    }
     assert (tmp_path / "fusion" / "model.h5").read_bytes() == (folder / "fusion" / "model.h5").read_bytes()
 
 
@@ -257,7 +262,7 @@ def test_a_weight_outside_of_0_and_1_is_refused(folder: Path, tmp_path: Path) ->
 
 
 def test_saliency_is_that_of_the_network(folder: Path, kind: str, stamps: np.ndarray) -> None:
-    from gotorb.training.saliency import saliency_maps
+    from gotorb.training.inference import saliency_maps
 
     model = classifier.load(folder / kind).model
     if kind == "fusion":
@@ -350,3 +355,66 @@ def test_exported_trees_of_other_features_are_refused(
     (tmp_path / "bad.onnx").write_bytes(network.SerializeToString())
     with pytest.raises(ModelError, match=reason):
         read_portable(tmp_path / "bad.onnx")
+
+
+def test_a_fusion_over_eight_orientations_scores_turned_stamps_alike(
+    small: Path, folder: Path, stamps: np.ndarray, tmp_path: Path
+) -> None:
+    network = folder / "bayesian_vgg6"
+    options = OPTIONS | {"network": network, "orientations": 8}
+    model, _ = classifier.train(small, "fusion", out_dir=tmp_path, name="eight", **options)
+    again = read_model(tmp_path / "eight")
+    assert isinstance(again, Fusion) and again.orientations == 8
+    turned = np.rot90(stamps, axes=(1, 2))[:, :, ::-1]
+    np.testing.assert_allclose(model.score(turned), model.score(stamps), atol=1e-5)
+    assert (
+        np.abs(read_model(folder / "fusion").score(turned) - read_model(folder / "fusion").score(stamps)).max() > 1e-4
+    )
+    samples = model.sample(stamps, 20, seed=1)
+    np.testing.assert_allclose(model.sample(stamps, 11, seed=1), samples[:, :11], atol=1e-6)
+    assert np.corrcoef(samples.mean(axis=1), model.score(stamps))[0, 1] > 0.98
+    path = hostile(tmp_path, "eight", tmp_path)
+    with h5py.File(path, "a") as file:
+        change_about(file, orientations=3)
+    with pytest.raises(ModelError, match="3 orientations"):
+        read_model(path)
+
+
+def test_suspects_are_listed_for_the_annotators(small: Path, tmp_path: Path) -> None:
+    from gotorb.eyeball.rows import find_given
+
+    data = shutil.copytree(small, tmp_path / "data", ignore=shutil.ignore_patterns("model*"))
+    table = read_table(data)
+    wrong = table["id"][table["label"] == 1][:3]
+    write_table(data, table.assign(label=table["label"].where(~table["id"].isin(wrong), 0)))
+    _, meta = classifier.train(data, "measured", name="model", **OPTIONS)
+    in_test = np.isin(wrong, meta["split"]["test"])
+    assert set(wrong[~in_test]) <= set(meta["suspects"]) and not set(wrong[in_test]) & set(meta["suspects"])
+    given = find_given(data / "model" / layout.SUSPECTS_CSV, read_table(data))
+    assert list(table["id"].iloc[list(given)]) == list(meta["suspects"])
+
+
+def test_trees_and_networks_learn_from_undecided_rows(small: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(small, tmp_path / "data", ignore=shutil.ignore_patterns("model*"))
+    table = read_table(data)
+    soft = table.assign(label_probability=table["label"].astype(float), label_weight=1.0, split="train")
+    soft["split"] = np.resize(["train"] * 6 + ["validation"] * 2 + ["test"] * 2, len(soft))
+    undecided = (soft["split"] == "train") & (np.arange(len(soft)) % 20 > 3)
+    write_table(data, soft.assign(label=soft["label"].where(~undecided, -1)))
+    for name in ("measured", "bayesian_vgg6"):
+        _, with_them = classifier.train(data, name, name=f"{name}-soft", **OPTIONS | {"epochs": 4})
+        assert len(with_them["split"]["train"]) == (~undecided & (soft["split"] == "train")).sum()
+    write_table(data, read_table(data).drop(columns=["label_probability", "label_weight"]))
+    _, without = classifier.train(data, "measured", name="hard", **OPTIONS)
+    auc = [classifier.load(data / name).meta["history"]["val_auc"][-1] for name in ("measured-soft", "hard")]
+    assert auc[0] >= auc[1] and auc[0] > 0.95 and without["counts"]["unknown"] == undecided.sum()
+
+
+def test_the_first_layer_may_be_chosen_out_of_fold(small: Path, tmp_path: Path, caplog: Any) -> None:
+    with caplog.at_level("INFO"):
+        _, meta = classifier.train(
+            small, "bayesian_vgg6", out_dir=tmp_path, name="auto", epochs=1, seed=3, layers=LAYERS, normalise="auto"
+        )
+    assert meta["preprocessing"]["normalise"] in ("l2", "clipped", "noise")
+    told = [record.message for record in caplog.records if "Brier score" in record.message]
+    assert [text.split()[1].rstrip(":") for text in told] == ["l2", "clipped", "noise"]

@@ -155,7 +155,7 @@ print(strategy.num_replicas_in_sync, meta["parameters"]["strategy"], *meta["hist
 
 def test_a_batch_that_replicas_cannot_share_is_refused(small: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size is 31, which 2 replicas"):
-        Stream(open_dataset(small), ("ptp",), 31, {0: 1.0, 1: 1.0}, n_replicas=2)
+        Stream(data=open_dataset(small), layers=("ptp",), batch_size=31, class_weights={0: 1.0, 1: 1.0}, n_replicas=2)
 
 
 def test_several_machines_are_refused_with_the_reason(small: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from gotorb import classifier
 from gotorb.core import layout
+from gotorb.errors import ConfigError
 from tests.conftest import N_THREADS
 from tests.model.blobs import make_blobs
 from tests.model.conftest import STAYS_GRAPH
@@ -141,3 +142,20 @@ def test_patience_counts_on_after_an_interruption(small: Path, tmp_path: Path) -
     _, meta = classifier.train(small, out_dir=tmp_path, **options)
     assert len(whole["history"]["loss"]) < 9
     assert meta["history"] == whole["history"] and meta["best_epoch"] == whole["best_epoch"]
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings(STAYS_GRAPH)
+def test_an_average_of_the_weights_is_kept_and_resumes(small: Path, tmp_path: Path) -> None:
+    options = OPTIONS | {"ema": 0.9, "schedule": "constant"}
+    whole, meta = classifier.train(small, out_dir=tmp_path / "whole", **options)
+    classifier.train(small, out_dir=tmp_path, on_epoch=stop_after(2), **options)
+    classifier.train(small, out_dir=tmp_path, **options)
+    assert (tmp_path / "model/model.h5").read_bytes() == (tmp_path / "whole/model/model.h5").read_bytes()
+    plain, without = classifier.train(small, out_dir=tmp_path / "plain", **options | {"ema": None})
+    # the weights that are trained are the same but for rounding, as they are put aside and back
+    assert meta["history"]["loss"] == pytest.approx(without["history"]["loss"], rel=1e-3)
+    assert meta["history"]["val_loss"] != without["history"]["val_loss"]
+    assert any((mine != theirs).any() for mine, theirs in zip(whole.get_weights(), plain.get_weights(), strict=True))
+    with pytest.raises(ConfigError, match="ema"):
+        classifier.train(small, out_dir=tmp_path, **options | {"optimizer": lambda: keras.optimizers.SGD(0.1)})

@@ -187,7 +187,7 @@ def test_validation_stamps_are_not_turned_during_training(blobs: Path, monkeypat
 
     data, turned = open_dataset(blobs), []
     monkeypatch.setattr(training_data, "turn_stamps", lambda stamps, _: turned.append(len(stamps)) or stamps)
-    source = training_data.Stream(data, ("ptp",), 64, {0: 1.0, 1: 1.0})
+    source = training_data.Stream(data=data, layers=("ptp",), batch_size=64, class_weights={0: 1.0, 1: 1.0})
     list(source.validation(np.arange(100)))
     assert turned == []
     list(source.training(np.arange(100), seed=1, augment=True).take(2))

@@ -21,7 +21,7 @@ from gotorb.core.params import ArchiveParams
 from gotorb.core.settings import Settings
 from gotorb.errors import DataError
 from gotorb.stamps.images import draw_strips, paint_stamps
-from gotorb.training.saliency import saliency_maps
+from gotorb.training.inference import saliency_maps
 from gotorb.visualise import Look, make_pages, write_block
 from gotorb.visualise.flags import find_flags
 from tests.browser.pages import THRESHOLD, make_judged

@@ -10,7 +10,7 @@ from gotorb import models
 from gotorb.errors import ConfigError
 from gotorb.training.model_files import read_model, write_model
 from gotorb.training.networks import build_network, find_normaliser
-from gotorb.training.normalisation import NoiseUnits
+from gotorb.training.normalisation import ClippedUnits, NoiseUnits
 
 LAYERS, SIZE, NOISE = ("science", "template", "difference"), 41, 7.0
 
@@ -77,3 +77,29 @@ def test_a_saved_network_is_read_by_ours_and_by_plain_keras(stamps: np.ndarray, 
     np.testing.assert_array_equal(read_model(path)(stamps[:3]), expected)
     plain = keras.models.load_model(path, compile=False)
     np.testing.assert_array_equal(np.asarray(plain(stamps[:3])), expected)
+
+
+def clipped(stamps: np.ndarray) -> np.ndarray:
+    return np.asarray(ClippedUnits()(stamps))
+
+
+def test_a_clipped_layer_has_a_norm_of_one_and_no_unit(stamps: np.ndarray) -> None:
+    np.testing.assert_allclose(np.linalg.norm(clipped(stamps).reshape(60, -1, 3), axis=1), 1, rtol=1e-4)
+    np.testing.assert_allclose(clipped(1e3 * stamps), clipped(stamps), rtol=1e-4, atol=1e-6)
+    assert np.all(clipped(np.zeros((2, SIZE, SIZE, 3), np.float32)) == 0)
+
+
+def test_a_hot_pixel_far_away_cannot_hide_a_source(stamps: np.ndarray) -> None:
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
+    stamps[..., 2] += 200 * np.exp(-(x**2 + y**2) / 4).astype(np.float32)
+    before = clipped(stamps)[:, SIZE // 2, SIZE // 2, 2]
+    stamps[:, 2, 3, 2] = 1e6
+    after = clipped(stamps)
+    assert (after[:, SIZE // 2, SIZE // 2, 2] > 0.85 * before).all()
+    assert (after[:, 2, 3, 2] <= after[:, SIZE // 2, SIZE // 2, 2] * 1.2).all()
+
+
+def test_clipped_networks_are_read_back_with_their_scores(tmp_path: Path, stamps: np.ndarray) -> None:
+    network = build_network(models.bayesian_vgg6, (SIZE, SIZE, 3), layers=LAYERS, normalise="clipped")
+    again = read_model(write_model(tmp_path / "model.h5", network))
+    np.testing.assert_array_equal(again.predict(stamps, verbose=0), network.predict(stamps, verbose=0))

@@ -1,10 +1,13 @@
 """Batches from disk: what is turned, what is not, and that all repeats."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gotorb.dataset.store import Dataset, open_dataset
-from gotorb.training.data import Stream, draw_orientations, turn_stamps, weigh_classes
+from gotorb.stamps.batches import turn_stamps
+from gotorb.training.data import Stream, draw_orientations, weigh_classes
 from tests.model.blobs import make_blobs
 
 
@@ -15,7 +18,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture
 def stream(data: Dataset) -> Stream:
-    return Stream(data, ("difference", "science"), 16, {0: 1.0, 1: 3.0})
+    return Stream(data=data, layers=("difference", "science"), batch_size=16, class_weights={0: 1.0, 1: 3.0})
 
 
 def test_validation_stamps_come_in_order_and_unturned(stream: Stream, data: Dataset) -> None:
@@ -65,3 +68,27 @@ def test_balanced_weights_give_both_classes_the_same_total() -> None:
     weights = weigh_classes(labels, "balanced")
     assert weights[0] * 30 == pytest.approx(weights[1] * 10) == pytest.approx(20)
     assert weigh_classes(labels, None) == {0: 1.0, 1: 1.0}
+
+
+def test_some_training_stamps_are_disturbed_far_from_the_source_and_no_others(data: Dataset, stream: Stream) -> None:
+    disturbed = replace(stream, disturb=0.4, fwhm=2.0)
+    plain, changed = epoch(stream, seed=1, augment=True)[0], epoch(disturbed, seed=1, augment=True)[0]
+    np.testing.assert_array_equal(changed, epoch(disturbed, seed=1, augment=True)[0])
+    np.testing.assert_array_equal(changed[:16, 8:13, 8:13], plain[:16, 8:13, 8:13])  # later batches turn otherwise
+    assert 1 <= (changed[:16] != plain[:16]).any(axis=(1, 2, 3)).sum() <= 13
+    rows = np.arange(10, 50)
+    stamps = np.concatenate([block for block, _, _ in disturbed.validation(rows).as_numpy_iterator()])
+    np.testing.assert_array_equal(stamps, data.read_stamps(rows, ("difference", "science")))
+
+
+def test_soft_labels_reach_training_and_not_validation(data: Dataset) -> None:
+    soft = np.linspace(0, 1, 50)
+    table = data.table.assign(label_probability=soft, label_weight=2.0)
+    stream = Stream(
+        data=replace(data, table=table), layers=("difference",), batch_size=50, class_weights={0: 1.0, 1: 3.0}
+    )
+    _, targets, weights = next(iter(stream.training(np.arange(50), seed=1, augment=False).as_numpy_iterator()))
+    np.testing.assert_allclose(np.sort(targets[:, 0]), soft, atol=1e-6)
+    np.testing.assert_allclose(weights, 2 * (1 + 2 * targets[:, 0]), atol=1e-5)
+    _, labels, _ = next(iter(stream.validation(np.arange(50)).as_numpy_iterator()))
+    np.testing.assert_array_equal(labels[:, 0], data.labels)

@@ -1,0 +1,237 @@
+"""Soft labels: the probability that each row is real, from several labellers who err, and a weight for training.
+
+A labeller gives a level to the rows that it knows: an annotator real or bogus, an earlier classifier the bin of its
+score, the rule that made the row its metalabel. How often each labeller gives each level to real and to bogus rows is
+found together with the probabilities, by expectation maximisation from the rows whose truth is known.
+
+Source: Dawid & Skene 1979 (Applied Statistics 28, 20).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gotorb.core import layout
+from gotorb.dataset.store import read_csv
+from gotorb.errors import DataError
+
+LOG = logging.getLogger(__name__)
+ANCHORS = {"mp": 0.99, "marshall": 0.98, "catalogued": 0.97, "syntransient": 1.0, "synfading": 1.0, "synvariable": 1.0,
+           "glxresid": 0.02, "synflash": 0.0}  # fmt: skip
+"""Probability that rows of these metalabels are real: catalogues and simulations know it better than any score."""
+COPIED = ("proxy_real", "proxy_bogus", "lowscore")
+"""Metalabels that scores gave: with scores among the labellers, they say nothing new."""
+SCORE_BINS = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.98)
+"""Limits of the levels that an earlier classifier's score is divided into."""
+HOST_BINS = (1.0, 3.0, 8.0)
+"""Limits of the distance from a galaxy's centre, arcsec."""
+SMOOTHING = 2.0
+"""Rows that are added to each labeller's counts, divided among its levels as all its rows are."""
+START = (0.1, 0.9)
+"""Probability of bogus and of real labels before the first step."""
+OWN_SHARE = 0.5
+"""Share of a decided label in its row's probability, the labellers having the rest; better out of fold than none."""
+N_STEPS, TOLERANCE = 200, 1e-6
+UNKNOWN_LEVEL = -1
+
+
+@dataclass(frozen=True)
+class Labellers:
+    """Labellers and what is known of them.
+
+    Attributes
+    ----------
+    names : tuple of str
+    rates : tuple of ndarray
+        For each labeller (2, n_levels): the fraction of bogus (0) and of real rows (1) that gets each level.
+    real_fraction : float
+        Of all rows.
+    """
+
+    names: tuple[str, ...]
+    rates: tuple[np.ndarray, ...]
+    real_fraction: float
+
+    def probability(self, levels: np.ndarray) -> np.ndarray:
+        """Probability that rows are real, by the levels that they got.
+
+        Parameters
+        ----------
+        levels : ndarray of int
+            (n, n_labellers), `UNKNOWN_LEVEL` where a labeller says nothing.
+
+        Returns
+        -------
+        ndarray
+            (n,).
+        """
+        logit = np.full(len(levels), np.log(self.real_fraction / (1 - self.real_fraction)))
+        for place, rates in enumerate(self.rates):
+            known = levels[:, place] >= 0
+            logit[known] += np.log(rates[1] / rates[0])[levels[known, place]]
+        return np.asarray(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
+
+
+def fit_labellers(
+    names: Sequence[str], levels: np.ndarray, start: np.ndarray, anchors: np.ndarray
+) -> tuple[Labellers, np.ndarray]:
+    """Find how labellers err, and the probability that each row is real.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the labellers.
+    levels : ndarray of int
+        (n, n_labellers), `UNKNOWN_LEVEL` where a labeller says nothing.
+    start : ndarray
+        (n,) probabilities before the first step.
+    anchors : ndarray
+        (n,) probabilities that stay as they are; NaN elsewhere.
+
+    Returns
+    -------
+    labellers : Labellers
+    probability : ndarray
+        (n,).
+
+    Raises
+    ------
+    DataError
+        If there are no rows or no labellers.
+    """
+    if not levels.size:
+        raise DataError(
+            f"soft labels of {len(levels)} rows by {len(names)} labellers; give rows, scores or annotations"
+        )
+    free = np.isnan(anchors)
+    now = np.where(free, start, anchors)
+    for _ in range(N_STEPS):
+        rates = tuple(_count(levels[:, place], now) for place in range(levels.shape[1]))
+        labellers = Labellers(tuple(names), rates, float((now.sum() + 1) / (len(now) + 2)))
+        after = np.where(free, labellers.probability(levels), anchors)
+        moved, now = np.abs(after - now).max(), after
+        if moved < TOLERANCE:
+            break
+    return labellers, now
+
+
+def _count(levels: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Fraction of bogus and of real rows at each level, (2, n_levels)."""
+    known, n = levels >= 0, int(levels.max(initial=0)) + 1
+    counts = np.stack([np.bincount(levels[known], part[known], n) for part in (1 - real, real)])
+    usual = counts.sum(axis=0) + 1e-3
+    counts += SMOOTHING * usual / usual.sum()
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
+def soften_labels(
+    table: pd.DataFrame, *, scores: Sequence[str] = (), votes: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Give each row of a data set its probability of being real, and a weight; undecided rows included.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a data set: label, metalabel, and host_offset_arcsec where there is one.
+    scores : sequence of str
+        Columns of earlier classifiers' scores that may count as labellers.
+    votes : DataFrame, optional
+        Annotators' decisions: id, labeller, label ("real", "bogus"; others say nothing).
+
+    Returns
+    -------
+    DataFrame
+        The rows with `layout.PROBABILITY_COLUMN` and `layout.WEIGHT_COLUMN`: 1 for a row whose label is decided or on
+        which a score or annotator spoke, else 0.
+
+    Raises
+    ------
+    DataError
+        If a column is missing.
+    """
+    absent = [name for name in scores if name not in table]
+    if absent:
+        raise DataError(
+            f"no column {absent[0]!r} for soft labels (has {', '.join(table.columns)}); correct their names"
+        )
+    labellers = {name: _bin(table[name], SCORE_BINS) for name in scores} | _read_votes(table["id"], votes)
+    spoken = np.any([level >= 0 for level in labellers.values()] or [np.zeros(len(table), bool)], axis=0)
+    if "host_offset_arcsec" in table:
+        labellers["galaxy"] = _bin(table["host_offset_arcsec"], HOST_BINS)
+    label = pd.to_numeric(table["label"], errors="coerce").fillna(layout.UNKNOWN).to_numpy(int)
+    ruled = (label >= 0) & ~(table["metalabel"].isin(COPIED).to_numpy() & bool(scores))
+    labellers["rule"] = np.where(ruled, pd.factorize(table["metalabel"], sort=True)[0], UNKNOWN_LEVEL)
+    mean = _mean_score(table, scores)
+    start = np.where(label >= 0, np.take(START, label), START[0] + (START[1] - START[0]) * mean)
+    anchors = table["metalabel"].map(ANCHORS).to_numpy(float)
+    found, probability = fit_labellers(list(labellers), np.stack(list(labellers.values()), axis=1), start, anchors)
+    LOG.info("soft labels by %s: %.1f %% real", ", ".join(found.names), 100 * probability.mean())
+    mixed = OWN_SHARE * label + (1 - OWN_SHARE) * probability
+    probability = np.where((label >= 0) & np.isnan(anchors), mixed, probability)
+    weight = ((label >= 0) | spoken).astype(float)
+    return table.assign(**{layout.PROBABILITY_COLUMN: probability.round(6), layout.WEIGHT_COLUMN: weight})
+
+
+def _mean_score(table: pd.DataFrame, scores: Sequence[str]) -> np.ndarray:
+    if not scores:
+        return np.full(len(table), 0.5)
+    numbers = table[list(scores)].apply(pd.to_numeric, errors="coerce")
+    return numbers.clip(0, 1).mean(axis=1).fillna(0.5).to_numpy(float)
+
+
+def _bin(values: pd.Series, limits: Sequence[float]) -> np.ndarray:
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
+    return np.where(np.isfinite(numbers), np.digitize(numbers, limits), UNKNOWN_LEVEL)
+
+
+def _read_votes(ids: pd.Series, votes: pd.DataFrame | None) -> dict[str, np.ndarray]:
+    if votes is None:
+        return {}
+    known = votes[votes["label"].isin(("real", "bogus"))]
+    wide = known.assign(level=(known["label"] == "real").astype(int)).pivot_table(
+        index="id", columns="labeller", values="level", aggfunc="last"
+    )
+    wide = wide.reindex(ids.astype(str)).fillna(UNKNOWN_LEVEL)
+    return {f"annotator {name}": wide[name].to_numpy(int) for name in wide}
+
+
+def read_votes(data_dir: Path | str) -> pd.DataFrame | None:
+    """Annotators' decisions that a data set exported from eyeball brings along.
+
+    Parameters
+    ----------
+    data_dir : path
+
+    Returns
+    -------
+    DataFrame or None
+        id, labeller, label; None where there are none.
+    """
+    path = Path(data_dir) / layout.EYEBALL_CSV
+    return read_csv(path) if path.exists() else None
+
+
+def find_softener(
+    source_dir: Path | str, scores: Sequence[str] | None
+) -> Callable[[pd.DataFrame], pd.DataFrame] | None:
+    """Function that adds soft labels to rows of a data set.
+
+    Parameters
+    ----------
+    source_dir : path
+        Data set whose annotators count as labellers.
+    scores : sequence of str or None
+        As in `soften_labels`; None makes no soft labels.
+
+    Returns
+    -------
+    callable or None
+    """
+    return None if scores is None else partial(soften_labels, scores=scores, votes=read_votes(source_dir))
