@@ -10,6 +10,23 @@ from pipelines.readme import END, START, make_learning, make_study, make_table, 
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAX_LINES, MAX_SESSION_LINES = 250, 10
+SECTIONS = (
+    "Installation and setup", "Pre-built validation datasets", "Creating labelled dataset", "Train a model",
+    "Evaluate a model", "Visualising results", "New: Bayesian Neural Networks", "New: Tune model hyperparameters",
+)  # fmt: skip
+"""Sections that users of the first version know, in their order."""
+
+
+def test_readme_is_short():
+    (session,) = re.findall(r"```python\n([^`]*?evaluate[^`]*?load.*?)```", README, re.DOTALL)
+    assert len(README.splitlines()) <= MAX_LINES
+    assert len(session.splitlines()) <= MAX_SESSION_LINES
+
+
+def test_sections_keep_their_order():
+    headings = re.findall(r"^(.+)\n-{5,}$", README, re.MULTILINE)
+    assert [name for name in headings if name in SECTIONS] == list(SECTIONS)
 
 
 def test_table_of_results_is_the_one_of_the_reports():
