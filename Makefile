@@ -9,7 +9,7 @@ PORT ?= 5000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: repro study ablations finetune test test-all check docs bench ui readme notebook lock clean help
+.PHONY: repro study ablations finetune test test-all check docs dist bench ui readme notebook lock clean help
 
 # The environment: one marker file for each step, so that `make repro` does not wait for what only tests need.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -75,6 +75,9 @@ check: $(TEST_READY)  ## check style, types and docstrings
 docs: $(TEST_READY)  ## build the documentation: docs/_build/index.html
 	@$(RUN) COLUMNS=100 sphinx-build -W --keep-going -q -d .gotorb/doctrees docs docs/_build
 
+dist: $(TEST_READY)  ## build the wheel and the sdist: dist/ (the same as python -m build)
+	@$(RUN) uv build --quiet --no-build-isolation
+
 bench: $(TEST_READY)  ## measure speed and memory: benchmarks/results.json, docs/benchmarks.md
 	@$(RUN) python -m benchmarks
 
@@ -91,7 +94,7 @@ lock: $(READY)  ## write requirements.lock for pyproject.toml; its versions stay
 	@$(RUN) python -m pipelines.lock $(if $(UPGRADE),--upgrade)
 
 clean:  ## delete the environment and every product
-	rm -rf $(VENV) data models sources .gotorb
+	rm -rf $(VENV) data models sources dist build .gotorb
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
