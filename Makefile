@@ -66,11 +66,12 @@ test: $(TEST_READY)  ## run the tests
 test-all: $(TEST_READY)  ## run the tests and the long versions of them
 	@$(RUN) python -m pytest -m ''
 
-check: $(TEST_READY)  ## check style, types and docstrings
+check: $(TEST_READY)  ## check style, types, docstrings and prose
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 	@$(RUN) numpydoc lint $$(git ls-files 'gotorb/*.py')
+	@$(RUN) python -m tests.contract.prose
 
 docs: $(TEST_READY)  ## build the documentation: docs/_build/index.html
 	@$(RUN) COLUMNS=100 sphinx-build -W --keep-going -q -d .gotorb/doctrees docs docs/_build
@@ -87,8 +88,8 @@ ui: $(READY)  ## show runs and models in the browser (PORT=5000)
 readme: $(READY)  ## write the measured parts of README and docs from the reports
 	@$(RUN) python -m pipelines.readme
 
-notebook: $(TEST_READY)  ## run the notebook and keep its figures
-	@$(RUN) python -m pipelines.notebook notebooks/paper_figures.ipynb
+notebook: $(TEST_READY)  ## run the notebooks and keep their figures
+	@$(RUN) python -m pipelines.notebook notebooks/*.ipynb
 
 lock: $(READY)  ## write requirements.lock for pyproject.toml; its versions stay (UPGRADE=1: renew all)
 	@$(RUN) python -m pipelines.lock $(if $(UPGRADE),--upgrade)

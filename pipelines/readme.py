@@ -152,7 +152,7 @@ def make_study(reports: Path) -> str:
 
 
 def make_learning(reports: Path) -> str:
-    """What choosing labels gains on the larger survey, as markdown."""
+    """The gain of choosing labels on the larger survey, as markdown."""
     report = json.loads((reports / "active_learning.json").read_text())
     summary, plan = report["summary"], report["plan"]
     methods = summary["methods"]

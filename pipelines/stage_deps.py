@@ -210,7 +210,7 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _has_code(path: Path) -> bool:
-    """Whether a file holds more than its docstring."""
+    """True if a file holds more than its docstring."""
     tree = _parse(path)
     return len(tree.body) > (ast.get_docstring(tree) is not None)
 

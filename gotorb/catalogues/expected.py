@@ -226,7 +226,7 @@ def summarise(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def find_problems(images: Sequence[dict[str, Any]], *, radius_arcsec: float) -> tuple[str, list[str]]:
-    """Judge the images of a run together.
+    """Check the images of a run together.
 
     Parameters
     ----------

@@ -134,7 +134,7 @@ def _read_trixel(folder: Path, number: int, columns: tuple[str, ...]) -> pd.Data
         with h5py.File(path, "r") as file:
             values = np.atleast_2d(file[f"htm_{number:06d}"][:])
     except (OSError, KeyError) as error:
-        raise CatalogueError(f"{path} lacks trixel {number} ({error}); download the catalogue again") from None
+        raise CatalogueError(f"{path} has no trixel {number} ({error}); download the catalogue again") from None
     lower = [name.lower() for name in columns]
     mag = next((i for i, name in enumerate(lower) if name in {"b", "bmag", "b_mag", "mag_b"}), None)
     return pd.DataFrame(

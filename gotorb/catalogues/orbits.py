@@ -235,7 +235,7 @@ def parse(path: Path) -> tuple[str, float, NDArray[np.float64]]:
 
 
 def _other_format(path: Path) -> str:
-    """What a file without XEphem orbits is, and what to do."""
+    """Describe a file without XEphem orbits, and what to do."""
     with path.open("rb") as file:
         start = file.read(60_000)
     known = {

@@ -344,7 +344,7 @@ def _plain(name: str) -> str:
 
 
 def _read_coverage(made: Path, path: Path) -> dict[str, Any]:
-    """What a file covers; nothing for a new one.
+    """Read the coverage of a file; empty for a new one.
 
     Raises
     ------

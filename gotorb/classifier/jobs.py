@@ -91,7 +91,7 @@ def score_sources(
     Raises
     ------
     DataError
-        If a source cannot be read or does not fit the model. A bad image among several is passed over with a
+        If a source cannot be read or does not fit the model. A bad image among several is skipped with a
         warning.
     """
     out_path, parts_dir = Path(out_path), Path(f"{out_path}.parts")
@@ -150,7 +150,7 @@ def _score_apart(model: str, todo: Sequence[tuple[Path, Path]], options: Options
 
 
 def _crashed(pair: tuple[Path, Path]) -> None:
-    raise DataError(f"worker processes died on {pair[0]}, perhaps for lack of memory; score it alone, or leave it out")
+    raise DataError(f"worker processes died on {pair[0]}, perhaps out of memory; score it alone, or leave it out")
 
 
 def _start_worker(model: str, threads: int) -> None:

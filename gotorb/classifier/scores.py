@@ -421,7 +421,7 @@ def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], sour
     absent = [name for name in scorer.layers if name not in layers]
     if absent:
         raise DataError(
-            f"model {scorer.name} takes layer {absent[0]!r}, which {source} lacks (has {', '.join(layers)}); "
+            f"model {scorer.name} takes layer {absent[0]!r}, which is missing in {source} (has {', '.join(layers)}); "
             "use a model trained on such stamps"
         )
     check_middle(stamps.shape[1], scorer.size, model=scorer.name, where=source)

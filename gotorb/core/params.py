@@ -165,7 +165,7 @@ class LabelParams(Section):
         None, ge=0, le=1, description="largest old score of a bogus detection (GOTO's recipe: 0.6); null: any"
     )
     check_expected: bool = Field(
-        True, description="stop when the expected minor planets are not found: labels are wrong then; false: go on"
+        True, description="stop when the expected minor planets are not found, because labels are then wrong"
     )
     extra_bogus_per_image: int = Field(4, ge=0, description="bogus wanted in an image beyond its minor planets")
     stamp_size: int = Field(55, ge=15, le=255, description="side of a stamp [pixel], odd")

@@ -147,7 +147,7 @@ def _clear(out_dir: Path) -> None:
 
 def _crashed(task: Task) -> NoReturn:
     raise SurveyError(
-        f"worker processes died while simulating field {task.field.index}, perhaps for lack of memory; "
+        f"worker processes died while simulating field {task.field.index}, perhaps out of memory; "
         "lower survey.n_processes"
     )
 

@@ -157,7 +157,7 @@ def _draw(task: ImageTask, frame: Frame, options: InjectionOptions, rng: np.rand
     kept = [_on_data(places, frame, exts.difference).iloc[:wanted] for places, wanted in groups]
     sources = pd.concat([part for part in kept if len(part)] or kept, ignore_index=True)
     if sources.empty:
-        raise MissingPart(f"no place for a source in {task.path}: all pixels drawn lack data; leave the image out")
+        raise MissingPart(f"no place for a source in {task.path}: all pixels drawn are missing; leave the image out")
     return sources.assign(mag=rng.uniform(options.min_mag, options.max_mag, len(sources)))
 
 

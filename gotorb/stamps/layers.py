@@ -71,7 +71,10 @@ class Planes:
         for start in range(0, len(layers), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             exposures = np.moveaxis(singles[rows], -1, 0)
-            low, high = reduce(np.fmin, exposures), reduce(np.fmax, exposures)  # pixels that lack in all stay NaN
+            low, high = (
+                reduce(np.fmin, exposures),
+                reduce(np.fmax, exposures),
+            )  # pixels missing in all exposures stay NaN
             layers[rows, ..., :3] = self.stacked[rows]
             with np.errstate(invalid="ignore"):  # infinite minus infinite is NaN
                 spread = high - low

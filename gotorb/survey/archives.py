@@ -251,7 +251,7 @@ def _read_table(path: Path, ids: np.ndarray, params: ArchiveParams, *, has_ids: 
     if len(table) != len(ids) or (table[column].to_numpy(str) != ids).any():
         if not has_ids:
             raise DataError(
-                f"no array {params.ids_key!r} of row ids in the hdf5 beside {path}; set label.archive.ids_key in "
+                f"no array {params.ids_key!r} of row ids in the hdf5 next to {path}; set label.archive.ids_key in "
                 f"params.yaml to the array that holds the csv's {column!r}"
             )
         raise DataError(

@@ -128,7 +128,7 @@ def query(settings: Settings, sql: str, values: dict[str, Any]) -> pd.DataFrame:
                 return pd.DataFrame(cursor.fetchall(), columns=[column.name for column in cursor.description])
         except psycopg2.errors.UndefinedTable as error:
             raise DatabaseError(
-                f"database {settings.gotophoto_db_name!r} lacks a table ({str(error).splitlines()[0]}); "
+                f"database {settings.gotophoto_db_name!r} has no such table ({str(error).splitlines()[0]}); "
                 "check GOTOPHOTO_DB_NAME in .env"
             ) from None
         except psycopg2.errors.QueryCanceled:
@@ -142,7 +142,7 @@ def query(settings: Settings, sql: str, values: dict[str, Any]) -> pd.DataFrame:
                 raise DatabaseError(_describe(settings, error)) from None
             time.sleep(PAUSE_S)
         except DatabaseError:
-            # refused at once: a mistake in .env; refused after a connection was lost: the server restarts
+            # refused immediately: a mistake in .env; refused after a lost connection: the server restarts
             if deadline is None or time.monotonic() > deadline:
                 raise
             time.sleep(PAUSE_S)

@@ -89,8 +89,8 @@ class _Sender:
     def _send(self) -> None:
         try:
             self.delivery.send()
-        except Exception as error:  # also of a file that is gone: a record is not worth a training
-            self._live, self._given_up = False, self._ended  # what failed at the end fails again at once
+        except Exception as error:  # also of a file that is gone: a record must not cost a training
+            self._live, self._given_up = False, self._ended  # what failed at the end fails again immediately
             where = self.delivery.journal.folder
             log.warning("%s; the run is recorded in %s, send it later with `gotorb sync`", first_line(error), where)
 
@@ -208,7 +208,7 @@ class Run:
         values : mapping
             Rows (``test``, ``truth``, ``injected``) -> metrics.
         child : bool
-            This run judges that model alone, and becomes a child of its training's run.
+            This run evaluates only that model, and becomes a child of its training's run.
         """
         self.record(
             "judged", md5=digest, values=flat_metrics(values), data=self.data, child=child, stage=self.stage
@@ -572,7 +572,7 @@ def sync_runs(*, patience_s: float = -1) -> int:
     Parameters
     ----------
     patience_s : float
-        Seconds to wait for another process that does the same; for ever when negative.
+        Seconds to wait for another process that does the same; without end when negative.
 
     Returns
     -------

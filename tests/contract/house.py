@@ -114,7 +114,7 @@ def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
 
 
 class House:
-    """Figures of the code as it stands."""
+    """Figures of the present code."""
 
     def __init__(self) -> None:
         self.paths = sources("gotorb")

@@ -1,4 +1,4 @@
-"""What README and reports claim is what the stages wrote."""
+"""Claims of README and reports, compared with the files that stages wrote."""
 
 import re
 from pathlib import Path

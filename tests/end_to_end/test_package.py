@@ -23,7 +23,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run a command as somebody does who has only Python: in an empty folder, with a home of its own."""
+    """Run a command like a user who has only Python: in an empty folder, with an empty home."""
     home = tmp_path_factory.mktemp("home")
     outside = {name: value for name, value in os.environ.items() if not name.startswith((*FOREIGN, "PYTHON"))}
     outside |= {"UV_CACHE_DIR": cache_folder(), "HOME": str(home), "OMP_NUM_THREADS": "1"}

@@ -225,7 +225,7 @@ def test_a_full_disk_stops_without_a_commit(resumed: bool, broker: Broker, model
     assert kept < 800
     assert ask(out, "SELECT sum(next - first) FROM offsets") == [(kept,)]
     if resumed:
-        time.sleep(4)  # the mock broker can wait for ever for a sole member that died while another one joins
+        time.sleep(4)  # the mock broker can wait without end for a sole member that died while another one joins
         assert run("full") == 0
         assert count(out) == 800
 
