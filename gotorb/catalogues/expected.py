@@ -94,6 +94,13 @@ def offsets_arcsec(detections: pd.DataFrame, planets: pd.DataFrame) -> np.ndarra
     -------
     ndarray
         (n, 2) towards East and North.
+
+    Examples
+    --------
+    >>> detections = pd.DataFrame({"ra": [0.001], "dec": [60.0]})
+    >>> planets = pd.DataFrame({"ra": [359.999], "dec": [60.0]})
+    >>> offsets_arcsec(detections, planets).round(3).tolist()
+    [[3.6, 0.0]]
     """
     ra, dec = (detections[name].to_numpy(float) - planets[name].to_numpy(float) for name in ("ra", "dec"))
     east = ((ra + 180) % 360 - 180) * np.cos(np.radians(planets["dec"].to_numpy(float)))

@@ -151,6 +151,11 @@ def make_table(name: Iterable[Any], ra: Any, dec: Any, mag: Any) -> pd.DataFrame
     -------
     DataFrame
         Columns of COLUMNS.
+
+    Examples
+    --------
+    >>> make_table(["Ceres"], [10.0], [-5.0], [8.1]).to_dict("records")
+    [{'name': 'Ceres', 'ra': 10.0, 'dec': -5.0, 'mag': 8.1}]
     """
     names = pd.Series([str(one).strip() for one in name], dtype="str")
     return pd.DataFrame({"name": names, "ra": np.asarray(ra, float), "dec": np.asarray(dec, float),

@@ -87,6 +87,11 @@ def merge_fields(fields: Iterable[Circle]) -> list[Circle]:
     -------
     list of Circle
         By declination.
+
+    Examples
+    --------
+    >>> len(merge_fields([Circle(10.0, 0.0, 2.0), Circle(10.1, 0.0, 0.1)]))
+    1
     """
     rounded = {
         Circle(
@@ -124,6 +129,11 @@ def sky_fields(step_deg: float = TILE_DEG) -> list[Circle]:
     Returns
     -------
     list of Circle
+
+    Examples
+    --------
+    >>> len(sky_fields(30.0))
+    60
     """
     fields = []
     n_rings = int(np.ceil(180 / step_deg))

@@ -69,6 +69,13 @@ def compare_auc(
     ------
     DataError
         If no real or no bogus row has both scores.
+
+    Examples
+    --------
+    >>> labels, good, poor = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.1, 0.8, 0.2, 0.9])
+    >>> found = compare_auc(labels, good, poor, n_bootstrap=0, rng=np.random.default_rng(1))
+    >>> found.auc_a, found.auc_b, found.difference
+    (1.0, 0.75, 0.25)
     """
     labels, pair = _usable(labels, scores_a, scores_b)
     auc_a, auc_b = _areas(labels, pair)

@@ -101,6 +101,11 @@ def confusion_counts(labels: np.ndarray, scores: np.ndarray, threshold: float) -
     -------
     ndarray
         (2, 2) by label (bogus, real) and call (bogus, real).
+
+    Examples
+    --------
+    >>> confusion_counts(np.array([0, 0, 1]), np.array([0.1, 0.7, 0.9]), 0.5).tolist()
+    [[1, 1], [0, 1]]
     """
     errors = measure_errors(labels, scores, threshold)
     n_false_positive, n_false_negative = errors["n_false_positive"], errors["n_false_negative"]

@@ -194,6 +194,11 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     Returns
     -------
     float
+
+    Examples
+    --------
+    >>> average_precision(np.array([0, 1, 1]), np.array([0.1, 0.8, 0.9]))
+    1.0
     """
     _, n_bogus, n_real = count_by_score(labels, scores)
     found, called = np.cumsum(n_real[::-1]), np.cumsum((n_real + n_bogus)[::-1])
@@ -283,6 +288,11 @@ def rounded(value: Any) -> Any:
     -------
     object
         Plain values; None for floats that are not finite, lists for tuples.
+
+    Examples
+    --------
+    >>> rounded({"auc": 0.99123456789, "n": 12})
+    {'auc': 0.991235, 'n': 12}
     """
     if isinstance(value, dict):
         return {str(key): rounded(item) for key, item in value.items()}

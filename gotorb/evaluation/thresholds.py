@@ -143,6 +143,11 @@ def first_within(fpr: np.ndarray, max_fpr: float) -> int:
     Returns
     -------
     int
+
+    Examples
+    --------
+    >>> int(first_within(np.array([0.5, 0.1, 0.0]), 0.2))
+    1
     """
     return int(np.argmax(fpr <= max_fpr + 1e-12))
 
@@ -159,6 +164,11 @@ def fnr_at_fpr(labels: np.ndarray, scores: np.ndarray, max_fpr: float) -> float:
     Returns
     -------
     float
+
+    Examples
+    --------
+    >>> fnr_at_fpr(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.5, 0.9]), 0.01)
+    0.5
     """
     rates = error_rates(labels, scores)
     return float(rates.fnr[first_within(rates.fpr, max_fpr)])
@@ -179,6 +189,12 @@ def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
     dict
         n_bogus, n_false_positive, fpr, fpr_low, fpr_high and n_real, n_false_negative, fnr, fnr_low, fnr_high,
         and mme, the mean of fpr and fnr.
+
+    Examples
+    --------
+    >>> found = measure_errors(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9]), 0.5)
+    >>> found["fpr"], found["n_false_positive"], found["n_bogus"]
+    (0.5, 1, 2)
     """
     called_real = scores >= threshold
     errors = _rate("fpr", int((called_real & (labels == 0)).sum()), int((labels == 0).sum()))

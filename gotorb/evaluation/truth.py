@@ -241,6 +241,13 @@ def join_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     ------
     DataError
         If a detection is not in the truth: the two are not of one survey.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"candidate_id": ["1", "2"], "metalabel": ["mp", "glxresid"], "label": [1, 0]})
+    >>> truth = pd.DataFrame({"candidate_id": ["1"], "kind": ["asteroid"], "is_real": [1]})
+    >>> join_truth(table, truth)[["candidate_id", "kind", "is_real"]].values.tolist()
+    [['1', 'asteroid', 1]]
     """
     own = table[table["metalabel"].isin([*FROM_DETECTIONS, ""])]
     known = truth.assign(candidate_id=truth["candidate_id"].astype(str))[["candidate_id", "kind", "is_real"]]

@@ -63,6 +63,15 @@ def read_label_rows(path: Path | str) -> pd.DataFrame:
     ------
     DataError
         If a column is absent, an id is blank or was a float, a label is neither 1 nor 0, or an id has two labels.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w+", suffix=".csv") as file:
+    ...     print("photometry_id,label", "10000051,1", sep="\\n", file=file, flush=True)
+    ...     rows = read_label_rows(file.name)
+    >>> rows[["photometry_id", "label"]].values.tolist()
+    [['10000051', 1]]
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
