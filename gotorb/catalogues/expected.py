@@ -1,4 +1,4 @@
-"""Minor planets expected on an image against those found: the check that sees a wrong epoch, observatory or WCS."""
+"""Minor planets expected on an image against those found: a check of epoch, observatory and WCS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Galaxies as catsHTM files: the writer of what `galaxies` reads.
+"""Writer of the catsHTM galaxy files that `galaxies` reads.
 
 catsHTM (Soumagnac & Ofek 2018) is a hierarchical triangular mesh: eight spherical triangles (trixels), each split into
 four, five times. The index file holds for each trixel its level, father, four sons (1-based numbers, NaN for none), the

@@ -1,4 +1,4 @@
-"""SkyBoT cone searches: polite to the service, repeated when it is busy, and never longer than a deadline.
+"""SkyBoT cone searches with a rate limit, retries and a deadline.
 
 An answer is kept on disk with its date, and asked for again when it is old. All processes of a user on a machine share
 a limit of two requests at a time and one start a second. A look-up that fails is an error, never an empty field: only

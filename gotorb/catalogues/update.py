@@ -1,4 +1,4 @@
-"""Age of a catalogue of minor planets, the drift of its positions, and a new one in its place."""
+"""Age of a minor-planet catalogue, the drift of its positions, and its update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of any source of stamps by a model of any origin, a batch at a time, in one csv."""
+"""Scores of any source of stamps by any model, in batches, in one csv."""
 
 from __future__ import annotations
 

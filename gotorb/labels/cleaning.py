@@ -1,4 +1,4 @@
-"""Searches for random bogus that are probably real, or of no use: each gives row numbers and changes nothing."""
+"""Searches for random bogus that are probably real or useless; each returns row numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Galaxies and variable stars of an image that can carry synthetic light, or stand for a bare residual."""
+"""Galaxies and variable stars of an image, as hosts of synthetic light and as bare residuals."""
 
 import numpy as np
 import pandas as pd

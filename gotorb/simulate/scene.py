@@ -1,4 +1,4 @@
-"""Scene of one field: its stars, galaxies, supernovae and minor planets, and the light of them that changes."""
+"""Scene of one field: its stars, galaxies, supernovae and minor planets, and their changing light."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Point sources on galaxies and on empty sky, added to the stamps of real images: what a model is tried on.
+"""Point sources on galaxies and on empty sky, added to the stamps of real images to test a model.
 
 Other than the synthetic transients of the labels, which carry a minor planet's pixels, these carry the image's own
 PSF, so a network cannot know them from training.

@@ -1,4 +1,4 @@
-"""Truth of each detection: matched with the sources that were put in, never with scores."""
+"""Truth of each detection, matched with the simulated sources and never with scores."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Cutting square stamps: where the pixels come from, and what stands where there are none."""
+"""Square stamps cut from a plane of pixels, with a fill value outside it."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""FITS files: pixels, tables, headers and WCS of one image, each read where and when it is wanted."""
+"""FITS files: pixels, tables, headers and WCS of one image, read on demand."""
 
 from __future__ import annotations
 

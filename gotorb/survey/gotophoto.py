@@ -1,4 +1,4 @@
-"""The gotophoto database: which images there are, and where their files lie."""
+"""The gotophoto database: images and the places of their files."""
 
 from __future__ import annotations
 

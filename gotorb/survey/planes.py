@@ -1,4 +1,4 @@
-"""Pixels of an image HDU, read only where they are wanted: mapped, scaled or decompressed in blocks."""
+"""Pixels of an image HDU, read only where needed: mapped, scaled or decompressed in blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times in FITS headers: scales, units of durations, and values that only hold a place."""
+"""Times in FITS headers: scales, units of durations, and placeholders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of a run: on disk first, so that no server can lose or slow a run, and from there into the tracking store.
+"""Journal of a run: events are written to disk first, and delivered from there to the tracking store.
 
 A journal is a folder: ``events.jsonl`` with one event a line, the files that events speak of, and ``sent.json`` with
 the number of events that the tracking store has. Once all are sent the folder goes; ``gotorb sync`` sends what is left.

@@ -1,4 +1,4 @@
-"""Promotion of models: the pipeline's best becomes champion, a registered one gets an alias through checks, rollback.
+"""Promotion of models: the choice of the champion, aliases given after checks, and rollback.
 
 The pipeline registers the model that is best on the validation rows; test rows decide only between it and the present
 champion. Any other alias, such as production, is given by `promote`, which compares slice by slice.

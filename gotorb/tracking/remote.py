@@ -1,4 +1,4 @@
-"""The DVC remote that .env names, written where DVC looks for it: ``.dvc/config.local``, which git does not know."""
+"""The DVC remote of .env, written into ``.dvc/config.local``, which git ignores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a training: what its meta.hkl says, its curves and its model; at its end, and again from files."""
+"""Record of a training: the content of its meta.hkl, its curves and its model."""
 
 from __future__ import annotations
 
