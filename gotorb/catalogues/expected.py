@@ -142,7 +142,7 @@ def compare(expected: pd.DataFrame, detections: pd.DataFrame, real: pd.DataFrame
 
 
 def _refuse_shift(expected: pd.DataFrame, detections: pd.DataFrame, n_matched: int, radius_arcsec: float) -> None:
-    """Refuse an image whose minor planets are all detected a little off their places."""
+    """Refuse an image whose minor planets are all detected at one offset."""
     found = find_shift(expected, detections, n_matched=n_matched)
     if found is not None and np.hypot(*found[1]) > radius_arcsec:
         n_shifted, (east, north) = found
@@ -194,7 +194,7 @@ def find_shift(
 
 
 def describe(found: Expected, where: str) -> list[str]:
-    """Odd results of one image.
+    """Suspicious results of one image.
 
     Parameters
     ----------

@@ -212,7 +212,7 @@ def _age_days(kept: pd.DataFrame) -> int:
 
 
 def _kept_answer(path: Path, question: Question) -> pd.DataFrame | None:
-    """Answer of an earlier look-up; None if there is none, or none that is whole."""
+    """Answer of an earlier look-up; None if it is missing or incomplete."""
     try:
         kept = json.loads(path.read_text())
         columns = list(zip(*kept["rows"], strict=True)) or [()] * len(COLUMNS)
@@ -234,7 +234,7 @@ class _Breaker:
         self._n_failures, self._rest_until, self._reason = 0, 0.0, ""
 
     def guard(self, question: Question, limits: Limits) -> pd.DataFrame:
-        """Ask the service unless it rests, and count failures."""
+        """Ask the service unless the breaker is open, and count failures."""
         if (rest_s := self._rest_until - time.monotonic()) > 0:
             reason = f"{self._n_failures} look-ups failed in a row, none is made for {rest_s:.0f} s"
             raise _failure(question, f"{reason}; the last: {self._reason}")
@@ -260,7 +260,7 @@ def _failure(question: Question, reason: str) -> LookupFailed:
 
 
 def _ask(question: Question, limits: Limits) -> pd.DataFrame:
-    """Ask until there is an answer, a final no, or no time left."""
+    """Ask until there is an answer, a final error, or no time left."""
     deadline, reason, n_empty = time.monotonic() + limits.total_s, "nothing", 0
     limiter = RateLimiter(Path(tempfile.gettempdir()) / f"gotorb-skybot-{os.getuid()}", pause_s=limits.pause_s)
     for attempt in range(limits.tries):
@@ -289,7 +289,7 @@ def _ask(question: Question, limits: Limits) -> pd.DataFrame:
 
 
 def _within(deadline: float, work: Callable[[], bytes]) -> bytes:
-    """Do it in a thread, and wait no longer than the deadline: a socket's time-out is per byte, not per answer."""
+    """Call it in a thread and wait until the deadline: a socket's time-out is per byte, not per answer."""
     results: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
 
     def run() -> None:
@@ -414,7 +414,7 @@ def _shorten(text: str) -> str:
 
 @dataclass(frozen=True)
 class RateLimiter:
-    """Rate limiter of all processes that share a folder: so many requests at a time, and so long between two starts.
+    """Rate limiter of all processes that share a folder: simultaneous requests, and the time between two starts.
 
     Its locks belong to open files: the kernel releases them when a process dies in whatever way.
 
@@ -491,7 +491,7 @@ class RateLimiter:
             time.sleep(wait)
 
     def _read_next(self) -> float:
-        """Earliest next start [seconds of the clock on the wall]; 0 where none is known."""
+        """Earliest next start [seconds since the epoch]; 0 when unknown."""
         try:
             return float((self.folder / "next").read_text())
         except (OSError, ValueError):

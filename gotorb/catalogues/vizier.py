@@ -243,7 +243,7 @@ def fetch_galaxies(
 
 
 def _without_twins(stars: pd.DataFrame) -> pd.DataFrame:
-    """Stars of the first table, and those of the others that are none of them."""
+    """Stars of the first table, and those of the others that do not match them."""
     kept = stars.iloc[:0]
     for _, part in stars.groupby("table", sort=False):
         if len(kept) and len(part):

@@ -447,7 +447,7 @@ def _read_threshold(folder: Path) -> float:
 def score_out_of_fold(
     data_dir: str | Path, network: str = "bayesian_vgg6", params: Params | None = None, *, n_before: int = 0
 ) -> pd.Series:
-    """Score every labelled row by a network trained without it and all that is linked to it.
+    """Score every labelled row by a network trained without it and its linked rows.
 
     Parameters
     ----------

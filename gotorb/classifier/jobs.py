@@ -29,7 +29,7 @@ WATCHED = (".avro", ".bin", ".h5")
 
 @dataclass(frozen=True)
 class Options:
-    """Options that, with model and source, decide the rows; see `score_source`."""
+    """Options of `score_source`, which together with model and source determine the rows."""
 
     archive: ArchiveParams = field(default_factory=ArchiveParams)
     n_samples: int = SCORE.n_samples

@@ -83,7 +83,7 @@ def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Generator[T, None,
 
 
 def _give_way() -> None:
-    """Let this thread run where the network's threads leave a core.
+    """Lower the priority of this thread below the network's.
 
     These wait for each other at every layer, so one that is held up holds up all.
     """

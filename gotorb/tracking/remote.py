@@ -69,7 +69,7 @@ def find_remote(root: Path | None = None) -> str:
 
 
 def check_remote(root: Path | None = None) -> str:
-    """Describe the remote, after a try to reach it.
+    """Describe the remote, after an attempt to reach it.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class _Sender:
         self._news.set()
 
     def finish(self, *, whole: bool) -> None:
-        """Send the rest, also after a failure, and wait until this is done; a whole journal that is sent goes."""
+        """Send the rest, also after a failure, and wait for it; a journal that was sent completely is removed."""
         self._ended = True
         self.wake()
         self._thread.join()
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """The tracking store's name of the run, known when the run has ended; "" if the store was not reached."""
+        """Run id of the tracking store, known when the run has ended; "" if the store was not reached."""
         return self._sender.delivery.run_id
 
     def record(self, kind: str, *, file: Path | str | None = None, file_name: str = "", **content: Any) -> None:

@@ -164,7 +164,7 @@ def check_project() -> None:
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Tell errors of MLflow, its database and the disk in one line while the block runs.
+    """Translate errors of MLflow, its database and the disk into one line while the block runs.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def find_moved() -> list[str]:
 
 
 def relocate() -> dict[str, int]:
-    """Let the store look for its artifacts where they are now.
+    """Correct the store's artifact locations after a move.
 
     Returns
     -------

@@ -14,7 +14,7 @@ TAGS = ("layers", "threshold", "temperature", "offset", "data_digest")
 
 
 def log_training(run: Run, model_path: Path, meta: Mapping[str, Any], *, network: str, curves: bool = False) -> None:
-    """Record what a training used and reached, and its model.
+    """Record the inputs, results and model of a training.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def log_curves(run: Run, history: Mapping[str, Any]) -> None:
 
 
 def used_params(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decided a training, as its meta.hkl has it.
+    """Options and inputs of a training, from its meta.hkl.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ def list_tags(root: Path | None = None) -> list[str]:
 
 
 def find_commit(revision: str, root: Path | None = None) -> str:
-    """Full name of the commit that a tag, branch or short name means.
+    """Full name of the commit of a tag, branch or short name.
 
     Parameters
     ----------

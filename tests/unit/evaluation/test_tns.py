@@ -70,14 +70,22 @@ def test_completeness_has_counts_and_intervals() -> None:
     assert (table["low"] <= table["fraction"]).all() and (table["fraction"] <= table["high"]).all()
 
 
-def test_supernovae_of_the_survey_find_their_own_detections(tiny_survey: Path, tmp_path: Path) -> None:
-    truth = pd.read_csv(tiny_survey / layout.TRUTH_CSV)
-    n_names = truth[truth["kind"] == "supernova"]["name"].nunique()
-    assert write_tns(tiny_survey, tmp_path / "tns.csv") == n_names > 0
-    candidates = pd.read_csv(tiny_survey / layout.CANDIDATES_CSV)
-    images = pd.read_csv(tiny_survey / layout.IMAGES_CSV).set_index("id")["jd"]
-    detections = candidates.assign(jd=candidates["image_id"].map(images), score=1.0)
+def test_supernovae_of_a_survey_find_their_own_detections(tmp_path: Path) -> None:
+    truth = {"candidate_id": [1, 2, 3, 4], "image_id": [10, 11, 11, 11], "true_mag": [18.0, 18.5, 20.0, 17.0]}
+    truth |= {"kind": ["supernova", "supernova", "supernova", "asteroid"], "name": ["sn1", "sn1", "sn2", "Ceres"]}
+    candidates = pd.DataFrame(
+        {"id": [1, 2, 3, 4], "image_id": [10, 11, 11, 11], "ra": [5.0, 5.0, 6.0, 7.0], "dec": 1.0}
+    )
+    images = pd.DataFrame({"id": [10, 11], "jd": [2461000.25, 2461003.5]})
+    for name, table in ((layout.TRUTH_CSV, pd.DataFrame(truth)), (layout.CANDIDATES_CSV, candidates),
+                        (layout.IMAGES_CSV, images)):  # fmt: skip
+        table.to_csv(tmp_path / name, index=False)
+    assert write_tns(tmp_path, tmp_path / "tns.csv") == 2
     objects = read_tns(tmp_path / "tns.csv")
+    assert objects[["name", "mag"]].to_numpy().tolist() == [["sn1", 18.0], ["sn2", 20.0]]
+    detections = candidates.assign(
+        jd=candidates["image_id"].map(images.set_index("id")["jd"]), score=[0.1, 0.9, 0.9, 0.9]
+    )
     matched = match_tns(objects, detections, threshold=0.5)
-    assert matched["name"].tolist() == objects["name"].tolist()
-    assert np.allclose(matched["first_jd"], matched["jd"], atol=1e-4) and (matched["delay_days"] == 0).all()
+    assert np.allclose(matched["first_jd"], objects["jd"], atol=1e-5)
+    assert matched["delay_days"].tolist() == [3.25, 0.0]
