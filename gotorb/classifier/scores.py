@@ -63,6 +63,10 @@ def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Generator[T, None,
     ahead : int
         Items held at most.
 
+    Yields
+    ------
+    object
+
     Examples
     --------
     >>> list(fetch_ahead(range(3)))

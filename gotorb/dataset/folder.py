@@ -120,6 +120,10 @@ def is_finished(data_dir: Path) -> bool:
     Parameters
     ----------
     data_dir : Path
+
+    Returns
+    -------
+    bool
     """
     return layout.labels_path(data_dir).exists() and not (data_dir / layout.UNFINISHED_FILE).exists()
 

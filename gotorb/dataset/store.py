@@ -341,6 +341,10 @@ def write_dataset(
     layers : sequence of str
         Names of the layers.
 
+    Returns
+    -------
+    Path
+
     Raises
     ------
     DataError

@@ -54,6 +54,10 @@ def find_stars(task: ImageTask, frame: Frame, extensions: Extensions, catalogue:
         As for `find_hosts`.
     catalogue : str
         Catalogue of variable stars (csv or FITS).
+
+    Returns
+    -------
+    DataFrame
     """
     stars = read_variables(catalogue)
     distance = np.linalg.norm(unit_vectors(stars["ra"], stars["dec"]) - unit_vectors(task.ra_c, task.dec_c), axis=1)

@@ -35,6 +35,10 @@ def shard_path(shards_dir: Path, image_id: str, fingerprint: str) -> Path:
     fingerprint : str
         Digest of everything that decides the shard, so that another recipe or another file gives another name.
 
+    Returns
+    -------
+    Path
+
     Examples
     --------
     >>> shard_path(Path("shards"), "r0000001 UT1", "4f2a").as_posix()
@@ -74,6 +78,10 @@ def read_shard_table(path: Path) -> pd.DataFrame:
     ----------
     path : Path
         The shard.
+
+    Returns
+    -------
+    DataFrame
     """
     with h5py.File(path, "r") as file:
         text, facts = bytes(file[TABLE_KEY][()]).decode(), file.attrs.get(layout.FACTS_KEY, "{}")

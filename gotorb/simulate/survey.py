@@ -86,6 +86,10 @@ def make_survey(
     catalogue : path, optional
         XEphem csv of real minor planets; a generated main belt otherwise.
 
+    Returns
+    -------
+    SurveySummary
+
     Raises
     ------
     ConfigError

@@ -231,6 +231,10 @@ def paint_alone(
         Side of a stamp [pixel].
     rng : numpy.random.Generator
         Source of the Poisson noise.
+
+    Returns
+    -------
+    ndarray
     """
     light = np.zeros((len(x), size, size), np.float64)
     for stamp, at_x, at_y, counts in zip(light, x, y, flux, strict=True):

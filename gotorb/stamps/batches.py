@@ -25,6 +25,10 @@ def cut_batches(stamps: Stamps, batch_size: int, *, shape: tuple[int, ...], name
     name : str
         Of the model, for messages.
 
+    Yields
+    ------
+    ndarray
+
     Raises
     ------
     ModelError

@@ -272,6 +272,10 @@ def draw_strips(planes: np.ndarray, layers: Sequence[str]) -> list[str]:
         (n, size, size, k).
     layers : sequence of str
         (k,) names of the planes.
+
+    Returns
+    -------
+    list of str
     """
     if planes.size == 0:
         return [""] * len(planes)

@@ -113,6 +113,10 @@ def cut_planes(
     xy : pair of ndarray, optional
         Positions on the difference image where the survey measured them (0-based); from its WCS when left out.
 
+    Returns
+    -------
+    Planes
+
     Raises
     ------
     ImageError

@@ -96,6 +96,10 @@ def card_number(header: fits.Header, name: str, default: float | None) -> Any:
     default : float or None
         Value of an absent card.
 
+    Returns
+    -------
+    object
+
     Raises
     ------
     InconsistentImage
@@ -140,6 +144,10 @@ def read_blocks(
         (n,) 0-based pixel positions; those that are not finite want nothing.
     reach : float
         Pixels.
+
+    Yields
+    ------
+    Block
 
     Raises
     ------

@@ -211,6 +211,10 @@ def as_number(value: Any) -> Any:
     ----------
     value : object
 
+    Returns
+    -------
+    object
+
     Examples
     --------
     >>> as_number(" 120.0 "), as_number("long"), as_number(3)

@@ -65,6 +65,10 @@ def draw_version(name: str, revision: str, *, network: str | None = None, out_di
     out_dir : path
         Where the files go.
 
+    Returns
+    -------
+    Written
+
     Raises
     ------
     TrackingError

@@ -13,10 +13,8 @@ from pipelines.notebook import run_notebook
 from tests.end_to_end.clones import ROOT, Project
 
 pytestmark = pytest.mark.timeout(1800)  # the first test makes the small project
-PAGES = (
-    "README.md",
-    *(f"docs/tutorials/{name}.md" for name in ("first-run", "night", "labelling", "versions", "notebooks")),
-)
+TUTORIALS = ("first-run", "night", "labelling", "versions", "notebooks")
+PAGES = ("README.md", *(f"docs/tutorials/{name}.md" for name in TUTORIALS))
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)\n\1```$", re.DOTALL | re.MULTILINE)
 SESSION = "from gotorb import classifier\nfrom gotorb.dataset.store"
 NOT_RUN = {

@@ -252,6 +252,10 @@ def open_packets(
     reader : PacketReader, optional
         Of the known surveys when left out.
 
+    Returns
+    -------
+    PacketFolder
+
     Raises
     ------
     DataError
