@@ -223,6 +223,14 @@ def summarise(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     -------
     dict
         n_expected, n_matched, n_bright, n_bright_matched, and the medians of the offsets (None without a match).
+
+    Examples
+    --------
+    >>> counts = {"n_expected": 5, "n_matched": 4, "n_bright": 2, "n_bright_matched": 2}
+    >>> image = counts | {"offset_ra_arcsec": 0.1, "offset_dec_arcsec": -0.1}
+    >>> found = summarise([image, image])
+    >>> found["n_expected"], found["n_matched"]
+    (10, 8)
     """
     known = [image for image in images if "n_expected" in image]
     sums: dict[str, Any] = {name: int(sum(image[name] for image in known)) for name in Expected._fields[:4]}

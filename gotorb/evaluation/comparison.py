@@ -302,6 +302,13 @@ def choose_model(
     Returns
     -------
     Choice
+
+    Examples
+    --------
+    >>> labels, images = np.array([0, 1] * 10), np.arange(20)
+    >>> probabilities = {"vgg6": np.full(20, 0.5), "fusion": labels * 0.8 + 0.1}
+    >>> choose_model(labels, probabilities, images, n_bootstrap=20, rng=np.random.default_rng(1))[0]
+    'fusion'
     """
     median = np.median(list(probabilities.values()), axis=0)
     kept = ~((labels == 0) & (median >= SUSPECT_PROBABILITY))

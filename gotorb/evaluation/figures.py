@@ -178,6 +178,12 @@ def recovery_table(values: np.ndarray, scores: np.ndarray, threshold: float, *, 
     -------
     DataFrame
         Columns middle (of the bin), recovered, low, high (95 % Wilson), n; filled bins only.
+
+    Examples
+    --------
+    >>> table = recovery_table(np.array([17.1, 17.9, 18.5]), np.array([0.9, 0.2, 0.8]), 0.5, width=1.0)
+    >>> len(table)
+    2
     """
     known = np.isfinite(values)
     places = np.floor(values[known] / width)

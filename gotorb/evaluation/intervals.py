@@ -94,6 +94,13 @@ def bootstrap_auc(
         Resamples.
     rng : Generator
         Source of the resamples.
+
+    Examples
+    --------
+    >>> labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])
+    >>> low, high = bootstrap_auc(labels, scores, n_bootstrap=100, rng=np.random.default_rng(1))
+    >>> float(low), float(high)
+    (1.0, 1.0)
     """
     _, n_bogus, n_real = count_by_score(labels, scores)
     areas = [area_under_roc(_resample(n_bogus, rng), _resample(n_real, rng)) for _ in range(n_bootstrap)]

@@ -217,6 +217,12 @@ def measure_calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
     -------
     dict
         brier and ece; None without rows.
+
+    Examples
+    --------
+    >>> found = measure_calibration(np.array([0, 0, 1, 1]), np.array([0.0, 0.0, 1.0, 1.0]))
+    >>> found
+    {'brier': 0.0, 'ece': 0.0}
     """
     if len(labels) == 0:
         return {"brier": None, "ece": None}
@@ -238,6 +244,12 @@ def reliability_table(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N
     -------
     DataFrame
         Columns mean_score, fraction_real, low, high (95 % Wilson), n.
+
+    Examples
+    --------
+    >>> table = reliability_table(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), n_bins=2)
+    >>> len(table)
+    2
     """
     place = np.minimum((scores * n_bins).astype(int), n_bins - 1)
     table = []

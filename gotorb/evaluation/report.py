@@ -79,6 +79,13 @@ def make_predictions(table: pd.DataFrame, scores: np.ndarray, samples: np.ndarra
         (n,) deterministic scores.
     samples : ndarray, optional
         (n, n_samples) posterior samples; the summaries are empty without them.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"id": ["a"], "label": [1], "metalabel": ["mp"], "split": ["test"]})
+    >>> rows = make_predictions(table, np.array([0.9]), np.array([[0.8, 1.0]]))
+    >>> rows[["id", "score", "mean"]].values.tolist()
+    [['a', 0.9, 0.9]]
     """
     copied = [name for name in (*ROW_COLUMNS, *OLD_SCORES) if name in table]
     predictions = table.reindex(columns=[*PREDICTION_COLUMNS[:5], *copied])

@@ -79,6 +79,12 @@ def find_clear(rows: pd.DataFrame, scores: np.ndarray, threshold: float) -> dict
     -------
     dict
         real: real rows of S/N at least `CLEAR_REAL_SNR`; bogus: bogus rows of at most half the threshold.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [1, 0], "metalabel": ["mp", "randjunk"], "snr": 20.0, "missing_fraction": 0.0})
+    >>> find_clear(rows, np.array([0.9, 0.1]), 0.5)
+    {'real': array([0]), 'bogus': array([1])}
     """
     labels = rows["label"].to_numpy(int)
     snr = pd.to_numeric(rows["snr"], errors="coerce").to_numpy(float) if "snr" in rows else np.full(len(rows), np.inf)

@@ -77,6 +77,12 @@ def rates_of_counts(n_bogus: np.ndarray, n_real: np.ndarray) -> tuple[np.ndarray
     -------
     fpr, fnr : ndarray
         (m + 1,) rates with each score, and infinity, as the threshold; NaN where the class is absent.
+
+    Examples
+    --------
+    >>> rates = rates_of_counts(np.array([2, 0]), np.array([0, 2]))
+    >>> rates[0].tolist()
+    [1.0, 0.0, 0.0]
     """
     bogus_below, real_below = (np.concatenate([[0], np.cumsum(counts)]) for counts in (n_bogus, n_real))
     with np.errstate(invalid="ignore"):

@@ -216,6 +216,13 @@ def leave_known(labels: pd.Series, table: pd.DataFrame) -> pd.Series:
     ------
     DataError
         If the data set holds one with the other label.
+
+    Examples
+    --------
+    >>> labels = pd.Series({1: 1, 2: 0})
+    >>> table = pd.DataFrame({"candidate_id": ["1"], "metalabel": ["mp"], "label": [1]})
+    >>> leave_known(labels, table).to_dict()
+    {2: 0}
     """
     held = _held(table, labels)
     theirs = labels.reindex(held["candidate_id"].astype(int)).to_numpy()

@@ -194,6 +194,11 @@ def paint_stamps(stamps: np.ndarray, layers: Sequence[str]) -> np.ndarray:
     -------
     ndarray
         (n, n_layers, size, size, 3) uint8, the first row at the bottom of the stamp.
+
+    Examples
+    --------
+    >>> paint_stamps(np.ones((2, 55, 55, 3)), ["science", "template", "difference"]).shape
+    (2, 3, 55, 55, 3)
     """
     z = scale_stamps(stamps).z
     grey = np.moveaxis(to_grey(z, layers), -1, 1)

@@ -344,5 +344,5 @@ def _read(store: sqlite3.Connection) -> list[tuple[str, str, str]]:
 def _open_file() -> sqlite3.Connection:
     path: Path = _mlruns_dir() / STORE_FILE
     if not path.exists():
-        raise TrackingError(f"no tracking store {path}; only a store in mlruns/ can be moved with its project")
+        raise TrackingError(f"no tracking store {path}; go to the project's folder, or run `make repro` first")
     return sqlite3.connect(path)

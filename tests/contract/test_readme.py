@@ -7,6 +7,7 @@ import pytest
 
 from gotorb import classifier, clean_data, label_data
 from pipelines.readme import END, START, make_learning, make_study, make_table, replace_block
+from tests.contract.test_project import tracked
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,9 +44,21 @@ def test_block_is_replaced_and_the_rest_kept():
     assert replace_block(f"a\n{START}\nold\n{END}\nb", "new\n") == f"a\n{START}\nnew\n{END}\nb"
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)]+)\)", README))
-def test_every_local_link_leads_somewhere(link):
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize("page", sorted(path.relative_to(ROOT).as_posix() for path in tracked("*.md")))
+def test_every_local_link_leads_somewhere(page):
+    text = re.sub(r"^```(?!\{).*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(((?!http|#)[^)#\s]+)", text)
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = {"index"}
+    for path in tracked("docs/*.md"):
+        for block in re.findall(r"```\{toctree\}(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+            names = [line for line in block.splitlines() if line and not line.startswith(":")]
+            listed |= {(path.parent / name).resolve().relative_to(ROOT / "docs").as_posix() for name in names}
+    pages = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in tracked("docs/*.md")}
+    assert pages <= listed
 
 
 @pytest.mark.parametrize(
