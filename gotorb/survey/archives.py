@@ -207,8 +207,8 @@ def _find(folder: Path, pattern: str, what: str) -> Path:
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
         raise DataError(
-            f"{len(found)} files match {pattern!r} in {folder}, one is needed; give a folder of images, of packets or of "
-            f"one archive, or set label.archive.{what}_file in params.yaml"
+            f"{len(found)} files match {pattern!r} in {folder}, one is needed; give a folder of images, of packets or "
+            f"of one archive, or set label.archive.{what}_file in params.yaml"
         )
     return found[0]
 
