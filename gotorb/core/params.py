@@ -179,7 +179,7 @@ class LabelParams(Section):
 
 
 class CheckParams(Section):
-    """A look at a few images before a labelling run."""
+    """Check of a few images before a labelling run."""
 
     n_images: int = Field(3, ge=1, description="images to check when none is named")
     stars: str | None = Field(None, description="catalogue of stars (csv, FITS) to draw; null: none")
@@ -529,7 +529,7 @@ class CurvesParams(Section):
 
 
 class EyeballParams(Section):
-    """Pages for labelling, and what is made of the decisions."""
+    """Pages for labelling, and the use of the decisions."""
 
     predictions: Path | None = Field(None, description="predictions.csv of an evaluation, instead of a model")
     labeller: str = Field("", description="name of the annotator; the page asks when it is empty")

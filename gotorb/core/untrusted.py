@@ -52,7 +52,7 @@ MOST_UNSTORED, MOST_PACKED = 1 << 24, 200
 
 
 class UntrustedFile(ValueError):
-    """A file holds more than is allowed, or leads out of itself."""
+    """A file exceeds the limits or refers to other files."""
 
 
 @contextmanager

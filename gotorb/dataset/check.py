@@ -25,7 +25,7 @@ COLUMNS = ["kind", "what", "splits", "n_rows"]
 
 
 def find_leaks(table: pd.DataFrame, *, link_radius_arcsec: float = DATASET.link_radius_arcsec) -> pd.DataFrame:
-    """Images, objects (minor planets), galaxies and places on the sky that stand in more than one split.
+    """Images, objects (minor planets), galaxies and places on the sky that occur in more than one split.
 
     Parameters
     ----------

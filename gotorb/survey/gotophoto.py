@@ -40,7 +40,7 @@ IMAGES_BY_ID = """
 
 
 class ServerRestarting(DatabaseError):
-    """The server is there but takes no connection yet."""
+    """The server is starting and accepts no connection yet."""
 
 
 @contextmanager
