@@ -30,7 +30,7 @@ LIMITS = {
     "function bodies over 50 lines": 0,
 }
 """Largest allowed value of each figure."""
-LEAST_DOCUMENTED = 0.60
+LEAST_DOCUMENTED = 1.0
 """Smallest allowed fraction of public functions with parameters whose docstring has a Parameters section."""
 SMALL = 60
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
@@ -183,7 +183,7 @@ class House:
         public = [
             (place, ast.get_docstring(node) or "")
             for place, node, seen in self.functions()
-            if seen and _parameters(node)
+            if seen and _parameters(node) and not node.name.startswith("run_")  # a command's docstring is its help
         ]
         without = [place for place, text in public if "Parameters\n----" not in text]
         return len(public) - len(without), len(public), without
@@ -338,7 +338,9 @@ def main() -> int:
     for name, value in house.figures().items():
         print(f"{name:55s} {value:7d}  (limit {LIMITS[name]})")
     n_documented, n_public, without = house.documented()
-    print(f"{'public functions with parameters, documented':55s} {n_documented:7d}  of {n_public} (at least 60 %)")
+    print(
+        f"{'public functions with parameters, documented':55s} {n_documented:7d}  of {n_public} (at least {LEAST_DOCUMENTED:.0%})"
+    )
     rooms = Counter(room(module_name(path)) for path in house.paths)
     sizes: Counter[str] = Counter()
     for path in house.paths:

@@ -7,9 +7,9 @@ import pytest
 
 from tests.contract.house import module_name, sources
 
-HEAVY = ("gotorb.training.", "gotorb.simulate.")
-"""Rooms whose modules start TensorFlow or draw images: their examples are in the tests of those rooms."""
-WITH_EXAMPLES = [module_name(path) for path in sources("gotorb", "pipelines") if ">>> " in path.read_text("utf-8")]
+WITH_EXAMPLES = [
+    module_name(path) for path in sources("gotorb", "pipelines", "benchmarks") if ">>> " in path.read_text("utf-8")
+]
 
 
 @pytest.mark.parametrize("name", [name for name in WITH_EXAMPLES if name != "gotorb.__main__"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rows import COMPETENT, MEANINGS, make_page, table_of_waits
 from gotorb import classifier, clean_data, label_data
 from pipelines.readme import END, START, make_learning, make_study, make_table, replace_block
 from tests.contract.test_project import tracked
@@ -38,6 +39,25 @@ def test_table_of_results_is_the_one_of_the_reports():
 def test_measured_parts_of_pages_are_those_of_the_study(page, make):
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert replace_block(text, make(ROOT / "studies/large/reports")) == text
+
+
+def test_costs_come_from_the_rows_that_were_measured():
+    rows = [{"name": "repro_seconds", "ours": 255.4}, {"name": "archive_score", "ours": 2500.0}]
+    assert table_of_waits(rows)[2:] == [
+        "| `make repro` on the embedded survey: time, peak memory, disk with DVC's cache | 4.3 min |",
+        "| score 10^6 of these stamps; with 20 posterior samples each | 6.7 min |",
+        "| a Rubin night, 10^7 alerts in 10 hours, plain scores | 11 % of one machine |",
+    ]
+
+
+def test_page_of_benchmarks_explains_every_row_once():
+    rows = [
+        {"name": name, "ours": 1.0, "reference": 1.0, "ratio": 1.0, "unit": "s", "machine": "here"} for name in MEANINGS
+    ]
+    page = make_page(rows)
+    assert set(COMPETENT) < set(MEANINGS)
+    assert all(page.count(f"| `{name}` |") == 1 and page.count(f"- `{name}`: ") == 1 for name in MEANINGS)
+    assert "Measured on: here." in page
 
 
 def test_block_is_replaced_and_the_rest_kept():
