@@ -9,7 +9,7 @@ PORT ?= 5000
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: repro study ablations finetune test test-all check docs bench ui readme notebook lock clean help
+.PHONY: repro study ablations finetune test test-all check docs dist bench ui readme notebook lock clean help
 
 # The environment: one marker file for each step, so that `make repro` does not wait for what only tests need.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -66,14 +66,18 @@ test: $(TEST_READY)  ## run the tests
 test-all: $(TEST_READY)  ## run the tests and the long versions of them
 	@$(RUN) python -m pytest -m ''
 
-check: $(TEST_READY)  ## check style, types and docstrings
+check: $(TEST_READY)  ## check style, types, docstrings and prose
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 	@$(RUN) numpydoc lint $$(git ls-files 'gotorb/*.py')
+	@$(RUN) python -m tests.contract.prose
 
 docs: $(TEST_READY)  ## build the documentation: docs/_build/index.html
 	@$(RUN) COLUMNS=100 sphinx-build -W --keep-going -q -d .gotorb/doctrees docs docs/_build
+
+dist: $(TEST_READY)  ## build the wheel and the sdist: dist/ (the same as python -m build)
+	@$(RUN) uv build --quiet --no-build-isolation
 
 bench: $(TEST_READY)  ## measure speed and memory: benchmarks/results.json, docs/benchmarks.md
 	@$(RUN) python -m benchmarks
@@ -84,14 +88,14 @@ ui: $(READY)  ## show runs and models in the browser (PORT=5000)
 readme: $(READY)  ## write the measured parts of README and docs from the reports
 	@$(RUN) python -m pipelines.readme
 
-notebook: $(TEST_READY)  ## run the notebook and keep its figures
-	@$(RUN) python -m pipelines.notebook notebooks/paper_figures.ipynb
+notebook: $(TEST_READY)  ## run the notebooks and keep their figures
+	@$(RUN) python -m pipelines.notebook notebooks/*.ipynb
 
 lock: $(READY)  ## write requirements.lock for pyproject.toml; its versions stay (UPGRADE=1: renew all)
 	@$(RUN) python -m pipelines.lock $(if $(UPGRADE),--upgrade)
 
 clean:  ## delete the environment and every product
-	rm -rf $(VENV) data models sources .gotorb
+	rm -rf $(VENV) data models sources dist build .gotorb
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12

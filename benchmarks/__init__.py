@@ -1,6 +1,6 @@
-"""How fast and how large, measured beside a plain reference or a stated limit in the same run.
+"""Speed and size, compared with a reference program or a stated limit in the same run.
 
-``python -m benchmarks`` runs all, ``python -m benchmarks NAME...`` some; the rows of the others stay as they are.
+``python -m benchmarks`` runs all, ``python -m benchmarks NAME...`` some; the rows of the others are kept.
 A benchmark is a file with ``measure() -> list[Row]`` and one line in `BENCHMARKS`.
 """
 

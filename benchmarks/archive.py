@@ -1,4 +1,4 @@
-"""`gotorb score` from a stamp archive to the csv, beside the bare network on arrays in memory."""
+"""`gotorb score` from a stamp archive to the csv, compared with the bare network on arrays in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages for people on 100,000 rows, in a browser without a screen or graphics card, beside stated limits."""
+"""The pages of eyeball on 100,000 rows, in a browser without a screen or graphics card, against stated limits."""
 
 from __future__ import annotations
 

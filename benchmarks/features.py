@@ -1,4 +1,4 @@
-"""Measured features, and scores and posteriors by a fusion of trees and network, beside the network alone."""
+"""Measured features, and scores and posteriors by a fusion of trees and network, compared with the network alone."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""How long `gotorb --help` takes beside an interpreter that does nothing."""
+"""Time of `gotorb --help`, compared with an interpreter that does nothing."""
 
 import statistics
 import subprocess

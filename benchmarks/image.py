@@ -40,7 +40,7 @@ def measure() -> list[Row]:
 
 
 def write_image(folder: Path) -> Path:
-    """A difference image with its table, and its exposures beside it (1.4 GB)."""
+    """A difference image with its table, and its exposures next to it (1.4 GB)."""
     rng = np.random.default_rng(1)
     names = [f"exposure{number}.fits" for number in range(N_EXPOSURES)]
     for number, name in enumerate(names):

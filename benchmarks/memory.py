@@ -29,7 +29,7 @@ print(next(line.split()[1] for line in status.splitlines() if line.startswith("V
 
 
 def measure() -> list[Row]:
-    """Peak memory in MiB: ten times the stamps beside one time."""
+    """Peak memory in MiB: ten times the stamps, compared with one time."""
     return [Row("memory_10x", peak_mib(N_FEW * FACTOR), peak_mib(N_FEW), "MiB")]
 
 

@@ -1,4 +1,4 @@
-"""CPU time to find the minor planets of a night's images, beside pympc reading the whole catalogue for each image."""
+"""CPU time of the minor planets of a night's images, compared with pympc, which reads the catalogue for each image."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def fields(n: int) -> list[Field]:
 
 
 def whole_catalogue(path: str, field: Field) -> pd.DataFrame:
-    """What pympc finds when it is given the whole catalogue."""
+    """Minor planets that pympc finds in the whole catalogue."""
     found = pympc.minor_planet_check(
         field.ra, field.dec, field.epoch_mjd, field.radius_deg * 3600, xephem_filepath=path,
         include_major_bodies=False, observatory=LA_PALMA, chunk_size=0,

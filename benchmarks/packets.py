@@ -1,4 +1,4 @@
-"""Alert packets read to stamps per CPU second, beside plain fastavro and astropy on the same packets."""
+"""Alert packets read to stamps per CPU second, compared with plain fastavro and astropy on the same packets."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Posterior samples, beside a loop that calls the model with dropout on, and beside as many plain passes."""
+"""Posterior samples, compared with a loop that calls the model with dropout on, and with as many plain passes."""
 
 import time
 from collections.abc import Callable

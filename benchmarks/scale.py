@@ -60,7 +60,7 @@ ON_ARCHIVE = ("import", "score")
 
 
 def measure(part: float = 1.0) -> list[Row]:
-    """Peak memory [MiB] and time of each step beside those of fewer rows."""
+    """Peak memory [MiB] and time of each step next to those of fewer rows."""
     large, small = (_measure_steps(part / fewer) for fewer in (1, FEWER))
     memory = [Row(f"memory_100k_{name}", large[name][0], small[name][0], "MiB") for name in STEPS]
     return memory + [Row(f"growth_100k_{name}", large[name][1] / small[name][1], FEWER, "times") for name in STEPS]

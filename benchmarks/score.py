@@ -1,4 +1,4 @@
-"""Plain scores by TensorFlow and, exported, by onnxruntime, beside Keras' own predict in a script and with us."""
+"""Plain scores by TensorFlow and by onnxruntime, compared with Keras' own predict in a script and in this process."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Stamps of one large image and its exposures: beside the plain astropy way, and beside what the disk format allows."""
+"""Stamps of one large image and its exposures: compared with plain astropy, and with the limit of the disk format."""
 
 import os
 import subprocess
@@ -78,7 +78,7 @@ def measure_competent(files: Files, sky: SkyCoord, rate: float) -> list[Row]:
 
 
 def measure_compressed(files: Files, sky: SkyCoord) -> list[Row]:
-    """The same on tile-compressed files, beside the plain way and beside decompressing whole planes alone."""
+    """The same on tile-compressed files, compared with the plain way and with decompressing whole planes alone."""
     n, few = len(sky), sky[:N_REFERENCE]
     seconds = [timed(lambda: cut(files, sky))[1] for _ in range(2)]
     with open_planes(*files) as planes:
@@ -93,7 +93,7 @@ def measure_compressed(files: Files, sky: SkyCoord) -> list[Row]:
 
 
 def measure_io(files: Files, sky: SkyCoord, folder: Path) -> Row:
-    """Cutting, layers and a shard on disk, beside copying the same bytes in and out."""
+    """Cutting, layers and a shard on disk, compared with copying the same bytes in and out."""
     table = pd.DataFrame({"image_id": "image", "ra": sky.ra.deg, "dec": sky.dec.deg})
     shard, copy = folder / "shard.h5", folder / "copy.h5"
     ours = median_seconds(lambda: write_shard(shard, table, cut(files, sky).layers()))
@@ -102,7 +102,7 @@ def measure_io(files: Files, sky: SkyCoord, folder: Path) -> Row:
 
 
 def measure_memory(folder: Path) -> Row:
-    """Growth of the peak from the fewer to the more detections, beside the size of the stamps that are more."""
+    """Growth of the peak from the fewer to the more detections, compared with the size of the additional stamps."""
     few, many = 100, 1000
     peaks = [peak_bytes(folder, n) for n in (few, many)]
     n_planes = len(STACKED) + N_EXPOSURES + len(layout.LAYERS)
@@ -195,7 +195,7 @@ def print_peak(folder: str, n: str) -> None:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What some work gives, and its CPU seconds."""
+    """The result of some work, and its CPU seconds."""
     started = time.process_time()
     result = work()
     return result, time.process_time() - started

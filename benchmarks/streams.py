@@ -1,4 +1,4 @@
-"""Alert streams from a mock broker to rows on disk, beside a plain loop of fastavro, astropy and Keras."""
+"""Alert streams from a mock broker to rows on disk, compared with a plain loop of fastavro, astropy and Keras."""
 
 import copy
 import gzip
@@ -216,7 +216,7 @@ def _measure_latency(folder: Path, packets: list[bytes]) -> Row:
 
 
 def _measure_decoding() -> Row:
-    """Packets with a long history per CPU second, beside the same decoded whole."""
+    """Packets with a long history per CPU second, compared with the same decoded whole."""
     schema = fastavro.parse_schema(json.loads(shipped_versions()["10.0"]))
     packet = b"\0" + (1000).to_bytes(4, "big") + bare(rubin_record("10.0", history=N_HISTORY), schema)
     reader = make_reader()

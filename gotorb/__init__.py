@@ -22,7 +22,7 @@ FRONT_DOORS = (
     "active_learning", "classifier", "clean_data", "eyeball", "hyperparameter_tuning", "import_data", "label_data",
     "models", "visualise",
 )  # fmt: skip
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [*FRONT_DOORS, "__version__"]
 
 # read by TensorFlow when it is imported: quiet, and oneDNN's kernels, which it would not take by itself on every

@@ -1,4 +1,4 @@
-"""Take doubtful rows out of a labelled data set: the front door.
+"""Remove doubtful rows from a labelled data set: the front door.
 
 Every function leaves the data set given as it is and writes a new version next to it, with changes.csv, which
 names each row removed or flipped and the reason; ``gotorb data diff OLD NEW`` shows the sum. `clean` does

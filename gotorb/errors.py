@@ -92,7 +92,7 @@ class SchemaUnknown(PacketError):
 
 
 class StreamError(SurveyError):
-    """A stream of alert packets cannot go on; `code` is the exit code of the command."""
+    """A stream of alert packets cannot continue; `code` is the exit code of the command."""
 
     code = 1
 

@@ -114,7 +114,7 @@ def import_datapack(
     Returns
     -------
     Path
-        The data set's folder. Rows have no split: all of them may judge a model.
+        The data set's folder. Rows have no split: all of them may be used to evaluate a model.
 
     Raises
     ------

@@ -89,6 +89,10 @@ def get_individual_images(image: pd.Series) -> list[str]:
     ----------
     image : Series
         One row of `get_images`.
+
+    Returns
+    -------
+    list of str
     """
     from gotorb.survey.gotophoto import query_exposures
 

@@ -93,7 +93,7 @@ def make_workspace(source: str, data: Path | None) -> Path:
 
 
 def set_up_dvc(here: Path) -> None:
-    """Make a folder a DVC project that uses the cache of this one; interrupted, it is none yet.
+    """Make a folder a DVC project that uses the cache of this one; an interrupted call leaves none.
 
     The cache is named relative to the folder: DVC cannot write a path with other letters than ASCII.
     """

@@ -42,7 +42,7 @@ EXTRA = {"pipelines/promote.py": ("gotorb/tracking",)}
 
 
 def code_deps(script: Path, *, fold: bool = True) -> list[str]:
-    """List the code that a script comes to import.
+    """List the code that a script imports, directly or not.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def stage_script(cmd: str) -> Path:
 
 
 def is_code(dep: str) -> bool:
-    """Tell code of the project from data.
+    """True for code of the project, false for data.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def main() -> int:
 
 
 def _needed(script: Path) -> set[str]:
-    """All files that a script comes to import, without the exempt ones and what only those import."""
+    """All files that a script imports, without the exempt ones and those that only these import."""
     seen: set[Path] = set()
     todo = [script]
     while todo:
@@ -210,7 +210,7 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _has_code(path: Path) -> bool:
-    """Whether a file holds more than its docstring."""
+    """True if a file holds more than its docstring."""
     tree = _parse(path)
     return len(tree.body) > (ast.get_docstring(tree) is not None)
 
@@ -228,7 +228,7 @@ def _code_files(folder: Path) -> list[Path]:
 
 
 def _fold(files: set[str]) -> set[str]:
-    """Put a folder in the place of its files where all of its code is needed."""
+    """Replace files by their folder where all of its code is needed."""
     folders = {parent for path in files for parent in Path(path).parents if len(parent.parts) > 1}
     for folder in sorted(folders, key=lambda one: len(one.parts)):
         inside = {_name(path) for path in _code_files(ROOT / folder)}

@@ -16,9 +16,9 @@ import pandas as pd
 
 from gotorb import classifier
 from gotorb.core import layout
+from gotorb.core.files import write_json, write_text
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import Params, read_params
-from gotorb.dataset.card import write_json, write_text
 from gotorb.dataset.store import read_csv, read_table, write_table
 from gotorb.errors import DataError, GotorbError
 from gotorb.evaluation.external_classifiers import PREFIX, compare_scores, format_tables
@@ -46,7 +46,7 @@ def main() -> int:
         if args.eyes:
             eyes = read_csv(args.eyes).astype({"candid": str}).set_index("candid")["agreed"]
             labels["rows that annotators agreed on"] = eyes.reindex(table.index).fillna(layout.UNKNOWN).astype(int)
-        tables = {name: compare(table, known, ways, params) for name, known in labels.items()}
+        tables = {name: compare(table, known, ways) for name, known in labels.items()}
     except GotorbError as error:
         print(f"studies.archive_labels: {error}", file=sys.stderr)
         return 1
@@ -76,21 +76,20 @@ def score_ways(data_dir: Path, params: Params, models: Iterable[str], n_seeds: i
     return found
 
 
-def compare(table: pd.DataFrame, labels: pd.Series, ways: Scores, params: Params) -> dict[str, dict[str, Any]]:
+def compare(table: pd.DataFrame, labels: pd.Series, ways: Scores) -> dict[str, dict[str, Any]]:
     """Table of the best-known way (the last), the first training of each way, and the other classifiers."""
     others = {name: scores[0].reindex(table.index).to_numpy(float) for name, scores in list(ways.items())[:-1]}
     others |= {name.removeprefix(PREFIX): table[name].to_numpy(float) for name in table if name.startswith(PREFIX)}
-    ours, rng = list(ways.values())[-1][0].reindex(table.index), np.random.default_rng(params.seed)
-    n = params.evaluate.n_bootstrap
-    return compare_scores(labels.to_numpy(int), ours.to_numpy(float), others, n_bootstrap=n, rng=rng)
+    ours = list(ways.values())[-1][0].reindex(table.index)
+    return compare_scores(labels.to_numpy(int), ours.to_numpy(float), others, rows=table)
 
 
 def spread_of(labels: pd.Series, ways: Scores) -> dict[str, str]:
     """AUC and missed fraction at 5 % false positives: mean and standard deviation over the seeds."""
     found = {}
     for name, scores in ways.items():
-        tables = [compare_scores(labels.to_numpy(int), one.reindex(labels.index).to_numpy(float), {}, n_bootstrap=10,
-                                 rng=np.random.default_rng(0))["gotorb"] for one in scores]  # fmt: skip
+        aligned = [one.reindex(labels.index).to_numpy(float) for one in scores]
+        tables = [compare_scores(labels.to_numpy(int), one, {})["gotorb"] for one in aligned]
         auc, missed = ([row["auc"] for row in tables], [100 * row["missed_at_fpr_0.05"]["fnr"] for row in tables])
         found[name] = (
             f"AUC {np.mean(auc):.4f} +- {np.std(auc):.4f}, missed at 5 % false positives {np.mean(missed):.1f} "

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gotorb.core.files import write_json
-from gotorb.dataset.card import write_text
+from gotorb.core.files import write_json, write_text
 from gotorb.evaluation.calibration import expit, fit_calibration
 from gotorb.evaluation.comparison import Injected, choose_model
 from gotorb.evaluation.intervals import area_influence, wilson_interval

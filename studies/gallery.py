@@ -144,7 +144,7 @@ def _show(axis: object, picture: Array) -> None:
 
 
 def compare(survey_dir: Path, ztf_dir: Path, *, columns: int = 6) -> Figure:
-    """Simulated kinds beside real ZTF asteroids and bogus detections.
+    """Simulated kinds next to real ZTF asteroids and bogus detections.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def share(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any
 
 
 def point_to(patch: pytest.MonkeyPatch, root: Path) -> Path:
-    """Let settings and tracking see nothing but a project in `root`."""
+    """Let settings and tracking see only a project in `root`."""
     patch.setenv("DVC_ROOT", str(root))
     patch.setenv("GOTORB_MLRUNS", str(root / layout.MLRUNS_DIR))
     patch.setenv("MLFLOW_TRACKING_URI", "")

@@ -19,6 +19,11 @@ def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> np.ndarray:
     -------
     ndarray
         (n, 3), float64.
+
+    Examples
+    --------
+    >>> unit_vectors([0.0, 90.0], [0.0, 0.0]).round(6).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     ra, dec = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
     return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
@@ -35,6 +40,11 @@ def chord(angle_arcsec: float) -> float:
     -------
     float
         In radii of the sphere.
+
+    Examples
+    --------
+    >>> round(chord(3600.0), 6)  # one degree
+    0.017453
     """
     return float(2 * np.sin(angle_arcsec * ARCSEC / 2))
 

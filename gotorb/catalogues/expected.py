@@ -1,4 +1,4 @@
-"""Minor planets expected on an image against those found: the check that sees a wrong epoch, observatory or WCS."""
+"""Minor planets expected on an image against those found: a check of epoch, observatory and WCS."""
 
 from __future__ import annotations
 
@@ -96,6 +96,13 @@ def offsets_arcsec(detections: np.ndarray, planets: np.ndarray) -> np.ndarray:
     -------
     ndarray
         (n, 2) towards East and North.
+
+    Examples
+    --------
+    >>> detections = pd.DataFrame({"ra": [0.001], "dec": [60.0]})
+    >>> planets = pd.DataFrame({"ra": [359.999], "dec": [60.0]})
+    >>> offsets_arcsec(detections, planets).round(3).tolist()
+    [[3.6, 0.0]]
     """
     east, north = (detections - planets).T
     east = ((east + 180) % 360 - 180) * np.cos(np.radians(planets[:, 1]))
@@ -143,7 +150,7 @@ def compare(expected: pd.DataFrame, detections: pd.DataFrame, real: pd.DataFrame
 
 
 def _refuse_shift(expected: pd.DataFrame, detections: pd.DataFrame, n_matched: int, radius_arcsec: float) -> None:
-    """Refuse an image whose minor planets are all detected a little off their places."""
+    """Refuse an image whose minor planets are all detected at one offset."""
     found = find_shift(expected, detections, n_matched=n_matched)
     if found is not None and np.hypot(*found[1]) > radius_arcsec:
         n_shifted, (east, north) = found
@@ -194,7 +201,7 @@ def find_shift(
 
 
 def describe(found: Expected, where: str) -> list[str]:
-    """Odd results of one image.
+    """Suspicious results of one image.
 
     Parameters
     ----------
@@ -223,6 +230,14 @@ def summarise(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     -------
     dict
         n_expected, n_matched, n_bright, n_bright_matched, and the medians of the offsets (None without a match).
+
+    Examples
+    --------
+    >>> counts = {"n_expected": 5, "n_matched": 4, "n_bright": 2, "n_bright_matched": 2}
+    >>> image = counts | {"offset_ra_arcsec": 0.1, "offset_dec_arcsec": -0.1}
+    >>> found = summarise([image, image])
+    >>> found["n_expected"], found["n_matched"]
+    (10, 8)
     """
     known = [image for image in images if "n_expected" in image]
     sums: dict[str, Any] = {name: int(sum(image[name] for image in known)) for name in Expected._fields[:4]}
@@ -233,7 +248,7 @@ def summarise(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def find_problems(images: Sequence[dict[str, Any]], *, radius_arcsec: float) -> tuple[str, list[str]]:
-    """Judge the images of a run together.
+    """Check the images of a run together.
 
     Parameters
     ----------

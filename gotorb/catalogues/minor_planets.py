@@ -148,7 +148,7 @@ class Pympc:
 
 @contextmanager
 def _known_earth_rotation() -> Iterator[None]:
-    """The installed tables of the Earth's rotation must do, however old: a second of UT1 is 0.001 arcsec at 0.5 au.
+    """Use the installed tables of the Earth's rotation at any age: a second of UT1 is 0.001 arcsec at 0.5 au.
 
     Else astropy asks the network, refuses images that are newer than its tables, or warns of a dubious year.
     """
@@ -213,7 +213,7 @@ class Skybot:
 
 
 class RenewedSkybot(Skybot):
-    """SkyBoT asked again, unless the kept answer is of today."""
+    """SkyBoT, whose cached answers are used on the same day only."""
 
     renew = True
 

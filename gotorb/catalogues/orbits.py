@@ -73,7 +73,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """A catalogue as it was when its file had this stamp.
+    """Content of a catalogue whose file has this stamp.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ def _load(path: Path, stamp: tuple[int, int]) -> Catalogue:
 
 
 def _read_arrays(arrays: Path, meta: Path) -> tuple[str, float, NDArray[np.float64]] | None:
-    """Digest, epoch and orbits as an earlier process kept them; None if they are missing or incomplete."""
+    """Digest, epoch and orbits cached by an earlier process; None if they are missing or incomplete."""
     try:
         known = json.loads(meta.read_text())
         orbits = np.load(arrays, mmap_mode="r", allow_pickle=False)
@@ -235,7 +235,7 @@ def parse(path: Path) -> tuple[str, float, NDArray[np.float64]]:
 
 
 def _other_format(path: Path) -> str:
-    """What a file without XEphem orbits is, and what to do."""
+    """Describe a file without XEphem orbits, and what to do."""
     with path.open("rb") as file:
         start = file.read(60_000)
     known = {

@@ -1,4 +1,4 @@
-"""SkyBoT cone searches: polite to the service, repeated when it is busy, and never longer than a deadline.
+"""SkyBoT cone searches with a rate limit, retries and a deadline.
 
 An answer is kept on disk with its date, and asked for again when it is old. All processes of a user on a machine share
 a limit of two requests at a time and one start a second. A look-up that fails is an error, never an empty field: only
@@ -151,6 +151,11 @@ def make_table(name: Iterable[Any], ra: Any, dec: Any, mag: Any) -> pd.DataFrame
     -------
     DataFrame
         Columns of COLUMNS.
+
+    Examples
+    --------
+    >>> make_table(["Ceres"], [10.0], [-5.0], [8.1]).to_dict("records")
+    [{'name': 'Ceres', 'ra': 10.0, 'dec': -5.0, 'mag': 8.1}]
     """
     names = pd.Series([str(one).strip() for one in name], dtype="str")
     return pd.DataFrame({"name": names, "ra": np.asarray(ra, float), "dec": np.asarray(dec, float),
@@ -207,7 +212,7 @@ def _age_days(kept: pd.DataFrame) -> int:
 
 
 def _kept_answer(path: Path, question: Question) -> pd.DataFrame | None:
-    """Answer of an earlier look-up; None if there is none, or none that is whole."""
+    """Answer of an earlier look-up; None if it is missing or incomplete."""
     try:
         kept = json.loads(path.read_text())
         columns = list(zip(*kept["rows"], strict=True)) or [()] * len(COLUMNS)
@@ -229,7 +234,7 @@ class _Breaker:
         self._n_failures, self._rest_until, self._reason = 0, 0.0, ""
 
     def guard(self, question: Question, limits: Limits) -> pd.DataFrame:
-        """Ask the service unless it rests, and count failures."""
+        """Ask the service unless the breaker is open, and count failures."""
         if (rest_s := self._rest_until - time.monotonic()) > 0:
             reason = f"{self._n_failures} look-ups failed in a row, none is made for {rest_s:.0f} s"
             raise _failure(question, f"{reason}; the last: {self._reason}")
@@ -255,7 +260,7 @@ def _failure(question: Question, reason: str) -> LookupFailed:
 
 
 def _ask(question: Question, limits: Limits) -> pd.DataFrame:
-    """Ask until there is an answer, a final no, or no time left."""
+    """Ask until there is an answer, a final error, or no time left."""
     deadline, reason, n_empty = time.monotonic() + limits.total_s, "nothing", 0
     limiter = RateLimiter(Path(tempfile.gettempdir()) / f"gotorb-skybot-{os.getuid()}", pause_s=limits.pause_s)
     for attempt in range(limits.tries):
@@ -284,7 +289,7 @@ def _ask(question: Question, limits: Limits) -> pd.DataFrame:
 
 
 def _within(deadline: float, work: Callable[[], bytes]) -> bytes:
-    """Do it in a thread, and wait no longer than the deadline: a socket's time-out is per byte, not per answer."""
+    """Call it in a thread and wait until the deadline: a socket's time-out is per byte, not per answer."""
     results: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
 
     def run() -> None:
@@ -409,7 +414,7 @@ def _shorten(text: str) -> str:
 
 @dataclass(frozen=True)
 class RateLimiter:
-    """Rate limiter of all processes that share a folder: so many requests at a time, and so long between two starts.
+    """Rate limiter of all processes that share a folder: simultaneous requests, and the time between two starts.
 
     Its locks belong to open files: the kernel releases them when a process dies in whatever way.
 
@@ -486,7 +491,7 @@ class RateLimiter:
             time.sleep(wait)
 
     def _read_next(self) -> float:
-        """Earliest next start [seconds of the clock on the wall]; 0 where none is known."""
+        """Earliest next start [seconds since the epoch]; 0 when unknown."""
         try:
             return float((self.folder / "next").read_text())
         except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Age of a catalogue of minor planets, the drift of its positions, and a new one in its place."""
+"""Age of a minor-planet catalogue, the drift of its positions, and its update."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def _expected_drift(age_days: float) -> float:
 
 
 def warn_of_drift(path: Path, epoch_mjd: float, field_mjd: float) -> None:
-    """Log once, per process and catalogue, that its elements are too old or too young for a field.
+    """Log once, per process and catalogue, that the epoch of its elements is too far from a field's.
 
     Parameters
     ----------

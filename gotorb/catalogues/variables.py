@@ -51,6 +51,15 @@ def read_variables(path: Path | str) -> pd.DataFrame:
     ------
     CatalogueError
         If the file is missing, unreadable, without a needed column, or a position is impossible.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w+", suffix=".csv") as file:
+    ...     print("RAJ2000,DEJ2000", "12:00:00,-30:30:00", sep="\\n", file=file, flush=True)
+    ...     stars = read_variables(file.name)
+    >>> stars.round(6).to_dict("records")
+    [{'ra': 180.0, 'dec': -30.5}]
     """
     path = Path(path)
     try:

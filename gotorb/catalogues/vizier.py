@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.catalogues.crossmatch import find_nearest, unit_vectors
-from gotorb.catalogues.galaxies import NAME
-from gotorb.catalogues.galaxy_files import write_glade
+from gotorb.catalogues.galaxies import NAME, write_glade
 from gotorb.core.files import file_digest, value_digest, whole_file, write_json
 from gotorb.core.params import FetchParams
 from gotorb.core.settings import Settings, read_settings
@@ -89,6 +88,11 @@ def merge_fields(fields: Iterable[Circle]) -> list[Circle]:
     -------
     list of Circle
         By declination.
+
+    Examples
+    --------
+    >>> len(merge_fields([Circle(10.0, 0.0, 2.0), Circle(10.1, 0.0, 0.1)]))
+    1
     """
     rounded = {
         Circle(
@@ -126,6 +130,11 @@ def sky_fields(step_deg: float = TILE_DEG) -> list[Circle]:
     Returns
     -------
     list of Circle
+
+    Examples
+    --------
+    >>> len(sky_fields(30.0))
+    60
     """
     fields = []
     n_rings = int(np.ceil(180 / step_deg))
@@ -251,7 +260,7 @@ def _clear_up(folder: Path) -> None:
 
 
 def _without_twins(stars: pd.DataFrame) -> pd.DataFrame:
-    """Stars of the first table, and those of the others that are none of them."""
+    """Stars of the first table, and those of the others that do not match them."""
     kept = stars.iloc[:0]
     for _, part in stars.groupby("table", sort=False):
         if len(kept) and len(part):
@@ -362,7 +371,7 @@ def _plain(name: str) -> str:
 
 
 def _read_coverage(made: Path, path: Path) -> dict[str, Any]:
-    """What a file covers; nothing for a new one.
+    """Read the coverage of a file; empty for a new one.
 
     Raises
     ------

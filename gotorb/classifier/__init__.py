@@ -454,7 +454,7 @@ def score_out_of_fold(
     n_before: int = 0,
     undecided: bool = False,
 ) -> pd.Series:
-    """Score every labelled row by a network trained without it and all that is linked to it.
+    """Score every labelled row by a network trained without it and its linked rows.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ def adopt(
     Raises
     ------
     DataError
-        If a class has fewer than three labels, or the parent is no labelled data set or lacks a layer.
+        If a class has fewer than three labels, or the parent is not a labelled data set or has no such layer.
     ModelError
         If the parent is a network, or has other features.
     ConfigError

@@ -31,7 +31,7 @@ WATCHED = (".avro", ".bin", ".h5")
 
 @dataclass(frozen=True)
 class Options:
-    """Options that, with model and source, decide the rows; see `score_source`."""
+    """Options of `score_source`, which together with model and source determine the rows."""
 
     archive: ArchiveParams = field(default_factory=ArchiveParams)
     n_samples: int = SCORE.n_samples
@@ -96,7 +96,7 @@ def score_sources(
     Raises
     ------
     DataError
-        If a source cannot be read or does not fit the model. A bad image among several is passed over with a
+        If a source cannot be read or does not fit the model. A bad image among several is skipped with a
         warning.
     ConfigError
         If there is no scheduler at the address.
@@ -173,7 +173,7 @@ def _score_apart(model: str, todo: Sequence[tuple[Path, Path]], options: Options
 
 
 def _crashed(pair: tuple[Path, Path]) -> None:
-    raise DataError(f"worker processes died on {pair[0]}, perhaps for lack of memory; score it alone, or leave it out")
+    raise DataError(f"worker processes died on {pair[0]}, perhaps out of memory; score it alone, or leave it out")
 
 
 def _start_worker(threads: int) -> None:

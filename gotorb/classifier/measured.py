@@ -164,7 +164,7 @@ def _train_network(
 
 
 def _check_network(network: Path, data: Dataset, rows: "Rows") -> None:
-    """Refuse a network that has learned from rows which are to judge this model, or that has no posterior."""
+    """Refuse a network that has learned from rows that evaluate this model, or that has no posterior."""
     from gotorb.training.inference import has_posterior
     from gotorb.training.measured import is_measured
     from gotorb.training.model_files import load_training

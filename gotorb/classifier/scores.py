@@ -1,4 +1,4 @@
-"""Scores of any source of stamps by a model of any origin, a batch at a time, in one csv."""
+"""Scores of any source of stamps by any model, in batches, in one csv."""
 
 from __future__ import annotations
 
@@ -64,6 +64,10 @@ def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Generator[T, None,
     ahead : int
         Items held at most.
 
+    Yields
+    ------
+    object
+
     Examples
     --------
     >>> list(fetch_ahead(range(3)))
@@ -84,7 +88,7 @@ def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Generator[T, None,
 
 
 def _give_way() -> None:
-    """Let this thread run where the network's threads leave a core.
+    """Lower the priority of this thread below the network's.
 
     These wait for each other at every layer, so one that is held up holds up all.
     """
@@ -464,7 +468,7 @@ def fit_stamps(scorer: Scorer, stamps: np.ndarray, layers: tuple[str, ...], sour
     absent = [name for name in scorer.layers if name not in layers]
     if absent:
         raise DataError(
-            f"model {scorer.name} takes layer {absent[0]!r}, which {source} lacks (has {', '.join(layers)}); "
+            f"model {scorer.name} takes layer {absent[0]!r}, which is missing in {source} (has {', '.join(layers)}); "
             "use a model trained on such stamps"
         )
     check_middle(stamps.shape[1], scorer.size, model=scorer.name, where=source)

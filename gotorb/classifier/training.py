@@ -211,22 +211,21 @@ def train(
     place = Path(data_dir if out_dir is None else out_dir)
     options["normalise"] = choose_normalise(data_dir, options, threads)
     if isinstance(model, str) and model in ON_FEATURES:
-        how = {"n_trees": n_trees, "network": network, "threads": threads, "on_epoch": on_epoch, "verbose": verbose}
-        own = {"init_from": init_from, "strategy": strategy, "callbacks": callbacks, "tensorboard": tensorboard,
+        how = {"n_trees": n_trees, "network": network, "threads": threads, "on_epoch": on_epoch, "verbose": verbose,
+               "init_from": init_from, "strategy": strategy, "callbacks": callbacks, "tensorboard": tensorboard,
                "orientations": orientations}  # fmt: skip
-        return train_measured(options, how | own, Place(Path(data_dir), place, name), train)
+        return train_measured(options, how, Place(Path(data_dir), place, name), train)
     builder, data = find_network(model), open_dataset(data_dir)
     from gotorb.training import data as training_data
     from gotorb.training import finetune, fit, model_files, saving
 
     plan = _make_recipe(options, verbose, strategy)
     taught = training_data.prepare_lesson(
-        data, options["layers"], batch_size, class_weights=class_weights,
-        division={name: options[name] for name in DIVISION},
-        n_replicas=strategy.num_replicas_in_sync if strategy else 1, disturb=disturbed if augment else 0,
+        data, options["layers"], batch_size, class_weights=class_weights, disturb=disturbed if augment else 0,
+        division={key: options[key] for key in DIVISION}, n_replicas=strategy.num_replicas_in_sync if strategy else 1,
     )  # fmt: skip
-    settings: dict[str, Any] = {name: model_files.describe_option(value) for name, value in options.items()}
-    settings |= {"threads": fit.prepare_process(seed, threads), "strategy": strategy and type(strategy).__name__}
+    settings = {name: model_files.describe_option(value) for name, value in options.items()} | {
+        "threads": fit.prepare_process(seed, threads), "strategy": strategy and type(strategy).__name__}  # fmt: skip
     origin = None if init_from is None else _find_parent(init_from, options["layers"], settings["normalise"])
     with strategy.scope() if strategy else nullcontext():
         trained = _build(builder, data, options, origin)

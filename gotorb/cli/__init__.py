@@ -67,7 +67,7 @@ GROUPS = {
         "tracking": "repair the tracking store after the project was moved",
     }),
     "setup": ("Set-up", {
-        "doctor": "check .env, database, catalogues and tracking store, with the cure",
+        "doctor": "check .env, database, catalogues and tracking store, and print fixes",
         "params": "explain every parameter of params.yaml",
         "verify": "find damaged files in data, models and DVC's cache",
         "dvc": "run a DVC command with the remote and keys of .env",

@@ -307,7 +307,7 @@ def _fetch_catalogue(args: argparse.Namespace) -> int:
 
 
 def _fields_around(paths: list[Path], margin_deg: float) -> list[Any]:
-    """Circles around the images of these paths; one that cannot be read is told and passed over."""
+    """Circles around the images of these paths; unreadable ones are skipped with a warning."""
     from gotorb.catalogues.vizier import Circle
     from gotorb.classifier.sources import find_kind
     from gotorb.core.settings import read_settings
@@ -521,7 +521,7 @@ def _errors(args: argparse.Namespace) -> int:
 
 def _diff(args: argparse.Namespace) -> int:
     from gotorb.core.files import write_csv
-    from gotorb.dataset.diff import compare_datasets
+    from gotorb.dataset.versions import compare_datasets
 
     diff = compare_datasets(args.old_dir, args.new_dir)
     if args.rows:

@@ -275,7 +275,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _audit(args: argparse.Namespace) -> int:
-    """Serve a night's audit set blind, in an order that tells nothing; the miss rate when the server is stopped."""
+    """Serve a night's audit set blind, in random order, and print the miss rate when the server is stopped."""
     from gotorb.eyeball.audit import audit_set, record_audit, tell_missed
     from gotorb.visualise.night import PAGE, read_night
 
@@ -290,7 +290,7 @@ def _audit(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from gotorb.dataset.diff import compare_datasets
+    from gotorb.dataset.versions import compare_datasets
 
     new_dir = call(args, gotorb.eyeball.export)
     diff = compare_datasets(args.data_dir, new_dir)

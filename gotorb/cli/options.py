@@ -127,6 +127,10 @@ def call(args: argparse.Namespace, front: Front, *sections: SectionType, **more:
         As for `chosen`.
     **more
         Arguments that no option gives.
+
+    Returns
+    -------
+    object
     """
     return front(**chosen(args, front, *sections) | more)
 

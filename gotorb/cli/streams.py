@@ -195,7 +195,7 @@ def _told(counts: Mapping[str, int]) -> str:
 
 
 def _archive(args: argparse.Namespace) -> ArchiveParams:
-    """How packets are read: by --params, else by a params.yaml of the project."""
+    """Options for reading packets: from --params, else from a params.yaml of the project."""
     return find_params(args.params).label.archive
 
 

@@ -1,4 +1,4 @@
-"""Many items of work over processes or a dask cluster; an item on which workers die fails alone.
+"""Items of work over processes or a dask cluster; an item on which workers die fails alone.
 
 A worker that dies (out of memory, or in a library's crash) takes down what it was at. Those items are tried again,
 each alone: the ones that were only near the death succeed, the one that kills its worker a second time is given up.

@@ -223,6 +223,10 @@ def pd_number(column: pd.Series) -> bool:
     ----------
     column : Series
         Of a table.
+
+    Returns
+    -------
+    bool
     """
     return column.dtype.kind in "biuf"
 

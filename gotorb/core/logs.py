@@ -1,4 +1,4 @@
-"""The only place that configures logging: the console, and one file per run folder."""
+"""Configuration of logging: the console, and one file per run folder."""
 
 import logging
 import sys

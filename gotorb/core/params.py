@@ -115,7 +115,9 @@ class ArchiveParams(Section):
     layers: tuple[LayerName, ...] = Field(
         ("science", "template", "difference"), strict=False, description="layers of a stamp in the hdf5, in order"
     )
-    background: Literal["median", "none"] = Field("median", description="what is subtracted from each layer of a stamp")
+    background: Literal["median", "none"] = Field(
+        "median", description="background subtracted from each layer of a stamp"
+    )
     size: int | None = Field(None, ge=15, description="side of the central part kept of a stamp [pixel]; null: all")
     columns: dict[str, str | list[str]] = Field(
         {"candidate_id": "candid"}, description="our column: the csv's column, or several joined"
@@ -165,9 +167,11 @@ class LabelParams(Section):
         None, ge=0, le=1, description="largest old score of a bogus detection (GOTO's recipe: 0.6); null: any"
     )
     check_expected: bool = Field(
-        True, description="stop when the expected minor planets are not found: labels are wrong then; false: go on"
+        True, description="stop when the expected minor planets are not found, because labels are then wrong"
     )
-    extra_bogus_per_image: int = Field(4, ge=0, description="bogus wanted in an image beyond its minor planets")
+    extra_bogus_per_image: int = Field(
+        4, ge=0, description="bogus in an image in addition to the number of its minor planets"
+    )
     stamp_size: int = Field(55, ge=15, le=255, description="side of a stamp [pixel], odd")
     n_processes: int = Field(1, ge=1, description="worker processes")
     chunk: int = Field(4, ge=1, description="images that a worker takes at a time")
@@ -175,7 +179,7 @@ class LabelParams(Section):
 
 
 class CheckParams(Section):
-    """A look at a few images before a labelling run."""
+    """Check of a few images before a labelling run."""
 
     n_images: int = Field(3, ge=1, description="images to check when none is named")
     stars: str | None = Field(None, description="catalogue of stars (csv, FITS) to draw; null: none")
@@ -185,7 +189,7 @@ class CheckParams(Section):
 class SyntheticParams(Section):
     """Minor planets pasted on galaxies, and bare galaxy residuals."""
 
-    n_per_image: int = Field(12, ge=0, description="transients of one image at most")
+    n_per_image: int = Field(12, ge=0, description="transients per image at most")
     jitter_arcsec: float = Field(7.0, ge=0, description="largest offset from the galaxy's centre [arcsec]")
     search_radius_arcsec: float = Field(600.0, gt=0, description="largest distance of a host from its minor planet "
                                         "[arcsec]")  # fmt: skip
@@ -204,7 +208,7 @@ class CleanParams(Section):
     variables: str | None = Field(None, description="catalogue of variable stars (csv, FITS); null: none")
     variable_radius_arcsec: float = Field(3.0, gt=0, description="largest distance from a variable star [arcsec]")
     variable_action: Literal["remove", "flip"] = Field(
-        "remove", description="what happens to detections at variable stars; flip: they become real"
+        "remove", description="treatment of detections at variable stars; flip: relabel them as real"
     )
     provider: ProviderName | None = Field(
         None, description="source of minor planets for a second check, useful with a newer catalogue; null: no check"
@@ -213,13 +217,13 @@ class CleanParams(Section):
     search_radius_deg: float = Field(
         1.8, gt=0, le=10, description="radius around an image's centre in which minor planets are searched [deg]"
     )
-    new_sources: bool = Field(False, description="remove what looks like an unknown asteroid or supernova")
+    new_sources: bool = Field(False, description="remove probable unknown asteroids and supernovae")
     galaxy_radius_arcsec: float | None = Field(
         None, gt=0, description="largest distance from a GLADE galaxy [arcsec]; null: no check. Removes galaxies' own "
         "residuals too",
     )  # fmt: skip
     max_galaxy_mag: float | None = Field(None, description="faintest such galaxy, B [mag]; null: all")
-    cosmic_rays: bool = Field(False, description="remove what is seen in exactly one exposure")
+    cosmic_rays: bool = Field(False, description="remove detections seen in exactly one exposure")
     flagged: str | None = Field(None, description="csv with the column image_id: images flagged as bad; null: none")
     n_keep: int = Field(10, ge=0, description="rows kept of a flagged image")
 
@@ -227,11 +231,11 @@ class CleanParams(Section):
 class DatasetParams(Section):
     """Rules by which rows are divided into train, validation and test."""
 
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="part of the rows that tests")
-    validation_fraction: float = Field(0.15, gt=0, lt=1, description="part of the rows that validates")
-    link_radius_arcsec: float = Field(3.0, ge=0, description="closer detections stay in one split [arcsec]")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="fraction of rows in the test split")
+    validation_fraction: float = Field(0.15, gt=0, lt=1, description="fraction of rows in the validation split")
+    link_radius_arcsec: float = Field(3.0, ge=0, description="detections closer than this stay in one split [arcsec]")
     grouping: Literal["linked", "none"] = Field(
-        "linked", description="linked rows stay together; none divides row by row and leaks: to measure the leak only"
+        "linked", description="linked rows stay together; none divides by rows and leaks, to measure the leak"
     )
     soft_scores: tuple[str, ...] | None = Field(
         None, strict=False, description="columns of earlier classifiers' scores that count as labellers of soft "
@@ -251,7 +255,7 @@ class TrainParams(Section):
     )
     layers: tuple[LayerName, ...] = Field(
         ("science", "template", "difference", "ptp"), min_length=1, strict=False,
-        description="layers of a stamp to learn from",
+        description="layers of a stamp used for training",
     )  # fmt: skip
     epochs: int = Field(40, ge=1, description="epochs at most")
     batch_size: int = Field(64, ge=1, description="stamps of a training step")
@@ -260,7 +264,7 @@ class TrainParams(Section):
         "constant", description="learning rate over the epochs; cosine: lowered to 0"
     )
     patience: int = Field(10, ge=1, description="epochs without improvement after which training stops")
-    dropout: float = Field(0.01, ge=0, lt=1, description="part of the units or feature maps that dropout removes")
+    dropout: float = Field(0.01, ge=0, lt=1, description="fraction of the units or feature maps that dropout removes")
     normalise: Literal["l2", "clipped", "noise", "none", "auto"] = Field(
         "l2", description="first layer: the norm of each layer of a stamp; clipped: the same, after each layer is cut "
         "off at its brightest central pixel; noise: one unit, the difference's noise, for all; auto: the best of these "
@@ -279,7 +283,7 @@ class TrainParams(Section):
     threads: int | None = Field(
         None, ge=1, description="CPU threads; part of the result's identity. null: as many as the process has"
     )
-    seed: int | None = Field(None, ge=0, description="seed of the trainings alone; null: the seed of all")
+    seed: int | None = Field(None, ge=0, description="seed of the trainings; null: the project's seed")
     init_from: str | None = Field(
         None, description="model to start from: folder, model.h5 or models:/name@alias; null: random weights"
     )
@@ -296,11 +300,11 @@ class TuneParams(Section):
     objective: Literal["val_binary_crossentropy", "val_loss", "val_auc", "val_average_precision", "val_accuracy"] = (
         Field("val_binary_crossentropy", description="quantity that ranks trials; val_loss holds the L2 penalty too")
     )
-    max_trials: int | None = Field(8, ge=1, description="trials at most; null: as many as Hyperband wants")
+    max_trials: int | None = Field(8, ge=1, description="trials at most; null: Hyperband decides")
     max_epochs: int = Field(6, ge=1, description="epochs of the longest trial")
     factor: float = Field(math.e, ge=2, description="Hyperband: ratio of epochs and trials of successive rounds")
-    iterations: int = Field(2, ge=1, description="Hyperband: how often it starts over")
-    max_parameters: int = Field(1_000_000, ge=1, description="weights of a network at most; larger ones are not tried")
+    iterations: int = Field(2, ge=1, description="Hyperband: number of repetitions")
+    max_parameters: int = Field(1_000_000, ge=1, description="weights of a network at most; larger ones are skipped")
     n_workers: int = Field(1, ge=1, description="trials at a time; part of the result's identity")
     space: dict[str, float | int | str | list[float | int | str]] = Field(
         default_factory=dict, description="narrower limits: [lowest, highest], or the names to choose from"
@@ -327,9 +331,11 @@ class RecoveryParams(Section):
     min_mag: float = Field(16.0, description="brightest transient [mag]")
     max_mag: float = Field(21.0, description="faintest transient [mag]")
     max_offset_arcsec: float = Field(8.0, gt=0, description="largest distance from the host's centre [arcsec]")
-    hostless_fraction: float = Field(0.2, ge=0, le=1, description="part of the transients without a host")
+    hostless_fraction: float = Field(0.2, ge=0, le=1, description="fraction of transients without a host")
     max_galaxy_mag: float = Field(18.0, description="faintest host galaxy, B [mag]")
-    fpr: float = Field(0.02, gt=0, lt=1, description="false-positive rate on validation rows at which models compare")
+    fpr: float = Field(
+        0.02, gt=0, lt=1, description="false-positive rate on validation rows at which models are compared"
+    )
 
 
 class PeersParams(Section):
@@ -394,7 +400,7 @@ LINK_VALUES = ("ra", "dec", "ra_hms", "dec_dms", "jd", "mjd", "date", "year", "m
 class Params(Section):
     """All of params.yaml."""
 
-    seed: int = Field(ge=0, description="seed of everything random")
+    seed: int = Field(ge=0, description="seed of all random numbers")
     survey: SurveyParams = SurveyParams()
     judge: SurveyParams = SurveyParams(n_fields=30)
     label: LabelParams = LabelParams()
@@ -448,7 +454,7 @@ class PlaceParams(Section):
     out_path: Path | None = Field(None, description="file to write")
     name: str | None = Field(None, description="name of the new folder; an interrupted run's name resumes it")
     resume: bool = Field(True, description="keep what an interrupted run of this name has finished")
-    seed: int = Field(SEED, ge=0, description="seed of everything random; equal seeds give equal results")
+    seed: int = Field(SEED, ge=0, description="seed of all random numbers; equal seeds give equal results")
 
 
 class FitParams(Section):
@@ -545,7 +551,7 @@ class AskParams(Section):
     """Choice of the rows to label next."""
 
     n: int = Field(100, ge=1, description="rows wanted")
-    method: MethodName = Field("margin", description="measure of what a label would teach; margin won our own study")
+    method: MethodName = Field("margin", description="measure of gain of a label; margin was best in our study")
     n_samples: int = Field(30, ge=2, description="posterior samples of a stamp")
     already: tuple[Path, ...] = Field((), description="csv files of earlier rounds, whose rows are not chosen again")
 
@@ -569,7 +575,7 @@ class CurvesParams(Section):
 
 
 class EyeballParams(Section):
-    """Pages for labelling, and what is made of the decisions."""
+    """Pages for labelling, and the use of the decisions."""
 
     predictions: Path | None = Field(None, description="predictions.csv of an evaluation, instead of a model")
     labeller: str = Field("", description="name of the annotator; the page asks when it is empty")

@@ -190,7 +190,7 @@ def _geodetic(text: str) -> tuple[float, float, float]:
     Examples
     --------
     >>> [round(number, 4) for number in _geodetic("lon=-17.8824, lat=28.7603, height=2336")]
-    [342.1176, 0.8777, 0.4786]
+    [342.1176, 0.8776, 0.4785]
     """
     given = {name.strip().lower(): float(value) for name, value in (part.split("=") for part in text.split(","))}
     lon, lat, height = (given.pop(name) for name in ("lon", "lat", "height"))

@@ -1,4 +1,4 @@
-"""Files of others, opened within limits: HDF5 without links out of the file, json and csv of bounded size.
+"""Untrusted files, opened within limits: HDF5 without links to other files, json and csv of bounded size.
 
 A file that is not ours may be made to exhaust memory, or to have other files read. Each reader checks what a file
 declares before anything of that size is allocated.
@@ -56,7 +56,7 @@ MOST_UNPACKED, AT_ONCE = 1 << 31, 1 << 24
 
 
 class UntrustedFile(ValueError):
-    """A file holds more than is allowed, or leads out of itself."""
+    """A file exceeds the limits or refers to other files."""
 
 
 @contextmanager

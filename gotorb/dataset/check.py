@@ -25,7 +25,7 @@ COLUMNS = ["kind", "what", "splits", "n_rows"]
 
 
 def find_leaks(table: pd.DataFrame, *, link_radius_arcsec: float = DATASET.link_radius_arcsec) -> pd.DataFrame:
-    """Images, objects (minor planets), galaxies and places on the sky that stand in more than one split.
+    """Images, objects (minor planets), galaxies and places on the sky that occur in more than one split.
 
     Parameters
     ----------
@@ -175,14 +175,14 @@ def _check_rows(table: pd.DataFrame) -> Iterator[str]:
         made = table["metalabel"].isin(layout.SYNTHETIC) | (table["candidate_id"] == "")
         key = table["image_id"] + "/" + table["candidate_id"]
         twice = ~made & key[~made].duplicated(keep=False).reindex(table.index, fill_value=False)
-        yield from _tell("detection stands twice", table, twice)
+        yield from _tell("duplicate detection", table, twice)
     for name, low, high in (("ra", 0, 360), ("dec", -90, 90), ("missing_fraction", 0, 1)):
         if name in table:
             yield from _tell(f"{name} outside {low} to {high}", table, (table[name] < low) | (table[name] > high))
     for name in PROVENANCE:
         if name in table:
             unknown = (table[name] == "") & (table["label"] != layout.UNKNOWN)
-            yield from _tell(f"no {name}: nobody knows what made the row", table, unknown)
+            yield from _tell(f"no {name}: the origin of the row is unknown", table, unknown)
 
 
 def _check_images(data: Dataset) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Folders of results: one writer at a time, a marker while they are unfinished, and never another's content replaced.
+"""Folders of results: one writer at a time, a marker while they are unfinished, no replacement of other content.
 
 The marker ``.unfinished`` stands in a folder from before the first file is written until after the last one. A folder
 with it is not opened as a data set, whichever of its files a kill left behind. ``.recipe.json`` holds digests of what
@@ -205,6 +205,10 @@ def is_finished(data_dir: Path) -> bool:
     Parameters
     ----------
     data_dir : Path
+
+    Returns
+    -------
+    bool
     """
     return layout.labels_path(data_dir).exists() and not (data_dir / layout.UNFINISHED_FILE).exists()
 

@@ -1,4 +1,4 @@
-"""Positions of a data set's rows: on their images, in degrees, where the WCS has them, and apart from known planets."""
+"""Positions of a data set's rows, checked: on their images, in degrees, by the WCS, and apart from known planets."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def read_table(data_dir: Path | str) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"{path} has no rows; label more images")
     if table["id"].duplicated().any():
-        raise DataError(f"id {table['id'][table['id'].duplicated()].iloc[0]!r} stands twice in {path}; remove one row")
+        raise DataError(f"id {table['id'][table['id'].duplicated()].iloc[0]!r} is duplicate in {path}; remove one row")
     return table
 
 
@@ -337,6 +337,10 @@ def write_dataset(
         Blocks (m, size, size, n_layers) whose rows follow the table's; only one block is in memory at a time.
     layers : sequence of str
         Names of the layers.
+
+    Returns
+    -------
+    Path
 
     Raises
     ------

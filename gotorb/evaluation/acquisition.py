@@ -89,6 +89,13 @@ def choose_rows(
         If the method is unknown, or n is below 1.
     DataError
         If an id is a duplicate, or the arrays do not belong together.
+
+    Examples
+    --------
+    >>> samples = np.array([[0.5, 0.5], [0.1, 0.1], [0.9, 0.95]])
+    >>> chosen = choose_rows(np.array(["a", "b", "c"]), samples, 1, method="margin", rng=np.random.default_rng(1))
+    >>> chosen["id"].tolist()
+    ['a']
     """
     if method not in METHODS:
         raise ConfigError(f"unknown acquisition {method!r}; choose one of {', '.join(METHODS)}")

@@ -299,6 +299,11 @@ def logit(probability: np.ndarray | float) -> np.ndarray:
     -------
     ndarray
         Finite log odds of the same shape.
+
+    Examples
+    --------
+    >>> float(logit(np.array([0.5]))[0])
+    0.0
     """
     from scipy import special
 
@@ -317,6 +322,11 @@ def expit(z: np.ndarray) -> np.ndarray:
     -------
     ndarray
         Probabilities of the same shape.
+
+    Examples
+    --------
+    >>> float(expit(np.array([0.0]))[0])
+    0.5
     """
     from scipy import special
 

@@ -71,6 +71,13 @@ def compare_auc(
     ------
     DataError
         If no real or no bogus row has both scores.
+
+    Examples
+    --------
+    >>> labels, good, poor = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.1, 0.8, 0.2, 0.9])
+    >>> found = compare_auc(labels, good, poor, n_bootstrap=0, rng=np.random.default_rng(1))
+    >>> found.auc_a, found.auc_b, found.difference
+    (1.0, 0.75, 0.25)
     """
     usable = _find_usable(labels, scores_a, scores_b)
     labels, a, b = labels[usable], scores_a[usable], scores_b[usable]
@@ -316,6 +323,13 @@ def choose_model(
     Returns
     -------
     Choice
+
+    Examples
+    --------
+    >>> labels, images = np.array([0, 1] * 10), np.arange(20)
+    >>> probabilities = {"vgg6": np.full(20, 0.5), "fusion": labels * 0.8 + 0.1}
+    >>> choose_model(labels, probabilities, images, n_bootstrap=20, rng=np.random.default_rng(1))[0]
+    'fusion'
     """
     if suspects is None:
         suspects = np.median(list(probabilities.values()), axis=0) >= SUSPECT_PROBABILITY

@@ -141,6 +141,13 @@ def compare_scores(
         For "gotorb" and each other classifier: n_real, n_bogus, auc with its 95 % interval, missed fraction of the
         real at fixed false-positive rates with Wilson intervals, and for others the difference of ours with its
         interval.
+
+    Examples
+    --------
+    >>> labels, ours, theirs = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.1, 0.8, 0.2, 0.9])
+    >>> table = compare_scores(labels, ours, {"rb": theirs})
+    >>> table["gotorb"]["auc"], table["rb"]["auc"]
+    (1.0, 0.75)
     """
     table = {}
     for name, theirs in {"gotorb": ours, **others}.items():

@@ -201,6 +201,11 @@ def confusion_counts(labels: np.ndarray, scores: np.ndarray, threshold: float) -
     -------
     ndarray
         (2, 2) by label (bogus, real) and call (bogus, real).
+
+    Examples
+    --------
+    >>> confusion_counts(np.array([0, 0, 1]), np.array([0.1, 0.7, 0.9]), 0.5).tolist()
+    [[1, 1], [0, 1]]
     """
     errors = measure_errors(labels, scores, threshold)
     n_false_positive, n_false_negative = errors["n_false_positive"], errors["n_false_negative"]
@@ -277,6 +282,12 @@ def recovery_table(values: np.ndarray, scores: np.ndarray, threshold: float, *, 
     -------
     DataFrame
         Columns middle (of the bin), recovered, low, high (95 % Wilson), n; filled bins only.
+
+    Examples
+    --------
+    >>> table = recovery_table(np.array([17.1, 17.9, 18.5]), np.array([0.9, 0.2, 0.8]), 0.5, width=1.0)
+    >>> len(table)
+    2
     """
     known = np.isfinite(values)
     places = np.floor(values[known] / width)

@@ -60,6 +60,11 @@ def area_under_roc(n_bogus: np.ndarray, n_real: np.ndarray) -> np.ndarray:
     -------
     ndarray
         (...) the chance that a real row scores above a bogus one.
+
+    Examples
+    --------
+    >>> float(area_under_roc(np.array([1, 1, 0]), np.array([0, 0, 2])))
+    1.0
     """
     below = np.cumsum(n_bogus, axis=-1) - n_bogus
     wins = (n_real * (below + 0.5 * n_bogus)).sum(axis=-1)
@@ -78,6 +83,12 @@ def count_by_score(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, 
     -------
     distinct, n_bogus, n_real : ndarray
         (m,) scores, ascending, and rows of each class.
+
+    Examples
+    --------
+    >>> labels, scores = np.array([0, 1, 1]), np.array([0.2, 0.2, 0.9])
+    >>> [part.tolist() for part in count_by_score(labels, scores)]
+    [[0.2, 0.9], [1, 0], [1, 1]]
     """
     distinct, place = np.unique(scores, return_inverse=True)
     n_bogus, n_real = (np.bincount(place[labels == label], minlength=len(distinct)) for label in (0, 1))
@@ -197,6 +208,12 @@ def area_influence(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np.nd
     area : float
     influence : ndarray
         (n,) with sum 0.
+
+    Examples
+    --------
+    >>> labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.2, 0.9])
+    >>> area_influence(labels, scores)[0]
+    0.875
     """
     real, bogus = (np.sort(scores[labels == label]) for label in (1, 0))
     won = _fraction_below(bogus, scores)

@@ -38,6 +38,12 @@ def reduce_vectors(vectors: np.ndarray, *, n_components: int = N_COMPONENTS) -> 
     -------
     ndarray
         (n, k), k at most `n_components`.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(1).normal(size=(10, 5))
+    >>> reduce_vectors(vectors, n_components=2).shape
+    (10, 2)
     """
     from sklearn.decomposition import PCA
 

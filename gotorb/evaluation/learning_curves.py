@@ -474,7 +474,7 @@ def labels_ratio(curve: np.ndarray, control: np.ndarray, n_labels: np.ndarray) -
 
     Examples
     --------
-    >>> _labels_ratio(np.array([0.5, 0.9, 0.95]), np.array([0.5, 0.7, 0.9]), np.array([100, 200, 300]))
+    >>> labels_ratio(np.array([0.5, 0.9, 0.95]), np.array([0.5, 0.7, 0.9]), np.array([100, 200, 300]))
     1.5
     """
     goal = min(curve.max(), control.max())

@@ -222,6 +222,11 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     Returns
     -------
     float
+
+    Examples
+    --------
+    >>> average_precision(np.array([0, 1, 1]), np.array([0.1, 0.8, 0.9]))
+    1.0
     """
     _, n_bogus, n_real = count_by_score(labels, scores)
     found, called = np.cumsum(n_real[::-1]), np.cumsum((n_real + n_bogus)[::-1])
@@ -240,6 +245,12 @@ def measure_calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
     -------
     dict
         brier and ece; None without rows.
+
+    Examples
+    --------
+    >>> found = measure_calibration(np.array([0, 0, 1, 1]), np.array([0.0, 0.0, 1.0, 1.0]))
+    >>> found
+    {'brier': 0.0, 'ece': 0.0}
     """
     if len(labels) == 0:
         return {"brier": None, "ece": None}
@@ -297,6 +308,12 @@ def reliability_table(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N
     -------
     DataFrame
         Columns mean_score, fraction_real, low, high (95 % Wilson), n.
+
+    Examples
+    --------
+    >>> table = reliability_table(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), n_bins=2)
+    >>> len(table)
+    2
     """
     place = np.minimum((scores * n_bins).astype(int), n_bins - 1)
     table = []
@@ -353,6 +370,11 @@ def rounded(value: Any) -> Any:
     -------
     object
         Plain values; None for floats that are not finite, lists for tuples.
+
+    Examples
+    --------
+    >>> rounded({"auc": 0.99123456789, "n": 12})
+    {'auc': 0.991235, 'n': 12}
     """
     if isinstance(value, dict):
         return {str(key): rounded(item) for key, item in value.items()}

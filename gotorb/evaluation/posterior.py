@@ -151,6 +151,13 @@ def posterior_density(samples: np.ndarray, grid: np.ndarray) -> np.ndarray:
     -------
     ndarray
         (m,) density per unit of score.
+
+    Examples
+    --------
+    >>> samples = np.array([0.4, 0.5, 0.6])
+    >>> density = posterior_density(samples, np.linspace(0, 1, 101))
+    >>> int(np.argmax(density))
+    50
     """
     from scipy.special import ndtr
 

@@ -315,6 +315,11 @@ def check_parity(scores: np.ndarray, expected: np.ndarray, *, against: str = "fi
     Returns
     -------
     Check
+
+    Examples
+    --------
+    >>> check_parity(np.array([0.1, 0.9]), np.array([0.1, 0.9]), against="the registered model", tolerance=1e-6).passed
+    True
     """
     largest = float(np.abs(scores - expected).max())
     passed = bool(np.isfinite(scores).all() and largest <= tolerance)

@@ -224,6 +224,11 @@ def round_headline(value: float | None) -> float | None:
     -------
     float or None
         The same, rounded.
+
+    Examples
+    --------
+    >>> round_headline(0.123456)
+    0.1235
     """
     return None if value is None else round(float(value), HEADLINE_DIGITS)
 

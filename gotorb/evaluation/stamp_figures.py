@@ -210,6 +210,12 @@ def misclassified_rows(predictions: pd.DataFrame, threshold: float) -> np.ndarra
     -------
     ndarray of int
         Places: the worst missed real ones, then the worst accepted bogus ones.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [1, 0, 1], "score": [0.2, 0.1, 0.9], "mean": [0.2, 0.1, 0.9]})
+    >>> misclassified_rows(rows, 0.5)
+    array([0])
     """
     labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy(float)
     missed = np.flatnonzero((labels == 1) & (scores < threshold))

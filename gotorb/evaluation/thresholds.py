@@ -78,6 +78,12 @@ def rates_of_counts(n_bogus: np.ndarray, n_real: np.ndarray) -> tuple[np.ndarray
     -------
     fpr, fnr : ndarray
         (m + 1,) rates with each score, and infinity, as the threshold; NaN where the class is absent.
+
+    Examples
+    --------
+    >>> rates = rates_of_counts(np.array([2, 0]), np.array([0, 2]))
+    >>> rates[0].tolist()
+    [1.0, 0.0, 0.0]
     """
     bogus_below, real_below = (np.concatenate([[0], np.cumsum(counts)]) for counts in (n_bogus, n_real))
     with np.errstate(invalid="ignore"):
@@ -144,6 +150,11 @@ def first_within(fpr: np.ndarray, max_fpr: float) -> int:
     Returns
     -------
     int
+
+    Examples
+    --------
+    >>> int(first_within(np.array([0.5, 0.1, 0.0]), 0.2))
+    1
     """
     return int(np.argmax(fpr <= max_fpr + 1e-12))
 
@@ -160,6 +171,11 @@ def fnr_at_fpr(labels: np.ndarray, scores: np.ndarray, max_fpr: float) -> float:
     Returns
     -------
     float
+
+    Examples
+    --------
+    >>> fnr_at_fpr(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.5, 0.9]), 0.01)
+    0.5
     """
     rates = error_rates(labels, scores)
     return float(rates.fnr[first_within(rates.fpr, max_fpr)])
@@ -182,6 +198,12 @@ def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float, *, 
     dict
         n_bogus, n_false_positive, fpr, fpr_low, fpr_high and n_real, n_false_negative, fnr, fnr_low, fnr_high,
         and mme, the mean of fpr and fnr.
+
+    Examples
+    --------
+    >>> found = measure_errors(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9]), 0.5)
+    >>> found["fpr"], found["n_false_positive"], found["n_bogus"]
+    (0.5, 1, 2)
     """
     called_real, bogus, real = scores >= threshold, labels == 0, labels == 1
     errors = _rate("fpr", called_real[bogus], [group[bogus] for group in groups])

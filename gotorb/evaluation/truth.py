@@ -1,7 +1,7 @@
-"""Labels and models of a simulated survey against its truth, which no other part of the package reads.
+"""Labels and models against the truth of a simulated survey, which nothing else reads, and against TNS objects.
 
 Labels are compared row by row. Models are evaluated on every detection of the held-out images, labelled or not:
-the sample of a real night.
+the sample of a real night. Objects of the Transient Name Server are compared with scored detections at their positions.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.core import layout
 from gotorb.core.executor import Workers
 from gotorb.core.params import SEED, EvaluateParams, LabelParams
@@ -28,6 +29,12 @@ from gotorb.labels.image import LabelOptions, cut_detections
 from gotorb.labels.jobs import make_shards, read_images
 
 EVALUATE, LABEL = EvaluateParams(), LabelParams()
+TNS_RADIUS_ARCSEC = 2.0
+TNS_COLUMNS = {
+    "name": "name", "ra": "ra", "declination": "dec", "type": "type", "discoverydate": "discovery_date",
+    "discoverymag": "mag",
+}  # fmt: skip
+"""Column of TNS's public csv -> ours."""
 SCORE_COLUMNS = ("candidate_id", "image_id", "kind", "is_real", "mag", "snr")
 
 
@@ -234,6 +241,13 @@ def join_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     ------
     DataError
         If a detection is not in the truth: the two are not of one survey.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"candidate_id": ["1", "2"], "metalabel": ["mp", "glxresid"], "label": [1, 0]})
+    >>> truth = pd.DataFrame({"candidate_id": ["1"], "kind": ["asteroid"], "is_real": [1]})
+    >>> join_truth(table, truth)[["candidate_id", "kind", "is_real"]].values.tolist()
+    [['1', 'asteroid', 1]]
     """
     own = table[table["metalabel"].isin([*FROM_DETECTIONS, ""])]
     known = truth.assign(candidate_id=truth["candidate_id"].astype(str))[["candidate_id", "kind", "is_real"]]
@@ -267,3 +281,150 @@ def _measure_purity(rows: pd.DataFrame) -> dict[str, Any]:
         kinds = {kind: int(count) for kind, count in part["kind"].value_counts().sort_index().items()}
         purity[name] = {"n": n, "n_right": n_right, "purity": n_right / n, "low": low, "high": high, "kinds": kinds}
     return rounded(purity)
+
+
+def read_tns(path: Path | str) -> pd.DataFrame:
+    """Read the public csv of objects of the Transient Name Server (``tns_public_objects.csv``, unpacked or zipped).
+
+    Parameters
+    ----------
+    path : path
+        The csv. A line with its date may precede the names of the columns.
+
+    Returns
+    -------
+    DataFrame
+        name, ra, dec (deg, ICRS), type, mag (discovery magnitude), jd (discovery date, UTC).
+
+    Raises
+    ------
+    DataError
+        If a column is missing or a position is not a number.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> names = "name,ra,declination,type,discoverydate,discoverymag"
+    >>> with tempfile.NamedTemporaryFile("w+", suffix=".csv") as file:
+    ...     print("2026-01-02 00:00:00", names, "2026a,10.5,-3,SN Ia,2026-01-01,18.2", sep="\\n", file=file, flush=True)
+    ...     objects = read_tns(file.name)
+    >>> str(objects["name"][0]), float(objects["jd"][0])
+    ('2026a', 2461041.5)
+    """
+    for first in (0, 1):  # the daily file begins with the date on which it was made
+        table = pd.read_csv(path, skiprows=first, dtype=str)
+        if set(TNS_COLUMNS) <= set(table.columns):
+            break
+    else:
+        missing = ", ".join(sorted(set(TNS_COLUMNS) - set(table.columns)))
+        raise DataError(f"{path} has no column {missing}; give the public csv of objects of TNS")
+    table = table[list(TNS_COLUMNS)].rename(columns=TNS_COLUMNS)
+    numbers = table[["ra", "dec", "mag"]].apply(pd.to_numeric, errors="coerce")
+    bad = numbers[["ra", "dec"]].isna().any(axis=1)
+    if bad.any():
+        raise DataError(
+            f"{path}: {table['name'][bad].iloc[0]} has no position in degrees; give ra and declination in deg"
+        )
+    dates = pd.to_datetime(table["discovery_date"], utc=True, format="ISO8601")
+    jd = dates.map(lambda date: date.to_julian_date())
+    return table[["name", "type"]].fillna("").assign(**numbers.astype(float), jd=jd)
+
+
+def write_tns(survey_dir: Path | str, path: Path | str) -> int:
+    """Write the detected supernovae of a simulated survey as a csv of TNS: each at its first detection.
+
+    Parameters
+    ----------
+    survey_dir : path
+        The simulated survey.
+    path : path
+        The csv to write.
+
+    Returns
+    -------
+    int
+        Number of supernovae.
+    """
+    survey_dir = Path(survey_dir)
+    truth = read_truth(survey_dir).query("kind == 'supernova'")
+    candidates = pd.read_csv(survey_dir / layout.CANDIDATES_CSV, dtype={"id": str})[["id", "ra", "dec"]]
+    images = pd.read_csv(survey_dir / layout.IMAGES_CSV)[["id", "jd"]].rename(columns={"id": "image_id"})
+    rows = truth.merge(candidates, left_on="candidate_id", right_on="id").merge(images, on="image_id")
+    first = rows.sort_values("jd").drop_duplicates("name")
+    dates = pd.to_datetime(first["jd"], unit="D", origin="julian").dt.strftime("%Y-%m-%d %H:%M:%S")
+    objects = first.assign(
+        type="SN", discoverydate=dates, discoverymag=first["true_mag"].round(3), declination=first["dec"]
+    )
+    objects[list(TNS_COLUMNS)].to_csv(path, index=False)
+    return len(objects)
+
+
+def match_tns(
+    objects: pd.DataFrame, detections: pd.DataFrame, *, threshold: float, radius_arcsec: float = TNS_RADIUS_ARCSEC
+) -> pd.DataFrame:
+    """Match objects of TNS with scored detections.
+
+    Parameters
+    ----------
+    objects : DataFrame
+        From `read_tns`.
+    detections : DataFrame
+        ra, dec (deg, ICRS), jd (UTC) and score of every detection.
+    threshold : float
+        Score at or above which a detection is called real.
+    radius_arcsec : float
+        Largest separation of a detection from an object.
+
+    Returns
+    -------
+    DataFrame
+        A row for each object with at least one detection: the columns of `objects`, n_detections, n_real (those called
+        real), best_score, first_jd (first detection), found_jd (first detection called real, NaN without one),
+        delay_days (found_jd - first_jd) and found.
+
+    Examples
+    --------
+    >>> objects = pd.DataFrame({"name": ["a", "b"], "ra": [10.0, 50.0], "dec": [0.0, 0.0], "mag": [18.0, 19.0]})
+    >>> detections = pd.DataFrame({"ra": [10.0, 10.0], "dec": [0.0, 0.0], "jd": [1.0, 4.0], "score": [0.2, 0.9]})
+    >>> match_tns(objects, detections, threshold=0.5)[["name", "n_detections", "delay_days", "found"]].values.tolist()
+    [['a', 2, 3.0, True]]
+    """
+    index, separation = find_nearest(detections["ra"], detections["dec"], objects["ra"], objects["dec"])
+    own = detections.assign(row=index, is_real=detections["score"] >= threshold)[separation <= radius_arcsec]
+    groups, real = own.groupby("row"), own[own["is_real"]].groupby("row")
+    found = pd.DataFrame({
+        "n_detections": groups.size(), "n_real": groups["is_real"].sum(), "best_score": groups["score"].max(),
+        "first_jd": groups["jd"].min(), "found_jd": real["jd"].min(),
+    })  # fmt: skip
+    found = found.assign(delay_days=found["found_jd"] - found["first_jd"], found=found["found_jd"].notna())
+    return objects.join(found, how="inner").reset_index(drop=True)
+
+
+def tns_completeness(matched: pd.DataFrame, *, width_mag: float = 1.0) -> pd.DataFrame:
+    """Measure the fraction of detected objects with a detection that is called real, by discovery magnitude.
+
+    Parameters
+    ----------
+    matched : DataFrame
+        From `match_tns`: mag and found.
+    width_mag : float
+        Width of a bin [mag].
+
+    Returns
+    -------
+    DataFrame
+        low_mag, n, n_found, fraction, and its 95 % Wilson interval low and high; a row for each bin with objects.
+
+    Examples
+    --------
+    >>> matched = pd.DataFrame({"mag": [18.2, 18.9, 19.5], "found": [True, False, True]})
+    >>> tns_completeness(matched)[["low_mag", "n", "fraction"]].values.tolist()
+    [[18.0, 2.0, 0.5], [19.0, 1.0, 1.0]]
+    """
+    known = matched[matched["mag"].notna()]
+    rows = []
+    for low_mag, part in known.groupby(np.floor(known["mag"] / width_mag) * width_mag):
+        n, n_found = len(part), int(part["found"].sum())
+        low, high = wilson_interval(n_found, n) or (np.nan, np.nan)
+        rows.append((low_mag, n, n_found, n_found / n, low, high))
+    return pd.DataFrame(rows, columns=["low_mag", "n", "n_found", "fraction", "low", "high"])

@@ -1,4 +1,4 @@
-"""Searches for random bogus that are probably real, or of no use: each gives row numbers and changes nothing."""
+"""Searches for random bogus that are probably real or useless; each returns row numbers."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ def find_variable_stars(table: pd.DataFrame, catalogue: Path | str, *, radius_ar
     References
     ----------
     Killestein et al. 2021 (MNRAS 503, 4838): about 4 % of vetted junk were variable stars.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> table = pd.DataFrame({"label": 0, "metalabel": "randjunk", "ra": [10.0, 20.0], "dec": [0.0, 0.0]})
+    >>> with tempfile.NamedTemporaryFile("w+", suffix=".csv") as file:
+    ...     print("ra,dec", "20.0002,0.0", sep="\\n", file=file, flush=True)
+    ...     rows = find_variable_stars(table, file.name, radius_arcsec=2)
+    >>> rows.tolist()
+    [1]
     """
     rows, stars = _bogus_rows(table), read_variables(catalogue)
     place = table.iloc[rows]
@@ -119,6 +129,12 @@ def find_cosmic_rays(table: pd.DataFrame) -> np.ndarray:
     ------
     DataError
         If the column n_seen is missing or empty.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"label": 0, "metalabel": "randjunk", "n_seen": [1, 3, 0], "ncoadd": 3})
+    >>> find_cosmic_rays(table).tolist()
+    [0]
     """
     if "n_seen" not in table or table["n_seen"].isna().all():
         raise DataError("the data set has no column n_seen (exposures in which a detection is seen); make it again")
@@ -246,6 +262,12 @@ def find_surplus(table: pd.DataFrame, flagged: Collection[str], *, n_keep: int, 
     -------
     ndarray of int
         Row numbers.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"image_id": ["a", "a", "a", "b"]})
+    >>> len(find_surplus(table, ["a"], n_keep=1, rng=np.random.default_rng(1)))
+    2
     """
     surplus = [np.empty(0, int)]
     for image_id in sorted(set(flagged)):

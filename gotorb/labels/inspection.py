@@ -1,4 +1,4 @@
-"""A look at a few images before a run: checked as for labelling, their minor planets counted and drawn."""
+"""Inspection of a few images before a run: the checks of labelling, counts and pictures of minor planets."""
 
 from __future__ import annotations
 

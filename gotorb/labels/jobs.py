@@ -89,6 +89,10 @@ class ImageTask:
         ----------
         options : dataclass
             Of the work; its attribute `catalogues`, if it has one, names versions of catalogues.
+
+        Returns
+        -------
+        str
         """
         files = file_states((self.path, *self.exposure_paths))
         return value_digest((astuple(self), files, asdict(options), getattr(options, "catalogues", ())))

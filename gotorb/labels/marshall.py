@@ -64,6 +64,15 @@ def read_label_rows(path: Path | str) -> pd.DataFrame:
     ------
     DataError
         If a column is absent, an id is blank or was a float, a label is neither 1 nor 0, or an id has two labels.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w+", suffix=".csv") as file:
+    ...     print("photometry_id,label", "10000051,1", sep="\\n", file=file, flush=True)
+    ...     rows = read_label_rows(file.name)
+    >>> rows[["photometry_id", "label"]].values.tolist()
+    [['10000051', 1]]
     """
     try:
         check_header(Path(path))
@@ -209,6 +218,13 @@ def leave_known(labels: pd.Series, table: pd.DataFrame) -> pd.Series:
     ------
     DataError
         If the data set holds one with the other label.
+
+    Examples
+    --------
+    >>> labels = pd.Series({1: 1, 2: 0})
+    >>> table = pd.DataFrame({"candidate_id": ["1"], "metalabel": ["mp"], "label": [1]})
+    >>> leave_known(labels, table).to_dict()
+    {2: 0}
     """
     held = _held(table, labels)
     theirs = labels.reindex(held["candidate_id"].astype(int)).to_numpy()

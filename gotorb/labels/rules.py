@@ -60,6 +60,14 @@ def label_detections(
     -------
     DataFrame
         The chosen detections with label, metalabel, number, object_id, rule; minor planets first.
+
+    Examples
+    --------
+    >>> places = pd.DataFrame({"ra": [10.0, 10.1], "dec": [0.0, 0.0], "mag": [18.0, 19.0], "positive": True})
+    >>> planets = pd.DataFrame({"name": ["Ceres"], "ra": [10.0001], "dec": [0.0], "mag": [18.1]})
+    >>> chosen = label_detections(places, planets, MatchRules(), rng=np.random.default_rng(1))
+    >>> chosen[["label", "metalabel", "number"]].values.tolist()
+    [[1, 'mp', 'Ceres'], [0, 'randjunk', '']]
     """
     matched = _match_planets(detections, planets, rules)
     real = detections[matched >= 0]

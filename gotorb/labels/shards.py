@@ -34,6 +34,15 @@ def shard_path(shards_dir: Path, image_id: str, fingerprint: str) -> Path:
         Any text; letters and digits of it are kept.
     fingerprint : str
         Digest of everything that decides the shard, so that another recipe or another file gives another name.
+
+    Returns
+    -------
+    Path
+
+    Examples
+    --------
+    >>> shard_path(Path("shards"), "r0000001 UT1", "4f2a").as_posix()
+    'shards/r0000001_UT1-4f2a.h5'
     """
     safe = "".join(c if c.isascii() and c.isalnum() else "_" for c in image_id)
     return shards_dir / f"{safe[:NAME_LENGTH]}-{fingerprint}.h5"
@@ -69,6 +78,10 @@ def read_shard_table(path: Path) -> pd.DataFrame:
     ----------
     path : Path
         The shard.
+
+    Returns
+    -------
+    DataFrame
     """
     with h5py.File(path, "r") as file:
         text, facts = bytes(file[TABLE_KEY][()]).decode(), file.attrs.get(layout.FACTS_KEY, "{}")

@@ -1,1 +1,1 @@
-"""The embedded mini survey; delete it and everything still runs against a real one."""
+"""The embedded mini survey; the rest of the package does not need it."""

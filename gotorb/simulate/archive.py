@@ -44,6 +44,10 @@ def survey_environment(source: str, survey_dir: Path) -> Iterator[Settings]:
         row can reach a real one; any other source leaves .env in force.
     survey_dir : Path
         Folder of the simulated survey.
+
+    Yields
+    ------
+    Settings
     """
     settings = read_settings()
     if source != "embedded":
@@ -70,6 +74,10 @@ def open_archive(survey_dir: Path, settings: Settings) -> Iterator[Settings]:
         Folder of the simulated survey.
     settings : Settings
         The user's own; those set win.
+
+    Yields
+    ------
+    Settings
 
     Raises
     ------
@@ -181,6 +189,10 @@ def digest(dumps: tuple[Path, Path]) -> str:
     ----------
     dumps : tuple of Path
         `image.csv` and `candidate.csv`.
+
+    Returns
+    -------
+    str
     """
     total = hashlib.sha256()
     for path in dumps:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gotorb.catalogues.galaxy_files import write_glade
+from gotorb.catalogues.galaxies import write_glade
 from gotorb.core import layout
 from gotorb.core.files import write_csv, write_text
 from gotorb.core.params import SurveyParams
@@ -47,6 +47,10 @@ def generate_asteroids(
         Of the survey.
     observatory : tuple of float
         Longitude [deg East], rho cos phi', rho sin phi'.
+
+    Returns
+    -------
+    Elements
     """
     parts = []
     for field in fields:
@@ -72,6 +76,10 @@ def choose_asteroids(
         Pointings with their visits.
     observatory : tuple of float
         Longitude [deg East], rho cos phi', rho sin phi'.
+
+    Returns
+    -------
+    tuple[list[ndarray of int], ndarray of int]
     """
     inside, near = [], np.zeros(len(catalogue.a), dtype=bool)
     for field in fields:
@@ -166,6 +174,10 @@ def generate_belt(
         Random numbers.
     observatory : tuple of float
         Longitude [deg East], rho cos phi', rho sin phi'.
+
+    Returns
+    -------
+    Elements
     """
     ra, dec = grid.to_sky(rng.uniform(0, size - 1, n), rng.uniform(0, size - 1, n))
     sun_au = rng.uniform(2.1, 3.3, n)
@@ -222,6 +234,10 @@ def at_epoch(elements: Elements, epoch_mjd: float) -> Elements:
         Orbits of any epochs.
     epoch_mjd : float
         New epoch [MJD TT].
+
+    Returns
+    -------
+    Elements
     """
     motion = np.rad2deg(orbits.GAUSS_K * elements.a**-1.5)
     mean = np.mod(elements.mean_anomaly + motion * (epoch_mjd - elements.epoch_mjd), 360)
@@ -239,6 +255,10 @@ def nudge(elements: Elements, rng: np.random.Generator, *, along_track_arcsec: f
         Random numbers.
     along_track_arcsec : float
         Rms on the sky.
+
+    Returns
+    -------
+    Elements
     """
     scale = along_track_arcsec / 3600 * (elements.a - 1) / elements.a
     return elements._replace(mean_anomaly=elements.mean_anomaly + scale * rng.standard_normal(len(elements.a)))
@@ -251,6 +271,10 @@ def decimal_year(mjd: Array) -> Array:
     ----------
     mjd : ndarray (n,)
         Times.
+
+    Returns
+    -------
+    ndarray
 
     Examples
     --------
@@ -270,6 +294,10 @@ def from_decimal_year(value: Array) -> Array:
     ----------
     value : ndarray (n,)
         Decimal years.
+
+    Returns
+    -------
+    ndarray
     """
     year = np.floor(value).astype(int)
     starts = {int(y): erfa.cal2jd(int(y), 1, 1)[1] for y in np.unique(np.append(year, year + 1))}
@@ -318,6 +346,10 @@ def read_xephem(path: Path) -> Elements:
     ----------
     path : Path
         The csv.
+
+    Returns
+    -------
+    Elements
 
     Raises
     ------

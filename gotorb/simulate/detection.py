@@ -73,6 +73,10 @@ def detect(difference: Difference, science: Array, *, grid: Tan, camera: Camera)
         Of the images.
     camera : Camera
         Gives magnitudes.
+
+    Returns
+    -------
+    Detections
     """
     significant = _significance(difference, science)
     filled = np.nan_to_num(difference.image, nan=0.0).astype(np.float32)
@@ -150,6 +154,10 @@ def detect_stars(image: Array, *, grid: Tan, zero_point: float) -> pd.DataFrame:
         Of the image.
     zero_point : float
         Magnitude of one electron.
+
+    Returns
+    -------
+    DataFrame
     """
     found = sep.extract(image, 5.0, err=robust_noise(image), minarea=5, deblend_cont=0.02)
     flux = np.maximum(found["flux"], 1.0)
@@ -202,6 +210,10 @@ def train_scorers(samples: list[tuple[Detections, Array]], seed: int) -> Scorers
         Of each visit: detections, and 1 for real, 0 for bogus.
     seed : int
         Of the survey.
+
+    Returns
+    -------
+    Scorers
 
     Raises
     ------

@@ -109,6 +109,10 @@ def draw_air(rng: np.random.Generator) -> Air:
     ----------
     rng : Generator
         Random numbers.
+
+    Returns
+    -------
+    Air
     """
     dx, dy = rng.normal(0, 0.024, 2)
     return Air(float(dx), float(dy), float(rng.normal(0.7, 0.03)), float(np.clip(rng.normal(0.97, 0.03), 0.8, 1.0)))
@@ -125,6 +129,10 @@ def render(sky: Sky, points: Points, view: View, camera: Camera) -> tuple[Array,
         True grid, time, PSF and air.
     camera : Camera
         Gives electrons.
+
+    Returns
+    -------
+    tuple[ndarray, Labels]
     """
     image = np.zeros((view.size, view.size), dtype=np.float32)
     labels = np.zeros(image.shape, dtype=np.uint8)
@@ -150,6 +158,10 @@ def render_change(sky: Sky, points: Points, view: View, camera: Camera, *, templ
         Gives electrons.
     template_mjd : float
         Time of the template [MJD UTC].
+
+    Returns
+    -------
+    ndarray
     """
     image = np.zeros((view.size, view.size), dtype=np.float32)
     rows = np.flatnonzero(sky.stars.is_variable)
@@ -195,6 +207,10 @@ def expose(
         Sky, noise and full well.
     rng : Generator
         Random numbers.
+
+    Returns
+    -------
+    tuple[ndarray, Labels]
     """
     image = light + camera.sky_electrons * _sky_gradient(len(light), rng)
     _add_trail(image, labels, rng, psf)
@@ -221,6 +237,10 @@ def expose_template(light: Array, labels: Labels, chip: Detector, camera: Camera
         Sky, noise and full well.
     rng : Generator
         Random numbers.
+
+    Returns
+    -------
+    ndarray
     """
     image = light + camera.sky_electrons * _sky_gradient(len(light), rng)
     image *= chip.flat_error
@@ -352,6 +372,10 @@ def draw_detector(size: int, rng: np.random.Generator) -> Detector:
         Side [pixel].
     rng : Generator
         Random numbers.
+
+    Returns
+    -------
+    Detector
     """
     area = size**2 / 1024**2
     n_hot, n_columns = int(rng.poisson(45 * area)), 1 + int(rng.poisson(3 * size / 1024))
@@ -435,6 +459,10 @@ def grow_labels(labels: Labels, radius: int = 1) -> Labels:
         Artefacts.
     radius : int
         Of the growth [pixel].
+
+    Returns
+    -------
+    Labels
     """
     side = 2 * radius + 1
     return ndimage.maximum_filter(labels, size=(side, side))

@@ -159,6 +159,10 @@ def image_rows(field: Field, result: VisitResult, quality: int) -> pd.DataFrame:
         Images of one visit.
     quality : int
         Quality flag of the visit.
+
+    Returns
+    -------
+    DataFrame
     """
     visit, n = result.visit, len(result.exposures)
     names = [_exposure_name(visit, number, field.unit) for number in range(n)]
@@ -186,6 +190,10 @@ def candidate_rows(result: VisitResult, scores: pd.DataFrame) -> pd.DataFrame:
         Detections of one visit.
     scores : DataFrame
         Columns realbogus and cnn_realbogus in the order of the detections.
+
+    Returns
+    -------
+    DataFrame
     """
     table = _photometry(result, scores).assign(image_id=result.visit.image_id)
     return table[list(CANDIDATE_COLUMNS)]
@@ -198,6 +206,10 @@ def truth_rows(result: VisitResult) -> pd.DataFrame:
     ----------
     result : VisitResult
         Detections of one visit and their truth.
+
+    Returns
+    -------
+    DataFrame
     """
     ids = {"candidate_id": _candidate_ids(result.visit, len(result.truth)), "image_id": result.visit.image_id}
     return pd.concat([pd.DataFrame(ids), result.truth], axis=1)

@@ -109,6 +109,10 @@ def sources_path(out_path: Path) -> Path:
     ----------
     out_path : Path
         Copy of the image.
+
+    Returns
+    -------
+    Path
     """
     return out_path.with_name(f"{out_path.stem}-injected.csv")
 
@@ -122,6 +126,10 @@ def exposure_copy(path: Path, out_path: Path) -> Path:
         Original exposure.
     out_path : Path
         Copy of the image.
+
+    Returns
+    -------
+    Path
     """
     return out_path.with_name(f"{path.stem}-injected{path.suffix}")
 
@@ -182,6 +190,10 @@ def read_zero_point(header: fits.Header, path: Path) -> float:
         Of the plane.
     path : Path
         File named in errors.
+
+    Returns
+    -------
+    float
     """
     try:
         return float(header["MAGZP"])
@@ -277,6 +289,10 @@ def measure_psf(image: Array, path: Path) -> EffectivePsf:
         Sky-subtracted plane.
     path : Path
         File named in errors.
+
+    Returns
+    -------
+    EffectivePsf
 
     Raises
     ------

@@ -67,6 +67,10 @@ def concatenate(parts: list[Columns]) -> Columns:
     ----------
     parts : list of named tuple
         Of one type, such as `Elements`; every field an array (n,).
+
+    Returns
+    -------
+    Columns
     """
     return type(parts[0])(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
@@ -78,6 +82,10 @@ def to_equator(vector: Array) -> Array:
     ----------
     vector : ndarray (..., 3)
         Ecliptic.
+
+    Returns
+    -------
+    ndarray
     """
     c, s = np.cos(OBLIQUITY_RAD), np.sin(OBLIQUITY_RAD)
     return vector @ np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
@@ -90,6 +98,10 @@ def to_ecliptic(vector: Array) -> Array:
     ----------
     vector : ndarray (..., 3)
         Equatorial.
+
+    Returns
+    -------
+    ndarray
     """
     c, s = np.cos(OBLIQUITY_RAD), np.sin(OBLIQUITY_RAD)
     return vector @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
@@ -104,6 +116,10 @@ def observer_position(mjd_utc: float, observatory: tuple[float, float, float]) -
         Time.
     observatory : tuple of float
         Longitude [deg East], rho cos phi', rho sin phi'.
+
+    Returns
+    -------
+    ndarray
     """
     tt = mjd_utc + TT_MINUS_UTC_S / 86400
     earth = erfa.epv00(MJD_ZERO, tt)[0]["p"]
@@ -122,6 +138,10 @@ def eccentric_anomaly(mean_anomaly: Array, e: Array) -> Array:
         [rad].
     e : ndarray (n,)
         Eccentricities below 1.
+
+    Returns
+    -------
+    ndarray
 
     Examples
     --------
@@ -144,6 +164,10 @@ def heliocentric(elements: Elements, mjd_tt: Array | float) -> Array:
         Orbits.
     mjd_tt : float or ndarray (n,)
         Times.
+
+    Returns
+    -------
+    ndarray
     """
     mean = np.deg2rad(elements.mean_anomaly) + GAUSS_K * elements.a**-1.5 * (mjd_tt - elements.epoch_mjd)
     anomaly = eccentric_anomaly(mean, elements.e)
@@ -167,6 +191,10 @@ def observe(elements: Elements, mjd_utc: float, observatory: tuple[float, float,
         Time.
     observatory : tuple of float
         Longitude [deg East], rho cos phi', rho sin phi'.
+
+    Returns
+    -------
+    Seen
     """
     observer = observer_position(mjd_utc, observatory)
     tt = mjd_utc + TT_MINUS_UTC_S / 86400
@@ -197,6 +225,10 @@ def from_state(position: Array, velocity: Array) -> dict[str, Array]:
     ----------
     position, velocity : ndarray (n, 3)
         Ecliptic heliocentric [au, au/day].
+
+    Returns
+    -------
+    dict[str, ndarray]
     """
     mu = GAUSS_K**2
     r, v2 = np.linalg.norm(position, axis=1), np.einsum("ij,ij->i", velocity, velocity)

@@ -293,6 +293,10 @@ def stream(seed: int, field: int, *purpose: int) -> np.random.Generator:
         Seed of the survey and number of the field.
     *purpose : int
         One of the constants POINTING to ORBIT or of another module, then numbers such as the visit's.
+
+    Returns
+    -------
+    Generator
     """
     return np.random.default_rng([seed, field, *purpose])
 
@@ -309,6 +313,10 @@ def plan_survey(params: SurveyParams, seed: int) -> list[Field]:
         Size and number of fields and visits.
     seed : int
         Of the survey.
+
+    Returns
+    -------
+    list of Field
 
     Raises
     ------
@@ -333,6 +341,10 @@ def plan_training(params: SurveyParams, seed: int) -> list[Field]:
         Of the survey; `n_training_fields` counts.
     seed : int
         Of the survey.
+
+    Returns
+    -------
+    list of Field
     """
     small = params.model_copy(update={"size": min(params.size, 640), "n_visits": 2})
     places = _lattice(CAMERA.side_deg(small.size), seed + 1)

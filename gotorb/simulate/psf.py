@@ -91,6 +91,10 @@ def draw_psf(rng: np.random.Generator, median_fwhm: float = 2.55) -> Psf:
         Random numbers.
     median_fwhm : float
         [pixel].
+
+    Returns
+    -------
+    Psf
     """
     return Psf(
         fwhm=float(np.clip(median_fwhm * np.exp(0.12 * rng.standard_normal()), 2.0, 3.9)),
@@ -110,6 +114,10 @@ def vary_psf(psf: Psf, rng: np.random.Generator) -> Psf:
         Of the night.
     rng : Generator
         Random numbers.
+
+    Returns
+    -------
+    Psf
     """
     shear = np.add(psf.shear, rng.normal(0, [0.012, 0.012, 0.004, 0.004]))
     coma = np.add(psf.coma, rng.normal(0, [0.04, 0.04, 0.02]))
@@ -130,6 +138,10 @@ def moffat_width(fwhm: Array, beta: float) -> Array:
         [pixel].
     beta : float
         Moffat index.
+
+    Returns
+    -------
+    ndarray
     """
     return fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
 
@@ -154,6 +166,10 @@ def profile(dx: Array, dy: Array, local: LocalPsf, beta: float) -> Array:
         PSF at the sources, arrays (n, 1, 1).
     beta : float
         Moffat index.
+
+    Returns
+    -------
+    ndarray
     """
     mean_x, mean_y = COMA_FRACTION * local.coma_x, COMA_FRACTION * local.coma_y
     main = _moffat(dx + mean_x, dy + mean_y, local, beta)
@@ -234,6 +250,10 @@ def cut_windows(image: Array, x: Array, y: Array, half: int) -> Array:
         0-based pixel centres.
     half : int
         Half side [pixel].
+
+    Returns
+    -------
+    ndarray
     """
     pad, side = 2 * half + 1, np.arange(2 * half + 1)
     padded = np.pad(image, pad)

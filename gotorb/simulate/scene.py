@@ -1,4 +1,4 @@
-"""Scene of one field: its stars, galaxies, supernovae and minor planets, and the light of them that changes."""
+"""Scene of one field: its stars, galaxies, supernovae and minor planets, and their changing light."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -163,6 +163,10 @@ def make_scene(field: Field, asteroids: Elements, seed: int, observatory: tuple[
         Of the survey.
     observatory : tuple of float
         Longitude [deg East], rho cos phi', rho sin phi'.
+
+    Returns
+    -------
+    Scene
     """
     return Scene(field=field, sky=draw_sky(field, seed), asteroids=asteroids, seed=seed, observatory=observatory)
 
@@ -205,6 +209,10 @@ def draw_sky(field: Field, seed: int) -> Sky:
         Pointing and visits.
     seed : int
         Of the survey.
+
+    Returns
+    -------
+    Sky
     """
     grid, size, first_mjd, rng = (
         field.grid,
@@ -305,6 +313,10 @@ def transients_at(scene: Scene, mjd: float) -> Points:
         Of one field.
     mjd : float
         Time [UTC].
+
+    Returns
+    -------
+    Points
     """
     seen = orbits.observe(scene.asteroids, mjd, scene.observatory)
     new = scene.sky.supernovae
@@ -328,6 +340,10 @@ def injected_sources(scene: Scene, visit: Visit, grid: Tan, template_mjd: float)
         Of the coadd.
     template_mjd : float
         Time of the template [UTC].
+
+    Returns
+    -------
+    Injected
     """
     mjd = visit.mjd_utc
     seen = orbits.observe(scene.asteroids, mjd, scene.observatory)
@@ -368,6 +384,10 @@ def fixed_sources(scene: Scene, visit: Visit, grid: Tan) -> Fixed:
         Gives the time.
     grid : Tan
         Of the coadd.
+
+    Returns
+    -------
+    Fixed
     """
     stars, galaxies = scene.sky.stars, scene.sky.galaxies
     star_x, star_y = grid.to_pixel(*stars.place_at(visit.mjd_utc - scene.epoch_mjd))
@@ -389,5 +409,9 @@ def variable_name(field: int, row: int) -> str:
     ----------
     field, row : int
         Number of the field and row of the star.
+
+    Returns
+    -------
+    str
     """
     return f"V{field:03d}{row:04d}"

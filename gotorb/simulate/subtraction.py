@@ -124,6 +124,10 @@ def robust_noise(image: Array) -> float:
     ----------
     image : ndarray (h, w)
         NaN without data.
+
+    Returns
+    -------
+    float
     """
     sample = image[::3, ::3]
     sample = sample[np.isfinite(sample)]
@@ -141,6 +145,10 @@ def find_stars(image: Array, camera: Camera, *, threshold: float = 9) -> CleanSt
         Its full well.
     threshold : float
         In units of the noise.
+
+    Returns
+    -------
+    CleanStars
     """
     noise = robust_noise(image)
     sep.set_extract_pixstack(max(300_000, image.size // 5))
@@ -166,6 +174,10 @@ def subtract(science: Array, template: Array, camera: Camera, *, swap: bool = Fa
         Gain and saturation of the images.
     swap : bool
         Convolve the wider image instead: a mistake that real pipelines make now and then.
+
+    Returns
+    -------
+    Difference
 
     Raises
     ------
@@ -201,6 +213,10 @@ def window_half(difference: Difference) -> int:
     ----------
     difference : Difference
         Result of `subtract`.
+
+    Returns
+    -------
+    int
     """
     return len(_filter_taps(difference)) // 2 + 1 + (KERNEL_HALF if difference.convolved == "science" else 0)
 
@@ -267,6 +283,10 @@ def cut_stamps(reference: Array, target: Array, stars: CleanStars, empty: NDArra
         Pixels without data.
     camera : Camera
         Its full well.
+
+    Returns
+    -------
+    Stamps
     """
     height, width = target.shape
     reach = STAMP_HALF + KERNEL_HALF
@@ -352,6 +372,10 @@ def fit_kernel(stamps: Stamps, *, noise: float, order: int = 2) -> Kernel:
     order : int
         Spatial order; one lower is tried where the stamps are too few.
 
+    Returns
+    -------
+    Kernel
+
     Raises
     ------
     SurveyError
@@ -420,6 +444,10 @@ def apply_kernel(image: Array, kernel: Kernel) -> Array:
         Finite everywhere.
     kernel : Kernel
         Result of `fit_kernel`.
+
+    Returns
+    -------
+    ndarray
     """
     height, width = image.shape
     shape = tuple(scipy.fft.next_fast_len(n + 2 * KERNEL_HALF, real=True) for n in image.shape)

@@ -86,6 +86,10 @@ def make_survey(
     catalogue : path, optional
         XEphem csv of real minor planets; a generated main belt otherwise.
 
+    Returns
+    -------
+    SurveySummary
+
     Raises
     ------
     ConfigError
@@ -147,7 +151,7 @@ def _clear(out_dir: Path) -> None:
 
 def _crashed(task: Task) -> NoReturn:
     raise SurveyError(
-        f"worker processes died while simulating field {task.field.index}, perhaps for lack of memory; "
+        f"worker processes died while simulating field {task.field.index}, perhaps out of memory; "
         "lower survey.n_processes"
     )
 

@@ -1,4 +1,4 @@
-"""Point sources on galaxies and on empty sky, added to the stamps of real images: what a model is tried on.
+"""Point sources on galaxies and on empty sky, added to the stamps of real images to test a model.
 
 Other than the synthetic transients of the labels, which carry a minor planet's pixels, these carry the image's own
 PSF, so a network cannot know them from training.
@@ -22,10 +22,9 @@ from gotorb.core.params import SEED, LabelParams, RecoveryParams
 from gotorb.core.settings import read_settings
 from gotorb.dataset.store import run_folder
 from gotorb.errors import MissingPart
-from gotorb.labels.hosts import find_hosts
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask, make_shards, read_images
-from gotorb.labels.synthetic import N_DRAWN
+from gotorb.labels.synthetic import N_DRAWN, find_hosts
 from gotorb.simulate.injection import PSF_HALF, EffectivePsf, add_source, measure_psf, read_zero_point
 from gotorb.simulate.subtraction import robust_noise
 from gotorb.stamps.cutout import first_pixels
@@ -157,7 +156,7 @@ def _draw(task: ImageTask, frame: Frame, options: InjectionOptions, rng: np.rand
     kept = [_on_data(places, frame, exts.difference).iloc[:wanted] for places, wanted in groups]
     sources = pd.concat([part for part in kept if len(part)] or kept, ignore_index=True)
     if sources.empty:
-        raise MissingPart(f"no place for a source in {task.path}: all pixels drawn lack data; leave the image out")
+        raise MissingPart(f"no place for a source in {task.path}: all pixels drawn are missing; leave the image out")
     return sources.assign(mag=rng.uniform(options.min_mag, options.max_mag, len(sources)))
 
 
@@ -231,6 +230,10 @@ def paint_alone(
         Side of a stamp [pixel].
     rng : numpy.random.Generator
         Source of the Poisson noise.
+
+    Returns
+    -------
+    ndarray
     """
     light = np.zeros((len(x), size, size), np.float64)
     for stamp, at_x, at_y, counts in zip(light, x, y, flux, strict=True):

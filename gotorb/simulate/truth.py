@@ -1,4 +1,4 @@
-"""Truth of each detection: matched with the sources that were put in, never with scores."""
+"""Truth of each detection, matched with the simulated sources and never with scores."""
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,10 @@ def classify(
         Of point sources in the difference [pixel].
     warped : bool
         True when the images of this visit were badly registered; star residuals are then dipoles.
+
+    Returns
+    -------
+    DataFrame
     """
     x, y = table["x"].to_numpy(), table["y"].to_numpy()
     kind = _artefact_kinds(x, y, fixed, labels, warped=warped)

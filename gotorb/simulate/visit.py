@@ -96,6 +96,10 @@ def make_setup(scene: Scene) -> Setup:
     ----------
     scene : Scene
         The field and what is on its sky.
+
+    Returns
+    -------
+    Setup
     """
     rng = plan.stream(scene.seed, scene.field.index, plan.TEMPLATE)
     chip = exposure.draw_detector(scene.field.size, rng)
@@ -235,6 +239,10 @@ def shift_image(image: Array, dx: float, dy: float) -> Array:
         Any.
     dx, dy : float
         Shift [pixel].
+
+    Returns
+    -------
+    ndarray
     """
     moved = image
     for axis, shift in ((1, dx), (0, dy)):
@@ -274,6 +282,10 @@ def coadd(exposures: list[Exposure], zero_point: float, method: Method) -> Coadd
         Magnitude of one count of the result.
     method : {"median", "mean"}
         Combination of the layers.
+
+    Returns
+    -------
+    Coadd
     """
     moves = [_move(one, exposures[0], zero_point) for one in exposures]
     layers = np.stack([shift_image(one.image * m.scale, m.dx, m.dy) for one, m in zip(exposures, moves, strict=True)])
@@ -326,6 +338,10 @@ def combine(layers: Array, method: Method) -> Array:
         NaN without data.
     method : {"median", "mean"}
         Combination.
+
+    Returns
+    -------
+    ndarray
     """
     seen = np.isfinite(layers)
     n_seen = seen.sum(axis=0, dtype=np.int8)

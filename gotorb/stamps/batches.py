@@ -26,12 +26,22 @@ def cut_batches(stamps: Stamps, batch_size: int, *, shape: tuple[int, ...], name
     name : str
         Of the model, for messages.
 
+    Yields
+    ------
+    ndarray
+
     Raises
     ------
     ModelError
         If the stamps' shape is not the model's.
     DataError
         If a stamp is not finite.
+
+    Examples
+    --------
+    >>> stamps = np.zeros((5, 3, 3, 2))
+    >>> [len(batch) for batch in cut_batches(stamps, 2, shape=(3, 3, 2), name="vgg6")]
+    [2, 2, 1]
     """
     first = 0
     for block in [stamps] if isinstance(stamps, np.ndarray) else stamps:
@@ -77,6 +87,11 @@ def check_scores(scores: np.ndarray, *, name: str, ids: Sequence[str] | None = N
     ------
     NotFinite
         If one is NaN or infinite.
+
+    Examples
+    --------
+    >>> check_scores(np.array([0.1, 0.9]), name="vgg6").tolist()
+    [0.1, 0.9]
     """
     wrong = np.flatnonzero(~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))))
     if len(wrong):

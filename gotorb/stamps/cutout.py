@@ -1,4 +1,4 @@
-"""Cutting square stamps: where the pixels come from, and what stands where there are none."""
+"""Square stamps cut from a plane of pixels, with a fill value outside it."""
 
 from collections.abc import Iterable
 
@@ -75,6 +75,11 @@ def first_pixels(positions: np.ndarray, size: int) -> np.ndarray:
     -------
     ndarray of int
         (n,); `FAR` for positions that are not a number.
+
+    Examples
+    --------
+    >>> first_pixels(np.array([10.0, 10.4, 10.6]), 5).tolist()
+    [8, 8, 9]
     """
     first = np.ceil(np.asarray(positions, float) - size / 2)
     return np.clip(np.where(np.isnan(first), FAR, first), -FAR, FAR).astype(np.int64)

@@ -74,6 +74,13 @@ def find_missing(stamps: np.ndarray) -> np.ndarray:
     -------
     ndarray of bool
         The same shape.
+
+    Examples
+    --------
+    >>> stamps = np.ones((1, 5, 5, 1))
+    >>> stamps[0, 2, 2, 0] = np.nan
+    >>> int(find_missing(stamps).sum())
+    1
     """
     with np.errstate(invalid="ignore"):
         missing = ~(np.abs(stamps) < LARGEST)
@@ -98,6 +105,13 @@ def scale_stamps(stamps: np.ndarray) -> Scaled:
     Returns
     -------
     Scaled
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(1).normal(100, 5, (1, 55, 55, 1))
+    >>> scaled = scale_stamps(noise)
+    >>> bool(abs(scaled.sky[0, 0] - 100) < 1), bool(abs(scaled.sigma[0, 0] - 5) < 0.5)
+    (True, True)
     """
     values = np.where(find_missing(stamps), np.float32(np.nan), stamps).astype(np.float32)
     sky = layer_medians(values)
@@ -154,6 +168,12 @@ def to_grey(z: np.ndarray, layers: Sequence[str]) -> np.ndarray:
     -------
     ndarray
         (n, size, size, n_layers) uint8; 0 for missing pixels.
+
+    Examples
+    --------
+    >>> sky = np.zeros((1, 5, 5, 1), np.float16)
+    >>> int(to_grey(sky, ["difference"])[0, 0, 0, 0])
+    128
     """
     low, high = (np.arcsinh(limit / SOFTENING)[:, None, None] for limit in stretch_limits(z, layers))
     part = (np.arcsinh(z.astype(np.float64) / SOFTENING) - low) / (high - low)
@@ -174,6 +194,11 @@ def paint_stamps(stamps: np.ndarray, layers: Sequence[str]) -> np.ndarray:
     -------
     ndarray
         (n, n_layers, size, size, 3) uint8, the first row at the bottom of the stamp.
+
+    Examples
+    --------
+    >>> paint_stamps(np.ones((2, 55, 55, 3)), ["science", "template", "difference"]).shape
+    (2, 3, 55, 55, 3)
     """
     z = scale_stamps(stamps).z
     grey = np.moveaxis(to_grey(z, layers), -1, 1)
@@ -252,6 +277,10 @@ def draw_strips(planes: np.ndarray, layers: Sequence[str]) -> list[str]:
         (n, size, size, k).
     layers : sequence of str
         (k,) names of the planes.
+
+    Returns
+    -------
+    list of str
     """
     if planes.size == 0:
         return [""] * len(planes)

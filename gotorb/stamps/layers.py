@@ -73,7 +73,10 @@ class Planes:
         for start in range(0, len(layers), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             exposures = np.moveaxis(singles[rows], -1, 0)
-            low, high = reduce(np.fmin, exposures), reduce(np.fmax, exposures)  # pixels that lack in all stay NaN
+            low, high = (
+                reduce(np.fmin, exposures),
+                reduce(np.fmax, exposures),
+            )  # pixels missing in all exposures stay NaN
             layers[rows, ..., :3] = self.stacked[rows]
             with np.errstate(invalid="ignore"):  # infinite minus infinite is NaN
                 spread = high - low
@@ -111,6 +114,10 @@ def cut_planes(
         Names of the HDUs.
     xy : pair of ndarray, optional
         Positions on the difference image where the survey measured them (0-based); from its WCS when left out.
+
+    Returns
+    -------
+    Planes
 
     Raises
     ------
@@ -151,6 +158,14 @@ def core_light(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     light, error : ndarray
         (n, k), in the planes' units; NaN where a stamp has no data. The error is that of a mean of independent
         pixels whose scatter is the median absolute deviation of the stamp.
+
+    Examples
+    --------
+    >>> planes = np.zeros((1, 9, 9, 1))
+    >>> planes[0, 4, 4, 0] = 9
+    >>> light, _ = core_light(planes)
+    >>> light.tolist()
+    [[1.0]]
     """
     first = (planes.shape[1] - CORE) // 2
     core = planes[:, first : first + CORE, first : first + CORE]
@@ -187,6 +202,13 @@ def n_detected_exposures(exposures: np.ndarray) -> np.ndarray:
     ndarray of int
         (n,) exposures whose core is more than 5 sigma above the stamp's median. A cosmic ray is seen in exactly
         one, a star in all; 0 says that only the stacked image shows it.
+
+    Examples
+    --------
+    >>> exposures = np.random.default_rng(1).normal(0, 1, (1, 21, 21, 3))
+    >>> exposures[0, 9:12, 9:12, :2] += 20  # in two of three
+    >>> n_detected_exposures(exposures).tolist()
+    [2]
     """
     if exposures.shape[0] == 0 or exposures.shape[-1] == 0:
         return np.zeros(len(exposures), int)

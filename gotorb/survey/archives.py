@@ -203,8 +203,8 @@ def _find(folder: Path, pattern: str, what: str) -> Path:
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
         raise DataError(
-            f"{len(found)} files match {pattern!r} in {folder}, one is wanted; "
-            f"set label.archive.{what}_file in params.yaml"
+            f"{len(found)} files match {pattern!r} in {folder}, one is needed; give a folder of images, of packets or "
+            f"of one archive, or set label.archive.{what}_file in params.yaml"
         )
     return found[0]
 
@@ -248,7 +248,7 @@ def _read_table(path: Path, ids: np.ndarray, params: ArchiveParams, *, has_ids: 
     if len(table) != len(ids) or (table[column].to_numpy(str) != ids).any():
         if not has_ids:
             raise DataError(
-                f"no array {params.ids_key!r} of row ids in the hdf5 beside {path}; set label.archive.ids_key in "
+                f"no array {params.ids_key!r} of row ids in the hdf5 next to {path}; set label.archive.ids_key in "
                 f"params.yaml to the array that holds the csv's {column!r}"
             )
         raise DataError(

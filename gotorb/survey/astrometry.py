@@ -1,4 +1,4 @@
-"""World coordinates of an image in ICRS: axes in any order, other frames, and distortions obeyed or refused."""
+"""World coordinates of an image in ICRS: axes in any order, other frames, and distortions applied or refused."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def read_astrometry(header: fits.Header, hdus: fits.HDUList | None = None) -> As
     Raises
     ------
     ValueError
-        If the cards contradict each other, or ask for a projection, frame or distortion that is not obeyed.
+        If the cards contradict each other, or ask for a projection, frame or distortion that is not supported.
     """
     types = _check_types(header)
     if not any(header.get(name) for name in SCALE_CARDS):

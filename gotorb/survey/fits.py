@@ -1,4 +1,4 @@
-"""FITS files: pixels, tables, headers and WCS of one image, each read where and when it is wanted."""
+"""FITS files: pixels, tables, headers and WCS of one image, read on demand."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class Frame:
         Raises
         ------
         MissingPart
-            If the header has no celestial WCS, one that contradicts itself, or one that is not obeyed here.
+            If the header has no celestial WCS, one that contradicts itself, or one that is not supported.
         """
         if ext not in self._astrometry:
             header = self.header(ext)

@@ -69,6 +69,10 @@ def is_fits(path: Path) -> bool:
     ----------
     path : Path
 
+    Returns
+    -------
+    bool
+
     Examples
     --------
     >>> [is_fits(Path(name)) for name in ("a.FIT", "a.fts.bz2", "a.fits.fz", "a.gz")]

@@ -1,4 +1,4 @@
-"""The gotophoto database: which images there are, and where their files lie."""
+"""The gotophoto database: images and the places of their files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ IMAGES_BY_ID = """
 
 
 class ServerRestarting(DatabaseError):
-    """The server is there but takes no connection yet."""
+    """The server is starting and accepts no connection yet."""
 
 
 @contextmanager
@@ -67,7 +67,8 @@ def connect(settings: Settings) -> Iterator[Any]:
 
     if not settings.gotophoto_db_name:
         raise ConfigError(
-            "GOTOPHOTO_DB_NAME is not set in .env or the environment; copy .env.example to .env and fill it in"
+            "GOTOPHOTO_DB_NAME is not set in .env or the environment; set it, or name the adapter of your own survey "
+            "(--adapter)"
         )
     try:
         connection = psycopg2.connect(
@@ -128,7 +129,7 @@ def query(settings: Settings, sql: str, values: dict[str, Any]) -> pd.DataFrame:
                 return pd.DataFrame(cursor.fetchall(), columns=[column.name for column in cursor.description])
         except psycopg2.errors.UndefinedTable as error:
             raise DatabaseError(
-                f"database {settings.gotophoto_db_name!r} lacks a table ({str(error).splitlines()[0]}); "
+                f"database {settings.gotophoto_db_name!r} has no such table ({str(error).splitlines()[0]}); "
                 "check GOTOPHOTO_DB_NAME in .env"
             ) from None
         except psycopg2.errors.QueryCanceled:
@@ -142,7 +143,7 @@ def query(settings: Settings, sql: str, values: dict[str, Any]) -> pd.DataFrame:
                 raise DatabaseError(_describe(settings, error)) from None
             time.sleep(PAUSE_S)
         except DatabaseError:
-            # refused at once: a mistake in .env; refused after a connection was lost: the server restarts
+            # refused immediately: a mistake in .env; refused after a lost connection: the server restarts
             if deadline is None or time.monotonic() > deadline:
                 raise
             time.sleep(PAUSE_S)

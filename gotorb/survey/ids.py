@@ -1,4 +1,4 @@
-"""Ids as text, exactly: what a survey, a csv or an archive calls a row."""
+"""Ids as exact text: names of rows in a survey, a csv or an archive."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Pixels of an image HDU, read only where they are wanted: mapped, scaled or decompressed in blocks."""
+"""Pixels of an image HDU, read only where needed: mapped, scaled or decompressed in blocks."""
 
 from __future__ import annotations
 
@@ -96,6 +96,10 @@ def card_number(header: fits.Header, name: str, default: float | None) -> Any:
     default : float or None
         Value of an absent card.
 
+    Returns
+    -------
+    object
+
     Raises
     ------
     InconsistentImage
@@ -140,6 +144,10 @@ def read_blocks(
         (n,) 0-based pixel positions; those that are not finite want nothing.
     reach : float
         Pixels.
+
+    Yields
+    ------
+    Block
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""FITS files opened whole or refused: a file that is cut short says so and never looks as if a part were missing.
+"""FITS files, opened only when complete: a truncated file is refused as such.
 
 Headers and data are walked from the first byte to the last, as the standard's block structure declares them, before any
 library reads the file: astropy hides HDUs behind a cut with a warning, and never returns from a damaged header that

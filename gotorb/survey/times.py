@@ -1,4 +1,4 @@
-"""Times in FITS headers: scales, units of durations, and values that only hold a place."""
+"""Times in FITS headers: scales, units of durations, and placeholders."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ UNIX_START, UNIX_START_MJD = "1970-01-01T00:00:00", 40587.0
 """Zero of many clocks: the placeholder of a header that was never filled in."""
 PAIRED_KEYS = (("MJD-OBS", "DATE-OBS"), ("MJD-BEG", "DATE-BEG"), ("MJD-AVG", "DATE-AVG"))
 SAME_DAYS = 0.5
-"""Keys of one time in two forms; where they differ by more, nobody can tell which one is right."""
+"""Keys of one time in two forms; where they differ by more, it is not known which one is right."""
 SCALES = {"": "utc", "UT": "utc", "GMT": "utc", "IAT": "tai", "TDT": "tt", "ET": "tt", "GPS": "gps"}
 """Scales that the standard knows under another name than astropy."""
 OTHER_PLACE = ("BJD", "HJD", "RJD", "TJD")
@@ -238,6 +238,10 @@ def as_number(value: Any) -> Any:
     Parameters
     ----------
     value : object
+
+    Returns
+    -------
+    object
 
     Examples
     --------

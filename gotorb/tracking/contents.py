@@ -1,4 +1,4 @@
-"""Files by content, as DVC names them: what a data set consists of, where the cache keeps it, and what is damaged."""
+"""Files identified by content, as by DVC: parts of a data set, their place in the cache, and damage."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def _model(delivery: Delivery, event: Event) -> None:
     from gotorb.tracking.mlflow_model import Artefact, log_model
 
     client, tags = delivery.client, event["tags"]
-    model_id = find_logged_model(client, client.get_run(delivery.run_id), mend=True)
+    model_id = find_logged_model(client, client.get_run(delivery.run_id), repair=True)
     if not model_id:  # else a kill came between sending and acknowledging
         name = tags.get("network", "model")
         path = delivery.journal.folder / event["path"]
@@ -225,7 +225,7 @@ def _model(delivery: Delivery, event: Event) -> None:
     describe_model(client, delivery.run_id)
 
 
-def find_logged_model(client: MlflowClient, run: Run, *, mend: bool = False) -> str:
+def find_logged_model(client: MlflowClient, run: Run, *, repair: bool = False) -> str:
     """MLflow's name of the model that a run logged.
 
     Parameters
@@ -234,7 +234,7 @@ def find_logged_model(client: MlflowClient, run: Run, *, mend: bool = False) -> 
         Of the store.
     run : mlflow.entities.Run
         A training's.
-    mend : bool
+    repair : bool
         Delete one that was cut off while it was sent.
 
     Returns
@@ -245,7 +245,7 @@ def find_logged_model(client: MlflowClient, run: Run, *, mend: bool = False) -> 
     for output in run.outputs.model_outputs if run.outputs else ():
         if str(client.get_logged_model(output.model_id).status) == "READY":
             return str(output.model_id)
-        if mend:
+        if repair:
             client.delete_logged_model(output.model_id)
     return ""
 

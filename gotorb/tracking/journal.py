@@ -1,4 +1,4 @@
-"""Events of a run: on disk first, so that no server can lose or slow a run, and from there into the tracking store.
+"""Journal of a run: events are written to disk first, and delivered from there to the tracking store.
 
 A journal is a folder: ``events.jsonl`` with one event a line, the files that events speak of, and ``sent.json`` with
 the number of events that the tracking store has. Once all are sent the folder goes; ``gotorb sync`` sends what is left.
@@ -121,7 +121,7 @@ class Journal:
         with (self.folder / EVENTS).open("ab+", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(end - 1, 0))
-            whole = file.read(1) in (b"", b"\n")  # else the line before was cut, and costs itself alone
+            whole = file.read(1) in (b"", b"\n")  # else the line before was cut, and only that one is lost
             content_of_line = (line if whole else f"\n{line}").encode() + b"\n"
             if file.write(content_of_line) != len(content_of_line):
                 file.truncate(end)

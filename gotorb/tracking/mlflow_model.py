@@ -1,4 +1,4 @@
-"""Form of a model in the registry: Keras' own file, and a service that takes raw stamps.
+"""Registered form of a model: Keras' own file, and a service that takes raw stamps.
 
 ``mlflow.tensorflow.load_model`` gives the Keras model. ``mlflow.pyfunc.load_model`` and ``gotorb serve`` give, for each
 stamp in survey units, its score, calibrated probability and call and, of a model with dropout, mean, standard deviation

@@ -1,4 +1,4 @@
-"""Promotion of models: the pipeline's best becomes champion, a registered one gets an alias through checks, rollback.
+"""Promotion of models: the choice of the champion, aliases given after checks, and rollback.
 
 The pipeline registers the model that `comparison.choose_model` takes by rows that no model was trained on, and by
 transients injected into their images. Test rows decide only whether it is worse than the present champion or than the

@@ -1,4 +1,4 @@
-"""The model registry: versions known by the bytes of their model, their aliases, and who held an alias before."""
+"""The model registry: versions identified by the md5 of their model, aliases, and their previous holders."""
 
 from __future__ import annotations
 

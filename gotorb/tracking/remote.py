@@ -1,4 +1,4 @@
-"""The DVC remote that .env names, written where DVC looks for it: ``.dvc/config.local``, which git does not know."""
+"""The DVC remote of .env, written into ``.dvc/config.local``, which git ignores."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def find_remote(root: Path | None = None) -> str:
 
 
 def check_remote(root: Path | None = None) -> str:
-    """Describe the remote, after a try to reach it.
+    """Describe the remote, after an attempt to reach it.
 
     Parameters
     ----------

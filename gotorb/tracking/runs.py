@@ -67,7 +67,7 @@ class _Sender:
         self._news.set()
 
     def finish(self, *, whole: bool) -> None:
-        """Send the rest, also after a failure, and wait until this is done; a whole journal that is sent goes."""
+        """Send the rest, also after a failure, and wait for it; a journal that was sent completely is removed."""
         self._ended = True
         self.wake()
         self._thread.join()
@@ -89,8 +89,8 @@ class _Sender:
     def _send(self) -> None:
         try:
             self.delivery.send()
-        except Exception as error:  # also of a file that is gone: a record is not worth a training
-            self._live, self._given_up = False, self._ended  # what failed at the end fails again at once
+        except Exception as error:  # also of a file that is gone: a record must not cost a training
+            self._live, self._given_up = False, self._ended  # what failed at the end fails again immediately
             where = self.delivery.journal.folder
             log.warning("%s; the run is recorded in %s, send it later with `gotorb sync`", first_line(error), where)
 
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """The tracking store's name of the run, known when the run has ended; "" if the store was not reached."""
+        """Run id of the tracking store, known when the run has ended; "" if the store was not reached."""
         return self._sender.delivery.run_id
 
     def record(self, kind: str, *, file: Path | str | None = None, file_name: str = "", **content: Any) -> None:
@@ -208,7 +208,7 @@ class Run:
         values : mapping
             Rows (``test``, ``truth``, ``injected``) -> metrics.
         child : bool
-            This run judges that model alone, and becomes a child of its training's run.
+            This run evaluates only that model, and becomes a child of its training's run.
         """
         self.record(
             "judged", md5=digest, values=flat_metrics(values), data=self.data, child=child, stage=self.stage
@@ -572,7 +572,7 @@ def sync_runs(*, patience_s: float = -1) -> int:
     Parameters
     ----------
     patience_s : float
-        Seconds to wait for another process that does the same; for ever when negative.
+        Seconds to wait for another process that does the same; without end when negative.
 
     Returns
     -------

@@ -164,7 +164,7 @@ def check_project() -> None:
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Tell errors of MLflow, its database and the disk in one line while the block runs.
+    """Translate errors of MLflow, its database and the disk into one line while the block runs.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def find_moved() -> list[str]:
 
 
 def relocate() -> dict[str, int]:
-    """Let the store look for its artifacts where they are now.
+    """Correct the store's artifact locations after a move.
 
     Returns
     -------
@@ -344,5 +344,5 @@ def _read(store: sqlite3.Connection) -> list[tuple[str, str, str]]:
 def _open_file() -> sqlite3.Connection:
     path: Path = _mlruns_dir() / STORE_FILE
     if not path.exists():
-        raise TrackingError(f"no tracking store {path}; only a store in mlruns/ can be moved with its project")
+        raise TrackingError(f"no tracking store {path}; go to the project's folder, or run `make repro` first")
     return sqlite3.connect(path)

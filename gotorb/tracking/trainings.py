@@ -1,4 +1,4 @@
-"""The record of a training: what its meta.hkl says, its curves and its model; at its end, and again from files."""
+"""Record of a training: the content of its meta.hkl, its curves and its model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TAGS = ("layers", "threshold", "temperature", "offset", "data_digest")
 
 
 def log_training(run: Run, model_path: Path, meta: Mapping[str, Any], *, network: str, curves: bool = False) -> None:
-    """Record what a training used and reached, and its model.
+    """Record the inputs, results and model of a training.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def log_curves(run: Run, history: Mapping[str, Any]) -> None:
 
 
 def used_params(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decided a training, as its meta.hkl has it.
+    """Options and inputs of a training, from its meta.hkl.
 
     Parameters
     ----------

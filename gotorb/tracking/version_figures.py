@@ -76,6 +76,10 @@ def draw_version(
     kind, style : str
         As for `draw_here`.
 
+    Returns
+    -------
+    Written
+
     Raises
     ------
     TrackingError

@@ -59,8 +59,8 @@ def _from_commit(source: Mapping[str, Any], target: Path) -> Path:
     commits = commits_with(*wanted.values())
     if not commits:
         raise TrackingError(
-            f"no commit's dvc.lock knows data of md5 {', '.join(wanted.values())}; they were never committed, or git "
-            "lacks the commit (git fetch --all --tags)"
+            f"no commit's dvc.lock knows data of md5 {', '.join(wanted.values())}; they were never committed, or "
+            "the commit is missing here (git fetch --all --tags)"
         )
     with checked_out(commits[0], [f"{source['path']}/{name}" for name in wanted]) as tree:
         for name, expected in wanted.items():
@@ -125,7 +125,7 @@ def list_tags(root: Path | None = None) -> list[str]:
 
 
 def find_commit(revision: str, root: Path | None = None) -> str:
-    """Full name of the commit that a tag, branch or short name means.
+    """Full name of the commit of a tag, branch or short name.
 
     Parameters
     ----------
@@ -320,7 +320,9 @@ def tag_commit(name: str, message: str) -> tuple[str, str]:
         raise TrackingError(f"missing here: {shown}; `gotorb dvc pull` or `make repro` brings them, then tag")
     known = _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{name}^{{commit}}").stdout.strip()
     if known and known != commit:
-        raise TrackingError(f"tag {name!r} is of another commit ({known[:10]}); choose another name, for tags stay")
+        raise TrackingError(
+            f"tag {name!r} is of another commit ({known[:10]}); choose another name, because tags do not move"
+        )
     if not known:
         made = _git(root, "tag", "--annotate", "--message", message, "--end-of-options", name)
         if made.returncode:
@@ -338,7 +340,7 @@ def _committed(root: Path) -> str:
     changed = _git(root, "status", "--porcelain", "--", *WATCHED).stdout.splitlines()
     if changed:
         names = ", ".join(line[3:] for line in changed)
-        raise TrackingError(f"not committed: {names}; commit them first, for a tag names a commit")
+        raise TrackingError(f"not committed: {names}; commit them first, because a tag names a commit")
     return head.stdout.strip()
 
 

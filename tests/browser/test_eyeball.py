@@ -81,7 +81,7 @@ def test_waiting_decisions_survive_a_closed_page(page: Any, server: LabelServer)
 
 @pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_two_labellers_and_a_server_killed_again_and_again(chromium: Any, server: LabelServer, n_kills: int) -> None:
-    """Nothing acknowledged is lost, nothing stands twice, all that was pressed arrives."""
+    """Nothing acknowledged is lost, nothing is duplicate, and every key press arrives."""
     pages = []
     for who in ("ann", "bob"):
         made = chromium.new_context().new_page()

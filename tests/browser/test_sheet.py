@@ -132,7 +132,7 @@ def test_nearest_rows_come_as_a_sheet(page: Any, mapped: LabelServer) -> None:
     press(page, "Control+a r Escape")
     wait_until(page, SAVED)
     assert len(current(mapped)) == 20
-    wait_until(page, "document.getElementById('sheetname').textContent.startsWith('as they stand')")
+    wait_until(page, "document.getElementById('sheetname').textContent.startsWith('as they stand')")  # prose: ignore
 
 
 def test_without_a_model_features_tell_what_is_near(page: Any, server: LabelServer) -> None:
@@ -170,7 +170,7 @@ def test_digits_tag_the_selection(page: Any, server: LabelServer) -> None:
 def test_sheets_tags_notes_and_undo_of_two_annotators_survive_kills(
     chromium: Any, serve: Callable[..., LabelServer], tmp_path: Path, n_kills: int
 ) -> None:
-    """What each page believes at the end is what the journal holds; no event stands twice."""
+    """At the end each page shows the journal's content, and no event is duplicate."""
     server = serve(make_small(tmp_path / "data", n=80), "--labeller", "ann")
     pages = []
     for who in ("ann", "bob"):

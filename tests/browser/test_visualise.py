@@ -112,7 +112,7 @@ def test_keys_move_mark_and_save_what_relabel_reads(page: Any, tmp_path: Path) -
     page.goto(f"file://{write(tmp_path, None, n=12)}")
     order = page.locator("#rows > .row").evaluate_all("(rows) => rows.map((row) => row.dataset.name)")
     for key in ("j", "r", "b", "j", "k", "r", "u", "k", "u", "r", "j", " "):
-        page.keyboard.press(key)  # r and b go on to the next row
+        page.keyboard.press(key)  # r and b move to the next row
     assert page.locator(".row.big").count() == 1
     marks = page.locator(".row.markreal, .row.markbogus").evaluate_all("(rows) => rows.map((row) => row.dataset.name)")
     with page.expect_download() as downloaded:

@@ -20,7 +20,7 @@ ORDER = (
 """Rooms from the lowest to the highest: a room imports only rooms before it."""
 LIMITS = {
     "files": 200,
-    "lines of code": 29_000,
+    "lines of code": 31_500,
     "names at the top": 24,
     "modules with one importer below 60 lines": 0,
     "circles": 0,
@@ -30,7 +30,7 @@ LIMITS = {
     "function bodies over 50 lines": 0,
 }
 """Largest allowed value of each figure."""
-LEAST_DOCUMENTED = 0.60
+LEAST_DOCUMENTED = 1.0
 """Smallest allowed fraction of public functions with parameters whose docstring has a Parameters section."""
 SMALL = 60
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
@@ -114,7 +114,7 @@ def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
 
 
 class House:
-    """Figures of the code as it stands."""
+    """Figures of the present code."""
 
     def __init__(self) -> None:
         self.paths = sources("gotorb")
@@ -183,7 +183,7 @@ class House:
         public = [
             (place, ast.get_docstring(node) or "")
             for place, node, seen in self.functions()
-            if seen and _parameters(node)
+            if seen and _parameters(node) and not node.name.startswith("run_")  # a command's docstring is its help
         ]
         without = [place for place, text in public if "Parameters\n----" not in text]
         return len(public) - len(without), len(public), without
@@ -338,7 +338,8 @@ def main() -> int:
     for name, value in house.figures().items():
         print(f"{name:55s} {value:7d}  (limit {LIMITS[name]})")
     n_documented, n_public, without = house.documented()
-    print(f"{'public functions with parameters, documented':55s} {n_documented:7d}  of {n_public} (at least 60 %)")
+    least = f"of {n_public} (at least {LEAST_DOCUMENTED:.0%})"
+    print(f"{'public functions with parameters, documented':55s} {n_documented:7d}  {least}")
     rooms = Counter(room(module_name(path)) for path in house.paths)
     sizes: Counter[str] = Counter()
     for path in house.paths:

@@ -1,4 +1,4 @@
-"""What docs/team.md promises of compose.yaml, read from the file; containers do not run in tests."""
+"""Promises of docs/team.md about compose.yaml, checked in the file; containers do not run in tests."""
 
 import re
 from pathlib import Path

@@ -52,11 +52,11 @@ class Project(NamedTuple):
         return self.run("python", "-m", "dvc", *words)
 
     def repro(self) -> subprocess.CompletedProcess[str]:
-        """What `make repro` runs once the environment is there."""
+        """Run the same as `make repro` after the set-up."""
         return self.run("python", "-m", "pipelines.repro")
 
     def gotorb(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """What a command of ours prints; it must end with this exit code."""
+        """Run a command of gotorb, which must end with this exit code."""
         done = self.run("python", "-m", "gotorb", *words)
         assert done.returncode == code, done.stdout + done.stderr
         return done
@@ -100,7 +100,7 @@ def change_params(root: Path, changes: dict[str, Any]) -> None:
 
 
 def clean_environment(root: Path, python: Path) -> dict[str, str]:
-    """What a user's shell holds who works in a checkout."""
+    """Environment of a user's shell in a checkout."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     environment["PATH"] = os.pathsep.join([str(python.parent), str(Path(sys.executable).parent), environment["PATH"]])
     for role in ("AUTHOR", "COMMITTER"):

@@ -1,4 +1,4 @@
-"""What a team's server side is made of, as real processes on loopback: PostgreSQL, S3, and the tracking server."""
+"""The server side of a team as real processes on loopback: PostgreSQL, S3, and the tracking server."""
 
 import sys
 import warnings

@@ -9,8 +9,8 @@ import pytest
 from gotorb import clean_data, label_data
 from gotorb.core import layout
 from gotorb.dataset.card import data_digest
-from gotorb.dataset.diff import compare_datasets
 from gotorb.dataset.store import open_dataset
+from gotorb.dataset.versions import compare_datasets
 from gotorb.errors import CatalogueError, ConfigError, DataError
 from gotorb.evaluation.truth import join_truth, read_truth
 
@@ -27,7 +27,7 @@ def half_known(served, tmp_path_factory):
 
 
 def kinds_removed(old_dir, new_dir, survey_dir):
-    """What the rows that went really are."""
+    """True kinds of the removed rows."""
     rows = join_truth(open_dataset(old_dir).table, read_truth(survey_dir)).set_index("id")
     return rows.loc[compare_datasets(old_dir, new_dir).rows["id"]]
 

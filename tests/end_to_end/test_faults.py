@@ -1,4 +1,4 @@
-"""What may go wrong while a data set is made, and that nothing is lost, doubled or called bogus by it."""
+"""Faults while a data set is made: nothing is lost, doubled or called bogus by them."""
 
 import os
 import random

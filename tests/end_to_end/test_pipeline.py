@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from tests.end_to_end.clones import MODEL, SMALL, Project, make_clone
 
-pytestmark = pytest.mark.timeout(1800)  # whoever comes first makes the small project
+pytestmark = pytest.mark.timeout(1800)  # the first test makes the small project
 
 STAGE_RUNS = {
     "survey", "label", "synthetic", "clean", "dataset", f"train {MODEL}", "tune", "train tuned", f"evaluate {MODEL}",

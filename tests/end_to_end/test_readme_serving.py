@@ -1,4 +1,4 @@
-"""The README's lines about serving and loading, run as they stand in a project after `make repro`."""
+"""Lines of docs/tutorials/versions.md about serving and loading, run as written in a project after `make repro`."""
 
 import json
 import os
@@ -19,11 +19,11 @@ from tests.end_to_end.clones import ROOT, Project
 from tests.unit.tracking.test_recording import wait_for
 
 pytestmark = pytest.mark.timeout(1800)  # the first to come makes the small project
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-(SERVE,) = re.findall(r"^gotorb serve .*$", README, re.MULTILINE)
-(MLFLOW,) = re.findall(r"^gotorb mlflow .*$", README, re.MULTILINE)
-(EXPORT,) = re.findall(r"^export MLFLOW_TRACKING_URI=.*$", README, re.MULTILINE)
-(LOAD,) = re.findall(r"^python -c .*mlflow\.pyfunc\.load_model.*$", README, re.MULTILINE)
+PAGE = (ROOT / "docs" / "tutorials" / "versions.md").read_text(encoding="utf-8")
+(SERVE,) = re.findall(r"^gotorb serve .*$", PAGE, re.MULTILINE)
+(MLFLOW,) = re.findall(r"^gotorb mlflow .*$", PAGE, re.MULTILINE)
+(EXPORT,) = re.findall(r"^export MLFLOW_TRACKING_URI=.*$", PAGE, re.MULTILINE)
+(LOAD,) = re.findall(r"^python -c .*mlflow\.pyfunc\.load_model.*$", PAGE, re.MULTILINE)
 ADDRESS = "http://127.0.0.1:5001"
 
 

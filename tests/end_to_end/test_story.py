@@ -11,7 +11,7 @@ import yaml
 from gotorb.core import layout
 from tests.end_to_end.clones import MODEL, Project, change_params
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # whoever comes first makes the small project
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test makes the small project
 
 CHANGES = {
     "label": {"extra_bogus_per_image": 6}, "train": {"epochs": 4}, "evaluate": {"models": [MODEL]},

@@ -1,4 +1,4 @@
-"""What the tracking store says of each model after `make repro`, compared with what the stages wrote."""
+"""Entries of the tracking store for each model after `make repro`, compared with the files of the stages."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a network says of all rows, for the pages: the same as the front door says, asked once."""
+"""Scores of all rows for the pages: equal to those of the front door, and computed once."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""Variants beside their baseline: differences of trainings that are known to be better, worse or judged elsewhere."""
+"""Variants next to their baseline: differences of trainings known to be better, worse or evaluated elsewhere."""
 
 import numpy as np
 import pandas as pd

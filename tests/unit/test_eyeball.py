@@ -10,8 +10,8 @@ import pytest
 from gotorb import eyeball
 from gotorb.core import layout
 from gotorb.dataset.check import verify_dataset
-from gotorb.dataset.diff import compare_datasets
 from gotorb.dataset.store import open_dataset, read_table
+from gotorb.dataset.versions import compare_datasets
 from gotorb.errors import ConfigError, DataError
 from gotorb.eyeball.decisions import Event, Journal
 from tests.unit.apps.small import make_small, write_answers
@@ -75,7 +75,7 @@ def test_labels_of_candidates_are_what_add_marshall_cands_reads(decided: Path, t
 
 def test_nothing_decided_is_one_line(tmp_path: Path) -> None:
     data_dir = make_small(tmp_path / "data", n=4)
-    with pytest.raises(DataError, match="nobody has decided anything"):
+    with pytest.raises(DataError, match="nobody has decided anything"):  # prose: ignore
         eyeball.export(data_dir)
     Journal(data_dir / layout.EYEBALL_DB)
     with pytest.raises(DataError, match="no decision on any row"):

@@ -274,6 +274,10 @@ def open_packets(
     reader : PacketReader, optional
         Of the known surveys when left out.
 
+    Returns
+    -------
+    PacketFolder
+
     Raises
     ------
     DataError

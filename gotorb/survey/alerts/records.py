@@ -1,4 +1,4 @@
-"""Records of alert packets: bytes and schema to named fields; the history of a source is skipped where that is safe."""
+"""Records of alert packets: bytes and schema to named fields; the history of a source is skipped where possible."""
 
 from __future__ import annotations
 

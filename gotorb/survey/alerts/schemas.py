@@ -38,7 +38,7 @@ PRIMITIVES = ("boolean", "int", "long", "float", "double", "bytes", "string", "e
 
 @dataclass(frozen=True)
 class CutoutField:
-    """A field of a cut-out, as it stands in a record's bytes.
+    """A field of a cut-out in a record's bytes.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class SchemaStore:
         Raises
         ------
         PacketError
-            If nobody knows the id. Another schema is never tried: many read without an error and give wrong numbers.
+            If the id is unknown. Another schema is never tried: many read without an error and give wrong numbers.
         """
         if schema_id not in self._by_id:
             self._by_id[schema_id] = self._find(schema_id)

@@ -1,4 +1,4 @@
-"""What the server answers, and whom it refuses."""
+"""Answers of the server, and requests that it refuses."""
 
 import asyncio
 import json

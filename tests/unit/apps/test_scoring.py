@@ -169,7 +169,7 @@ def test_stamps_that_do_not_fit_the_model_are_refused(plain: Path, tmp_path: Pat
     small = write_archive(tmp_path / "small", 3, size=30)
     with pytest.raises(DataError, match=r"takes stamps of 63 pixels, .* has 30"):
         score(plain, small, tmp_path / "scores.csv")
-    with pytest.raises(DataError, match=r"takes layer 'science', which .* lacks"):
+    with pytest.raises(DataError, match=r"takes layer 'science', which is missing in .*"):
         score(plain, write_archive(tmp_path / "other", 3), tmp_path / "scores.csv",
               archive=ArchiveParams(layers=("ptp", "min", "max")))  # fmt: skip
     assert not (tmp_path / "scores.csv").exists()

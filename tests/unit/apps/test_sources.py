@@ -1,4 +1,4 @@
-"""Several sources in one csv, a killed call that goes on, and a folder that is watched."""
+"""Several sources in one csv, a killed call that resumes, and a folder that is watched."""
 
 import logging
 import os

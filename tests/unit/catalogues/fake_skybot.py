@@ -1,4 +1,4 @@
-"""A server on this machine that answers like SkyBoT in good and in bad moods, and notes how it was asked."""
+"""A server on this machine that answers like SkyBoT, also with faults, and records the requests."""
 
 import socket
 import struct
@@ -34,7 +34,7 @@ ERROR_FLAG = NO_ROWS.replace(b'value="OK"/>', b'value="ERROR">Wrong epoch</vot:I
 
 
 class FakeSkybot(ThreadingHTTPServer):
-    """The moods of successive answers (the last one stays), and what was asked when."""
+    """The states of successive answers (the last one is repeated), and the requests with their times."""
 
     daemon_threads = True
     block_on_close = False
@@ -67,7 +67,7 @@ class FakeSkybot(ThreadingHTTPServer):
 
 @contextmanager
 def serving(*moods: str, delay_s: float = 0.0) -> Iterator[FakeSkybot]:
-    """A server in these moods while the block runs."""
+    """A server in these states while the block runs."""
     with FakeSkybot(*moods, delay_s=delay_s) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:

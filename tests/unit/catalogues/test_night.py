@@ -27,7 +27,7 @@ Epoch as a date,e,10.1,80.3,72.9,2.7,0.214,0.07,266.8,2/15.5/2023,2000,9.0,0.15
 
 
 def reference(path: Path, field: Field, observatory: tuple[float, float, float] = LA_PALMA) -> pd.DataFrame:
-    """What pympc says when it reads the whole catalogue."""
+    """Positions by pympc from the whole catalogue."""
     found = pympc.minor_planet_check(
         field.ra, field.dec, field.epoch_mjd, field.radius_deg * 3600, xephem_filepath=str(path),
         include_major_bodies=False, observatory=observatory, chunk_size=0,

@@ -1,4 +1,4 @@
-"""SkyBoT in all its moods: an answer, a true "nothing there", or an error before the deadline; asked politely, once."""
+"""SkyBoT in all its states: an answer, an empty one, or an error before the deadline; one request at a time."""
 
 import json
 import multiprocessing
@@ -184,7 +184,7 @@ def test_deadline_bounds_the_whole_look_up(mood: str) -> None:
         started = time.monotonic()
         with pytest.raises(LookupFailed):
             ask(server, replace(QUICK, total_s=1.0))
-        assert time.monotonic() - started < 10  # the server goes on for half a minute and more
+        assert time.monotonic() - started < 10  # the server continues for half a minute and more
 
 
 def test_service_that_is_not_there_is_told() -> None:

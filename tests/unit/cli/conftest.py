@@ -27,7 +27,7 @@ class Said(NamedTuple):
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project: nothing but parameters; no setting of the machine is seen, and none set here stays."""
+    """An empty project: only parameters; no setting of the machine is seen, and none set here stays."""
     for name in os.environ:
         if name.startswith(FOREIGN):
             monkeypatch.delenv(name)

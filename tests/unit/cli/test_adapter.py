@@ -21,7 +21,7 @@ COMMANDS = [
 
 @pytest.fixture(autouse=True)
 def undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an adapter changes is changed back after the test."""
+    """Undo the changes of an adapter after the test."""
     monkeypatch.setattr(label_data, "_ADAPTED", [])
     monkeypatch.setattr(label_data, "FIRST_PIXEL", 0)
     monkeypatch.setattr(label_data, "get_images", label_data.get_images)

@@ -1,4 +1,4 @@
-"""What doctor, models, params, label and ui print."""
+"""Output of doctor, models, params, label and ui."""
 
 import json
 import os

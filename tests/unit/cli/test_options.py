@@ -63,7 +63,7 @@ DOORS: dict[Callable[..., Any], tuple[type[Section], ...]] = {
 }
 """Front doors, with the sections that hold their defaults."""
 MEANT = {
-    ("make", "out_dir"): "a labelled set is made where one is, others beside the set that they change",
+    ("make", "out_dir"): "a labelled set is made where one is, others next to the set that they change",
     ("import_stamps", "out_dir"): "as for make",
     ("import_alerts", "out_dir"): "as for make",
     ("import_datapack", "out_dir"): "as for make",

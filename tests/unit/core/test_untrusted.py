@@ -19,8 +19,7 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 
-from gotorb.catalogues.galaxies import SONS, find_galaxies
-from gotorb.catalogues.galaxy_files import write_glade
+from gotorb.catalogues.galaxies import SONS, find_galaxies, write_glade
 from gotorb.catalogues.variables import read_variables
 from gotorb.core import layout
 from gotorb.core.files import write_csv

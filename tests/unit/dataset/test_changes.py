@@ -8,9 +8,8 @@ import pytest
 
 from gotorb.core import layout
 from gotorb.dataset.card import data_digest
-from gotorb.dataset.diff import compare_datasets
 from gotorb.dataset.store import open_dataset, write_dataset
-from gotorb.dataset.versions import flips, removals, write_version
+from gotorb.dataset.versions import compare_datasets, flips, removals, write_version
 from gotorb.errors import DataError
 
 

@@ -74,8 +74,8 @@ def test_stamp_that_occurs_twice_is_found(tmp_path):
         ({"label": [2, *[1] * 39], "metalabel": "marshall"}, "label is not 1, 0 or -1: row000"),
         ({"metalabel": ["mp", *["marshall"] * 39]}, "label contradicts its metalabel: row000"),
         ({"dec": [91.0, *[0.0] * 39]}, "dec outside -90 to 90: row000"),
-        ({"rule": ["", *["a rule"] * 39]}, "no rule: nobody knows what made the row: row000"),
-        ({"candidate_id": ["c8", *[f"c{i}" for i in range(1, 40)]]}, "detection stands twice: row000, row008"),
+        ({"rule": ["", *["a rule"] * 39]}, "no rule: the origin of the row is unknown: row000"),
+        ({"candidate_id": ["c8", *[f"c{i}" for i in range(1, 40)]]}, "duplicate detection: row000, row008"),
     ],
 )
 def test_impossible_rows_are_found(tmp_path, columns, finding):

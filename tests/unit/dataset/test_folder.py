@@ -106,7 +106,7 @@ def test_finished_folders_keep_their_recipe(data: Path, tmp_path: Path) -> None:
     (made / layout.RECIPE_FILE).unlink()
     with pytest.raises(DataError, match="unknown recipe"):
         make_version(data, made, params, seed=1)
-    (made / layout.UNFINISHED_FILE).touch()  # interrupted: nobody has used it
+    (made / layout.UNFINISHED_FILE).touch()  # interrupted: it was never used
     make_version(data, made, other, seed=1)
     assert layout.labels_path(made).read_bytes() != before
 

@@ -106,7 +106,7 @@ def test_doubled_id_is_named(data_dir):
     table = pd.read_csv(layout.labels_path(data_dir))
     table.loc[1, "id"] = "row000"
     table.to_csv(layout.labels_path(data_dir), index=False)
-    with pytest.raises(DataError, match="id 'row000' stands twice"):
+    with pytest.raises(DataError, match="id 'row000' is duplicate"):
         open_dataset(data_dir)
 
 

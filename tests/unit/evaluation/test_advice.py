@@ -178,5 +178,5 @@ def test_impossible_goals_are_told(goal, wanted, night, says):
 
 def test_part_without_a_class_is_told():
     predictions = make_predictions().query("split == 'test' or label == 1")
-    with pytest.raises(DataError, match="labelled validation rows lack real or bogus ones"):
+    with pytest.raises(DataError, match="labelled validation rows lack real or bogus ones"):  # prose: ignore
         advise(predictions, "purity", 0.9, NIGHT)

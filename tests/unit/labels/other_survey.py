@@ -26,7 +26,7 @@ Change = Callable[[fits.HDUList], None]
 
 @dataclass(frozen=True)
 class Sky:
-    """A provider that knows its planets, and obeys the circle asked for."""
+    """A provider with given planets, of which it returns those in the circle."""
 
     rows: tuple[tuple[str, float, float, float], ...]
     asked: list[Field] = field(default_factory=list, compare=False)

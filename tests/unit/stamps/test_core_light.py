@@ -1,4 +1,4 @@
-"""How often a detection is seen."""
+"""Number of exposures in which a detection is seen."""
 
 import numpy as np
 

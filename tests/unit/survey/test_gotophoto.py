@@ -162,7 +162,7 @@ def test_pgpass_that_others_can_read_is_ignored(server: Any, passwords: Path) ->
 
 def test_missing_table_is_told_with_the_database(server: Any, passwords: Path) -> None:
     write(passwords, PASSWORD)
-    with pytest.raises(DatabaseError, match=r"database 'empty' lacks a table .*check GOTOPHOTO_DB_NAME"):
+    with pytest.raises(DatabaseError, match=r"database 'empty' has no such table .*check GOTOPHOTO_DB_NAME"):
         query_images(settings(server), 1)
 
 

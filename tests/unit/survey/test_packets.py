@@ -119,7 +119,7 @@ def test_an_unknown_schema_is_named_and_never_guessed(tmp_path: Path, schema_id:
 
 @pytest.mark.parametrize(("version", "other"), [("10.0", 900), ("9.0", 1000), ("7.4", 1000), ("11.1", 1100)])
 def test_a_wrong_schema_does_not_pass(tmp_path: Path, version: str, other: int) -> None:
-    """By the layout of 10.0 and 9.0 some packets read to the last byte: then only the id tells, and it is obeyed."""
+    """By the layout of 10.0 and 9.0 some packets read to the last byte: then only the id decides, and it is used."""
     record = rubin_record(version, ssObjectId=21, history=1)
     try:
         found, _ = read_packet(write(tmp_path / "a.bin", wire(record, version, other)))
@@ -314,7 +314,7 @@ FAKE = b"SIMPLE  =" + bytes(3)
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("history", [0, 3])
 def test_the_history_is_skipped_without_a_difference(version: str, history: int) -> None:
-    """A text in the record that looks like the start of a FITS file deceives nobody."""
+    """A text in the record that looks like the start of a FITS file is not taken for one."""
     name = "target_name" if version in ("8.0", "9.0", "10.0", "11.1") else ""
     extra = {name: FAKE.decode()} if name else {}
     data = bare(rubin_record(version, history=history, band="SIMPLE  =") | extra, rubin_schema(version))

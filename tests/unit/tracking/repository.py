@@ -66,7 +66,7 @@ class Repository:
         self.dvc("repro", "--quiet")
 
     def run(self, *command: str) -> str:
-        """What a command prints; it must succeed."""
+        """Run a command that must succeed, and return its output."""
         who = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"] if command[0] == "git" else []
         words = [command[0], *who, *command[1:]]
         done = subprocess.run(words, cwd=self.root, capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ START_S = 90
 
 
 def free_port() -> int:
-    """A port of loopback that nobody uses."""
+    """An unused port of loopback."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
@@ -41,7 +41,7 @@ class Process:
 
     @property
     def is_up(self) -> bool:
-        """Whether it was started and not killed."""
+        """True if it was started and not killed."""
         return self.process is not None
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""A journal on a disk that is full for a while, and lines that were cut: each costs itself, and is told."""
+"""A journal on a disk that is full for a while, and lines that were cut: only these are lost, with a warning."""
 
 import errno
 import json

@@ -43,7 +43,7 @@ print(model.predict(np.ones((2, {size}, {size}, 4), "float32"), params={{"n_samp
 def registered(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> Iterator[tuple[Registered, Path]]:
     """A real network with dropout and a first layer of ours, registered, and the folder of its file."""
     import keras
-    import keras_tuner  # registers a layer with Keras, which must not be pickled beside the model
+    import keras_tuner  # registers a layer with Keras, which must not be pickled next to the model
 
     from gotorb.training.model_files import write_model
     from gotorb.training.networks import build_network

@@ -1,4 +1,4 @@
-"""Which model becomes champion; judged on models whose quality is known beforehand."""
+"""Choice of the champion among models whose quality is known beforehand."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a tracked stage leaves behind, read with mlflow's own client."""
+"""Records of a tracked stage, read with mlflow's own client."""
 
 import subprocess
 from pathlib import Path

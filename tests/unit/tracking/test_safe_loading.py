@@ -110,7 +110,7 @@ def test_version_without_an_md5_is_refused(hostile: tuple[Registered, Path]) -> 
 
 @pytest.mark.parametrize("damage", ["lambda", "wide"])
 def test_registered_file_that_holds_code_or_huge_layers_is_refused(project: Path, tmp_path: Path, damage: str) -> None:
-    """Its md5 is the registered one: whoever registered it meant it."""
+    """Its md5 is the registered one, so it was registered on purpose."""
     import h5py
 
     from gotorb.training.model_files import write_model as write_h5

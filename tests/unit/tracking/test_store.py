@@ -1,4 +1,4 @@
-"""Where runs are kept: a sqlite file of the project's own, or a server; and a project that was moved."""
+"""Place of the runs: a sqlite file of the project, or a server; and a project that was moved."""
 
 import shutil
 import subprocess

@@ -22,7 +22,7 @@ L, ops = keras.layers, keras.ops
 
 
 class Doubled(keras.layers.Layer):
-    """A layer that nobody registered."""
+    """A layer that is not registered."""
 
     def call(self, x: Any) -> Any:
         return x * 2
