@@ -1,5 +1,6 @@
 """Stage ``injections``: transients injected into the held-out images that the models find."""
 
+import shutil
 from pathlib import Path
 
 from gotorb import label_data
@@ -19,6 +20,9 @@ from gotorb.tracking.runs import track_stage
 from gotorb.tracking.trainings import judged
 from pipelines import open_survey, run_stage, write_headline
 
+SCRATCH = ("injected", "injected_validation")
+"""Data sets below data/ that only this stage uses."""
+
 
 def main() -> None:
     """Write reports/injections.json, the headline numbers, and in evaluations/injections/ maps and validation.csv.
@@ -34,14 +38,16 @@ def main() -> None:
         run.log_data(data.data_dir, make_card(data.data_dir), context="injections")
         files, catshtm_dir = label_data.cut_options(data.size).files, read_settings().catshtm_dir
         options = InjectionOptions(catshtm_dir=catshtm_dir, **what, stamp_size=data.size, files=files, seed=params.seed)
-        injected = add_transients("data/label", images_of(data.table, "test"), options, out_dir="data")
+        for scratch in SCRATCH:  # of another run, whose images may have been others
+            shutil.rmtree(Path("data") / scratch, ignore_errors=True)
+        injected = add_transients("data/label", images_of(data.table, "test"), options, out_dir="data", name=SCRATCH[0])
         found = evaluate_injections(
             model_dirs, injected, data.data_dir,
             fpr=params.recovery.fpr, n_samples=params.evaluate.n_samples, seed=params.seed,
             true_thresholds=read_thresholds(Path("reports/truth.json"), params.recovery.fpr),
         )  # fmt: skip
         tried = add_transients(
-            "data/label", images_of(data.table, "validation"), options, out_dir="data", name="injected_validation"
+            "data/label", images_of(data.table, "validation"), options, out_dir="data", name=SCRATCH[1]
         )
         write_csv(layout.CHOICE_CSV, score_injected(model_dirs, tried), float_format="%.9f")
         write_json("reports/injections.json", found.report)

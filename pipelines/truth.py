@@ -1,5 +1,6 @@
 """Stage ``truth``: labels and models against the simulated survey's truth."""
 
+import shutil
 from pathlib import Path
 
 from gotorb import label_data
@@ -15,6 +16,9 @@ from gotorb.tracking.contents import md5
 from gotorb.tracking.runs import headlines, track_stage
 from pipelines import open_survey, run_stage, write_headline
 
+SCRATCH = "detections"
+"""Data set below data/ that only this stage uses."""
+
 
 def main() -> None:
     """Write reports/purity.json, reports/truth.json and the headline numbers."""
@@ -29,8 +33,9 @@ def main() -> None:
             "before_cleaning": check_labels(labels_dir, survey_dir),
             "after_cleaning": check_labels(data.data_dir, survey_dir),
         }
+        shutil.rmtree(Path("data") / SCRATCH, ignore_errors=True)  # of another run, whose images may have been others
         cut = label_data.cut_options(data.size)
-        detections = cut_images(labels_dir, images_of(data.table, "test"), cut, out_dir=Path("data"))
+        detections = cut_images(labels_dir, images_of(data.table, "test"), cut, out_dir=Path("data"), name=SCRATCH)
         truth = evaluate_on_truth(model_dirs, detections, survey_dir, **options).report
         write_json(reports / "purity.json", purity)
         write_json(reports / "truth.json", truth)

@@ -99,9 +99,7 @@ def offsets_arcsec(detections: np.ndarray, planets: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> detections = pd.DataFrame({"ra": [0.001], "dec": [60.0]})
-    >>> planets = pd.DataFrame({"ra": [359.999], "dec": [60.0]})
-    >>> offsets_arcsec(detections, planets).round(3).tolist()
+    >>> offsets_arcsec(np.array([[0.001, 60.0]]), np.array([[359.999, 60.0]])).round(3).tolist()
     [[3.6, 0.0]]
     """
     east, north = (detections - planets).T

@@ -8,5 +8,7 @@ DAY_S = 86_400.0
 """Seconds of a day."""
 MAD_TO_SIGMA = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
+SIGMA_TO_FWHM = 2.354820045
+"""Full width at half maximum of a normal distribution over its standard deviation."""
 SCORE_DIGITS = 6
 """Decimals of scores in files."""

@@ -75,7 +75,7 @@ def compare_auc(
     Examples
     --------
     >>> labels, good, poor = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.1, 0.8, 0.2, 0.9])
-    >>> found = compare_auc(labels, good, poor, n_bootstrap=0, rng=np.random.default_rng(1))
+    >>> found = compare_auc(labels, good, poor)
     >>> found.auc_a, found.auc_b, found.difference
     (1.0, 0.75, 0.25)
     """

@@ -86,7 +86,7 @@ def require_meta(meta: dict[str, Any] | None) -> dict[str, Any]:
     """
     if meta is None:
         raise ModelError(
-            f"this model has no {layout.META_HKL} beside it; give meta=, as classifier.train() returned it"
+            f"this model has no {layout.META_HKL} next to it; give meta=, as classifier.train() returned it"
         )
     return meta
 

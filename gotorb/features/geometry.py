@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from gotorb.core.constants import SIGMA_TO_FWHM
+
 REFERENCE_FWHM = 3.1
 """Full width of the PSF, in pixels, for which the radii below stand."""
 STRETCH = (0.6, 2.5)
@@ -22,7 +24,6 @@ FAR_RADIUS = 7.5
 """Radius beyond which a pixel belongs to something else."""
 SMOOTH_FWHM = 2.0
 """Full width of the Gaussian that smooths."""
-SIGMA_TO_FWHM = 2.354820045
 SYMMETRY_HALF = 6
 """Half the side of the square that is compared with its own mirror images."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gotorb.core.constants import MAD_TO_SIGMA
+from gotorb.core.constants import MAD_TO_SIGMA, SIGMA_TO_FWHM
 
 FAR_FWHM = 3.0
 """Distance from the source, in widths of the PSF, beyond which pixels are changed."""
@@ -24,7 +24,6 @@ STAR_RESIDUAL = 0.03
 """Largest fraction of a star that its subtraction leaves, of either sign."""
 MASKED = (0.05, 0.5)
 """Side of a masked area over that of the stamp."""
-SIGMA_TO_FWHM = 2.354820045
 Rng = np.random.Generator
 
 

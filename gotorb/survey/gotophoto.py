@@ -67,8 +67,8 @@ def connect(settings: Settings) -> Iterator[Any]:
 
     if not settings.gotophoto_db_name:
         raise ConfigError(
-            "GOTOPHOTO_DB_NAME is not set in .env or the environment; set it, or name the adapter of your own survey "
-            "(--adapter)"
+            "GOTOPHOTO_DB_NAME is not set in .env or the environment; copy .env.example to .env and set it, or "
+            "name the adapter of your own survey (--adapter)"
         )
     try:
         connection = psycopg2.connect(

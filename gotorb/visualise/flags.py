@@ -16,7 +16,7 @@ from gotorb.core.settings import Settings
 from gotorb.errors import CatalogueError
 
 log = logging.getLogger(__name__)
-CORE_PIXELS = 6
+CENTRE_PIXELS = 6
 """A dipole's two halves lie within this distance of the middle, a star's neighbourhood begins there."""
 LOBE_SIGMA, LOBE_RATIO = 5.0, 0.4
 """A dipole has light of both signs, each so many sigma and the lesser this fraction of the greater at least."""
@@ -62,11 +62,11 @@ def _distance(found: Detections) -> np.ndarray:
 
 
 def _ring(found: Detections) -> np.ndarray:
-    return _distance(found) > CORE_PIXELS
+    return _distance(found) > CENTRE_PIXELS
 
 
 def _core(found: Detections) -> np.ndarray:
-    return _distance(found) <= CORE_PIXELS
+    return _distance(found) <= CENTRE_PIXELS
 
 
 def _above_noise(found: Detections, layer: str) -> np.ndarray | None:

@@ -6,6 +6,7 @@ import pandas as pd
 from gotorb.classifier.scored import Scored, _summarise
 from gotorb.classifier.sources import NUMBERS, TEXTS, Detections
 from gotorb.core import layout
+from gotorb.evaluation.posterior import Scale
 
 SIZE, THRESHOLD = 55, 0.5
 
@@ -22,4 +23,4 @@ def make_judged(n: int, *, text: str | None = None, n_samples: int = 20) -> Scor
     samples = rng.beta(2, 2, (n, 1)) * 0.9 + rng.random((n, n_samples)) * 0.1
     exposures = rng.normal(0, 1, (n, SIZE, SIZE, 3)).astype(np.float32)
     found = Detections(name=text or "night.fits", table=table, stamps=stamps, layers=layout.LAYERS, exposures=exposures)
-    return Scored(found, _summarise(table, samples.mean(1), samples, THRESHOLD), samples, stamps)
+    return Scored(found, _summarise(table, samples.mean(1), samples, Scale(THRESHOLD)), samples, stamps)

@@ -205,7 +205,7 @@ def lasso_all(page: Any) -> int:
 
 @pytest.mark.parametrize(("source", "counts"), [
     ("ztf", {"real": 868, "bogus": 155, "unknown": 389}),
-    ("ztf_packets", {"real": 6, "bogus": 4, "unknown": 10}),
+    ("ztf_packets", {"real": 6, "bogus": 5, "unknown": 9}),  # one of the bogus has no drb, and an rb of 0.26
     ("rubin", {"real": 21, "bogus": 53, "unknown": 160}),
 ])  # fmt: skip
 def test_people_label_and_explore(

@@ -68,10 +68,10 @@ def test_asked_rows_can_be_labelled_and_are_never_asked_twice(survey: Path, trai
 
 
 def test_value_is_that_of_the_posterior_and_the_seed_decides(survey: Path, trained: Trained) -> None:
-    first, again = (active_learning.choose(trained.run_dir, survey, 8, seed=4) for _ in range(2))
+    first, again = (active_learning.choose(trained.run_dir, survey, 8, method="bald", seed=4) for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
     assert (first["value"] >= 0).all() and first["score"].between(0, 1).all()
-    whole = active_learning.choose(trained.run_dir, survey, 1000, seed=4)
+    whole = active_learning.choose(trained.run_dir, survey, 1000, method="bald", seed=4)
     assert first["value"].min() >= np.sort(whole["value"])[::-1][: 5 * 8][-1]  # of the most telling five times as many
 
 

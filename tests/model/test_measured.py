@@ -406,6 +406,7 @@ def test_trees_and_networks_learn_from_undecided_rows(small: Path, tmp_path: Pat
     assert auc[0] >= auc[1] and auc[0] > 0.95 and without["counts"]["unknown"] == undecided.sum()
 
 
+@pytest.mark.long("nine trainings")
 def test_the_first_layer_may_be_chosen_out_of_fold(small: Path, tmp_path: Path, caplog: Any) -> None:
     with caplog.at_level("INFO"):
         _, meta = classifier.train(

@@ -158,4 +158,6 @@ def test_an_average_of_the_weights_is_kept_and_resumes(small: Path, tmp_path: Pa
     assert meta["history"]["val_loss"] != without["history"]["val_loss"]
     assert any((mine != theirs).any() for mine, theirs in zip(whole.get_weights(), plain.get_weights(), strict=True))
     with pytest.raises(ConfigError, match="ema"):
-        classifier.train(small, out_dir=tmp_path, **options | {"optimizer": lambda: keras.optimizers.SGD(0.1)})
+        classifier.train(
+            small, out_dir=tmp_path / "other", **options | {"optimizer": lambda: keras.optimizers.SGD(0.1)}
+        )

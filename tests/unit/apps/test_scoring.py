@@ -15,6 +15,7 @@ from gotorb.core import layout
 from gotorb.core.params import ArchiveParams
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ModelError
+from gotorb.evaluation.posterior import Scale
 from gotorb.survey.archives import open_archive
 from gotorb.training.meta import write_meta
 from gotorb.training.model_files import write_model
@@ -237,5 +238,7 @@ def test_the_real_packets_of_rubin_get_scores(tmp_path: Path, folder: str) -> No
 
 def test_ids_that_a_spreadsheet_would_run_are_text() -> None:
     table = pd.DataFrame({"id": ["=1+1", "7"], "ra": 1.0, "dec": 2.0, "image_id": ["@SUM(A1)", "-5"]})
-    rows = list(scores._rows(table, scores.Scores(np.array([0.1, 0.2]), None), ("model", "1", "digest", 0.5), 0.5))
+    rows = list(
+        scores._rows(table, scores.Scores(np.array([0.1, 0.2]), None), ("model", "1", "digest", 0.5), Scale(0.5))
+    )
     assert [(row[0], row[-1]) for row in rows] == [("'=1+1", "'@SUM(A1)"), ("7", "-5")]

@@ -129,7 +129,7 @@ def test_params_yaml_names_the_default_wherever_it_differs() -> None:
     differing = dict(differences(read_params(ROOT / layout.PARAMS_YAML), Params(seed=0)))
     told = {}
     for name, comment in lines.items():
-        if found := re.search(r"\bdefault (\[.*?\]|\{.*?\}|[^\s:,]+)[:,] \w", comment):
+        if found := re.search(r"\bdefault (\[.*?\]|\{.*?\}|[^\s:,;]+)[:,;] \w", comment):
             told[name] = plain(yaml.safe_load(found.group(1)))
     assert told == differing
 
@@ -282,7 +282,8 @@ FREE = {
     "executor": {"n_processes", "chunk"},  # of any work, not of labelling
     "figures": {"size"}, "psf": {"factor"}, "recipe": {"verbose"},
     "transients": {"n_exposures"},
-    "store": {"batch"}, "journal": {"n"}, "skybot": {"pause_s"},  # of stamps read, of letters listed, between questions
+    "store": {"batch"}, "alerts": {"batch"}, "posterior": {"threshold"},  # of stamps read, of scores without a model
+    "journal": {"n"}, "skybot": {"pause_s"},  # of stamps read, of letters listed, between questions
 }  # fmt: skip
 """Module -> parameters whose name a section has too, for another thing."""
 

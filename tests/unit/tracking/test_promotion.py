@@ -184,8 +184,11 @@ def test_holder_that_a_rollback_took_the_alias_from_is_no_measure(project: Path,
     assert promote_best(write_pixels(tmp_path / "3", data, 3), data, make_params(GOOD))["champion"] is True
 
 
-def test_injected_transients_decide_between_equal_models(project: Path, models_dir: Path, data_dir: Path) -> None:
+def test_injected_transients_decide_between_equal_models(
+    project: Path, models_dir: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two models of the same scores: the first finds more faint sources, and the order would take the other."""
+    monkeypatch.chdir(project)
     shutil.copytree(models_dir / GOOD, models_dir.parent / "equal" / GOOD)
     shutil.copytree(models_dir / GOOD, models_dir.parent / "equal" / MIDDLING)
     equal, params = models_dir.parent / "equal", make_params(GOOD, MIDDLING)
@@ -203,8 +206,9 @@ def test_injected_transients_decide_between_equal_models(project: Path, models_d
 
 
 def test_out_of_fold_scores_of_all_models_take_the_place_of_validation(
-    project: Path, models_dir: Path, data_dir: Path, tmp_path: Path
+    project: Path, models_dir: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(project)
     folder, table = tmp_path / "folds", read_table(data_dir)
     shutil.copytree(models_dir, folder)
     rows = table[table["split"] != "test"]
