@@ -26,8 +26,8 @@ with_uv = { $(call section,$(1)) | $(VENV)/bin/uv pip $(HASHED); }
 install = $(with_uv) || { echo "set-up: uv failed; pip installs instead, which takes minutes"; $(with_pip); }
 
 $(LOCKED): requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-		|| { echo "gotorb needs Python 3.11 to 3.13; name one: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 11))' \
+		|| { echo "gotorb needs Python 3.11; name it: make PYTHON=python3.11"; exit 1; }
 	@echo "set-up: installing requirements.lock into $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(call with_pip,set-up) || true
