@@ -69,7 +69,7 @@ def choose_rows(
     method : {"bald", "margin", "random"}
         What makes a row telling.
     scale : Scale
-        The model's threshold and temperature: rows beside the threshold are the unsure ones.
+        The model's threshold and temperature: rows close to the threshold are the uncertain ones.
     taken : collection of str
         Ids chosen or labelled before; never chosen again.
     features : callable, optional

@@ -255,7 +255,7 @@ SCORED_COLUMNS = ("id", "label", "metalabel", "mag", "snr", "ut", "host_offset_a
 
 
 class Injected(NamedTuple):
-    """Injected transients by which models of equal Brier score are told apart.
+    """Injected transients that decide between models of equal Brier score.
 
     Attributes
     ----------

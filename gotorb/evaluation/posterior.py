@@ -17,7 +17,7 @@ from gotorb.evaluation.calibration import expit, logit
 class Scale(NamedTuple):
     """Scale of probability on which one half is the threshold of a model: what "sure" and "unsure" are measured on.
 
-    A network's scores are too sure, and its threshold is rarely one half: on the scale of the scores a detection beside
+    A network's scores are too sure, and its threshold is rarely one half: on the scale of the scores a detection near
     the threshold may look certain.
 
     Attributes

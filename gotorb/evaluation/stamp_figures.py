@@ -237,7 +237,7 @@ def telling_rows(predictions: pd.DataFrame, threshold: float) -> dict[int, str]:
     Returns
     -------
     dict of str
-        Reason by place, up to `N_POSTERIORS` of each kind; no row stands twice.
+        Reason by place, up to `N_POSTERIORS` of each kind; each row appears once at most.
     """
     mean, std, labels = (predictions[name].to_numpy(float) for name in ("mean", "std", "label"))
     off = np.abs(mean - threshold)

@@ -80,7 +80,7 @@ def make_links(row: Mapping[str, Any], templates: Mapping[str, str]) -> list[lis
     Returns
     -------
     list of [name, address]
-        Without the services that need a value which the row lacks.
+        Services that need a value missing from the row are left out.
 
     Examples
     --------

@@ -44,7 +44,7 @@ CREATE INDEX IF NOT EXISTS events_id ON events (id);
 CREATE INDEX IF NOT EXISTS events_labeller ON events (labeller, number);
 """
 ADDED = {"value": "TEXT NOT NULL DEFAULT ''", "batch": "TEXT NOT NULL DEFAULT ''"}
-"""Columns that older journals lack."""
+"""Columns that older journals do not have."""
 CURRENT = """
 SELECT labeller, id, kind AS label, blind, sequence, model, max(number) AS number FROM events AS event
 WHERE kind NOT IN ('undo', 'tags', 'note')
@@ -141,7 +141,7 @@ class Journal:
             ) from None
 
     def _add_columns(self) -> None:
-        """Give a journal of an older version the columns that it lacks; its events stay."""
+        """Add the missing columns to a journal of an older version; its events are kept."""
         self._connection.execute("BEGIN IMMEDIATE")
         known = {row[1] for row in self._connection.execute("PRAGMA table_info(events)")}
         for name, kind in ADDED.items():

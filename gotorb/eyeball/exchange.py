@@ -173,7 +173,7 @@ def write_subjects(data: Dataset, rows: np.ndarray, out_dir: Path | str) -> Path
 
 
 def read_classifications(path: Path | str) -> Iterator[Event]:
-    """Classifications of a Zooniverse export as events; answers are told by their words (`ANSWERS`).
+    """Classifications of a Zooniverse export as events; answers are recognised by their text (`ANSWERS`).
 
     Parameters
     ----------

@@ -383,7 +383,7 @@ QUANTITIES = {
     "holes_near": ("ln(1 + count)", "holes of the smoothed difference near the source"),
     "peak_height": ("asinh(sigma)", "highest smoothed pixel of the difference in the core"),
     "peak_offset": ("pixel at the reference PSF", "distance of that pixel from the centre"),
-    "neighbour_height": ("asinh(sigma)", "brightest smoothed pixel of the science image beside the source"),
+    "neighbour_height": ("asinh(sigma)", "brightest smoothed pixel of the science image next to the source"),
     "neighbour_distance": ("pixel at the reference PSF", "distance of that pixel from the centre"),
     "sharpness": ("fraction", "mean of the pixels around the central one over the central one"),
     "curvature": ("asinh(sigma)", "largest Laplacian in the core"),

@@ -163,7 +163,7 @@ def _extra(settings: Settings) -> dict[str, str]:
 
 
 def _make(kind: str, config: Mapping[str, Any]) -> Any:
-    """Make a client; a wrong setting is told without its value."""
+    """Make a client; the error about a wrong setting does not quote its value, which may be secret."""
     library = kafka()
     try:
         return getattr(library, kind)(dict(config), logger=client_log)
