@@ -27,6 +27,7 @@ LEAST_BRIGHT = 4
 """Bright minor planets of one image of which none is found that deserve a warning."""
 ODD_OFFSET_ARCSEC, ODD_OFFSET_FRACTION = 0.5, 0.5
 """Median offset that deserves a warning: the larger of this, and this fraction of the match radius."""
+ALL_ROWS = slice(None)
 CAUSES = "a wrong epoch (jd), observatory (GOTORB_OBSERVATORY) or WCS, or an old catalogue of minor planets"
 
 
@@ -107,12 +108,14 @@ def offsets_arcsec(detections: np.ndarray, planets: np.ndarray) -> np.ndarray:
     return np.column_stack([east, north]) * 3600
 
 
-def _places(table: pd.DataFrame) -> np.ndarray:
-    """(n, 2) ra, dec, deg."""
-    return np.column_stack([table["ra"].to_numpy(float), table["dec"].to_numpy(float)])
+def _places(table: pd.DataFrame, rows: np.ndarray | slice = ALL_ROWS) -> np.ndarray:
+    """(n, 2) ra, dec, deg; columns first, since a selection of a table's rows costs more than all else here."""
+    return np.column_stack([table["ra"].to_numpy(float)[rows], table["dec"].to_numpy(float)[rows]])
 
 
-def compare(expected: pd.DataFrame, detections: pd.DataFrame, real: pd.DataFrame, *, radius_arcsec: float) -> Expected:
+def compare(
+    expected: pd.DataFrame, detections: pd.DataFrame, chosen: pd.DataFrame, *, able: np.ndarray, radius_arcsec: float
+) -> Expected:
     """Count the expected minor planets that were found.
 
     Parameters
@@ -120,9 +123,11 @@ def compare(expected: pd.DataFrame, detections: pd.DataFrame, real: pd.DataFrame
     expected : DataFrame
         From `list_expected`.
     detections : DataFrame
-        Detections that can be minor planets: ra, dec (deg).
-    real : DataFrame
-        Those labelled minor planets: ra, dec, number (name of the minor planet).
+        Detections on the image: ra, dec (deg).
+    chosen : DataFrame
+        Labelled detections: ra, dec, metalabel, number (name of the minor planet).
+    able : ndarray of bool
+        (n,) detections that can be minor planets; without any, no common offset is looked for.
     radius_arcsec : float
         Match radius.
 
@@ -135,21 +140,22 @@ def compare(expected: pd.DataFrame, detections: pd.DataFrame, real: pd.DataFrame
     InconsistentImage
         If far more of them have a detection at one common offset beyond the match radius than within it.
     """
-    row_of = {number: row for row, number in enumerate(real["number"])}
+    real = np.flatnonzero((chosen["metalabel"] == "mp").to_numpy())
+    row_of = dict(zip(chosen["number"].to_numpy()[real], real, strict=True))
     pairs = [(row, row_of[name]) for row, name in enumerate(expected["name"]) if name in row_of]
     found, offset = np.zeros(len(expected), bool), np.full(2, np.nan)
     if pairs:
         places, theirs = np.transpose(pairs)
         found[places] = True
-        offset = np.median(offsets_arcsec(_places(real)[theirs], _places(expected)[places]), axis=0)
-    _refuse_shift(expected, detections, int(found.sum()), radius_arcsec)
+        offset = np.median(offsets_arcsec(_places(chosen, theirs), _places(expected, places)), axis=0)
+    _refuse_shift(expected, _places(detections, able), int(found.sum()), radius_arcsec)
     half = (len(expected) + 1) // 2
     return Expected(len(expected), int(found.sum()), half, int(found[:half].sum()), float(offset[0]), float(offset[1]))
 
 
-def _refuse_shift(expected: pd.DataFrame, detections: pd.DataFrame, n_matched: int, radius_arcsec: float) -> None:
+def _refuse_shift(expected: pd.DataFrame, detections: np.ndarray, n_matched: int, radius_arcsec: float) -> None:
     """Refuse an image whose minor planets are all detected at one offset."""
-    found = find_shift(expected, detections, n_matched=n_matched)
+    found = find_shift(_places(expected), detections, n_matched=n_matched)
     if found is not None and np.hypot(*found[1]) > radius_arcsec:
         n_shifted, (east, north) = found
         raise InconsistentImage(
@@ -160,14 +166,14 @@ def _refuse_shift(expected: pd.DataFrame, detections: pd.DataFrame, n_matched: i
 
 
 def find_shift(
-    expected: pd.DataFrame, detections: pd.DataFrame, *, n_matched: int
+    expected: np.ndarray, detections: np.ndarray, *, n_matched: int
 ) -> tuple[int, tuple[float, float]] | None:
     """Common offset of detections from minor planets.
 
     Parameters
     ----------
-    expected, detections : DataFrame
-        ra, dec (deg).
+    expected, detections : ndarray
+        (n, 2) ra, dec (deg); the brightest minor planets first.
     n_matched : int
         Minor planets that are detected at their places.
 
@@ -179,14 +185,14 @@ def find_shift(
     """
     if len(expected) < LEAST_CLUSTER or len(detections) == 0:
         return None
-    places, theirs = _places(expected)[:MOST_PLANETS], _places(detections)
-    planets, sky = cKDTree(unit_vectors(*places.T)), cKDTree(unit_vectors(*theirs.T))
+    places = expected[:MOST_PLANETS]
+    planets, sky = cKDTree(unit_vectors(*places.T)), cKDTree(unit_vectors(*detections.T))
     near = planets.query_ball_tree(sky, chord(FAR_ARCSEC))
     which = np.repeat(np.arange(len(places)), [len(rows) for rows in near])
     if not 0 < len(which) <= MOST_PAIRS:  # a crowd hides any offset
         return None
     rows = np.concatenate([np.asarray(found, int) for found in near])
-    offsets = offsets_arcsec(theirs[rows], places[which])
+    offsets = offsets_arcsec(detections[rows], places[which])
     reach = CLUSTER_ARCSEC + SPREAD * np.hypot(*offsets.T)
     groups = cKDTree(offsets).query_ball_point(offsets, reach)
     counts = np.array([len(set(which[members].tolist())) for members in groups])

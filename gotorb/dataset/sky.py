@@ -195,7 +195,8 @@ def _compare_planets(rows: pd.DataFrame, image_id: str, planets: pd.DataFrame) -
         yield f"known minor planet labelled bogus in image {image_id}: {', '.join(bogus['id'][at_planet].iloc[:5])}"
     real = rows[(rows["metalabel"] == "mp").to_numpy()]
     at_place = find_nearest(bright["ra"], bright["dec"], real["ra"], real["dec"])[1] <= PLANET_ARCSEC
-    found = find_shift(bright, bogus, n_matched=int(at_place.sum()))
+    places = [table[["ra", "dec"]].to_numpy(float) for table in (bright, bogus)]
+    found = find_shift(*places, n_matched=int(at_place.sum()))
     if found is not None:
         n_shifted, (east, north) = found
         yield (

@@ -204,9 +204,7 @@ def compare_planets(
     """
     expected = list_expected(frame, options.files.extensions.difference, planets, mag_limit=options.rules.mag_limit)
     able = detections["positive"].to_numpy(bool) & options.check_expected
-    able = detections[["ra", "dec"]][able]
-    real = chosen[["ra", "dec", "number"]][(chosen["metalabel"] == "mp").to_numpy()]
-    return compare(expected, able, real, radius_arcsec=options.rules.match_radius_arcsec)
+    return compare(expected, detections, chosen, able=able, radius_arcsec=options.rules.match_radius_arcsec)
 
 
 def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, np.ndarray]:

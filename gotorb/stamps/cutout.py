@@ -54,11 +54,12 @@ def cut_into(stamps: np.ndarray, blocks: Iterable[Block], x: np.ndarray, y: np.n
         (n,) 0-based pixel positions.
     """
     size = stamps.shape[1]
-    stamps.fill(np.nan)
     first_x, first_y = first_pixels(x, size), first_pixels(y, size)
+    written = np.zeros(len(stamps), bool)  # the others still hold anything
     with np.errstate(over="ignore"):  # float64 beyond float32 is infinite, and counts as no data
         for block in blocks:
-            _paste(stamps, block, first_x, first_y)
+            _paste(stamps, written, block, first_x, first_y)
+    stamps[~written] = np.nan
 
 
 def first_pixels(positions: np.ndarray, size: int) -> np.ndarray:
@@ -85,13 +86,20 @@ def first_pixels(positions: np.ndarray, size: int) -> np.ndarray:
     return np.clip(np.where(np.isnan(first), FAR, first), -FAR, FAR).astype(np.int64)
 
 
-def _paste(stamps: np.ndarray, block: Block, first_x: np.ndarray, first_y: np.ndarray) -> None:
+def _paste(stamps: np.ndarray, written: np.ndarray, block: Block, first_x: np.ndarray, first_y: np.ndarray) -> None:
     """Copy what a block has of each stamp, down the file for the sake of memory-mapped reads."""
     size, pixels = stamps.shape[1], block.pixels
     x, y = first_x - block.first_x, first_y - block.first_y
     ny, nx = pixels.shape
     reached = np.flatnonzero((x > -size) & (x < nx) & (y > -size) & (y < ny))
     reached = reached[np.argsort(y[reached], kind="stable")]
-    for i, left, top in zip(reached.tolist(), x[reached].tolist(), y[reached].tolist(), strict=True):
-        x0, x1, y0, y1 = max(left, 0), min(left + size, nx), max(top, 0), min(top + size, ny)
-        stamps[i, y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
+    x, y = x[reached], y[reached]
+    whole = (x >= 0) & (x <= nx - size) & (y >= 0) & (y <= ny - size)
+    stamps[reached[~whole & ~written[reached]]] = np.nan
+    written[reached] = True
+    for i, left, top, inside in zip(reached.tolist(), x.tolist(), y.tolist(), whole.tolist(), strict=True):
+        if inside:
+            stamps[i] = pixels[top : top + size, left : left + size]
+        else:
+            x0, x1, y0, y1 = max(left, 0), min(left + size, nx), max(top, 0), min(top + size, ny)
+            stamps[i, y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]

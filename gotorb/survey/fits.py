@@ -15,7 +15,7 @@ from astropy.wcs import WCS
 from numpy.typing import ArrayLike
 
 from gotorb.errors import ImageError, MissingPart
-from gotorb.survey.astrometry import Astrometry, read_astrometry
+from gotorb.survey.astrometry import Astrometry, read_astrometry, wcs_cards
 from gotorb.survey.planes import Block, open_pixels, read_blocks
 from gotorb.survey.structure import ODD, one_line, open_whole
 
@@ -44,6 +44,7 @@ class Frame:
         self._content = content
         self._astrometry: dict[str | int, Astrometry] = {}
         self._found: dict[str | int, Any] = {}
+        self._wcs_cards: dict[str | int, list[tuple[str, Any]]] = {}
 
     def sky_images(self) -> list[int]:
         """Numbers of the HDUs that are 2-d images with a celestial WCS."""
@@ -241,6 +242,22 @@ class Frame:
                     f"HDU {ext!r} in {self.path} has a WCS that cannot be used ({one_line(error)}); solve it again"
                 ) from None
         return self._astrometry[ext]
+
+    def wcs_cards(self, ext: str | int) -> list[tuple[str, Any]]:
+        """Cards that decide the world coordinates of an HDU, parsed once.
+
+        Parameters
+        ----------
+        ext : str or int
+
+        Returns
+        -------
+        list of (str, value)
+            Equal for HDUs that share their world coordinates.
+        """
+        if ext not in self._wcs_cards:
+            self._wcs_cards[ext] = wcs_cards(self.header(ext))
+        return self._wcs_cards[ext]
 
     def wcs(self, ext: str | int) -> WCS:
         """Celestial WCS of an HDU, its axes in the order of the header.

@@ -14,7 +14,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from gotorb.errors import InconsistentImage, MissingPart
-from gotorb.survey.astrometry import wcs_cards
 from gotorb.survey.fits import Frame
 from gotorb.survey.times import FIRST_JD, LAST_JD, MJD_OF_JD
 
@@ -263,7 +262,7 @@ def find_grid(frame: Frame, ext: str, reference: str) -> bool:
         If it has another shape and no WCS, or another scale or orientation.
     """
     same_shape = frame.shape(ext) == frame.shape(reference)
-    if ext == reference or (same_shape and wcs_cards(frame.header(ext)) == wcs_cards(frame.header(reference))):
+    if ext == reference or (same_shape and frame.wcs_cards(ext) == frame.wcs_cards(reference)):
         return True
     try:
         own = frame.astrometry(ext)

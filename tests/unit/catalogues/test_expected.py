@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from gotorb.catalogues.expected import Expected, describe, find_problems, find_shift, summarise
@@ -76,10 +75,10 @@ def test_one_image_is_told_only_when_it_should_have_shown_several() -> None:
     assert not describe(Expected(8, 1, 4, 1, 0.0, 0.0), "a.fits")
 
 
-def scatter(n: int, seed: int) -> pd.DataFrame:
+def scatter(n: int, seed: int) -> np.ndarray:
     """Positions in a field of a degree, over the seam at RA 0."""
     rng = np.random.default_rng(seed)
-    return pd.DataFrame({"ra": rng.uniform(-0.5, 0.5, n) % 360, "dec": rng.uniform(60, 61, n)})
+    return np.column_stack([rng.uniform(-0.5, 0.5, n) % 360, rng.uniform(60, 61, n)])
 
 
 @pytest.mark.parametrize("n_detections", [50, 1000, 5000])
@@ -92,10 +91,9 @@ def test_chance_makes_no_common_offset(n_detections: int, seed: int) -> None:
 @pytest.mark.parametrize(("east", "north"), [(3.0, 0.0), (-20.0, 40.0)])
 def test_a_common_offset_is_found_among_many_detections(n_detections: int, east: float, north: float) -> None:
     planets = scatter(12, 1)
-    shifted = planets.assign(
-        ra=(planets["ra"] + east / 3600 / np.cos(np.radians(planets["dec"]))) % 360, dec=planets["dec"] + north / 3600
-    )
-    found = find_shift(planets, pd.concat([scatter(n_detections, 2), shifted]), n_matched=0)
+    ra, dec = planets.T
+    shifted = np.column_stack([(ra + east / 3600 / np.cos(np.radians(dec))) % 360, dec + north / 3600])
+    found = find_shift(planets, np.concatenate([scatter(n_detections, 2), shifted]), n_matched=0)
     assert found is not None
     assert found[0] >= 12 and found[1] == pytest.approx((east, north), abs=0.6)
     assert find_shift(planets, shifted, n_matched=6) is None  # as many are at their places
