@@ -208,7 +208,7 @@ def describe_parent(name: str, digest: str, meta: Meta | None, data: Dataset, ro
     held_out = data.ids[np.concatenate([rows.validation, rows.test])]
     n_seen = int(np.isin(held_out, np.asarray(known, dtype=str)).sum()) if len(known) else 0
     if n_seen:
-        LOG.warning("%s was trained on %d rows that are to judge this model; its scores will flatter", name, n_seen)
+        LOG.warning("%s was trained on %d validation or test rows; scores on these are optimistic", name, n_seen)
     return {"name": name, "digest": digest, "n_held_out_seen": n_seen}
 
 
