@@ -22,9 +22,8 @@ from gotorb.core.files import reported_writes, write_csv
 from gotorb.core.params import SEED, AskParams, CurvesParams, TrainParams
 from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import ConfigError, DataError, ModelError
-from gotorb.evaluation.acquisition import choose_rows
 from gotorb.evaluation.learning_curves import RUNS_SUFFIX, Experiment, Plan, plot_learning, sample_pool, write_report
-from gotorb.evaluation.posterior import Scale
+from gotorb.evaluation.posterior import Scale, choose_rows
 
 if TYPE_CHECKING:
     import keras
@@ -60,7 +59,7 @@ def choose(
     n : int
         Rows wanted.
     method : {"bald", "margin", "random"}
-        See `gotorb.evaluation.acquisition`.
+        See `gotorb.evaluation.posterior`.
     already : collection of str
         Row ids chosen before; never chosen again.
     n_samples, seed : int

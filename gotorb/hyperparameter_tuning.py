@@ -282,7 +282,7 @@ def _log_others(folder: Path, setting: "Setting") -> None:
 
 
 def _write(out_dir: Path, trials: "list[Trial]", best: "Trial", objective: str, setting: "Setting") -> Tuning:
-    from gotorb.evaluation.tuning_figure import plot_trials
+    from gotorb.evaluation.model_figures import plot_trials
     from gotorb.training.trials import OBJECTIVES, training_options
 
     table = _tabulate(trials)

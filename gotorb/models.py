@@ -1,7 +1,7 @@
 """Networks by name, and trained models by path or registry address.
 
-``classifier.train(..., model=models.vgg6)`` takes a network, which may be used on its own too. Keras is imported
-when a network is built or read, so importing this module is quick.
+``classifier.train(..., model=models.vgg6)`` takes such a builder of networks, which can also be called alone. Keras is
+imported when a network is built or read, so importing this module is fast.
 """
 
 import logging
@@ -21,7 +21,7 @@ LOG = logging.getLogger(__name__)
 TRAIN, IMPORT = TrainParams(), ImportParams()
 NAMES = ("vgg6", "bayesian_vgg6")
 ON_FEATURES = ("measured", "fusion")
-"""Models that `classifier.train` makes of measured features: trees alone, and trees with a Bayesian network."""
+"""Models of `classifier.train` on measured features: trees alone, and trees with a Bayesian network."""
 
 
 def vgg6(input_shape: tuple[int, int, int], **options: Any) -> "keras.Model":
@@ -30,9 +30,9 @@ def vgg6(input_shape: tuple[int, int, int], **options: Any) -> "keras.Model":
     Parameters
     ----------
     input_shape : tuple of int
-        (size, size, n_layers).
+        (size, size, n_layers) of a stamp.
     **options
-        Of `gotorb.training.networks.vgg6`.
+        Options of `gotorb.training.networks.vgg6`.
 
     Returns
     -------
@@ -49,11 +49,11 @@ def bayesian_vgg6(input_shape: tuple[int, int, int], dropout: float = TRAIN.drop
     Parameters
     ----------
     input_shape : tuple of int
-        (size, size, n_layers).
+        (size, size, n_layers) of a stamp.
     dropout : float
         Fraction of feature maps, and of dense units, dropped.
     **options
-        Of `gotorb.training.networks.bayesian_vgg6`.
+        Options of `gotorb.training.networks.bayesian_vgg6`.
 
     Returns
     -------
@@ -65,15 +65,17 @@ def bayesian_vgg6(input_shape: tuple[int, int, int], dropout: float = TRAIN.drop
 
 
 def find_network(model: str | Callable[..., "keras.Model"]) -> Callable[..., "keras.Model"]:
-    """Return the builder of a network from its name; a callable is returned as it is.
+    """Find the builder of a network.
 
     Parameters
     ----------
     model : str or callable
+        Name, or the builder itself.
 
     Returns
     -------
     callable
+        Function from the input shape to a network.
 
     Raises
     ------
@@ -95,24 +97,24 @@ def find_network(model: str | Callable[..., "keras.Model"]) -> Callable[..., "ke
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """A trained model and who it is.
+    """A trained model and its identity.
 
     Attributes
     ----------
     model : keras.Model
-        The network; normalises by itself.
+        Network, which includes the normalisation.
     layers : tuple of str
-        Layers it was trained on, in their order; empty when nothing names them.
+        Layers of the stamps, in order; empty if unknown.
     name, version : str
-        Registered name and version, or the folder's name and the digest of the file, shortened.
+        Registered name and version, or name of the folder and shortened digest of the file.
     digest : str
-        Of the model file, after the name of its kind: ``sha256:`` or, from the registry, ``md5:``.
+        Digest of the model file with its kind: ``sha256:`` or, from the registry, ``md5:``.
     meta : dict or None
-        Content of its meta file; None from the registry or without one.
+        Content of its meta file; None without one, and for models from the registry.
     threshold : float
-        Score at or above which it calls a row real; 0.5 when nothing names one.
+        Score at or above which it calls a row real; 0.5 if unknown.
     imported : bool
-        True for a network that was trained elsewhere, and for those fine-tuned from it.
+        True for a network trained elsewhere, or fine-tuned from such a network.
     calibration : tuple of float, optional
         Temperature and offset: probability = sigmoid(logit(score) / temperature + offset).
     """
@@ -129,11 +131,12 @@ class Origin:
 
 
 def find_model(address: str | Path) -> Origin:
-    """Load a trained model by registry address (``models:/gotorb@champion``), folder or file.
+    """Load a trained model.
 
     Parameters
     ----------
     address : path
+        Registry address (``models:/gotorb@champion``), folder or file.
 
     Returns
     -------
@@ -158,19 +161,12 @@ def find_model(address: str | Path) -> Origin:
 
     loaded = load_model(address)
     path = Path(address) / layout.MODEL_H5 if Path(address).is_dir() else Path(address)
-    threshold = float((loaded.meta or {}).get("threshold", 0.5))
-    layers, digest = tuple((loaded.meta or {}).get("layers", ())), f"sha256:{file_digest(path)}"
+    meta, digest = loaded.meta or {}, f"sha256:{file_digest(path)}"
     return Origin(
-        model=loaded.model,
-        layers=layers,
-        name=path.resolve().parent.name,
-        version=digest[:19],
-        digest=digest,
-        meta=loaded.meta,
-        threshold=threshold,
-        imported="imported" in (loaded.meta or {}),
-        calibration=_scale((loaded.meta or {}).get("calibration", {})),
-    )
+        model=loaded.model, layers=tuple(meta.get("layers", ())), name=path.resolve().parent.name,
+        version=digest[:19], digest=digest, meta=loaded.meta, threshold=float(meta.get("threshold", 0.5)),
+        imported="imported" in meta, calibration=_scale(meta.get("calibration", {})),
+    )  # fmt: skip
 
 
 def _scale(known: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -192,35 +188,35 @@ def import_model(
     out_dir: str | Path | None = None,
     registry: bool = IMPORT.registry,
 ) -> Path:
-    """Make a model of ours of a network that was trained elsewhere: it scores, compares, fine-tunes and is promoted.
+    """Import a network that was trained elsewhere, for scoring, comparison, fine-tuning and promotion.
 
-    Networks of Keras 2, ONNX and SavedModels are rebuilt layer by layer, and no code of the file is run
+    Networks of Keras 2, ONNX and SavedModels are rebuilt layer by layer, without running any code in the file
     (`gotorb.training.foreign`, `gotorb.training.onnx_graph`).
 
     Parameters
     ----------
     path : path
-        Whole-model ``.h5`` of Keras 2 or 3, a ``.keras`` or ``.onnx`` file, or the folder of a SavedModel.
+        Whole-model ``.h5`` of Keras 2 or 3, ``.keras`` or ``.onnx`` file, or folder of a SavedModel.
     name : str
         Name of the model's folder, and of the registered model.
     layers : sequence of str
-        Layers of the stamps, in the order in which the network takes them.
+        Layers of the stamps, in the order of the network's input.
     size : int, optional
-        Side of the stamps [pixel]; the file's own when left out.
+        Side of the stamps [pixel]; default: the size in the file.
     normalise : {"l2", "noise", "none"}
-        Normalisation that stamps had before they reached the network; becomes part of it.
+        Normalisation of the stamps that the network was trained on, which becomes part of it.
     real_column : int, optional
-        Column of the output that is the score of the real; needed for a softmax.
+        Column of real in the output; needed for a softmax.
     threshold : float
         Score at or above which it calls a stamp real.
     logits : bool
-        True for an output before the sigmoid or softmax, which is added.
+        True for an output before the sigmoid or softmax, which is then added.
     reference : path, optional
-        npz with stamps ``x`` and the scores ``p`` that the network gave to them: other scores are refused.
+        npz with stamps ``x`` and the network's scores ``p`` of them; other scores are refused.
     out_dir : path, optional
-        The folder is ``out_dir/name``; ``models/name`` when left out.
+        Parent of the folder; default: ``models``.
     registry : bool
-        Register the model in the tracking store.
+        True to register the model in the tracking store.
 
     Returns
     -------
@@ -230,7 +226,7 @@ def import_model(
     Raises
     ------
     ModelError
-        If the file cannot be read safely, gives no score in [0, 1], or other scores than the reference.
+        If the file cannot be read safely, or its output is not a score in [0, 1] or differs from the reference.
     ConfigError
         If an option is impossible.
 
@@ -254,7 +250,7 @@ def import_model(
 
 
 def _register(run_dir: Path, name: str, meta: dict[str, Any]) -> str:
-    """Record an imported model as a run, and register it; the same file is registered once."""
+    """Record an imported model as a run and register it; equal files are registered once."""
     from gotorb.tracking.contents import md5
     from gotorb.tracking.registry import register
     from gotorb.tracking.runs import track_stage

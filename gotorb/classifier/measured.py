@@ -81,7 +81,7 @@ def train_measured(
     _check_options(kind, how)
 
     from gotorb.training import data as training_data
-    from gotorb.training import fit, fit_measured, model_files
+    from gotorb.training import fit, model_files
 
     taught = training_data.prepare_lesson(
         data, options["layers"], options["batch_size"], class_weights=options["class_weights"],
@@ -97,12 +97,10 @@ def train_measured(
             network = _find_network(options, how, place, threads) or _train_network(options, how, place, run_dir, train)
             _check_network(network, data, taught.rows)
         LOG.info("training %s on %s with %s", kind, place.data_dir, settings)
-        trees = fit_measured.FitOptions(
-            options["layers"], taught.stream.targets, how["n_trees"], options["seed"], threads
-        )
-        forest, history = fit_measured.fit_measured(data, taught.rows, trees, on_epoch=how["on_epoch"])
+        trees = fit.TreeOptions(options["layers"], taught.stream.targets, how["n_trees"], options["seed"], threads)
+        forest, history = fit.fit_measured(data, taught.rows, trees, on_epoch=how["on_epoch"])
         groups = link_groups(data.table, link_radius_arcsec=options["link_radius_arcsec"])
-        logits = fit_measured.score_folds(data, taught.rows, forest.features, groups, trees)
+        logits = fit.score_folds(data, taught.rows, forest.features, groups, trees)
         suspects = list_suspects(data, logits)
         write_csv(run_dir / layout.SUSPECTS_CSV, suspects, inert=True, float_format="%.6f")
         trusted = _find_trusted(data, taught.rows.validation, suspects["id"].to_numpy(str))

@@ -1,18 +1,18 @@
-"""Conversion of scores to probabilities: maps fitted on validation rows, and other fractions of real ones.
+"""Calibration of scores: maps to probabilities, fitted on validation rows, and their shift to other real fractions.
 
-A network's score orders detections; only after calibration is a score of 0.9 right nine times out of ten, and
-only for the fraction of real detections on which the map was fitted. `shift_prior` carries it to a night's.
+A network's score ranks detections. After calibration a score of 0.9 is right nine times out of ten, for the fraction of
+real detections in the rows of the fit. `shift_prior` converts it to the fraction of a night.
 
 References
 ----------
 Guo et al. 2017 (ICML, arXiv:1706.04599): temperature scaling. Zadrozny & Elkan 2002: isotonic regression.
 Saerens et al. 2002 (Neural Computation 14, 21): another prior. Vovk, Gammerman & Shafer 2005 (Algorithmic Learning in
-a Random World): conformal sets, here of each class apart.
+a Random World): conformal sets, here for each class separately.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from gotorb.errors import ConfigError, DataError
 
 TINY = 1e-7
-"""Scores are kept this far from 0 and 1, where float32 sigmoids end up."""
+"""Distance to which scores are clipped from 0 and 1, which a float32 sigmoid reaches."""
 METHODS = ("temperature", "isotonic", "none")
 
 
@@ -33,11 +33,11 @@ class Calibration:
     temperature, offset : float
         probability = sigmoid(logit(score) / temperature + offset).
     steps_x, steps_y : ndarray
-        Scores and probabilities of the isotonic map, ascending, joined by straight lines.
+        Scores and probabilities of the isotonic map, ascending, with linear interpolation between them.
     real_fraction : float
-        Of the rows that it was fitted on.
+        Real fraction of the rows of the fit.
     n_rows : int
-        How many these were.
+        Rows of the fit.
     """
 
     temperature: float
@@ -55,11 +55,16 @@ class Calibration:
         Parameters
         ----------
         scores : ndarray
-            (n,) scores or posterior means of the model it was fitted for.
+            (n,) scores or posterior means of the same model.
         method : {"temperature", "isotonic", "none"}
-            Two numbers, which keep the order of scores; or a staircase, which needs some thousand rows.
+            Temperature and offset, which keep the order of scores, or the isotonic map, which needs thousands of rows.
         real_fraction : float, optional
-            Fraction of real ones among tonight's detections; that of the fit when left out.
+            Real fraction of tonight's detections; default: that of the fit.
+
+        Returns
+        -------
+        ndarray
+            (n,) probabilities.
 
         Raises
         ------
@@ -77,15 +82,14 @@ class Calibration:
         return found if real_fraction is None else shift_prior(found, self.real_fraction, real_fraction)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for the model's meta; `from_dict` reads them back."""
-        return {
-            "temperature": self.temperature,
-            "offset": self.offset,
-            "steps_x": np.asarray(self.steps_x, float),
-            "steps_y": np.asarray(self.steps_y, float),
-            "real_fraction": self.real_fraction,
-            "n_rows": self.n_rows,
-        }
+        """Plain values for the model's meta; `from_dict` reads them back.
+
+        Returns
+        -------
+        dict
+            Numbers and (n_steps,) arrays by the names of the attributes.
+        """
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, known: dict[str, Any]) -> Calibration:
@@ -94,6 +98,7 @@ class Calibration:
         Parameters
         ----------
         known : dict
+            Values by the names of the attributes.
 
         Returns
         -------
@@ -103,7 +108,7 @@ class Calibration:
 
 
 def fit_calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
-    """Fit both maps on rows that were not trained on.
+    """Fit both maps on rows that were not used for training.
 
     Parameters
     ----------
@@ -112,14 +117,24 @@ def fit_calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
     scores : ndarray
         (n,) scores between 0 and 1.
 
+    Returns
+    -------
+    Calibration
+
     Raises
     ------
     DataError
         If a class is absent.
+
+    Examples
+    --------
+    >>> found = fit_calibration(np.array([0, 0, 1, 1]), np.array([0.3, 0.4, 0.6, 0.7]))
+    >>> found.real_fraction, bool(found.apply(np.array([0.7]))[0] > 0.7)
+    (0.5, True)
     """
     labels, scores = np.asarray(labels, int), np.asarray(scores, float)
     if len(set(labels.tolist())) < 2:
-        raise DataError(f"calibration needs real and bogus rows; the {len(labels)} given are of one class")
+        raise DataError(f"all {len(labels)} rows are of one class; give real and bogus rows to calibrate on")
     temperature, offset = _fit_sigmoid(labels, logit(scores))
     steps_x, steps_y = _fit_steps(labels, scores)
     return Calibration(
@@ -133,7 +148,7 @@ def fit_calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
 
 
 def _fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
-    """Temperature and offset of the greatest likelihood; targets a little off 0 and 1, after Platt (1999)."""
+    """Temperature and offset of maximum likelihood, with the smoothed targets of Platt (1999)."""
     from scipy.optimize import minimize
 
     n_real, n_bogus = labels.sum(), (1 - labels).sum()
@@ -156,16 +171,16 @@ def _fit_steps(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.n
 
 @dataclass(frozen=True, kw_only=True)
 class ConformalSets:
-    """Scores between which a person decides; what is outside is called by its score.
+    """Range of scores in which an annotator decides; rows outside it are called by their score.
 
     Attributes
     ----------
     keep : float
-        Fraction of each class that is called right or shown to a person, in the mean over validation sets.
+        Fraction of each class that is called right or goes to an annotator, on average over validation sets.
     low, high : float
-        A row is bogus below the lower, real above the higher of them, and for a person else.
+        Limits, in either order: bogus below the lower one, real above the higher one, for an annotator between.
     n_real, n_bogus : int
-        Rows that they were found on.
+        Rows of the fit.
     """
 
     keep: float
@@ -175,34 +190,35 @@ class ConformalSets:
     n_bogus: int
 
     def for_person(self, scores: np.ndarray) -> np.ndarray:
-        """Mask of the rows that a person decides on.
+        """Mask of the rows that go to an annotator.
 
         Parameters
         ----------
         scores : ndarray
-            (n,).
+            (n,) scores.
 
         Returns
         -------
         ndarray of bool
+            (n,) mask.
         """
         return (scores >= min(self.low, self.high)) & (scores <= max(self.low, self.high))
 
     def measure(self, labels: np.ndarray, scores: np.ndarray, real_fraction: float) -> dict[str, float | None]:
-        """Measure the sets on other rows.
+        """Measure how many rows of each class are kept, and how many go to an annotator.
 
         Parameters
         ----------
         labels, scores : ndarray
             (n,) 1 real, 0 bogus; both present.
         real_fraction : float
-            Of a night's detections, for the fraction that goes to a person.
+            Real fraction of a night's detections.
 
         Returns
         -------
         dict
-            real_kept, bogus_kept (called right or shown to a person), person_real, person_bogus (fraction of each class
-            that is shown), person (of a night's rows); None where a class is absent.
+            real_kept, bogus_kept (fraction called right or sent to an annotator), person_real, person_bogus (fraction
+            of each class sent to an annotator), person (the same of a night's rows); None where a class is absent.
         """
         shown, real, bogus = self.for_person(scores), labels == 1, labels == 0
         if not (real.any() and bogus.any()):
@@ -217,14 +233,14 @@ class ConformalSets:
 
 
 def fit_conformal(labels: np.ndarray, scores: np.ndarray, keep: float) -> ConformalSets:
-    """Find the scores between which a person decides, so that a fraction of each class is kept.
+    """Find the range of scores that goes to an annotator, so that a fraction of each class is kept.
 
     Parameters
     ----------
     labels, scores : ndarray
-        (n,) 1 real, 0 bogus; of rows that were not trained on.
+        (n,) 1 real, 0 bogus, and scores, of rows that were not used for training.
     keep : float
-        Such as 0.99.
+        Fraction, such as 0.99.
 
     Returns
     -------
@@ -233,7 +249,7 @@ def fit_conformal(labels: np.ndarray, scores: np.ndarray, keep: float) -> Confor
     Raises
     ------
     ConfigError
-        If `keep` is not between 0 and 1, or a class has too few rows to prove it.
+        If `keep` is not between 0 and 1, or a class has too few rows for it.
 
     Examples
     --------
@@ -242,7 +258,7 @@ def fit_conformal(labels: np.ndarray, scores: np.ndarray, keep: float) -> Confor
     (0.529, 0.471)
     """
     if not 0 < keep < 1:
-        raise ConfigError(f"a fraction of {keep:g} cannot be kept; give one between 0 and 1, as 0.99")
+        raise ConfigError(f"a fraction of {keep:g} cannot be kept; give one between 0 and 1, such as 0.99")
     parts = {"real": np.sort(scores[labels == 1]), "bogus": -np.sort(-scores[labels == 0])}
     ends = []
     for name, ordered in parts.items():
@@ -250,27 +266,27 @@ def fit_conformal(labels: np.ndarray, scores: np.ndarray, keep: float) -> Confor
         if place < 1:
             n_needed = int(np.ceil(1 / (1 - keep) - 1e-9)) - 1
             raise ConfigError(
-                f"{len(ordered)} {name} validation rows cannot prove that {100 * keep:g} % are kept; "
-                f"it takes {n_needed}: keep less, or label more"
+                f"{len(ordered)} {name} validation rows cannot prove that {100 * keep:g} % are kept, which takes "
+                f"{n_needed}; keep less, or label more"
             )
         ends.append(float(ordered[place - 1]))
     return ConformalSets(keep=keep, low=ends[0], high=ends[1], n_real=len(parts["real"]), n_bogus=len(parts["bogus"]))
 
 
 def shift_prior(probability: np.ndarray, fitted: float, wanted: float) -> np.ndarray:
-    """Convert probabilities to another fraction of real detections.
+    """Convert probabilities to another real fraction.
 
     Parameters
     ----------
     probability : ndarray
-        (n,) at the fraction `fitted`.
+        (n,) probabilities at the real fraction `fitted`.
     fitted, wanted : float
         Fractions of real detections, between 0 and 1.
 
     Returns
     -------
     ndarray
-        (n,).
+        (n,) probabilities at `wanted`.
 
     Raises
     ------
@@ -283,12 +299,12 @@ def shift_prior(probability: np.ndarray, fitted: float, wanted: float) -> np.nda
     [0.1]
     """
     if not 0 < wanted < 1:
-        raise ConfigError(f"a real fraction of {wanted} is impossible; give one between 0 and 1, as 0.02")
+        raise ConfigError(f"a real fraction of {wanted} is impossible; give one between 0 and 1, such as 0.02")
     return expit(logit(probability) + logit(wanted) - logit(fitted))
 
 
 def logit(probability: np.ndarray | float) -> np.ndarray:
-    """Log odds; 0 and 1 are replaced by values next to them.
+    """Log odds of probabilities clipped just inside 0 and 1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Two scores of the same rows: areas under the ROC curves, recovered fractions and wrong calls, pair by pair."""
+"""Comparison of scores of the same rows: paired ROC areas, recovered fractions and wrong calls; choice of a model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,10 +23,10 @@ from gotorb.evaluation.thresholds import first_within, rates_of_counts
 
 EVALUATE, DECIDE, RECOVERY = EvaluateParams(), DecideParams(), RecoveryParams()
 SUSPECT_PROBABILITY = 0.9
-"""Probability from which a bogus label on a row that was not trained on is not believed."""
+"""Probability of being real at which a held-out row labelled bogus becomes a suspect."""
 
 FPR_FACTORS = np.array([0.5, 1.0, 1.5, 2.0, 2.5])
-"""Times the wanted FPR: the found fraction is a mean over these, for one threshold hangs on a handful of bogus rows."""
+"""Multiples of the FPR over which found fractions are averaged: a single threshold depends on few bogus rows."""
 
 Counts = tuple[np.ndarray, np.ndarray]
 """Bogus and real rows at each distinct score, ascending."""
@@ -39,11 +39,11 @@ class AucComparison:
     Attributes
     ----------
     auc_a, auc_a_low, auc_a_high : float
-        Of the first score.
+        Area of the first score.
     auc_b : float
-        Of the second score.
+        Area of the second score.
     difference, difference_low, difference_high : float
-        First minus second; the interval is paired, so free of what both share.
+        First minus second, with a paired interval.
     """
 
     auc_a: float
@@ -66,6 +66,10 @@ def compare_auc(
         As in `roc_comparison`.
     rows : DataFrame, optional
         (n,) image_id and object_id: rows of the same image or object are not independent (`intervals.find_groups`).
+
+    Returns
+    -------
+    AucComparison
 
     Raises
     ------
@@ -101,23 +105,23 @@ def roc_comparison(
     n_bootstrap: int = EVALUATE.n_bootstrap,
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Recovered fraction (TPR) of two scores at the same false-positive rates.
+    """Compare the recovered fractions (TPR) of two scores at the same false-positive rates.
 
-    Rows without a label or either score are left out. Resamples draw the same rows for both scores, real and bogus
-    apart, so the interval of the difference is free of what both share.
+    Rows without a label or either score are left out. Real and bogus rows are resampled separately, with the same rows
+    for both scores, so the interval of the difference is a paired one.
 
     Parameters
     ----------
     labels : ndarray
         (n,) 1 real, 0 bogus, others ignored.
     scores_a, scores_b : ndarray
-        (n,) larger means more real; NaN where absent. Their scales need not agree.
+        (n,) larger means more real; NaN where absent. Their scales may differ.
     fprs : sequence of float
         False-positive rates.
     n_bootstrap : int
-        Resamples.
+        Number of resamples.
     rng : Generator, optional
-        Source of the resamples; a fixed one when left out.
+        Generator of the resamples; default: a fixed one.
 
     Returns
     -------
@@ -128,10 +132,17 @@ def roc_comparison(
     ------
     DataError
         If no real or no bogus row has both scores.
+
+    Examples
+    --------
+    >>> labels, good, poor = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.1, 0.8, 0.2, 0.9])
+    >>> roc_comparison(labels, good, poor, (0.1,), n_bootstrap=10)[["tpr_a", "tpr_b"]].values.tolist()
+    [[1.0, 0.5]]
     """
-    labels, pair = _usable(labels, scores_a, scores_b)
+    usable = _find_usable(labels, scores_a, scores_b)
+    labels, pair = labels[usable], np.stack([scores_a[usable], scores_b[usable]])
     rng = rng or np.random.default_rng(0)
-    tpr = _recovered(labels, pair, fprs)
+    tpr = _recovered_of([count_by_score(labels, scores)[1:] for scores in pair], fprs)
     resampled = np.array([_recovered_of(counts, fprs) for counts in _resampled_counts(labels, pair, n_bootstrap, rng)])
     low, high = np.percentile(resampled[:, 0] - resampled[:, 1], [2.5, 97.5], axis=0)
     return pd.DataFrame(
@@ -148,17 +159,11 @@ def roc_comparison(
     )
 
 
-def _usable(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (m,) and both scores (2, m) of the rows that have all three."""
-    usable = _find_usable(labels, scores_a, scores_b)
-    return labels[usable], np.stack([scores_a[usable], scores_b[usable]])
-
-
 def _find_usable(labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray) -> np.ndarray:
     usable = np.isin(labels, (0, 1)) & np.isfinite(scores_a) & np.isfinite(scores_b)
     n_real, n_bogus = int((labels[usable] == 1).sum()), int((labels[usable] == 0).sum())
     if n_real == 0 or n_bogus == 0:
-        raise DataError(f"{n_real} real and {n_bogus} bogus rows have both scores; one of each is needed to compare")
+        raise DataError(f"{n_real} real and {n_bogus} bogus rows have both scores; give at least one of each")
     return usable
 
 
@@ -177,12 +182,8 @@ def _resampled_counts(
         ]
 
 
-def _recovered(labels: np.ndarray, pair: np.ndarray, fprs: Sequence[float]) -> np.ndarray:
-    """Recovered fraction of each score, (2, n_fprs)."""
-    return _recovered_of([count_by_score(labels, scores)[1:] for scores in pair], fprs)
-
-
 def _recovered_of(counts: Sequence[Counts], fprs: Sequence[float]) -> np.ndarray:
+    """Recovered fraction of each score at each FPR, (2, n_fprs)."""
     curves = [rates_of_counts(*one) for one in counts]
     return np.array([[1 - fnr[first_within(fpr, limit)] for limit in fprs] for fpr, fnr in curves])
 
@@ -204,12 +205,12 @@ def mcnemar(only_one: int, only_other: int) -> float:
     Parameters
     ----------
     only_one, only_other : int
-        Rows on which one of the two is wrong alone.
+        Rows that only the one, or only the other, gets wrong.
 
     Returns
     -------
     float
-        1 when there are no such rows.
+        p-value; 1 without such rows.
 
     References
     ----------
@@ -239,7 +240,13 @@ def compare_calls(rows: pd.DataFrame, wrong: np.ndarray, wrong_other: np.ndarray
     Returns
     -------
     DataFrame
-        group, n, wrong, wrong_other, only_one, only_other (wrong alone), p_value (McNemar, exact, of one group).
+        group, n, wrong, wrong_other, only_one, only_other (rows that only one gets wrong), p_value (exact McNemar).
+
+    Examples
+    --------
+    >>> rows, right = pd.DataFrame({"label": [1, 0, 0]}), np.zeros(3, bool)
+    >>> compare_calls(rows, np.array([True, False, True]), right)[["group", "wrong", "only_one"]].values.tolist()
+    [['all', 2, 2], ['real', 1, 1], ['bogus', 1, 1]]
     """
     found = []
     for name, inside in _group_masks(rows).items():
@@ -255,17 +262,17 @@ SCORED_COLUMNS = ("id", "label", "metalabel", "mag", "snr", "ut", "host_offset_a
 
 
 class Injected(NamedTuple):
-    """Injected transients that decide between models of equal Brier score.
+    """Injected transients, which decide between models of equal Brier score.
 
     Attributes
     ----------
     rows : DataFrame
-        (m,) image_id, snr, host_offset_arcsec of sources in images whose rows no model was trained on.
+        (m,) image_id, snr, host_offset_arcsec of sources in images that no model was trained on.
     probabilities : mapping of str to ndarray
-        For each model calibrated scores (m,).
+        Calibrated scores (m,) of each model.
     fpr : float
-        Fraction of the rows labelled bogus, without suspects, that each model may call real: never of truth. Found
-        fractions are means over rates from half of it to 2.5 times.
+        Fraction of the rows labelled bogus, without suspects, that each model may call real. Found fractions are
+        averaged over 0.5 to 2.5 times this rate.
     """
 
     rows: pd.DataFrame
@@ -279,14 +286,16 @@ class Choice(NamedTuple):
     Attributes
     ----------
     name : str
+        Chosen model.
     table : DataFrame
-        A row for each model, in the order declared: model, brier, worse, low, high (95 % of the paired difference from
-        the smallest Brier score), tied (the difference may be none); with injected transients also found (fraction of
-        the faint and nuclear ones), fewer, fewer_low, fewer_high (by which the best tied model finds more), and even
-        (tied, and that difference may be none).
+        A row for each model, in the order declared: model, brier, worse, low, high (paired difference from the smallest
+        Brier score, 95 %), tied (the interval holds 0); with injected transients also found (fraction of the faint and
+        nuclear ones), fewer, fewer_low, fewer_high (difference from the best tied model) and even (tied, and that
+        interval holds 0).
     n_suspects : int
         Rows left out because their label is contradicted.
     decided_by : {"brier", "injected", "order"}
+        Step that decided.
     """
 
     name: str
@@ -299,26 +308,29 @@ def choose_model(
     labels: np.ndarray, probabilities: Mapping[str, np.ndarray], images: np.ndarray, *,
     suspects: np.ndarray | None = None, injected: Injected | None = None, n_bootstrap: int, rng: np.random.Generator,
 ) -> Choice:  # fmt: skip
-    """Choose a model in three steps; a difference within its 95 % interval decides nothing.
+    """Choose a model in three steps; a difference whose 95 % interval holds 0 decides nothing.
 
-    First the Brier score: it uses all of a score, not only its rank, so it tells models apart on fewer rows than the
-    AUC does. Of the models that may be as good as the best, the recovery of faint and nuclear injected transients at an
-    equal FPR. Of those that may find as many as the best, the last in the order declared.
+    1. The Brier score. It uses the value of a score, not only its rank, so it separates models on fewer rows than AUC.
+    2. Among tied models, the recovery of faint and nuclear injected transients at an equal FPR.
+    3. Among models that are still tied, the last in the order declared.
 
     Parameters
     ----------
     labels : ndarray
         (n,) 1 real, 0 bogus, of rows that no model was trained on.
     probabilities : mapping of str to ndarray
-        For each model, in the order declared, calibrated scores (n,).
+        Calibrated scores (n,) of each model, in the order declared.
     images : ndarray
-        (n,) image of each row; images are resampled whole, or rows where there are fewer than `MIN_GROUPS`.
+        (n,) image of each row; whole images are resampled, or rows if there are fewer than `MIN_GROUPS` images.
     suspects : ndarray of bool, optional
-        (n,) rows labelled bogus that a classifier which never saw them calls clearly real; by the median of the models
-        when left out. They do not count: half of such labels are wrong.
+        (n,) rows labelled bogus that a classifier which never saw them calls clearly real; default: by the median of
+        the models. They are left out, because half of such labels are wrong.
     injected : Injected, optional
+        Injected transients for step 2.
     n_bootstrap : int
+        Number of resamples.
     rng : numpy.random.Generator
+        Generator of the resamples.
 
     Returns
     -------
@@ -350,7 +362,7 @@ def choose_model(
 def _draw_images(
     images: np.ndarray, injected: Injected | None, n_bootstrap: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Group of each row and injected source, and how often each group is drawn, (n_bootstrap, n_groups)."""
+    """Group of each row and injected source, and number of draws of each group, (n_bootstrap, n_groups)."""
     both = images if injected is None else np.append(images, injected.rows["image_id"].to_numpy(str))
     names, place = np.unique(both, return_inverse=True)
     if len(names) < MIN_GROUPS:
@@ -375,7 +387,7 @@ def _compare_found(
     labels: np.ndarray, known: Mapping[str, np.ndarray], injected: Injected, names: Sequence[str],
     weights: tuple[np.ndarray, np.ndarray],
 ) -> pd.DataFrame:  # fmt: skip
-    """Found fractions of faint and nuclear sources; each resample draws its rows labelled bogus, so its threshold."""
+    """Found fractions of faint and nuclear sources; each resample has a threshold from its own bogus rows."""
     snr, offset = (injected.rows[name].to_numpy(float) for name in ("snr", "host_offset_arcsec"))
     wanted = is_faint(snr) | ((snr >= DETECTABLE_SNR) & is_nuclear(offset))
     of_bogus, of_sources = (
@@ -399,7 +411,7 @@ def _compare_found(
 def _find_at_fpr(
     bogus: np.ndarray, sources: np.ndarray, fpr: float, weights: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Found fraction, (n_draws,), of weighted sources above the score that just too many weighted bogus rows have."""
+    """Found fraction, (n_draws,), of weighted sources above the score at which weighted bogus rows exceed the FPR."""
     order = np.argsort(-bogus, kind="stable")
     above = np.cumsum(weights[0][:, order], axis=1)
     first = (above <= fpr * above[:, -1:] + 1e-9).sum(axis=1)
@@ -414,7 +426,7 @@ class ScoredRows(NamedTuple):
     Attributes
     ----------
     name : str
-        Of the model.
+        Name of the model.
     rows : DataFrame
         label, score and, where known, metalabel and ut; indexed by row id.
     threshold : float
@@ -434,7 +446,7 @@ def compare_scored(
     Parameters
     ----------
     one, other : ScoredRows
-        Their rows.
+        Scored rows of each model.
     n_bootstrap, seed : int
         Resamples of the paired intervals, and their seed.
 
@@ -442,19 +454,19 @@ def compare_scored(
     -------
     dict
         n_rows, n_real; auc (see `AucComparison`); found, the recovered fractions at fixed FPR; calls, wrong calls of
-        each group at the models' own thresholds with McNemar's test.
+        each group at the models' own thresholds, with McNemar's test.
 
     Raises
     ------
     DataError
-        If no row is in both, or one has another label there.
+        If no row is in both, or a label differs between them.
     """
     a, b = one.rows, other.rows
     shared = a.index.intersection(b.index, sort=True)
     if len(shared) == 0 or not (a.loc[shared, "label"] == b.loc[shared, "label"]).all():
         raise DataError(
-            f"{one.name} and {other.name} share {len(shared)} test rows of equal label; compare models of one data "
-            "set (--data)"
+            f"{one.name} and {other.name} share {len(shared)} test rows, not all of equal label; compare models of one "
+            "data set (--data)"
         )
     rows, labels = a.loc[shared], a.loc[shared, "label"].to_numpy(int)
     scores = [part.loc[shared, "score"].to_numpy(float) for part in (a, b)]

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 DRIFT_COLUMNS = ("mag", "fwhm", "snr", "best")
-"""Inputs and score in which new detections are compared with the training set."""
+"""Inputs and score by which new detections are compared with the training set."""
 FEWEST_VALUES = 8
-"""Values on each side without which nothing is said."""
+"""Fewest values of each sample that are compared."""
 ALPHA = 0.01
 SMALL, LARGE = 0.147, 0.33
-"""Cliff's delta up to which a shift is negligible, and from which it is more than small (Romano et al. 2006)."""
+"""Largest negligible and largest small Cliff's delta (Romano et al. 2006)."""
 
 
 def measure_drift(now: pd.DataFrame, before: pd.DataFrame, columns: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -25,16 +25,16 @@ def measure_drift(now: pd.DataFrame, before: pd.DataFrame, columns: tuple[str, .
     Parameters
     ----------
     now, before : DataFrame
-        Values, NaN where there is none.
+        Values, NaN where missing.
     columns : tuple of str
-        Those compared; one that is missing in either is left out.
+        Columns to compare; one that is missing in either sample is left out.
 
     Returns
     -------
     list of dict
         name, n_now, n_before, median_now, median_before, ks (largest distance of the distributions), p_value,
-        delta (chance that a new value is larger less that it is smaller) and verdict: ``same``, ``shifted`` or
-        ``shifted a little``. A large night makes every difference significant, so a shift needs an effect too.
+        delta (see `cliffs_delta`) and verdict: ``same``, ``shifted`` or ``shifted a little``. On a large night every
+        difference is significant, so a shift also needs an effect.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def _compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
 
 
 def cliffs_delta(a: np.ndarray, b: np.ndarray) -> float:
-    """Cliff's delta: chance that a value of `a` exceeds one of `b`, less the chance that it is below.
+    """Cliff's delta: probability that a value of `a` exceeds one of `b`, minus the probability that it is below.
 
     Parameters
     ----------

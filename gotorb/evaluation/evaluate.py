@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 LOG, SCORE = logging.getLogger(__name__), ScoreParams()
 ALL = "all"
-"""Name of a benchmark's only part."""
+"""Name of the single part of a benchmark."""
 SAMPLED_BATCH = 256
-"""Stamps that share the networks of one posterior sample; another number gives other samples."""
+"""Stamps that share the thinned networks of a posterior sample; the samples depend on it."""
 
 
 def load_with_meta(model_dir: Path | str) -> "tuple[keras.Model, dict[str, Any]]":
@@ -68,11 +68,12 @@ def load_with_meta(model_dir: Path | str) -> "tuple[keras.Model, dict[str, Any]]
 
 
 def require_meta(meta: dict[str, Any] | None) -> dict[str, Any]:
-    """Refuse a model without meta: its layers and threshold would be guesses.
+    """Refuse a model without meta, whose layers and threshold are unknown.
 
     Parameters
     ----------
     meta : dict or None
+        Record of the training.
 
     Returns
     -------
@@ -86,23 +87,25 @@ def require_meta(meta: dict[str, Any] | None) -> dict[str, Any]:
     """
     if meta is None:
         raise ModelError(
-            f"this model has no {layout.META_HKL} next to it; give meta=, as classifier.train() returned it"
+            f"this model has no {layout.META_HKL} in its folder; give meta= as returned by classifier.train()"
         )
     return meta
 
 
 def find_data_dir(meta: dict[str, Any], data_dir: str | Path | None) -> Path:
-    """Folder of the data set: the one given, else the one recorded relative to the model's folder.
+    """Folder of the data set: `data_dir`, or else the folder recorded in the meta, relative to the model.
 
     Parameters
     ----------
     meta : dict
-        Of the model.
+        Record of the training.
     data_dir : path or None
+        Folder given by the user.
 
     Returns
     -------
     Path
+        Existing folder.
 
     Raises
     ------
@@ -110,27 +113,29 @@ def find_data_dir(meta: dict[str, Any], data_dir: str | Path | None) -> Path:
         If there is no such folder.
     """
     if data_dir is None and not meta["data_dir"]:
-        raise DataError("this model was trained elsewhere, so nothing names its data set; give data_dir=")
+        raise DataError("this model was trained elsewhere and names no data set; give data_dir=")
     found = Path(data_dir) if data_dir is not None else Path(meta.get("run_dir", ".")) / meta["data_dir"]
     if not found.is_dir():
-        raise DataError(f"no data set at {found}, where the model's meta expects it; give data_dir=")
+        raise DataError(f"no data set at {found}, the folder in the model's meta; give data_dir=")
     return found.resolve() if data_dir is None else found
 
 
 def find_out_dir(meta: dict[str, Any], out_dir: str | Path | None, name: str = "") -> Path:
-    """Folder of the results: the one given, else `name` inside the model's folder.
+    """Folder of the results: `out_dir`, or else `name` inside the model's folder.
 
     Parameters
     ----------
     meta : dict
-        Of the model.
+        Record of the training.
     out_dir : path or None
+        Folder given by the user.
     name : str
-        Folder inside the model's.
+        Subfolder of the model's folder.
 
     Returns
     -------
     Path
+        Folder, which may not exist yet.
 
     Raises
     ------
@@ -140,18 +145,19 @@ def find_out_dir(meta: dict[str, Any], out_dir: str | Path | None, name: str = "
     if out_dir is not None:
         return Path(out_dir)
     if "run_dir" not in meta:
-        raise ModelError("this meta does not tell the model's folder; give out_dir=")
+        raise ModelError("this meta does not name the model's folder; give out_dir=")
     return Path(meta["run_dir"]) / name
 
 
 def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
-    """Validation and test rows that the meta names, with their part in the column ``split``.
+    """Validation and test rows listed in the meta, with their part in the column ``split``.
 
     Parameters
     ----------
     data : Dataset
+        Data set of the training.
     meta : dict
-        Of the model; its split gives the ids.
+        Record of the training; its split holds the ids.
 
     Returns
     -------
@@ -161,7 +167,7 @@ def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If one of them is missing in the data set.
+        If a row is missing from the data set.
     """
     if not any(len(meta["split"][split]) for split in layout.SPLITS):
         return _divided_rows(data)
@@ -170,22 +176,23 @@ def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
     if split.notna().sum() != len(part_of):
         absent = sorted(set(part_of) - set(data.ids))
         raise DataError(
-            f"row {absent[0]!r} and {len(absent) - 1} more that the model is to be evaluated on are not in "
+            f"row {absent[0]!r} and {len(absent) - 1} more validation and test rows of the model are not in "
             f"{data.data_dir}; give the data set it was trained on, or use classifier.benchmark"
         )
     if data_digest(data.data_dir) != meta["data_digest"]:
         LOG.warning("%s has changed since the model was trained on it", data.data_dir)
-    return checked_rows(data).assign(split=split)[split.notna()]
+    return data.table.assign(label=data.labels, split=split)[split.notna()]
 
 
 def _divided_rows(data: Dataset) -> pd.DataFrame:
-    """Validation and test rows by the data set's own division, for a model that was trained elsewhere."""
+    """Validation and test rows by the split of the data set, for a model that was trained elsewhere."""
     if layout.SPLIT_COLUMN not in data.table:
         raise DataError(
-            f"{data.data_dir} is not divided, and the model was trained elsewhere; divide it with `gotorb dataset`, or "
-            "use classifier.benchmark"
+            f"neither the model nor {data.data_dir} has a split; split it with `gotorb dataset`, or use "
+            "classifier.benchmark"
         )
-    return checked_rows(data)[data.table[layout.SPLIT_COLUMN].isin(("validation", "test"))]
+    rows = data.table.assign(label=data.labels)
+    return rows[rows[layout.SPLIT_COLUMN].isin(("validation", "test"))]
 
 
 def all_rows(data: Dataset) -> pd.DataFrame:
@@ -194,32 +201,19 @@ def all_rows(data: Dataset) -> pd.DataFrame:
     Parameters
     ----------
     data : Dataset
+        Data set to score.
 
     Returns
     -------
     DataFrame
-        The table, with `ALL` in the column ``split``.
-    """
-    return checked_rows(data).assign(split=ALL)
-
-
-def checked_rows(data: Dataset) -> pd.DataFrame:
-    """Rows of a data set with their labels as numbers.
-
-    Parameters
-    ----------
-    data : Dataset
-
-    Returns
-    -------
-    DataFrame
+        Table with labels as numbers and `ALL` in the column ``split``.
 
     Raises
     ------
     DataError
-        If a label is none of 1 (real), 0 (bogus), -1 (unknown): training refuses it too.
+        If a label is not 1 (real), 0 (bogus) or -1 (unknown).
     """
-    return data.table.assign(label=data.labels)
+    return data.table.assign(label=data.labels, split=ALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,10 +227,9 @@ class EvaluationOptions:
     n_bootstrap : int
         Resamples for intervals.
     threshold_fpr : float or None
-        False-positive rate on the validation rows at which the threshold is chosen again; None keeps the
-        one chosen after training.
+        False-positive rate on the validation rows at which to choose a new threshold; None keeps the model's.
     seed : int
-        Of samples and resamples.
+        Seed of samples and resamples.
     batch_size : int
         Stamps sampled at a time.
     """
@@ -257,20 +250,25 @@ def evaluate_model(
     how: EvaluationOptions,
     out_dir: Path,
 ) -> Evaluation:
-    """Score, measure, draw and write.
+    """Score rows, measure the scores, draw figures and write all files.
 
     Parameters
     ----------
     model, meta
-        The model and its record.
+        Model and record of its training.
     data : Dataset
-        Where the stamps are.
+        Data set with the stamps.
     rows : DataFrame
         Rows to score, indexed by row number; their ``split`` is validation and test, or all.
-    how : Judging
-        Samples, resamples, threshold.
+    how : EvaluationOptions
+        Samples, resamples and threshold.
     out_dir : Path
         Folder of the files.
+
+    Returns
+    -------
+    Evaluation
+        Metrics, predictions, figures and curves, as written.
     """
     scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
     predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples, find_scale(meta))
@@ -307,7 +305,7 @@ def evaluate_model(
 def _measure_robustness(
     model: "keras.Model", meta: dict[str, Any], data: Dataset, predictions: pd.DataFrame, how: EvaluationOptions
 ) -> dict[str, Any]:
-    """Clear rows, real and bogus, whose call at the model's threshold a bright pixel far from the source changes."""
+    """Robustness of the calls of clear rows, real and bogus, to a bright pixel far from the source."""
     from gotorb.training.data import find_fwhm
     from gotorb.training.inference import CompiledModel
 
@@ -326,7 +324,7 @@ def _measure_robustness(
 def _draw_latent(
     model: "keras.Model", meta: dict[str, Any], data: Dataset, predictions: pd.DataFrame, *, rows: np.ndarray, seed: int
 ) -> "dict[str, Figure]":
-    """Map of the rows' latent vectors; none for networks without one, or for too few rows."""
+    """Map of the rows' latent vectors; empty for networks without such vectors or for too few rows."""
     from gotorb.training.inference import latent_vectors
 
     try:
@@ -346,22 +344,28 @@ def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: Evalua
 
 
 def find_scale(meta: dict[str, Any]) -> Scale:
-    """Scale of the confidence: that of the model's own threshold and calibration, as `gotorb score` has it.
+    """Scale of the confidence, from the threshold and calibration of a model, as in `gotorb score`.
 
     Parameters
     ----------
     meta : dict
-        Of the model.
+        Record of the training.
 
     Returns
     -------
     Scale
+        Threshold and temperature.
+
+    Examples
+    --------
+    >>> find_scale({"threshold": 0.4})
+    Scale(threshold=0.4, temperature=1.0)
     """
     return Scale(float(meta["threshold"]), float(meta.get("calibration", {}).get("temperature", 1.0)))
 
 
 def _find_calibration(predictions: pd.DataFrame, meta: dict[str, Any]) -> Calibration | None:
-    """The calibration stored with the model; fitted on validation rows if it has none; None if neither can be."""
+    """Calibration of the model, or else one fitted on the validation rows; None if these have one class only."""
     if "calibration" in meta:
         return Calibration.from_dict(meta["calibration"])
     part = predictions[(predictions["split"] == "validation") & predictions["label"].isin((0, 1))]
@@ -381,7 +385,7 @@ def _measure_calibrated(predictions: pd.DataFrame, calibration: Calibration | No
 
 
 def _measure_conformal(predictions: pd.DataFrame, split: str) -> dict[str, Any]:
-    """Sets that keep `SCORE.keep` of each class of the validation rows, measured on the test rows."""
+    """Conformal sets that keep `SCORE.keep` of each class of the validation rows, measured on the test rows."""
     try:
         return rounded(keep_classes(predictions, SCORE.keep, Night())) if split == "test" else {}
     except (ConfigError, DataError) as reason:
@@ -397,13 +401,13 @@ def score_plainly(
     Parameters
     ----------
     model : keras.Model
-        The network.
+        Network.
     layers : sequence of str
-        Layers that it takes.
+        Layers of its input.
     data : Dataset
-        Where the stamps are.
+        Data set with the stamps.
     rows : ndarray of int, optional
-        Row numbers; all rows when left out.
+        Row numbers; default: all rows.
 
     Returns
     -------
@@ -419,23 +423,23 @@ def score_rows(
     model: "keras.Model", meta: dict[str, Any], data: Dataset, rows: np.ndarray | None = None, *,
     n_samples: int, seed: int,
 ) -> np.ndarray:  # fmt: skip
-    """Score rows of a data set as GOTO publishes scores: by the mean of the posterior samples.
+    """Score rows of a data set by the mean of their posterior samples, the score that GOTO publishes.
 
     Parameters
     ----------
     model, meta
-        The model and its record.
+        Model and record of its training.
     data : Dataset
-        Where the stamps are.
+        Data set with the stamps.
     rows : ndarray of int, optional
-        Row numbers; all rows when left out.
+        Row numbers; default: all rows.
     n_samples, seed : int
         Posterior samples per stamp, and their seed.
 
     Returns
     -------
     ndarray
-        (n,) scores; plain ones of a network without dropout.
+        (n,) scores; plain scores for a network without dropout.
     """
     from gotorb.training.inference import has_posterior, sample_scores
 
@@ -448,24 +452,27 @@ def score_rows(
 def score_model(
     model: "keras.Model", meta: dict[str, Any], data: Dataset, rows: np.ndarray, how: EvaluationOptions
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Score rows, with posterior samples where the model has dropout.
+    """Score rows, with posterior samples if the model has dropout.
 
     Parameters
     ----------
     model : keras.Model
+        Network.
     meta : dict
-        Of the model; names its layers.
+        Record of its training, with its layers.
     data : Dataset
+        Data set with the stamps.
     rows : ndarray of int
         (n,) row numbers.
     how : EvaluationOptions
+        Number of samples, their seed and batch size.
 
     Returns
     -------
     scores : ndarray
-        (n,).
+        (n,) plain scores.
     samples : ndarray or None
-        (n, n_samples); None without dropout.
+        (n, n_samples) posterior samples; None without dropout.
     """
     from gotorb.training.inference import has_posterior, sample_scores
 

@@ -1,4 +1,4 @@
-"""Scores of other classifiers, which came with the stamps, compared with ours row by row."""
+"""Comparison of our scores with those of other classifiers in the same data set, row by row."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from gotorb.evaluation.metrics import rounded
 from gotorb.evaluation.thresholds import error_rates, first_within
 
 PREFIX = "peer_"
-"""Of the columns of a data set that hold other classifiers' scores."""
+"""Prefix of the columns with scores of other classifiers."""
 Table = dict[str, dict[str, Any]]
 FPRS = (0.01, 0.05)
 INTRODUCTION = (
     "Written by the stage `external_classifiers` of `make repro SOURCE=archive DATA=folder`. Each score is evaluated "
-    "on the rows that have it, ours on the same rows. Intervals are 95 %: bootstrap of the rows for AUC, Wilson for "
-    "fractions, without the spread from one training to another. A score that took part in making the labels (see the "
-    "columns named in `label.archive` of params.yaml and the description of the archive) is in part compared with "
-    "itself: its row is an upper limit, not a measurement. Where the settings of the training were chosen on rows of "
-    "the same archive (for ZTF's they were, see docs/real-input.md), our numbers are optimistic by that choice."
+    "on the rows that have it, ours on the same rows. Intervals are 95 %, DeLong for AUC and Wilson for fractions, "
+    "without the scatter between trainings. A score that was used for the labels (see `label.archive` in params.yaml "
+    "and the description of the archive) is partly compared with itself: its row is an upper limit. Training settings "
+    "that were chosen on the same archive (as for ZTF, see docs/real-input.md) make our numbers optimistic."
 )
 HEADINGS = {
     "held_out": (
         "Held-out rows",
-        "The promoted model on the test part, which took no part in training, stopping or choosing a model.",
+        "The promoted model on the test rows, which were not used for training, early stopping or the choice of a "
+        "model.",
     ),
     "out_of_fold": (
         "All labelled rows, each scored out of fold",
-        "Several trainings of the promoted model's recipe; each row's score is by the one that saw neither the row "
-        "nor any of the same image, object or place. More rows, so narrower intervals; not the very model that is "
-        "registered.",
+        "Several trainings with the recipe of the promoted model. Each row is scored by the training that saw neither "
+        "the row nor any row of the same image, object or position. More rows give narrower intervals, but these are "
+        "not the scores of the registered model.",
     ),
 }
 
@@ -48,16 +48,16 @@ def read_promoted(evaluations_dir: Path, promotion_path: Path) -> tuple[str, pd.
     Parameters
     ----------
     evaluations_dir : Path
-        Holds a folder with predictions for each model.
+        Folder with the evaluation of each model.
     promotion_path : Path
-        json that names the promoted model.
+        json with the name of the promoted model.
 
     Returns
     -------
     network : str
         Name of the model.
     scores : Series
-        Scores by row id: posterior means, or plain scores of a network without dropout.
+        Scores by row id: posterior means, or plain scores for a network without dropout.
     """
     network = json.loads(promotion_path.read_text())["model"]
     predictions = pd.read_csv(evaluations_dir / network / layout.PREDICTIONS_CSV, dtype={"id": str})
@@ -71,14 +71,20 @@ def compare_with_external(rows: pd.DataFrame, ours: pd.Series) -> Table:
     Parameters
     ----------
     rows : DataFrame
-        A data set's table, indexed by row id.
+        Table of a data set, indexed by row id.
     ours : Series
         Our scores by row id.
 
     Returns
     -------
     dict
-        As `compare_scores`.
+        As from `compare_scores`.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "peer_rb": [0.1, 0.8, 0.2, 0.9]}, index=list("abcd"))
+    >>> compare_with_external(rows, pd.Series([0.1, 0.2, 0.8, 0.9], list("abcd")))["rb"]["ours_minus_theirs"]
+    0.25
     """
     known = rows.loc[ours.index]
     others = {name.removeprefix(PREFIX): known[name].to_numpy(float) for name in known if name.startswith(PREFIX)}
@@ -90,21 +96,21 @@ def compare_ways(
     ways: Mapping[str, Sequence[pd.Series]],
     n_trainings: Sequence[int],
 ) -> dict[str, Table]:
-    """Compare several ways to train with every ``peer_`` column.
+    """Compare several training set-ups with every ``peer_`` column.
 
     Parameters
     ----------
     rows : DataFrame
-        A data set's table, indexed by row id.
+        Table of a data set, indexed by row id.
     ways : mapping of str to sequence of Series
-        Name of a way -> the out-of-fold scores of its trainings, alike but for the seed.
+        Name of a set-up -> out-of-fold scores of its trainings, which differ by their seed.
     n_trainings : sequence of int
-        How many trainings are averaged; a table for each way and number.
+        Numbers of trainings to average.
 
     Returns
     -------
     dict
-        A table of `compare_scores` for each way and number of trainings.
+        A table of `compare_scores` for each set-up and number of trainings.
     """
     tables = {}
     for name, trained in ways.items():
@@ -131,16 +137,15 @@ def compare_scores(
     ours : ndarray
         (n,) our scores.
     others : mapping of str to ndarray
-        Name to (n,) scores of another classifier, NaN where absent.
+        Name -> (n,) scores of another classifier, NaN where absent.
     rows : DataFrame, optional
         (n,) image_id and object_id: rows of the same image or object are not independent.
 
     Returns
     -------
     dict
-        For "gotorb" and each other classifier: n_real, n_bogus, auc with its 95 % interval, missed fraction of the
-        real at fixed false-positive rates with Wilson intervals, and for others the difference of ours with its
-        interval.
+        For "gotorb" and each other classifier: n_real, n_bogus, auc with its 95 % interval, the missed fraction of real
+        rows at fixed false-positive rates with Wilson intervals; for others our AUC minus theirs with its interval.
 
     Examples
     --------
@@ -177,14 +182,14 @@ def format_tables(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, titl
     Parameters
     ----------
     tables : mapping
-        A key of `HEADINGS`, or any other heading, to the table of `compare_scores`.
+        Key of `HEADINGS`, or any other heading -> table of `compare_scores`.
     title : str
-        First heading.
+        Heading of the page.
 
     Returns
     -------
     str
-        The page.
+        Page in markdown.
     """
     lines = [f"# {title}", "", INTRODUCTION]
     for name, table in tables.items():

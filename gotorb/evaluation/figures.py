@@ -21,34 +21,33 @@ from gotorb.evaluation.intervals import (
     find_groups,
     wilson_interval,
 )
-from gotorb.evaluation.metrics import confidence_of, reliability_table, retention_curve
+from gotorb.evaluation.metrics import confidence_of, measure_calibration, reliability_table, retention_curve
 from gotorb.evaluation.thresholds import ErrorRates, error_rates, measure_errors
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, which stay apart for colour-blind readers."""
+"""Okabe and Ito's colours, distinct for colour-blind readers."""
 REAL_COLOUR, BOGUS_COLOUR, GREY = COLOURS[0], COLOURS[1], "#666666"
 HISTORY_PANELS = {"loss": "loss (cross-entropy + L2 penalty)", "auc": "area under the ROC curve"}
 N_SCORE_BINS = 40
 OLD_NAMES = {"realbogus": "old random forest", "cnn_realbogus": "old CNN"}
-"""Columns of earlier classifiers' scores, and their names in figures."""
-
-
+"""Column of an earlier classifier's scores -> its name in figures."""
 STYLES = {"column": 3.4, "page": 7.1}
 """Widths of figures in a journal, inches."""
 FONTS = {"column": 7.0, "page": 8.0}
-"""Sizes of their text, points."""
+"""Font sizes, points."""
 LINES: dict[Any, Any] = {"lines.linewidth": 1.2, "svg.hashsalt": "gotorb", "pdf.fonttype": 42}
-"""Widths of lines, letters that stay letters, and svg of the same bytes each time."""
+"""Line width, reproducible svg files, and text as text in pdf files."""
 _style: ContextVar[str | None] = ContextVar("style of figures", default=None)
 
 
 @contextmanager
 def paper_style(style: str) -> Iterator[None]:
-    """Draw the figures of a block in the width and the text size of a journal.
+    """Draw the figures of a block in the width and font size of a journal.
 
     Parameters
     ----------
     style : {"column", "page"}
+        Width of a column or of a page.
 
     Yields
     ------
@@ -74,15 +73,23 @@ def paper_style(style: str) -> Iterator[None]:
 
 
 def text_size(size: float) -> float:
-    """Size of a text in the style of the figures, points; the given one outside a style.
+    """Font size in the current style.
 
     Parameters
     ----------
     size : float
+        Font size outside a style, points.
 
     Returns
     -------
     float
+        Points.
+
+    Examples
+    --------
+    >>> with paper_style("column"):
+    ...     text_size(12.0)
+    6.0
     """
     style = _style.get()
     return size if style is None else min(size, FONTS[style] - 1)
@@ -94,11 +101,12 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> Figure:
     Parameters
     ----------
     width, height : float
-        Inches; in a `paper_style` the figure has its width and the same shape, wide ones in a column a higher one.
+        Inches. A `paper_style` sets the width and keeps the aspect ratio, except for wide figures in a column.
 
     Returns
     -------
     Figure
+        Figure without axes.
     """
     style = _style.get()
     if style is not None:
@@ -109,24 +117,31 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> Figure:
 
 
 def is_narrow() -> bool:
-    """True while figures are drawn for a journal's column."""
+    """Test for the style of a journal's column.
+
+    Returns
+    -------
+    bool
+    """
     return _style.get() == "column"
 
 
 def new_panels(n: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """Make a figure of n panels side by side; in a narrow column one below the other.
+    """Make a figure of n panels side by side, or below each other in a journal's column.
 
     Parameters
     ----------
     n : int
+        Number of panels.
     width, height : float
-        Inches.
+        Size of the figure, inches.
 
     Returns
     -------
     figure : Figure
+        The figure.
     axes : ndarray
-        (n,) of them.
+        (n,) Axes.
     """
     if is_narrow():
         figure = new_figure(width / n, height * n)
@@ -141,9 +156,13 @@ def plot_history(history: Mapping[str, Sequence[float]], best_epoch: int) -> Fig
     Parameters
     ----------
     history : mapping
-        Quantity -> its values; those of validation rows begin with ``val_``.
+        Quantity -> values of the epochs; names for validation rows begin with ``val_``.
     best_epoch : int
         Epoch (from 0) whose weights were kept.
+
+    Returns
+    -------
+    Figure
     """
     figure, panels = new_panels(2, 9, 4)
     for axes, (name, label) in zip(panels, HISTORY_PANELS.items(), strict=True):
@@ -159,15 +178,7 @@ def plot_history(history: Mapping[str, Sequence[float]], best_epoch: int) -> Fig
 
 
 def _plot_confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
-    """Plot counts and row percentages of right and wrong calls at a threshold.
-
-    Parameters
-    ----------
-    labels, scores : ndarray
-        (n,) labels 0 and 1, scores.
-    threshold : float
-        Score at or above which a row is called real.
-    """
+    """Plot counts and row percentages of right and wrong calls at a threshold."""
     figure = new_figure(5, 4.4)
     _draw_confusion(figure.subplots(), labels, scores, threshold)
     figure.suptitle(f"Calls at threshold {threshold:.3f}, {len(labels)} rows")
@@ -175,7 +186,7 @@ def _plot_confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) ->
 
 
 def _draw_confusion(axes: Axes, labels: np.ndarray, scores: np.ndarray, threshold: float, *, size: float = 12) -> None:
-    """Draw a confusion matrix: label downwards, call across."""
+    """Draw a confusion matrix, labels as rows and calls as columns."""
     counts = confusion_counts(labels, scores, threshold)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.4)
@@ -189,13 +200,14 @@ def _draw_confusion(axes: Axes, labels: np.ndarray, scores: np.ndarray, threshol
 
 
 def confusion_counts(labels: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Confusion matrix in rows.
+    """Confusion matrix as counts.
 
     Parameters
     ----------
     labels, scores : ndarray
         (n,) 1 real, 0 bogus; scores.
     threshold : float
+        Score at or above which a row is called real.
 
     Returns
     -------
@@ -207,18 +219,13 @@ def confusion_counts(labels: np.ndarray, scores: np.ndarray, threshold: float) -
     >>> confusion_counts(np.array([0, 0, 1]), np.array([0.1, 0.7, 0.9]), 0.5).tolist()
     [[1, 1], [0, 1]]
     """
-    errors = measure_errors(labels, scores, threshold)
-    n_false_positive, n_false_negative = errors["n_false_positive"], errors["n_false_negative"]
-    return np.array(
-        [
-            [errors["n_bogus"] - n_false_positive, n_false_positive],
-            [n_false_negative, errors["n_real"] - n_false_negative],
-        ]
-    )
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, scores >= threshold, labels=[0, 1])
 
 
 def _plot_scores(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
-    """Plot histograms of the scores of real and bogus rows on a log axis."""
+    """Plot histograms of the scores of real and bogus rows with logarithmic counts."""
     figure = new_figure()
     axes = figure.subplots()
     bins = np.linspace(0, 1, N_SCORE_BINS + 1).tolist()
@@ -230,13 +237,13 @@ def _plot_scores(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Fi
     axes.set(xlabel="real/bogus score", ylabel=f"rows per bin of {1 / N_SCORE_BINS:g}", yscale="log", xlim=(0, 1))
     shares = [_percent(float(right.mean())) if len(right) else "–" for right in
               (scores[labels == 1] >= threshold, scores[labels == 0] < threshold)]  # fmt: skip
-    axes.set_title(f"{shares[0]} of the real and {shares[1]} of the bogus lie on their side")
+    axes.set_title(f"{shares[0]} of the real and {shares[1]} of the bogus rows are called right")
     axes.legend()
     return figure
 
 
 def plot_reliability(labels: np.ndarray, scores: np.ndarray, probability: pd.Series | None = None) -> Figure:
-    """Plot the real fraction against the score: a calibrated score lies on the diagonal.
+    """Plot the real fraction against the score; calibrated scores lie on the diagonal.
 
     Parameters
     ----------
@@ -244,6 +251,10 @@ def plot_reliability(labels: np.ndarray, scores: np.ndarray, probability: pd.Ser
         (n,) labels 0 and 1, scores.
     probability : Series, optional
         (n,) calibrated scores, shown for comparison.
+
+    Returns
+    -------
+    Figure
     """
     table = reliability_table(labels, scores)
     figure = new_figure(6, 6)
@@ -258,8 +269,8 @@ def plot_reliability(labels: np.ndarray, scores: np.ndarray, probability: pd.Ser
         after = reliability_table(labels, probability.to_numpy(float))
         upper.plot(after["mean_score"], after["fraction_real"], "s", color=BOGUS_COLOUR, mfc="none", label="calibrated")
     upper.set(ylabel="fraction labelled real", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    ece = float((table["n"] * (table["fraction_real"] - table["mean_score"]).abs()).sum() / table["n"].sum())
-    upper.set_title(f"Scores are {ece:.3f} off the real fraction (ECE)")
+    ece = measure_calibration(labels, scores)["ece"]
+    upper.set_title(f"Scores differ from the real fraction by {ece:.3f} on average (ECE)")
     upper.legend(loc="lower right")
     lower.bar(table["mean_score"], table["n"], width=0.06, color=GREY)
     lower.set(xlabel="mean score in the bin", ylabel="rows", yscale="log")
@@ -267,21 +278,21 @@ def plot_reliability(labels: np.ndarray, scores: np.ndarray, probability: pd.Ser
 
 
 def recovery_table(values: np.ndarray, scores: np.ndarray, threshold: float, *, width: float = 0.5) -> pd.DataFrame:
-    """Recovered fraction of real rows in bins of magnitude, or of another quantity.
+    """Recovered fraction of real rows in bins of magnitude or another quantity.
 
     Parameters
     ----------
     values, scores : ndarray
-        (n,) of real rows; rows without a value are left out.
+        (n,) values and scores of real rows; rows without a value are left out.
     threshold : float
         Score at or above which a row is recovered.
     width : float
-        Width of a bin.
+        Width of a bin, in the unit of `values`.
 
     Returns
     -------
     DataFrame
-        Columns middle (of the bin), recovered, low, high (95 % Wilson), n; filled bins only.
+        middle (of the bin), recovered, low, high (95 % Wilson), n; a row for each bin with rows.
 
     Examples
     --------
@@ -303,17 +314,18 @@ def recovery_table(values: np.ndarray, scores: np.ndarray, threshold: float, *, 
 def plot_recovery(
     values: np.ndarray, scores: np.ndarray, threshold: float, *, width: float = 0.5, label: str = "magnitude"
 ) -> Figure:
-    """Plot the recovered fraction of real rows, and their number, in bins of magnitude or another quantity.
+    """Plot the recovered fraction and the number of real rows in bins of magnitude or another quantity.
 
     Parameters
     ----------
     values, scores : ndarray
-        (n,) quantity and scores of real rows.
+        (n,) values and scores of real rows.
     threshold : float
+        Score at or above which a row is recovered.
     width : float
-        Of a bin, in the unit of `values`.
+        Width of a bin, in the unit of `values`.
     label : str
-        Of the axis.
+        Label of the axis.
 
     Returns
     -------
@@ -336,15 +348,7 @@ def plot_recovery(
 
 
 def _plot_retention(rows: pd.DataFrame, threshold: float) -> Figure:
-    """Plot the error rate of the rows that are kept when the least confident ones go to annotators.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Labelled rows: label, score, and confidence where there is a posterior.
-    threshold : float
-        Score at or above which a row is called real.
-    """
+    """Plot the error rate of the rows that remain when the least confident ones go to annotators."""
     wrong = ((rows["score"] >= threshold) != (rows["label"] == 1)).to_numpy(bool)
     curve = retention_curve(wrong, confidence_of(rows, threshold))
     figure = new_figure()
@@ -360,26 +364,25 @@ def _plot_retention(rows: pd.DataFrame, threshold: float) -> Figure:
 
 FLOOR = 5e-4
 """Lowest error rate shown."""
-
-POPULATIONS = {
-    "all real": None,
-    "minor planets": ("mp",),
-    "transients": ("marshall", "syntransient"),
-}
-"""Groups of real rows, by metalabel, whose missed fraction is shown on its own."""
+POPULATIONS = {"all real": None, "minor planets": ("mp",), "transients": ("marshall", "syntransient")}
+"""Populations of real rows, by metalabel, with a curve of their own."""
 LINE_STYLES = ("-", "--", "-.")
 OLD_COLOURS = (COLOURS[4], COLOURS[2])
 
 
 def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
-    """Plot FNR and FPR against the threshold on a log axis, with the confusion matrix at the chosen one.
+    """Plot FNR and FPR against the threshold on a log axis, with the confusion matrix at the chosen threshold.
 
     Parameters
     ----------
     rows : DataFrame
-        Columns label, score and metalabel.
+        label, score and metalabel.
     threshold : float
-        The chosen threshold.
+        Chosen threshold.
+
+    Returns
+    -------
+    Figure
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     figure = new_figure(8, 6)
@@ -409,12 +412,12 @@ def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
 
 
 def _percent(rate: float | None) -> str:
-    """Text of a rate, short enough for a title; a dash where it is not known."""
+    """Rate in percent as text; a dash where it is unknown."""
     return "–" if rate is None or not np.isfinite(rate) else f"{100 * rate:.1f} %"
 
 
 def _shade_interval(axes: Axes, rates: ErrorRates, values: np.ndarray, n: int, colour: str) -> None:
-    """Draw Wilson's 95 % interval of a rate of n rows at each threshold."""
+    """Shade Wilson's 95 % interval of a rate of n rows at each threshold."""
     if n == 0:
         return
     bounds = np.array([wilson_interval(round(float(value) * n), n) for value in values])
@@ -424,7 +427,7 @@ def _shade_interval(axes: Axes, rates: ErrorRates, values: np.ndarray, n: int, c
 
 
 def population_rates(rows: pd.DataFrame) -> dict[str, ErrorRates]:
-    """Error rates of each population of real rows against all bogus ones.
+    """Error rates of each population of real rows against all bogus rows.
 
     Parameters
     ----------
@@ -434,7 +437,13 @@ def population_rates(rows: pd.DataFrame) -> dict[str, ErrorRates]:
     Returns
     -------
     dict of ErrorRates
-        By number of rows and name of the population; empty populations are left out.
+        Rates by number and name of the population; empty populations are left out.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 1, 1], "metalabel": ["randjunk", "mp", "mp"], "score": [0.1, 0.8, 0.9]})
+    >>> list(population_rates(rows))
+    ['2 all real', '2 minor planets']
     """
     bogus = rows["label"] == 0
     found = {}
@@ -448,7 +457,7 @@ def population_rates(rows: pd.DataFrame) -> dict[str, ErrorRates]:
 
 
 def _draw_rate(axes: Axes, rates: ErrorRates, values: np.ndarray, **style: object) -> None:
-    """Draw a rate that changes just above each threshold, from 0 to 1."""
+    """Draw a rate, which changes just above each threshold, from 0 to 1."""
     x = np.concatenate([[0.0], np.minimum(rates.thresholds, 1.0)])
     axes.step(x, np.concatenate([values[:1], values]), where="pre", **style)  # type: ignore[arg-type]
 
@@ -456,7 +465,7 @@ def _draw_rate(axes: Axes, rates: ErrorRates, values: np.ndarray, **style: objec
 def plot_roc(
     labels: np.ndarray, scores: Mapping[str, np.ndarray], threshold: float | None = None, groups: Groups = ()
 ) -> Figure:
-    """Plot ROC curves of one or more scores: whole, and zoomed on a log axis, with AUC and operating point.
+    """Plot ROC curves of one or more scores, with AUC and operating point: whole, and zoomed on a log axis.
 
     Parameters
     ----------
@@ -465,9 +474,13 @@ def plot_roc(
     scores : mapping
         Name -> (n,) scores, NaN where absent; the first is the model's.
     threshold : float, optional
-        Of the model, whose rates are marked.
+        Threshold of the model, which is marked.
     groups : sequence of ndarray
-        Rows that depend on each other, see `intervals.find_groups`.
+        Groups of dependent rows, see `intervals.find_groups`.
+
+    Returns
+    -------
+    Figure
     """
     figure, (whole, zoomed) = new_panels(2, 10, 4.8)
     curves = roc_curves(labels, scores)
@@ -482,7 +495,7 @@ def plot_roc(
     if first is not None:
         fpr, tpr = curves[first]
         found = float(tpr[fpr <= WANTED_FPR].max(initial=0.0))
-        figure.suptitle(f"{first} finds {_percent(found)} of the real at 1 % false positives")
+        figure.suptitle(f"{first} finds {_percent(found)} of the real rows at 1 % false positives")
     whole.plot([0, 1], [0, 1], color=GREY, ls=":", lw=1)
     whole.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title="ROC curve")
     zoomed.set(xscale="log", xlim=(FLOOR, 1), ylim=(0.5, 1.01), title="the same, small false-positive rates")
@@ -504,11 +517,17 @@ def describe_auc(labels: np.ndarray, scores: np.ndarray, groups: Groups = ()) ->
     labels, scores : ndarray
         (n,) labels 0 and 1 of both classes; scores.
     groups : sequence of ndarray
-        Rows that depend on each other.
+        Groups of dependent rows, see `intervals.find_groups`.
 
     Returns
     -------
     str
+        Area and limits.
+
+    Examples
+    --------
+    >>> describe_auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]))
+    'AUC 1.0000 (0.1581 to 1.0000)'
     """
     n_bogus, n_real = count_by_score(labels, scores)[1:]
     low, high = auc_interval(labels, scores, groups)
@@ -516,7 +535,7 @@ def describe_auc(labels: np.ndarray, scores: np.ndarray, groups: Groups = ()) ->
 
 
 def _mark_operating_point(axes: Axes, labels: np.ndarray, scores: np.ndarray, threshold: float) -> None:
-    """Mark the rates at a threshold, with their intervals."""
+    """Mark the rates at a threshold with their intervals."""
     at = measure_errors(labels, scores, threshold)
     x, y = max(at["fpr"], FLOOR), 1 - at["fnr"]
     xerr = [[x - max(at["fpr_low"], FLOOR)], [at["fpr_high"] - x]]
@@ -534,12 +553,18 @@ def roc_curves(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str
     labels : ndarray
         (n,) 1 real, 0 bogus.
     scores : mapping of str to ndarray
-        (n,) each, not finite where unknown.
+        Name -> (n,) scores, not finite where unknown.
 
     Returns
     -------
     dict
-        (FPR, TPR) by name, FPR ascending; scores without both classes are left out.
+        Name -> (FPR, TPR), FPR ascending; scores without both classes are left out.
+
+    Examples
+    --------
+    >>> fpr, tpr = roc_curves(np.array([0, 1]), {"rb": np.array([0.1, 0.9])})["rb"]
+    >>> fpr.tolist(), tpr.tolist()
+    ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
     """
     curves = {}
     for name, values in scores.items():
@@ -551,16 +576,21 @@ def roc_curves(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str
 
 
 def draw_figures(predictions: pd.DataFrame, metrics: dict[str, Any], meta: dict[str, Any]) -> dict[str, Figure]:
-    """Draw the figures of scores; those that need a class or magnitudes that are absent are left out.
+    """Draw the figures of scores, except those that need a missing class or missing magnitudes.
 
     Parameters
     ----------
     predictions : DataFrame
-        Scored rows of one part; those of unknown label are ignored.
+        Scored rows of one part; rows of unknown label are ignored.
     metrics : dict
-        Their metrics.
+        Metrics of these rows.
     meta : dict
-        The model's record, for its history.
+        Record of the training, for its history.
+
+    Returns
+    -------
+    dict of Figure
+        Figures by name.
     """
     rows = predictions[predictions["label"].isin((0, 1))]
     labels, scores, threshold = rows["label"].to_numpy(int), rows["score"].to_numpy(float), metrics["threshold"]

@@ -1,6 +1,6 @@
-"""Injected transients that models find, over magnitude and distance from the host; and two models compared.
+"""Recovery of injected transients against magnitude and distance from the host, for one model or a pair.
 
-The same injected sources are shown to every model, so two models are compared source by source.
+All models score the same injected sources, so two models are compared source by source.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ if TYPE_CHECKING:
 
 Colours = tuple[str, float, float]
 """Name of a colour map and the values at its ends."""
-
 INJECTIONS = RecoveryParams()
 MAG_WIDTH = 1.0
 OFFSET_EDGES = (0.0, 1.0, 2.0, 4.0, 8.0)
 FARTHER, NO_HOST = "more", "no host"
 SLICES = ("all", "detectable", "faint", "bright", "nuclear", "off the nucleus", "no host")
-"""all; S/N at least 5; of these: faint (S/N below 10), S/N at least 10, nuclear (within 1.5 arcsec of the host's
-centre), farther out, on empty sky."""
+"""All sources; those of S/N at least 5, and of these: faint (S/N below 10), brighter, nuclear (within 1.5 arcsec of the
+centre of the host), farther out, without a host."""
 
 
 def slice_rows(rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -46,6 +45,17 @@ def slice_rows(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     ----------
     rows : DataFrame
         Injected sources: snr, host_offset_arcsec (NaN without a host).
+
+    Returns
+    -------
+    dict of ndarray
+        (n,) mask by name of the slice.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"snr": [4.0, 7.0, 20.0], "host_offset_arcsec": [np.nan, 0.5, np.nan]})
+    >>> {name: int(mask.sum()) for name, mask in slice_rows(rows).items()}["nuclear"]
+    1
     """
     snr, offset = rows["snr"].to_numpy(float), rows["host_offset_arcsec"].to_numpy(float)
     seen, hosted = snr >= DETECTABLE_SNR, np.isfinite(offset)
@@ -57,7 +67,7 @@ def slice_rows(rows: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 HEADLINE_SLICES = {"found": "detectable", "found_faint": "faint", "found_nuclear": "nuclear"}
-"""Headline numbers, and the slices whose found fraction they are."""
+"""Headline number -> slice whose found fraction it is."""
 
 
 def _bin_offsets(offset: np.ndarray) -> np.ndarray:
@@ -85,13 +95,19 @@ def map_recovery(rows: pd.DataFrame, found: np.ndarray) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Filled cells: mag (lower edge of a bin of 1 mag), offset (name of the bin), n, n_found, fraction, low, high
-        (95 % Wilson).
+        A row for each cell with sources: mag (lower edge of a bin of 1 mag), offset (name of the bin), n, n_found,
+        fraction, low, high (95 % Wilson).
 
     Raises
     ------
     DataError
         If there is no row.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"mag": [18.2, 18.9], "host_offset_arcsec": [0.5, np.nan]})
+    >>> map_recovery(rows, np.array([True, False]))[["mag", "offset", "n_found"]].values.tolist()
+    [[18.0, '0-1', 1], [18.0, 'no host', 0]]
     """
     if len(rows) == 0:
         raise DataError("no injected source to map; inject some into the held-out images first")
@@ -139,13 +155,13 @@ def compare_recovery(rows: pd.DataFrame, found_a: np.ndarray, found_b: np.ndarra
     Returns
     -------
     dict
-        For each slice n, only_a, only_b (found by one of them alone), difference (a minus b) with a 95 % interval,
-        and p_value of McNemar's exact test.
+        For each slice n, only_a, only_b (found by one model only), difference (a minus b) with a 95 % interval, and
+        p_value of McNemar's exact test.
 
     References
     ----------
-    McNemar 1947, Psychometrika 12, 153. Interval of a paired difference: Wald with Agresti & Min's (2005, Stat. Med.
-    24, 729) half a count added to each of the four pairs.
+    McNemar 1947, Psychometrika 12, 153. Agresti & Min 2005, Stat. Med. 24, 729: Wald interval of a paired difference,
+    with half a count added to each of the four pairs.
     """
     masks = slice_rows(rows)
     return rounded({name: _compare(found_a[inside], found_b[inside]) for name, inside in masks.items()})
@@ -170,8 +186,9 @@ def plot_recovery_map(rows: pd.DataFrame, found: np.ndarray, *, title: str) -> F
     rows : DataFrame
         Injected sources, as for `map_recovery`.
     found : ndarray of bool
-        (n,).
+        (n,) True where the model calls the source real.
     title : str
+        Title of the figure.
 
     Returns
     -------
@@ -194,8 +211,14 @@ def fit_completeness(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        offset, n, m50 with low and high (95 %, from the curvature of the likelihood) and width, in magnitudes; NaN
-        where fewer than two magnitudes, or all or none found, leave it open.
+        offset, n, m50 with low and high (95 %, from the curvature of the likelihood) and width, in magnitudes; NaN with
+        fewer than two bins of magnitude, or with all or no sources found.
+
+    Examples
+    --------
+    >>> cells = [{"offset": "0-1", "mag": mag, "n": 9, "n_found": found} for mag, found in ((18, 9), (19, 5), (20, 0))]
+    >>> fit_completeness(cells)["m50"].round(1).tolist()
+    [19.5, 19.5]
     """
     table = pd.DataFrame(cells)
     fits = [_fit_bin(str(name), rows) for name, rows in table.groupby("offset", sort=True)]
@@ -206,11 +229,7 @@ def _fit_bin(name: str, rows: pd.DataFrame) -> dict[str, Any]:
     from scipy.optimize import minimize
 
     sums = rows.groupby("mag")[["n", "n_found"]].sum()
-    mag, n, hits = (
-        sums.index.to_numpy(float) + MAG_WIDTH / 2,
-        sums["n"].to_numpy(float),
-        sums["n_found"].to_numpy(float),
-    )
+    mag, (n, hits) = sums.index.to_numpy(float) + MAG_WIDTH / 2, sums.to_numpy(float).T
     told = {"offset": name, "n": int(n.sum()), "m50": np.nan, "low": np.nan, "high": np.nan, "width": np.nan}
     if len(mag) < 2 or hits.sum() in (0, n.sum()):
         return told
@@ -239,7 +258,7 @@ def plot_completeness(cells: Sequence[Mapping[str, Any]], fits: pd.DataFrame, *,
     Returns
     -------
     Figure
-        n stands at each point; bars are 95 % intervals.
+        Points with their numbers of sources and 95 % intervals.
     """
     from gotorb.evaluation.figures import COLOURS, new_figure, text_size
 
@@ -258,14 +277,9 @@ def plot_completeness(cells: Sequence[Mapping[str, Any]], fits: pd.DataFrame, *,
         )
         for place, value, n in zip(x, rows["fraction"], rows["n"], strict=True):
             axes.annotate(
-                f"{n}",
-                (place, value),
-                xytext=(0, 4),
-                ha="center",
-                textcoords="offset points",
+                f"{n}", (place, value), xytext=(0, 4), textcoords="offset points", ha="center", color=colour,
                 fontsize=text_size(6),
-                color=colour,
-            )
+            )  # fmt: skip
         if np.isfinite(fit["m50"]):
             grid = np.linspace(table["mag"].min(), table["mag"].max() + MAG_WIDTH, 200)
             axes.plot(grid, 1 / (1 + np.exp(np.clip((grid - fit["m50"]) / fit["width"], -50, 50))), color=colour, lw=1)
@@ -278,15 +292,16 @@ def plot_completeness(cells: Sequence[Mapping[str, Any]], fits: pd.DataFrame, *,
 
 
 def plot_recovery_difference(rows: pd.DataFrame, found_a: np.ndarray, found_b: np.ndarray, *, title: str) -> Figure:
-    """Draw the difference of two models' found fractions in each cell, with the sources that only one of them finds.
+    """Draw the difference of two models' found fractions in each cell, with the sources that only one model finds.
 
     Parameters
     ----------
     rows : DataFrame
         Injected sources, as for `map_recovery`.
     found_a, found_b : ndarray of bool
-        (n,).
+        (n,) True where the model calls the source real.
     title : str
+        Title of the figure.
 
     Returns
     -------
@@ -303,32 +318,24 @@ def plot_recovery_difference(rows: pd.DataFrame, found_a: np.ndarray, found_b: n
 
 
 def _draw_cells(
-    cells: pd.DataFrame,
-    values: pd.Series,
-    text: list[str],
-    *,
-    title: str,
-    label: str,
-    colours: Colours,
+    cells: pd.DataFrame, values: pd.Series, text: list[str], *, title: str, label: str, colours: Colours
 ) -> Figure:
     from gotorb.evaluation.figures import new_figure
 
     known = set(cells["offset"])
     edges = [*_bin_offsets(np.array(OFFSET_EDGES)).tolist(), NO_HOST]
     columns = [name for name in dict.fromkeys(edges) if name in known]
-    mags = sorted(set(cells["mag"]))
-    grid = np.full((len(mags), len(columns)), np.nan)
+    grid = cells.assign(value=values).pivot(index="mag", columns="offset", values="value")[columns]
+    mags = grid.index.tolist()
     figure = new_figure(1.6 + 1.25 * len(columns), 1.6 + 0.72 * len(mags))
     axes = figure.subplots()
-    places = [(mags.index(mag), columns.index(name)) for mag, name in zip(cells["mag"], cells["offset"], strict=True)]
-    for place, value in zip(places, values, strict=True):
-        grid[place] = value
     name, low, high = colours
-    image = axes.imshow(grid, cmap=name, vmin=low, vmax=high, aspect="auto")
-    for (row, column), words in zip(places, text, strict=True):
-        red, green, blue, _ = image.to_rgba(grid[row, column])
-        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-        axes.text(column, row, words, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    image = axes.imshow(grid.to_numpy(float), cmap=name, vmin=low, vmax=high, aspect="auto")
+    for mag, offset, value, words in zip(cells["mag"], cells["offset"], values, text, strict=True):
+        red, green, blue, _ = image.to_rgba(value)
+        colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
+        place = columns.index(offset), mags.index(mag)
+        axes.text(*place, words, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(mags)), [f"{mag:g}-{mag + MAG_WIDTH:g}" for mag in mags])
     axes.set(xlabel="distance from the host's centre [arcsec]", ylabel="magnitude", title=title)
@@ -345,13 +352,13 @@ class InjectionTest(NamedTuple):
     Attributes
     ----------
     report : dict
-        n, fpr, and for each model thresholds and recovery (see `measure_recovery`) at its own
-        threshold and at the common FPR; for each pair of models the comparison at that FPR.
+        n, fpr; for each model its thresholds and its recovery (see `measure_recovery`) at its own threshold and at the
+        common FPR; for each pair of models the comparison at that FPR.
     figures : dict
         ``recovery_<model>`` and ``recovery_<model>_minus_<model>``, at the common FPR.
     scores : DataFrame
-        Every injected source: SCORE_COLUMNS, and for each model its score and, in ``<model>_found``, whether it is
-        found at the common FPR.
+        All injected sources: `SCORE_COLUMNS`, and for each model its score and ``<model>_found``, 1 for sources found
+        at the common FPR.
     """
 
     report: dict[str, Any]
@@ -360,7 +367,7 @@ class InjectionTest(NamedTuple):
 
     @property
     def slices(self) -> dict[str, dict[str, float | None]]:
-        """Found fraction of each slice for each model at an equal FPR: the true one where truth is known."""
+        """Found fraction of each slice for each model at an equal FPR, the true FPR if known."""
         return {
             model: {name: part["fraction"] for name, part in equal_fpr(known)["slices"].items()}
             for model, known in self.report["models"].items()
@@ -368,7 +375,7 @@ class InjectionTest(NamedTuple):
 
     @property
     def headline(self) -> dict[str, dict[str, float | None]]:
-        """Found fraction of the headline slices for each model at an equal FPR (`slices`), with four digits."""
+        """Found fraction of the headline slices for each model at an equal FPR, with four digits."""
         return {
             model: {title: round_headline(known[name]) for title, name in HEADLINE_SLICES.items()}
             for model, known in self.slices.items()
@@ -376,17 +383,22 @@ class InjectionTest(NamedTuple):
 
 
 def equal_fpr(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Recovery of a model where it accepts as many bogus as the others: of truth where known, else of validation rows.
+    """Recovery of a model at the common FPR: the true FPR if known, else that of the validation rows.
 
     Parameters
     ----------
     known : mapping
-        A model's part of the report.
+        Part of the report about the model.
 
     Returns
     -------
     dict
         As from `measure_recovery`.
+
+    Examples
+    --------
+    >>> equal_fpr({"at_fpr": {"slices": {}}})
+    {'slices': {}}
     """
     return known.get("at_true_fpr") or known["at_fpr"]
 
@@ -420,14 +432,18 @@ def evaluate_injections(
     injected_dir : path
         Data set of injected sources (`gotorb.simulate.transients.add_transients`).
     data_dir : path
-        The divided data set of the models; the common FPR is that of its bogus validation rows.
+        Data set of the models, with a split; its bogus validation rows define the common FPR.
     fpr : float
         Fraction of the bogus validation rows that each model may call real.
     n_samples, seed : int
         Posterior samples per stamp, and their seed.
     true_thresholds : mapping of str to float, optional
-        Model -> threshold at which a simulated survey's truth gives that FPR: the recovery is then measured there too,
-        as ``at_true_fpr``. Labels called bogus are partly real, so the FPR of validation rows is not the true one.
+        Model -> threshold at which the truth of a simulated survey gives this FPR. The recovery is then also measured
+        there, as ``at_true_fpr``: some bogus labels are wrong, so the FPR of validation rows is not the true one.
+
+    Returns
+    -------
+    InjectionTest
     """
     injected, data = open_dataset(injected_dir), open_dataset(data_dir)
     found = {Path(path).name: _find(path, injected, data, fpr, n_samples=n_samples, seed=seed) for path in model_dirs}
@@ -456,7 +472,7 @@ def evaluate_injections(
 
 
 def score_injected(model_dirs: Sequence[Path | str], injected_dir: Path | str) -> pd.DataFrame:
-    """Plain scores of injected transients by some models, for the choice between them.
+    """Score injected transients by several models, for the choice between them.
 
     Parameters
     ----------
@@ -468,7 +484,7 @@ def score_injected(model_dirs: Sequence[Path | str], injected_dir: Path | str) -
     Returns
     -------
     DataFrame
-        `SCORE_COLUMNS`, and a column for each model.
+        `SCORE_COLUMNS`, and a column of plain scores for each model.
     """
     injected = open_dataset(injected_dir)
     scores = injected.table[list(SCORE_COLUMNS)]

@@ -1,9 +1,9 @@
-"""Confidence intervals of fractions and of areas under a curve, for rows that depend on each other too.
+"""Confidence intervals of fractions and of areas under ROC curves, for independent and for clustered rows.
 
 References
 ----------
-DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44, 837): variance of areas. Obuchowski 1997 (Biometrics 53, 567): of
-clustered rows. Cameron, Gelbach & Miller 2011 (J. Bus. Econ. Stat. 29, 238): clusters of two kinds that cross.
+DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44, 837): variance of areas. Obuchowski 1997 (Biometrics 53, 567): the
+same for clustered rows. Cameron, Gelbach & Miller 2011 (J. Bus. Econ. Stat. 29, 238): two-way clusters.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,25 @@ import pandas as pd
 Z_95 = 1.959963984540054
 ALPHA = 0.05
 MIN_GROUPS = 10
-"""Fewer images or objects than this tell nothing about their scatter: rows are then taken one by one."""
+"""Fewest images or objects whose scatter can be measured; with fewer, rows count as independent."""
 Groups = Sequence[np.ndarray]
-"""For each kind of dependence (image, object) the number of the group of each row, (n,) of int."""
+"""Group number of each row, (n,) of int, for each kind of dependence (image, object)."""
 
 
 def wilson_interval(n_hits: float, n: float, *, z: float = Z_95) -> tuple[float, float] | None:
-    """Interval of a fraction by Wilson's score method; None without trials.
+    """Interval of a fraction by Wilson's score method.
 
     Parameters
     ----------
     n_hits, n : float
-        Hits among n trials; no whole numbers where trials are effective ones.
+        Hits among n trials; need not be whole numbers (effective trials).
     z : float
-        Normal quantile; 95 % unless given.
+        Normal quantile; default: 95 %.
+
+    Returns
+    -------
+    (float, float) or None
+        Lower and upper limit; None without trials.
 
     References
     ----------
@@ -54,12 +59,12 @@ def area_under_roc(n_bogus: np.ndarray, n_real: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     n_bogus, n_real : ndarray
-        (..., m) bogus and real rows at each of m distinct scores; equal scores count half.
+        (..., m) bogus and real rows at each of m distinct scores.
 
     Returns
     -------
     ndarray
-        (...) the chance that a real row scores above a bogus one.
+        (...) probability that a real row scores above a bogus row; ties count half.
 
     Examples
     --------
@@ -96,7 +101,7 @@ def count_by_score(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, 
 
 
 def find_groups(rows: pd.DataFrame) -> Groups:
-    """Groups of rows that depend on each other: of the same image, and of the same object.
+    """Groups of dependent rows: rows of the same image, and of the same object.
 
     Parameters
     ----------
@@ -106,7 +111,13 @@ def find_groups(rows: pd.DataFrame) -> Groups:
     Returns
     -------
     sequence of ndarray
-        (n,) of int for each column with at least `MIN_GROUPS` groups that unites any rows.
+        (n,) of int for each column with at least `MIN_GROUPS` groups and fewer groups than rows.
+
+    Examples
+    --------
+    >>> groups = find_groups(pd.DataFrame({"image_id": [f"image {number // 2}" for number in range(20)]}))
+    >>> [len(set(group.tolist())) for group in groups]
+    [10]
     """
     found = []
     for name in ("image_id", "object_id"):
@@ -130,16 +141,22 @@ def variance_of_sum(influence: np.ndarray, groups: Groups = ()) -> tuple[float, 
     Parameters
     ----------
     influence : ndarray
-        (n,) with sum 0.
+        (n,) influences, which sum to 0.
     groups : sequence of ndarray
-        At most two kinds, see `find_groups`; independent rows when empty.
+        At most two kinds of groups, see `find_groups`; empty for independent rows.
 
     Returns
     -------
     variance : float
-        The largest of those by each kind of group and by both.
+        Largest of the variances for each kind of group and for both together.
     n_groups : int
-        Of the kind with fewest groups.
+        Number of groups of the kind with the fewest.
+
+    Examples
+    --------
+    >>> influence = np.array([0.1, 0.1, -0.1, -0.1])
+    >>> [round(variance_of_sum(influence, groups)[0], 3) for groups in ((), (np.array([0, 0, 1, 1]),))]
+    [0.053, 0.16]
     """
     rows = np.arange(len(influence))
     kinds = [*groups] or [rows]
@@ -152,16 +169,22 @@ def variance_of_sum(influence: np.ndarray, groups: Groups = ()) -> tuple[float, 
 
 
 def quantile_95(n_groups: int) -> float:
-    """Student's quantile of a 95 % interval.
+    """Student's quantile of a two-sided 95 % interval.
 
     Parameters
     ----------
     n_groups : int
-        Independent groups.
+        Number of independent groups.
 
     Returns
     -------
     float
+        Half width in standard deviations.
+
+    Examples
+    --------
+    >>> round(quantile_95(11), 3)
+    2.228
     """
     from scipy.stats import t
 
@@ -169,19 +192,24 @@ def quantile_95(n_groups: int) -> float:
 
 
 def fraction_interval(hits: np.ndarray, groups: Groups = ()) -> tuple[float, float] | None:
-    """Wilson interval of a fraction, with as many trials as independent rows would need for the same scatter.
+    """Wilson interval of a fraction of clustered rows, with the effective number of independent trials.
 
     Parameters
     ----------
     hits : ndarray of bool
-        (n,).
+        (n,) hits.
     groups : sequence of ndarray
-        Of these rows; one image with all of them counts as one trial.
+        Groups of these rows; a single group with all rows counts as one trial.
 
     Returns
     -------
     (float, float) or None
-        None without rows.
+        Lower and upper limit; None without rows.
+
+    Examples
+    --------
+    >>> [round(limit, 3) for limit in fraction_interval(np.array([True, False, True, False]))]
+    [0.15, 0.85]
     """
     n, n_hits = len(hits), int(hits.sum())
     if n == 0 or not groups:
@@ -201,13 +229,14 @@ def area_influence(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np.nd
     Parameters
     ----------
     labels, scores : ndarray
-        (n,) with both classes present.
+        (n,) labels 0 and 1, both present; scores.
 
     Returns
     -------
     area : float
+        Area under the curve.
     influence : ndarray
-        (n,) with sum 0.
+        (n,) influences, which sum to 0.
 
     Examples
     --------
@@ -231,20 +260,25 @@ def _fraction_below(ordered: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def auc_interval(labels: np.ndarray, scores: np.ndarray, groups: Groups = ()) -> tuple[float, float]:
     """95 % interval of the area under the ROC curve: DeLong's variance on the logit scale.
 
-    On the logit scale the interval is not symmetric and stays below 1. Near 1 it covers the true area as often as it
-    says, which percentiles of a bootstrap do not.
+    On the logit scale the interval is asymmetric and stays below 1. Its coverage is right for areas near 1, unlike that
+    of bootstrap percentiles.
 
     Parameters
     ----------
     labels, scores : ndarray
-        (n,) with both classes present.
+        (n,) labels 0 and 1, both present; scores.
     groups : sequence of ndarray
-        Rows that depend on each other, see `find_groups`.
+        Groups of dependent rows, see `find_groups`.
 
     Returns
     -------
     low, high : float
-        Without an overlap of the classes, 0.025 to the power of 1 / n of the smaller class, and 1.
+        Limits; for classes without overlap 0.025^(1 / n), n being the size of the smaller class, and 1.
+
+    Examples
+    --------
+    >>> [round(limit, 3) for limit in auc_interval(np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.6, 0.5, 0.8, 0.9]))]
+    [0.082, 0.996]
     """
     area, influence = area_influence(labels, scores)
     if area in (0.0, 1.0):

@@ -1,4 +1,4 @@
-"""Labels that a classifier which has not seen them contradicts: a ranked list, and how many there may be.
+"""Label errors: labels contradicted by a classifier that was not trained on them, ranked and counted.
 
 References
 ----------
@@ -31,12 +31,12 @@ class LabelErrors:
     Attributes
     ----------
     rows : DataFrame
-        Every labelled row, the most doubtful first: the columns given, ``doubt`` (probability of the other label)
-        and ``suspect`` (confidently of the other class).
+        All labelled rows, the most doubtful first: the given columns, ``doubt`` (probability of the other label) and
+        ``suspect`` (confidently of the other class).
     noise : DataFrame
         For each metalabel n, n_suspects, rate and its 95 % interval low, high.
     thresholds : tuple of float
-        Mean probability of being bogus among bogus labels, of being real among real ones: what "confident" means.
+        Definition of "confident": mean probability of bogus among bogus labels, and of real among real labels.
     """
 
     rows: pd.DataFrame
@@ -47,31 +47,35 @@ class LabelErrors:
 def rank_labels(rows: pd.DataFrame) -> LabelErrors:
     """Rank labelled rows by doubt and count the confident contradictions.
 
-    A row is suspect when its probability of the other class is at least what rows of that class have on
-    average, and larger than that of its own.
+    A row is a suspect if its probability of the other class is above one half and at least the mean probability of that
+    class among rows with that label.
 
     Parameters
     ----------
     rows : DataFrame
         id, label (1, 0; others are left out), metalabel, and score: probability of being real by a network that was
-        not trained on the row nor on anything linked to it.
+        not trained on the row or on rows linked to it.
 
     Returns
     -------
     LabelErrors
-        The rows ranked, and the noise of each metalabel.
+        Ranked rows, and the label noise of each metalabel.
 
     Raises
     ------
     DataError
-        If a class is absent or a score is no number.
+        If a class is absent or a score is not finite.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"id": list("abcd"), "label": [1, 1, 0, 0], "score": [0.9, 0.8, 0.1, 0.95]})
+    >>> rank_labels(rows.assign(metalabel="")).rows["id"].tolist()[0]
+    'd'
     """
     known = rows[rows["label"].isin((layout.REAL, layout.BOGUS))].reset_index(drop=True)
     labels, real = known["label"].to_numpy(int), known["score"].to_numpy(float)
     if len(set(labels.tolist())) < 2 or not np.isfinite(real).all():
-        raise DataError(
-            f"label errors need real and bogus rows with scores; of {len(rows)} rows {len(known)} are labelled"
-        )
+        raise DataError(f"{len(known)} of {len(rows)} rows are labelled; give real and bogus rows with finite scores")
     thresholds = float(np.mean(1 - real[labels == 0])), float(np.mean(real[labels == 1]))
     doubt = np.where(labels == 1, 1 - real, real)
     bar = np.where(labels == 1, thresholds[0], thresholds[1])
@@ -81,27 +85,34 @@ def rank_labels(rows: pd.DataFrame) -> LabelErrors:
 
 
 MIN_REAL = 20
-"""Fewer real rows than this do not tell where the upper half of them begins."""
+"""Fewest real rows whose median score is used."""
 
 
 def correct_fpr(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
     """Correct the false-positive rate for real sources among the rows labelled bogus.
 
-    Rows labelled bogus that score like the upper half of the real ones are taken for real: twice their number is that
-    of all real ones among them, which are missed as often as rows labelled real. Where they are fainter than those, too
-    few are taken out; where bogus score as high as the upper half of the real ones, too many.
+    Rows labelled bogus that score like the upper half of the real rows are taken for real. Twice their number estimates
+    all real sources among the bogus labels, which are missed as often as rows labelled real. The estimate is too low if
+    these sources are fainter than the real rows, and too high if true bogus score like the upper half of the real rows.
 
     Parameters
     ----------
     labels, scores : ndarray
-        (n,) 1 real, 0 bogus; scores of rows that were not trained on.
+        (n,) 1 real, 0 bogus; scores of rows that were not used for training.
     threshold : float
+        Score at or above which a row is called real.
 
     Returns
     -------
     dict
-        contamination (fraction of the bogus labels on real sources), fpr, fpr_low, fpr_high (95 %); None with fewer
-        than `MIN_REAL` real rows or without bogus ones.
+        contamination (real fraction of the bogus labels), fpr, fpr_low, fpr_high (95 %); None with fewer than
+        `MIN_REAL` real rows or without bogus rows.
+
+    Examples
+    --------
+    >>> labels, scores = np.repeat([1, 0], 20), np.concatenate([np.linspace(0.6, 0.99, 20), np.linspace(0.01, 0.4, 20)])
+    >>> correct_fpr(labels, scores, 0.5)["fpr"]
+    0.0
     """
     real, bogus = scores[labels == layout.REAL], scores[labels == layout.BOGUS]
     if len(real) < MIN_REAL or len(bogus) == 0:
@@ -138,6 +149,6 @@ def write_label_errors(found: LabelErrors, path: Path) -> None:
     found : LabelErrors
         From `rank_labels`.
     path : Path
-        The csv, with `LIST_COLUMNS`.
+        File to write, with `LIST_COLUMNS`.
     """
     write_csv(path, found.rows[list(LIST_COLUMNS)], inert=True, float_format="%.6f")

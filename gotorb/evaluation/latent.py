@@ -1,4 +1,4 @@
-"""Maps of latent vectors: stamps that a network finds alike lie close together.
+"""Maps of latent vectors, in which stamps that are alike for a network lie close together.
 
 References
 ----------
@@ -18,26 +18,27 @@ if TYPE_CHECKING:
 N_COMPONENTS = 50
 PERPLEXITY = 30.0
 FEWEST_VECTORS = 8
-"""Fewer stamps make no map."""
+"""Fewest stamps of a map."""
 MOST_TSNE = 5000
-"""Of more stamps so many are landmarks, among which the others are placed."""
+"""Most stamps of a t-SNE; of larger sets this many are landmarks, among which the others are placed."""
 N_LANDMARKS = 4
 PANELS = {"score": ("viridis", "real/bogus score"), "confidence": ("cividis", "confidence")}
 
 
 def reduce_vectors(vectors: np.ndarray, *, n_components: int = N_COMPONENTS) -> np.ndarray:
-    """Principal components of fixed sign: the same input gives the same map.
+    """Principal components of fixed sign, so that equal input gives equal maps.
 
     Parameters
     ----------
     vectors : ndarray
-        (n, n_features).
+        (n, n_features) latent vectors.
     n_components : int
+        Largest number of components.
 
     Returns
     -------
     ndarray
-        (n, k), k at most `n_components`.
+        (n, k) components, k at most `n_components`.
 
     Examples
     --------
@@ -54,24 +55,24 @@ def reduce_vectors(vectors: np.ndarray, *, n_components: int = N_COMPONENTS) -> 
 
 
 def map_latent(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """Places of stamps on a map: t-SNE of the first fifty principal components.
+    """Positions of stamps on a map: t-SNE of the first fifty principal components.
 
     Parameters
     ----------
     vectors : ndarray
         (n, n_features) latent vectors.
     seed : int
-        Of the optimisation.
+        Seed of the optimisation.
 
     Returns
     -------
     ndarray
-        (n, 2); the same bytes for the same input, whatever the number of threads.
+        (n, 2) positions, which do not depend on the number of threads.
 
     Raises
     ------
     DataError
-        If there are fewer than eight.
+        If there are fewer than eight vectors.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -87,12 +88,12 @@ def map_latent(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
 def principal_axes(
     vectors: np.ndarray, *, n_components: int = N_COMPONENTS, block: int = 4096
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and principal axes of any number of vectors, read a block at a time (a memory map will do).
+    """Mean and principal axes of any number of vectors, such as a memory map, read in blocks.
 
     Parameters
     ----------
     vectors : ndarray
-        (n, n_features).
+        (n, n_features) latent vectors.
     n_components : int
         Largest number of axes.
     block : int
@@ -101,9 +102,9 @@ def principal_axes(
     Returns
     -------
     mean : ndarray
-        (n_features,).
+        (n_features,) mean vector.
     axes : ndarray
-        (n_features, at most n_components), of fixed sign: ``(vectors - mean) @ axes`` are the components.
+        (n_features, k) axes of fixed sign; ``(vectors - mean) @ axes`` are the components.
 
     Examples
     --------
@@ -127,21 +128,27 @@ def principal_axes(
 
 
 def make_maps(components: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Maps for an explorer: the first two components, and t-SNE.
+    """Maps for the explorer: the first two components, and t-SNE.
 
-    Of more than MOST_TSNE vectors that many, drawn at random, are landmarks on the t-SNE map; each other lies at the
-    mean of its nearest landmarks, weighted by their closeness. Fewer than eight vectors have no t-SNE.
+    With more than `MOST_TSNE` vectors, a random choice of this many are landmarks of the t-SNE. Each of the others lies
+    at the weighted mean of its nearest landmarks. Fewer than eight vectors have no t-SNE.
 
     Parameters
     ----------
     components : ndarray
-        (n, k), from `reduce_vectors`.
+        (n, k) components from `reduce_vectors`.
     seed : int
+        Seed of the choice and of the optimisation.
 
     Returns
     -------
     dict of ndarray
-        (n, 2) each: "pca" and "tsne".
+        (n, 2) positions: "pca" and "tsne".
+
+    Examples
+    --------
+    >>> {name: part.shape for name, part in make_maps(np.eye(4)).items()}
+    {'pca': (4, 2)}
     """
     n = len(components)
     maps = {"pca": np.pad(components[:, :2], ((0, 0), (0, max(0, 2 - components.shape[1]))))}
@@ -167,16 +174,20 @@ def _place_by_landmarks(vectors: np.ndarray, landmarks: np.ndarray, places: np.n
 
 
 def plot_latent(places: np.ndarray, rows: pd.DataFrame, threshold: float | None = None) -> "Figure":
-    """Draw a map three times: by class, by score and by confidence; wrong calls are ringed.
+    """Draw a map coloured by class, by score and by confidence, with rings around wrong calls.
 
     Parameters
     ----------
     places : ndarray
-        (n, 2) from `map_latent`.
+        (n, 2) positions from `map_latent`.
     rows : DataFrame
-        (n,) label (1, 0, -1), metalabel, score, and confidence where there is a posterior.
+        (n,) label (1, 0, -1), metalabel, score, and confidence if there is a posterior.
     threshold : float, optional
-        Score at or above which a row is called real; without it no call is wrong.
+        Score at or above which a row is called real; default: no rings.
+
+    Returns
+    -------
+    Figure
     """
     from gotorb.evaluation.figures import COLOURS, new_panels, text_size
 

@@ -1,9 +1,9 @@
-"""Learning curves: performance against the number of labels for ways to choose them, compared with random choice.
+"""Learning curves of acquisition methods: performance against the number of labels, compared with random choice.
 
-A small part of the train rows is labelled at first; the labels of others are revealed as they are chosen. After each
-round a network is trained from new random weights on all labels so far, with the same number of optimizer steps in
-every round, no validation (the last steps of a cosine schedule need no choice of an epoch), and evaluated on the test
-rows. Methods share the first rows and the seeds, so they are compared pair by pair.
+An experiment begins with few labelled train rows and reveals the labels of the rows that a method chooses. In each
+round a network is trained from new random weights on all labels so far, and evaluated on the test rows. All rounds have
+the same number of optimizer steps and a cosine schedule, which needs no validation to choose an epoch. Methods share
+the first rows and the seeds, so the comparison is paired.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from gotorb.core.params import CurvesParams, TrainParams
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ConfigError, DataError
-from gotorb.evaluation.acquisition import METHODS, RANDOM, choose_rows
 from gotorb.evaluation.evaluate import score_plainly
 from gotorb.evaluation.intervals import area_under_roc, count_by_score
+from gotorb.evaluation.posterior import METHODS, RANDOM, choose_rows
 
 if TYPE_CHECKING:
     import keras
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 TRAIN, CURVES = TrainParams(), CurvesParams()
 RUNS_SUFFIX = ".runs.json"
-"""Of the file next to the report that keeps each finished round."""
+"""Suffix of the file with the finished rounds, next to the report."""
 Run = dict[str, Any]
 CHOICE = ("chosen", "n_wrong")
-"""Of a round: rows chosen, and how many of these the network that chose them had wrong."""
+"""Keys of a round: chosen rows, and number of these that the network called wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +50,23 @@ class Plan:
     Attributes
     ----------
     methods : tuple of str
-        Ways to choose, random among them.
+        Acquisition methods, random among them.
     n_start, n_step, n_rounds : int
-        Rows labelled at first, rows added in a round, and rounds after the first training.
+        Rows labelled at the start, rows added in a round, and rounds after the first training.
     seeds : tuple of int
-        Each decides the first rows, the weights and the order.
+        Seeds of the first rows, the weights and the order.
     n_steps, n_epochs : int
-        Optimizer steps of each training, divided into so many epochs of the cosine schedule.
+        Optimizer steps of each training, and epochs of the cosine schedule into which they are divided.
     network : str
         Name of a network with dropout.
     layers : tuple of str
-        Of the stamps.
+        Layers of the stamps.
     dropout, learning_rate, batch_size, threads
         As in `gotorb.classifier.train`.
     n_samples : int
         Posterior samples of each row of the pool.
     n_pool : int, optional
-        Train rows that take part, drawn at random, the same for all methods and seeds; all when None.
+        Train rows in the pool, drawn at random once for all methods and seeds; None: all.
     """
 
     methods: tuple[str, ...] = CURVES.methods
@@ -86,12 +86,12 @@ class Plan:
     n_pool: int | None = CURVES.n_pool
 
     def __post_init__(self) -> None:
-        """Refuse plans that compare nothing."""
+        """Refuse plans without a comparison."""
         unknown = [name for name in self.methods if name not in METHODS]
         if unknown:
             raise ConfigError(f"unknown acquisition {unknown[0]!r}; choose from {', '.join(METHODS)}")
         if RANDOM not in self.methods or len(set(self.methods)) != len(self.methods):
-            raise ConfigError(f"methods are {', '.join(self.methods)}; name {RANDOM}, the control, and each once")
+            raise ConfigError(f"methods are {', '.join(self.methods)}; name each once, with {RANDOM} as the control")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ConfigError(f"seeds are {list(self.seeds)}; give at least one, each once")
         for name in ("n_start", "n_step", "n_rounds", "n_epochs", "batch_size", "n_samples"):
@@ -104,20 +104,20 @@ class Plan:
 
 
 class Experiment:
-    """Rounds of all methods and seeds; finished ones are not repeated.
+    """Rounds of all methods and seeds; finished rounds are not repeated.
 
     Parameters
     ----------
     plan : Plan
-        What is compared.
+        Plan of the experiment.
     data : Dataset
-        Where the rows are.
+        Data set with a split.
     runs_path : Path
-        Where finished rounds are kept.
+        File of the finished rounds.
     build : callable
-        Builds the plan's network (`gotorb.models.find_network`).
+        Builder of the plan's network (`gotorb.models.find_network`).
     restart : bool
-        Start again where these are of something else; else that is an error.
+        Start again if the file belongs to another experiment; otherwise that is an error.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Experiment:
         needed = plan.n_start + plan.n_step * plan.n_rounds
         if len(self.pool) < needed:
             raise DataError(
-                f"{data.data_dir} has {len(self.pool)} labelled train rows, {plan.n_start} and {plan.n_rounds} "
+                f"{data.data_dir} has {len(self.pool)} labelled train rows, but {plan.n_start} and {plan.n_rounds} "
                 f"rounds of {plan.n_step} need {needed}; lower n_start, n_step or n_rounds, or raise n_pool"
             )
         self.runs: list[Run] = self._read(restart)
@@ -145,15 +145,21 @@ class Experiment:
         return data_digest(self.data.data_dir)
 
     def run(self) -> None:
-        """Do the rounds that are missing."""
+        """Run the missing rounds."""
         for seed in self.plan.seeds:
-            self._round(seed, 0, self.plan.methods)  # all methods begin with the same network
+            self._round(seed, 0, self.plan.methods)  # all methods start with the same network
             for method in self.plan.methods:
                 for number in range(1, self.plan.n_rounds + 1):
                     self._round(seed, number, (method,))
 
     def wanted(self) -> list[Run]:
-        """Finished rounds of the plan, in its order; those of other seeds or methods in the file are left out."""
+        """Finished rounds of the plan, in its order, without other seeds or methods in the file.
+
+        Returns
+        -------
+        list of dict
+            method, seed, round, n_labels, auc, error, chosen and n_wrong of each round.
+        """
         rounds = range(self.plan.n_rounds + 1)
         return [
             self._find(method, seed, number)  # type: ignore[misc]
@@ -163,7 +169,13 @@ class Experiment:
         ]
 
     def report(self) -> dict[str, Any]:
-        """Summary of the finished rounds: plan, data_digest, summary, chosen and runs."""
+        """Summary of the finished rounds.
+
+        Returns
+        -------
+        dict
+            plan, data_digest, summary (`summarise_curves`), chosen (the chosen rows by metalabel) and runs.
+        """
         wanted = self.wanted()
         chosen: dict[str, list[int]] = {method: [] for method in self.plan.methods}
         n_wrong = dict.fromkeys(self.plan.methods, 0)
@@ -180,7 +192,7 @@ class Experiment:
         }
 
     def _round(self, seed: int, number: int, methods: Sequence[str]) -> None:
-        """Train once, evaluate, and let each method choose the rows of the next round."""
+        """Train and evaluate one network, and choose the rows of the next round by each method."""
         methods = [method for method in methods if self._find(method, seed, number) is None]
         if not methods:
             return
@@ -199,7 +211,7 @@ class Experiment:
         rng = np.random.default_rng([seed, len(self.pool)])
         start = rng.choice(self.pool, self.plan.n_start, replace=False)
         if len(set(self.data.labels[start].tolist())) < 2:
-            raise DataError(f"the first {self.plan.n_start} rows of seed {seed} hold one class only; raise n_start")
+            raise DataError(f"the first {self.plan.n_start} rows of seed {seed} are of one class; raise n_start")
         later = [self._find(method, seed, earlier)["chosen"] for earlier in range(number)]  # type: ignore[index]
         return np.sort(np.concatenate([start, *later]).astype(int))
 
@@ -221,7 +233,7 @@ class Experiment:
             optimizer="adam", augment=True, seed=number, schedule="cosine",
             fit_kwargs={"validation_freq": plan.n_epochs},
         )  # fmt: skip
-        # rows stand in an epoch as often as its steps need
+        # an epoch repeats the rows as often as its steps need
         parts = Rows(np.resize(rows, n_epoch), self.parts.validation[: plan.batch_size], self.parts.test[:0], 0)
         return fit_network(network, source, parts, how).model
 
@@ -242,7 +254,7 @@ class Experiment:
         return sorted(pool[found["row"].to_numpy(int)].tolist())
 
     def _count_wrong(self, network: keras.Model, rows: list[int]) -> int:
-        """Rows that the network has on the wrong side of one half."""
+        """Number of rows with a score on the wrong side of 0.5."""
         if not rows:
             return 0
         scores = score_plainly(network, self.plan.layers, self.data, np.array(rows))
@@ -253,7 +265,7 @@ class Experiment:
         return next((run for run in self.runs if (run["method"], run["seed"], run["round"]) == key), None)
 
     def _identity(self) -> dict[str, Any]:
-        """Everything that decides a round's result; methods and seeds are part of each round."""
+        """Everything that determines the result of a round; methods and seeds are recorded with each round."""
         plan = {key: value for key, value in asdict(self.plan).items() if key not in ("methods", "seeds")}
         found = plan | {"data_digest": self.digest, "code_version": __version__, "choice": CHOICE}
         return json.loads(json.dumps(found))
@@ -268,12 +280,10 @@ class Experiment:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self.runs_path} cannot be read ({error}); remove it to start again") from None
         if changed and restart:
-            LOG.info("%s is of another %s; starting again", self.runs_path, ", ".join(changed))
+            LOG.info("%s has another %s; starting again", self.runs_path, ", ".join(changed))
             return []
         if changed:
-            raise DataError(
-                f"{self.runs_path} is of curves with another {', '.join(changed)}; give another --out, or remove it"
-            )
+            raise DataError(f"{self.runs_path} has another {', '.join(changed)}; give another --out, or remove it")
         return runs
 
     def _write(self) -> None:
@@ -281,34 +291,32 @@ class Experiment:
 
 
 def sample_pool(
-    network: keras.Model,
-    data: Dataset,
-    rows: np.ndarray,
-    layers: Sequence[str],
-    *,
-    method: str,
-    n_samples: int,
-    seed: int,
-) -> tuple[np.ndarray, Any]:
-    """Posterior samples of a pool, and a function that gives its latent vectors.
+    network: keras.Model, data: Dataset, rows: np.ndarray, layers: Sequence[str], *,
+    method: str, n_samples: int, seed: int,
+) -> tuple[np.ndarray, Any]:  # fmt: skip
+    """Draw posterior samples of a pool, and make a function that computes its latent vectors.
 
     Parameters
     ----------
     network : keras.Model
+        Network with dropout.
     data : Dataset
+        Data set with the stamps.
     rows : ndarray of int
         (m,) row numbers of the pool.
     layers : sequence of str
+        Layers of the network's input.
     method : str
-        Of the choice; `RANDOM` needs neither samples nor vectors.
+        Acquisition method; `RANDOM` needs neither samples nor vectors.
     n_samples, seed : int
+        Posterior samples per stamp, and their seed.
 
     Returns
     -------
     samples : ndarray
-        (m, n_samples); (m, 0) for a random choice.
+        (m, n_samples) samples; (m, 0) for a random choice.
     vectors : callable or None
-        Latent vectors of places in `rows`; None for a random choice.
+        Function from (k,) indices into `rows` to latent vectors (k, n_features); None for a random choice.
     """
     if method == RANDOM:
         return np.empty((len(rows), 0), np.float32), None
@@ -327,7 +335,7 @@ def write_report(path: Path, content: dict[str, Any]) -> None:
     Parameters
     ----------
     path : Path
-        The file.
+        File to write.
     content : dict
         Plain values.
 
@@ -341,7 +349,7 @@ def write_report(path: Path, content: dict[str, Any]) -> None:
 
 
 QUANTITIES = {"auc": 1, "error": -1}
-"""Measured quantities, and the better direction of each."""
+"""Measured quantity -> 1 if larger is better, else -1."""
 COLOURS = {"bald": "tab:blue", "margin": "tab:orange", RANDOM: "0.4"}
 
 
@@ -351,16 +359,21 @@ def summarise_curves(runs: pd.DataFrame) -> dict[str, Any]:
     Parameters
     ----------
     runs : DataFrame
-        Columns method, seed, round, n_labels, auc, error; each method, the random one among them, with the same seeds
-        and rounds.
+        method, seed, round, n_labels, auc, error; all methods, random among them, have the same seeds and rounds.
 
     Returns
     -------
     dict
-        For each method and quantity: ``curve`` (n_labels, mean and its 95 % interval over seeds), and for methods
-        other than random ``difference`` (the same of the paired difference to random, better being positive), ``gain``
-        (mean difference over all rounds after the start, with interval) and ``labels_ratio`` (labels that random
-        needs for the same performance, over those the method needs, with interval). An interval is null with one seed.
+        n_labels, n_seeds, and methods: for each method and quantity ``curve`` (mean over seeds with 95 % interval). For
+        methods other than random also ``difference`` (paired difference from random, positive if better), ``gain``
+        (its mean over the rounds after the start) and ``labels_ratio`` (see `labels_ratio`). With one seed intervals
+        are None.
+
+    Examples
+    --------
+    >>> run = {"seed": 1, "round": 0, "n_labels": 100, "auc": 0.9, "error": 0.1}
+    >>> summarise_curves(pd.DataFrame([{"method": "random", **run}]))["methods"]["random"]["auc"]["curve"]["mean"]
+    [0.9]
     """
     methods = list(dict.fromkeys(runs["method"]))
     n_labels = np.sort(runs["n_labels"].unique())
@@ -378,21 +391,9 @@ def summarise_curves(runs: pd.DataFrame) -> dict[str, Any]:
 def _describe_choices(
     chosen: Mapping[str, Sequence[int]], n_wrong: Mapping[str, int], pool: np.ndarray, table: pd.DataFrame
 ) -> dict[str, Any]:
-    """Describe the rows that each method chose, and the pool: number, fraction of real ones, and of each metalabel.
+    """Describe the pool and the rows chosen by each method: number, real fraction, and fraction of each metalabel.
 
-    Of the chosen ones also ``wrong``, the fraction whose label the network that chose them had wrong: those from
-    which there was most to learn.
-
-    Parameters
-    ----------
-    chosen : mapping of str to sequence of int
-        Row numbers that a method chose, of all seeds and rounds.
-    n_wrong : mapping of str to int
-        How many of these the network had wrong.
-    pool : ndarray of int
-        (n,) row numbers that could be chosen.
-    table : DataFrame
-        The rows, with label and metalabel.
+    For chosen rows also ``wrong``, the fraction that the choosing network called wrong.
     """
     kinds = sorted(set(table["metalabel"].iloc[pool]))
 
@@ -440,9 +441,9 @@ def _plain(values: np.ndarray) -> list[float | None]:
 
 
 def _labels_ratio(curves: np.ndarray, control: np.ndarray, n_labels: np.ndarray) -> dict[str, float | None]:
-    """Ratio of labels for equal performance of the mean curves; Student's interval of its logarithm by the jackknife.
+    """`labels_ratio` of the mean curves, with Student's interval of its logarithm by the jackknife.
 
-    Resampling a handful of seeds would give too narrow an interval.
+    A bootstrap over a handful of seeds would give too narrow an interval.
     """
     from scipy.stats import t
 
@@ -461,16 +462,21 @@ def _labels_ratio(curves: np.ndarray, control: np.ndarray, n_labels: np.ndarray)
 
 
 def labels_ratio(curve: np.ndarray, control: np.ndarray, n_labels: np.ndarray) -> float:
-    """Labels that the control needs for the same performance over those that the curve needs; above 1 saves labels.
+    """Ratio of the labels that the control and the curve need for the best performance that both reach.
 
-    Both at the best performance that both reach, between rounds by straight lines.
+    Values above 1 mean that the curve needs fewer labels. Curves are interpolated linearly between rounds.
 
     Parameters
     ----------
     curve, control : ndarray
-        (n_rounds,) performance, more being better.
+        (n_rounds,) performance; larger is better.
     n_labels : ndarray
         (n_rounds,) labels, ascending.
+
+    Returns
+    -------
+    float
+        Labels of the control over labels of the curve.
 
     Examples
     --------
@@ -491,12 +497,16 @@ def _labels_for(goal: float, rising: np.ndarray, n_labels: np.ndarray) -> float:
 
 
 def plot_learning(summary: dict[str, Any]) -> Figure:
-    """Curves of each method with bands of 95 % over seeds, one panel for each quantity.
+    """Plot the curve of each method with its 95 % band over seeds, one panel for each quantity.
 
     Parameters
     ----------
     summary : dict
         From `summarise_curves`.
+
+    Returns
+    -------
+    Figure
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots(1, len(QUANTITIES))
@@ -505,7 +515,7 @@ def plot_learning(summary: dict[str, Any]) -> Figure:
             curve, colour = found[quantity]["curve"], COLOURS.get(method)
             axis.plot(summary["n_labels"], curve["mean"], "o-", ms=3, label=method, color=colour)
             if None not in curve["low"]:
-                band = np.clip([curve["low"], curve["high"]], 0, 1)  # few seeds give wider ones than can be
+                band = np.clip([curve["low"], curve["high"]], 0, 1)  # with few seeds limits may exceed 0 or 1
                 axis.fill_between(summary["n_labels"], *band, alpha=0.15, color=colour, lw=0)
         axis.set_xlabel("labels")
     axes[0].set_ylabel("AUC of the test rows")

@@ -1,4 +1,4 @@
-"""Metrics of a classifier. An undefined number is None, and a note gives the reason.
+"""Metrics of a classifier. Undefined numbers are None, with the reason in a note.
 
 References
 ----------
@@ -32,47 +32,54 @@ EVALUATE = EvaluateParams()
 SNR_EDGES = (0, 5, 7, 10, 20)
 FPRS = (0.005, 0.01, 0.02, 0.05, 0.10)
 DETECTABLE_SNR, FAINT_SNR, CLEAR_SNR = 5.0, 10.0, 7.0
-"""S/N below the first: a survey lists next to nothing; up to the second: faint; from the third on: clear."""
+"""Lowest S/N of a detection, highest of a faint one, and lowest of a clear one."""
 NUCLEAR_ARCSEC = 1.5
-"""Within this distance of its host's centre a source is nuclear."""
+"""Largest distance of a nuclear source from the centre of its host."""
 N_CALIBRATION_BINS = 10
 MOST_DRAWN = 2_000_000
 """Labels drawn at a time."""
 Score = Callable[[np.ndarray], np.ndarray]
 CLEAR_REAL_SNR = 10.0
-"""Signal-to-noise ratio from which a real row is clear enough that pixels far away must not change its call."""
+"""Lowest S/N of real rows in the robustness test, whose call a pixel far away must not change."""
 LEVELS = (100.0, 1000.0, FULL_WELL)
 """Brightness of the added hot pixel in units of the difference's noise."""
 MOST_ROWS = 200
-"""Clear rows of each kind that are tried."""
+"""Most rows of each kind in the robustness test."""
 
 
 def measure_scores(
     rows: pd.DataFrame, threshold: float, *, n_bootstrap: int = EVALUATE.n_bootstrap, rng: np.random.Generator
 ) -> Metrics:
-    """Measure the scores of some rows.
+    """Measure scored rows.
 
     Parameters
     ----------
     rows : DataFrame
-        Columns label (1 or 0), score; for the intervals image_id and object_id; for the breakdowns metalabel, mag, ut,
+        label (1 or 0), score; for the intervals image_id and object_id; for the breakdowns metalabel, mag, ut,
         missing_fraction, snr, host_offset_arcsec and confidence.
     threshold : float
-        Score at or above which a row is called real, chosen elsewhere.
+        Score at or above which a row is called real, chosen on other rows.
     n_bootstrap : int
-        Draws for the expected calibration error of perfect probabilities.
+        Draws for the expected calibration error.
     rng : Generator
-        Source of the draws.
+        Generator of the draws.
 
     Returns
     -------
     dict
-        Plain values for json: n_real, n_bogus, n_groups (images or objects, else rows, that the intervals take for
-        independent), auc, auc_low, auc_high, average_precision, brier, ece, ece_expected (of perfectly calibrated
-        scores of as many rows), threshold, corrected (see `label_errors.correct_fpr`), at_threshold and at_half
-        (see `measure_errors`), night (see `Night.expect`; at the default real fraction), fnr_at_fpr, by_metalabel and
-        by_mag (at the threshold), by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr and
-        by_host_offset (arcsec), by_tag (where annotators gave tags), retention (see `retention_curve`), notes.
+        Plain values for json: n_real, n_bogus, n_groups (independent images, objects or rows in the intervals), auc,
+        auc_low, auc_high, average_precision, brier, ece, ece_expected (of perfectly calibrated scores), threshold,
+        corrected (see `label_errors.correct_fpr`), at_threshold and at_half (see `measure_errors`), night (see
+        `Night.expect`; at the default real fraction), fnr_at_fpr, by_metalabel and by_mag (at the threshold),
+        by_metalabel_at_half and by_mag_at_half, by_telescope, by_edge, by_snr, by_host_offset (arcsec), by_tag (tags of
+        annotators), retention (see `retention_curve`), notes.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.1, 0.6, 0.7, 0.9]})
+    >>> found = measure_scores(rows, 0.5, n_bootstrap=10, rng=np.random.default_rng(1))
+    >>> found["auc"], found["at_threshold"]["fpr"]
+    (1.0, 0.5)
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     metrics: Metrics = {"n_real": int((labels == 1).sum()), "n_bogus": int((labels == 0).sum()), "threshold": threshold}
@@ -117,18 +124,24 @@ def _retention(rows: pd.DataFrame, labels: np.ndarray, scores: np.ndarray, thres
 
 
 def confidence_of(rows: pd.DataFrame, threshold: float) -> np.ndarray:
-    """Confidence of each row: of the posterior, else the distance of the score from the threshold.
+    """Confidence of each row: that of the posterior, or else the distance of the score from the threshold.
 
     Parameters
     ----------
     rows : DataFrame
-        score, and confidence when known.
+        score, and confidence if known.
     threshold : float
+        Score at or above which a row is called real.
 
     Returns
     -------
     ndarray
-        (n,) from 0 to 1.
+        (n,) confidences from 0 to 1.
+
+    Examples
+    --------
+    >>> confidence_of(pd.DataFrame({"score": [0.5, 1.0, 0.0]}), 0.5).tolist()
+    [0.0, 1.0, 1.0]
     """
     known = rows.get("confidence")
     if known is not None and known.notna().all():
@@ -151,7 +164,7 @@ def _ranking(labels: np.ndarray, scores: np.ndarray, groups: Groups) -> Metrics:
 
 
 def is_faint(snr: np.ndarray) -> np.ndarray:
-    """Mask of faint sources: S/N of at least 5 and below 10, the one definition in all tables.
+    """Mask of faint sources: S/N of at least 5 and below 10.
 
     Parameters
     ----------
@@ -172,7 +185,7 @@ def is_faint(snr: np.ndarray) -> np.ndarray:
 
 
 def is_nuclear(offset: np.ndarray) -> np.ndarray:
-    """Mask of nuclear sources: within 1.5 arcsec of the host's centre, the one definition in all tables.
+    """Mask of nuclear sources: within 1.5 arcsec of the centre of the host.
 
     Parameters
     ----------
@@ -193,15 +206,17 @@ def is_nuclear(offset: np.ndarray) -> np.ndarray:
 
 
 def fpr_name(fpr: float) -> str:
-    """Name of a false-positive rate that tracking servers accept in the name of a metric.
+    """Name of a false-positive rate, valid as part of a metric's name in MLflow.
 
     Parameters
     ----------
     fpr : float
+        False-positive rate.
 
     Returns
     -------
     str
+        Name in percent.
 
     Examples
     --------
@@ -212,7 +227,7 @@ def fpr_name(fpr: float) -> str:
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the steps of precision against recall of real rows.
+    """Average precision of real rows: area under the steps of precision against recall.
 
     Parameters
     ----------
@@ -222,19 +237,20 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     Returns
     -------
     float
+        From 0 to 1.
 
     Examples
     --------
     >>> average_precision(np.array([0, 1, 1]), np.array([0.1, 0.8, 0.9]))
     1.0
     """
-    _, n_bogus, n_real = count_by_score(labels, scores)
-    found, called = np.cumsum(n_real[::-1]), np.cumsum((n_real + n_bogus)[::-1])
-    return float((n_real[::-1] * found / called).sum() / n_real.sum())
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(labels, scores))
 
 
 def measure_calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
-    """Brier score, and expected calibration error: mean gap of score and real fraction over ten bins of score.
+    """Brier score and expected calibration error (mean gap between score and real fraction over ten bins of score).
 
     Parameters
     ----------
@@ -262,15 +278,16 @@ def measure_calibration(labels: np.ndarray, scores: np.ndarray) -> Metrics:
 def expect_calibration(
     scores: np.ndarray, *, n_draws: int, rng: np.random.Generator, chance: float = 0.05
 ) -> tuple[float | None, float | None]:
-    """Calibration error that perfectly calibrated scores have by chance: a few rows in a bin are never just its mean.
+    """Expected calibration error of perfectly calibrated scores, by drawing labels with the scores as probabilities.
 
     Parameters
     ----------
     scores : ndarray
-        (n,) from 0 to 1.
+        (n,) scores from 0 to 1.
     n_draws : int
-        Labels are drawn so many times with the scores as probabilities.
+        Number of draws.
     rng : numpy.random.Generator
+        Generator of the draws.
     chance : float
         Fraction of the draws above the limit.
 
@@ -282,6 +299,12 @@ def expect_calibration(
     References
     ----------
     Broecker & Smith 2007 (Weather and Forecasting 22, 651): consistency resampling.
+
+    Examples
+    --------
+    >>> expected, limit = expect_calibration(np.full(100, 0.5), n_draws=1000, rng=np.random.default_rng(1))
+    >>> round(expected, 2), round(limit, 1)
+    (0.04, 0.1)
     """
     if len(scores) == 0 or n_draws == 0:
         return None, None
@@ -296,18 +319,19 @@ def expect_calibration(
 
 
 def reliability_table(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N_CALIBRATION_BINS) -> pd.DataFrame:
-    """Real fraction against score, in equal bins of score; empty bins are left out.
+    """Real fraction against score in bins of equal width; empty bins are left out.
 
     Parameters
     ----------
     labels, scores : ndarray
         (n,) 1 real, 0 bogus; scores from 0 to 1.
     n_bins : int
+        Number of bins from 0 to 1.
 
     Returns
     -------
     DataFrame
-        Columns mean_score, fraction_real, low, high (95 % Wilson), n.
+        mean_score, fraction_real, low, high (95 % Wilson), n.
 
     Examples
     --------
@@ -329,13 +353,13 @@ def _edge_groups(missing: pd.Series | None) -> pd.Series | None:
     """Group of each stamp by missing pixels: at an edge of the image, or behind a mask."""
     if missing is None:
         return None
-    lacking = pd.to_numeric(missing, errors="coerce").to_numpy(float)
-    names = np.select([lacking > 0, lacking == 0], ["pixels missing", "whole"], "")
+    fraction = pd.to_numeric(missing, errors="coerce").to_numpy(float)
+    names = np.select([fraction > 0, fraction == 0], ["pixels missing", "whole"], "")
     return pd.Series([str(name) or None for name in names], dtype=object)
 
 
 def _snr_groups(snr: pd.Series | None) -> pd.Series | None:
-    """Names of bins of signal to noise, None where it is unknown."""
+    """Names of bins of S/N, None where it is unknown."""
     if snr is None:
         return None
     values = pd.to_numeric(snr, errors="coerce").to_numpy(float)
@@ -347,7 +371,7 @@ def _snr_groups(snr: pd.Series | None) -> pd.Series | None:
 def _by_group(
     labels: np.ndarray, scores: np.ndarray, groups: Groups, names: pd.Series | None, threshold: float
 ) -> Metrics:
-    """Errors of each part of the rows by its name; the groups are those of rows that depend on each other."""
+    """Errors of each part of the rows, by name; `groups` are groups of dependent rows."""
     if names is None:
         return {}
     values = names.to_numpy(object)
@@ -359,12 +383,12 @@ def _by_group(
 
 
 def rounded(value: Any) -> Any:
-    """Round every float in a tree to six digits and make numpy values plain, for equal bytes on disk.
+    """Round the floats of nested values to six digits and convert numpy scalars, so that equal values give equal json.
 
     Parameters
     ----------
     value : object
-        Numbers, text, numpy scalars, and dictionaries, lists and tuples of them.
+        Numbers, text, numpy scalars, and dicts, lists and tuples of these.
 
     Returns
     -------
@@ -387,20 +411,20 @@ def rounded(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Retention:
-    """Error rate of the rows that are kept, the most confident first.
+    """Error rate of the most confident rows against their fraction.
 
     Attributes
     ----------
     kept : ndarray
         (n,) fraction of rows kept, ascending to 1.
     error : ndarray
-        (n,) fraction of wrong calls among them; rows of equal confidence come in together.
+        (n,) fraction of wrong calls among them, averaged over rows of equal confidence.
     aurc : float
         Mean of `error`.
     random_aurc : float
-        The same for rows in random order: the error rate of all.
+        The same for rows in random order: the error rate of all rows.
     gain : float or None
-        How many times smaller `aurc` is; None when no call is wrong.
+        Ratio of `random_aurc` to `aurc`; None without a wrong call.
     """
 
     kept: np.ndarray
@@ -418,7 +442,11 @@ def retention_curve(wrong: np.ndarray, confidence: np.ndarray) -> Retention:
     wrong : ndarray of bool
         (n,) True where the call is wrong; n at least 1.
     confidence : ndarray
-        (n,) how sure the network is.
+        (n,) confidence of each call.
+
+    Returns
+    -------
+    Retention
 
     Examples
     --------
@@ -429,7 +457,7 @@ def retention_curve(wrong: np.ndarray, confidence: np.ndarray) -> Retention:
     order = np.argsort(-confidence, kind="stable")
     hits, sure = np.asarray(wrong, float)[order], confidence[order]
     group = np.cumsum(np.concatenate([[True], sure[1:] != sure[:-1]])) - 1
-    hits = (np.bincount(group, hits) / np.bincount(group))[group]  # the order of equals says nothing
+    hits = (np.bincount(group, hits) / np.bincount(group))[group]  # the order within a tie has no meaning
     kept = np.arange(1, len(hits) + 1)
     error = np.cumsum(hits) / kept
     aurc, everything = float(error.mean()), float(hits.mean())
@@ -437,20 +465,27 @@ def retention_curve(wrong: np.ndarray, confidence: np.ndarray) -> Retention:
 
 
 def find_clear(rows: pd.DataFrame, scores: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
-    """Row numbers of clear detections that are called as they are labelled.
+    """Indices of clear detections with the right call.
 
     Parameters
     ----------
     rows : DataFrame
-        label, snr.
+        label, and snr if known.
     scores : ndarray
-        (n,).
+        (n,) scores.
     threshold : float
+        Score at or above which a row is called real.
 
     Returns
     -------
-    dict
-        real: real rows of S/N at least `CLEAR_REAL_SNR`; bogus: bogus rows of at most half the threshold.
+    dict of ndarray
+        real: real rows of S/N at least `CLEAR_REAL_SNR`; bogus: bogus rows that score at most half the threshold.
+
+    Examples
+    --------
+    >>> found = find_clear(pd.DataFrame({"label": [1, 1, 0], "snr": [20, 6, 6]}), np.array([0.9, 0.9, 0.1]), 0.5)
+    >>> {name: rows.tolist() for name, rows in found.items()}
+    {'real': [0], 'bogus': [2]}
     """
     labels = rows["label"].to_numpy(int)
     snr = pd.to_numeric(rows["snr"], errors="coerce").to_numpy(float) if "snr" in rows else np.full(len(rows), np.inf)
@@ -464,26 +499,35 @@ def find_clear(rows: pd.DataFrame, scores: np.ndarray, threshold: float) -> dict
 def measure_robustness(
     score: Score, stamps: np.ndarray, layers: tuple[str, ...], *, threshold: float, fwhm: float = USUAL_FWHM, seed: int
 ) -> Metrics:
-    """Fraction of stamps whose call a hot pixel beyond three widths of the PSF changes, at any of `LEVELS`.
+    """Fraction of stamps whose call changes with a hot pixel beyond three PSF widths, at any of `LEVELS`.
 
     Parameters
     ----------
     score : callable
-        Scores (n,) of stamps.
+        Function from stamps to scores (n,).
     stamps : ndarray
-        (n, size, size, n_layers) of clear detections.
+        (n, size, size, n_layers) stamps of clear detections.
     layers : tuple of str
+        Layers of the stamps.
     threshold : float
+        Score at or above which a stamp is called real.
     fwhm : float
         Width of the PSF, pixels.
     seed : int
-        Of the places.
+        Seed of the positions.
 
     Returns
     -------
     dict
-        n, changed, fraction, low, high (95 % Wilson) and by_level of hot pixels; by_kind, the stamps whose call each
-        kind of disturbance of random brightness changes.
+        n, changed, fraction, low, high (95 % Wilson) and by_level for hot pixels; by_kind, the number of changed calls
+        for each kind of disturbance, with random brightness.
+
+    Examples
+    --------
+    >>> stamps = np.zeros((4, 21, 21, 1), np.float32)
+    >>> brightest = lambda stamps: (stamps.max(axis=(1, 2, 3)) > 50).astype(float)
+    >>> measure_robustness(brightest, stamps, ("difference",), threshold=0.5, seed=1)["changed"]
+    0
     """
     before = score(stamps) >= threshold if len(stamps) else np.empty(0, bool)
 

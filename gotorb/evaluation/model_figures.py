@@ -1,4 +1,4 @@
-"""Figures that show several models together: one colour for each model in all of them."""
+"""Figures of several models, one colour for each in all of them, and of the trials of a tuning."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,18 +6,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-from gotorb.evaluation.figures import COLOURS, FLOOR, GREY, new_figure, roc_curves
+from gotorb.evaluation.figures import BOGUS_COLOUR, COLOURS, FLOOR, GREY, new_figure, roc_curves
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.evaluation.metrics import reliability_table
 from gotorb.evaluation.thresholds import error_rates
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 SLICES = {"by_metalabel": "", "by_snr": "S/N ", "by_edge": "", "by_host_offset": "host offset [arcsec] "}
-"""Breakdowns of an evaluation in the forest plot, and the word before the name of each group."""
+"""Breakdown of an evaluation in the forest plot -> prefix of the names of its groups."""
 LEAST_ROWS = 8
-"""Groups with fewer rows are left out of the forest plot: their intervals span half of the axis."""
+"""Fewest rows of a group in the forest plot."""
 Scored = Mapping[str, pd.DataFrame]
 """Model -> rows with label and score."""
 
@@ -29,6 +32,10 @@ def plot_model_rocs(scored: Scored) -> Figure:
     ----------
     scored : mapping of str to DataFrame
         Model -> rows with label (1 or 0) and score.
+
+    Returns
+    -------
+    Figure
     """
     figure, axes = _new_axes()
     for name, rows, style in _styled(scored):
@@ -42,12 +49,16 @@ def plot_model_rocs(scored: Scored) -> Figure:
 
 
 def plot_model_errors(scored: Scored) -> Figure:
-    """Plot missed real and accepted bogus against the threshold for each model.
+    """Plot FNR and FPR against the threshold for each model.
 
     Parameters
     ----------
     scored : mapping of str to DataFrame
         As for `plot_model_rocs`.
+
+    Returns
+    -------
+    Figure
     """
     figure, axes = _new_axes()
     for name, rows, style in _styled(scored):
@@ -61,12 +72,16 @@ def plot_model_errors(scored: Scored) -> Figure:
 
 
 def plot_model_reliability(scored: Scored) -> Figure:
-    """Plot the fraction labelled real against the score for each model; a calibrated score lies on the diagonal.
+    """Plot the real fraction against the score for each model; calibrated scores lie on the diagonal.
 
     Parameters
     ----------
     scored : mapping of str to DataFrame
         As for `plot_model_rocs`.
+
+    Returns
+    -------
+    Figure
     """
     figure, axes = _new_axes()
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
@@ -86,6 +101,10 @@ def plot_model_recovery(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fig
     ----------
     cells : mapping of str to sequence
         Model -> cells of its recovery (`gotorb.evaluation.injections.measure_recovery`).
+
+    Returns
+    -------
+    Figure
     """
     figure, axes = _new_axes()
     for name, found, style in _styled(cells):
@@ -100,12 +119,16 @@ def plot_model_recovery(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fig
 
 
 def plot_model_slices(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Plot the errors of each model in each group of rows with their 95 % intervals: a forest plot.
+    """Plot the error rates of each model in each group of rows with 95 % intervals (forest plot).
 
     Parameters
     ----------
     metrics : mapping of str to mapping
         Model -> its metrics (`gotorb.evaluation.metrics.measure_scores`).
+
+    Returns
+    -------
+    Figure
     """
     groups = slice_errors(metrics)
     figure = new_figure(10, 1.2 + 0.3 * max((len(part) for part in groups.values()), default=1))
@@ -113,11 +136,9 @@ def plot_model_slices(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
         names = list(groups[rate])
         for number, (model, style) in enumerate(zip(metrics, _styles(), strict=False)):
             shift = 0.16 * (number - (len(metrics) - 1) / 2)
-            known = [
-                (place, groups[rate][name][model]) for place, name in enumerate(names) if model in groups[rate][name]
-            ]
-            value, low, high = np.array([numbers for _, numbers in known]).reshape(-1, 3).T
-            places = np.array([place for place, _ in known]) + shift
+            known = [place for place, name in enumerate(names) if model in groups[rate][name]]
+            value, low, high = np.array([groups[rate][names[place]][model] for place in known]).reshape(-1, 3).T
+            places = np.array(known) + shift
             axes.errorbar(value, places, xerr=[value - low, high - value], lw=1, capsize=2, ms=4, label=model, **style)
         axes.set(yticks=range(len(names)), yticklabels=names, xlabel=label, xlim=(-0.01, None))
         axes.invert_yaxis()
@@ -130,7 +151,7 @@ RATES = {"fnr": "missed real", "fpr": "accepted bogus"}
 
 
 def slice_errors(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, tuple[float, ...]]]]:
-    """Error rates of each model in each group of rows that is large enough.
+    """Error rates of each model in each group of at least `LEAST_ROWS` rows.
 
     Parameters
     ----------
@@ -141,6 +162,12 @@ def slice_errors(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
     -------
     dict
         Rate (fnr, fpr) -> group with its number of rows -> model -> value, low, high.
+
+    Examples
+    --------
+    >>> errors = {"n_real": 9, "n_bogus": 2, "fnr": 0.1, "fnr_low": 0.0, "fnr_high": 0.4}
+    >>> slice_errors({"vgg6": {"by_snr": {"5-7": errors}}})["fnr"]
+    {'S/N 5-7 (9)': {'vgg6': (0.1, 0.0, 0.4)}}
     """
     found: dict[str, dict[str, dict[str, tuple[float, ...]]]] = {rate: {} for rate in RATES}
     for model, known in metrics.items():
@@ -155,7 +182,7 @@ def slice_errors(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
 
 
 def _low_edge(group: str) -> float:
-    """Lower edge of a group such as ``7-10``; groups without edges come first, in their order."""
+    """Lower edge of a group such as ``7-10``; -1 for groups without edges, which come first."""
     edge = group.split("-")[0]
     return float(edge) if edge.isdecimal() else -1.0
 
@@ -172,6 +199,164 @@ def _styles() -> list[dict[str, Any]]:
 
 
 def _styled(models: Mapping[str, Any]) -> list[tuple[str, Any, dict[str, Any]]]:
-    """Name, value and style of each model; the styles repeat after six models."""
+    """Name, value and style of each model; styles repeat after six models."""
     styles = _styles()
     return [(name, value, styles[number % len(styles)]) for number, (name, value) in enumerate(models.items())]
+
+
+TRIAL_AXES = {
+    "block1": "filters in\nblock 1",
+    "scale_up": "more filters\nin block 2",
+    "dense": "dense\nunits",
+    "initializer": "initial\nweights",
+    "activation": "activation",
+    "dropout": "dropout",
+    "l2": "L2\npenalty",
+    "learning_rate": "learning\nrate",
+    "epochs": "epochs",
+    "objective": "",
+}
+"""Columns from left to right, and their titles."""
+LOGARITHMIC = ("dropout", "l2", "learning_rate")
+WHOLE = ("block1", "scale_up", "dense", "epochs")
+SPREAD = 0.035
+"""Distance of lines through an equal value, as a fraction of the axis."""
+MAX_SPREAD = 0.14
+
+
+def plot_trials(trials: pd.DataFrame, objective: str, *, best: int, direction: str) -> Figure:
+    """Plot completed trials as lines across parallel axes, better ones darker, and the best one in red.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        trial, status, objective, epochs, and the hyperparameters.
+    objective : str
+        Name of the objective.
+    best : int
+        Number of the best trial.
+    direction : {"min", "max"}
+        Direction in which the objective improves, which points up on its axis.
+
+    Returns
+    -------
+    Figure
+    """
+    done = trials[trials["objective"].notna()].reset_index(drop=True)
+    scales = {
+        name: TrialAxis(done[name], name, upside_down=(name, direction) == ("objective", "min")) for name in TRIAL_AXES
+    }
+    lines = np.column_stack([scales[name]._place(done[name]) + spread_equal(done[name]) for name in TRIAL_AXES])
+    goodness = scales["objective"]._place(done["objective"])
+    colours = ScalarMappable(Normalize(-0.35, 1), "YlGnBu")
+    figure = new_figure(13, 6)
+    axes = figure.subplots()
+    for row in np.argsort(goodness, kind="stable"):
+        _draw_line(axes, lines[row], tuple(colours.to_rgba(goodness[row])), is_best=int(done["trial"][row]) == best)
+    for x, name in enumerate(TRIAL_AXES):
+        scales[name]._draw(axes, x)
+        title = TRIAL_AXES[name] or objective.removeprefix("val_").replace("_", " ").replace(" ", "\n", 1)
+        axes.text(x, 1.1, title, ha="center", va="bottom", fontsize=11)
+    axes.set(xlim=(-0.5, len(TRIAL_AXES) - 0.2), ylim=(-0.1, 1.1))
+    axes.axis("off")
+    n_failed = len(trials) - len(done)
+    failed = f", {n_failed} failed and not shown" if n_failed else ""
+    figure.suptitle(
+        f"{len(done)} trials{failed}: better ones are darker, the best (trial {best}) is red; "
+        f"{objective} improves upwards", fontsize=12,
+    )  # fmt: skip
+    return figure
+
+
+def _draw_line(axes: Axes, places: np.ndarray, colour: tuple[float, ...], *, is_best: bool) -> None:
+    look = {"color": BOGUS_COLOUR, "lw": 3, "ms": 7} if is_best else {"color": colour, "lw": 1.8, "ms": 5}
+    axes.plot(range(len(places)), places, marker="o", zorder=3 if is_best else 2, **look)  # type: ignore[arg-type]
+
+
+class TrialAxis:
+    """One of the parallel axes, from values to positions between 0 and 1, with its ticks.
+
+    Parameters
+    ----------
+    values : Series
+        Numbers or names.
+    name : str
+        Name of the column.
+    upside_down : bool
+        True for the smallest value at the top.
+    """
+
+    def __init__(self, values: pd.Series, name: str, *, upside_down: bool = False) -> None:
+        self.names = [] if pd.api.types.is_numeric_dtype(values) else sorted(set(values))
+        self.is_log, self.is_whole, self.upside_down = name in LOGARITHMIC, name in WHOLE, upside_down
+        numbers = self._numbers(values)
+        self.low, self.high = float(numbers.min()), float(numbers.max())
+        if self.low == self.high:
+            self.low, self.high = self.low - 1, self.high + 1
+
+    def _numbers(self, values: pd.Series) -> np.ndarray:
+        if self.names:
+            return np.array([self.names.index(value) for value in values], float)
+        return np.log10(values.to_numpy(float)) if self.is_log else values.to_numpy(float)
+
+    def _place(self, values: pd.Series) -> np.ndarray:
+        """Positions of values on the axis, 0 at the bottom and 1 at the top."""
+        places = (self._numbers(values) - self.low) / (self.high - self.low)
+        return 1 - places if self.upside_down else places
+
+    def ticks(self) -> dict[str, float]:
+        """Ticks of the axis.
+
+        Returns
+        -------
+        dict of float
+            Position by text.
+        """
+        if self.names:
+            values = pd.Series(self.names)
+        elif self.is_log:
+            values = self._log_ticks()
+        else:
+            values = pd.Series(MaxNLocator(5, integer=self.is_whole).tick_values(self.low, self.high))
+        places = self._place(values)
+        texts = values if self.names else [f"{value:.4g}" for value in values]
+        return {text: float(place) for text, place in zip(texts, places, strict=True) if -0.001 <= place <= 1.001}
+
+    def _log_ticks(self) -> pd.Series:
+        """Decades, and values between where there are few decades."""
+        subs = (1.0,) if self.high - self.low > 2 else (1.0, 2.0, 5.0)
+        return pd.Series(LogLocator(subs=subs, numticks=12).tick_values(10**self.low, 10**self.high))
+
+    def _draw(self, axes: Axes, x: int) -> None:
+        """Draw the axis and its ticks."""
+        axes.plot([x, x], [-0.06, 1.06], color=GREY, lw=1, zorder=1)
+        for text, place in self.ticks().items():
+            axes.plot([x - 0.03, x + 0.03], [place, place], color=GREY, lw=1, zorder=1)
+            axes.text(
+                x + 0.06, place, text.replace("_", "\n"), va="center", fontsize=9, zorder=4,
+                bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+            )  # fmt: skip
+
+
+def spread_equal(values: pd.Series) -> np.ndarray:
+    """Small shifts around 0 that separate equal values in a drawing.
+
+    Parameters
+    ----------
+    values : Series
+        (n,) values.
+
+    Returns
+    -------
+    ndarray
+        (n,) shifts, as fractions of the axis.
+
+    Examples
+    --------
+    >>> spread_equal(pd.Series(["relu", "elu", "relu"])).round(4).tolist()
+    [-0.0175, 0.0, 0.0175]
+    """
+    groups = values.groupby(values)
+    rank, size = groups.cumcount().to_numpy(float), groups.transform("size").to_numpy(float)
+    step = np.minimum(SPREAD, MAX_SPREAD / size)
+    return (rank - (size - 1) / 2) * step

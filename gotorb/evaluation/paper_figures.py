@@ -1,4 +1,4 @@
-"""Figures as a paper shows them, each with the numbers that it is drawn from."""
+"""Figures for a paper, each with the numbers that it shows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ ROW_COLUMNS = ("id", "label", "metalabel", "mag", "score", "mean", "std", "confi
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """Material of figures: the scored rows of one model.
+    """Data of the figures: scored rows of one model.
 
     Attributes
     ----------
@@ -72,15 +72,15 @@ class Material:
     layers : tuple of str
         Layers of the stamps.
     threshold : float
-        Of the model.
+        Threshold of the model.
     read_stamps : callable
-        Gives the stamps (m, size, size, n_layers) of m places in `rows`.
+        Function from (m,) indices into `rows` to stamps (m, size, size, n_layers).
     read_vectors : callable
-        Gives the latent vectors (n, n_features).
+        Function that returns the latent vectors (n, n_features).
     seed : int
-        Of what is drawn at random.
+        Seed of random choices.
     name : str
-        Of the model.
+        Name of the model.
     cells : list of dict, optional
         Recovery of injected transients (`evaluation.injections.map_recovery`).
     """
@@ -97,12 +97,24 @@ class Material:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels of the rows, (n,) of int."""
+        """Labels of the rows.
+
+        Returns
+        -------
+        ndarray of int
+            (n,) 1 real, 0 bogus.
+        """
         return self.rows["label"].to_numpy(int)
 
     @property
     def scores(self) -> np.ndarray:
-        """Scores of the rows, (n,) of float."""
+        """Scores of the rows.
+
+        Returns
+        -------
+        ndarray
+            (n,) scores.
+        """
         return self.rows["score"].to_numpy(float)
 
 
@@ -119,7 +131,9 @@ def draw_paper_figure(name: str, material: Material) -> Drawn:
     Parameters
     ----------
     name : str
+        Name of the figure.
     material : Material
+        Scored rows.
 
     Returns
     -------
@@ -130,7 +144,7 @@ def draw_paper_figure(name: str, material: Material) -> Drawn:
     ConfigError
         If there is no figure of that name.
     DataError
-        If the rows do not hold what it shows.
+        If the rows have no data for it.
     """
     if name not in PAPER_FIGURES:
         raise ConfigError(f"no figure {name!r}; choose one of {', '.join(PAPER_FIGURES)}")
@@ -145,7 +159,7 @@ def _draw_fnr_fpr(material: Material) -> Drawn:
         for name, rates in population_rates(material.rows).items()
     ]
     if not parts:
-        raise DataError("no real row, so no missed fraction; give a data set with both classes")
+        raise DataError("no real row and therefore no missed fraction; give a data set with both classes")
     return Drawn(pd.concat(parts, ignore_index=True), plot_error_rates(material.rows, material.threshold))
 
 
@@ -173,7 +187,7 @@ def _draw_recovery(material: Material) -> Drawn:
     real = material.labels == 1
     mags = pd.to_numeric(material.rows["mag"], errors="coerce").to_numpy(float)[real]
     if not np.isfinite(mags).any():
-        raise DataError("no real row has a magnitude; there is no recovery to draw")
+        raise DataError("no real row has a magnitude; give a data set with magnitudes to draw the recovery")
     scores = material.scores[real]
     return Drawn(recovery_table(mags, scores, material.threshold), plot_recovery(mags, scores, material.threshold))
 
@@ -187,7 +201,7 @@ def _draw_roc(material: Material) -> Drawn:
     named = {material.name: material.scores}
     curves = roc_curves(material.labels, named)
     if not curves:
-        raise DataError("rows of one class only, so no ROC curve; give a data set with both classes")
+        raise DataError("all rows are of one class; give a data set with both classes to draw a ROC curve")
     fpr, tpr = curves[material.name]
     figure = plot_roc(material.labels, named, material.threshold, find_groups(material.rows))
     return Drawn(pd.DataFrame({"fpr": fpr, "tpr": tpr}), figure)
@@ -203,7 +217,7 @@ def _draw_injections(material: Material) -> Drawn:
 def _draw_misclassified(material: Material) -> Drawn:
     chosen = misclassified_rows(material.rows, material.threshold)
     if not len(chosen):
-        raise DataError(f"no wrong call at threshold {material.threshold:.3f}; there is nothing to draw")
+        raise DataError(f"no wrong call at threshold {material.threshold:.3f}; draw another figure")
     return _draw_rows(material, chosen, f"The worst wrong calls at {material.threshold:.3f}")
 
 
@@ -221,7 +235,7 @@ def _draw_rows(material: Material, chosen: np.ndarray, title: str) -> Drawn:
 
 def _need_samples(material: Material) -> np.ndarray:
     if material.samples is None:
-        raise DataError("this model has no dropout, so no posterior; name a Bayesian one (--network bayesian_vgg6)")
+        raise DataError("this model has no dropout and no posterior; name a Bayesian one (--network bayesian_vgg6)")
     return material.samples
 
 
@@ -236,11 +250,11 @@ PAPER_FIGURES: dict[str, Callable[[Material], Drawn]] = {
     "examples": _draw_examples,
     "misclassified": _draw_misclassified,
 }
-"""Name -> how it is drawn."""
+"""Name of a figure -> function that draws it."""
 
 
 class Written(NamedTuple):
-    """Files of a figure: the picture, its numbers, and the origin of both."""
+    """Files of a figure: picture, numbers, and origin of both."""
 
     picture: Path
     numbers: Path
@@ -267,15 +281,15 @@ def draw_figure(
     name : str
         One of `PAPER_FIGURES`.
     model_dir, data_dir : path
-        Folder of a trained model, and the data set that it was trained on.
+        Folder of a trained model, and of its data set.
     out_dir : path
-        Where ``<name>.png`` (or the other kind), ``<name>.csv`` and ``<name>.json`` go.
+        Folder for ``<name>.png`` (or .pdf, .svg), ``<name>.csv`` and ``<name>.json``.
     n_samples, seed : int
-        Posterior samples per stamp; seed of these and of what is drawn at random.
+        Posterior samples per stamp; seed of these and of random choices.
     kind : {"png", "pdf", "svg"}
         Format of the picture.
     style : {"column", "page"}
-        Width and text size of a journal's column or page.
+        Width and font size for a column or a page of a journal.
     cells : list of dict, optional
         As in `Material`.
     origin : dict, optional
@@ -284,12 +298,12 @@ def draw_figure(
     Returns
     -------
     Written
-        The three files.
+        Paths of the three files.
 
     Raises
     ------
     ConfigError, ModelError, DataError
-        If there is no such figure, model or data, or the figure cannot be drawn from these.
+        If there is no such figure, model or data set, or the rows have no data for the figure.
     """
     if kind not in FORMATS:
         raise ConfigError(f"format {kind!r}; choose {', '.join(FORMATS)}")
@@ -320,21 +334,19 @@ def gather_material(
     Parameters
     ----------
     model : keras.Model
-        The model.
+        Network.
     meta : dict
         Record of its training.
     data : Dataset
-        Where the stamps are.
+        Data set with the stamps.
     n_samples, seed : int
         Posterior samples per stamp, and their seed.
     everything : bool
-        All labelled rows, for data that the model has never seen, such as a validation pack; else the test rows that
-        the meta names.
+        True for all labelled rows, if the model was not trained on this data set; False for the test rows in the meta.
 
     Returns
     -------
     Material
-        The scored rows.
     """
     rows = all_rows(data) if everything else held_out_rows(data, meta).query("split == 'test'")
     rows = rows[rows["label"].isin((layout.REAL, layout.BOGUS))]

@@ -1,6 +1,6 @@
-"""Checks before a model takes another's place: not worse on any declared slice of the same rows, and calibrated.
+"""Checks before a model replaces another: calibrated, and not worse on any declared slice of the same rows.
 
-A check that finds no loss tells how large a loss it would have noticed: without that, passing says nothing.
+A check that passes also reports the smallest loss that it would have detected.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from gotorb.evaluation.metrics import (
 
 DECIDE = DecideParams()
 POWER, Z_POWER = 0.8, 0.8416212335729143
-"""Chance with which a check is to notice a loss, and its normal quantile."""
+"""Power at which the detectable loss is quoted, and its normal quantile."""
 N_DRAWS, N_LOSSES = 1000, 200
 BRIGHT_RATIO = 30.0
-"""A neighbour is bright from so many times the source's own peak: there the norm of a layer goes wrong."""
+"""Smallest ratio of a bright neighbour's peak to that of the source; it dominates the norm of a layer."""
 CORE_PIXELS, FAR_PIXELS = 2.0, 9.0
 HOLDER = "the holder"
 
@@ -44,14 +44,14 @@ class Limits:
     Attributes
     ----------
     alpha : float
-        Chance at which a worse result counts as worse and not as bad luck; of each slice.
+        Significance level of each slice.
     max_ece : float
-        Calibration error that is tolerated in any case; a larger one fails where chance does not explain it.
+        Calibration error that always passes; a larger one fails if it is significant.
     max_changed : float
-        Fraction of clear calls that a disturbance far from the source may change in any case; a larger one must not be
-        worse than the holder's.
+        Fraction of clear calls changed by a disturbance far from the source that always passes; a larger one fails if
+        it is significantly above that of the holder.
     min_rows : int
-        Slices with fewer rows are reported but decide nothing.
+        Fewest rows of a slice that can fail.
     """
 
     alpha: float = DECIDE.alpha
@@ -62,7 +62,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Check:
-    """One promotion check: its name, its outcome, a sentence, and its numbers."""
+    """One promotion check: name, outcome, sentence, and numbers."""
 
     name: str
     passed: bool
@@ -70,18 +70,34 @@ class Check:
     numbers: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for json."""
+        """Plain values for json.
+
+        Returns
+        -------
+        dict
+            name, passed, text and numbers.
+        """
         return rounded(asdict(self))
 
 
 def declared_slices(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Mask, (n,) of bool, of each slice: all, faint, nuclear, bright neighbour, edge, each telescope, each metalabel.
+    """Slices of the rows: all, faint, nuclear, bright neighbour, edge, each telescope, each metalabel.
 
     Parameters
     ----------
     rows : DataFrame
         Test rows: snr, host_offset_arcsec, neighbour_ratio (from `measure_neighbours`), missing_fraction, ut,
-        metalabel; a column that is absent gives no slice.
+        metalabel; a missing column gives no slice.
+
+    Returns
+    -------
+    dict of ndarray
+        (n,) mask by name; empty slices are left out.
+
+    Examples
+    --------
+    >>> list(declared_slices(pd.DataFrame({"snr": [6.0, 20.0], "metalabel": ["mp", "mp"]})))
+    ['all rows', 'faint (S/N 5 to 10)', 'metalabel mp']
     """
     slices: dict[str, np.ndarray] = {"all rows": np.ones(len(rows), bool)}
     if "snr" in rows:
@@ -90,9 +106,8 @@ def declared_slices(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         nuclear = is_nuclear(_numbers(rows, "host_offset_arcsec"))
         slices[f"nuclear (within {NUCLEAR_ARCSEC:g} arcsec)"] = nuclear
     if "neighbour_ratio" in rows:
-        slices[f"bright neighbour ({BRIGHT_RATIO:g} times the source)"] = (
-            _numbers(rows, "neighbour_ratio") > BRIGHT_RATIO
-        )
+        bright = _numbers(rows, "neighbour_ratio") > BRIGHT_RATIO
+        slices[f"bright neighbour ({BRIGHT_RATIO:g} times the source)"] = bright
     if "missing_fraction" in rows:
         slices["edge (pixels missing)"] = _numbers(rows, "missing_fraction") > 0
     for column, title in (("ut", "telescope"), ("metalabel", "metalabel")):
@@ -107,19 +122,26 @@ def _numbers(rows: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def measure_neighbours(stamps: np.ndarray, layers: Sequence[str]) -> np.ndarray:
-    """Brightest pixel far from the source, in units of the source's own peak.
+    """Ratio of the brightest pixel far from the source to the peak of the source.
 
     Parameters
     ----------
     stamps : ndarray
-        (n, size, size, n_layers).
+        (n, size, size, n_layers) stamps.
     layers : sequence of str
-        Names of the layers; science is measured, else the first.
+        Names of the layers; science is measured, or else the first.
 
     Returns
     -------
     ndarray
-        (n,), both above the median of the stamp.
+        (n,) ratios of values above the median of the stamp.
+
+    Examples
+    --------
+    >>> stamp = np.zeros((1, 31, 31, 1))
+    >>> stamp[0, 15, 15], stamp[0, 2, 2] = 2.0, 8.0
+    >>> measure_neighbours(stamp, ("science",)).tolist()
+    [4.0]
     """
     image = np.nan_to_num(stamps[..., list(layers).index("science") if "science" in layers else 0].astype(float))
     image = np.abs(image - np.median(image, axis=(1, 2), keepdims=True))
@@ -130,21 +152,21 @@ def measure_neighbours(stamps: np.ndarray, layers: Sequence[str]) -> np.ndarray:
 
 
 def noticeable_loss(n: int, n_alone: int, alpha: float) -> float | None:
-    """Smallest loss, as a fraction of the rows, that McNemar's one-sided exact test notices with a chance of `POWER`.
+    """Smallest loss, as a fraction of the rows, that McNemar's one-sided exact test detects with the power `POWER`.
 
     Parameters
     ----------
     n : int
-        Rows.
+        Number of rows.
     n_alone : int
-        Rows on which just one of two equal models is wrong: so many as were seen.
+        Number of rows that only one of the two models gets wrong.
     alpha : float
-        Of the test.
+        Significance level of the test.
 
     Returns
     -------
     float or None
-        None where the test would not even notice if all rows were lost.
+        None if the test would not detect the loss of all rows.
 
     Examples
     --------
@@ -157,13 +179,13 @@ def noticeable_loss(n: int, n_alone: int, alpha: float) -> float | None:
 
 
 def _power(n: int, each: float, loss: float, alpha: float) -> float:
-    """Chance that the test notices a loss, where both are wrong alone on a fraction `each` of the rows by chance."""
+    """Power of the test for a loss, if each model alone is wrong on a fraction `each` of the rows by chance."""
     from scipy.stats import binom
 
     alone = min(2 * each + loss, 1.0)
     counts = np.arange(binom.ppf(1e-6, n, alone), binom.ppf(1 - 1e-6, n, alone) + 1)
     chance = binom.pmf(counts, n, alone)
-    critical = binom.isf(alpha, counts, 0.5) + 1  # fewest that have a p-value of at most alpha
+    critical = binom.isf(alpha, counts, 0.5) + 1  # smallest count with a p-value of at most alpha
     return float((chance * binom.sf(critical - 1, counts, (each + loss) / alone)).sum())
 
 
@@ -174,10 +196,10 @@ def _tell_power(loss: float | None) -> str:
 def check_slices(
     rows: pd.DataFrame, wrong: np.ndarray, wrong_before: np.ndarray, limits: Limits, *, against: str = HOLDER
 ) -> Iterator[Check]:
-    """Compare wrong calls with another model's, slice by slice, on the same rows.
+    """Compare the wrong calls of two models on the same rows, slice by slice.
 
-    A slice fails where the new model is wrong alone so much more often than the other is that chance gives it at most
-    `alpha` (McNemar's exact test, one-sided).
+    A slice fails if the new model alone is wrong on significantly more rows than the other model alone (McNemar's exact
+    one-sided test at the level `alpha`).
 
     Parameters
     ----------
@@ -186,9 +208,14 @@ def check_slices(
     wrong, wrong_before : ndarray of bool
         (n,) True where the new model, or the holder, is wrong, each at its own threshold.
     limits : Limits
-        `alpha`, the largest chance of a false alarm.
+        Significance level and fewest rows.
     against : str
         Name of the other model, for the text.
+
+    Yields
+    ------
+    Check
+        One check for each slice.
     """
     from scipy.stats import binomtest
 
@@ -203,15 +230,9 @@ def check_slices(
             f"{name}: {new} of {n} wrong, {against} {old}; wrong alone {only_new} against {only_old} (p {chance:.4f}; "
             f"{_tell_power(loss) if n >= limits.min_rows else 'too few rows to decide'})"
         )
-        numbers: dict[str, Any] = {
-            "n": n,
-            "wrong": new,
-            "wrong_before": old,
-            "only_new": only_new,
-            "only_old": only_old,
-            "p": chance,
-        }
-        numbers |= {"p": chance, "noticeable_loss": loss, "against": against}
+        numbers: dict[str, Any] = {"n": n, "wrong": new, "wrong_before": old}
+        numbers |= {"only_new": only_new, "only_old": only_old, "p": chance}
+        numbers |= {"noticeable_loss": loss, "against": against}
         yield Check(name, passed, text, numbers)
 
 
@@ -219,12 +240,12 @@ def check_auc(
     labels: np.ndarray, scores: np.ndarray, scores_before: np.ndarray, *, rows: pd.DataFrame | None = None,
     against: str = HOLDER,
 ) -> Check:  # fmt: skip
-    """Compare areas under the ROC curves: fails where all of the 95 % interval of the difference is below zero.
+    """Compare areas under the ROC curves; fails if the 95 % interval of the difference is below zero.
 
     Parameters
     ----------
     labels, scores, scores_before : ndarray
-        (n,) 1 real, 0 bogus; scores of the candidate and of the other model.
+        (n,) 1 real, 0 bogus; scores of the new and of the other model.
     rows : DataFrame, optional
         (n,) image_id and object_id: rows of the same image or object are not independent.
     against : str
@@ -240,22 +261,26 @@ def check_auc(
         f"AUC {both.auc_a:.4f}, {against} {both.auc_b:.4f} (difference {both.difference:+.4f}, 95 % "
         f"{both.difference_low:+.4f} to {both.difference_high:+.4f}; would notice a loss of {loss:.4f} with 80 %)"
     )
-    return Check(
-        "AUC", not both.difference_high < 0, text, asdict(both) | {"noticeable_loss": loss, "against": against}
-    )
+    numbers = asdict(both) | {"noticeable_loss": loss, "against": against}
+    return Check("AUC", not both.difference_high < 0, text, numbers)
 
 
 def check_robustness(found: Mapping[str, Any], found_before: Mapping[str, Any], limits: Limits) -> Iterator[Check]:
-    """Compare the fractions of clear detections whose call a disturbance far from the source changes.
+    """Compare the fractions of clear detections whose call changes with a disturbance far from the source.
 
-    Fails where more than `max_changed` of them change, and more than the holder's by so much that chance gives it at
-    most `alpha` (Fisher's exact test).
+    Fails if more than `max_changed` of them change, and significantly more than for the holder (Fisher's exact test).
 
     Parameters
     ----------
     found, found_before : mapping
-        real and bogus, each as `robustness.measure_robustness` returns them, of the new model and of the holder.
+        real and bogus, each from `metrics.measure_robustness`, of the new model and of the holder.
     limits : Limits
+        Significance level, fewest rows and largest fraction that always passes.
+
+    Yields
+    ------
+    Check
+        One check for real and one for bogus detections.
     """
     from scipy.stats import fisher_exact
 
@@ -273,15 +298,14 @@ def check_robustness(found: Mapping[str, Any], found_before: Mapping[str, Any], 
 
 
 def check_calibration(labels: np.ndarray, probability: np.ndarray, limits: Limits) -> Check:
-    """Compare the calibration error with that of perfectly calibrated scores of as many rows.
-
-    It fails where it is above `max_ece` and chance gives so much at most in `alpha` of all cases.
+    """Compare the calibration error with that of perfectly calibrated scores; fails above it and above `max_ece`.
 
     Parameters
     ----------
     labels, probability : ndarray
         (n,) 1 real, 0 bogus; calibrated scores.
     limits : Limits
+        Significance level and largest error that always passes.
 
     Returns
     -------
@@ -292,21 +316,17 @@ def check_calibration(labels: np.ndarray, probability: np.ndarray, limits: Limit
     expected, limit = expect_calibration(probability, n_draws=N_DRAWS, rng=rng, chance=limits.alpha)
     allowed = max(limit or 0.0, limits.max_ece)
     text = f"calibration error {ece:.4f}, by chance {expected or 0.0:.4f} of {len(labels)} rows, allowed {allowed:.4f}"
-    return Check(
-        "calibration",
-        ece <= allowed,
-        text,
-        {"ece": ece, "expected": expected, "allowed": allowed, "max_ece": limits.max_ece},
-    )
+    numbers = {"ece": ece, "expected": expected, "allowed": allowed, "max_ece": limits.max_ece}
+    return Check("calibration", ece <= allowed, text, numbers)
 
 
 def check_parity(scores: np.ndarray, expected: np.ndarray, *, against: str = "file", tolerance: float = 1e-6) -> Check:
-    """Compare scores of the service with expected ones.
+    """Compare scores of the service with expected scores.
 
     Parameters
     ----------
     scores, expected : ndarray
-        (n,).
+        (n,) scores.
     against : str
         Origin of the expected scores, for the text.
     tolerance : float

@@ -1,6 +1,11 @@
-"""Parts of an evaluation and their files; headline numbers and curves for DVC."""
+"""Report of an evaluation: metrics, predictions, curves and figures as files, headline numbers, and model cards.
 
-from collections.abc import Mapping, Sequence
+References
+----------
+Mitchell et al. 2019 (FAT*, arXiv:1810.03993): model cards.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,38 +27,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OLD_SCORES = ("realbogus", "cnn_realbogus")
-"""Columns of scores by earlier classifiers, compared with when the data set has them."""
-
+"""Columns of earlier classifiers' scores, compared with ours if the data set has them."""
 PREDICTION_COLUMNS = (
     "id", "label", "metalabel", "split", "mag", "score", "mean", "std", "p_real", "confidence", "bald",
 )  # fmt: skip
 ROW_COLUMNS = ("image_id", "object_id", "snr", "ut", "missing_fraction", "host_offset_arcsec", "tag")
-"""Columns of the data set that intervals and breakdowns need, copied where it has them."""
+"""Columns of the data set for intervals and breakdowns, copied if present."""
 DPI = 120
 HEADLINE_DIGITS = 4
 THRESHOLD_GRID = np.linspace(0, 1, 101)
 MOST_POINTS = 400
-"""Points of a curve for DVC at most."""
+"""Most points of a curve for DVC."""
 LEVEL = 2
-"""Of png's compression: quicker than the usual 6, and no larger on stamps of noise."""
+"""Compression level of png: faster than the default 6, and no larger for noisy stamps."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Performance of a model on rows it was not trained on.
+    """Performance of a model on rows that it was not trained on.
 
     Attributes
     ----------
     metrics : dict
-        As in metrics.json: those of the test rows, and under ``validation`` those of the validation rows.
+        Content of metrics.json: metrics of the test rows, and under ``validation`` those of the validation rows.
     predictions : DataFrame
-        As in predictions.csv: one row per stamp.
+        Content of predictions.csv: one row per stamp.
     figures : dict
-        Name of a figure -> matplotlib Figure; written as ``<name>.png``.
+        Name -> matplotlib Figure; written as ``<name>.png``.
     out_dir : Path
         Folder of the files.
     curves : dict
-        Name of a curve -> its points (`make_curves`); written as ``<name>.csv``.
+        Name -> points of a curve (`make_curves`); written as ``<name>.csv``.
     """
 
     metrics: Metrics
@@ -64,7 +68,12 @@ class Evaluation:
 
     @property
     def plots(self) -> list[Path]:
-        """Files of the figures."""
+        """Files of the figures.
+
+        Returns
+        -------
+        list of Path
+        """
         return [self.out_dir / f"{name}.png" for name in self.figures]
 
 
@@ -76,13 +85,24 @@ def make_predictions(
     Parameters
     ----------
     table : DataFrame
-        Rows with id, label, metalabel, split, and mag when known.
+        Rows with id, label, metalabel, split, and mag if known.
     scores : ndarray
-        (n,) deterministic scores.
+        (n,) plain scores.
     samples : ndarray, optional
-        (n, n_samples) posterior samples; the summaries are empty without them.
+        (n, n_samples) posterior samples; without them the summaries are NaN.
     scale : Scale
-        The model's threshold and temperature.
+        Threshold and temperature of the model.
+
+    Returns
+    -------
+    DataFrame
+        `PREDICTION_COLUMNS`, and those of `ROW_COLUMNS` and `OLD_SCORES` that the table has.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"id": ["a"], "label": [1]})
+    >>> make_predictions(table, np.array([0.9]), np.array([[0.8, 0.9]]))[["id", "score", "mean"]].values.tolist()
+    [['a', 0.9, 0.8500000000000001]]
     """
     copied = [name for name in (*ROW_COLUMNS, *OLD_SCORES) if name in table]
     predictions = table.reindex(columns=[*PREDICTION_COLUMNS[:5], *copied])
@@ -94,7 +114,7 @@ def make_predictions(
 
 
 def add_tags(table: pd.DataFrame, data_dir: Path | str) -> pd.DataFrame:
-    """Rows with the first tag that annotators gave them, where the data set was exported from eyeball with tags.
+    """Add the first tag that annotators gave to each row, if the data set was exported from eyeball with tags.
 
     Parameters
     ----------
@@ -106,7 +126,7 @@ def add_tags(table: pd.DataFrame, data_dir: Path | str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        With the column tag, empty for rows without one; unchanged without tags.
+        Rows with the column tag, empty where missing; unchanged for a data set without tags.
     """
     path = Path(data_dir) / layout.EYEBALL_CSV
     if not path.exists():
@@ -119,7 +139,7 @@ def add_tags(table: pd.DataFrame, data_dir: Path | str) -> pd.DataFrame:
 
 
 def read_predictions(path: Path | str) -> pd.DataFrame:
-    """Predictions of an evaluation, from its folder or the csv itself.
+    """Read the predictions of an evaluation.
 
     Parameters
     ----------
@@ -129,25 +149,22 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
+        Predictions with labels as numbers.
 
     Raises
     ------
     DataError
-        If there is none, or a column is missing.
+        If the file is missing or broken, or has no column of scores.
     """
     found = Path(path) / layout.PREDICTIONS_CSV if Path(path).is_dir() else Path(path)
     try:
         check_header(found)
-        table = pd.read_csv(
-            found,
-            dtype={"id": str, "ut": str, "image_id": str, "object_id": str},
-            keep_default_na=False,
-            na_values=[""],
-        )
+        text = dict.fromkeys(("id", "ut", "image_id", "object_id"), str)
+        table = pd.read_csv(found, dtype=text, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{found} cannot be read as csv ({str(error).strip()}); give the folder of an evaluation, "
-            "as classifier.evaluate() or `make repro` writes it"
+            f"{found} cannot be read as csv ({str(error).strip()}); give the folder of an evaluation by "
+            "classifier.evaluate() or `make repro`"
         ) from None
     absent = [name for name in ("id", "label", "split", "score", "mag") if name not in table]
     if absent:
@@ -158,20 +175,23 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
 def measure_predictions(
     predictions: pd.DataFrame, threshold: float, *, split: str, n_bootstrap: int, seed: int
 ) -> Metrics:
-    """Measure the labelled rows of one part, and compare with the survey's older scores where there are any.
+    """Measure the labelled rows of one part, and compare them with the survey's older scores if it has any.
 
     Parameters
     ----------
     predictions : DataFrame
         From `make_predictions`.
     threshold : float
+        Score at or above which a row is called real.
     split : str
-        Part that is measured.
+        Part to measure.
     n_bootstrap, seed : int
+        Number of resamples, and their seed.
 
     Returns
     -------
     dict
+        As from `metrics.measure_scores`, and comparison: for each older score the recovered fractions at fixed FPR.
     """
     labelled = predictions["label"].isin((layout.REAL, layout.BOGUS))
     rows = predictions[labelled & (predictions["split"] == split)]
@@ -194,19 +214,24 @@ def _compare_old(rows: pd.DataFrame, n_bootstrap: int, seed: int) -> dict[str, A
 
 
 def make_headline(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
-    """Pick the few numbers of a report that runs are compared by.
+    """Pick the headline numbers by which runs are compared.
 
     Parameters
     ----------
     metrics : mapping
-        As `gotorb.evaluation.metrics.measure_scores` returns them.
+        From `gotorb.evaluation.metrics.measure_scores`.
     prefix : str
-        Put before each name.
+        Prefix of the names.
 
     Returns
     -------
     dict
         auc; missed, the FNR at 1 % FPR. Four digits, None where undefined.
+
+    Examples
+    --------
+    >>> make_headline({"auc": 0.987654, "fnr_at_fpr": {"1_percent": None}}, "test_")
+    {'test_auc': 0.9877, 'test_missed': None}
     """
     found = {"auc": metrics["auc"], "missed": metrics["fnr_at_fpr"][fpr_name(0.01)]}
     return {f"{prefix}{name}": round_headline(value) for name, value in found.items()}
@@ -218,12 +243,12 @@ def round_headline(value: float | None) -> float | None:
     Parameters
     ----------
     value : float or None
-        The number; None where it is undefined.
+        Number; None where undefined.
 
     Returns
     -------
     float or None
-        The same, rounded.
+        Rounded number.
 
     Examples
     --------
@@ -239,15 +264,21 @@ def make_curves(predictions: pd.DataFrame, history: Mapping[str, Sequence[float]
     Parameters
     ----------
     predictions : DataFrame
-        Scored rows of one part; those of unknown label are ignored.
+        Scored rows of one part; rows of unknown label are ignored.
     history : mapping
-        Quantity of the training -> its value after each epoch.
+        Quantity of the training -> value after each epoch.
 
     Returns
     -------
-    dict
-        history; and, of rows with both classes, roc (fpr, tpr), error_rates (threshold, fpr, fnr) and reliability
+    dict of DataFrame
+        history; for rows of both classes also roc (fpr, tpr), error_rates (threshold, fpr, fnr) and reliability
         (mean_score, fraction_real, n).
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 1], "score": [0.1, 0.9]})
+    >>> {name: len(curve) for name, curve in make_curves(rows, {"loss": [0.5, 0.4]}).items()}
+    {'history': 2, 'roc': 3, 'error_rates': 101, 'reliability': 2}
     """
     epochs = pd.DataFrame(dict(history))
     curves = {"history": epochs.assign(epoch=np.arange(1, len(epochs) + 1))}
@@ -272,6 +303,7 @@ def write_evaluation(evaluation: Evaluation) -> None:
     Parameters
     ----------
     evaluation : Evaluation
+        Evaluation with its folder.
     """
     out_dir = evaluation.out_dir
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -288,9 +320,9 @@ def write_scores(path: Path, table: pd.DataFrame) -> None:
     Parameters
     ----------
     path : Path
-        The csv.
+        File to write.
     table : DataFrame
-        Written without its index, with six digits.
+        Table, written without its index and with six digits.
     """
     write_csv(path, table, float_format="%.6f")
 
@@ -301,14 +333,18 @@ def write_figures(figures: "Mapping[str, Figure]", out_dir: Path, *, kind: str =
     Parameters
     ----------
     figures : mapping of str to Figure
+        Figures by name.
     out_dir : Path
+        Folder of the files.
     kind : {"png", "pdf", "svg"}
+        Format.
     dpi : int
-        Pixels of an inch.
+        Pixels per inch.
 
     Returns
     -------
     list of Path
+        Written files.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = {name: out_dir / f"{name}.{kind}" for name in figures}
@@ -319,10 +355,132 @@ def write_figures(figures: "Mapping[str, Figure]", out_dir: Path, *, kind: str =
 
 
 VARYING = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}}
-"""Notes of versions and times in a file, left out so that equal figures are equal bytes."""
+"""Metadata with versions and times, left out so that equal figures give equal bytes."""
 
 
 def _save_figure(figure: "Figure", path: Path, kind: str, dpi: int) -> None:
-    """Save a figure without the program's version and the time."""
     options: dict[str, Any] = {"pil_kwargs": {"compress_level": LEVEL}} if kind == "png" else {}
     figure.savefig(path, format=kind, dpi=dpi, metadata=VARYING[kind], **options)
+
+
+CARD_GROUPS = {
+    "by_metalabel": "metalabel",
+    "by_mag": "magnitude",
+    "by_snr": "S/N",
+    "by_telescope": "telescope",
+    "by_host_offset": "arcsec from the host",
+    "by_edge": "pixels",
+}
+NOT_FOR = (
+    "stamps of another camera, pixel scale or subtraction than in the data set: their scores have no meaning",
+    "stamps with a missing layer, or with layers in another order",
+    "a real fraction far from that of the validation rows, without a correction (`gotorb threshold`)",
+    "classes of transients: its only classes are real and bogus",
+)
+
+
+def make_model_card(
+    name: str, metrics: Mapping[str, Any], data_card: Mapping[str, Any], *, layers: list[str], notes: str = ""
+) -> str:
+    """Make the card of a model: data, results and limits, as markdown for its users.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network.
+    metrics : mapping
+        Content of its metrics.json.
+    data_card : mapping
+        Card of its data set.
+    layers : list of str
+        Layers of its input.
+    notes : str
+        Notes of the maintainers, at the end.
+
+    Returns
+    -------
+    str
+        Page in markdown.
+    """
+    interval = f"{_number(metrics['auc_low'])} to {_number(metrics['auc_high'])}"
+    at = metrics["at_threshold"]
+    lines = [
+        f"# {name}",
+        "",
+        f"Tells real from bogus detections in stamps of {data_card['size_pixel']} pixels; layers {', '.join(layers)}, "
+        "raw values in the survey's units.",
+        "",
+        "## Data",
+        "",
+        f"{data_card['n_rows']} rows, digest `{str(data_card['digest'])[:12]}`: {_counts(data_card['by_metalabel'])}.",
+        "",
+        "## Test rows",
+        "",
+        f"* {metrics['n_real']} real, {metrics['n_bogus']} bogus; AUC {_number(metrics['auc'])} (95 % {interval})",
+        f"* threshold {_number(metrics['threshold'])}, chosen on validation rows",
+        f"* at it FPR {_rate(at, 'fpr')}, FNR {_rate(at, 'fnr')}",
+        *_honest(metrics),
+        f"* calibration error {_number(metrics['ece'])}, Brier score {_number(metrics['brier'])}",
+        *_calibrated(metrics),
+        *_robust(metrics),
+        "",
+        "| group | rows | FPR | FNR |",
+        "|---|---|---|---|",
+        *(line for key, title in CARD_GROUPS.items() for line in _group_lines(title, metrics.get(key) or {})),
+        "",
+        "Intervals are 95 % (Wilson; DeLong on the logit scale for AUC); rows of one image or object count together.",
+        "",
+        "## Not for",
+        "",
+        *(f"* {text}" for text in NOT_FOR),
+    ]
+    return "\n".join([*lines, *(["", notes] if notes else [])]) + "\n"
+
+
+def _honest(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """FPR corrected for real sources among the bogus labels, and purity of a night, if measured."""
+    found, night = metrics.get("corrected") or {}, metrics.get("night") or {}
+    if found.get("fpr") is not None:
+        yield (
+            f"* {100 * found['contamination']:.1f} % of the bogus labels look like real sources; without them FPR "
+            f"{_rate(found, 'fpr')}"
+        )
+    if night.get("purity") is not None:
+        yield (
+            f"* purity where {100 * night['real_fraction']:g} % of the detections are real: "
+            f"{100 * night['purity']:.1f} %, at least {100 * night['purity_limit']:.1f} %"
+        )
+
+
+def _calibrated(metrics: Mapping[str, Any]) -> list[str]:
+    found = metrics.get("calibrated") or {}
+    known = [f"{name} {_number(found[name]['ece'])}" for name in ("temperature", "isotonic") if name in found]
+    return [f"* calibration error after {', after '.join(known)}"] if known else []
+
+
+def _robust(metrics: Mapping[str, Any]) -> list[str]:
+    found = {kind: part for kind, part in (metrics.get("robustness") or {}).items() if part["n"]}
+    counts = [f"{part['changed']} of {part['n']} clear {kind}" for kind, part in found.items()]
+    return [f"* calls that a hot pixel beyond three PSF widths changes: {', '.join(counts)}"] if counts else []
+
+
+def _group_lines(title: str, groups: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, errors in sorted(groups.items()):
+        n = errors["n_bogus"] + errors["n_real"]
+        lines.append(f"| {title} {name} | {n} | {_rate(errors, 'fpr')} | {_rate(errors, 'fnr')} |")
+    return lines
+
+
+def _rate(errors: Mapping[str, Any], name: str) -> str:
+    if errors[name] is None:
+        return ""
+    return f"{100 * errors[name]:.1f} % ({100 * errors[f'{name}_low']:.1f} to {100 * errors[f'{name}_high']:.1f})"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""Figures of stamps: examples, wrong calls, and posteriors next to the images they belong to."""
+"""Figures of stamps: examples, wrong calls, and posteriors next to their images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,13 +34,17 @@ def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[st
     Parameters
     ----------
     stamps : ndarray
-        (n, size, size, n_layers), at least one.
+        (n, size, size, n_layers) stamps, at least one.
     layers : sequence of str
-        Names of the layers, over the columns.
+        Names of the layers, above the columns.
     captions : sequence of str
-        (n,) text left of each row.
+        (n,) text to the left of each row.
     title : str
-        Over all.
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
     """
     n, size, n_layers = len(stamps), stamps.shape[1], len(layers)
     figure = new_figure(INCH_PER_STAMP * n_layers + 1.4, INCH_PER_STAMP * n + 0.7)
@@ -52,12 +56,12 @@ def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[st
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_frame_on(False)
     figure.suptitle(title)
-    figure.set_layout_engine("constrained", rect=(0.02, 0, 0.98, 1))  # the layout counts the captions short
+    figure.set_layout_engine("constrained", rect=(0.02, 0, 0.98, 1))  # the layout underestimates the captions
     return figure
 
 
 def _tile(stamps: np.ndarray, layers: Sequence[str]) -> np.ndarray:
-    """Put stamps as rows and their layers as columns into one image, which is drawn much quicker than as many."""
+    """Join stamps as rows and their layers as columns to one image, which is drawn much faster than many."""
     n, size, _, n_layers = stamps.shape
     image = np.full((n, size + GAP, n_layers, size + GAP, 3), WHITE, np.uint8)
     image[:, :size, :, :size] = np.moveaxis(paint_stamps(stamps, layers)[:, :, ::-1], 1, 2)  # y goes up
@@ -65,44 +69,47 @@ def _tile(stamps: np.ndarray, layers: Sequence[str]) -> np.ndarray:
 
 
 def plot_layers(stamps_real: np.ndarray, stamps_bogus: np.ndarray, layers: Sequence[str]) -> Figure:
-    """Plot one real and one bogus stamp, all their layers, as two rows.
+    """Plot all layers of one real and one bogus stamp as two rows.
 
     Parameters
     ----------
     stamps_real, stamps_bogus : ndarray
-        (size, size, n_layers), or (n, size, size, n_layers) of which the first is shown.
+        (size, size, n_layers), or (n, size, size, n_layers), of which the first is shown.
     layers : sequence of str
         Names of the layers.
+
+    Returns
+    -------
+    Figure
     """
     pair = np.stack([np.asarray(stamps).reshape(-1, *stamps.shape[-3:])[0] for stamps in (stamps_real, stamps_bogus)])
     return plot_stamps(pair, layers, ["real", "bogus"], title="The layers of a stamp")
 
 
 def plot_posteriors(
-    stamps: np.ndarray,
-    layers: Sequence[str],
-    samples: np.ndarray,
-    captions: Sequence[str],
-    *,
-    threshold: float,
+    stamps: np.ndarray, layers: Sequence[str], samples: np.ndarray, captions: Sequence[str], *, threshold: float,
     title: str = "Posteriors near the threshold, of wrong calls, and the widest",
-) -> Figure:
-    """Plot score posteriors, each with its images.
+) -> Figure:  # fmt: skip
+    """Plot posteriors of scores, each with its images.
 
     Parameters
     ----------
     stamps : ndarray
-        (n, size, size, n_layers).
+        (n, size, size, n_layers) stamps.
     layers : sequence of str
-        Names of the layers; science, template and difference are shown, as far as there are any.
+        Names of the layers; science, template and difference are shown if present.
     samples : ndarray
         (n, n_samples) posterior samples.
     captions : sequence of str
-        (n,) text over each curve.
+        (n,) text above each curve.
     threshold : float
-        Marked on each curve.
+        Threshold, marked on each curve.
     title : str
-        Over all.
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
     """
     shown = [name for name in IMAGE_LAYERS if name in layers]
     n, n_shown = len(stamps), len(shown)
@@ -136,30 +143,30 @@ N_POSTERIORS = 2
 
 
 def draw_stamps(
-    data: Dataset,
-    numbers: np.ndarray,
-    predictions: pd.DataFrame,
-    samples: np.ndarray | None,
-    *,
-    threshold: float,
-    seed: int,
-) -> dict[str, Figure]:
-    """Draw example stamps: random ones, wrongly called ones, and posteriors that tell most.
+    data: Dataset, numbers: np.ndarray, predictions: pd.DataFrame, samples: np.ndarray | None, *,
+    threshold: float, seed: int,
+) -> dict[str, Figure]:  # fmt: skip
+    """Draw figures of random stamps, of wrong calls, and of instructive posteriors.
 
     Parameters
     ----------
     data : Dataset
-        Where the stamps are; all their layers are shown.
+        Data set with the stamps, whose layers are all shown.
     numbers : ndarray of int
         (n,) row numbers.
     predictions : DataFrame
-        (n,) what was predicted for them.
+        (n,) predictions of these rows.
     samples : ndarray, optional
         (n, n_samples) posterior samples.
     threshold : float
         Score at or above which a row is called real.
     seed : int
-        Chooses the random examples.
+        Seed of the random examples.
+
+    Returns
+    -------
+    dict of Figure
+        examples, misclassified and posteriors; those without rows are left out.
     """
     figures = {}
     for name, chosen, title in (
@@ -167,11 +174,8 @@ def draw_stamps(
         ("misclassified", misclassified_rows(predictions, threshold), f"The worst wrong calls at {threshold:.3f}"),
     ):
         if len(chosen):
-            stamps, captions = (
-                data.read_stamps(numbers[chosen]),
-                [describe_row(predictions.iloc[row]) for row in chosen],
-            )
-            figures[name] = plot_stamps(stamps, data.layers, captions, title=title)
+            captions = [describe_row(predictions.iloc[row]) for row in chosen]
+            figures[name] = plot_stamps(data.read_stamps(numbers[chosen]), data.layers, captions, title=title)
     if samples is not None and len(predictions):
         reasons = telling_rows(predictions, threshold)
         chosen = np.array(list(reasons), int)
@@ -182,34 +186,43 @@ def draw_stamps(
 
 
 def random_rows(predictions: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Choose up to eight rows at random, half of them real where there are enough.
+    """Choose up to four real and four bogus rows at random.
 
     Parameters
     ----------
     predictions : DataFrame
+        Rows with label.
     rng : numpy.random.Generator
+        Generator of the choice.
 
     Returns
     -------
     ndarray of int
-        Places, real ones first.
+        Indices, real rows first.
+
+    Examples
+    --------
+    >>> random_rows(pd.DataFrame({"label": [0, 1]}), np.random.default_rng(1)).tolist()
+    [1, 0]
     """
     places = [rng.permutation(np.flatnonzero(predictions["label"] == label))[: N_EXAMPLES // 2] for label in (1, 0)]
     return np.concatenate(places)
 
 
 def misclassified_rows(predictions: pd.DataFrame, threshold: float) -> np.ndarray:
-    """Choose up to eight wrongly called rows.
+    """Choose up to eight wrong calls.
 
     Parameters
     ----------
     predictions : DataFrame
+        Rows with label and score.
     threshold : float
+        Score at or above which a row is called real.
 
     Returns
     -------
     ndarray of int
-        Places: the worst missed real ones, then the worst accepted bogus ones.
+        Indices: the worst missed real rows, then the worst accepted bogus rows.
 
     Examples
     --------
@@ -226,18 +239,24 @@ def misclassified_rows(predictions: pd.DataFrame, threshold: float) -> np.ndarra
 
 
 def telling_rows(predictions: pd.DataFrame, threshold: float) -> dict[int, str]:
-    """Choose rows whose posteriors tell most: nearest to the threshold, worst wrong calls, widest.
+    """Choose rows with instructive posteriors: nearest to the threshold, worst wrong calls, widest.
 
     Parameters
     ----------
     predictions : DataFrame
-        With label, mean and std.
+        Rows with label, mean and std.
     threshold : float
+        Score at or above which a row is called real.
 
     Returns
     -------
     dict of str
-        Reason by place, up to `N_POSTERIORS` of each kind; each row appears once at most.
+        Reason by index, up to `N_POSTERIORS` of each kind, each row at most once.
+
+    Examples
+    --------
+    >>> telling_rows(pd.DataFrame({"label": [1, 0], "mean": [0.6, 0.9], "std": [0.1, 0.2]}), 0.5)
+    {0: 'near the threshold', 1: 'near the threshold'}
     """
     mean, std, labels = (predictions[name].to_numpy(float) for name in ("mean", "std", "label"))
     off = np.abs(mean - threshold)
@@ -251,15 +270,23 @@ def telling_rows(predictions: pd.DataFrame, threshold: float) -> dict[int, str]:
 
 
 def describe_row(row: "pd.Series[Any]") -> str:
-    """Label, score, confidence and magnitude of a row as text, a line each.
+    """Describe a row by label, score, confidence and magnitude.
 
     Parameters
     ----------
     row : Series
+        Row of predictions.
 
     Returns
     -------
     str
+        One line for each known value.
+
+    Examples
+    --------
+    >>> row = pd.Series({"label": 1, "metalabel": "mp", "score": 0.9, "confidence": np.nan, "mag": 18.0})
+    >>> describe_row(row).split("\\n")
+    ['real (mp)', 'score 0.900', 'mag 18.0']
     """
     lines = [_label(row), f"score {row['score']:.3f}"]
     if np.isfinite(row["confidence"]):
@@ -270,16 +297,25 @@ def describe_row(row: "pd.Series[Any]") -> str:
 
 
 def describe_posterior(row: "pd.Series[Any]", why: str) -> str:
-    """Label and posterior of a row, and why it is shown, as two lines of text.
+    """Describe a row by the reason for its choice, its label and its posterior.
 
     Parameters
     ----------
     row : Series
+        Row of predictions.
     why : str
+        Reason, from `telling_rows`.
 
     Returns
     -------
     str
+        Two lines.
+
+    Examples
+    --------
+    >>> row = pd.Series({"label": 0, "metalabel": "", "mean": 0.5, "std": 0.1})
+    >>> describe_posterior(row, "widest").split("\\n")
+    ['widest:', 'bogus, 0.50 ± 0.10']
     """
     return f"{why}:\n{_label(row)}, {row['mean']:.2f} ± {row['std']:.2f}"
 

@@ -31,7 +31,7 @@ class ErrorRates:
     Attributes
     ----------
     thresholds, fpr, fnr : ndarray
-        (m,); NaN rates where the class is absent.
+        (m,) thresholds and rates; rates are NaN where the class is absent.
     """
 
     thresholds: np.ndarray
@@ -40,12 +40,18 @@ class ErrorRates:
 
     @property
     def mme(self) -> np.ndarray:
-        """Mean misclassification error, (m,)."""
+        """Mean misclassification error.
+
+        Returns
+        -------
+        ndarray
+            (m,) errors.
+        """
         return (self.fpr + self.fnr) / 2
 
 
 def error_rates(labels: np.ndarray, scores: np.ndarray) -> ErrorRates:
-    """Error rates at every threshold that changes them: each distinct score, and infinity.
+    """Error rates at each distinct score and at infinity, the thresholds at which they change.
 
     Parameters
     ----------
@@ -72,7 +78,7 @@ def rates_of_counts(n_bogus: np.ndarray, n_real: np.ndarray) -> tuple[np.ndarray
     Parameters
     ----------
     n_bogus, n_real : ndarray of int
-        (m,) rows at each distinct score, ascending; scores without rows may be among them.
+        (m,) rows at each distinct score, ascending; counts may be 0.
 
     Returns
     -------
@@ -91,19 +97,19 @@ def rates_of_counts(n_bogus: np.ndarray, n_real: np.ndarray) -> tuple[np.ndarray
 
 
 def choose_threshold(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float | None = None) -> float:
-    """Choose the threshold for use.
+    """Choose a threshold by the smallest MME or by the FPR.
 
     Parameters
     ----------
     labels, scores : ndarray
-        (n,) of rows that were not trained on, both classes present.
+        (n,) labels and scores of rows that were not used for training, both classes present.
     max_fpr : float, optional
-        The lowest threshold whose FPR is at most this; the smallest MME when left out.
+        Largest FPR, for the lowest threshold that has it; default: the threshold of the smallest MME.
 
     Returns
     -------
     float
-        Halfway to the next lower score (there may be none), so that rounding moves no row across.
+        Threshold halfway to the next lower score, so that rounding changes no call.
 
     Examples
     --------
@@ -116,7 +122,7 @@ def choose_threshold(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float |
 
 
 def find_balance(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Threshold at which the larger of FPR and FNR is smallest; 0.5 when a class is absent.
+    """Threshold at which the larger of FPR and FNR is smallest.
 
     Parameters
     ----------
@@ -126,6 +132,7 @@ def find_balance(labels: np.ndarray, scores: np.ndarray) -> float:
     Returns
     -------
     float
+        Threshold; 0.5 if a class is absent.
 
     Examples
     --------
@@ -139,17 +146,19 @@ def find_balance(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def first_within(fpr: np.ndarray, max_fpr: float) -> int:
-    """Place of the lowest threshold whose FPR is small enough.
+    """Index of the lowest threshold whose FPR is at most `max_fpr`.
 
     Parameters
     ----------
     fpr : ndarray
-        (m,) at ascending thresholds.
+        (m,) rates at ascending thresholds.
     max_fpr : float
+        Largest FPR.
 
     Returns
     -------
     int
+        Index into `fpr`.
 
     Examples
     --------
@@ -167,10 +176,12 @@ def fnr_at_fpr(labels: np.ndarray, scores: np.ndarray, max_fpr: float) -> float:
     labels, scores : ndarray
         (n,) 1 real, 0 bogus; scores.
     max_fpr : float
+        Largest FPR.
 
     Returns
     -------
     float
+        FNR.
 
     Examples
     --------
@@ -191,13 +202,12 @@ def measure_errors(labels: np.ndarray, scores: np.ndarray, threshold: float, *, 
     threshold : float
         Score at or above which a row is called real.
     groups : sequence of ndarray
-        Rows that depend on each other (`intervals.find_groups`).
+        Groups of dependent rows (`intervals.find_groups`).
 
     Returns
     -------
     dict
-        n_bogus, n_false_positive, fpr, fpr_low, fpr_high and n_real, n_false_negative, fnr, fnr_low, fnr_high,
-        and mme, the mean of fpr and fnr.
+        n_bogus, n_false_positive, fpr, fpr_low, fpr_high; n_real, n_false_negative, fnr, fnr_low, fnr_high; mme.
 
     Examples
     --------
@@ -220,18 +230,24 @@ def _rate(name: str, wrong: np.ndarray, groups: Groups) -> Metrics:
 
 
 def make_bins(values: pd.Series, width: int) -> pd.Series:
-    """Names of bins such as "18-19".
+    """Name the bin of each value, such as "18-19".
 
     Parameters
     ----------
     values : Series
-        Numbers or text of them.
+        Numbers, or numbers as text.
     width : int
+        Width of a bin, in the unit of the values.
 
     Returns
     -------
     Series
-        None where the value is unknown.
+        Names; None where the value is unknown.
+
+    Examples
+    --------
+    >>> make_bins(pd.Series([18.3, np.nan]), 1).tolist()
+    ['18-19', None]
     """
     floor = np.floor(pd.to_numeric(values, errors="coerce").to_numpy(float) / width) * width
     return pd.Series([f"{int(v)}-{int(v) + width}" if np.isfinite(v) else None for v in floor], dtype=object)
@@ -244,27 +260,34 @@ class Night:
     Attributes
     ----------
     real_fraction : float
-        Of all detections.
+        Fraction of real detections.
     n_detections : int
-        How many there are.
+        Number of detections.
     """
 
     real_fraction: float = DECIDE.real_fraction
     n_detections: int = DECIDE.n_detections
 
     def expect(self, errors: Metrics) -> dict[str, float | None]:
-        """Expect numbers of a night at some error rates.
+        """Expected numbers of a night at given error rates.
 
         Parameters
         ----------
         errors : dict
-            As from `measure_errors`.
+            From `measure_errors`.
 
         Returns
         -------
         dict
-            called_real, real_found, real_missed, bogus_accepted, purity (of what is called real), purity_limit (at the
-            `upper_limit` of the FPR) and completeness; empty where a class is absent.
+            called_real, real_found, real_missed, bogus_accepted, purity (of the detections called real), purity_limit
+            (purity at the `upper_limit` of the FPR) and completeness; empty if a class is absent.
+
+        Examples
+        --------
+        >>> errors = measure_errors(np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.7, 0.9]), 0.5)
+        >>> expected = Night(real_fraction=0.5, n_detections=100).expect(errors)
+        >>> expected["called_real"], round(expected["purity"], 3)
+        (75.0, 0.667)
         """
         if errors["fpr"] is None or errors["fnr"] is None:
             return {}
@@ -288,21 +311,21 @@ class Night:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """A threshold and its costs.
+    """Advised threshold, with its error rates.
 
     Attributes
     ----------
     threshold : float
         Score at or above which a detection is called real.
     goal, wanted : str, float
-        The goal and its value.
+        Goal and its value.
     night : Night
-        Its detections.
+        Detections of a night.
     validation, test : dict
         Error rates with counts and 95 % intervals on the rows of each part, fpr_limit (`upper_limit`), and under
-        ``night`` what is expected, with purity_limit, the purity at that limit.
+        ``night`` the expected numbers (`Night.expect`).
     by_mag : dict
-        The test rows' error rates in bins of magnitude.
+        Error rates of the test rows in bins of magnitude.
     """
 
     threshold: float
@@ -317,27 +340,38 @@ class Advice:
 def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) -> Advice:
     """Choose the lowest threshold that reaches a goal on the validation rows, and evaluate it on the test rows.
 
-    A purity must be reached at the upper limit of the FPR: a few bogus rows without a false positive prove little where
-    real detections are rare. Rows labelled bogus that are suspected to be real (column ``suspect``) are left out.
+    A purity must be reached at the upper limit of the FPR: few bogus rows without a false positive prove little if real
+    detections are rare. Rows labelled bogus that may be real (column ``suspect``) are left out.
 
     Parameters
     ----------
     predictions : DataFrame
-        Of an evaluation: label, score, split (validation and test), mag; and suspect, where known.
+        Predictions of an evaluation: label, score, split (validation and test), mag; suspect, if known.
     goal : {"purity", "completeness", "per_night"}
-        Purity of what is called real, fraction of real ones found (here the highest threshold), or how many
-        detections of a night may be called real.
+        Purity of the detections called real, fraction of real ones found (by the highest threshold), or number of a
+        night's detections that may be called real.
     wanted : float
-        The purity, the completeness, or the number.
+        Purity, completeness, or number.
     night : Night
         Real fraction and number of a night's detections.
+
+    Returns
+    -------
+    Advice
 
     Raises
     ------
     ConfigError
-        If the goal is impossible, or cannot be reached or proved on the validation rows: with the rows that it takes.
+        If the goal is impossible, or cannot be reached on the validation rows; the message gives the rows needed.
     DataError
         If a part has only one class.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.1, 0.6, 0.5, 0.9], "mag": 18.0})
+    >>> rows = pd.concat([rows.assign(split="validation"), rows.assign(split="test")])
+    >>> round(advise(rows, "completeness", 0.9, Night()).threshold, 3)
+    0.3
     """
     _check_goal(goal, wanted, night)
     parts = {name: _labelled(predictions, name) for name in ("validation", "test")}
@@ -359,25 +393,26 @@ def advise(predictions: pd.DataFrame, goal: str, wanted: float, night: Night) ->
 
 
 def keep_classes(predictions: pd.DataFrame, keep: float, night: Night) -> dict[str, Any]:
-    """Find the scores between which a person decides on the validation rows, and measure them on the test rows.
+    """Find the range of scores for annotators on the validation rows, and measure it on the test rows.
 
     Parameters
     ----------
     predictions : DataFrame
         As for `advise`.
     keep : float
-        Fraction of each class that is called right or shown to a person.
+        Fraction of each class that is called right or goes to an annotator.
     night : Night
+        Real fraction of a night's detections.
 
     Returns
     -------
     dict
-        As `calibration.ConformalSets` and its `measure`.
+        Values of `calibration.ConformalSets` and of its `measure`.
 
     Raises
     ------
     ConfigError
-        If the validation rows cannot prove it: with the rows that it takes.
+        If there are too few validation rows; the message gives the rows needed.
     DataError
         If a part has only one class.
     """
@@ -386,13 +421,14 @@ def keep_classes(predictions: pd.DataFrame, keep: float, night: Night) -> dict[s
 
 
 def fit_validation(predictions: pd.DataFrame, keep: float) -> ConformalSets:
-    """Find the scores between which a person decides on the validation rows of an evaluation, without suspects.
+    """Find the range of scores for annotators on the validation rows of an evaluation, without suspects.
 
     Parameters
     ----------
     predictions : DataFrame
         As for `advise`.
     keep : float
+        As for `keep_classes`.
 
     Returns
     -------
@@ -407,7 +443,7 @@ def _check_goal(goal: str, wanted: float, night: Night) -> None:
     if goal == "per_night" and not 0 < wanted <= night.n_detections:
         raise ConfigError(f"{wanted:g} of {night.n_detections} detections a night are impossible; give --detections")
     if goal != "per_night" and not 0 < wanted < 1:
-        raise ConfigError(f"a {goal} of {wanted:g} is impossible; give one between 0 and 1, as 0.95")
+        raise ConfigError(f"a {goal} of {wanted:g} is impossible; give one between 0 and 1, such as 0.95")
     if not 0 < night.real_fraction < 1:
         raise ConfigError(f"a real fraction of {night.real_fraction:g} is impossible; give one between 0 and 1")
 
@@ -418,23 +454,24 @@ def _labelled(predictions: pd.DataFrame, split: str) -> tuple[np.ndarray, np.nda
         rows = rows[rows["suspect"].astype(int) == 0]
     labels = rows["label"].to_numpy(int)
     if len(set(labels.tolist())) < 2:
-        raise DataError(f"the {len(rows)} labelled {split} rows lack real or bogus ones; evaluate on more data")
+        raise DataError(f"the {len(rows)} labelled {split} rows are not of both classes; evaluate on more data")
     return labels, rows["score"].to_numpy(float), rows["mag"].reset_index(drop=True)
 
 
 def upper_limit(n_hits: np.ndarray | int, n: int) -> np.ndarray:
-    """Upper 95 % limit of a fraction by Clopper & Pearson, one-sided: about 3 / n without a hit.
+    """One-sided upper 95 % limit of a fraction (Clopper & Pearson): about 3 / n without a hit.
 
     Parameters
     ----------
     n_hits : ndarray of int, or int
-        Among n trials.
+        Hits.
     n : int
+        Trials.
 
     Returns
     -------
     ndarray
-        1 where all are hits.
+        Limits of the shape of `n_hits`; 1 if all trials are hits.
 
     Examples
     --------
@@ -455,14 +492,14 @@ def _place_of_purity(rates: ErrorRates, n_bogus: int, wanted: float, night: Nigh
     allowed = found[best] * (1 - wanted) / wanted / (1 - night.real_fraction)
     n_needed = int(np.ceil(np.log(ALPHA) / np.log1p(-min(allowed, 0.999)))) if allowed > 0 else 0
     reason = (
-        f"the most that {n_bogus} bogus rows prove is {purity[best]:.4f}, an FPR of at most {limits[best]:.2g}; "
-        f"it takes {allowed:.2g}, at least {n_needed} bogus rows of which none is called real"
+        f"{n_bogus} bogus rows prove at most {purity[best]:.4f}, with an FPR of at most {limits[best]:.2g}; it takes "
+        f"an FPR of {allowed:.2g}, which at least {n_needed} bogus rows without a false positive prove"
     )
     return _first(purity >= wanted, f"purity {wanted:g}", reason)
 
 
 def _place_of_completeness(rates: ErrorRates, n_bogus: int, wanted: float, night: Night) -> int:
-    return int(np.flatnonzero(1 - rates.fnr >= wanted)[-1])  # at the lowest threshold all are found
+    return int(np.flatnonzero(1 - rates.fnr >= wanted)[-1])  # the lowest threshold finds all
 
 
 def _place_of_number(rates: ErrorRates, n_bogus: int, wanted: float, night: Night) -> int:
@@ -484,6 +521,6 @@ def _first(reached: np.ndarray, goal: str, best: str) -> int:
 
 
 def _between(thresholds: np.ndarray, place: int) -> float:
-    """Halfway to the next lower score, so that rounding moves no row across; above all scores for infinity."""
+    """Threshold halfway to the next lower score, so that rounding changes no call; above all scores for infinity."""
     low, high = thresholds[max(place - 1, 0)], thresholds[place]
     return float(np.nextafter(low, np.inf) if np.isinf(high) else (low + high) / 2)

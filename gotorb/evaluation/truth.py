@@ -1,7 +1,7 @@
-"""Labels and models against the truth of a simulated survey, which nothing else reads, and against TNS objects.
+"""Comparison of labels and models with the truth of a simulated survey, and of detections with TNS objects.
 
-Labels are compared row by row. Models are evaluated on every detection of the held-out images, labelled or not:
-the sample of a real night. Objects of the Transient Name Server are compared with scored detections at their positions.
+Only this module reads the truth. Models are evaluated on all detections of the held-out images, labelled or not, as in
+a real night. Objects of the Transient Name Server (TNS) are matched to scored detections by position.
 """
 
 import json
@@ -34,7 +34,7 @@ TNS_COLUMNS = {
     "name": "name", "ra": "ra", "declination": "dec", "type": "type", "discoverydate": "discovery_date",
     "discoverymag": "mag",
 }  # fmt: skip
-"""Column of TNS's public csv -> ours."""
+"""Column of TNS's public csv -> our name."""
 SCORE_COLUMNS = ("candidate_id", "image_id", "kind", "is_real", "mag", "snr")
 
 
@@ -44,10 +44,10 @@ class TruthTest(NamedTuple):
     Attributes
     ----------
     report : dict
-        n_images, kinds, and for each model and old score its metrics; for each model the comparison with the old
-        random forest at fixed false-positive rates, and the clear detections apart.
+        n_images, n_detections, kinds; for each model and old score its metrics; for each model also the comparison with
+        the old random forest at fixed false-positive rates, and the errors of clear detections.
     scores : DataFrame
-        Every detection: SCORE_COLUMNS, and a column of scores for each model.
+        All detections: `SCORE_COLUMNS`, and a column of scores for each model.
     """
 
     report: dict[str, Any]
@@ -60,7 +60,7 @@ def read_truth(survey_dir: Path) -> pd.DataFrame:
     Parameters
     ----------
     survey_dir : Path
-        The simulated survey.
+        Folder of the simulated survey.
 
     Returns
     -------
@@ -76,14 +76,14 @@ def check_labels(data_dir: Path, survey_dir: Path) -> dict[str, Any]:
     Parameters
     ----------
     data_dir : Path
-        The data set.
+        Folder of the data set.
     survey_dir : Path
-        The simulated survey that it was made from.
+        Folder of the simulated survey that it was made from.
 
     Returns
     -------
     dict
-        As `_measure_purity`.
+        For each metalabel: n, n_right, purity, low, high (95 % Wilson), kinds (counts of true kinds).
     """
     return _measure_purity(join_truth(read_table(data_dir), read_truth(survey_dir)))
 
@@ -97,23 +97,22 @@ def evaluate_on_truth(
     n_bootstrap: int = EVALUATE.n_bootstrap,
     seed: int = SEED,
 ) -> TruthTest:
-    """Evaluate models on every detection of the held-out images against truth, next to the survey's old scores.
+    """Evaluate models and the survey's old scores on all detections of the held-out images, against the truth.
 
     Parameters
     ----------
     model_dirs : sequence of Path
         Folders of trained models.
     detections_dir : Path
-        Every detection of images that no model was trained on, from `cut_images`.
+        Detections of images that no model was trained on, from `cut_images`.
     survey_dir : Path
-        The simulated survey that they are of.
+        Folder of their simulated survey.
     n_samples, n_bootstrap, seed
         Posterior samples, resamples of intervals, and seed of both.
 
     Returns
     -------
     TruthTest
-        The report and the scores.
     """
     data = open_dataset(detections_dir)
     rows = join_truth(data.table, read_truth(survey_dir))
@@ -142,7 +141,7 @@ def read_thresholds(path: Path | str, fpr: float) -> dict[str, float]:
     Parameters
     ----------
     path : path
-        The report as json.
+        Report as json.
     fpr : float
         One of `gotorb.evaluation.metrics.FPRS`.
 
@@ -160,27 +159,27 @@ def cut_images(
     images_dir: Path, image_ids: Collection[str], options: LabelOptions, *, out_dir: Path,
     name: str = "detections", n_processes: int = LABEL.n_processes,
 ) -> Path:  # fmt: skip
-    """Cut every detection of some images of another data set.
+    """Cut stamps of all detections in some images of another data set.
 
     Parameters
     ----------
     images_dir : Path
-        A data set that knows the images.
+        Data set that lists the images.
     image_ids : collection of str
-        Images whose detections are wanted.
+        Images to cut.
     options : LabelOptions
-        How stamps are cut (`gotorb.label_data.cut_options`).
+        Options of the stamps (`gotorb.label_data.cut_options`).
     out_dir : Path
         Parent of the new folder.
     name : str
-        Of the new folder.
+        Name of the new folder.
     n_processes : int
-        Workers.
+        Number of workers.
 
     Returns
     -------
     Path
-        The unlabelled data set ``out_dir/name``.
+        Unlabelled data set ``out_dir/name``.
     """
     wanted = set(image_ids)
     tasks = [task for task in read_images(images_dir, read_settings()) if task.image_id in wanted]
@@ -208,7 +207,7 @@ def _measure_model(rows: pd.DataFrame, threshold: float, n_bootstrap: int, seed:
 
 
 def _measure_clear(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Errors of clear detections at the model's threshold, and at the best one for these rows: the upper limit."""
+    """Errors of clear detections at the model's threshold, and at the best threshold for these rows."""
     balanced = find_balance(labels, scores)
     found = {"at_threshold": measure_errors(labels, scores, threshold)}
     return found | {
@@ -219,11 +218,11 @@ def _measure_clear(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
 
 
 FROM_DETECTIONS = ("mp", "randjunk")
-"""Metalabels whose rows are detections of their own; the others are made of several sources."""
+"""Metalabels of detections; rows of other metalabels are made of several sources."""
 
 
 def join_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Join the rows of a data set that are detections with their true nature.
+    """Join detections of a data set with their true nature.
 
     Parameters
     ----------
@@ -235,12 +234,12 @@ def join_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The rows of metalabel mp or randjunk, or without one, with kind and is_real.
+        Rows of metalabel mp or randjunk, or without one, with kind and is_real.
 
     Raises
     ------
     DataError
-        If a detection is not in the truth: the two are not of one survey.
+        If a detection is not in the truth, which is then of another survey.
 
     Examples
     --------
@@ -262,18 +261,7 @@ def join_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measure_purity(rows: pd.DataFrame) -> dict[str, Any]:
-    """Measure the fraction of right labels of each metalabel, with 95 % Wilson intervals and counts of true kinds.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        From `join_truth`: label, metalabel, kind, is_real.
-
-    Returns
-    -------
-    dict
-        For each metalabel: n, n_right, purity, low, high, kinds (counts).
-    """
     purity = {}
     for name, part in rows.groupby("metalabel"):
         n, n_right = len(part), int((part["label"] == part["is_real"]).sum())
@@ -284,12 +272,12 @@ def _measure_purity(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def read_tns(path: Path | str) -> pd.DataFrame:
-    """Read the public csv of objects of the Transient Name Server (``tns_public_objects.csv``, unpacked or zipped).
+    """Read the public csv of TNS objects (``tns_public_objects.csv``, plain or zipped).
 
     Parameters
     ----------
     path : path
-        The csv. A line with its date may precede the names of the columns.
+        The csv, with or without a first line with its date.
 
     Returns
     -------
@@ -311,7 +299,7 @@ def read_tns(path: Path | str) -> pd.DataFrame:
     >>> str(objects["name"][0]), float(objects["jd"][0])
     ('2026a', 2461041.5)
     """
-    for first in (0, 1):  # the daily file begins with the date on which it was made
+    for first in (0, 1):  # the daily file begins with its date
         table = pd.read_csv(path, skiprows=first, dtype=str)
         if set(TNS_COLUMNS) <= set(table.columns):
             break
@@ -331,14 +319,14 @@ def read_tns(path: Path | str) -> pd.DataFrame:
 
 
 def write_tns(survey_dir: Path | str, path: Path | str) -> int:
-    """Write the detected supernovae of a simulated survey as a csv of TNS: each at its first detection.
+    """Write the detected supernovae of a simulated survey as a csv of TNS, each at its first detection.
 
     Parameters
     ----------
     survey_dir : path
-        The simulated survey.
+        Folder of the simulated survey.
     path : path
-        The csv to write.
+        File to write.
 
     Returns
     -------
@@ -362,14 +350,14 @@ def write_tns(survey_dir: Path | str, path: Path | str) -> int:
 def match_tns(
     objects: pd.DataFrame, detections: pd.DataFrame, *, threshold: float, radius_arcsec: float = TNS_RADIUS_ARCSEC
 ) -> pd.DataFrame:
-    """Match objects of TNS with scored detections.
+    """Match TNS objects with scored detections.
 
     Parameters
     ----------
     objects : DataFrame
         From `read_tns`.
     detections : DataFrame
-        ra, dec (deg, ICRS), jd (UTC) and score of every detection.
+        ra, dec (deg, ICRS), jd (UTC) and score of all detections.
     threshold : float
         Score at or above which a detection is called real.
     radius_arcsec : float
@@ -378,9 +366,9 @@ def match_tns(
     Returns
     -------
     DataFrame
-        A row for each object with at least one detection: the columns of `objects`, n_detections, n_real (those called
-        real), best_score, first_jd (first detection), found_jd (first detection called real, NaN without one),
-        delay_days (found_jd - first_jd) and found.
+        A row for each detected object: the columns of `objects`, n_detections, n_real (detections called real),
+        best_score, first_jd (first detection), found_jd (first detection called real, NaN without one), delay_days
+        (found_jd - first_jd) and found.
 
     Examples
     --------
@@ -401,7 +389,7 @@ def match_tns(
 
 
 def tns_completeness(matched: pd.DataFrame, *, width_mag: float = 1.0) -> pd.DataFrame:
-    """Measure the fraction of detected objects with a detection that is called real, by discovery magnitude.
+    """Measure the fraction of detected objects with a detection called real, by discovery magnitude.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Numbers measured on stamps: profiles, counts, fits, symmetry, correlations, in units of noise and of the PSF.
+"""Features measured on stamps: profiles, counts, fits, symmetry, correlations, in units of noise and of the PSF.
 
 >>> from gotorb.features import FeatureSet
 >>> table = FeatureSet(size=55, layers=("science", "template", "difference")).measure(stamps)  # doctest: +SKIP
@@ -20,7 +20,7 @@ from gotorb.features.planes import make_planes
 __all__ = ["FeatureSet", "describe_feature"]
 LARGEST_FEATURE = 1e6
 MEASURED_ROWS = 32
-"""Stamps measured together: their planes stay in the processor's cache."""
+"""Stamps measured together, whose planes fit into the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FeatureSet:
     layers : tuple of str
         Layers of the stamps in their order; ``difference`` is one of them.
     fwhm : float
-        Full width at half maximum of the survey's PSF, pixels; all radii go with it.
+        Full width at half maximum of the survey's PSF, pixels; all radii scale with it.
     """
 
     size: int
@@ -44,10 +44,22 @@ class FeatureSet:
     def __post_init__(self) -> None:
         if "difference" not in self.layers:
             raise ModelError(
-                f"features need the layer 'difference', the layers are {', '.join(self.layers)}; add it (train.layers)"
+                f"features need the layer 'difference', but the layers are {', '.join(self.layers)}; add it "
+                "(train.layers)"
             )
         if self.size < 15:
             raise ModelError(f"features need stamps of at least 15 pixels, these have {self.size}; cut larger ones")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of a stamp.
+
+        Returns
+        -------
+        tuple of int
+            (size, size, n_layers).
+        """
+        return self.size, self.size, len(self.layers)
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -57,7 +69,7 @@ class FeatureSet:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the features, in the order of the columns."""
-        return tuple(self._measure(np.zeros((1, self.size, self.size, len(self.layers)), np.float32))[0])
+        return tuple(self._measure(np.zeros((1, *self.shape), np.float32))[0])
 
     def measure(self, stamps: np.ndarray, *, threads: int | None = None) -> np.ndarray:
         """Measure stamps.
@@ -65,19 +77,19 @@ class FeatureSet:
         Parameters
         ----------
         stamps : ndarray
-            (n, size, size, n_layers) in the survey's units, sky-subtracted or not; gaps are 0 or NaN.
+            (n, size, size, n_layers) stamps in the survey's units, sky-subtracted or not; gaps are 0 or NaN.
         threads : int, optional
-            Threads that measure; as many as the process may use when left out. The result does not depend on it.
+            CPU threads, which do not change the result; default: one per core.
 
         Returns
         -------
         ndarray
             (n, n_features) float32.
         """
-        if stamps.shape[1:] != (self.size, self.size, len(self.layers)):
+        if stamps.shape[1:] != self.shape:
             raise ModelError(
-                f"stamps of shape {stamps.shape[1:]} (size, size, layers) do not fit these features, which take "
-                f"{(self.size, self.size, len(self.layers))}; give the size and the layers that they were made for"
+                f"stamps of shape {stamps.shape[1:]} (size, size, layers) do not fit these features of stamps of "
+                f"{self.shape}; give stamps of this size and these layers"
             )
         starts = range(0, len(stamps), MEASURED_ROWS)
         blocks = (stamps[start : start + MEASURED_ROWS] for start in starts)

@@ -1,6 +1,6 @@
-"""Pixels of a stamp by their distance from its centre, and the templates that are fitted to them.
+"""Pixels of a stamp by distance from its centre, and templates that are fitted to them.
 
-Radii are in units of pixels where the full width of the PSF is `REFERENCE_FWHM`; another width stretches them all.
+Radii are in pixels for a PSF of `REFERENCE_FWHM`, and scale with the width of the PSF.
 """
 
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ import numpy as np
 from gotorb.core.constants import SIGMA_TO_FWHM
 
 REFERENCE_FWHM = 3.1
-"""Full width of the PSF, in pixels, for which the radii below stand."""
+"""Full width of the PSF, in pixels, for the radii below."""
 STRETCH = (0.6, 2.5)
-"""Smallest and largest factor by which the width of the PSF stretches the radii."""
+"""Smallest and largest factor by which radii scale with the width of the PSF."""
 RING_EDGES = (0.0, 0.8, 1.6, 2.4, 3.3, 4.5, 6.0, 8.0, 11.0, 15.0, 22.0, 32.0)
 FIT_RADIUS = 5.5
 FIT_WIDTHS = (1.2, 1.6, 2.0, 2.5, 3.0, 3.6, 4.4, 5.5)
-"""Full widths of the Gaussians that are fitted."""
+"""Full widths of the fitted Gaussians."""
 FIT_STEPS = (-1.2, -0.6, 0.0, 0.6, 1.2)
 """Offsets of their centres along each axis."""
 FAR_RADIUS = 7.5
-"""Radius beyond which a pixel belongs to something else."""
+"""Radius beyond which a pixel is not part of the source."""
 SMOOTH_FWHM = 2.0
-"""Full width of the Gaussian that smooths."""
+"""Full width of the Gaussian for smoothing."""
 SYMMETRY_HALF = 6
-"""Half the side of the square that is compared with its own mirror images."""
+"""Half the side of the square that is compared with its mirror images."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,12 @@ class Geometry:
         return np.hypot(*self.offsets).ravel()[self.order]
 
     def inside(self, radius: float) -> int:
-        """Number of pixels within a radius: the first so many of `order`.
+        """Number of pixels within a radius, which are the first ones of `order`.
 
         Parameters
         ----------
         radius : float
+            Radius at the reference PSF, pixels.
 
         Returns
         -------

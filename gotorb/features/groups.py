@@ -1,8 +1,8 @@
-"""Groups of measurements of one block of stamps; each returns columns by name.
+"""Groups of features of a block of stamps, each a function that returns columns by name.
 
-A name is ``quantity.plane.place``: the place is the number of a ring, a radius in pixels at a PSF of
-`geometry.REFERENCE_FWHM`, or a level in noise units. All are unchanged when a stamp is turned or mirrored, when a
-plane's sky level changes, and when all planes are multiplied by the same number.
+A name is ``quantity.plane.place``, where the place is the number of a ring, a radius in pixels at a PSF of
+`geometry.REFERENCE_FWHM`, or a level in noise units. Features do not change if a stamp is rotated or mirrored, if the
+sky level of a plane changes, or if all planes are multiplied by one number.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,18 @@ LEVELS = (2, 4, 8)
 COUNT_RADII = (3, 5, 8, 12, 20)
 CORRELATION_RADII = (4, 8, 15)
 NEAR = 8
-"""Radius that counts as near the source."""
+"""Radius of pixels near the source."""
 CORE = 2.0
 LIGHT_RADIUS = 2.5
 PEAK_SIGMA = 2.5
 LARGEST_FAR = 30.0
-"""Noise units at which rings beyond the source are cut off, so that a bright star's core does not decide alone."""
+"""Noise units at which rings beyond the source are clipped, to limit the effect of bright stars."""
 FLOOR = 0.1
 SMALL = np.float32(1e-6)
 
 
 def measure_planes(planes: Planes) -> Columns:
-    """Gaps, noise relative to the difference's, and means and spreads in rings, of every plane.
+    """Gaps, noise relative to that of the difference, and means and spreads in rings, for each plane.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def measure_counts(planes: Planes) -> Columns:
 
 
 def measure_fit(planes: Planes) -> Columns:
-    """Gaussians of several widths and offsets fitted to the difference, and to the science image.
+    """Fits of Gaussians of several widths and offsets to each plane.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def measure_shape(planes: Planes) -> Columns:
 
 
 def measure_symmetry(planes: Planes) -> Columns:
-    """Correlation of the central square with itself turned and mirrored.
+    """Correlation of the central square with its rotated and mirrored images.
 
     Parameters
     ----------
@@ -270,7 +270,7 @@ def _largest_around(values: np.ndarray) -> np.ndarray:
 
 
 def measure_sharpness(planes: Planes) -> Columns:
-    """Central pixel against its neighbours, and rows and columns that stand out as a whole.
+    """Central pixel relative to its neighbours, and rows and columns that are bright as a whole.
 
     Parameters
     ----------

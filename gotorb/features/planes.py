@@ -1,4 +1,4 @@
-"""Planes of stamps in units of their own noise: gaps masked, lone hot pixels far from the source taken out."""
+"""Planes of stamps in units of their noise, with gaps masked and isolated hot pixels far from the source removed."""
 
 from dataclasses import dataclass, field
 
@@ -9,11 +9,11 @@ from gotorb.features.geometry import Geometry
 from gotorb.survey.pixels import LARGEST
 
 LARGEST_Z = 1e4
-"""Noise units at which pixels are cut off."""
+"""Noise units at which pixels are clipped."""
 GAP_NEIGHBOURS = 3
-"""A pixel of value 0 is a gap when so many of its eight neighbours are 0 too."""
+"""Smallest number of neighbours of value 0 for which a pixel of value 0 is a gap."""
 SPIKE_SIGMA, SPIKE_RATIO = 10.0, 5.0
-"""Far from the source a pixel this bright, and so many times as bright as its brightest neighbour, is left out."""
+"""Smallest brightness of a hot pixel in noise units, and in units of its brightest neighbour."""
 
 
 @dataclass(kw_only=True)
@@ -24,13 +24,13 @@ class Planes:
     ----------
     geometry : Geometry
     z : dict of str to ndarray
-        (n, size, size) float32 for each layer: noise units above the median; gaps and lone far spikes are 0.
+        (n, size, size) float32 for each layer: noise units above the median; gaps and hot pixels far away are 0.
     gaps : dict of str to ndarray
         (n, size, size) bool for each layer.
     noise : dict of str to ndarray
         (n,) standard deviation of each layer in the survey's units.
     sign : ndarray
-        (n,) 1, or -1 where the source of the difference is negative; its plane is multiplied by it.
+        (n,) 1, or -1 for a negative source in the difference, whose plane is multiplied by it.
     """
 
     geometry: Geometry
@@ -104,7 +104,7 @@ def make_planes(stamps: np.ndarray, layers: tuple[str, ...], geometry: Geometry)
 
 
 def find_gaps(plane: np.ndarray) -> np.ndarray:
-    """Find pixels without data: not a number that a detector gives, or 0 among neighbours of 0.
+    """Find pixels without data: impossible values, or 0 among neighbours of 0.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def scale_plane(plane: np.ndarray, gaps: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _known_median(flat: np.ndarray, n_known: np.ndarray) -> np.ndarray:
-    """Median of the finite values of each row; 0 without any. Infinite ones are sorted behind them."""
+    """Median of the finite values of each row, or 0 without any; infinite values are sorted last."""
     ordered, rows = np.sort(flat, axis=1), np.arange(len(flat))
     low = ordered[rows, np.maximum(n_known - 1, 0) // 2]
     high = ordered[rows, np.minimum(n_known // 2, flat.shape[1] - 1)]
@@ -165,7 +165,7 @@ def _known_median(flat: np.ndarray, n_known: np.ndarray) -> np.ndarray:
 
 
 def remove_spikes(z: np.ndarray, geometry: Geometry) -> None:
-    """Set lone bright pixels far from the centre to 0, in place: hot pixels say nothing about the source.
+    """Set isolated bright pixels far from the centre to 0, in place.
 
     Parameters
     ----------

@@ -27,7 +27,6 @@ from gotorb.errors import ModelError, TrackingError
 from gotorb.evaluation.calibration import Calibration
 from gotorb.evaluation.comparison import Injected, choose_model, compare_auc
 from gotorb.evaluation.metrics import find_clear, measure_robustness, measure_scores, rounded
-from gotorb.evaluation.model_card import make_model_card
 from gotorb.evaluation.promotion_checks import (
     HOLDER,
     Check,
@@ -39,6 +38,7 @@ from gotorb.evaluation.promotion_checks import (
     check_slices,
     measure_neighbours,
 )
+from gotorb.evaluation.report import make_model_card
 from gotorb.tracking.contents import md5
 from gotorb.tracking.registry import (
     CHAMPION,

@@ -1,14 +1,14 @@
 """Keras and TensorFlow, imported once and without TensorFlow's messages about missing GPUs.
 
-TensorFlow prints these before it reads any setting, so the process's stderr is redirected while it is imported.
-Modules of this room import both libraries from here.
+TensorFlow prints these before it reads any setting, so stderr of the process is redirected during the import. Modules
+of this room import both libraries from here.
 """
 
 import inspect
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Redirect the process's own stderr to nowhere."""
+    """Redirect stderr of the process to the null device."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -31,42 +31,46 @@ with _silent_stderr():
     import keras
     import tensorflow as tf
 
-# each model is compiled for itself, which TensorFlow takes for a mistake once there are five
+# each model has compiled functions of its own, about which TensorFlow warns from the fifth on
 tf.get_logger().setLevel(logging.ERROR)
 
-__all__ = ["all_layers", "keras", "same_randomness", "takes_training", "tf"]
+__all__ = ["all_layers", "frozen", "keras", "same_randomness", "takes_training", "tf"]
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """List the layers of a model, those inside other layers included.
+    """List the layers of a model, nested layers included.
 
     Parameters
     ----------
     model : keras.Model
-        The network.
+        Network.
 
     Returns
     -------
     list of keras Layer
-        Without the model itself. Keras has no public way into layers that are no models, hence its private one.
+        Layers without the model itself. Keras has no public call for layers nested in layers, so a private one is used.
     """
     return model._flatten_layers(include_self=False)
 
 
 def takes_training(layer: keras.layers.Layer) -> bool:
-    """Tell a layer whose call has an argument ``training`` from others.
+    """Test a layer for an argument ``training`` of its call.
 
     Parameters
     ----------
     layer : keras Layer
-        The layer.
+        Layer.
+
+    Returns
+    -------
+    bool
     """
     return "training" in inspect.signature(layer.call).parameters
 
 
 @contextmanager
 def same_randomness() -> Iterator[None]:
-    """Leave the generators that Keras draws seeds from as they were.
+    """Restore the generators from which Keras draws seeds, after a block.
 
     Yields
     ------
@@ -78,3 +82,26 @@ def same_randomness() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
+
+
+@contextmanager
+def frozen(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
+    """Freeze layers while their network is compiled and fitted.
+
+    Parameters
+    ----------
+    layers : iterable of keras.layers.Layer
+        Layers to freeze; those that are frozen already stay frozen.
+
+    Yields
+    ------
+    None
+    """
+    chosen = [layer for layer in layers if layer.trainable]
+    for layer in chosen:
+        layer.trainable = False
+    try:
+        yield
+    finally:
+        for layer in chosen:
+            layer.trainable = True

@@ -1,8 +1,8 @@
-"""Checkpoints: what a training needs to resume, written after each epoch, and the weights of its best epoch.
+"""Checkpoints of a training, written after each epoch, and the weights of its best epoch.
 
-Order, orientations and learning rate follow from seed and epoch. Weights, optimizer, the generators of dropout, the
-best weights and the history do not: these are kept. An interrupted training that resumes ends with the same bytes as
-one that was never interrupted.
+A checkpoint holds the weights, the optimizer, the generators of dropout, the best weights and the history. Order,
+orientations and learning rate follow from seed and epoch. A resumed training ends with the same bytes as an
+uninterrupted one.
 """
 
 import json
@@ -28,7 +28,7 @@ ABOUT = "about"
 
 
 class BestWeights(keras.callbacks.EarlyStopping):
-    """Keras' early stopping, whose best weights and counters survive an interruption.
+    """Early stopping of Keras with best weights and counters that can be saved and resumed.
 
     Parameters
     ----------
@@ -39,17 +39,23 @@ class BestWeights(keras.callbacks.EarlyStopping):
     mode : {"auto", "min", "max"}
         Direction in which the quantity improves. "auto" asks Keras' metric of that name.
     averaged : bool
-        The optimizer averages the weights: the average is what is validated and kept.
+        True if the optimizer averages the weights; the average is validated and kept.
     """
 
     def __init__(self, monitor: str, patience: int, mode: str = "auto", *, averaged: bool = False) -> None:
         super().__init__(monitor, patience=patience, mode=mode, restore_best_weights=True)
         self.swap = keras.callbacks.SwapEMAWeights() if averaged else None
-        self.best_epoch = 0  # Keras sets it when training begins
+        self.best_epoch = 0  # set by Keras when training begins
         self._resumed: dict[str, Any] = {}
 
     def state(self) -> dict[str, Any]:
-        """Counters for a checkpoint, as plain values."""
+        """Counters for a checkpoint.
+
+        Returns
+        -------
+        dict
+            best, best_epoch and wait, as plain values.
+        """
         best = None if self.best is None else float(self.best)
         return {"best": best, "best_epoch": self.best_epoch, "wait": self.wait}
 
@@ -59,9 +65,9 @@ class BestWeights(keras.callbacks.EarlyStopping):
         Parameters
         ----------
         state : dict
-            Made by `state`.
+            Counters from `state`.
         weights : list of ndarray
-            Those of the best epoch; empty when there is none.
+            Weights of the best epoch; empty without one.
         """
         self._resumed = state | {"best_weights": weights or None}
         self._set_counters()
@@ -72,6 +78,7 @@ class BestWeights(keras.callbacks.EarlyStopping):
         Parameters
         ----------
         logs : dict, optional
+            Not used.
         """
         super().on_train_begin(logs)
         self._set_counters()
@@ -81,18 +88,19 @@ class BestWeights(keras.callbacks.EarlyStopping):
             setattr(self, name, value)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compare this epoch with the best so far; one without validation is skipped.
+        """Compare this epoch with the best one; epochs without validation are skipped.
 
         Parameters
         ----------
         epoch : int
+            Epoch, from 0.
         logs : dict, optional
             Metrics of the epoch.
 
         Raises
         ------
         ConfigError
-            If Keras does not know in which direction the monitored metric is better.
+            If Keras does not know the better direction of the monitored metric.
         """
         try:
             self._swap("on_test_begin")
@@ -104,22 +112,22 @@ class BestWeights(keras.callbacks.EarlyStopping):
             ) from None
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Validate the average of the weights.
+        """Swap in the averaged weights for validation.
 
         Parameters
         ----------
         logs : dict, optional
-            Unused.
+            Not used.
         """
         self._swap("on_test_begin")
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Train the weights themselves.
+        """Swap the averaged weights out again for training.
 
         Parameters
         ----------
         logs : dict, optional
-            Unused.
+            Not used.
         """
         self._swap("on_test_end")
 
@@ -129,12 +137,17 @@ class BestWeights(keras.callbacks.EarlyStopping):
             getattr(self.swap, event)()
 
     def get_monitor_value(self, logs: dict[str, Any] | None) -> float | None:
-        """Value of this epoch; None when the epoch was not validated or the value is not finite.
+        """Value of the monitored quantity in this epoch.
 
         Parameters
         ----------
         logs : dict
             Quantities of the epoch.
+
+        Returns
+        -------
+        float or None
+            None if the epoch was not validated or the value is not finite.
 
         Raises
         ------
@@ -160,7 +173,7 @@ class BestWeights(keras.callbacks.EarlyStopping):
         Parameters
         ----------
         model : keras.Model
-            The model that was fitted.
+            Fitted model.
 
         Raises
         ------
@@ -169,7 +182,7 @@ class BestWeights(keras.callbacks.EarlyStopping):
         """
         if self.best_weights is None:
             raise ModelError(
-                f"no epoch has a {self.monitor!r}, so none is best; lower validation_freq in fit_kwargs or train longer"
+                f"no epoch has a value of {self.monitor!r}; lower validation_freq in fit_kwargs or train longer"
             )
         model.set_weights(self.best_weights)
 
@@ -190,12 +203,12 @@ class EpochReport(keras.callbacks.Callback):
         self._begun, self._n_done = 0.0, 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock that the time left is estimated by.
+        """Start the clock for the estimate of the time left.
 
         Parameters
         ----------
         logs : dict, optional
-            Unused.
+            Not used.
         """
         self._begun, self._n_done = time.monotonic(), 0
 
@@ -205,6 +218,7 @@ class EpochReport(keras.callbacks.Callback):
         Parameters
         ----------
         epoch : int
+            Epoch, from 0.
         logs : dict, optional
             Metrics of the epoch.
         """
@@ -220,18 +234,18 @@ class EpochReport(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """Write a checkpoint after each epoch, and resume from it. Must be the last of the callbacks.
+    """Write a checkpoint after each epoch, and resume from it; must be the last of the callbacks.
 
     Parameters
     ----------
     path : Path
-        The npz file.
+        File of the checkpoint, npz.
     identity : dict of str
-        Everything that decides the result. A checkpoint of another identity is not used.
+        Everything that determines the result. A checkpoint with another identity is not used.
     best : BestWeights
-        Its weights and counters are part of the checkpoint.
+        Weights and counters of the best epoch, part of the checkpoint.
     report : EpochReport
-        So is its history.
+        History, part of the checkpoint.
     """
 
     def __init__(self, path: Path, identity: Identity, best: BestWeights, report: EpochReport) -> None:
@@ -240,12 +254,14 @@ class Progress(keras.callbacks.Callback):
         self.stopped = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the checkpoint; on a full disk the training continues without it.
+        """Write the checkpoint; on a full disk training continues without it.
 
         Parameters
         ----------
         epoch : int
+            Epoch, from 0.
         logs : dict, optional
+            Not used.
         """
         about = self.best.state() | {
             "identity": self.identity,
@@ -260,20 +276,20 @@ class Progress(keras.callbacks.Callback):
             with whole_file(self.path) as part:
                 np.savez(part, allow_pickle=False, **arrays)
         except OSError as error:
-            LOG.warning("%s cannot be written (%s); an interrupted training would start again", self.path, error)
+            LOG.warning("%s cannot be written (%s); free some space to be able to resume", self.path, error)
 
     def resume(self, model: keras.Model) -> int:
-        """Put a compiled network where an earlier training of the same identity was.
+        """Load the checkpoint of an earlier training with the same identity into a compiled network.
 
         Parameters
         ----------
         model : keras.Model
-            The compiled network.
+            Compiled network.
 
         Returns
         -------
         int
-            The next epoch; 0 when there is no checkpoint.
+            Next epoch; 0 without a checkpoint.
         """
         found = _read(self.path)
         if found is None:
@@ -282,7 +298,7 @@ class Progress(keras.callbacks.Callback):
         names = {*self.identity, *about["identity"]}
         changed = sorted(name for name in names if self.identity.get(name) != about["identity"].get(name))
         if changed:
-            LOG.warning("%s is of a training with another %s; this one starts again", self.path, ", ".join(changed))
+            LOG.warning("%s is of a training with another %s; starting again", self.path, ", ".join(changed))
             return 0
         model.optimizer.build(model.trainable_variables)
         _assign(model.variables, _take(arrays, "model"))
@@ -299,12 +315,17 @@ class Progress(keras.callbacks.Callback):
 
 
 def describe_network(model: keras.Model) -> Identity:
-    """Describe what of a compiled network decides the result: layers, optimizer, version of Keras.
+    """Describe the properties of a compiled network that determine the result of a training.
 
     Parameters
     ----------
     model : keras.Model
-        The compiled network.
+        Compiled network.
+
+    Returns
+    -------
+    dict of str
+        network (layers and their options), optimizer, and version of Keras.
     """
     layers = [layer for layer in all_layers(model) if not isinstance(layer, keras.Model)]
     return {
@@ -315,7 +336,7 @@ def describe_network(model: keras.Model) -> Identity:
 
 
 def _describe(thing: Any) -> str:
-    """Class and options; names are left out, for Keras counts them up."""
+    """Class and options without the name, which Keras numbers."""
     return str((type(thing).__name__, {name: value for name, value in thing.get_config().items() if name != "name"}))
 
 

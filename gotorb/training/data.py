@@ -84,6 +84,11 @@ def find_splits(table: pd.DataFrame, **options: Any) -> np.ndarray:
         Rows of a data set.
     **options
         Passed to `gotorb.dataset.split.assign_splits`.
+
+    Returns
+    -------
+    ndarray of str
+        (n,) train, validation or test; empty for rows without a part.
     """
     if layout.SPLIT_COLUMN in table:
         return table[layout.SPLIT_COLUMN].to_numpy(dtype=str)
@@ -101,6 +106,11 @@ def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the
         (n,) the part of each row.
     where : object
         Named in messages.
+
+    Returns
+    -------
+    Rows
+        Row numbers of each part.
 
     Raises
     ------
@@ -148,6 +158,11 @@ def weigh_classes(labels: np.ndarray, class_weights: str | dict[int, float] | No
         (n,) labels 0 and 1.
     class_weights : "balanced", dict or None
         ``balanced`` gives both classes the same total weight; None weighs all rows alike.
+
+    Returns
+    -------
+    dict of float
+        Weight by label.
 
     Examples
     --------
@@ -511,6 +526,11 @@ def prepare_lesson(
         Parts whose stamps are read and checked.
     disturb : float
         See `Stream`.
+
+    Returns
+    -------
+    Lesson
+        Rows and stream of stamps.
 
     Raises
     ------

@@ -1,7 +1,6 @@
-"""Fine-tuning: the weights of a trained model as the start of another, some of its layers kept as they are."""
+"""Fine-tuning: training that starts from the weights of another model, with some layers frozen."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import all_layers, keras
@@ -11,14 +10,14 @@ Freeze = int | str | Sequence[str] | None
 
 
 def copy_weights(parent: keras.Model, model: keras.Model, *, name: str) -> None:
-    """Start a network from the weights of another of the same shapes.
+    """Copy the weights of a network to another one of the same architecture.
 
     Parameters
     ----------
     parent, model : keras.Model
-        From, to. Of a fusion its network is taken.
+        Source (of a fusion its network) and target.
     name : str
-        Of the parent, for messages.
+        Name of the parent, for messages.
 
     Raises
     ------
@@ -26,7 +25,7 @@ def copy_weights(parent: keras.Model, model: keras.Model, *, name: str) -> None:
         If stamps or layers differ.
     """
     if isinstance(parent, Measured):
-        raise ModelError(f"init_from {name} measures stamps and has no weights; name a network or a fusion")
+        raise ModelError(f"init_from {name} has trees and no weights; name a network or a fusion")
     parent = find_network(parent)
     ours, theirs = model.input_shape[1:], parent.input_shape[1:]
     if ours != theirs:
@@ -39,38 +38,39 @@ def copy_weights(parent: keras.Model, model: keras.Model, *, name: str) -> None:
         shapes = [[tuple(weight.shape) for weight in layer.weights] for layer in (mine, their)]
         if shapes[0] != shapes[1]:
             raise ModelError(
-                f"layer {mine.name!r} of {model.name!r} holds weights of {shapes[0]}, its like {their.name!r} in "
-                f"init_from {name} of {shapes[1]}; give the network and model_kwargs that the parent was built with"
+                f"layer {mine.name!r} of {model.name!r} has weights of {shapes[0]}, but {their.name!r} of init_from "
+                f"{name} has {shapes[1]}; give the network and model_kwargs of the parent"
             )
     if len(pairs[0]) != len(pairs[1]):
         raise ModelError(
-            f"{model.name!r} has {len(pairs[0])} layers with weights, init_from {name} has {len(pairs[1])}; "
-            "give the network that the parent was built with"
+            f"{model.name!r} has {len(pairs[0])} layers with weights, init_from {name} has {len(pairs[1])}; give the "
+            "network of the parent"
         )
     for mine, their in zip(*pairs, strict=True):
         mine.set_weights(their.get_weights())
 
 
 def copy_network(parent: keras.Model, shape: tuple[int, int, int], *, name: str) -> keras.Model:
-    """Build a network like another one, without its weights.
+    """Build a network of the same architecture, without the weights.
 
     Parameters
     ----------
     parent : keras.Model
-        The other one.
+        Network to copy.
     shape : tuple of int
-        (size, size, n_layers) of the stamps that it is to take.
+        (size, size, n_layers) of the stamps.
     name : str
-        Of the parent, for messages.
+        Name of the parent, for messages.
 
     Returns
     -------
     keras.Model
+        Network with random weights.
 
     Raises
     ------
     ModelError
-        If it takes other stamps.
+        If the parent takes stamps of another shape.
     """
     if tuple(parent.input_shape[1:]) != shape:
         raise ModelError(
@@ -81,16 +81,20 @@ def copy_network(parent: keras.Model, shape: tuple[int, int, int], *, name: str)
 
 
 def choose_layers(model: keras.Model, freeze: Freeze, init_from: object) -> list[keras.layers.Layer]:
-    """Layers with weights that are kept as they are.
+    """Choose the layers to freeze.
 
     Parameters
     ----------
     model : keras.Model
-        The network.
+        Network.
     freeze : int, str or sequence of str, optional
-        How many layers with weights from the first on, or names of layers, or how these begin ("conv").
+        Number of layers with weights, counted from the first, or names or beginnings of names ("conv").
     init_from : object
-        Where the weights come from; None when they are random.
+        Origin of the weights; None if they are random.
+
+    Returns
+    -------
+    list of keras.layers.Layer
 
     Raises
     ------
@@ -100,46 +104,26 @@ def choose_layers(model: keras.Model, freeze: Freeze, init_from: object) -> list
     if freeze is None:
         return []
     if init_from is None:
-        raise ConfigError(f"freeze is {freeze!r} but init_from names no model; name one, or freeze nothing")
+        raise ConfigError(f"freeze is {freeze!r} without init_from; name a model there, or freeze nothing")
     layers = _weighted(model)
     names = ", ".join(layer.name for layer in layers)
     if isinstance(freeze, int):
         if not 0 <= freeze <= len(layers):
-            raise ConfigError(f"freeze is {freeze}, {model.name!r} has {len(layers)} layers with weights ({names})")
+            raise ConfigError(
+                f"freeze is {freeze}, {model.name!r} has {len(layers)} layers with weights ({names}); give fewer"
+            )
         chosen = layers[:freeze]
     else:
         wanted = (freeze,) if isinstance(freeze, str) else tuple(freeze)
         for name in wanted:
             if not any(layer.name.startswith(name) for layer in layers):
-                raise ConfigError(f"freeze names {name!r}, no layer of {model.name!r} begins so (has {names})")
+                raise ConfigError(f"no layer of {model.name!r} begins with {name!r}; name some of {names} in freeze")
         chosen = [layer for layer in layers if layer.name.startswith(wanted)]
     if len(chosen) == len(layers):
         raise ConfigError(f"freeze {freeze!r} leaves no layer of {model.name!r} to train (has {names}); freeze fewer")
     return chosen
 
 
-@contextmanager
-def frozen(layers: Iterable[keras.layers.Layer]) -> Iterator[None]:
-    """Keep some layers of a network unchanged while it is compiled and fitted.
-
-    Parameters
-    ----------
-    layers : iterable of keras.layers.Layer
-
-    Yields
-    ------
-    None
-    """
-    chosen = [layer for layer in layers if layer.trainable]
-    for layer in chosen:
-        layer.trainable = False
-    try:
-        yield
-    finally:
-        for layer in chosen:
-            layer.trainable = True
-
-
 def _weighted(model: keras.Model) -> list[keras.layers.Layer]:
-    """Layers that hold weights themselves, in their order."""
+    """Layers with weights of their own, in order."""
     return [layer for layer in all_layers(model) if layer.weights and not all_layers(layer)]

@@ -1,4 +1,4 @@
-"""Fitting of a network to a stream of stamps, reproducible to the last bit for the same seed and threads."""
+"""Fitting, reproducible to the last bit for the same seed and threads: networks to stamps, trees to features."""
 
 import logging
 import os
@@ -8,15 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from gotorb.dataset.split import assign_folds
+from gotorb.dataset.store import Dataset
 from gotorb.errors import ConfigError
-from gotorb.training.backend import all_layers, keras, tf
+from gotorb.features import FeatureSet
+from gotorb.training.backend import all_layers, frozen, keras, tf
 from gotorb.training.checkpoint import BestWeights, EpochReport, Identity, OnEpoch, Progress, describe_network
-from gotorb.training.data import Rows, Stream
-from gotorb.training.finetune import frozen
+from gotorb.training.data import Rows, Stream, Targets, find_fwhm, measure_rows
+from gotorb.training.measured import Measured, Sigmoid, tree_logits
 from gotorb.training.recipe import Recipe, compile_network, find_mode, make_schedule
+from gotorb.training.trees import Trees, fit_trees
 
 LOG = logging.getLogger(__name__)
 
@@ -215,3 +220,148 @@ def _drop_maps(layer: keras.layers.SpatialDropout2D, maps: tf.Tensor, training: 
 
 def _log_speed(n_train: int, n_epochs: int, seconds: float) -> None:
     LOG.info("%d epochs in %.1f s, %.0f training stamps per second", n_epochs, seconds, n_train * n_epochs / seconds)
+
+
+N_STAGES = 8
+"""Number of evenly spaced numbers of trees in the history of a forest."""
+N_FOLDS, N_FOLD_TREES = 5, 100
+"""Folds of the out-of-fold scores, and trees of each."""
+MIN_SPREAD = 1e-3
+History = dict[str, list[float]]
+
+
+class TreeOptions(NamedTuple):
+    """Options of trees.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Layers to measure.
+    targets : Targets
+        Probability and weight of each row of the data set.
+    n_trees, seed, threads : int
+        Number of trees, their seed, and CPU threads.
+    """
+
+    layers: tuple[str, ...]
+    targets: Targets
+    n_trees: int
+    seed: int
+    threads: int
+
+
+def fit_measured(
+    data: Dataset, rows: Rows, how: TreeOptions, *, on_epoch: OnEpoch | None = None
+) -> tuple[Measured, History]:
+    """Fit trees on the training rows.
+
+    Parameters
+    ----------
+    data : Dataset
+        Data set with the stamps.
+    rows : Rows
+        Rows, of which training and validation rows are used.
+    how : TreeOptions
+        Layers, targets and options of the trees.
+    on_epoch : callable, optional
+        Called with the number and the quantities of each stage.
+
+    Returns
+    -------
+    model : Measured
+        Model without calibration.
+    history : dict
+        Loss, accuracy and AUC of training and validation rows at increasing numbers of trees.
+    """
+    features = FeatureSet(data.size, how.layers, find_fwhm(data, rows.train, how.layers))
+    taught = np.concatenate([rows.train, rows.undecided])
+    measured, labels = measure_rows(features, data, taught), data.labels[rows.train]
+    trees = _fit_rows(measured, taught, how, how.n_trees)
+    LOG.info("%d trees of %d nodes on %d features of %d rows", len(trees), len(trees.feature), *measured.T.shape)
+    spread = np.maximum(measured.std(axis=0), MIN_SPREAD)
+    model = Measured(
+        features=features, trees=trees, calibration=Sigmoid(), mean=measured.mean(axis=0), spread=spread
+    )  # fmt: skip
+    parts = {
+        "": (measured[: len(labels)], labels),
+        "val_": (measure_rows(features, data, rows.validation), data.labels[rows.validation]),
+    }
+    return model, follow_growth(trees, parts, on_epoch)
+
+
+def _fit_rows(measured: np.ndarray, rows: np.ndarray, how: TreeOptions, n_trees: int) -> Trees:
+    real, weight = (part[rows].astype(float) for part in (how.targets.probability, how.targets.weight))
+    used = weight > 0
+    return fit_trees(
+        measured[used], real[used], weight[used], n_trees=n_trees, seed=how.seed, threads=how.threads
+    )  # fmt: skip
+
+
+def score_folds(data: Dataset, rows: Rows, features: FeatureSet, groups: np.ndarray, how: TreeOptions) -> np.ndarray:
+    """Out-of-fold logits of training and validation rows, by trees that saw neither them nor rows linked to them.
+
+    Parameters
+    ----------
+    data : Dataset
+        Data set with the stamps.
+    rows : Rows
+        Rows of each part.
+    features : FeatureSet
+        Features to measure.
+    groups : ndarray of int
+        (n,) group of each row of the data set (`gotorb.dataset.split.link_groups`).
+    how : TreeOptions
+        Targets and options of the trees.
+
+    Returns
+    -------
+    ndarray
+        (n,) logits of all rows of the data set; NaN for rows of other parts.
+    """
+    known = np.concatenate([rows.train, rows.validation])
+    every = np.concatenate([known, rows.undecided])
+    measured, found = measure_rows(features, data, every), np.full(len(data), np.nan)
+    folds = assign_folds(data.labels[known], groups[known], n_folds=N_FOLDS, seed=how.seed)
+    for fold in range(N_FOLDS):
+        held = known[folds == fold]
+        part = ~np.isin(groups[every], groups[held])
+        trees = _fit_rows(measured[part], every[part], how, N_FOLD_TREES)
+        found[held] = tree_logits(trees.leaves(measured[: len(known)][folds == fold]).mean(axis=1))
+    return found
+
+
+def follow_growth(
+    trees: Trees, parts: dict[str, tuple[np.ndarray, np.ndarray]], on_epoch: OnEpoch | None = None
+) -> History:
+    """Measure loss, accuracy and AUC of increasing numbers of trees.
+
+    Parameters
+    ----------
+    trees : Trees
+        Fitted trees.
+    parts : dict
+        Prefix of the quantities' names -> features (n, n_features) and labels (n,).
+    on_epoch : callable, optional
+        As for `fit_measured`.
+
+    Returns
+    -------
+    dict
+        Values of each quantity, one for each stage.
+    """
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    history: History = {}
+    leaves = {name: trees.leaves(rows) for name, (rows, _) in parts.items()}
+    for stage, n_trees in enumerate(np.linspace(0, len(trees), N_STAGES + 1).round().astype(int)[1:]):
+        quantities: dict[str, float] = {}
+        for name, (_, labels) in parts.items():
+            score = Sigmoid()(tree_logits(leaves[name][:, : max(n_trees, 1)].mean(axis=1))).astype(float)
+            quantities[f"{name}loss"] = float(log_loss(labels, score))
+            quantities[f"{name}accuracy"] = float(((score >= 0.5) == labels).mean())
+            quantities[f"{name}auc"] = float(roc_auc_score(labels, score))
+        for key, value in quantities.items():
+            history.setdefault(key, []).append(value)
+        if on_epoch is not None:
+            on_epoch(stage, quantities)
+    return history

@@ -1,6 +1,6 @@
-"""Scores, posterior samples, latent vectors and saliency maps of stamps, a batch at a time, by compiled functions.
+"""Scores, posterior samples, latent vectors and saliency maps of stamps, by compiled functions.
 
-A batch is all that is in memory; a source may be an array or anything that yields arrays.
+A source of stamps is an array, or anything that yields arrays; one batch at a time is in memory.
 """
 
 import logging
@@ -15,47 +15,48 @@ from gotorb.errors import ModelError
 from gotorb.stamps.batches import Stamps, check_scores, cut_batches
 from gotorb.training.backend import keras, tf
 from gotorb.training.mc_dropout import Loop, NotAChain, Tree, find_dropouts, take_apart
-from gotorb.training.measured import Fusion, Measured, find_network, is_measured
+from gotorb.training.measured import Measured, OnFeatures, find_network, is_measured
 
 LOG = logging.getLogger(__name__)
 Compiled = Callable[[tf.Tensor], tf.Tensor]
 SAMPLING_BATCH_SIZE = 256
 """Stamps that share masks."""
 LATENT = "latent"
-"""Name of the layer of the flattened feature map in our networks."""
+"""Name of the layer with the flattened feature maps in our networks."""
 
 
 class CompiledModel:
-    """A model's scoring and sampling, compiled at first use and used for any number of sources.
+    """Compiled scoring and sampling of a network or of a model on measured features.
 
-    This is the one place where networks and models on measured features part.
+    Functions are compiled at first use.
 
     Parameters
     ----------
     model : keras.Model, Measured or Fusion
-        A network has one sigmoid output.
+        Model; a network has one sigmoid output.
     """
 
-    def __init__(self, model: keras.Model | Measured | Fusion) -> None:
+    def __init__(self, model: keras.Model | OnFeatures) -> None:
         self.model = model
-        self.own = model if isinstance(model, Measured | Fusion) else None
+        self.own = model if isinstance(model, OnFeatures) else None
         self.has_posterior = has_posterior(model)
         self._score: Compiled | None = None
         self._sampler: Tree | Loop | None = None
 
     def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Deterministic scores; see `score_stamps`.
+        """Score stamps; see `score_stamps`.
 
         Parameters
         ----------
         stamps : ndarray or iterable of ndarray
             (n, size, size, n_layers), or batches of these.
         batch_size : int
+            Stamps scored at a time.
 
         Returns
         -------
         ndarray
-            (n,) float32.
+            (n,) float32 scores.
         """
         if self.own is not None:
             return self.own.score(stamps, batch_size=batch_size)
@@ -66,21 +67,23 @@ class CompiledModel:
     def sample(
         self, stamps: Stamps, n_samples: int, *, seed: int | None = None, batch_size: int = SAMPLING_BATCH_SIZE
     ) -> np.ndarray:
-        """Posterior samples; see `sample_scores`.
+        """Draw posterior samples; see `sample_scores`.
 
         Parameters
         ----------
         stamps : ndarray or iterable of ndarray
             (n, size, size, n_layers), or batches of these.
         n_samples : int
+            Samples per stamp.
         seed : int, optional
-            Fresh randomness when left out.
+            Seed; default: a random one.
         batch_size : int
+            Stamps that share thinned networks.
 
         Returns
         -------
         ndarray
-            (n, n_samples) float32.
+            (n, n_samples) float32 scores.
 
         Raises
         ------
@@ -93,8 +96,8 @@ class CompiledModel:
             return self.own.sample(stamps, n_samples, seed=seed, batch_size=batch_size)
         if not self.has_posterior:
             raise ModelError(
-                f"model {self.model.name!r} has no active dropout layer, so all samples would be equal; "
-                "train bayesian_vgg6 with dropout above 0, or use classifier.predict"
+                f"model {self.model.name!r} has no active dropout layer and no posterior; train bayesian_vgg6 with "
+                "dropout above 0, or use classifier.predict"
             )
         self._sampler = self._sampler or make_sampler(self.model)
         entropy = secrets.randbits(64) if seed is None else seed
@@ -103,12 +106,13 @@ class CompiledModel:
         return check_scores(samples, name=self.model.name)
 
 
-def has_posterior(model: keras.Model | Measured | Fusion) -> bool:
-    """True for a model that can be sampled: with dropout layers, or with trees.
+def has_posterior(model: keras.Model | OnFeatures) -> bool:
+    """Test a model for a posterior, from dropout layers or from trees.
 
     Parameters
     ----------
     model : keras.Model, Measured or Fusion
+        Model.
 
     Returns
     -------
@@ -118,12 +122,12 @@ def has_posterior(model: keras.Model | Measured | Fusion) -> bool:
 
 
 def score_stamps(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """Deterministic scores, dropout off.
+    """Score stamps without dropout.
 
     Parameters
     ----------
     model : keras.Model
-        With one sigmoid output.
+        Network with one sigmoid output.
     stamps : ndarray or iterable of ndarray
         (n, size, size, n_layers), or batches of these.
     batch_size : int
@@ -147,19 +151,19 @@ def score_stamps(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_
 
 
 def measure_speed(model: keras.Model, stamps: np.ndarray) -> float:
-    """Measure how many stamps a model scores per second on this machine, once it is compiled.
+    """Measure the speed of scoring on this machine, after compilation.
 
     Parameters
     ----------
     model : keras.Model
-        With one sigmoid output.
+        Network with one sigmoid output.
     stamps : ndarray
-        (n, size, size, n_layers); a thousand or more give a steady number.
+        (n, size, size, n_layers) stamps; a thousand or more give a stable result.
 
     Returns
     -------
     float
-        Stamps per second, dropout off.
+        Stamps per second, without dropout.
     """
     compiled = CompiledModel(model)
     compiled.score(stamps[:BATCH_SIZE])
@@ -176,47 +180,49 @@ def sample_scores(
     seed: int | None = None,
     batch_size: int = SAMPLING_BATCH_SIZE,
 ) -> np.ndarray:
-    """Posterior samples of the scores: dropout stays on.
+    """Draw posterior samples of scores by Monte-Carlo dropout.
 
-    A sample is one thinned network, drawn again for each batch of stamps (`gotorb.training.mc_dropout`). For each
-    stamp the samples are independent and distributed as by a pass with dropout on, while stamps of a batch share
-    networks and so vary together. Networks that branch are sampled pass by pass, each stamp with masks of its own.
-
-    Source: Gal & Ghahramani 2016 (ICML), Monte-Carlo dropout.
+    A sample is one thinned network, drawn for each batch of stamps (`gotorb.training.mc_dropout`). The samples of a
+    stamp are independent, with the distribution of passes with dropout. Stamps of a batch share networks, so their
+    samples are correlated. Networks that branch are sampled pass by pass, with masks for each stamp.
 
     Parameters
     ----------
     model : keras.Model
-        With at least one dropout layer.
+        Network with at least one dropout layer.
     stamps : ndarray or iterable of ndarray
         (n, size, size, n_layers), or batches of these.
     n_samples : int
-        Thinned networks. The first samples are the same however many are drawn.
+        Number of thinned networks. The first samples do not depend on it.
     seed : int, optional
-        Same seed, stamps and batch size: same samples. Fresh randomness when left out.
+        Seed; default: a random one. Equal seed, stamps and batch size give equal samples.
     batch_size : int
-        Stamps held at a time, which share networks.
+        Stamps in memory, which share networks.
 
     Returns
     -------
     ndarray
-        (n, n_samples) float32.
+        (n, n_samples) float32 scores.
 
     Raises
     ------
     ModelError
         If the model has no active dropout.
+
+    References
+    ----------
+    Gal & Ghahramani 2016 (ICML): Monte-Carlo dropout.
     """
     return CompiledModel(model).sample(stamps, n_samples, seed=seed, batch_size=batch_size)
 
 
 def make_sampler(model: keras.Model) -> Tree | Loop:
-    """Build the quickest sampler of a network: a tree where it can be taken apart, else pass by pass.
+    """Build the fastest sampler of a network: a tree if it can be cut at its dropouts, else pass by pass.
 
     Parameters
     ----------
     model : keras.Model
-        With dropout.
+        Network with dropout.
 
     Returns
     -------
@@ -235,29 +241,32 @@ def _compile_score(model: keras.Model) -> Compiled:
 
 
 def check_batches(model: keras.Model, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
-    """Cut any source of stamps to checked float32 batches of at most `batch_size`.
+    """Cut any source of stamps into checked float32 batches.
 
     Parameters
     ----------
     model : keras.Model
+        Network that takes the stamps.
     stamps : ndarray or iterable of ndarray
         (n, size, size, n_layers), or batches of these.
     batch_size : int
+        Largest number of stamps in a batch.
 
     Returns
     -------
     iterator of ndarray
+        Batches (at most batch_size, size, size, n_layers).
     """
     return cut_batches(stamps, batch_size, shape=tuple(model.input_shape[1:]), name=model.name)
 
 
 def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """Latent vectors of stamps, dropout off; of a model on measured features these features.
+    """Compute latent vectors of stamps, without dropout; for a model on measured features, its features.
 
     Parameters
     ----------
     model : keras.Model
-        With a layer ``latent``, or whose first dense layer reads a flat vector.
+        Network with a layer ``latent``, or with a dense layer that reads a flat vector.
     stamps : ndarray or iterable of ndarray
         (n, size, size, n_layers), or batches of these.
     batch_size : int
@@ -271,11 +280,11 @@ def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATC
     Raises
     ------
     ModelError
-        If the network has no such layer, or the stamps do not fit it.
+        If the network has no such layer, or takes stamps of another shape.
     DataError
         If a stamp is not finite.
     """
-    if isinstance(model, Measured | Fusion):
+    if isinstance(model, OnFeatures):
         return model.latent(stamps, batch_size=batch_size)
     inner = keras.Model(model.inputs, _find_latent(model))
     compiled = tf.function(
@@ -294,42 +303,46 @@ def _find_latent(model: keras.Model) -> keras.KerasTensor:
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dense) and len(layer.input.shape) == 2:
             return layer.input
-    raise ModelError(f"network {model.name!r} has no layer {LATENT!r} and no dense layer; name one of its layers so")
+    raise ModelError(f"network {model.name!r} has no layer {LATENT!r} and no dense layer; name a layer {LATENT!r}")
 
 
 def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """Evidence for the class that the network chose, pixel by pixel: Grad-CAM (Selvaraju et al. 2017, ICCV).
+    """Compute maps of the evidence for the chosen class by Grad-CAM.
 
-    The channels of the last convolution are summed, weighted by their mean gradient of the logit of the score
-    (turned round where the score is below one half), and what is left above 0 is scaled to the stamp.
+    The channels of the last convolution are summed with weights, their mean gradients of the logit of the score (with
+    the sign reversed for scores below 0.5). Positive values are resized to the stamp.
 
     Parameters
     ----------
     model : keras.Model or Fusion
-        With one sigmoid output and a convolution; of a fusion its network.
+        Network with one sigmoid output and a convolution, or a fusion with such a network.
     stamps : ndarray
-        (n, size, size, n_layers).
+        (n, size, size, n_layers) stamps.
     batch_size : int
         Stamps taken at a time.
 
     Returns
     -------
     ndarray
-        (n, size, size), 0 to 1; 0 throughout when no pixel supports the class.
+        (n, size, size) maps from 0 to 1; 0 throughout if no pixel supports the class.
 
     Raises
     ------
     ModelError
         If the network has no convolution, or does not end in a dense layer.
+
+    References
+    ----------
+    Selvaraju et al. 2017 (ICCV): Grad-CAM.
     """
     if isinstance(model, Measured):
-        raise ModelError(f"model {model.name!r} has no saliency map, it measures stamps; leave --saliency out")
+        raise ModelError(f"model {model.name!r} has trees and no saliency map; leave --saliency out")
     model = find_network(model)
     last = [layer for layer in model.layers if len(layer.output.shape) == 4 and "conv" in layer.name.lower()]
     if not last or not isinstance(model.layers[-1], keras.layers.Dense):
         raise ModelError(
-            f"network {model.name!r} has no convolution, or no dense layer at its end, so no saliency map; "
-            "leave --saliency out"
+            f"network {model.name!r} has no saliency map, for which it needs a convolution and a dense layer at its "
+            "end; leave --saliency out"
         )
     head = model.layers[-1]
     inner = keras.Model(model.inputs, [last[-1].output, head.input])

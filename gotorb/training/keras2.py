@@ -1,4 +1,4 @@
-"""Whole-model files of Keras 2 as data: descriptions of layers, their arrays, and the layers of Keras 3 like them."""
+"""Whole-model files of Keras 2 as data: configurations and arrays of layers, and the same layers in Keras 3."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Config = dict[str, Any]
 Tensor = Any
 MODELS = ("Sequential", "Functional", "Model")
 INERT = ("GaussianNoise", "ActivityRegularization")
-"""Layers without effect on scores, next to all whose name begins with Random."""
+"""Layers without effect on scores, besides those whose name begins with Random."""
 PLAIN: dict[str, tuple[str, ...]] = {
     "Dense": ("units", "use_bias"),
     "Conv2D": ("filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate", "groups", "use_bias"),
@@ -53,7 +53,7 @@ PLAIN: dict[str, tuple[str, ...]] = {
     "Add": (), "Subtract": (), "Multiply": (), "Average": (), "Maximum": (), "Minimum": (),
     "Concatenate": ("axis",),
 }  # fmt: skip
-"""Layers that Keras 3 has alike, and the options that decide what they compute."""
+"""Layers that are the same in Keras 3, and the options that determine their result."""
 OTHER_NAMES = {
     "BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization",
     "SyncBatchNormalization": "BatchNormalization", "Convolution2D": "Conv2D", "SeparableConvolution2D":
@@ -63,22 +63,22 @@ OTHER_NAMES = {
 }  # fmt: skip
 SAME_ACTIVATIONS = ("relu", "sigmoid", "tanh", "softmax", "softplus", "softsign", "selu", "elu", "exponential", "gelu",
                     "swish", "silu", "mish", "relu6", "log_softmax")  # fmt: skip
-"""Activations that are alike in Keras 2 and 3."""
+"""Activations that are the same in Keras 2 and 3."""
 OWN_ACTIVATIONS = {"hard_sigmoid": "hard_sigmoid", "leaky_relu": "leaky_relu"}
-"""Activations that differ, and the operation that computes Keras 2's."""
+"""Activations that differ, and the operation of `tensor_ops` that computes Keras 2's."""
 STOCHASTIC = ("Dropout", "SpatialDropout2D", "AlphaDropout", "GaussianDropout")
 CARRY = (
     "Flatten", "Reshape", "Permute", "Concatenate", "Average", "Maximum", "Minimum", "MaxPooling2D", "AveragePooling2D",
     "GlobalMaxPooling2D", "GlobalAveragePooling2D", *STOCHASTIC,
 )  # fmt: skip
-"""Layers that leave a score a score."""
+"""Layers whose output is a score if their input is one."""
 WEIGHT_NAMES = {"DepthwiseConv2D": {"depthwise_kernel": "kernel"}}
-"""Weights whose name differs in Keras 3."""
+"""Weights with another name in Keras 3."""
 WAY_OUT = "keep the file, and save the network again by Keras 3 in the environment that can read it"
 
 
 class ForeignLayer(ValueError):
-    """A layer cannot be rebuilt, with its name and the reason."""
+    """A layer cannot be rebuilt; the message has its name and the reason."""
 
 
 def read_config(file: h5py.File) -> Config:
@@ -88,13 +88,18 @@ def read_config(file: h5py.File) -> Config:
     ----------
     file : h5py.File
 
+    Returns
+    -------
+    dict
+        Configuration of the network.
+
     Raises
     ------
     UntrustedFile, ForeignLayer
-        If there is none, or another backend wrote it.
+        If there is none, or it was written with another backend.
     """
     if "model_config" not in file.attrs:
-        raise UntrustedFile("it holds no network, perhaps weights alone: save the whole model by model.save(...)")
+        raise UntrustedFile("it holds no network, perhaps weights only; save the whole model with model.save(...)")
     config = read_json(file.attrs["model_config"])
     if not isinstance(config, dict) or config.get("class_name") not in MODELS:
         raise ForeignLayer(f"its network is a {config.get('class_name') if isinstance(config, dict) else config!r}")
@@ -105,7 +110,7 @@ def read_config(file: h5py.File) -> Config:
 
 
 class Weights:
-    """Arrays of a file by layer: names as in the file, values read on demand.
+    """Arrays of a file by layer, with the names in the file; values are read on demand.
 
     Parameters
     ----------
@@ -127,6 +132,11 @@ class Weights:
         ----------
         path : sequence of str
             Names of the layer and the networks around it, the outermost first.
+
+        Returns
+        -------
+        dict of h5py.Dataset
+            Arrays by name.
         """
         entries = self.arrays.get(path[0], [])
         if len(path) > 1:
@@ -156,9 +166,16 @@ def lambda_parts(name: str, config: Config) -> tuple[str, list[Any] | None, Any]
     Parameters
     ----------
     name : str
-        Of the layer.
+        Name of the layer.
     config : dict
         Its configuration.
+
+    Returns
+    -------
+    code : str
+        Marshalled code in base64.
+    defaults, closure : list or None
+        Values.
 
     Raises
     ------
@@ -168,7 +185,7 @@ def lambda_parts(name: str, config: Config) -> tuple[str, list[Any] | None, Any]
     function = config.get("function")
     if isinstance(function, dict):
         function = function.get("items", function.get("config"))
-    if isinstance(function, dict):  # as the last versions of Keras 2 write it
+    if isinstance(function, dict):  # format of the last versions of Keras 2
         function = [function.get("code"), function.get("defaults"), function.get("closure")]
     if not isinstance(function, list) or len(function) != 3 or not isinstance(function[0], str):
         raise ForeignLayer(f"layer {name!r} is a Lambda of the function {function!r}, which is not in the file")
@@ -180,11 +197,12 @@ MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Conca
 
 
 def is_tensor(value: Any) -> bool:
-    """Tell a tensor of a network from a constant.
+    """Test for a tensor of a network.
 
     Parameters
     ----------
     value : object
+        Tensor or constant.
 
     Returns
     -------
@@ -194,7 +212,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def make_plain(kind: str, config: Config, name: str) -> keras.layers.Layer:
-    """Make a layer that Keras 3 has, too, from its configuration of Keras 2.
+    """Make a layer that is the same in Keras 3 from its configuration in Keras 2.
 
     Parameters
     ----------
@@ -202,6 +220,10 @@ def make_plain(kind: str, config: Config, name: str) -> keras.layers.Layer:
         Class and name of the layer.
     config : dict
         Its configuration.
+
+    Returns
+    -------
+    keras.layers.Layer
 
     Raises
     ------
@@ -235,6 +257,10 @@ def make_normalization(config: Config, name: str) -> keras.layers.Layer:
         Configuration of the layer.
     name : str
         Its name.
+
+    Returns
+    -------
+    keras.layers.Layer
     """
     axis = config.get("axis", -1)
     known = {key: config[key] for key in ("mean", "variance") if config.get(key) is not None}
@@ -245,12 +271,12 @@ def make_normalization(config: Config, name: str) -> keras.layers.Layer:
 
 
 def check_widths(layer: keras.layers.Layer, kind: str, name: str, arrays: Mapping[str, h5py.Dataset]) -> None:
-    """Refuse a layer that declares other weights than the file holds, before they are allocated.
+    """Refuse a layer whose declared weights differ from those in the file, before they are allocated.
 
     Parameters
     ----------
     layer : keras Layer
-        Not built yet.
+        Layer before it is built.
     kind, name : str
         Class and name of the layer.
     arrays : mapping of str to Dataset
@@ -278,7 +304,7 @@ def fill(layer: keras.layers.Layer, kind: str, name: str, arrays: Mapping[str, h
     Parameters
     ----------
     layer : keras Layer
-        Built.
+        Built layer.
     kind, name : str
         Class and name of the layer.
     arrays : mapping of str to Dataset
@@ -294,9 +320,8 @@ def fill(layer: keras.layers.Layer, kind: str, name: str, arrays: Mapping[str, h
             if kind == "Normalization" and weight.name == "count":
                 continue
             found = "none" if array is None else f"one of {array.shape}"
-            raise ForeignLayer(
-                f"layer {name!r} ({kind}) needs the weight {weight.name!r} of {weight.shape}, has {found}"
-            )
+            needed = f"the weight {weight.name!r} of {weight.shape}"
+            raise ForeignLayer(f"layer {name!r} ({kind}) needs {needed}, has {found}")
         weight.assign(np.asarray(array[()], weight.dtype))
     theirs.pop("count", None)
     if theirs:
@@ -306,12 +331,17 @@ def fill(layer: keras.layers.Layer, kind: str, name: str, arrays: Mapping[str, h
 
 
 def input_shapes(config: Config) -> list[list[int | None]]:
-    """Shapes (n, size, size, layers) of a network's inputs, in their order.
+    """Shapes of the inputs of a network, in their order.
 
     Parameters
     ----------
     config : dict
         Configuration of the network.
+
+    Returns
+    -------
+    list of list
+        [None, size, size, layers] of each input; None where unknown.
     """
     inner = config["config"]
     layers = inner["layers"] if isinstance(inner, dict) else inner
@@ -322,9 +352,7 @@ def input_shapes(config: Config) -> list[list[int | None]]:
     if first["class_name"] in MODELS:
         return input_shapes(first)
     found = _declared_shape(first["config"]) or (isinstance(inner, dict) and inner.get("build_input_shape"))
-    if not found:
-        return [[None, None, None, None]]
-    return [list(found)]
+    return [list(found or (None, None, None, None))]
 
 
 def _declared_shape(config: Config) -> list[int | None]:
@@ -332,23 +360,33 @@ def _declared_shape(config: Config) -> list[int | None]:
 
 
 def ends(given: Any) -> list[list[Any]]:
-    """Inputs or outputs of a network, of which a single one stands without a list around it.
+    """Inputs or outputs of a network as a list; a configuration may hold a single one without a list around it.
 
     Parameters
     ----------
     given : list
-        As the configuration holds them.
+        Content of the configuration.
+
+    Returns
+    -------
+    list of list
+        References to layers.
     """
     return [given] if given and isinstance(given[0], str) else given
 
 
 def first_call(layer: Config) -> int:
-    """Number of a layer's first call inside its network: networks that begin with an input were called before.
+    """Number of a layer's first call inside its network; it is 1 for networks with an input layer.
 
     Parameters
     ----------
     layer : dict
         Configuration of the layer.
+
+    Returns
+    -------
+    int
+        0 or 1.
     """
     if layer["class_name"] not in MODELS:
         return 0
@@ -359,17 +397,24 @@ def first_call(layer: Config) -> int:
 
 
 def read_call(call: Any, look_up: Callable[[Sequence[Any]], Tensor]) -> tuple[list[Any], Config]:
-    """Arguments and options of one call of a layer.
+    """Read the arguments and options of one call of a layer.
 
     Parameters
     ----------
     call : list
-        As the configuration holds it.
+        Content of the configuration.
     look_up : callable
-        Gives the tensor of a reference.
+        Function from a reference to its tensor.
+
+    Returns
+    -------
+    arguments : list
+        Tensors and constants.
+    options : dict
+        Options by name.
     """
     if isinstance(call, dict):
-        raise ForeignLayer("it was written by Keras 3; load it as it is")
+        raise ForeignLayer("it was written by Keras 3; load it without import")
     single = bool(call) and isinstance(call[0], str)
     arguments: list[Any] = []
     options: Config = {}
@@ -393,7 +438,7 @@ def _options(one: Sequence[Any], look_up: Callable[[Sequence[Any]], Tensor]) -> 
 
 
 def _value(item: Any, look_up: Callable[[Sequence[Any]], Tensor]) -> Any:
-    """An option: a constant, or a reference [layer, call, output] to a tensor."""
+    """Value of an option: a constant, or the tensor of a reference [layer, call, output]."""
     if isinstance(item, list) and len(item) in (3, 4) and isinstance(item[0], str) and isinstance(item[1], int):
         return item[2] if item[0] == "_CONSTANT_VALUE" else look_up(item)
     if isinstance(item, list):
@@ -402,10 +447,16 @@ def _value(item: Any, look_up: Callable[[Sequence[Any]], Tensor]) -> Any:
 
 
 def flat(values: Iterable[Any]) -> list[Any]:
-    """List of values, of which some are lists of values.
+    """Flatten values, some of which are lists of values.
 
     Parameters
     ----------
     values : iterable
+        Values and lists of values.
+
+    Returns
+    -------
+    list
+        Values.
     """
     return [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]

@@ -1,8 +1,8 @@
 """Code of ``Lambda`` layers in files of Keras 2, read as data and never run.
 
-Such a file holds the bytecode of a function. It is decoded by a reader of its own, which makes no objects but numbers,
-text and tuples, and followed instruction by instruction: calls of functions of TensorFlow or Keras by name on the
-layer's input, arithmetic and constants. A jump, a global of another kind or any other instruction is refused.
+Such a file holds the bytecode of a function. A reader decodes it to numbers, text and tuples only. Its instructions are
+then followed one by one: calls of TensorFlow's or Keras' functions by name on the layer's input, arithmetic and
+constants. Jumps, other globals and all other instructions are refused.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 ROOTS = ("tf", "tensorflow", "K", "KB", "backend", "keras", "tf_keras", "tfk", "nn")
-"""Modules by which functions are called."""
+"""Names of modules in calls."""
 BARE = ("l2_normalize",)
-"""Functions that are called without their module."""
+"""Functions that may be called without a module."""
 MAX_CODE, MAX_DEPTH, MAX_ITEMS, MAX_STEPS = 20_000, 12, 500, 500
 REF = 0x80
 ARITHMETIC = {0: "add", 5: "multiply", 8: "power", 10: "subtract", 11: "divide"}
-"""Argument of BINARY_OP (Python 3.11) -> operation; those in place are 13 more."""
+"""Argument of BINARY_OP (Python 3.11) -> operation; in-place operations have 13 more."""
 BINARY = {19: "power", 20: "multiply", 23: "add", 24: "subtract", 25: "getitem", 27: "divide",
           55: "add", 56: "subtract", 57: "multiply", 29: "divide", 67: "power"}  # fmt: skip
-"""Instruction (up to Python 3.10) -> operation, those in place as well."""
+"""Instruction (up to Python 3.10) -> operation, in-place operations included."""
 
 
 class Unreadable(ValueError):
-    """Code that is not of the kinds that can be rebuilt."""
+    """Code that cannot be rebuilt."""
 
 
 class Code(NamedTuple):
-    """A function's code: instructions, constants, names, and its local variables, the arguments first."""
+    """Code of a function: instructions, constants, names, and local variables, arguments first."""
 
     instructions: bytes
     constants: tuple[Any, ...]
@@ -121,7 +121,7 @@ class _Reader:
 
 
 def read_code(text: str) -> Code:
-    """Decode the code of a function as Keras 2 writes it.
+    """Decode the code of a function in a file of Keras 2.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ _NULL = _Name(())
 
 @dataclass
 class _Follower:
-    """Follows a function's instructions with a stack of tensors, constants and names."""
+    """Interpreter of a function's instructions, with a stack of tensors, constants and names."""
 
     code: Code
     local: dict[str, Any]
@@ -309,7 +309,7 @@ STEPS: dict[int, Callable[[_Follower, int], Any]] = {
     133: _sliced,
     162: lambda self, argument: self.extend(argument),
 }
-"""Instructions of all versions, and what each does."""
+"""Instructions of all versions, and their effects."""
 OLD_STEPS: dict[int, Callable[[_Follower, int], Any]] = {
     116: lambda self, argument: self.name(self.code.names[argument]),
     131: lambda self, argument: self.call(argument),
@@ -349,9 +349,9 @@ def follow(
     inputs : sequence
         Values of its arguments, defaults included.
     apply : callable
-        Given the name of a function, its arguments and its options, gives its value.
+        Function from a name, arguments and options to the value of that call.
     captured : sequence
-        Values of the variables that it takes from around it.
+        Values of the variables of its closure.
 
     Returns
     -------
@@ -361,7 +361,7 @@ def follow(
     Raises
     ------
     Unreadable
-        If there is an instruction of another kind.
+        If an instruction is not supported.
     """
     if len(inputs) < code.n_arguments:
         raise Unreadable("a function of several arguments")

@@ -1,13 +1,13 @@
-"""Monte-Carlo dropout: posterior samples of a network, whose common parts are computed once.
+"""Monte-Carlo dropout: posterior samples of a network, with shared parts computed once.
 
-A sample is one thinned network, drawn for all stamps of a batch. A network that is a chain (each layer feeds the next)
-is cut at its dropouts. Samples with the same masks up to some layer have the same activations up to there, so all
-samples form a tree: its root is the part before the first dropout, its nodes are the distinct beginnings of masks, its
-leaves are scores. With few bits in a mask (whole feature maps) and a small rate most beginnings are equal, and the
-early, costly convolutions are evaluated a few times instead of once for each sample. The tree is walked depth first:
-one set of activations for each layer is held in memory.
+A sample is one thinned network, drawn for all stamps of a batch. A network without branches is cut at its dropouts.
+Samples with equal masks up to some layer have equal activations up to there, so the samples form a tree: the root is
+the part before the first dropout, the nodes are distinct sequences of masks, and the leaves are scores. Masks of whole
+feature maps have few bits, and at a small rate most sequences start alike. The early, expensive convolutions are then
+evaluated a few times instead of once per sample. The tree is walked depth first, with one set of activations per layer
+in memory.
 
-Other networks are sampled by one pass for each sample (`Loop`).
+Other networks are sampled by one pass per sample (`Loop`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gotorb.errors import ModelError
-from gotorb.training.backend import all_layers, keras, takes_training, tf
+from gotorb.training.backend import all_layers, frozen, keras, takes_training, tf
 
 CHANNEL_DROPOUTS = (keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D)
 DROPOUT_LAYERS = (
@@ -34,19 +34,20 @@ POOLS = tuple(
 )
 CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 SAME_IN_TRAINING = (keras.layers.BatchNormalization, keras.layers.Dense)
-"""Layers told of training that need not be: the first stays as it was trained, the second heeds it when quantised."""
+"""Layers with an argument ``training`` that do not depend on it here: the first is frozen, the second not quantised."""
 TREE_SLICE = 64
-"""Stamps that go through the tree together, few enough for the processor's cache; a batch's slices share its masks."""
+"""Stamps that pass through the tree together and fit into the processor's cache; slices of a batch share masks."""
 LOOP_SLICE = 32
-"""Masks of more stamps no longer fit the processor's cache."""
+"""Stamps of a pass whose masks fit into the processor's cache."""
 
 
 def find_dropouts(model: keras.Model) -> list[keras.layers.Layer]:
-    """Dropout layers of a model with a rate above 0, nested ones included.
+    """Find the dropout layers of a model with a rate above 0, nested layers included.
 
     Parameters
     ----------
     model : keras.Model
+        Network.
 
     Returns
     -------
@@ -56,11 +57,12 @@ def find_dropouts(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def drops(layer: Any) -> bool:
-    """True for a dropout layer with a rate above 0.
+    """Test for a dropout layer with a rate above 0.
 
     Parameters
     ----------
     layer : object
+        Layer.
 
     Returns
     -------
@@ -70,20 +72,10 @@ def drops(layer: Any) -> bool:
 
 
 def _mask_shape(dropout: keras.layers.Layer, shape: tuple[int | None, ...]) -> tuple[int, ...] | None:
-    """Shape of the mask of one sample.
+    """Shape of the mask of one sample, along the last axes of the input of a dropout layer.
 
-    Parameters
-    ----------
-    dropout : keras Layer
-        That drops something.
-    shape : tuple of int or None
-        Of its input, stamps first.
-
-    Returns
-    -------
-    tuple of int or None
-        Along the last axes of its input; all axes but the channels share a bit when whole feature maps are dropped.
-        None for a layer that does more than switch activations off, or takes stamps of any size.
+    If whole feature maps are dropped, only the channels have an axis. None for a layer that does more than set
+    activations to zero, or that takes stamps of any size.
     """
     if None in shape[1:]:
         return None
@@ -103,24 +95,24 @@ def _mask_shape(dropout: keras.layers.Layer, shape: tuple[int | None, ...]) -> t
 def draw_masks(
     sites: Sequence[tuple[float, tuple[int, ...]]], n_samples: int, *, entropy: int, batch: int
 ) -> list[np.ndarray]:
-    """Draw the kept values of each dropout of each sample.
+    """Draw the masks of each dropout for each sample.
 
-    The generator starts from `entropy`, the number of the batch and the number of the sample: sample 3 is the same
-    whether 5 or 50 are drawn, and no two batches share masks.
+    Generators are seeded by `entropy`, the number of the batch and the number of the sample. The first samples do not
+    depend on `n_samples`, and batches have different masks.
 
     Parameters
     ----------
     sites : sequence of (float, tuple of int)
         Rate and mask shape of each dropout, in the order of the network.
     n_samples : int
-        Thinned networks.
+        Number of thinned networks.
     entropy, batch : int
         Seed, and number of the batch.
 
     Returns
     -------
     list of ndarray
-        For each site (n_samples, \\*shape) bool.
+        For each site (n_samples, \\*shape) bool, True for kept values.
     """
     generators = [np.random.default_rng([entropy, batch, sample]) for sample in range(n_samples)]
     drawn = [[rng.random(shape, np.float32) >= rate for rate, shape in sites] for rng in generators]
@@ -128,22 +120,8 @@ def draw_masks(
 
 
 def _group_equal(masks: np.ndarray, samples: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Gather samples of equal masks.
+    """Each distinct mask of some samples, with the samples that have it.
 
-    Parameters
-    ----------
-    masks : ndarray of bool
-        (n_samples, \\*shape) masks of one dropout.
-    samples : ndarray of int
-        Samples to look at.
-
-    Returns
-    -------
-    list of (ndarray, ndarray)
-        Each distinct mask, and the samples that have it.
-
-    Examples
-    --------
     >>> masks = np.array([[True, True], [True, False], [True, True]])
     >>> [members.tolist() for _, members in _group_equal(masks, np.arange(3))]
     [[0, 2], [1]]
@@ -155,19 +133,19 @@ def _group_equal(masks: np.ndarray, samples: np.ndarray) -> list[tuple[np.ndarra
 
 
 class NotAChain(ModelError):
-    """A network cannot be taken apart, with the reason; `gotorb.training.inference` then samples it pass by pass."""
+    """A network cannot be cut at its dropouts; `gotorb.training.inference` then samples it pass by pass."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A mask and the layers between it and the next one.
+    """A mask and the layers up to the next mask.
 
     Attributes
     ----------
     rate : float
         Fraction that the mask drops.
     shape : tuple of int
-        Of the mask of one sample; it applies to the last axes of the activations.
+        Shape of the mask of one sample, along the last axes of the activations.
     layers : list of keras Layer
         Layers after the mask, in order, without dropout.
     """
@@ -188,23 +166,23 @@ class Chain:
 def take_apart(model: keras.Model) -> Chain:
     """Cut a network at its dropouts.
 
-    A mask of whole feature maps scales them by a factor >= 0, which commutes with ReLU and pooling; these move to
-    the stage before, where more samples share them.
+    A mask of whole feature maps scales them by a factor of at least 0, which commutes with ReLU and pooling. These
+    layers move to the stage before, where more samples share them.
 
     Parameters
     ----------
     model : keras.Model
-        With at least one dropout that drops something.
+        Network with at least one active dropout.
 
     Returns
     -------
     Chain
-        That computes what the model does.
+        Parts of the network.
 
     Raises
     ------
     NotAChain
-        If the network branches, has code of its own, or a layer that acts differently in training.
+        If the network branches, is a subclass with its own code, or has a layer that differs in training.
     """
     chain = Chain([], [])
     layers = chain.prefix
@@ -212,7 +190,7 @@ def take_apart(model: keras.Model) -> Chain:
         if drops(layer):
             bits = _mask_shape(layer, shape)
             if bits is None or layer.rate >= 1:
-                raise NotAChain(f"{type(layer).__name__} {layer.name!r} cannot be drawn for all stamps at once")
+                raise NotAChain(f"{type(layer).__name__} {layer.name!r} cannot be drawn for a whole batch")
             layers = []
             chain.stages.append(Stage(layer.rate, bits, layers))
         elif not isinstance(layer, DROPOUT_LAYERS):
@@ -223,7 +201,7 @@ def take_apart(model: keras.Model) -> Chain:
 
 
 def _walk(model: keras.Model) -> list[tuple[Any, tuple[int | None, ...]]]:
-    """Each layer with its input's shape, from the input to the output."""
+    """Layers with the shapes of their inputs, from the input to the output of the network."""
     outputs = getattr(model, "outputs", None)
     if not type(model).__module__.startswith("keras.") or outputs is None:
         raise NotAChain("the network is a class of its own")
@@ -234,7 +212,7 @@ def _walk(model: keras.Model) -> list[tuple[Any, tuple[int | None, ...]]]:
     while tensor is not model.inputs[0]:
         history = tensor._keras_history
         node = history.operation._inbound_nodes[history.node_index]
-        # training=False is what Keras notes of any dropout
+        # Keras records training=False for each dropout
         given = [value for value in node.arguments.kwargs.values() if value is not None and value is not False]
         if len(node.input_tensors) != 1 or len(node.arguments.args) != 1 or given:
             raise NotAChain(f"layer {history.operation.name!r} has several inputs or arguments of its own")
@@ -251,7 +229,7 @@ def _refuse_training(layer: Any) -> None:
 
 
 def _advance(parts: Sequence[list[keras.layers.Layer]], masks: Sequence[tuple[int, ...]]) -> None:
-    """Move layers that commute with the mask before them to the part before it."""
+    """Move layers that commute with the preceding mask to the part before it."""
     for before, after, shape in zip(parts, parts[1:], masks, strict=False):
         while len(shape) == 1 and after and _commutes(after[0]):
             before.append(after.pop(0))
@@ -268,7 +246,7 @@ def _commutes(layer: keras.layers.Layer) -> bool:
 
 
 def _is_linear(layer: keras.layers.Layer) -> bool:
-    """True for a layer that begins with a product of its last input axis and a kernel, which the mask can thin."""
+    """Test for a layer that begins with a product of channels and a kernel, to which the mask can be applied."""
     if getattr(layer, "quantization_mode", None) is not None or layer.compute_dtype != "float32":
         return False
     if type(layer) in CONVOLUTIONS:
@@ -277,14 +255,14 @@ def _is_linear(layer: keras.layers.Layer) -> bool:
 
 
 class Tree:
-    """The compiled parts of a network that was taken apart.
+    """Compiled parts of a network that was cut at its dropouts.
 
     Parameters
     ----------
     chain : Chain
-        Made by `take_apart`.
+        From `take_apart`.
     shape : tuple of int or None
-        Of the stamps, (None, size, size, n_layers).
+        (None, size, size, n_layers), the shape of the stamps.
     """
 
     def __init__(self, chain: Chain, shape: tuple[int | None, ...]) -> None:
@@ -322,7 +300,7 @@ class Tree:
     def _descend(
         self, depth: int, values: tf.Tensor, masks: list[np.ndarray], members: np.ndarray, samples: np.ndarray
     ) -> None:
-        """Fill the columns `members` of `samples`, which have the activations `values` in common."""
+        """Fill the columns `members` of `samples`, which share the activations `values`."""
         if depth == len(self.nodes):
             samples[:, members] = values.numpy()[:, :1]
             return
@@ -332,9 +310,9 @@ class Tree:
 
 
 def _compile_stage(stage: Stage, spec: tf.TensorSpec) -> Any:
-    """Activations before a mask and the mask in, activations before the next mask out.
+    """Compile a function from the activations before a mask, and the mask, to those before the next mask.
 
-    A mask of the channels that a convolution or dense layer sums over is put on the kernel, which is smaller.
+    If a convolution or dense layer sums over the masked channels, the mask is applied to its kernel, which is smaller.
     """
     first, rest = stage.layers[:1], stage.layers[1:]
     if len(stage.shape) == 1 and first and _is_linear(first[0]):
@@ -368,12 +346,12 @@ def _apply(layer: Any, values: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 class Loop:
-    """The passes of a network, compiled; for networks that cannot be taken apart.
+    """Compiled passes of a network that cannot be cut at its dropouts.
 
     Parameters
     ----------
     model : keras.Model
-        With dropout.
+        Network with dropout.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -420,7 +398,7 @@ def _compile_loop(model: keras.Model, n_samples: int) -> Callable[[tf.Tensor], t
 
 @contextmanager
 def _seeded(random: list[keras.layers.Layer], entropy: int) -> Iterator[None]:
-    """Start the layers' own generators from `entropy`, and put them back as they were."""
+    """Seed the generators of layers by `entropy`, and restore their states afterwards."""
     states = [layer.seed_generator.state for layer in random]
     before = [state.numpy() for state in states]
     seeds = np.random.SeedSequence(entropy).generate_state(len(states), np.uint32)
@@ -435,13 +413,6 @@ def _seeded(random: list[keras.layers.Layer], entropy: int) -> Iterator[None]:
 
 @contextmanager
 def _frozen_batch_norms(model: keras.Model) -> Iterator[None]:
-    """Keep batch normalisation in its trained state although the pass is a training one."""
-    norms = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
-    frozen = [layer for layer in norms if layer.trainable]
-    for layer in frozen:
-        layer.trainable = False
-    try:
+    """Keep batch normalisation in its trained state during training passes."""
+    with frozen(layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)):
         yield
-    finally:
-        for layer in frozen:
-            layer.trainable = True

@@ -1,15 +1,15 @@
 """Models on measured features: ``measured``, trees alone, and ``fusion``, trees and a Bayesian network.
 
-Both look like a network to all that scores stamps: a name, an input shape, scores, posterior samples and latent
-vectors. A posterior sample of the trees is the mean of a random group of them; one of the fusion joins it with a
-Monte-Carlo dropout sample of the network.
+Both have the interface of a network for scoring: name, input shape, scores, posterior samples and latent vectors. A
+posterior sample of the trees is the mean of a random group of trees. A sample of the fusion joins it with a Monte-Carlo
+dropout sample of the network.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,13 +32,13 @@ OpenNetwork = Callable[[bytes], "CompiledModel"]
 KIND_ATTR = "gotorb_model"
 MEASURED, FUSION = "measured", "fusion"
 N_GROUPS = 20
-"""Groups into which the trees are divided; each is a posterior sample."""
+"""Groups into which the trees are divided; each gives one posterior sample."""
 SOFTEN = 0.0025
-"""Distance from 0 and 1 of a mean over trees before its logit is taken."""
+"""Smallest distance from 0 and 1 of a mean over trees in its logit."""
 TREES_LOGIT = 2.0
-"""Factor of the trees' logit, whose means over leaves are closer to one half than a network's scores."""
+"""Factor of the trees' logit: means over leaves are closer to 0.5 than scores of a network."""
 SCORE_CLIP, LOGIT_CLIP = 1e-6, 60.0
-"""Distance of a network's scores from 0 and 1 before their logit is taken, and the largest logit."""
+"""Smallest distance of a network's scores from 0 and 1 in their logit, and largest logit."""
 LARGEST_LATENT = 5.0
 MAX_NETWORK = 2**29
 """Bytes of a network inside a model file."""
@@ -52,58 +52,191 @@ class Sigmoid:
     offset: float = 0.0
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
-        return (1 / (1 + np.exp(-np.clip(self.slope * logits + self.offset, -LOGIT_CLIP, LOGIT_CLIP)))).astype(
-            np.float32
-        )
+        clipped = np.clip(self.slope * logits + self.offset, -LOGIT_CLIP, LOGIT_CLIP)
+        return (1 / (1 + np.exp(-clipped))).astype(np.float32)
 
 
 def tree_logits(means: np.ndarray) -> np.ndarray:
-    """Logit of means over trees, which may be 0 or 1.
+    """Logits of means over trees, which may be 0 or 1.
 
     Parameters
     ----------
     means : ndarray
-        Between 0 and 1.
+        Means from 0 to 1, of any shape.
 
     Returns
     -------
     ndarray
-        Finite, of the same shape.
+        Finite logits of the same shape.
     """
     soft = SOFTEN + (1 - 2 * SOFTEN) * means
     return TREES_LOGIT * np.log(soft / (1 - soft))
 
 
 def score_logits(scores: np.ndarray) -> np.ndarray:
-    """Logit of a network's scores.
+    """Logits of the scores of a network.
 
     Parameters
     ----------
     scores : ndarray
-        Between 0 and 1.
+        Scores from 0 to 1, of any shape.
 
     Returns
     -------
     ndarray
-        Finite, of the same shape.
+        Finite logits of the same shape.
     """
     safe = np.clip(np.asarray(scores, float), SCORE_CLIP, 1 - SCORE_CLIP)
     return np.log(safe / (1 - safe))
 
 
+class OnFeatures:
+    """Scores, posterior samples and latent vectors of a model on measured features, a batch of stamps at a time."""
+
+    name: ClassVar[str]
+    has_posterior: ClassVar[bool] = True
+    calibration: Sigmoid
+
+    @property
+    def forest(self) -> Measured:
+        """Trees and features of the model; a fusion holds those of its `measured`.
+
+        Returns
+        -------
+        Measured
+        """
+        raise NotImplementedError
+
+    def logits(self, batch: np.ndarray) -> np.ndarray:
+        """Logits before the calibration.
+
+        Parameters
+        ----------
+        batch : ndarray
+            (n, size, size, n_layers) stamps.
+
+        Returns
+        -------
+        ndarray
+            (n,) logits.
+        """
+        raise NotImplementedError
+
+    def sample_logits(self, batch: np.ndarray, groups: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+        """Logits of posterior samples before the calibration.
+
+        Parameters
+        ----------
+        batch : ndarray
+            (n, size, size, n_layers) stamps.
+        groups : ndarray of int
+            (n_samples, n_trees of a group) groups of trees from `draw_groups`.
+        seed : sequence of int
+            Seed of the samples, and number of the batch.
+
+        Returns
+        -------
+        ndarray
+            (n, n_samples) logits.
+        """
+        raise NotImplementedError
+
+    @property
+    def input_shape(self) -> tuple[int | None, int, int, int]:
+        """Shape of the stamps, as for Keras models.
+
+        Returns
+        -------
+        tuple
+            (None, size, size, n_layers).
+        """
+        return None, *self.forest.features.shape
+
+    def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """Score stamps by all trees; a fusion also by its network without dropout.
+
+        Parameters
+        ----------
+        stamps : ndarray or iterable of ndarray
+            (n, size, size, n_layers), or batches of these.
+        batch_size : int
+            Stamps scored at a time.
+
+        Returns
+        -------
+        ndarray
+            (n,) float32 scores.
+        """
+        parts = [self.calibration(self.logits(batch)) for batch in self._batches(stamps, batch_size)]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def sample(
+        self, stamps: Stamps, n_samples: int, *, seed: int | None = None, batch_size: int = BATCH_SIZE
+    ) -> np.ndarray:
+        """Draw posterior samples: means over groups of trees, which a fusion joins with thinned networks.
+
+        Parameters
+        ----------
+        stamps : ndarray or iterable of ndarray
+            (n, size, size, n_layers), or batches of these.
+        n_samples : int
+            Samples per stamp.
+        seed : int, optional
+            Seed of groups and networks; default: a random one.
+        batch_size : int
+            Stamps that share thinned networks. Samples of trees alone do not depend on it.
+
+        Returns
+        -------
+        ndarray
+            (n, n_samples) float32 scores.
+        """
+        seed = secrets.randbits(64) if seed is None else seed
+        groups = draw_groups(len(self.forest.trees), n_samples, seed)
+        parts = [
+            self.calibration(self.sample_logits(batch, groups, (seed, number)))
+            for number, batch in enumerate(self._batches(stamps, batch_size))
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
+
+    def latent(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """Features in units of the spread of the training rows.
+
+        Parameters
+        ----------
+        stamps : ndarray or iterable of ndarray
+            (n, size, size, n_layers), or batches of these.
+        batch_size : int
+            Stamps measured at a time.
+
+        Returns
+        -------
+        ndarray
+            (n, n_features) float32.
+        """
+        own = self.forest
+        parts = [(own.features.measure(batch) - own.mean) / own.spread for batch in self._batches(stamps, batch_size)]
+        found = np.concatenate(parts) if parts else np.empty((0, len(own.mean)), np.float32)
+        return np.clip(found, -LARGEST_LATENT, LARGEST_LATENT)
+
+    def _batches(self, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
+        return cut_batches(stamps, batch_size, shape=self.forest.features.shape, name=self.name)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measured(OnFeatures):
     """Trees on measured features.
 
     Attributes
     ----------
     features : FeatureSet
-        What is measured on a stamp.
+        Features measured on a stamp.
     trees : Trees
+        Fitted trees.
     calibration : Sigmoid
-        From the trees' logit to a probability.
+        Map from the logit of the trees to a probability.
     mean, spread : ndarray
-        (n_features,) of the training rows; the latent vector is a stamp's features in these units.
+        (n_features,) mean and spread of the training rows, the units of the latent vector.
     """
 
     features: FeatureSet
@@ -112,84 +245,16 @@ class Measured:
     mean: np.ndarray
     spread: np.ndarray
     name: ClassVar[str] = MEASURED
-    has_posterior: ClassVar[bool] = True
 
     @property
-    def input_shape(self) -> tuple[int | None, int, int, int]:
-        """(None, size, size, n_layers), as Keras' models say it."""
-        return None, self.features.size, self.features.size, len(self.features.layers)
-
-    def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Score stamps by all trees.
-
-        Parameters
-        ----------
-        stamps : ndarray or iterable of ndarray
-            (n, size, size, n_layers), or batches of these.
-        batch_size : int
+    def forest(self) -> Measured:
+        """The model itself; see `OnFeatures.forest`.
 
         Returns
         -------
-        ndarray
-            (n,) float32.
+        Measured
         """
-        parts = [self.calibration(self.logits(batch)) for batch in self.batches(stamps, batch_size)]
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-    def sample(
-        self, stamps: Stamps, n_samples: int, *, seed: int | None = None, batch_size: int = BATCH_SIZE
-    ) -> np.ndarray:
-        """Posterior samples: means over groups of trees. They do not depend on the batch.
-
-        Parameters
-        ----------
-        stamps : ndarray or iterable of ndarray
-            (n, size, size, n_layers), or batches of these.
-        n_samples : int
-        seed : int, optional
-            Fresh randomness when left out.
-        batch_size : int
-
-        Returns
-        -------
-        ndarray
-            (n, n_samples) float32.
-        """
-        groups = draw_groups(len(self.trees), n_samples, seed)
-        parts = [self.calibration(self.group_logits(batch, groups)) for batch in self.batches(stamps, batch_size)]
-        return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
-
-    def latent(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Features in units of the training rows' spread.
-
-        Parameters
-        ----------
-        stamps : ndarray or iterable of ndarray
-            (n, size, size, n_layers), or batches of these.
-        batch_size : int
-
-        Returns
-        -------
-        ndarray
-            (n, n_features) float32.
-        """
-        parts = [(self.features.measure(batch) - self.mean) / self.spread for batch in self.batches(stamps, batch_size)]
-        found = np.concatenate(parts) if parts else np.empty((0, len(self.mean)), np.float32)
-        return np.clip(found, -LARGEST_LATENT, LARGEST_LATENT)
-
-    def batches(self, stamps: Stamps, batch_size: int) -> Iterator[np.ndarray]:
-        """Cut stamps to checked batches.
-
-        Parameters
-        ----------
-        stamps : ndarray or iterable of ndarray
-        batch_size : int
-
-        Returns
-        -------
-        iterator of ndarray
-        """
-        return cut_batches(stamps, batch_size, shape=tuple(self.input_shape[1:]), name=self.name)  # type: ignore[arg-type]
+        return self
 
     def logits(self, batch: np.ndarray) -> np.ndarray:
         """Logit of the mean over all trees.
@@ -197,29 +262,31 @@ class Measured:
         Parameters
         ----------
         batch : ndarray
-            (n, size, size, n_layers).
+            (n, size, size, n_layers) stamps.
 
         Returns
         -------
         ndarray
-            (n,).
+            (n,) logits.
         """
         return tree_logits(self.trees.leaves(self.features.measure(batch)).mean(axis=1))
 
-    def group_logits(self, batch: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    def sample_logits(self, batch: np.ndarray, groups: np.ndarray, seed: Sequence[int] = ()) -> np.ndarray:
         """Logit of the mean over each group of trees.
 
         Parameters
         ----------
         batch : ndarray
-            (n, size, size, n_layers).
-        groups : ndarray
-            (n_groups, n_trees of a group) from `draw_groups`.
+            (n, size, size, n_layers) stamps.
+        groups : ndarray of int
+            (n_samples, n_trees of a group) groups of trees from `draw_groups`.
+        seed : sequence of int
+            Not used.
 
         Returns
         -------
         ndarray
-            (n, n_groups).
+            (n, n_samples) logits.
         """
         leaves = self.trees.leaves(self.features.measure(batch))
         return tree_logits(np.stack([leaves[:, group].mean(axis=1) for group in groups], axis=1))
@@ -267,22 +334,23 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fusion:
+class Fusion(OnFeatures):
     """Calibrated mean of the logits of a Bayesian network and of trees on measured features.
 
     Attributes
     ----------
     measured : Measured
+        Trees.
     network : object
-        The network, compiled (`gotorb.training.inference.CompiledModel`).
+        Compiled network (`gotorb.training.inference.CompiledModel`).
     network_file : bytes
-        Its model.h5.
+        Content of its model.h5.
     weight : float
-        Of the network's logit; the trees' has the rest of 1.
+        Weight of the network's logit; the trees' logit has 1 - weight.
     calibration : Sigmoid
-        From the mean of the logits to a probability.
+        Map from the mean of the logits to a probability.
     orientations : int
-        Orientations of a stamp over which the network's logits are averaged, 1 or 8; the features are alike in all.
+        Orientations of a stamp over which the network's logits are averaged, 1 or 8; features do not depend on them.
     """
 
     measured: Measured
@@ -292,32 +360,52 @@ class Fusion:
     calibration: Sigmoid
     orientations: int
     name: ClassVar[str] = FUSION
-    has_posterior: ClassVar[bool] = True
 
     @property
-    def input_shape(self) -> tuple[int | None, int, int, int]:
-        """(None, size, size, n_layers), as Keras' models say it."""
-        return self.measured.input_shape
+    def forest(self) -> Measured:
+        """Trees and features of the fusion.
 
-    def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Score stamps by all trees, and the network without dropout.
+        Returns
+        -------
+        Measured
+        """
+        return self.measured
+
+    def logits(self, batch: np.ndarray) -> np.ndarray:
+        """Weighted mean of the logits of the network without dropout and of all trees.
 
         Parameters
         ----------
-        stamps : ndarray or iterable of ndarray
-            (n, size, size, n_layers), or batches of these.
-        batch_size : int
+        batch : ndarray
+            (n, size, size, n_layers) stamps.
 
         Returns
         -------
         ndarray
-            (n,) float32.
+            (n,) logits.
         """
-        parts = []
-        for batch in self.measured.batches(stamps, batch_size):
-            network, trees = self.network_logits(batch), self.measured.logits(batch)
-            parts.append(self.calibration(join_logits(network, trees, self.weight)))
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        return join_logits(self.network_logits(batch), self.measured.logits(batch), self.weight)
+
+    def sample_logits(self, batch: np.ndarray, groups: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+        """Weighted means of the logits of thinned networks and of groups of trees.
+
+        Parameters
+        ----------
+        batch : ndarray
+            (n, size, size, n_layers) stamps.
+        groups : ndarray of int
+            (n_samples, n_trees of a group) groups of trees from `draw_groups`.
+        seed : sequence of int
+            Seed of the samples, and number of the batch.
+
+        Returns
+        -------
+        ndarray
+            (n, n_samples) logits.
+        """
+        own = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+        network = self._sample_network(batch, len(groups), own)
+        return join_logits(network, self.measured.sample_logits(batch, groups), self.weight)
 
     def network_logits(self, batch: np.ndarray) -> np.ndarray:
         """Logit of the network without dropout, averaged over orientations.
@@ -325,12 +413,12 @@ class Fusion:
         Parameters
         ----------
         batch : ndarray
-            (n, size, size, n_layers).
+            (n, size, size, n_layers) stamps.
 
         Returns
         -------
         ndarray
-            (n,).
+            (n,) logits.
         """
         turned = (turn_stamps(batch, np.full(len(batch), number)) for number in range(self.orientations))
         return np.asarray(np.mean([score_logits(self.network.score(one)) for one in turned], axis=0))
@@ -341,55 +429,9 @@ class Fusion:
         for number in range(min(self.orientations, n_samples)):
             at = np.arange(number, n_samples, self.orientations)
             turned = turn_stamps(batch, np.full(len(batch), number))
-            found[:, at] = score_logits(
-                self.network.sample(turned, len(at), seed=seed + number, batch_size=len(batch) or 1)
-            )
+            samples = self.network.sample(turned, len(at), seed=seed + number, batch_size=len(batch) or 1)
+            found[:, at] = score_logits(samples)
         return found
-
-    def sample(
-        self, stamps: Stamps, n_samples: int, *, seed: int | None = None, batch_size: int = BATCH_SIZE
-    ) -> np.ndarray:
-        """Posterior samples: a thinned network joined with a group of trees.
-
-        Parameters
-        ----------
-        stamps : ndarray or iterable of ndarray
-            (n, size, size, n_layers), or batches of these.
-        n_samples : int
-        seed : int, optional
-            Fresh randomness when left out.
-        batch_size : int
-            Stamps that share thinned networks.
-
-        Returns
-        -------
-        ndarray
-            (n, n_samples) float32.
-        """
-        seed = secrets.randbits(64) if seed is None else seed
-        groups, parts = draw_groups(len(self.measured.trees), n_samples, seed), []
-        for number, batch in enumerate(self.measured.batches(stamps, batch_size)):
-            own = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
-            network = self._sample_network(batch, n_samples, own)
-            trees = self.measured.group_logits(batch, groups)
-            parts.append(self.calibration(join_logits(network, trees, self.weight)))
-        return np.concatenate(parts) if parts else np.empty((0, n_samples), np.float32)
-
-    def latent(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Features in units of the training rows' spread; see `Measured.latent`.
-
-        Parameters
-        ----------
-        stamps : ndarray or iterable of ndarray
-            (n, size, size, n_layers), or batches of these.
-        batch_size : int
-
-        Returns
-        -------
-        ndarray
-            (n, n_features) float32.
-        """
-        return self.measured.latent(stamps, batch_size=batch_size)
 
     def write(self, file: h5py.Group) -> None:
         """Write the model into a group.
@@ -442,11 +484,12 @@ class Fusion:
 
 
 def describe_features(features: FeatureSet) -> dict[str, Any]:
-    """What a file must tell of the features that its trees read.
+    """Describe the features of the trees for a file.
 
     Parameters
     ----------
     features : FeatureSet
+        Features.
 
     Returns
     -------
@@ -457,11 +500,12 @@ def describe_features(features: FeatureSet) -> dict[str, Any]:
 
 
 def read_features(about: dict[str, Any]) -> FeatureSet:
-    """Features that `describe_features` described.
+    """Make the features from their description in a file.
 
     Parameters
     ----------
     about : dict
+        From `describe_features`.
 
     Returns
     -------
@@ -470,7 +514,7 @@ def read_features(about: dict[str, Any]) -> FeatureSet:
     Raises
     ------
     ValueError
-        If they are impossible, or others than this version measures.
+        If they are impossible, or differ from those of this version.
     """
     size, layers = int(about["size"]), tuple(map(str, about["layers"]))
     if not 15 <= size <= 255 or not set(layers) <= set(layout.LAYERS) or len(set(layers)) != len(layers):
@@ -479,41 +523,42 @@ def read_features(about: dict[str, Any]) -> FeatureSet:
         raise ValueError(f"it was made for a PSF of {about['fwhm']} pixels")
     features = FeatureSet(size, layers, float(about["fwhm"]))
     if list(features.names) != list(about["names"]):
-        raise ValueError("it was made for other features than this version measures; train again")
+        raise ValueError("its features differ from those of this version; train again")
     return features
 
 
 def join_logits(network: np.ndarray, trees: np.ndarray, weight: float) -> np.ndarray:
-    """Weighted mean of two logits.
+    """Weighted mean of the logits of a network and of trees.
 
     Parameters
     ----------
     network, trees : ndarray
-        Of the same shape.
+        Logits of the same shape.
     weight : float
-        Of the network, 0 to 1.
+        Weight of the network, 0 to 1.
 
     Returns
     -------
     ndarray
+        Mean, of the same shape.
     """
     return weight * network + (1 - weight) * trees
 
 
 def draw_groups(n_trees: int, n_groups: int, seed: int | None) -> np.ndarray:
-    """Draw groups of trees: each order of the trees is cut to `N_GROUPS` groups, then the next order is drawn.
+    """Draw groups of trees: random orders of all trees, each cut into `N_GROUPS` groups.
 
     Parameters
     ----------
-    n_trees : int
-    n_groups : int
+    n_trees, n_groups : int
+        Number of trees, and of groups to draw. The first groups do not depend on the latter.
     seed : int or None
-        Fresh randomness for None. The first groups are the same however many are drawn.
+        Seed; None for a random one.
 
     Returns
     -------
     ndarray of int
-        (n_groups, n_trees of a group).
+        (n_groups, n_trees of a group) numbers of trees.
     """
     rng = np.random.default_rng(seed)
     size = max(n_trees // N_GROUPS, 1)
@@ -523,44 +568,48 @@ def draw_groups(n_trees: int, n_groups: int, seed: int | None) -> np.ndarray:
 
 
 def is_measured(model: object) -> bool:
-    """True for a model on measured features.
+    """Test for a model on measured features.
 
     Parameters
     ----------
     model : object
+        Model of any kind.
 
     Returns
     -------
     bool
     """
-    return isinstance(model, (Measured, Fusion))
+    return isinstance(model, OnFeatures)
 
 
 def find_network(model: Any) -> Any:
-    """Network of a fusion; another model as it is.
+    """Find the network of a model.
 
     Parameters
     ----------
     model : keras.Model, Measured or Fusion
+        Model.
 
     Returns
     -------
     keras.Model or Measured
+        Network of a fusion; other models unchanged.
     """
     return model.network.model if isinstance(model, Fusion) else model
 
 
 def find_kind(path: Path) -> str | None:
-    """Kind of a model file that is not a Keras network.
+    """Find the kind of a model file on measured features.
 
     Parameters
     ----------
     path : Path
+        File.
 
     Returns
     -------
     str or None
-        None for a network, and for a file that is no HDF5.
+        "measured" or "fusion"; None for a network, and for a file that is not HDF5.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -571,13 +620,14 @@ def find_kind(path: Path) -> str | None:
 
 
 def read_measured(path: Path, open_network: OpenNetwork) -> Measured | Fusion:
-    """Read a model on measured features; nothing in the file is run.
+    """Read a model on measured features without running any code in the file.
 
     Parameters
     ----------
     path : Path
+        File.
     open_network : callable
-        Opens the network of a fusion from the bytes of its model.h5.
+        Function from the bytes of a model.h5 to the compiled network of a fusion.
 
     Returns
     -------
@@ -599,16 +649,19 @@ def read_measured(path: Path, open_network: OpenNetwork) -> Measured | Fusion:
 
 
 def write_measured(path: Path, model: Measured | Fusion) -> Path:
-    """Write a model on measured features whole or not at all; equal models give equal bytes.
+    """Write a model on measured features, whole or not at all; equal models give equal bytes.
 
     Parameters
     ----------
     path : Path
+        File.
     model : Measured or Fusion
+        Model.
 
     Returns
     -------
     Path
+        The same path.
     """
     with whole_file(path) as part, h5py.File(part, "w") as file:
         model.write(file)

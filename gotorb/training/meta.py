@@ -1,8 +1,7 @@
-"""meta.hkl: the record of a training in hickle format, the same bytes for the same content.
+"""meta.hkl: the record of a training in hickle format; equal content gives equal bytes.
 
-It holds plain Python values and numpy arrays only. Files are written by hickle and can be read by
-``hickle.load``; `read_meta` does not use that, because it runs any pickle that a file brings. It decodes the
-known plain types itself and refuses all others.
+It holds plain Python values and numpy arrays. Files are written by hickle and can be read by ``hickle.load``. That
+function runs any pickle in a file, so `read_meta` decodes the plain types itself and refuses all others.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from gotorb.errors import ModelError
 
 ROOT = "data"
 LIMITS = Limits(nodes=50_000, depth=32, values=1 << 28)
-"""Largest record of a training: parts, levels, and bytes (of the ids of some million rows)."""
+"""Largest record: parts, levels, and bytes (ids of some million rows)."""
 
 
 def write_meta(path: Path, meta: dict[str, Any]) -> Path:
@@ -32,27 +31,31 @@ def write_meta(path: Path, meta: dict[str, Any]) -> Path:
     meta : dict
         Text keys; values of None, bool, int, float, str, numpy arrays, and lists, tuples and dicts of these.
 
+    Returns
+    -------
+    Path
+        The same path.
+
     Raises
     ------
     ModelError
         If a value is of another type.
     """
     content = _to_plain(meta, "meta")
-
     with whole_file(path) as part, _TimelessFile(part, "w") as file:
         hickle.dump(content, file)
     return path
 
 
 class _TimelessFile(h5py.File):
-    """An HDF5 file without time stamps: hickle asks for a group that tracks its order, and HDF5 dates such groups."""
+    """HDF5 file without time stamps, which HDF5 writes for hickle's groups that track their order."""
 
     def get(self, name: str, default: Any = None, **options: Any) -> Any:
-        """Give hickle this object, not a plain group, when it asks for the root."""
+        """Return this object, not a plain group, as the root."""
         return self if name == "/" else super().get(name, default, **options)
 
     def create_group(self, name: str, track_order: bool | None = None) -> h5py.Group:
-        """Make a group, undated."""
+        """Make a group without a time stamp."""
         properties = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
         if track_order:
             order = h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED
@@ -70,9 +73,9 @@ def _to_plain(value: Any, where: str) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray) and value.dtype.kind == "U":
-        return np.char.encode(value, "utf-8")  # hickle makes one HDF5 object of each text otherwise
+        return np.char.encode(value, "utf-8")  # hickle would make an HDF5 object of each text
     if isinstance(value, str):
-        return value.encode().decode()  # a new object: hickle writes one that it met before as a reference
+        return value.encode().decode()  # a copy, because hickle writes an object that it met before as a reference
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufS":
@@ -86,10 +89,12 @@ def read_meta(path: Path | str) -> dict[str, Any]:
     Parameters
     ----------
     path : path
+        File.
 
     Returns
     -------
     dict
+        Record of the training.
 
     Raises
     ------
@@ -104,7 +109,7 @@ def read_meta(path: Path | str) -> dict[str, Any]:
             meta = _Decoder().decode(file[ROOT])
     except (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError, MemoryError) as error:
         raise ModelError(
-            f"{path} is not a meta file of plain values ({error}); it was not loaded: train again or get the original"
+            f"{path} is not a meta file of plain values ({error}); train again or get the original"
         ) from None
     if not isinstance(meta, dict):
         raise ModelError(f"{path} holds a {type(meta).__name__} where a dict is expected; train again")
@@ -118,10 +123,7 @@ class _Decoder:
         self.n_nodes = self.n_values = self.depth = 0
 
     def decode(self, node: h5py.Group | h5py.Dataset) -> Any:
-        """Value of one node; hickle names its type by a reference into a table of types.
-
-        A node without a type refers to another one that holds the same object.
-        """
+        """Value of one node, whose type hickle stores as a reference; a node without one refers to another node."""
         if isinstance(node, h5py.Dataset) and "type" not in node.attrs and h5py.check_ref_dtype(node.dtype) is not None:
             node = node.file[node[()]]
         self._count(node)
@@ -144,7 +146,7 @@ class _Decoder:
             )
 
     def members(self, group: h5py.Group, index: str) -> list[tuple[str, h5py.Group | h5py.Dataset]]:
-        """Members of a group in the order they were written; links out of the file are refused."""
+        """Members of a group in the order of writing; links are refused."""
         if self.n_nodes + len(group) > LIMITS.nodes:
             raise UntrustedFile(f"more than {LIMITS.nodes} parts")
         for name in group:
@@ -189,4 +191,4 @@ DECODERS: dict[str, Callable[[_Decoder, Any], Any]] = {
     "dict": _decode_dict,
     "ndarray": _decode_array,
 }
-"""The plain types of hickle 5, and how each is read."""
+"""Plain types of hickle 5, and their decoders."""

@@ -170,6 +170,11 @@ def describe_training(
         Name and digest of the model whose weights were the start.
     run_dir : Path
         Folder of the model; the data set is recorded relative to it.
+
+    Returns
+    -------
+    dict
+        Content of the meta file.
     """
     from gotorb.training.data import count_rows
 
@@ -203,12 +208,17 @@ def describe_parent(name: str, digest: str, meta: Meta | None, data: Dataset, ro
         Its own record, which names the rows that it was trained on.
     data, rows : Dataset, Rows
         Of this training.
+
+    Returns
+    -------
+    dict
+        name, digest, and n_held_out_seen, the number of these rows.
     """
     known = (meta or {}).get("split", {}).get("train", ())
     held_out = data.ids[np.concatenate([rows.validation, rows.test])]
     n_seen = int(np.isin(held_out, np.asarray(known, dtype=str)).sum()) if len(known) else 0
     if n_seen:
-        LOG.warning("%s was trained on %d rows that are to judge this model; its scores will flatter", name, n_seen)
+        LOG.warning("%s was trained on %d validation or test rows; scores on these are optimistic", name, n_seen)
     return {"name": name, "digest": digest, "n_held_out_seen": n_seen}
 
 
@@ -382,6 +392,10 @@ def read_model(path: Path | str) -> Any:
     ----------
     path : path
         The h5 file, or the folder that holds model.h5.
+
+    Returns
+    -------
+    keras.Model, Measured or Fusion
 
     Raises
     ------

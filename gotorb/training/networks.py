@@ -1,7 +1,7 @@
-"""Networks of GOTO's recipe, ``vgg6`` and its Bayesian form ``bayesian_vgg6``, and a builder for any network.
+"""GOTO's networks, ``vgg6`` and its Bayesian form ``bayesian_vgg6``, and a builder for any network.
 
-Both begin with the L2 normalisation of each layer of each stamp, so that a saved model takes stamps in the
-survey's own units and cannot be fed wrongly. A stamp layer of zeros stays zero.
+Both begin with the L2 normalisation of each layer of a stamp, so a saved model takes stamps in the units of the survey.
+A layer of zeros stays zero.
 
 References
 ----------
@@ -25,14 +25,14 @@ from gotorb.training.tensor_ops import TensorOperation
 Shape = tuple[int, int, int]
 
 MIN_SIZE = 20
-"""Smallest stamp side [pixel] that survives four convolutions and two poolings."""
+"""Smallest side of a stamp [pixel] for four convolutions and two poolings."""
 Normaliser = str | Callable[..., Any]
 L2, CLIPPED, NONE, NOISE = "l2", "clipped", "none", "noise"
 NORMALISERS = (L2, CLIPPED, NOISE, NONE)
 REFERENCE = "difference"
-"""Layer of a stamp whose noise is the unit of all."""
+"""Layer of a stamp whose noise is the unit of all layers."""
 OWN_NORMALISATION = ("flatten_pixels", "normalise", "restore_pixels")
-"""Layers by which our networks normalise."""
+"""Names of the layers that normalise in our networks."""
 
 
 def vgg6(
@@ -46,7 +46,7 @@ def vgg6(
     initializer: str = "glorot_uniform",
     activation: str = "relu",
 ) -> keras.Model:
-    """Build the plain network: whole feature maps are dropped after each block, in training only.
+    """Build the plain network, with dropout of whole feature maps after each block in training.
 
     Parameters
     ----------
@@ -73,16 +73,21 @@ def vgg6(
     ConfigError
         If the stamps are too small.
     """
-    layer_options: dict[str, Any] = {"kernel_initializer": initializer, "kernel_regularizer": keras.regularizers.L2(l2)}
+    options = _layer_options(l2, initializer, activation)
     stamps, x = _normalised_input(input_shape)
     for block, (filters, pool) in enumerate([(block1, 2), (block2, 4)], start=1):
         for step in "ab":
-            x = keras.layers.Conv2D(filters, 3, activation=activation, name=f"conv{block}{step}", **layer_options)(x)
+            x = keras.layers.Conv2D(filters, 3, name=f"conv{block}{step}", **options)(x)
         x = keras.layers.MaxPooling2D(pool, name=f"pool{block}")(x)
         x = keras.layers.SpatialDropout2D(spatial_dropout, name=f"drop{block}")(x)
     x = keras.layers.Flatten(name="latent")(x)
-    x = keras.layers.Dense(dense, activation=activation, name="dense", **layer_options)(x)
+    x = keras.layers.Dense(dense, name="dense", **options)(x)
     return keras.Model(stamps, _score(x), name="vgg6")
+
+
+def _layer_options(l2: float, initializer: str, activation: str) -> dict[str, Any]:
+    regularizer = keras.regularizers.L2(l2)
+    return {"kernel_initializer": initializer, "kernel_regularizer": regularizer, "activation": activation}
 
 
 def bayesian_vgg6(
@@ -96,13 +101,12 @@ def bayesian_vgg6(
     initializer: str = "he_uniform",
     activation: str = "relu",
 ) -> keras.Model:
-    """Build the Bayesian network: dropout after every layer, kept on when the posterior is sampled.
+    """Build the Bayesian network, with dropout after every layer, which stays on when the posterior is sampled.
 
     After convolutions whole feature maps are dropped (Tompson et al. 2015): neighbouring pixels of a map are alike, so
-    single ones that are dropped are made up for by their neighbours. It is Monte-Carlo dropout as much as the other
-    kind, the posterior being over networks with kernels switched off. Masks of a few bits are often equal, which makes
-    sampling many times faster (`gotorb.training.mc_dropout`). Models saved with dropout of single activations load and
-    are sampled as they are.
+    dropping single pixels removes little information. The posterior is then over networks with whole kernels switched
+    off. Masks of few bits are often equal, which makes sampling many times faster (`gotorb.training.mc_dropout`).
+    Saved models with dropout of single activations can also be loaded and sampled.
 
     Parameters
     ----------
@@ -123,15 +127,15 @@ def bayesian_vgg6(
     ConfigError
         If the stamps are too small.
     """
-    layer_options: dict[str, Any] = {"kernel_initializer": initializer, "kernel_regularizer": keras.regularizers.L2(l2)}
+    options = _layer_options(l2, initializer, activation)
     stamps, x = _normalised_input(input_shape)
     for block, (filters, pool) in enumerate([(block1, 2), (block2, 4)], start=1):
         for step in "ab":
-            x = keras.layers.Conv2D(filters, 3, activation=activation, name=f"conv{block}{step}", **layer_options)(x)
+            x = keras.layers.Conv2D(filters, 3, name=f"conv{block}{step}", **options)(x)
             x = keras.layers.SpatialDropout2D(dropout, name=f"drop{block}{step}")(x)
         x = keras.layers.MaxPooling2D(pool, name=f"pool{block}")(x)
     x = keras.layers.Flatten(name="latent")(x)
-    x = keras.layers.Dense(dense, activation=activation, name="dense", **layer_options)(x)
+    x = keras.layers.Dense(dense, name="dense", **options)(x)
     x = keras.layers.Dropout(dropout, name="drop")(x)
     return keras.Model(stamps, _score(x), name="bayesian_vgg6")
 
@@ -152,16 +156,16 @@ def normalise_stamps(stamps: keras.KerasTensor, normalise: str, layers: Sequence
     Parameters
     ----------
     stamps : keras.KerasTensor
-        (n, size, size, n_layers).
+        (n, size, size, n_layers) stamps.
     normalise : {"l2", "clipped", "noise", "none"}
         Kind of normalisation.
     layers : sequence of str
-        Names of the stamps' layers, for "noise".
+        Layers of the stamps, for "noise".
 
     Returns
     -------
     keras.KerasTensor
-        Of the same shape.
+        Normalised stamps of the same shape.
 
     Raises
     ------
@@ -173,7 +177,7 @@ def normalise_stamps(stamps: keras.KerasTensor, normalise: str, layers: Sequence
     if normalise in (CLIPPED, NOISE):
         return find_normaliser(normalise, layers)(stamps)  # type: ignore[operator]
     size_y, size_x, n_layers = stamps.shape[1:]
-    # over one flattened axis: Keras 3 loses a pair of axes when it reads an h5 file, without a word
+    # over one flattened axis, because Keras 3 silently loses a pair of axes when it reads an h5 file
     pixels = keras.layers.Reshape((size_y * size_x, n_layers), name="flatten_pixels")(stamps)
     unit = keras.layers.UnitNormalization(axis=1, name="normalise")(pixels)
     return keras.layers.Reshape((size_y, size_x, n_layers), name="restore_pixels")(unit)
@@ -184,7 +188,7 @@ def _score(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def find_normaliser(normalise: Normaliser, layers: Sequence[str]) -> Normaliser:
-    """First layer of a network, from the user's choice and the layers of the stamps.
+    """Find the first layer of a network from the option `normalise`.
 
     Parameters
     ----------
@@ -196,7 +200,7 @@ def find_normaliser(normalise: Normaliser, layers: Sequence[str]) -> Normaliser:
     Returns
     -------
     str, keras.layers.Layer or callable
-        The choice; a `NoiseUnits` for "noise", a `ClippedUnits` for "clipped".
+        `NoiseUnits` for "noise", `ClippedUnits` for "clipped"; other values unchanged.
 
     Raises
     ------
@@ -214,8 +218,8 @@ def find_normaliser(normalise: Normaliser, layers: Sequence[str]) -> Normaliser:
         return normalise
     if REFERENCE not in layers:
         raise ConfigError(
-            f"normalise is 'noise', which is that of the layer {REFERENCE!r}; layers are {', '.join(layers)}: "
-            "add it or take 'l2'"
+            f"normalise is 'noise', which needs the layer {REFERENCE!r}; layers are {', '.join(layers)}: add it or "
+            "give 'l2'"
         )
     return NoiseUnits(list(layers).index(REFERENCE), name="normalise")
 
@@ -230,31 +234,36 @@ def build_network(
     normalise: Normaliser = L2,
     real_column: int | None = None,
 ) -> keras.Model:
-    """Build a network; `dropout` goes only to builders that take it.
+    """Build a network by a builder, with a choice of the first layer and of the output.
 
     Parameters
     ----------
     builder : callable
-        Takes the input shape (size, size, n_layers), returns a Keras model.
+        Function from the input shape (size, size, n_layers) to a Keras model.
     input_shape : tuple of int
-        Of a stamp.
+        (size, size, n_layers) of a stamp.
     layers : sequence of str
-        Names of the stamps' layers, among which "noise" looks for the difference.
+        Layers of the stamps, for "noise".
     dropout : float, optional
         Rate for builders with a parameter of that name.
     options : dict, optional
         More options of the builder.
     normalise : "l2", "clipped", "noise", "none", Keras layer, function that returns one, or function of stamps
-        First layer of the network. "l2" leaves the network as its builder made it.
+        First layer of the network; "l2" leaves the network unchanged.
     real_column : int, optional
-        Column of the real in the output of a network that ends with a softmax over two classes.
+        Column of real in the output of a network that ends with a softmax over two classes.
+
+    Returns
+    -------
+    keras.Model
+        ``stamps (n, size, size, n_layers) -> score (n, 1)``.
 
     Raises
     ------
     ConfigError
         If `normalise` is an unknown name, or "noise" finds no difference among the layers.
     ModelError
-        If the builder refuses the options, or the network takes other stamps, or gives no single score.
+        If the builder refuses the options, or the network takes other stamps or does not return a single score.
     """
     options, normalise = dict(options or {}), find_normaliser(normalise, layers)
     if dropout is not None and "dropout" in inspect.signature(builder).parameters:
@@ -275,13 +284,13 @@ def _check_ends(model: keras.Model, input_shape: tuple[int, int, int], n_columns
     shapes = tuple(getattr(model, name, None) for name in ("input_shape", "output_shape"))
     if shapes[0] is not None and tuple(shapes[0][1:]) != tuple(input_shape):
         raise ModelError(
-            f"network {model.name!r} takes stamps of {shapes[0][1:]} (size, size, layers), the data set holds "
-            f"{tuple(input_shape)}; build it for the input shape that it is given"
+            f"network {model.name!r} takes stamps of {shapes[0][1:]} (size, size, layers), the data set has "
+            f"{tuple(input_shape)}; build it for the input shape passed to the builder"
         )
     if shapes[1] is not None and tuple(shapes[1][1:]) != (n_columns,):
         raise ModelError(
-            f"network {model.name!r} gives {shapes[1]} for a stamp; end it with Dense(1, 'sigmoid'), or with "
-            "Dense(2, 'softmax') and name the column of the real (real_column)"
+            f"network {model.name!r} has the output shape {shapes[1]}; end it with Dense(1, 'sigmoid'), or with "
+            "Dense(2, 'softmax') and name the column of real (real_column)"
         )
 
 
@@ -293,7 +302,7 @@ def _take_column(model: keras.Model, column: int) -> keras.Model:
     )
     if not is_softmax:
         raise ModelError(
-            f"network {model.name!r} gives two columns but ends with {last.name!r}, which is no softmax; end it with "
+            f"network {model.name!r} has two outputs but its last layer {last.name!r} is no softmax; end it with "
             "Dense(2, 'softmax')"
         )
     score = TensorOperation("column", ["x"], json.dumps({"column": column}), name="real_column")(model.outputs[0])
@@ -301,13 +310,7 @@ def _take_column(model: keras.Model, column: int) -> keras.Model:
 
 
 def _replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.Model:
-    """The same network, its weights included, behind another first layer.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be put first, changes the stamps' shape, or would not survive saving.
-    """
+    """The same network with its weights behind another first layer, which must keep the shape and survive saving."""
     stamps = keras.Input(model.input_shape[1:], name="stamps")
     try:
         first = stamps if isinstance(normalise, str) else _first_layer(normalise)(stamps)
@@ -333,7 +336,7 @@ def _replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.M
 
 
 def _first_layer(normalise: Callable[..., Any]) -> Callable[..., Any]:
-    """A layer or function of stamps; a class of layers or a function of no arguments is called for its layer."""
+    """Layer or function of stamps; a class of layers, or a function without arguments, is called first."""
     if isinstance(normalise, keras.layers.Layer):
         return normalise
     needed = [

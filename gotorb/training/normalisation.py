@@ -1,9 +1,8 @@
-"""First layers in place of the norm of each layer: noise units, and a norm that bright pixels far away cannot rule.
+"""First layers of networks other than the L2 norm: units of noise, and a norm robust to bright pixels far away.
 
-The L2 norm of each layer hides how much brighter one layer of a stamp is than another: whether a difference is a
-thousandth of its star or half of it, and whether a source was as bright in every exposure. Noise as the common unit
-keeps both, and the logarithm brings stars and noise to one scale. `ClippedUnits` keeps the norm, but cuts each layer
-off at the brightest pixel of its source first.
+The L2 norm of each layer hides brightness ratios between the layers of a stamp, such as that of a difference to its
+star, or of a source in two exposures. Units of noise keep these, and the logarithm compresses stars and noise to one
+scale. `ClippedUnits` keeps the L2 norm, but first clips each layer at the brightest pixel of its source.
 """
 
 from typing import Any
@@ -12,25 +11,25 @@ from gotorb.training.backend import keras
 
 ops = keras.ops
 CLIP, N_ROUNDS, GAUSSIAN = 2.5, 4, 1.28
-"""Values above 2.5 times the mean are cut to that before it is taken again; 1.28 times it is a Gaussian's width."""
+"""Clipping level in units of the mean, rounds of clipping, and ratio of a Gaussian's width to the clipped mean."""
 TINY = 1e-9
 CORE_PIXELS = 6
-"""Distance from the centre, along rows and columns, within which a pixel may belong to the source."""
+"""Largest distance of a pixel of the source from the centre, along rows and columns."""
 FAINTEST = 8.0
-"""A layer is not cut off below so many times its noise."""
+"""Lowest clipping level in units of noise."""
 
 
 @keras.saving.register_keras_serializable("gotorb")
 class NoiseUnits(keras.layers.Layer):
     """``sign(u) log(1 + |u|)`` of stamps in units u of the noise of one of their layers.
 
-    The noise is the mean of the layer's absolute values, clipped again and again, over pixels that are not zero, for
-    these are without data. Keras reads files with this layer once ``gotorb.training.normalisation`` was imported.
+    The noise is the iteratively clipped mean of the layer's absolute values, without pixels of value zero, which have
+    no data. To read files with this layer, import ``gotorb.training.normalisation`` first.
 
     Parameters
     ----------
     reference : int
-        Index of the layer of a stamp whose noise is the unit: the difference.
+        Index of the layer whose noise is the unit, the difference.
     **options
         Options of `keras.layers.Layer`.
     """
@@ -40,7 +39,12 @@ class NoiseUnits(keras.layers.Layer):
         self.reference = reference
 
     def get_config(self) -> dict[str, Any]:
-        """Options of the layer, for saving."""
+        """Options of the layer, for saving.
+
+        Returns
+        -------
+        dict
+        """
         return {**super().get_config(), "reference": self.reference}
 
     def call(self, stamps: keras.KerasTensor) -> keras.KerasTensor:
@@ -62,14 +66,14 @@ class NoiseUnits(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("gotorb")
 class ClippedUnits(keras.layers.Layer):
-    """Each layer of a stamp cut off at its brightest central pixel, and divided by its L2 norm.
+    """Each layer of a stamp, clipped at its brightest central pixel and divided by its L2 norm.
 
-    A hot pixel of any brightness far from the source then weighs as much as the source's own peak at most.
-    Keras reads files with this layer once ``gotorb.training.normalisation`` was imported.
+    A hot pixel far from the source then weighs at most as much as the peak of the source. To read files with this
+    layer, import ``gotorb.training.normalisation`` first.
     """
 
     def call(self, stamps: keras.KerasTensor) -> keras.KerasTensor:
-        """Cut off and normalise stamps.
+        """Clip and normalise stamps.
 
         Parameters
         ----------
@@ -90,7 +94,7 @@ class ClippedUnits(keras.layers.Layer):
 
 
 def _mean_light(light: keras.KerasTensor) -> keras.KerasTensor:
-    """Mean over pixels with data, with values far above it cut off again and again."""
+    """Iteratively clipped mean over pixels with data."""
     n_seen = ops.maximum(_total(ops.cast(light > 0, light.dtype)), 1)
     mean = _total(light) / n_seen
     for _ in range(N_ROUNDS):

@@ -1,7 +1,7 @@
 """ONNX files: models exported for plain scores, and scored by onnxruntime without TensorFlow.
 
-Reading and scoring import neither Keras nor TensorFlow, so that a machine that only scores needs little else. Trees and
-their calibration are part of the file; the features that they read are measured here and are its second input.
+Reading and scoring need neither Keras nor TensorFlow. The file includes trees and their calibration; their features are
+measured here and are its second input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gotorb.training.measured import (
     SOFTEN,
     TREES_LOGIT,
     Fusion,
-    Measured,
+    OnFeatures,
     describe_features,
     read_features,
 )
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 N_THREADS = 2
 MAX_INPUT = 2**20
-"""Values of a stamp that a file may declare, as for other model files."""
+"""Most values of a stamp that a file may declare."""
 MAX_BYTES = 1 << 29
 EXTERNAL = b"\x0a\x08location"
-"""Key of the place of a tensor's data in another file, as it stands in an ONNX file."""
+"""Bytes of an ONNX file that name another file with the data of a tensor."""
 OPSET = 18
-"""Version of ONNX's operators; onnxruntime reads it since 1.15."""
+"""Version of ONNX's operators, supported by onnxruntime from 1.15."""
 IR_VERSION = 8
 FEATURES = "features"
-"""Input for the features of trees, and the key of their description."""
+"""Name of the input for features of trees, and key of their description."""
 TREES_DOMAIN, TREES_OPSET = "ai.onnx.ml", 3
 N_TRIED, TOLERANCE = 16, 1e-5
 
@@ -59,11 +59,11 @@ class PortableModel:
     Attributes
     ----------
     session : onnxruntime.InferenceSession
-        The model.
+        Session of the file.
     about : dict of str
-        Description of the model that it was made from, by `layout.ONNX_KEYS`.
+        Description of the original model, by `layout.ONNX_KEYS`.
     features : FeatureSet or None
-        What its trees read; None for a network.
+        Features of its trees; None for a network.
     """
 
     session: Any
@@ -72,7 +72,7 @@ class PortableModel:
 
     @property
     def name(self) -> str:
-        """Name of the model that it was made from."""
+        """Name of the original model."""
         return self.about["name"]
 
     @property
@@ -92,7 +92,7 @@ class PortableModel:
         return None, size, size, len(self.layers)
 
     def score(self, stamps: Stamps, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Deterministic scores.
+        """Score stamps.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class PortableModel:
         return check_scores(np.concatenate(parts) if parts else np.empty(0, np.float32), name=self.name)
 
     def _inputs(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        """What the file takes of a batch: the stamps, their features, or both."""
+        """Inputs of the file for a batch: stamps, their features, or both."""
         known = {layout.ONNX_INPUT: batch}
         if self.features is not None:
             known[FEATURES] = self.features.measure(batch)
@@ -126,14 +126,18 @@ class PortableModel:
 
 
 def read_portable(path: Path | str, *, threads: int = N_THREADS) -> PortableModel:
-    """Read a file that ``gotorb export`` wrote.
+    """Read a file made by ``gotorb export``.
 
     Parameters
     ----------
     path : path
-        The ONNX file.
+        ONNX file.
     threads : int
-        CPU threads of a score.
+        CPU threads for scoring.
+
+    Returns
+    -------
+    PortableModel
 
     Raises
     ------
@@ -148,16 +152,16 @@ def read_portable(path: Path | str, *, threads: int = N_THREADS) -> PortableMode
     onnxruntime = _runtime(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4  # what is wrong comes as an exception
+    options.log_severity_level = 4  # errors are raised as exceptions
     try:
-        # by its bytes, so that a file cannot have others read that it names
+        # from bytes, so that the runtime cannot open other files that it names
         content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
         _check_bytes(content)
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         about = dict(session.get_modelmeta().custom_metadata_map)
         features = read_features(json.loads(about[FEATURES])) if FEATURES in about else None
         _check(session, about, features)
-    except Exception as error:  # onnxruntime has a type for each of its states
+    except Exception as error:  # onnxruntime raises many types
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{path} cannot be used as an exported model ({reason}); export the model again") from None
     return PortableModel(session, about, features)
@@ -172,7 +176,7 @@ def _runtime(path: Path) -> Any:
 
 
 def _check_bytes(content: bytes) -> None:
-    """Refuse weights in other files: the runtime would look for these in the folder where it runs."""
+    """Refuse weights in other files, which the runtime would look for in the current folder."""
     if not content:
         raise ValueError(f"it is empty or larger than {MAX_BYTES} bytes")
     if EXTERNAL in content:
@@ -180,7 +184,7 @@ def _check_bytes(content: bytes) -> None:
 
 
 def _check(session: Any, about: dict[str, str], features: FeatureSet | None) -> None:
-    """Refuse a file that is not what it says, before any stamp is read."""
+    """Refuse a file whose inputs and outputs differ from its description, before any stamp is read."""
     absent = [key for key in layout.ONNX_KEYS if key not in about]
     if absent:
         raise ValueError(f"it does not name its {absent[0]}")
@@ -202,20 +206,20 @@ def _check(session: Any, about: dict[str, str], features: FeatureSet | None) -> 
         raise ValueError(f"it declares stamps of {size * size * n_layers} values, more than {MAX_INPUT}")
 
 
-def export_onnx(model: keras.Model | Measured | Fusion, path: Path, about: Mapping[str, str]) -> Path:
-    """Write a model as ONNX, dropout off, the normalisation of stamps included.
+def export_onnx(model: keras.Model | OnFeatures, path: Path, about: Mapping[str, str]) -> Path:
+    """Write a model as ONNX without dropout, with the normalisation of stamps.
 
-    The file is tried on random stamps and not written when its scores differ from the model's.
+    The file is tested on random stamps, and not written if its scores differ from the model's.
 
     Parameters
     ----------
     model : keras.Model, Measured or Fusion
-        With one sigmoid output.
+        Model; a network has one sigmoid output.
     path : Path
-        The file, ``*.onnx``. It takes ``stamps (n, size, size, n_layers)`` float32, for trees ``features (n,
-        n_features)`` float32 of `gotorb.features`, or both, and gives scores (n, 1).
+        File, ``*.onnx``. Its inputs are ``stamps (n, size, size, n_layers)`` float32, for trees ``features (n,
+        n_features)`` float32 of `gotorb.features`, or both; its output is scores (n, 1).
     about : mapping
-        Text about the model, by `layout.ONNX_KEYS`, kept in the file.
+        Description of the model, by `layout.ONNX_KEYS`, kept in the file.
 
     Returns
     -------
@@ -229,9 +233,8 @@ def export_onnx(model: keras.Model | Measured | Fusion, path: Path, about: Mappi
     ModelError
         If the model cannot be converted.
     """
-    if isinstance(model, (Measured, Fusion)):
-        measured = model.measured if isinstance(model, Fusion) else model
-        about = {**about, FEATURES: json.dumps(describe_features(measured.features))}
+    if isinstance(model, OnFeatures):
+        about = {**about, FEATURES: json.dumps(describe_features(model.forest.features))}
         content = _describe(_add_trees(model, path), about)
     else:
         content = _describe(_convert(model, path), about)
@@ -262,17 +265,16 @@ def _convert(model: keras.Model, path: Path) -> Any:
     except Exception as error:  # tf2onnx raises almost any type
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
-            f"model {model.name!r} cannot be written as ONNX ({reason}); use layers that tf2onnx knows"
+            f"model {model.name!r} cannot be written as ONNX ({reason}); use layers that tf2onnx supports"
         ) from None
 
 
-def _add_trees(model: Measured | Fusion, path: Path) -> Any:
-    """Trees and their calibration as a graph, behind the network of a fusion; see `Fusion.score`."""
+def _add_trees(model: OnFeatures, path: Path) -> Any:
+    """Trees and their calibration as a graph, after the network of a fusion; see `Fusion.logits`."""
     _converter(path)
     from onnx import TensorProto, helper
 
-    graph = _Steps()
-    measured = model.measured if isinstance(model, Fusion) else model
+    graph, measured = _Steps(), model.forest
     mean = graph.add("TreeEnsembleRegressor", FEATURES, domain=TREES_DOMAIN, **_tree_arrays(measured.trees))
     soft = graph.scale(graph.add("Cast", mean, to=TensorProto.DOUBLE), 1 - 2 * SOFTEN, SOFTEN)
     logit = graph.scale(graph.odds(soft), TREES_LOGIT, 0.0)
@@ -280,8 +282,8 @@ def _add_trees(model: Measured | Fusion, path: Path) -> Any:
     if isinstance(model, Fusion):
         if model.orientations > 1:
             raise ModelError(
-                f"{model.name} averages over {model.orientations} orientations, which an exported model cannot; "
-                "train with orientations=1"
+                f"{model.name} averages over {model.orientations} orientations, which cannot be exported; train with "
+                "orientations=1"
             )
         network = _convert(model.network.model, path)
         score = graph.add("Cast", network.graph.output[0].name, to=TensorProto.DOUBLE)
@@ -302,14 +304,14 @@ def _add_trees(model: Measured | Fusion, path: Path) -> Any:
 
 
 class _Steps:
-    """Nodes of an ONNX graph, added one behind the other; numbers are in double precision, as numpy has them."""
+    """Nodes of an ONNX graph, added in sequence, with numbers in double precision."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def add(self, kind: str, *inputs: str, **options: Any) -> str:
-        """Add a node; name of its output."""
+        """Add a node and return the name of its output."""
         from onnx import helper
 
         name = f"gotorb_{len(self.nodes)}"
@@ -317,7 +319,7 @@ class _Steps:
         return name
 
     def number(self, value: float) -> str:
-        """Add a constant; its name."""
+        """Add a constant and return its name."""
         from onnx import numpy_helper
 
         name = f"gotorb_number_{len(self.constants)}"
@@ -338,7 +340,7 @@ class _Steps:
 
 
 def _tree_arrays(trees: Trees) -> dict[str, Any]:
-    """Options of ONNX's operator for a forest: one row for each node, then one for each leaf."""
+    """Options of ONNX's operator for a forest, with an entry for each node, then for each leaf."""
     node = np.arange(len(trees.feature))
     tree = np.searchsorted(trees.roots, node, side="right") - 1
     own = node - trees.roots[tree]
@@ -356,7 +358,7 @@ def _tree_arrays(trees: Trees) -> dict[str, Any]:
 
 
 def _write_log1p(graph: Any, node: Any, name: str, _: list) -> None:
-    """Write log(1 + x), for which ONNX has no operator, as two (called by tf2onnx)."""
+    """Write log(1 + x), for which ONNX has no operator, as two nodes (called by tf2onnx)."""
     one = graph.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
     above = graph.make_node("Add", [node.input[0], one]).output[0]
     graph.remove_node(name)
@@ -364,7 +366,7 @@ def _write_log1p(graph: Any, node: Any, name: str, _: list) -> None:
 
 
 def _describe(network: Any, about: Mapping[str, str]) -> bytes:
-    """Serialise a converted network that takes any number of stamps and says which model it was made from."""
+    """Serialise a converted network, with any number of stamps as input and a description of the original model."""
     graph = network.graph
     for end in (*graph.input, graph.output[0]):
         end.type.tensor_type.shape.dim[0].dim_param = "n"
@@ -375,8 +377,8 @@ def _describe(network: Any, about: Mapping[str, str]) -> bytes:
     return network.SerializeToString(deterministic=True)
 
 
-def _try(model: keras.Model | Measured | Fusion, path: Path) -> None:
-    """Refuse a file whose scores of a few stamps differ from the network's."""
+def _try(model: keras.Model | OnFeatures, path: Path) -> None:
+    """Refuse a file whose scores of random stamps differ from the model's."""
     from gotorb.training.inference import score_stamps
 
     stamps = np.random.default_rng(0).normal(0, 9, (N_TRIED, *model.input_shape[1:])).astype(np.float32)
@@ -384,6 +386,5 @@ def _try(model: keras.Model | Measured | Fusion, path: Path) -> None:
     difference = float(np.abs(read_portable(path).score(stamps) - score_stamps(model, stamps)).max())
     if not difference <= TOLERANCE:
         raise ModelError(
-            f"model {model.name!r} as ONNX gives scores that differ by {difference:.2g}, so it is not written; "
-            "use layers that tf2onnx knows"
+            f"scores of model {model.name!r} as ONNX differ by {difference:.2g}; use layers that tf2onnx supports"
         )

@@ -1,7 +1,7 @@
-"""Networks of others as ONNX files and SavedModels, rebuilt layer by layer as Keras networks that train on.
+"""External networks as ONNX files and SavedModels, rebuilt layer by layer as trainable Keras networks.
 
-A SavedModel is written as ONNX first, its variables as constants. Of an ONNX file, sizes are checked before a library
-parses it; data in other files, subgraphs and unknown operators are refused, and nothing of it is run.
+A SavedModel is first converted to ONNX, with its variables as constants. The sizes of an ONNX file are checked before a
+library parses it. Data in other files, subgraphs and unknown operators are refused, and no code is run.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from gotorb.training.tensor_ops import apply_operation
 Tensor = Any
 Node = Any
 MAX_GRAPH, MAX_PARTS, MAX_FOLDED = 8_000_000, 200_000, 1_000_000
-"""Bytes of an ONNX file besides its weights, fields of its messages, and values of a folded constant."""
+"""Largest number of bytes of an ONNX file without its weights, of fields, and of values of a folded constant."""
 GRAPH, WEIGHT, VALUES = 7, 5, (4, 5, 7, 9, 10)
 """Numbers of the fields of the graph, of a weight in it, and of the values of a weight."""
 FIRST, LAST = (0, 2, 3, 1), (0, 3, 1, 2)
-"""Orders that bring the channels from the second to the last axis, and back."""
+"""Permutations that move the channels from the second to the last axis, and back."""
 SERVING, GRAPH_FILE = "serving_default", "saved_model.pb"
 SAVING = re.compile(r"__inference__traced_(save|restore)_\d+")
-"""Functions of a SavedModel that only its own saver calls."""
+"""Functions of a SavedModel that only its saver calls."""
 REACHES_OUT = re.compile(
     r"File|Reader|Dataset|Iterator|PyFunc|Table|Save|Restore|Checkpoint|Remote|Rpc|Send|Recv|Print|Summary|Xla|"
     r"Collective|Library|Custom"
 )
-"""Parts of the names of operations of TensorFlow that reach files, other processes or code."""
+"""Parts of the names of TensorFlow's operations with access to files, other processes or code."""
 UNARY = {
     "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exp", "Log": "log", "Sqrt": "sqrt", "Abs": "abs",
     "Neg": "negative", "Softplus": "softplus", "Reciprocal": "reciprocal", "Softsign": "softsign", "Sign": "sign",
@@ -50,7 +50,7 @@ BINARY = {"Sub": "subtract", "Mul": "multiply", "Div": "divide", "Pow": "power",
 REDUCERS = {"ReduceSum": "reduce_sum", "ReduceMean": "reduce_mean", "ReduceMax": "reduce_max",
             "ReduceMin": "reduce_min", "ReduceL2": "norm"}  # fmt: skip
 CARRIED = ("Identity", "Dropout", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
-"""Operators whose result is a score where their input is one."""
+"""Operators whose output is a score if their input is one."""
 Shape = tuple[int, int, int]
 First = Callable[[Tensor], Tensor]
 
@@ -61,9 +61,9 @@ def read_onnx(path: Path, shape: tuple[int | None, int], first: First) -> Foreig
     Parameters
     ----------
     path : Path
-        The file.
+        ONNX file.
     shape : tuple of int
-        Side of the stamps, None for the file's own, and number of layers.
+        Side of the stamps (None for that in the file), and number of layers.
     first : callable
         Normalisation of the stamps.
 
@@ -76,7 +76,7 @@ def read_onnx(path: Path, shape: tuple[int | None, int], first: First) -> Foreig
     ConfigError
         If onnx is not installed.
     ModelError
-        If the file is made to do harm, or has an operator that cannot be rebuilt: it names that.
+        If the file is unsafe, or has an operator that cannot be rebuilt, which the message names.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ModelError(f"{path} is larger than {MAX_BYTES} bytes; give a smaller network")
@@ -89,7 +89,7 @@ def read_saved_model(folder: Path, shape: tuple[int | None, int], first: First) 
     Parameters
     ----------
     folder : Path
-        With saved_model.pb.
+        Folder with saved_model.pb.
     shape, first
         As for `read_onnx`.
 
@@ -102,7 +102,7 @@ def read_saved_model(folder: Path, shape: tuple[int | None, int], first: First) 
     ConfigError
         If tf2onnx is not installed.
     ModelError
-        If it reaches out of its folder, has no such signature, or an operation that cannot be rebuilt.
+        If it is unsafe, or has no such signature, or an operation that cannot be rebuilt.
     """
     try:
         from tf2onnx.convert import from_function
@@ -130,7 +130,7 @@ def read_saved_model(folder: Path, shape: tuple[int | None, int], first: First) 
 
 
 def _check_saved_model(folder: Path) -> None:
-    """Refuse links, large files, assets, resources and operations that reach out, before anything is loaded."""
+    """Refuse links, large files, assets, resources and unsafe operations, before anything is loaded."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     files = list(folder.rglob("*"))
@@ -168,7 +168,7 @@ def _rebuild(path: Path, content: bytes, shape: tuple[int | None, int], first: F
 
 
 def _check_content(content: bytes) -> None:
-    """Refuse a small file that takes much memory once it is parsed: one of many parts besides its weights' values."""
+    """Refuse a small file that needs much memory when parsed, because of many parts besides its weights."""
     budget, rest = [MAX_PARTS], len(content)
     for number, start, end in _fields(content, (0, len(content)), budget):
         for part, low, high in _fields(content, (start, end), budget) if number == GRAPH else ():
@@ -179,7 +179,7 @@ def _check_content(content: bytes) -> None:
 
 
 def _fields(content: bytes, span: tuple[int, int], budget: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Number, beginning and end of each field of a message of Protocol Buffers."""
+    """Number, start and end of each field of a Protocol Buffers message."""
     place, end = span
     while place < end:
         budget[0] -= 1
@@ -213,14 +213,14 @@ def _number(content: bytes, place: int, end: int) -> tuple[int, int]:
 
 
 class _Graph:
-    """Rebuilds the graph of an ONNX file. Values are arrays where they are constant, else Keras' tensors."""
+    """Builder of the network from an ONNX graph; values are arrays if constant, or else Keras tensors."""
 
     def __init__(self, onnx: Any, graph: Any) -> None:
         self.onnx, self.graph = onnx, graph
         self.values: dict[str, Any] = {"": None}
         self.kinds: dict[str, str] = {}
         self.last: dict[int, tuple[Tensor, Tensor]] = {}
-        """Tensors with the channels second, and the same with the channels last, by identity."""
+        """Tensors with channels second, and the same with channels last, by identity."""
         self.products: dict[int, tuple[Tensor, Tensor, np.ndarray]] = {}
         """Products with a constant matrix, their input and the matrix, by identity."""
         self.n_layers = 0
@@ -258,7 +258,7 @@ class _Graph:
         return np.asarray(self.onnx.numpy_helper.to_array(tensor))
 
     def _take(self, node: Node) -> None:
-        """Add an operator, or fold it where all its inputs are constant."""
+        """Add an operator, or fold it if all its inputs are constant."""
         given = {one.name: self.onnx.helper.get_attribute_value(one) for one in node.attribute}
         absent = [name for name in node.input if name not in self.values]
         if absent or node.domain not in ("", "ai.onnx"):
@@ -282,7 +282,7 @@ class _Graph:
         self.values[node.output[0]] = found
 
     def _fold(self, node: Node, inputs: list[Any], given: dict[str, Any]) -> np.ndarray:
-        """Result of an operator on constants, such as a new shape."""
+        """Result of an operator on constants."""
         kind, arrays = node.op_type, [np.asarray(one) for one in inputs if one is not None]
         if sum(one.size for one in arrays) > MAX_FOLDED:
             raise UntrustedFile(f"operator {kind} on {sum(one.size for one in arrays)} constants")
@@ -337,14 +337,14 @@ class _Graph:
         return apply_operation(name, arguments, options, is_tensor=is_tensor, name=f"{name}_{self.n_layers}")
 
     def _each(self, name: str, x: Tensor, **options: Any) -> Tensor:
-        """A function of each value, on the tensor with the channels last where there is one."""
+        """Elementwise function, applied to the tensor with channels last if there is one."""
         known = self.last.get(id(x))
         if known is None:
             return self._operation(name, x, **options)
         return self._second(self._operation(name, known[1], **options))
 
     def _second(self, x: Tensor) -> Tensor:
-        """Bring the channels from the last axis to the second."""
+        """Move the channels from the last axis to the second."""
         found = self._layer(keras.layers.Permute(tuple(LAST[1:])), x)
         self.last[id(found)] = found, x
         return found
@@ -372,7 +372,7 @@ class _Graph:
         return self._second(self._layer(layer, x, *weights, *([] if bias is None else [bias])))
 
     def _pad_sides(self, x: Tensor, given: dict[str, Any], kernel: Any, value: float) -> tuple[Tensor, str]:
-        """Tensor padded as told, and what is left for the layer to pad."""
+        """Padded tensor, and the padding option that remains for the layer."""
         auto = given.get("auto_pad", b"NOTSET").decode()
         if auto == "SAME_UPPER":
             return x, "same"
@@ -426,7 +426,7 @@ class _Graph:
         return found
 
     def on_add(self, inputs: list[Any], _: dict[str, Any]) -> Tensor:
-        """A sum; of a product and one number for each of its columns, a dense layer with a bias."""
+        """Sum; a dense layer with a bias if one term is a product and the other has one number per column."""
         for x, bias in (inputs, inputs[::-1]):
             if id(x) in self.products and isinstance(bias, np.ndarray) and bias.size == x.shape[-1]:
                 _, taken, kernel = self.products[id(x)]
@@ -498,7 +498,7 @@ class _Graph:
 
 
 def _slices(n_axes: int, arrays: list[Any]) -> tuple[slice, ...]:
-    """Slices of a Slice operator's starts, ends, axes and steps."""
+    """Slices from the starts, ends, axes and steps of a Slice operator."""
     lists = [None if one is None else np.atleast_1d(one).tolist() for one in arrays]
     starts, ends, axes, steps = [*lists, None, None][:4]
     found = [slice(None)] * n_axes
@@ -509,7 +509,7 @@ def _slices(n_axes: int, arrays: list[Any]) -> tuple[slice, ...]:
 
 
 def _find_shape(sides: list[int | None], size: int | None, n_layers: int) -> tuple[int, int, bool]:
-    """Side and layers of the stamps, and True where the layers are the second axis of a file's input."""
+    """Side and layers of the stamps, and True if the layers are the second axis of the input."""
     if len(sides) != 4:
         raise UntrustedFile(f"it takes values of the shape {sides}, not stamps (n, size, size, layers)")
     channels_first = sides[3] not in (None, n_layers) or (sides[1] == n_layers and sides[3] != n_layers)

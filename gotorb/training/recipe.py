@@ -11,7 +11,7 @@ from gotorb.training.backend import keras
 Loss = str | Callable[..., Any]
 Metric = str | Callable[..., Any]
 FIT_OPTIONS = ("validation_freq", "validation_steps")
-"""Options of Keras' `fit` that may be passed on; all others belong to the stream or are options of their own."""
+"""Options of Keras' `fit` that may be passed on; all others are set by the stream or are options of train()."""
 MODES = ("auto", "min", "max")
 
 COUNTS = {
@@ -20,11 +20,11 @@ COUNTS = {
     keras.metrics.TrueNegatives: "max",
     keras.metrics.TruePositives: "max",
 }
-"""Metrics that Keras does not know the direction of, and the direction."""
+"""Better direction of metrics for which Keras does not know it."""
 
 
 class _Decided:
-    """A metric that takes a soft label as the class that is more likely."""
+    """Metric that rounds soft labels to the more likely class."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         decided = keras.ops.cast(y_true >= 0.5, y_true.dtype)
@@ -46,31 +46,31 @@ class Recipe:
     Attributes
     ----------
     epochs, patience : int
-        Epochs at most, and epochs without improvement before stopping.
+        Largest number of epochs, and epochs without improvement before stopping.
     monitor : str
         Quantity that decides which epoch is best.
     learning_rate : float
-        Of the optimizer, when that is given by name.
+        Learning rate of an optimizer given by name.
     optimizer : str or callable
-        Keras name, or a function of no arguments that returns an optimizer.
+        Keras name, or a function without arguments that returns an optimizer.
     augment : bool
-        Flips and quarter turns of training rows.
+        True for flips and quarter turns of training rows.
     seed : int
-        Of the weights, the dropout, the order and the orientations.
+        Seed of weights, dropout, order and orientations.
     verbose : int
-        Keras' own progress on stdout: 0 none, 1 bar, 2 line per epoch.
+        Keras' progress on stdout: 0 none, 1 bar, 2 line per epoch.
     schedule : {"constant", "cosine"}
-        Cosine lowers the learning rate to nothing over the epochs.
+        Cosine lowers the learning rate to zero over the epochs.
     loss : str or callable
         Keras name, or a function of labels and scores.
     metrics : sequence of str or callable
-        Quantities next to accuracy and AUC.
+        Quantities in addition to accuracy and AUC.
     fit_kwargs : dict
-        Passed to Keras' `fit`; of `FIT_OPTIONS`.
+        Options for Keras' `fit`, of `FIT_OPTIONS`.
     monitor_mode : {"auto", "min", "max"}
         Direction in which `monitor` improves; "auto" asks Keras' metric of that name.
     ema : float, optional
-        Momentum of the moving average of the weights that is validated and kept; none when left out.
+        Momentum of the moving average of the weights that is validated and kept; default: no average.
     """
 
     epochs: int
@@ -89,12 +89,12 @@ class Recipe:
     ema: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse names that are unknown to Keras, before any file is written or any step trained."""
+        """Refuse names unknown to Keras, before any file is written or any step trained."""
         wrong = sorted(set(self.fit_kwargs) - set(FIT_OPTIONS))
         if wrong:
             raise ConfigError(
-                f"fit_kwargs holds {wrong[0]!r}, which the stream of stamps decides or train() has an option for; "
-                f"only {' and '.join(FIT_OPTIONS)} are passed on"
+                f"fit_kwargs has {wrong[0]!r}, which the stream or an option of train() sets; give only "
+                f"{' and '.join(FIT_OPTIONS)}"
             )
         for kind, name in [("loss", self.loss), *(("metric", metric) for metric in self.metrics)]:
             _check_name(kind, name)
@@ -109,16 +109,18 @@ def _check_name(kind: str, name: Any) -> None:
         if not callable(known(name)):
             raise ValueError
     except (ValueError, TypeError):
-        raise ConfigError(f"no {kind} {name!r} in Keras; give a name of Keras' own, or a function") from None
+        raise ConfigError(f"no {kind} {name!r} in Keras; give a Keras name, or a function") from None
 
 
 def compile_network(model: keras.Model, recipe: Recipe) -> None:
-    """Give a network its optimizer, loss and metrics.
+    """Compile a network with the optimizer, loss and metrics of a recipe.
 
     Parameters
     ----------
     model : keras.Model
+        Network.
     recipe : Recipe
+        Options of the training.
 
     Raises
     ------
@@ -140,7 +142,7 @@ def find_mode(recipe: Recipe) -> str:
     Returns
     -------
     str
-        "min", "max", or "auto" to ask Keras' metric once it is built.
+        "min", "max", or "auto" to ask Keras' metric after it is built.
     """
     if recipe.monitor_mode != "auto":
         return recipe.monitor_mode
@@ -153,16 +155,10 @@ def find_mode(recipe: Recipe) -> str:
 
 
 def _make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
-    """Build the optimizer that a recipe names.
-
-    Raises
-    ------
-    ConfigError
-        If Keras knows none of that name.
-    """
+    """Build the optimizer of a recipe."""
     if callable(recipe.optimizer):
         if recipe.ema:
-            raise ConfigError("ema needs an optimizer that is named; give its name, or the average to your own one")
+            raise ConfigError("ema needs an optimizer given by name; give a name, or build the average into your own")
         return recipe.optimizer()
     try:
         optimizer = keras.optimizers.get(recipe.optimizer)
@@ -173,11 +169,12 @@ def _make_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
 
 
 def make_schedule(recipe: Recipe) -> list[keras.callbacks.Callback]:
-    """Build the callback that lowers the learning rate; the epoch alone decides the rate.
+    """Build the callback that sets the learning rate of each epoch.
 
     Parameters
     ----------
     recipe : Recipe
+        Options of the training.
 
     Returns
     -------

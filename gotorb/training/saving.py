@@ -1,7 +1,7 @@
-"""Saving proved: a network is saved, read back safely and compared before it is trained, and again before it is kept.
+"""Test of saving: a network is saved, read back safely and compared, before it is trained and before it is kept.
 
-Keras drops options of some layers without a word when it writes a file, and writes other layers so that no file with
-them can be read. Either would be found after the training, or never.
+Keras silently drops options of some layers when it writes a file, and writes files with other layers that cannot be
+read. Without this test such losses appear only after the training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOLERANCE = 1e-6
 """Largest difference between scores of a network and of its file."""
 N_TRIED = 4
 UNBOUNDED = ("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "tanh")
-"""Activations whose values are no scores, even where a few of them are in [0, 1]."""
+"""Activations whose values are not scores, even if some of them are in [0, 1]."""
 WAY_OUT = (
     "use Keras' own layers with one axis each, or a layer of your own registered with "
     "keras.saving.register_keras_serializable"
@@ -30,19 +30,19 @@ WAY_OUT = (
 def check_saving(model: keras.Model, what: str = "") -> None:
     """Save a network, read it back and compare the scores of random stamps.
 
-    Random generators are left as they were, so that a training after it gives the same bytes as without it.
+    Random generators are restored, so the test does not change the training after it.
 
     Parameters
     ----------
     model : keras.Model
-        Built.
+        Built network.
     what : str
-        Name of the part that is in question, for messages; the network's when left out.
+        Part under test, for messages; default: the network.
 
     Raises
     ------
     ModelError
-        If it cannot be saved or read, or scores differently afterwards: with the layer's name.
+        If it cannot be saved or read, or its scores change; the message names the layer.
     """
     _require_graph(model)
     with same_randomness(), tempfile.TemporaryDirectory() as folder:
@@ -63,14 +63,14 @@ def check_same(model: keras.Model, again: keras.Model, what: str = "") -> None:
     Parameters
     ----------
     model, again : keras.Model
-        The network, and as it was read back.
+        Network, and the same read back from its file.
     what : str
         As in `check_saving`.
 
     Raises
     ------
     ModelError
-        If they differ by more than `TOLERANCE`: with the name of the first layer that does.
+        If they differ by more than `TOLERANCE`; the message names the first layer that differs.
     """
     stamps = random_stamps(model)
     ours, theirs = (np.asarray(one(stamps, training=False)) for one in (model, again))
@@ -85,12 +85,12 @@ def check_same(model: keras.Model, again: keras.Model, what: str = "") -> None:
 
 
 def check_output(model: keras.Model) -> None:
-    """Refuse a network whose output is no score in [0, 1].
+    """Refuse a network whose output is not a score in [0, 1].
 
     Parameters
     ----------
     model : keras.Model
-        Built.
+        Built network.
 
     Raises
     ------
@@ -111,17 +111,17 @@ def check_output(model: keras.Model) -> None:
 
 
 def random_stamps(model: keras.Model) -> np.ndarray:
-    """Stamps of noise that fit a network.
+    """Make stamps of noise for a network.
 
     Parameters
     ----------
     model : keras.Model
-        Built.
+        Built network.
 
     Returns
     -------
     ndarray
-        (n, size, size, n_layers) float32, the same at each call.
+        (n, size, size, n_layers) float32, the same in each call.
     """
     return np.random.default_rng(0).normal(0, 9, (N_TRIED, *model.input_shape[1:])).astype(np.float32)
 
@@ -129,8 +129,8 @@ def random_stamps(model: keras.Model) -> np.ndarray:
 def _require_graph(model: keras.Model) -> None:
     if not getattr(model, "inputs", None):
         raise ModelError(
-            f"{_title(model)} is a class of its own ({type(model).__name__}), which Keras cannot write into one file; "
-            "build it by keras.Sequential or keras.Model(inputs, outputs)"
+            f"{_title(model)} is a subclass ({type(model).__name__}), which Keras cannot write into one file; build it "
+            "with keras.Sequential or keras.Model(inputs, outputs)"
         )
 
 
@@ -143,10 +143,10 @@ def _label(layer: keras.Operation) -> str:
 
 
 def _unreadable_layer(model: keras.Model, reason: str) -> str:
-    """First layer that does not survive on its own, else one that the error names."""
+    """First layer that does not survive saving on its own, or else one named in the error."""
     for one in getattr(model, "operations", model.layers):
         if not isinstance(one, keras.layers.Layer):
-            return f"{_label(one)}, an operation and no layer"
+            return f"{_label(one)}, an operation that is no layer"
         try:
             saved = keras.saving.serialize_keras_object(one)
             keras.saving.deserialize_keras_object(saved, safe_mode=True)
@@ -168,7 +168,7 @@ def _different_layer(model: keras.Model, again: keras.Model, stamps: np.ndarray)
                 for whole, one in ((model, layer), (again, theirs[layer.name]))
             )
         except (ValueError, AttributeError):
-            continue  # a layer that is called several times, or of a network that is no graph
+            continue  # a layer called several times, or of a network that is no graph
         if ours.shape != other.shape or not np.allclose(ours, other, rtol=1e-6, atol=TOLERANCE, equal_nan=True):
             if isinstance(layer, keras.Model):
                 inner = np.asarray(keras.Model(model.inputs[0], layer.input)(stamps, training=False))

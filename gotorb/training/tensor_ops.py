@@ -1,7 +1,7 @@
-"""Single operations on tensors as layers that can be saved: L2 norms, arithmetic, selections of layers.
+"""Operations on tensors as layers that can be saved: L2 norms, arithmetic, selections of layers.
 
-Networks of Keras 2 hold such operations as ``TFOpLambda`` or as the code of a ``Lambda``. Here each is the name of an
-operation of this module and plain constants, so a file with it holds no code.
+Networks of Keras 2 have such operations as ``TFOpLambda`` or as the code of a ``Lambda``. Here each is stored as the
+name of an operation of this module with plain constants, so a file contains no code.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from gotorb.training.backend import keras
 ops = keras.ops
 Tensor = Any
 ALL_AXES = "all axes"
-"""Value of an axis that includes the stamps'."""
+"""Description of axes that include the axis of the stamps."""
 MAX_PADDING = 255
-"""Pixels that are added on a side."""
+"""Most pixels added on a side."""
 MAX_CONSTANTS = 10_000
-"""Characters of the constants of one operation."""
+"""Most characters of the constants of one operation."""
 RENAMED = {
     "input_tensor": "x", "input": "x", "tensor": "x", "features": "x", "logits": "x", "a": "x", "b": "y", "inputs": "x",
     "values": "tensors", "clip_value_min": "low", "clip_value_max": "high", "min_value": "low", "max_value": "high",
     "ord": "order", "reduction_indices": "axis", "axes": "axis", "keep_dims": "keepdims", "slice_spec": "key",
     "pattern": "perm", "begin": "start", "dim": "axis", "t": "x", "alpha": "slope",
 }  # fmt: skip
-"""Parameters of TensorFlow's and Keras 2's functions by their names here."""
+"""Name of a parameter in TensorFlow or Keras 2 -> name here."""
 IGNORED = ("name", "dtype", "out_type")
 
 
@@ -69,10 +69,10 @@ def _binary(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _axes(axis: Any) -> Any:
-    """Axes other than the stamps'; a score would depend on the other stamps of its batch otherwise."""
+    """Checked axes without the axis of the stamps; else a score would depend on the other stamps of its batch."""
     found = tuple(int(one) for one in axis) if isinstance(axis, list | tuple) else axis
     if found is None or found == () or 0 in (found if isinstance(found, tuple) else (found,)):
-        raise ValueError(f"an operation over {ALL_AXES}, so that a score depends on the other stamps of its batch")
+        raise ValueError(f"an operation over {ALL_AXES}, by which a score depends on the other stamps of its batch")
     return found if isinstance(found, tuple) else int(found)
 
 
@@ -85,7 +85,7 @@ def _clip(x: Tensor, low: Any, high: Any) -> Tensor:
 
 
 def _hard_sigmoid(x: Tensor) -> Tensor:
-    """Keras 2's, whose slope is 0.2; that of Keras 3 is 1/6."""
+    """Hard sigmoid of Keras 2 with the slope 0.2, which is 1/6 in Keras 3."""
     return _clip(0.2 * x + 0.5, 0, 1)
 
 
@@ -105,7 +105,7 @@ def _standardize(x: Tensor) -> Tensor:
 
 
 def _take(x: Tensor, key: Any) -> Tensor:
-    """Slices, whose numbers are in lists [start, stop, step]; "..." and None as in numpy."""
+    """Apply slices given as lists [start, stop, step]; "..." and None are as in numpy."""
     parts = [slice(*one) if isinstance(one, list) else Ellipsis if one == "..." else one for one in key]
     whole = (slice(None), slice(None, None, 1), Ellipsis)
     if not parts or not any(parts[0] == one for one in whole):
@@ -199,16 +199,16 @@ class TensorOperation(keras.layers.Layer):
     operation : str
         Key of `OPERATIONS`.
     tensors : list of str
-        Parameters of the operation that are tensors, in the order in which the layer is called with them.
+        Parameters of the operation that are tensors, in the order of the layer's inputs.
     constants : str
-        json of the other parameters: text, for Keras changes lists when it reads a file.
+        json of the other parameters; as text, because Keras changes lists when it reads a file.
     **options
         Options of `keras.layers.Layer`.
     """
 
     def __init__(self, operation: str, tensors: Sequence[str] = ("x",), constants: str = "{}", **options: Any) -> None:
         super().__init__(**options)
-        if not isinstance(operation, str):  # Keras puts its own function of that name here when it reads an h5
+        if not isinstance(operation, str):  # Keras passes its own function of that name when it reads an h5 file
             operation = str(getattr(operation, "__name__", ""))
         if operation not in OPERATIONS:
             raise ValueError(f"no operation {operation!r}")
@@ -218,7 +218,12 @@ class TensorOperation(keras.layers.Layer):
         self.given: dict[str, Any] = json.loads(constants)
 
     def get_config(self) -> dict[str, Any]:
-        """Options of the layer, for saving."""
+        """Options of the layer, for saving.
+
+        Returns
+        -------
+        dict
+        """
         known = {"operation": self.operation, "tensors": list(self.tensors), "constants": self.constants}
         return {**super().get_config(), **known}
 
@@ -228,7 +233,7 @@ class TensorOperation(keras.layers.Layer):
         Parameters
         ----------
         inputs : keras.KerasTensor or list of these
-            The tensors.
+            Tensors, in the order of `tensors`.
 
         Returns
         -------
@@ -243,27 +248,28 @@ class TensorOperation(keras.layers.Layer):
 def apply_operation(
     function: str, arguments: Sequence[Any], options: Mapping[str, Any], *, is_tensor: Callable[[Any], bool], name: str
 ) -> Any:
-    """Apply a function of TensorFlow or Keras 2 to tensors and constants, by the layer that stands for it.
+    """Apply a function of TensorFlow or Keras 2 to tensors and constants, as a `TensorOperation`.
 
     Parameters
     ----------
     function : str
-        Its name, with or without module: ``math.l2_normalize``, ``__operators__.add``, ``K.sum``.
+        Name with or without module: ``math.l2_normalize``, ``__operators__.add``, ``K.sum``.
     arguments, options : sequence, mapping
-        Of the call; lists of tensors are allowed where the function takes them.
+        Arguments of the call; lists of tensors are allowed if the function takes them.
     is_tensor : callable
-        Tells tensors from constants.
+        Test for a tensor.
     name : str
-        Of the layer.
+        Name of the layer.
 
     Returns
     -------
     tensor
+        Output of the layer.
 
     Raises
     ------
     ValueError
-        If there is no such operation, it mixes stamps, or its arguments are not plain.
+        If there is no such operation, or it mixes stamps, or an argument is not plain.
     """
     short = function.rsplit(".", 1)[-1]
     operation = ALIASES.get(short, short)
@@ -298,23 +304,24 @@ def _holds_tensor(value: Any, is_tensor: Callable[[Any], bool]) -> bool:
 
 
 def to_plain(value: Any) -> Any:
-    """Constant as json holds it: lists for tuples, and [start, stop, step] for slices.
+    """Convert a constant for json: lists for tuples, and [start, stop, step] for slices.
 
     Parameters
     ----------
     value : object
-        A constant.
+        Constant.
 
     Returns
     -------
     object
+        Plain value.
 
     Raises
     ------
     ValueError
-        If it is not plain.
+        If it is of another type.
     """
-    if isinstance(value, dict) and set(value) == {"start", "stop", "step"}:  # as Keras 2 writes slices
+    if isinstance(value, dict) and set(value) == {"start", "stop", "step"}:  # format of slices in Keras 2
         return [to_plain(value[key]) for key in ("start", "stop", "step")]
     if isinstance(value, slice):
         return [to_plain(one) for one in (value.start, value.stop, value.step)]

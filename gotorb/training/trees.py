@@ -1,10 +1,12 @@
 """Extremely randomised trees as plain arrays: fitted by scikit-learn, scored and stored without it.
 
-All trees' nodes are in one table. A row goes left where its feature is at most the threshold. A leaf's children are
-itself, so rows walk in step and wait in their leaves. Reading a file runs no code, and a damaged or hostile table is
-refused before a row walks it.
+The nodes of all trees are in one table. A row goes left if its feature is at most the threshold. The children of a leaf
+are the leaf itself, so all rows descend in step and stay in their leaves. Reading a file runs no code, and a damaged or
+hostile table is refused before it is used.
 
-Source: Geurts, Ernst & Wehenkel 2006 (Machine Learning 63, 3), extremely randomised trees.
+References
+----------
+Geurts, Ernst & Wehenkel 2006 (Machine Learning 63, 3): extremely randomised trees.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ MAX_FEATURES = 0.2
 """Fraction of the features tried at a node."""
 MAX_NODES = 2**25
 STRENGTH = 3.0
-"""Rows that the old opinion of a node is worth when trees learn the labels of another survey."""
+"""Weight of a node's old value, in rows, when trees are adapted to another survey."""
 WALK_ROWS = 256
-"""Rows that walk together, so that their features stay in the processor's cache."""
+"""Rows that descend together, whose features fit into the processor's cache."""
 ARRAYS = {"feature": np.int32, "threshold": np.float32, "left": np.int32, "right": np.int32, "value": np.float64,
           "roots": np.int32}  # fmt: skip
 
@@ -39,12 +41,12 @@ class Trees:
     Attributes
     ----------
     feature, threshold, left, right, value : ndarray
-        (n_nodes,) feature that a node reads, its largest value that goes left, the children, and the weighted mean
-        of the targets that reached the node in training.
+        (n_nodes,) feature that a node reads, its largest value that goes left, children, and weighted mean of the
+        training targets that reached the node.
     roots : ndarray
         (n_trees,) first node of each tree.
     n_features : int
-        Features of a row.
+        Number of features of a row.
     """
 
     feature: np.ndarray
@@ -64,12 +66,12 @@ class Trees:
         Parameters
         ----------
         rows : ndarray
-            (n, n_features) float32.
+            (n, n_features) float32 features.
 
         Returns
         -------
         ndarray
-            (n, n_trees) float64.
+            (n, n_trees) float64 values.
 
         Raises
         ------
@@ -93,9 +95,7 @@ class Trees:
         flat, first = rows.ravel(), np.arange(len(rows), dtype=np.int64) * self.n_features
         node = np.repeat(self.roots[:, None].astype(np.int64), len(rows), axis=1)
         while True:
-            reads = self.feature[node]
-            reads = reads + first
-            after = children[2 * node + (flat[reads] > self.threshold[node])]
+            after = children[2 * node + (flat[self.feature[node] + first] > self.threshold[node])]
             if np.array_equal(after, node):
                 return node
             node = after.astype(np.int64)
@@ -134,7 +134,7 @@ class Trees:
         return trees
 
     def check(self) -> None:
-        """Refuse a table on which a row could walk for ever or out of it.
+        """Refuse a table in which a row could descend without end or leave the table.
 
         Raises
         ------
@@ -159,25 +159,28 @@ class Trees:
 
 
 def read_array(group: h5py.Group, name: str, kind: Any, most: int) -> np.ndarray:
-    """Read a one-dimensional array that lies in the file itself.
+    """Read a one-dimensional array that is stored in the file itself.
 
     Parameters
     ----------
     group : h5py.Group
+        Group of the array.
     name : str
+        Name of the array.
     kind : dtype
-        Type that it must have.
+        Required type.
     most : int
         Largest length.
 
     Returns
     -------
     ndarray
+        (n,) values.
 
     Raises
     ------
     ValueError
-        If it is missing, elsewhere, of another type, or longer.
+        If it is missing, stored elsewhere, of another type, or longer.
     """
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{group.name}/{name} is missing or a link")
@@ -192,19 +195,20 @@ def read_array(group: h5py.Group, name: str, kind: Any, most: int) -> np.ndarray
 def fit_trees(
     rows: np.ndarray, targets: np.ndarray, weights: np.ndarray, *, n_trees: int, seed: int, threads: int | None = None
 ) -> Trees:
-    """Fit trees; the same rows and seed give the same trees with any number of threads.
+    """Fit trees; the result does not depend on the number of threads.
 
     Parameters
     ----------
     rows : ndarray
-        (n, n_features) float32.
+        (n, n_features) float32 features.
     targets : ndarray
-        (n,) probabilities that the rows are real: labels 0 and 1, or between.
+        (n,) probabilities that the rows are real, from 0 to 1.
     weights : ndarray
         (n,) weight of each row.
     n_trees, seed : int
+        Number of trees, and their seed.
     threads : int, optional
-        One for each core when left out.
+        CPU threads; default: one per core.
 
     Returns
     -------
@@ -222,23 +226,24 @@ def fit_trees(
 def update_trees(
     trees: Trees, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray, *, strength: float = STRENGTH
 ) -> Trees:
-    """Teach fitted trees the labels of another survey: their questions stay, the values of their leaves move.
+    """Adapt fitted trees to the labels of another survey: splits stay, values of nodes change.
 
-    The value of a node is the mean of `strength` rows of the old opinion and of the new rows that reach it. The old
-    opinion is the new value of the node above, plus the step from it to this node that the trees had learned. So few
-    rows move whole branches, and many rows move leaves.
+    The value of a node is the mean of a prior, with the weight of `strength` rows, and of the new rows that reach it.
+    The prior is the new value of the parent, plus the old step from the parent to this node. Few rows thus change
+    whole branches, and many rows change leaves.
 
     Parameters
     ----------
     trees : Trees
+        Fitted trees.
     rows : ndarray
-        (n, n_features) float32.
+        (n, n_features) float32 features.
     targets : ndarray
         (n,) probabilities that the rows are real.
     weights : ndarray
         (n,) weight of each row.
     strength : float
-        Weight of the old opinion at each node.
+        Weight of the prior of each node.
 
     Returns
     -------
@@ -271,6 +276,7 @@ def join_trees(fitted: list[SklearnTree]) -> Trees:
     Parameters
     ----------
     fitted : list of sklearn.tree._tree.Tree
+        Fitted trees.
 
     Returns
     -------
@@ -294,6 +300,6 @@ def join_trees(fitted: list[SklearnTree]) -> Trees:
 
 
 def _round_down(thresholds: np.ndarray) -> np.ndarray:
-    """Largest float32 at most each threshold: float32 features compare with both alike."""
+    """Largest float32 not above each threshold, for equal comparisons with float32 features."""
     near = thresholds.astype(np.float32)
     return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Trials of a tuning: a configuration trained for some epochs, its result on disk, and the processes that do it.
+"""Trials of a tuning: training of a configuration, its result on disk, and the worker processes.
 
-A trial's training has a checkpoint like any other, so an interrupted trial resumes. Hyperband's trial that continues an
-earlier one begins with that one's checkpoint.
+The training of a trial has a checkpoint, so an interrupted trial resumes. A trial of Hyperband that continues an
+earlier one starts from its checkpoint.
 """
 
 import json
@@ -43,19 +43,19 @@ OBJECTIVES = {
     "val_average_precision": "max",
     "val_accuracy": "max",
 }
-"""Quantities of the validation rows that a trial may be compared by, and the better direction. The loss holds the L2
-penalty, whose strength is itself searched; the cross-entropy does not."""
+"""Objective on the validation rows -> better direction. The loss includes the L2 penalty, which is itself a
+hyperparameter; the cross-entropy does not."""
 TRIES = 2
-"""Times that a trial is begun whose process dies."""
+"""Attempts at a trial whose process dies."""
 
 
 def training_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate a point of the space into options of ``classifier.train``.
+    """Convert a point of the search space to options of ``classifier.train``.
 
     Parameters
     ----------
     values : mapping
-        Point of the space.
+        Point of the search space.
 
     Returns
     -------
@@ -70,28 +70,28 @@ def training_options(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Everything that the trials of a tuning share.
+    """Settings shared by the trials of a tuning.
 
     Attributes
     ----------
     data_dir, layers, batch_size, class_weights
-        The stream of stamps.
+        Options of the stream of stamps.
     rows : Rows
         Training and validation rows; no test rows.
     objective : str
         Quantity by which trials are compared.
     recipe : dict
-        patience, augment and normalise, as ``classifier.train`` knows them.
+        patience, augment and normalise, as for ``classifier.train``.
     seed : int
-        A trial's seed is this plus the number of the first trial that it continues.
+        Seed; a trial adds to it the number of the trial with which its training began.
     threads : int, optional
         CPU threads of a trial.
     folder : Path
-        Where checkpoints and results are kept.
+        Folder of checkpoints and results.
     tuning : str
         Name of the tuning, for records of its trials.
     identity : dict
-        Everything that decides the result.
+        Everything that determines the result.
     """
 
     data_dir: Path
@@ -110,16 +110,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Task:
-    """Configuration to be tried.
+    """Configuration to train.
 
     Attributes
     ----------
     number : int
-        Of the trial, from 0.
+        Number of the trial, from 0.
     values : dict
-        Point of the space.
+        Point of the search space.
     epochs : int
-        Epochs in all, those of the trials that it continues included.
+        Total epochs, those of the trials that it continues included.
     continues : int, optional
         Number of the trial that it continues.
     first : int
@@ -140,19 +140,19 @@ class Trial(Task):
     Attributes
     ----------
     tuning : str
-        Name of the tuning that it belongs to.
+        Name of its tuning.
     status : {"completed", "failed"}
-        A failed one has no objective, and `message` says why.
+        Outcome; a failed trial has no objective, and the reason in `message`.
     objective : float, optional
         Best value over the epochs.
     best_epoch : int, optional
-        Epoch, from 0, that had it.
+        Epoch of this value, from 0.
     epochs : int
-        Epochs trained, those of the trials that it continues included; fewer than asked for when training stopped.
+        Epochs trained, those of the trials that it continues included; fewer than in the task after an early stop.
     parameters : int
-        Of the network.
+        Number of parameters of the network.
     history : dict
-        Quantity -> its value after each epoch.
+        Quantity -> value after each epoch.
     message : str
         Reason of a failure.
     seconds : float
@@ -170,29 +170,14 @@ class Trial(Task):
 
     @property
     def name(self) -> str:
-        """``trial 07``."""
+        """Name of the trial, such as ``trial 07``."""
         return f"trial {self.number:02d}"
 
 
 def _run_trial(task: Task, setting: Setting) -> Trial:
-    """Train one configuration; an interrupted one resumes.
+    """Train one configuration, or resume its training; the trial fails if training diverges or memory is short.
 
-    Parameters
-    ----------
-    task : Task
-        The configuration.
-    setting : Setting
-        Of the tuning.
-
-    Returns
-    -------
-    Trial
-        The result; a failed one when training diverges or memory is short.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If Ctrl-C ends it; its checkpoint stays.
+    Ctrl-C leaves the checkpoint.
     """
     started = time.monotonic()
     seed, data = setting.seed + task.first, open_dataset(setting.data_dir)
@@ -220,18 +205,22 @@ def _run_trial(task: Task, setting: Setting) -> Trial:
 
 
 def make_recipe(setting: Setting, epochs: int, learning_rate: float, seed: int) -> Recipe:
-    """Make the recipe of a trial, at a constant learning rate because a later trial may continue it.
+    """Make the recipe of a trial, with a constant learning rate because a later trial may continue it.
 
     Parameters
     ----------
     setting : Setting
-        Of the tuning.
+        Settings of the tuning.
     epochs : int
-        Epochs at most.
+        Largest number of epochs.
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     seed : int
-        Of the trial.
+        Seed of the trial.
+
+    Returns
+    -------
+    Recipe
     """
     precision = keras.metrics.AUC(curve="PR", name="average_precision")
     return Recipe(
@@ -242,7 +231,7 @@ def make_recipe(setting: Setting, epochs: int, learning_rate: float, seed: int) 
 
 
 def _take_over(task: Task, folder: Path) -> Path:
-    """The file of a trial's checkpoint; it begins as that of the trial which it continues."""
+    """File of a trial's checkpoint, first copied from the trial that it continues."""
     path = _checkpoint_path(folder, task.number)
     if task.continues is not None and not path.exists():
         earlier = _checkpoint_path(folder, task.continues)
@@ -275,14 +264,19 @@ def _make_trial(task: Task, setting: Setting, found: dict[str, Any]) -> Trial:
 
 
 def find_trial(task: Task, setting: Setting) -> Trial | None:
-    """Find the result of a trial that was finished before; None when there is none, or it is of another task.
+    """Find the result of a finished trial.
 
     Parameters
     ----------
     task : Task
         Task of the trial.
     setting : Setting
-        Of the tuning.
+        Settings of the tuning.
+
+    Returns
+    -------
+    Trial or None
+        None without a result, or if it belongs to another task.
     """
     try:
         found = json.loads(_result_path(setting.folder, task.number).read_text(encoding="utf-8"))
@@ -300,9 +294,9 @@ def keep_trial(task: Task, trial: Trial, setting: Setting) -> None:
     task : Task
         Task of the trial.
     trial : Trial
-        The result.
+        Result.
     setting : Setting
-        Of the tuning.
+        Settings of the tuning.
     """
     fsync(write_json(_result_path(setting.folder, task.number), {"task": asdict(task), "trial": asdict(trial)}))
 
@@ -317,7 +311,11 @@ def finished(trial: Trial) -> "Future[Trial]":
     Parameters
     ----------
     trial : Trial
-        The result.
+        Result.
+
+    Returns
+    -------
+    Future of Trial
     """
     future: Future[Trial] = Future()
     future.set_result(trial)
@@ -326,14 +324,19 @@ def finished(trial: Trial) -> "Future[Trial]":
 
 @contextmanager
 def open_workers(n_workers: int, setting: Setting) -> "Iterator[Callable[[Task], Future[Trial]]]":
-    """Yield a function that trains a task: immediately when there is one worker, else in another process.
+    """Open worker processes, and yield a function that submits a task.
 
     Parameters
     ----------
     n_workers : int
-        Processes; 1 trains in this one.
+        Number of processes; 1 trains in this process, immediately.
     setting : Setting
-        Of the tuning.
+        Settings of the tuning.
+
+    Yields
+    ------
+    callable
+        Function from a task to the future of its trial.
     """
     if n_workers == 1:
         yield lambda task: finished(_run_trial(task, setting))
@@ -359,7 +362,7 @@ def open_workers(n_workers: int, setting: Setting) -> "Iterator[Callable[[Task],
 
 
 class _Worker:
-    """Process that trains one task after the other, and is replaced when it dies."""
+    """Process that trains one task after another, and is replaced if it dies."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting, self.stopped = setting, False
@@ -373,7 +376,7 @@ class _Worker:
         theirs.close()
 
     def run(self, task: Task) -> Trial:
-        """Train a task; one whose process died twice is a failed trial."""
+        """Train a task; the trial fails if its process dies `TRIES` times."""
         for _ in range(TRIES):
             try:
                 self.pipe.send(task)
@@ -390,14 +393,14 @@ class _Worker:
         return _make_trial(task, self.setting, _describe_failure(f"its worker died {TRIES} times"))
 
     def stop(self) -> None:
-        """End the process; its task has a checkpoint of the last epoch."""
+        """Kill the process; its task keeps the checkpoint of the last epoch."""
         self.stopped = True
         self.process.kill()
         self.process.join()
 
 
 def _serve(pipe: Any, setting: Setting) -> None:
-    """Train the tasks that come; leave Ctrl-C to the parent and end with it, so that no orphan writes to its folder."""
+    """Train tasks from a pipe; ignore Ctrl-C, which the parent handles, and exit with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

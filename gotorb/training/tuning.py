@@ -1,12 +1,12 @@
-"""Tuning: keras-tuner's oracles choose configurations, and trials are trained like any other network.
+"""Tuning: keras-tuner's oracles choose configurations, which are trained like any other network.
 
-An oracle is a pure function of its seed and of the results it was told, in order. An interrupted search therefore
-resumes with a new oracle that is told the results on disk: finished trials are not trained again. Results are told in
-the order of the trials' numbers, and trial k is asked for when exactly the results of the trials up to k - n_workers
-are told, so the trials depend on no timing.
+An oracle is a pure function of its seed and of the sequence of results passed to it. An interrupted search resumes with
+a new oracle and the results on disk, so finished trials are not trained again. Results are passed in the order of the
+trials' numbers, and trial k is requested after exactly the results up to k - n_workers, so trials do not depend on
+timing.
 """
 
-# imported first: keras-tuner would import TensorFlow with all its messages
+# imported first, because keras-tuner would import TensorFlow with all its messages
 import gotorb.training.backend  # noqa: F401
 
 # isort: split
@@ -46,17 +46,17 @@ from gotorb.training.trials import (
 LOG = logging.getLogger(__name__)
 TUNE = TuneParams()
 FIGURES = 4
-"""Figures to which a hyperparameter is rounded when drawn, so that the value trained is the value written down."""
+"""Significant figures to which hyperparameters are rounded, so that recorded and trained values agree."""
 METHODS = ("hyperband", "random", "bayesian")
 MAX_DRAWS = 50
-"""Draws after which no configuration is small enough."""
+"""Most draws of a configuration that is small enough."""
 NEVER = 10**9
 MIN_RANDOM, MAX_RANDOM = 3, 24
-"""Random trials with which the Bayesian search begins: a third of all within these limits."""
+"""Limits of the number of random trials at the start of a Bayesian search, a third of all trials."""
 
 
 class Range(NamedTuple):
-    """Numbers between two limits, both included: whole ones in steps, or positive ones even on a log axis."""
+    """Range of numbers, limits included: whole numbers in steps, or positive numbers on a logarithmic scale."""
 
     low: float
     high: float
@@ -83,7 +83,7 @@ def make_space(narrower: Mapping[str, Any] | None = None) -> dict[str, Limits]:
     Parameters
     ----------
     narrower : mapping, optional
-        Name -> [lowest, highest], or the names to choose from, or a single value.
+        Name -> [lowest, highest], or names to choose from, or a single value.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def make_space(narrower: Mapping[str, Any] | None = None) -> dict[str, Limits]:
     narrower = dict(narrower or {})
     unknown = sorted(set(narrower) - set(SPACE))
     if unknown:
-        raise ConfigError(f"no hyperparameter {unknown[0]!r} (has {', '.join(SPACE)}); name one of these in space")
+        raise ConfigError(f"no hyperparameter {unknown[0]!r}; name some of {', '.join(SPACE)} in space")
     return {name: _narrow(name, limits, narrower.get(name)) for name, limits in SPACE.items()}
 
 
@@ -130,7 +130,7 @@ def _within(limits: Range, given: tuple[Any, ...]) -> bool:
 
 
 def _hyperparameters(space: Mapping[str, Limits]) -> keras_tuner.HyperParameters:
-    """Express the space as keras-tuner does."""
+    """Convert the space to keras-tuner's hyperparameters."""
     hyperparameters = keras_tuner.HyperParameters()
     for name, limits in space.items():
         if not isinstance(limits, Range):
@@ -145,15 +145,8 @@ def _hyperparameters(space: Mapping[str, Limits]) -> keras_tuner.HyperParameters
 
 
 def _read_values(drawn: Mapping[str, Any]) -> Values:
-    """Read a point of the space, in the space's order and rounded, from the values of a keras-tuner trial.
+    """Point of the space, in its order and rounded, from the values of a keras-tuner trial.
 
-    Parameters
-    ----------
-    drawn : mapping
-        Values of the trial, keras-tuner's own notes among them.
-
-    Examples
-    --------
     >>> _read_values({"tuner/epochs": 3, "dropout": 0.123456, "dense": 64})
     {'dense': 64, 'dropout': 0.1235}
     """
@@ -173,6 +166,10 @@ def count_parameters(input_shape: Shape, values: Mapping[str, Any]) -> int:
         (size, size, n_layers) of a stamp.
     values : mapping
         Point of the space.
+
+    Returns
+    -------
+    int
     """
     return _count(input_shape, values["block1"], values["block1"] + values["scale_up"], values["dense"])
 
@@ -188,9 +185,9 @@ class _Limited(keras_tuner.Oracle):
     fits: Callable[[Values], bool]
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Propose as the method does, and a random point in place of one that does not fit.
+        """Propose a point by the method, or a random point if that one does not fit.
 
-        One thread, because the Gaussian process solves thousands of tiny systems.
+        A single thread is used, because the Gaussian process solves thousands of tiny systems.
         """
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -207,12 +204,12 @@ class _Limited(keras_tuner.Oracle):
             if self.fits(_read_values(values)):
                 return values
         raise ConfigError(
-            f"none of {MAX_DRAWS} configurations drawn has few enough parameters; raise max_parameters or narrow space"
+            f"none of {MAX_DRAWS} random configurations has few enough parameters; raise max_parameters or narrow space"
         )
 
 
 class _Hyperband(_Limited, HyperbandOracle):
-    """Hyperband (Li et al. 2018, JMLR 18, 185): many short trials, of which the better ones continue."""
+    """Hyperband (Li et al. 2018, JMLR 18, 185): many short trials, the better of which continue."""
 
 
 class _Random(_Limited, RandomSearchOracle):
@@ -220,7 +217,7 @@ class _Random(_Limited, RandomSearchOracle):
 
 
 class _Bayesian(_Limited, BayesianOptimizationOracle):
-    """Gaussian process with an upper confidence bound, after some random trials."""
+    """Gaussian process with an upper confidence bound, after random trials."""
 
 
 def check_search(
@@ -235,10 +232,11 @@ def check_search(
     objective : str
         One of `OBJECTIVES`.
     max_trials : int or None
-        None, without a limit, for hyperband only.
+        Largest number of trials; None, for hyperband only, sets no limit.
     max_epochs, iterations : int
+        As for `make_oracle`.
     factor : float
-        Of hyperband, at least 2.
+        As for `make_oracle`, at least 2.
 
     Raises
     ------
@@ -248,9 +246,9 @@ def check_search(
     if method not in METHODS:
         raise ConfigError(f"no tuning method {method!r}; choose {', '.join(METHODS)}")
     if objective not in OBJECTIVES:
-        raise ConfigError(f"no objective {objective!r} to tune for; choose {', '.join(OBJECTIVES)}")
+        raise ConfigError(f"no objective {objective!r}; choose {', '.join(OBJECTIVES)}")
     if max_trials is None and method != "hyperband":
-        raise ConfigError(f"max_trials is None, but {method} has no end of its own; give a number (tune.max_trials)")
+        raise ConfigError(f"max_trials is None, without which {method} does not end; give a number (tune.max_trials)")
     least = {"max_trials": 1, "max_epochs": 1, "iterations": 1, "factor": 2}
     given = {"max_trials": max_trials, "max_epochs": max_epochs, "iterations": iterations, "factor": factor}
     for name, value in given.items():
@@ -276,30 +274,29 @@ def make_oracle(
     Parameters
     ----------
     method : {"hyperband", "random", "bayesian"}
-        How configurations are chosen.
+        Search method.
     space : mapping
-        Made by `make_space`.
+        From `make_space`.
     objective : str
         One of `OBJECTIVES`.
     folder : Path
-        Where keras-tuner may write.
+        Folder for files of keras-tuner.
     max_trials : int, optional
-        Trials at most; None lets Hyperband end by itself.
+        Largest number of trials; None: Hyperband's own number.
     max_epochs : int
         Epochs of the longest trial.
     factor : float
-        Hyperband: ratio of the epochs, and of the numbers of trials, of one round to the next.
+        Hyperband: ratio of epochs, and of numbers of trials, between successive rounds.
     iterations : int
         Hyperband: number of complete runs.
     seed : int
-        Of the draws.
+        Seed of the draws.
     fits : callable
-        Returns whether a point of the space may be trained.
+        Test of a point of the space, True if it may be trained.
 
     Returns
     -------
     keras_tuner.Oracle
-        A new one.
 
     Raises
     ------
@@ -310,7 +307,7 @@ def make_oracle(
     options: dict[str, Any] = {
         "objective": keras_tuner.Objective(objective, OBJECTIVES[objective]),
         "hyperparameters": _hyperparameters(space),
-        "seed": seed + 1,  # keras-tuner takes 0 for none
+        "seed": seed + 1,  # keras-tuner treats 0 as no seed
         "max_consecutive_failed_trials": NEVER,
     }
     if method == "hyperband":
@@ -321,25 +318,30 @@ def make_oracle(
     else:
         oracle = _Random(**options)
     oracle.max_trials, oracle.fits, oracle.verbose = max_trials, fits, 0
-    BaseTuner(oracle, directory=str(folder), project_name="oracle", overwrite=True)  # tells the oracle its folder
+    BaseTuner(oracle, directory=str(folder), project_name="oracle", overwrite=True)  # sets the oracle's folder
     return oracle
 
 
 def run_trials(
     oracle: keras_tuner.Oracle, setting: Setting, *, max_epochs: int, n_workers: int = TUNE.n_workers
 ) -> Iterator[Trial]:
-    """Yield the trials of a tuning, in order of their numbers, as they are finished.
+    """Run the trials of a tuning.
 
     Parameters
     ----------
     oracle : keras_tuner.Oracle
-        Made by `make_oracle`.
+        From `make_oracle`.
     setting : Setting
-        Of the tuning.
+        Settings of the tuning.
     max_epochs : int
-        Epochs of a trial when the oracle sets none.
+        Epochs of a trial if the oracle sets none.
     n_workers : int
-        Trials at a time; 1 trains in this process, more in as many others.
+        Trials at a time; 1 trains in this process, more in as many worker processes.
+
+    Yields
+    ------
+    Trial
+        Finished trials, in the order of their numbers.
     """
     window: deque[tuple[Any, Task, Future[Trial]]] = deque()
     firsts: dict[int, int] = {}
@@ -365,21 +367,25 @@ def _begin(task: Task, setting: Setting, submit: "Callable[[Task], Future[Trial]
         begun = "" if task.continues is None else f", continuing trial {task.continues:02d}"
         LOG.info("trial %02d to epoch %d%s: %s", task.number, task.epochs, begun, list_values(task.values))
         return submit(task)
-    LOG.info("trial %02d was finished before", task.number)
+    LOG.info("trial %02d is already finished", task.number)
     return finished(found)
 
 
 def read_task(asked: Any, max_epochs: int, firsts: dict[int, int]) -> Task:
-    """Read the task that an oracle's trial stands for.
+    """Read the task of an oracle's trial.
 
     Parameters
     ----------
     asked : keras_tuner Trial
-        Made by the oracle.
+        Trial made by the oracle.
     max_epochs : int
-        Epochs when the oracle sets none.
+        Epochs if the oracle sets none.
     firsts : dict
-        Number of a trial -> number of the trial with which its training began; the new one is added.
+        Number of a trial -> number of the trial with which its training began; the new trial is added.
+
+    Returns
+    -------
+    Task
     """
     values, number = asked.hyperparameters.values, int(asked.trial_id)
     continues = int(values["tuner/trial_id"]) if "tuner/trial_id" in values else None
@@ -388,16 +394,16 @@ def read_task(asked: Any, max_epochs: int, firsts: dict[int, int]) -> Task:
 
 
 def tell(oracle: keras_tuner.Oracle, asked: Any, trial: Trial, objective: str) -> None:
-    """Tell the oracle the result of a trial.
+    """Pass the result of a trial to its oracle.
 
     Parameters
     ----------
     oracle : keras_tuner.Oracle
-        That asked for it.
+        Oracle of the trial.
     asked : keras_tuner Trial
-        Made by the oracle.
+        Trial made by the oracle.
     trial : Trial
-        The result.
+        Result.
     objective : str
         One of `OBJECTIVES`.
     """
@@ -410,14 +416,19 @@ def tell(oracle: keras_tuner.Oracle, asked: Any, trial: Trial, objective: str) -
 
 
 def choose_best(trials: Sequence[Trial], direction: str) -> Trial | None:
-    """Choose the best completed trial, the earliest of equals; None when none was completed.
+    """Choose the best completed trial, the earliest of ties.
 
     Parameters
     ----------
     trials : sequence of Trial
-        In order of their numbers.
+        Trials in the order of their numbers.
     direction : {"min", "max"}
-        Better values of the objective.
+        Direction in which the objective improves.
+
+    Returns
+    -------
+    Trial or None
+        None without a completed trial.
     """
     sign = 1 if direction == "min" else -1
     completed = [trial for trial in trials if trial.status == COMPLETED]

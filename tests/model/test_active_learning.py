@@ -95,7 +95,7 @@ def test_the_csv_comes_back_as_labels(survey: Path, trained: Trained, tmp_path: 
 def test_impossible_questions_are_told(blobs: Path, survey: Path, trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can be labelled by people: none has a candidate_id"):
         active_learning.choose(trained.run_dir, blobs, 5)
-    with pytest.raises(ConfigError, match="0 rows are to be chosen"):
+    with pytest.raises(ConfigError, match=r"^0 rows"):
         active_learning.choose(trained.run_dir, survey, 0, method="random")
     (tmp_path / "x.csv").write_text("name\n1\n")
     with pytest.raises(DataError, match=r"x\.csv is no csv with the column id"):
@@ -194,5 +194,5 @@ def test_curves_that_compare_nothing_are_refused(small: Path, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"a\.runs\.json cannot be read"):
         active_learning.learning_curves(small, out_path=out, **TINY)
     (tmp_path / "a.runs.json").write_text('{"identity": {"n_start": 1}, "runs": []}')
-    with pytest.raises(DataError, match=r"is of curves with another .*n_start"):
+    with pytest.raises(DataError, match=r"another .*n_start"):
         active_learning.learning_curves(small, out_path=out, **TINY)

@@ -82,7 +82,7 @@ def test_the_first_layer_may_be_chosen_and_is_saved_with_the_model(
         ({"metrics": ["joy"]}, ConfigError, "no metric 'joy'"),
         ({"fit_kwargs": {"shuffle": True}}, ConfigError, "fit_kwargs holds 'shuffle'"),
         ({"fit_kwargs": {"validation_freq": 2}}, ModelError, "no epoch has a 'val_loss'"),
-        ({"freeze": 2}, ConfigError, "init_from names no model"),
+        ({"freeze": 2}, ConfigError, "freeze is 2 without init_from"),
     ],
 )
 def test_impossible_options_are_refused_in_one_line(

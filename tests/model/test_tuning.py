@@ -191,9 +191,9 @@ def test_other_options_begin_anew_and_leave_the_unfinished_one(
             run_model_tuning(small, out_dir=tmp_path, on_trial=stop, **QUICK | options)
     assert len(list((tmp_path / layout.UNFINISHED_DIR).iterdir())) == 2
     assert "is of another max_trials and is left" in caplog.text
-    assert "was finished before" not in caplog.text
+    assert "is already finished" not in caplog.text
     run_model_tuning(small, out_dir=tmp_path, **QUICK)
-    assert "trial 00 was finished before" in caplog.text and "trial 01 was finished before" not in caplog.text
+    assert "trial 00 is already finished" in caplog.text and "trial 01 was finished before" not in caplog.text
     assert len(list((tmp_path / layout.UNFINISHED_DIR).iterdir())) == 1
 
 
@@ -229,7 +229,7 @@ def test_an_interrupted_search_resumes_and_writes_the_same_bytes(
         patch.setattr(checkpoint.Progress, "on_epoch_end", cut)
         run_model_tuning(small, out_dir=tmp_path / "cut", **options)
     run_model_tuning(small, out_dir=tmp_path / "cut", **options)
-    assert "resuming after epoch 1" in caplog.text and "trial 02 was finished before" in caplog.text
+    assert "resuming after epoch 1" in caplog.text and "trial 02 is already finished" in caplog.text
     for name in FILES:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from gotorb.errors import ConfigError, DataError
-from gotorb.evaluation.acquisition import METHODS, choose_rows
-from gotorb.evaluation.posterior import Scale
+from gotorb.evaluation.posterior import METHODS, Scale, choose_rows
 
 IDS = np.array([f"r{i:03d}" for i in range(300)])
 
@@ -69,9 +68,9 @@ def test_same_seed_same_choice():
 def test_impossible_calls_are_told():
     with pytest.raises(ConfigError, match="unknown acquisition 'entropy'; choose one of bald, margin, random"):
         choose_rows(IDS, pool(), 5, method="entropy", rng=rng())
-    with pytest.raises(ConfigError, match="0 rows are to be chosen; ask for at least 1"):
+    with pytest.raises(ConfigError, match=r"^0 rows .* at least 1"):
         choose_rows(IDS, pool(), 0, rng=rng())
-    with pytest.raises(DataError, match="300 posteriors for 299 different ids of 300 rows"):
+    with pytest.raises(DataError, match="300 posteriors for 300 rows of 299 ids"):
         choose_rows(np.append(IDS[:-1], IDS[0]), pool(), 5, rng=rng())
 
 

@@ -107,7 +107,7 @@ def test_conformal_sets_keep_each_class_in_the_mean():
 
 def test_sets_of_too_few_rows_are_refused_with_the_number_it_takes():
     labels = np.repeat([0, 1], [500, 98])
-    with pytest.raises(ConfigError, match="98 real validation rows cannot prove that 99 % are kept; it takes 99"):
+    with pytest.raises(ConfigError, match="98 real validation rows cannot prove that 99 % are kept, which takes 99"):
         fit_conformal(labels, labels + 0.0, 0.99)
     assert fit_conformal(np.append(labels, 1), np.append(labels + 0.0, 1), 0.99).low == 1.0
     with pytest.raises(ConfigError, match=r"a fraction of 1\.5 cannot be kept"):
@@ -178,5 +178,5 @@ def test_impossible_goals_are_told(goal, wanted, night, says):
 
 def test_part_without_a_class_is_told():
     predictions = make_predictions().query("split == 'test' or label == 1")
-    with pytest.raises(DataError, match="labelled validation rows lack real or bogus ones"):  # prose: ignore
+    with pytest.raises(DataError, match=r"^the 998 labelled validation rows"):
         advise(predictions, "purity", 0.9, NIGHT)

@@ -79,7 +79,7 @@ def test_impossible_requests_are_told():
         fitted.apply(np.array([0.5]), "beta")
     with pytest.raises(ConfigError, match=r"real fraction of 1\.5 is impossible"):
         shift_prior(np.array([0.5]), 0.5, 1.5)
-    with pytest.raises(DataError, match="the 2 given are of one class"):
+    with pytest.raises(DataError, match=r"^all 2 rows are of one class"):
         fit_calibration(np.array([1, 1]), np.array([0.2, 0.8]))
 
 

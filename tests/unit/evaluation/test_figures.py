@@ -97,7 +97,7 @@ def test_titles_tell_the_finding(rows: pd.DataFrame) -> None:
     labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy()
     assert "misses 33.3 % of 3 real\nand accepts 33.3 % of 3 bogus" in plot_error_rates(rows, 0.5).axes[0].get_title()
     figure = plot_roc(labels, {"new": scores}, 0.5)
-    assert figure.get_suptitle() == "new finds 66.7 % of the real at 1 % false positives"
+    assert figure.get_suptitle() == "new finds 66.7 % of the real rows at 1 % false positives"
     (line,) = [one for one in figure.axes[0].lines if str(one.get_label()).startswith("new: AUC 0.8889 (")]
     assert len(line.get_xdata()) == len(roc_curves(labels, {"new": scores})["new"][0])
     point = next(one for one in figure.axes[1].containers if one.get_label() == "threshold 0.500")

@@ -48,7 +48,7 @@ def test_unknown_labels_are_left_out_and_one_class_is_refused():
     rows, _ = planted(0.05)
     rows.loc[:9, "label"] = -1
     assert len(rank_labels(rows).rows) == len(rows) - 10
-    with pytest.raises(DataError, match="label errors need real and bogus rows"):
+    with pytest.raises(DataError, match="give real and bogus rows"):
         rank_labels(rows[rows["label"] == 1])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.evaluation.metrics import measure_scores
-from gotorb.evaluation.model_card import NOT_FOR, make_model_card
+from gotorb.evaluation.report import NOT_FOR, make_model_card
 
 DATA = {"size_pixel": 55, "n_rows": 400, "digest": "abc" * 20, "by_metalabel": {"mp": 150, "randjunk": 250}}
 ROOT = Path(__file__).parents[3]

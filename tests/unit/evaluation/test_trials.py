@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from gotorb.evaluation.figures import BOGUS_COLOUR
-from gotorb.evaluation.tuning_figure import AXES, Scale, plot_trials, spread_equal
+from gotorb.evaluation.model_figures import TRIAL_AXES, TrialAxis, plot_trials, spread_equal
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def trials() -> pd.DataFrame:
 
 
 def lines(figure):
-    return [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(AXES)]
+    return [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(TRIAL_AXES)]
 
 
 @pytest.mark.parametrize(("direction", "up"), [("min", True), ("max", False)])
@@ -44,11 +44,11 @@ def test_one_trial_can_be_drawn(trials):
 
 def test_ticks_stand_where_their_values_are():
     values = pd.Series([1e-8, 1e-4])
-    scale = Scale(values, "l2")
+    scale = TrialAxis(values, "l2")
     ticks = scale.ticks()
     assert ticks["1e-08"] == pytest.approx(0) and ticks["1e-06"] == pytest.approx(0.5)
-    assert Scale(pd.Series(["relu", "elu"]), "activation").ticks() == {"elu": 0.0, "relu": 1.0}
-    upside_down = Scale(pd.Series([0.1, 0.3]), "objective", upside_down=True).ticks()
+    assert TrialAxis(pd.Series(["relu", "elu"]), "activation").ticks() == {"elu": 0.0, "relu": 1.0}
+    upside_down = TrialAxis(pd.Series([0.1, 0.3]), "objective", upside_down=True).ticks()
     assert len(upside_down) > 2
     assert all(place == pytest.approx(1 - (float(text) - 0.1) / 0.2) for text, place in upside_down.items())
 

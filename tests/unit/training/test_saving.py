@@ -73,7 +73,7 @@ def test_layers_that_are_lost_are_named(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", OPERATIONS)
 def test_operations_that_are_no_layers_are_refused(kind: str) -> None:
-    with pytest.raises(ModelError, match="an operation and no layer"):
+    with pytest.raises(ModelError, match="an operation that is no layer"):
         saving.check_saving(network(OPERATIONS[kind]))
 
 

@@ -54,7 +54,7 @@ def test_no_configuration_above_the_limit_is_given_out(make: Any, method: str) -
 
 def test_a_limit_that_nothing_fits_is_told(make: Any) -> None:
     oracle = make(fits=lambda values: False)
-    with pytest.raises(ConfigError, match="none of 50 configurations drawn has few enough parameters"):
+    with pytest.raises(ConfigError, match="none of 50 random configurations has few enough parameters"):
         oracle.create_trial("worker")
 
 
