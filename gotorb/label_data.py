@@ -13,8 +13,6 @@ Replacements are read once, when `make` starts, and hold in its worker processes
 adapter, they hold for every command: GOTORB_ADAPTER=mysurvey.py in .env, or ``--adapter mysurvey.py``.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import runpy

@@ -1,7 +1,5 @@
 """Scores of many sources in one csv: interrupted calls resume, and a folder can be watched."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

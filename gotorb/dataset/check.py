@@ -1,7 +1,5 @@
 """Checks of a data set on disk: broken or changed files, impossible rows, and leaks between its splits."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Positions of a data set's rows, checked: on their images, in degrees, by the WCS, and apart from known planets."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ Other than the synthetic transients of the labels, which carry a minor planet's 
 PSF, so a network cannot know them from training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -4,8 +4,6 @@ None of them is part of the source, so a detection keeps its label. Networks and
 and the evaluation counts the calls that they change.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

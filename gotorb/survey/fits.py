@@ -1,7 +1,5 @@
 """FITS files: pixels, tables, headers and WCS of one image, read on demand."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Pixels of an image HDU, read only where needed: mapped, scaled or decompressed in blocks."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ library reads the file: astropy hides HDUs behind a cut with a warning, and neve
 declares a negative size.
 """
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

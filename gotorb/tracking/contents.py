@@ -1,7 +1,5 @@
 """Files identified by content, as by DVC: parts of a data set, their place in the cache, and damage."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The DVC remote of .env, written into ``.dvc/config.local``, which git ignores."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

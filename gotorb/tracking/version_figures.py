@@ -1,7 +1,5 @@
 """Figures of the project's own pipeline: of this checkout, and of a tagged version."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Nothing here asks the tracking store; `tracking.lineage` joins what git knows with what the store knows.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -9,8 +9,6 @@ Masci et al. 2019 (PASP 131, 018003); https://zwickytransientfacility.github.io/
 https://sdm-schemas.lsst.io (Rubin's alert schemas)
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Records of alert packets: bytes and schema to named fields; the history of a source is skipped where possible."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from typing import Any
