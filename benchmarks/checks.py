@@ -17,9 +17,8 @@ from benchmarks.image import write_image
 from benchmarks.rows import Row
 from gotorb.catalogues.expected import Expected
 from gotorb.labels import image
-from gotorb.labels.image import LabelOptions, label_image
+from gotorb.labels.image import LabelOptions, MatchRules, label_image
 from gotorb.labels.jobs import read_task
-from gotorb.labels.rules import MatchRules
 from gotorb.stamps import layers
 from gotorb.survey.sanity import Circle
 

@@ -25,8 +25,7 @@ from gotorb.core.settings import Settings
 from gotorb.streams.clients import kafka
 from gotorb.streams.consumer import Plan, StreamOptions, Worker
 from gotorb.survey.alerts import make_reader
-from gotorb.survey.alerts.framing import split_message
-from gotorb.survey.alerts.records import read_records
+from gotorb.survey.alerts.records import read_records, split_message
 from gotorb.survey.alerts.schemas import shipped_versions
 from tests.unit.streams.kafka import Broker
 from tests.unit.survey.packets import bare, rubin_record

@@ -9,8 +9,6 @@ several in one pass::
     clean_data.clean("data_20201105-203000", variables="atlas_var.fits", new_sources=True)
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime

@@ -13,8 +13,6 @@ Replacements are read once, when `make` starts, and hold in its worker processes
 adapter, they hold for every command: GOTORB_ADAPTER=mysurvey.py in .env, or ``--adapter mysurvey.py``.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import runpy
@@ -342,9 +340,8 @@ def make(
     from gotorb.catalogues.minor_planets import make_provider
     from gotorb.core.executor import Workers
     from gotorb.dataset.store import run_folder
-    from gotorb.labels.image import LabelOptions, label_image
+    from gotorb.labels.image import LabelOptions, MatchRules, label_image
     from gotorb.labels.jobs import make_shards, make_tasks
-    from gotorb.labels.rules import MatchRules
     from gotorb.labels.shards import remove_shards
 
     use_adapter()
@@ -408,9 +405,8 @@ def check(
     """
     from gotorb.catalogues.minor_planets import make_provider
     from gotorb.catalogues.variables import read_variables
-    from gotorb.labels.image import LabelOptions
+    from gotorb.labels.image import LabelOptions, MatchRules
     from gotorb.labels.inspection import inspect_image
-    from gotorb.labels.rules import MatchRules
 
     use_adapter()
     options = LabelOptions(

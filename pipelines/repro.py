@@ -20,7 +20,7 @@ from gotorb.core import layout
 from gotorb.core.params import Params, read_params
 from gotorb.core.settings import read_settings
 from gotorb.errors import ConfigError, GotorbError
-from gotorb.tracking.remote import change_config, set_remote
+from gotorb.tracking.contents import change_config, set_remote
 from pipelines.agreement import print_results
 from pipelines.stage_deps import ROOT, is_code, renew_deps
 

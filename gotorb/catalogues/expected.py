@@ -1,7 +1,5 @@
 """Minor planets expected on an image against those found: a check of epoch, observatory and WCS."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ The format (Soumagnac & Ofek 2018, PASP 130, 075002) stores a tree of triangles 
 that holds sources names a data set of its own. Columns are found by name; RA and Dec are in radians.
 """
 
-from __future__ import annotations
-
 import hashlib
 from functools import lru_cache
 from pathlib import Path

@@ -4,8 +4,6 @@
 look-up failed gives no labels, because its asteroids would be labelled bogus.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager

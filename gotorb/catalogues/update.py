@@ -1,7 +1,5 @@
 """Age of a minor-planet catalogue, the drift of its positions, and its update."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -1,7 +1,5 @@
 """Known variable stars (such as ATLAS-VAR, Heinze et al. 2018): positions of a csv, FITS, VOTable or ECSV table."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

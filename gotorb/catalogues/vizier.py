@@ -4,8 +4,6 @@ Fields are asked for one after the other, by astroquery. Each answer is kept in 
 resumes and the same field is never asked for twice. Next to the file stands what it covers and when it was asked for.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

@@ -1,7 +1,5 @@
 """Scores of many sources in one csv: interrupted calls resume, and a folder can be watched."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil
@@ -21,7 +19,7 @@ from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import project_root, read_settings
 from gotorb.errors import DataError, GotorbError, ImageError
 from gotorb.survey.folder import is_fits
-from gotorb.survey.structure import one_line
+from gotorb.survey.planes import one_line
 
 log = logging.getLogger(__name__)
 SCORE = ScoreParams()

@@ -1,7 +1,5 @@
 """Detections with their scores, posterior summary and call."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -137,7 +137,7 @@ def train(
         Flip and turn the training stamps; validation stamps never are.
     disturbed : float
         Fraction of the training stamps that get a hot pixel, a cosmic ray, a bright star or a masked area beyond
-        three widths of the PSF, with `augment` (`gotorb.stamps.disturbances`).
+        three widths of the PSF, with `augment` (`gotorb.stamps.batches`).
     ema : float, optional
         Momentum of a moving average of the weights over the steps, such as 0.99. The average is validated and kept.
     orientations : {1, 8}

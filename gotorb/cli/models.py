@@ -319,7 +319,7 @@ def run_figure(args: argparse.Namespace) -> int:
       gotorb figure roc --format pdf --style column
       gotorb figure injections --network fusion
     """
-    from gotorb.tracking.version_figures import draw_here, draw_version
+    from gotorb.tracking.versions import draw_here, draw_version
 
     places = {"network": args.network, "out_dir": args.out_dir, "kind": args.kind, "style": args.style}
     written = draw_version(args.name, args.rev, **places) if args.rev else draw_here(args.name, **places)

@@ -113,7 +113,7 @@ def run_dvc(args: argparse.Namespace) -> int:
       gotorb dvc push --all-tags
       gotorb dvc exp run --queue -S train.batch_size=128
     """
-    from gotorb.tracking.remote import DVC, set_remote
+    from gotorb.tracking.contents import DVC, set_remote
 
     set_remote()
     # stages call `python`: this one, whether or not its environment is activated
@@ -214,7 +214,7 @@ def _journals() -> str:
 
 
 def _remote() -> str:
-    from gotorb.tracking.remote import check_remote
+    from gotorb.tracking.contents import check_remote
 
     return check_remote()
 

@@ -4,8 +4,6 @@ A worker that dies (out of memory, or in a library's crash) takes down what it w
 each alone: the ones that were only near the death succeed, the one that kills its worker a second time is given up.
 """
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

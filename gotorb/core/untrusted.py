@@ -4,8 +4,6 @@ A file that is not ours may be made to exhaust memory, or to have other files re
 declares before anything of that size is allocated.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import zipfile

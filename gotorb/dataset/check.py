@@ -1,23 +1,39 @@
-"""Checks of a data set on disk: broken or changed files, impossible rows, and leaks between its splits."""
+"""Checks of a data set on disk: changed files, impossible rows, wrong positions, and leaks between its splits.
 
-from __future__ import annotations
+Positions are checked on their images, in degrees, by the WCS, and apart from known minor planets.
+"""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from gotorb.catalogues.crossmatch import find_nearest
+from gotorb.catalogues.expected import CAUSES, LEAST_EXPECTED, LEAST_FOUND, find_shift
+from gotorb.catalogues.minor_planets import Field, Pympc
+from gotorb.catalogues.update import describe
 from gotorb.core import layout
 from gotorb.core.files import file_digest
-from gotorb.core.params import DatasetParams
-from gotorb.dataset.sky import check_sky
+from gotorb.core.params import DatasetParams, LabelParams
+from gotorb.core.settings import Settings, read_settings
 from gotorb.dataset.split import LINK_COLUMNS, pairs_on_sky
 from gotorb.dataset.store import DATA_FILES, Dataset, open_dataset
-from gotorb.errors import DataError
+from gotorb.errors import CatalogueError, ConfigError, DataError, ImageError
+from gotorb.survey.fits import Frame, open_frame
+from gotorb.survey.gotophoto import storage_path
 from gotorb.survey.ids import is_blank
-from gotorb.survey.sanity import find_empty
+from gotorb.survey.sanity import (
+    MAX_OFFSET_ARCSEC,
+    MAX_OFFSET_PIXEL,
+    check_place_and_time,
+    find_empty,
+    guess_cause,
+    separation_arcsec,
+)
+from gotorb.survey.times import MJD_OF_JD
 
 DATASET = DatasetParams()
 KINDS = {"image_id": "image", "object_id": "object", "host_id": "galaxy"}
@@ -215,3 +231,179 @@ def _tell(what: str, table: pd.DataFrame, wrong: pd.Series) -> Iterator[str]:
     if len(ids):
         more = f", ... ({len(ids)} rows)" if len(ids) > LISTED else ""
         yield f"{what}: {', '.join(ids.iloc[:LISTED])}{more}"
+
+
+log = logging.getLogger(__name__)
+LABEL = LabelParams()
+UNKNOWN_RADIUS_DEG = 15.0
+"""Half the diagonal that no image exceeds, for lists of images that do not tell it."""
+FIT_ROWS, FIT_SPREAD_PIXEL, FIT_PIXEL, FIT_PART = 6, 30.0, 5.0, 0.01
+"""Rows and their spread that a straight map from x, y to the sky needs, and how far they may be from it: pixels, and a
+part of the spread, for distortions."""
+MANY_ROWS = 50
+"""Rows from which on numbers in a small range look like radians or hours."""
+PLANET_ARCSEC = 1.0
+NUMBERS = ("ra_c", "dec_c", "jd", *layout.FACT_COLUMNS)
+PLACE = ["x", "y", "ra", "dec"]
+
+
+def check_sky(data: Dataset) -> Iterator[str]:
+    """Find rows whose position cannot be right.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Yields
+    ------
+    str
+        One line for each finding: centres and epochs that cannot be, positions outside the image, radians or hours,
+        positions that disagree with x, y or with the WCS of the image's file (where it can be read), expected minor
+        planets that were not found, and bogus at known minor planets (where the catalogue can be read).
+    """
+    table = data.table
+    if not {"ra", "dec"} <= set(table):
+        return
+    path = data.data_dir / layout.IMAGES_CSV
+    if not path.exists() or "image_id" not in table:
+        yield from _check_units(table)
+        return
+    images = pd.read_csv(path, dtype=str, keep_default_na=False)
+    images = images[images["image_id"].isin(table["image_id"])].drop_duplicates("image_id")
+    numbers = {name: pd.to_numeric(images[name], errors="coerce") for name in NUMBERS if name in images}
+    images = images.assign(**numbers)
+    yield from _check_counts(images)
+    if not {"filepath", "ra_c", "dec_c", "jd"} <= set(images):
+        return
+    settings = read_settings()
+    of_image = dict(tuple(table.groupby("image_id")))
+    for image in images.itertuples(index=False):
+        rows = of_image[image.image_id]
+        try:
+            check_place_and_time(float(image.ra_c), float(image.dec_c), float(image.jd), f"image {image.image_id}")
+        except ImageError as error:
+            yield str(error)
+            continue
+        radius_deg = float(getattr(image, "radius_deg", np.nan))
+        yield from _check_circle(rows, image.image_id, (float(image.ra_c), float(image.dec_c)), radius_deg)
+        if set(PLACE) <= set(rows):
+            yield from _check_map(rows, image.image_id)
+            yield from _check_file(rows, image.image_id, str(image.filepath), settings)
+    yield from _check_planets(images, of_image, settings)
+
+
+def _check_units(table: pd.DataFrame) -> Iterator[str]:
+    """Numbers that all lie in the range of radians or hours, though they are spread over it."""
+    place = table[["ra", "dec"]].dropna()
+    if len(place) < MANY_ROWS:
+        return
+    (ra, dec), spread = place.abs().max(), place.max() - place.min()
+    if ra <= 2 * np.pi and dec <= np.pi / 2 and spread["ra"] > 2 and spread["dec"] > 0.5:
+        yield f"positions look like radians: no ra above {ra:.3f}, no dec beyond {dec:.3f}"
+    elif ra <= 24 and spread["ra"] > 12 and spread["dec"] > 40:
+        yield f"positions look like hours of right ascension: no ra above {ra:.3f}"
+
+
+def _check_counts(images: pd.DataFrame) -> Iterator[str]:
+    """Minor planets that labelling expected and found."""
+    if not {"n_expected", "n_matched"} <= set(images):
+        return
+    n_expected, n_matched = (int(images[name].fillna(0).sum()) for name in ("n_expected", "n_matched"))
+    if n_expected >= LEAST_EXPECTED and n_matched < LEAST_FOUND * n_expected / 2:
+        yield f"matched {n_matched} of {n_expected} expected minor planets; look for {CAUSES}"
+
+
+def _check_circle(rows: pd.DataFrame, image_id: str, centre: tuple[float, float], radius_deg: float) -> Iterator[str]:
+    limit = radius_deg if np.isfinite(radius_deg) else UNKNOWN_RADIUS_DEG
+    ra, dec = rows["ra"].to_numpy(float), rows["dec"].to_numpy(float)
+    off = separation_arcsec(ra, dec, *centre) / 3600
+    outside = off > limit
+    if outside.any():
+        cause = guess_cause(ra[outside], dec[outside], *centre, near_arcsec=limit * 3600)
+        yield (
+            f"position outside image {image_id}{cause}: {outside.sum()} of {len(rows)} rows are up to "
+            f"{off.max():.3g} deg from its centre, its corners {limit:.3g}"
+        )
+
+
+def _check_map(rows: pd.DataFrame, image_id: str) -> Iterator[str]:
+    """Positions that do not follow x, y by any straight map."""
+    place = rows[PLACE].astype(float).dropna()
+    x, y = place["x"].to_numpy(), place["y"].to_numpy()
+    if len(place) < FIT_ROWS or min(np.ptp(x), np.ptp(y)) < FIT_SPREAD_PIXEL or place["dec"].abs().max() > 85:
+        return
+    middle = place["ra"].iloc[0], place["dec"].median()
+    east = ((place["ra"] - middle[0] + 180) % 360 - 180) * np.cos(np.radians(place["dec"]))
+    sky = np.column_stack([east, place["dec"] - middle[1]])
+    design = np.column_stack([x, y, np.ones(len(x))])
+    straight, *_ = np.linalg.lstsq(design, sky, rcond=None)
+    scale = np.sqrt(abs(np.linalg.det(straight[:2])))
+    off = np.median(np.hypot(*(sky - design @ straight).T)) / max(scale, 1e-12)
+    if off > FIT_PIXEL + FIT_PART * np.hypot(np.ptp(x), np.ptp(y)):
+        yield f"positions of image {image_id} do not follow x, y: {off:.0f} pixels from a straight map in the median"
+
+
+def _check_file(rows: pd.DataFrame, image_id: str, filepath: str, settings: Settings) -> Iterator[str]:
+    """Rows against the file of their image, where it can be read."""
+    try:
+        path = storage_path(filepath, settings)
+        if not path.is_file():
+            return
+        with open_frame(path) as frame:
+            best = min((_offset(frame, ext, rows) for ext in frame.sky_images()), default=None)
+    except (ImageError, ConfigError, OSError) as error:
+        log.info("image %s is not compared with its rows: %s", image_id, error)
+        return
+    if best is None:
+        return
+    off_pixels, n_outside, offset, limit = best
+    if n_outside:
+        yield f"x, y of {n_outside} of {len(rows)} rows are outside image {image_id}"
+    if off_pixels > limit:
+        yield f"positions of image {image_id} are {offset:.3g} arcsec from the WCS at x, y in the median"
+
+
+def _offset(frame: Frame, ext: int, rows: pd.DataFrame) -> tuple[float, int, float, float]:
+    """Median offset [pixel], rows outside, offset [arcsec] and its limit [pixel] by the WCS of an HDU."""
+    x, y, ra, dec = (rows[name].to_numpy(float) for name in PLACE)
+    scale = frame.astrometry(ext).scale_arcsec
+    ny, nx = frame.shape(ext)
+    offset = float(np.nanmedian(separation_arcsec(ra, dec, *frame.to_sky(ext, x, y))))
+    outside = int(np.count_nonzero((x < -2) | (x > nx + 1) | (y < -2) | (y > ny + 1)))
+    return offset / scale, outside, offset, max(MAX_OFFSET_ARCSEC / scale, MAX_OFFSET_PIXEL)
+
+
+def _check_planets(images: pd.DataFrame, of_image: dict[str, pd.DataFrame], settings: Settings) -> Iterator[str]:
+    """Bogus at the places of known minor planets, or all of them at one offset, where a catalogue is at hand."""
+    if not settings.gotorb_mpc_catalogue or not Path(settings.gotorb_mpc_catalogue).is_file():
+        return
+    try:
+        provider = Pympc(settings.gotorb_mpc_catalogue, settings.observatory)
+        for image in images.itertuples(index=False):
+            epoch = float(image.jd) - MJD_OF_JD
+            if not np.isfinite(epoch) or not describe(provider.path, 2 * PLANET_ARCSEC, epoch).fits:
+                continue  # its positions have drifted
+            radius_deg = float(getattr(image, "radius_deg", np.nan))
+            circle = radius_deg if np.isfinite(radius_deg) else LABEL.search_radius_deg
+            planets = provider.find(Field(float(image.ra_c), float(image.dec_c), circle, epoch))
+            yield from _compare_planets(of_image[image.image_id], image.image_id, planets)
+    except (CatalogueError, ConfigError) as error:
+        log.info("rows are not compared with minor planets: %s", error)
+
+
+def _compare_planets(rows: pd.DataFrame, image_id: str, planets: pd.DataFrame) -> Iterator[str]:
+    bright = planets[(planets["mag"] < LABEL.mag_limit).to_numpy()].sort_values("mag", kind="stable")
+    bogus = rows[(rows["metalabel"] == "randjunk").to_numpy()]
+    at_planet = find_nearest(bogus["ra"], bogus["dec"], bright["ra"], bright["dec"])[1] <= PLANET_ARCSEC
+    if at_planet.any():
+        yield f"known minor planet labelled bogus in image {image_id}: {', '.join(bogus['id'][at_planet].iloc[:5])}"
+    real = rows[(rows["metalabel"] == "mp").to_numpy()]
+    at_place = find_nearest(bright["ra"], bright["dec"], real["ra"], real["dec"])[1] <= PLANET_ARCSEC
+    places = [table[["ra", "dec"]].to_numpy(float) for table in (bright, bogus)]
+    found = find_shift(*places, n_matched=int(at_place.sum()))
+    if found is not None:
+        n_shifted, (east, north) = found
+        yield (
+            f"{n_shifted} known minor planets of image {image_id} are labelled bogus, all {east:+.1f} arcsec in right "
+            f"ascension and {north:+.1f} in declination from their places; look for {CAUSES}"
+        )

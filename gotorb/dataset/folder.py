@@ -5,8 +5,6 @@ with it is not opened as a data set, whichever of its files a kill left behind. 
 decides the content: options and inputs. DVC sees neither.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket

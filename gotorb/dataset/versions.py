@@ -1,7 +1,5 @@
 """New versions of a data set: divided for training, or cleaned with a record of each change."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

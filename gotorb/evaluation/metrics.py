@@ -26,7 +26,7 @@ from gotorb.evaluation.intervals import (
 )
 from gotorb.evaluation.label_errors import correct_fpr
 from gotorb.evaluation.thresholds import Metrics, Night, fnr_at_fpr, make_bins, measure_errors
-from gotorb.stamps.disturbances import FULL_WELL, KINDS, USUAL_FWHM, disturb_stamps
+from gotorb.stamps.batches import FULL_WELL, KINDS, USUAL_FWHM, disturb_stamps
 
 EVALUATE = EvaluateParams()
 SNR_EDGES = (0, 5, 7, 10, 20)

@@ -4,8 +4,6 @@ A survey publishes what it believes in, so an alert that matches nothing known i
 score (`drb`, `reliability`) takes no part in the labels; it is a peer for comparison.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Labels of ready-made stamps: by rules on the archive's own columns, or by a column that has them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Searches for random bogus that are probably real or useless; each returns row numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 

@@ -12,10 +12,17 @@ from astropy.time import Time
 
 from gotorb.catalogues.expected import Expected, describe, list_expected
 from gotorb.errors import ImageError, LookupFailed
-from gotorb.labels.image import LabelOptions, check_exposures, check_image, compare_planets, cut_rows, find_planets
+from gotorb.labels.image import (
+    LabelOptions,
+    check_exposures,
+    check_image,
+    compare_planets,
+    cut_rows,
+    find_planets,
+    label_detections,
+)
 from gotorb.labels.jobs import ImageTask
-from gotorb.labels.rules import label_detections
-from gotorb.stamps.cutout import cut_into
+from gotorb.stamps.layers import cut_into
 from gotorb.survey.fits import Frame, open_frame
 
 if TYPE_CHECKING:

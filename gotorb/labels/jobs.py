@@ -3,8 +3,6 @@
 Each image ends in its own shard or in a state that says why not; one bad image or one dead worker never stops a run.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections import Counter

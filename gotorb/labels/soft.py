@@ -7,8 +7,6 @@ found together with the probabilities, by expectation maximisation from the rows
 Source: Dawid & Skene 1979 (Applied Statistics 28, 20).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

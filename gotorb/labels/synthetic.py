@@ -20,8 +20,7 @@ from gotorb.core import layout
 from gotorb.core.params import SEED, LabelParams, SyntheticParams
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask
-from gotorb.stamps.cutout import cut_into
-from gotorb.stamps.layers import Extensions, Planes, cut_planes, n_detected_exposures
+from gotorb.stamps.layers import Extensions, Planes, cut_into, cut_planes, n_detected_exposures
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 from gotorb.survey.sanity import find_circle

@@ -4,8 +4,6 @@ Other than the synthetic transients of the labels, which carry a minor planet's 
 PSF, so a network cannot know them from training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +25,7 @@ from gotorb.labels.jobs import ImageTask, make_shards, read_images
 from gotorb.labels.synthetic import N_DRAWN, find_hosts
 from gotorb.simulate.injection import PSF_HALF, EffectivePsf, add_source, measure_psf, read_zero_point
 from gotorb.simulate.subtraction import robust_noise
-from gotorb.stamps.cutout import first_pixels
-from gotorb.stamps.layers import Planes, cut_planes
+from gotorb.stamps.layers import Planes, cut_planes, first_pixels
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.pixels import fill_missing
 

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gotorb.simulate import exposure, plan, subtraction, truth
-from gotorb.simulate.detection import Detections, detect
+from gotorb.simulate import exposure, plan, subtraction
+from gotorb.simulate.detection import Detections, classify, detect
 from gotorb.simulate.exposure import Artefact, Detector, Exposure, Labels, View
 from gotorb.simulate.plan import CAMERA, Tan, Visit
 from gotorb.simulate.psf import cut_windows, draw_psf, vary_psf
@@ -145,7 +145,7 @@ def run_visit(setup: Setup, visit: Visit) -> VisitResult:
     template, labels = _align_template(setup.template, grid, coadded.labels, habits, rng)
     difference = subtract(coadded.image, template, CAMERA, swap=habits.swap)
     detections = detect(difference, coadded.image, grid=grid, camera=CAMERA)
-    answer = truth.classify(
+    answer = classify(
         detections.table,
         _shares(exposures, coadded, detections, difference),
         injected_sources(scene, visit, grid, setup.template.mjd_utc),

@@ -1,7 +1,5 @@
 """Stamps as pictures: one stretch in units of the sky's noise, for pages and figures alike."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os

@@ -22,8 +22,15 @@ from gotorb.evaluation.posterior import summarise_samples
 from gotorb.streams.journal import Batch, DeadLetter, Place, Row
 from gotorb.survey.alerts import PacketReader
 from gotorb.survey.alerts.content import has_cutouts, read_alert, read_measurements
-from gotorb.survey.alerts.framing import CONFLUENT, CONFLUENT_HEADER, CONTAINER, split_message
-from gotorb.survey.alerts.records import Record, one_line, read_records
+from gotorb.survey.alerts.records import (
+    CONFLUENT,
+    CONFLUENT_HEADER,
+    CONTAINER,
+    Record,
+    one_line,
+    read_records,
+    split_message,
+)
 from gotorb.survey.pixels import prepare_stamps
 
 log = logging.getLogger(__name__)

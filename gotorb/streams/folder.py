@@ -21,7 +21,7 @@ from gotorb.errors import ConfigError, DataError
 from gotorb.streams.decoder import Message, Pipeline
 from gotorb.streams.journal import HOLE, Journal, Place
 from gotorb.survey.alerts import KEY_SUFFIX, find_packets
-from gotorb.survey.alerts.framing import CONTAINER
+from gotorb.survey.alerts.records import CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Ready-made stamps behind one contract: an archive (one hdf5, described by the rows of one csv) or alert packets."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

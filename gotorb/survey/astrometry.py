@@ -1,7 +1,5 @@
 """World coordinates of an image in ICRS: axes in any order, other frames, and distortions applied or refused."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from typing import Any

@@ -1,7 +1,5 @@
 """FITS files: pixels, tables, headers and WCS of one image, read on demand."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +14,7 @@ from numpy.typing import ArrayLike
 
 from gotorb.errors import ImageError, MissingPart
 from gotorb.survey.astrometry import Astrometry, read_astrometry, wcs_cards
-from gotorb.survey.planes import Block, open_pixels, read_blocks
-from gotorb.survey.structure import ODD, one_line, open_whole
+from gotorb.survey.planes import ODD, Block, one_line, open_pixels, open_whole, read_blocks
 
 IMAGES = fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU
 

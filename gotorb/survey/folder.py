@@ -1,7 +1,5 @@
 """A survey that is a folder of FITS files, without a database."""
 
-from __future__ import annotations
-
 import logging
 import re
 from pathlib import Path

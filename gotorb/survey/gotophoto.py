@@ -1,7 +1,5 @@
 """The gotophoto database: images and the places of their files."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ One wrong card would make every known asteroid of an image bogus. What cannot be
 with the numbers; what is odd is a line of text, which the run logs as a warning.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Times in FITS headers: scales, units of durations, and placeholders."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from typing import Any

@@ -4,8 +4,6 @@ Runs of results that the tracking store has not seen (of an earlier tag, pulled,
 from git and DVC: dvc.lock names the files by content, ``reports/*.json`` hold the numbers.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -6,8 +6,6 @@ best champion so far: many small losses in a row, each within its noise, would a
 as production, is given by `promote`, which compares slice by slice.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Record of a training: the content of its meta.hkl, its curves and its model."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -21,8 +21,7 @@ from gotorb.dataset.store import Dataset, check_labels
 from gotorb.errors import ConfigError, DataError
 from gotorb.features import FeatureSet
 from gotorb.features.geometry import REFERENCE_FWHM
-from gotorb.stamps.batches import N_ORIENTATIONS, turn_stamps
-from gotorb.stamps.disturbances import USUAL_FWHM, disturb_stamps
+from gotorb.stamps.batches import N_ORIENTATIONS, USUAL_FWHM, disturb_stamps, turn_stamps
 from gotorb.training.backend import tf
 
 LOG = logging.getLogger(__name__)
@@ -475,7 +474,7 @@ def _check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> N
             row = int(part[np.argmin(finite)])
             raise DataError(
                 f"the stamp of row {row} (id {str(data.ids[row])!r}) in {data.data_dir} holds NaN or infinity; "
-                "cut it again with gotorb.stamps.cutout or remove the row"
+                "cut it again with gotorb.stamps.layers or remove the row"
             )
 
 

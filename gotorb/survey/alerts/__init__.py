@@ -9,8 +9,6 @@ Masci et al. 2019 (PASP 131, 018003); https://zwickytransientfacility.github.io/
 https://sdm-schemas.lsst.io (Rubin's alert schemas)
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +23,17 @@ from gotorb.core.params import BATCH_SIZE, PACKET_FAMILIES, PacketFields
 from gotorb.errors import DataError, PacketError
 from gotorb.survey.alerts.content import LAYERS, Alert, read_alert
 from gotorb.survey.alerts.cutouts import MAX_BYTES
-from gotorb.survey.alerts.framing import CONFLUENT, CONTAINER, MAX_BLOCK, Block, split_container, split_message
-from gotorb.survey.alerts.records import Record, one_line, read_records
+from gotorb.survey.alerts.records import (
+    CONFLUENT,
+    CONTAINER,
+    MAX_BLOCK,
+    Block,
+    Record,
+    one_line,
+    read_records,
+    split_container,
+    split_message,
+)
 from gotorb.survey.alerts.schemas import SchemaStore, open_store
 from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
 

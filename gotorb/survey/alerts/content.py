@@ -1,7 +1,5 @@
 """Meaning of alert records: Rubin's, and those of ZTF's family by a mapping of names, in the same columns and units."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

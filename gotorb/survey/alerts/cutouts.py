@@ -1,7 +1,5 @@
 """Cut-outs of alert packets: FITS images in memory, packed or not, and the stamp about their source."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import re

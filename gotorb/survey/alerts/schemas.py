@@ -1,7 +1,5 @@
 """Avro schemas of alert packets by the id of a message, each parsed once: Rubin's own, a folder's or a registry's."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field

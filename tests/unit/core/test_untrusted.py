@@ -31,7 +31,7 @@ from gotorb.errors import GotorbError
 from gotorb.labels.cleaning import read_flagged
 from gotorb.labels.marshall import read_labels
 from gotorb.survey.archives import open_archive
-from gotorb.survey.structure import open_whole
+from gotorb.survey.planes import open_whole
 from gotorb.training.backend import keras  # here, for its import takes longer than any file may
 from gotorb.training.meta import read_meta, write_meta
 from tests.unit.apps.small import make_small

@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from gotorb.core import layout
-from gotorb.dataset import sky
+from gotorb.dataset import check
 from gotorb.dataset.card import make_card
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.store import write_dataset
@@ -150,14 +150,14 @@ def test_known_minor_planets_labelled_bogus_are_found(tmp_path: Path, monkeypatc
     planets = pd.DataFrame({"name": [f"P{i}" for i in range(8)], "ra": rows["ra"][5:13].to_numpy(), "mag": 17.0})
     planets["dec"] = rows["dec"][5:13].to_numpy()
 
-    class Known(sky.Pympc):
+    class Known(check.Pympc):
         def find(self, field: Any) -> pd.DataFrame:
             return planets.copy()
 
     (tmp_path / "mpc.csv").write_text("orbits")
     monkeypatch.setenv("GOTORB_MPC_CATALOGUE", str(tmp_path / "mpc.csv"))
-    monkeypatch.setattr(sky, "Pympc", Known)
-    monkeypatch.setattr(sky, "describe", lambda *_: type("Status", (), {"fits": True}))
+    monkeypatch.setattr(check, "Pympc", Known)
+    monkeypatch.setattr(check, "describe", lambda *_: type("Status", (), {"fits": True}))
     data_dir = write(tmp_path)
     assert any("known minor planet labelled bogus in image a: r5, r6" in line for line in verify_dataset(data_dir))
     planets["dec"] += 6.0 / 3600

@@ -12,9 +12,8 @@ from astropy.wcs import WCS
 
 from gotorb.catalogues.minor_planets import Field
 from gotorb.catalogues.skybot import make_table
-from gotorb.labels.image import FileLayout, LabelOptions
+from gotorb.labels.image import FileLayout, LabelOptions, MatchRules
 from gotorb.labels.jobs import ImageTask
-from gotorb.labels.rules import MatchRules
 from gotorb.stamps.layers import Extensions
 
 NY, NX, N_PLANETS, N_JUNK, JD = 300, 400, 8, 25, 2_457_804.625

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb.labels.rules import MatchRules, label_detections
+from gotorb.labels.image import MatchRules, label_detections
 
 ARCSEC = 1 / 3600
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb.simulate import orbits, truth
+from gotorb.simulate import detection, orbits
 from gotorb.simulate.exposure import Artefact
 from gotorb.simulate.scene import Fixed, Injected
 
@@ -40,13 +40,13 @@ def classify(
 ) -> pd.Series:
     table = pd.DataFrame({"x": [30.4], "y": [29.8], "flux": [flux]})
     labels = np.full((SIZE, SIZE), mark, dtype=np.uint8)
-    return truth.classify(table, np.array([share]), sources, static, labels, fwhm=3.0, warped=warped).iloc[0]
+    return detection.classify(table, np.array([share]), sources, static, labels, fwhm=3.0, warped=warped).iloc[0]
 
 
 def classify_all(x: list[float], share: list[float], sources: Injected) -> pd.DataFrame:
     table = pd.DataFrame({"x": x, "y": 30.0, "flux": 900.0})
     labels = np.zeros((SIZE, SIZE), dtype=np.uint8)
-    return truth.classify(table, np.array(share), sources, fixed(), labels, fwhm=3.0, warped=False)
+    return detection.classify(table, np.array(share), sources, fixed(), labels, fwhm=3.0, warped=False)
 
 
 NOTHING = injected(5.0, 5.0, 1000.0)

@@ -6,7 +6,7 @@ from astropy.nddata import Cutout2D, NoOverlapError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gotorb.stamps.cutout import cut_stamps
+from gotorb.stamps.layers import cut_stamps
 from gotorb.survey.pixels import fill_missing
 
 IMAGE = np.random.default_rng(1).normal(size=(80, 60)).astype(">f4")

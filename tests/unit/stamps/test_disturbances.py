@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gotorb.stamps.disturbances import FAR_FWHM, KINDS, disturb_stamps
+from gotorb.stamps.batches import FAR_FWHM, KINDS, disturb_stamps
 
 LAYERS = ("science", "template", "difference", "ptp")
 SIZE, FWHM = 41, 3.0

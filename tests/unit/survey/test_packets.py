@@ -24,8 +24,7 @@ from gotorb.errors import DataError, PacketError
 from gotorb.survey import alerts
 from gotorb.survey.alerts import find_packets, holds_packets, make_reader, open_packets, read_packet, stream_packets
 from gotorb.survey.alerts.cutouts import read_cutout
-from gotorb.survey.alerts.framing import MAX_BLOCK, Block
-from gotorb.survey.alerts.records import read_records
+from gotorb.survey.alerts.records import MAX_BLOCK, Block, read_records
 from gotorb.survey.alerts.schemas import SchemaStore, parse_schema, plain_schema, shipped_versions
 from tests.unit.survey.packets import (
     asteroid,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gotorb.core import layout
-from gotorb.tracking import contents, remote, versions
+from gotorb.tracking import contents, versions
 from tests.shared import point_to
 from tests.unit.tracking.repository import Repository
 from tests.unit.tracking.server import Process, mlflow_server
@@ -18,7 +18,7 @@ from tests.unit.tracking.tiny import make_data, make_params, write_model
 def dvc_forks(warm_python: Path) -> Iterator[None]:
     """DVC, as our code calls it, is a fork of the waiting python."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (contents, remote, versions):
+        for module in (contents, versions):
             patch.setattr(module, "DVC", (str(warm_python), "-m", "dvc"))
         yield
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gotorb.errors import TrackingError
-from gotorb.tracking.remote import DVC, change_config, find_remote, set_remote
+from gotorb.tracking.contents import DVC, change_config, find_remote, set_remote
 from pipelines.repro import set_up_dvc
 
 MINE = """# mine

@@ -9,8 +9,8 @@ import pytest
 
 from gotorb import cli
 from gotorb.errors import TrackingError
+from gotorb.tracking.contents import check_remote, find_remote, set_remote
 from gotorb.tracking.lineage import import_versions, tag_data
-from gotorb.tracking.remote import check_remote, find_remote, set_remote
 from tests.shared import point_to
 from tests.unit.tracking.repository import Repository
 
@@ -114,7 +114,7 @@ def test_address_and_endpoint_are_written_once_where_git_does_not_look(
     called: list[tuple[str, ...]] = []
     watch: Callable[..., str] = lambda _, *words: called.append(words) or ""  # noqa: E731
     with monkeypatch.context() as patch:
-        patch.setattr("gotorb.tracking.remote._run", watch)
+        patch.setattr("gotorb.tracking.contents._run", watch)
         set_remote()
     assert called == []  # asking DVC again would take a second of each `make repro`
     monkeypatch.setenv("DVC_REMOTE_URL", f"{url}/other")
