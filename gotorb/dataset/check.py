@@ -12,6 +12,7 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.core.files import file_digest
 from gotorb.core.params import DatasetParams
+from gotorb.dataset.folder import settled_files
 from gotorb.dataset.sky import check_sky
 from gotorb.dataset.split import LINK_COLUMNS, pairs_on_sky
 from gotorb.dataset.store import DATA_FILES, Dataset, open_dataset
@@ -156,9 +157,9 @@ def _changed_bytes(data_dir: Path) -> Iterator[str]:
         yield f"no {path.name} in {data_dir}: flipped bytes cannot be found"
         return
     sums = {name: digest for digest, name in (line.split("  ", 1) for line in path.read_text().splitlines())}
-    for name in [*DATA_FILES, *sorted(set(sums) - set(DATA_FILES))]:
+    for name in [*DATA_FILES, *sorted({*sums, *settled_files(data_dir)} - set(DATA_FILES))]:
         if name not in sums:
-            yield f"{path} does not know {name}"
+            yield f"{path} does not know {name}: it was added later"
         elif Path(name).name != name:
             yield f"{path} names {name!r}, which is no file of the folder"
         elif not (data_dir / name).exists():
