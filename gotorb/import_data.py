@@ -30,13 +30,13 @@ def import_stamps(
     DataError
         If files are missing or broken, a column is absent, or no row gets a label.
     """
-    from gotorb.core.files import file_states
+    from gotorb.core.files import content_states
     from gotorb.dataset.store import run_folder
     from gotorb.labels.archive import label_archive, write_stamps
     from gotorb.survey.archives import open_stamps
 
     files = [Path(path)] if Path(path).is_file() else sorted(one for one in Path(path).rglob("*") if one.is_file())
-    states = file_states(files)
+    states = content_states(files, whole=True)
     source = open_stamps(path, archive)
     rows = label_archive(source.table, archive)
     with run_folder(out_dir, name) as data_dir:
@@ -122,7 +122,7 @@ def import_datapack(
         If the file is refused or broken, or its table has no label.
     """
     from gotorb.core import layout
-    from gotorb.core.files import file_states
+    from gotorb.core.files import content_states
     from gotorb.dataset.datapack import read_datapack
     from gotorb.dataset.folder import unfinished
     from gotorb.dataset.store import run_folder, write_dataset
@@ -144,7 +144,7 @@ def import_datapack(
     metalabels = table.get("metalabel", "")
     stamps, missing = fill_missing(pack.stamps.astype("float32"))
     rows = table.assign(id=ids, metalabel=metalabels, missing_fraction=missing)
-    recipe = {"options": named, "files": file_states([path])}
+    recipe = {"options": named, "files": content_states([path], whole=True)}
     with run_folder(out_dir, name) as data_dir, unfinished(data_dir, recipe):
         write_dataset(data_dir, rows, [stamps], layers=named)
     return data_dir

@@ -1,5 +1,6 @@
 """Things that the whole session makes once, whichever of pytest's processes needs them first."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -51,3 +52,9 @@ def point_to(patch: pytest.MonkeyPatch, root: Path) -> Path:
     patch.setenv("GOTORB_MLRUNS", str(root / layout.MLRUNS_DIR))
     patch.setenv("MLFLOW_TRACKING_URI", "")
     return root
+
+
+def read_here(job: Callable[..., Any], path: Path, *, memory: int, **options: Any) -> Any:
+    """Stand-in for `read_apart` that starts no process; options travel as json all the same."""
+    assert memory > 0
+    return job(path, **json.loads(json.dumps(options)))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors of a disk that takes no more."""
+WHOLE_BYTES, N_BLOCKS, BLOCK = 1 << 23, 32, 1 << 16
+"""Largest file of which `content_states` reads all bytes; number and bytes of the blocks read of a larger one."""
 
 
 @contextmanager
@@ -287,8 +289,47 @@ def value_digest(value: Any, *, n_digits: int = 16) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:n_digits]
 
 
+def content_states(paths: Iterable[Path | str], *, whole: bool = False) -> list[tuple[str, int, str]]:
+    """Names, sizes and digests of files: what the recipe of a folder tells of its inputs.
+
+    Times do not count, so that a copied or touched file is the same input. A file of up to `WHOLE_BYTES` is read whole.
+    Of a larger one, evenly spaced blocks are read: an image that was processed again differs in all of them, a change
+    of a few bytes in place may be missed.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Files, of which some may be absent; for a folder, the files directly in it.
+    whole : bool
+        True to read large files whole too: where the work reads them whole anyway.
+
+    Returns
+    -------
+    list of tuple
+        (name, bytes, hex sha256); -1 and "" where there is no file.
+    """
+    files = [one for path in map(Path, paths) for one in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [
+        (str(path), path.stat().st_size, _content_digest(path, whole)) if path.is_file() else (str(path), -1, "")
+        for path in files
+        if not path.is_dir()
+    ]
+
+
+def _content_digest(path: Path, whole: bool) -> str:
+    size = path.stat().st_size
+    if whole or size <= WHOLE_BYTES:
+        return file_digest(path)
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for number in range(N_BLOCKS):
+            file.seek((size - BLOCK) * number // (N_BLOCKS - 1))
+            digest.update(file.read(BLOCK))
+    return digest.hexdigest()
+
+
 def file_states(paths: Iterable[Path | str]) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of change of files: a cheap way to see that one has changed.
+    """Names, sizes and times of change of files: a cheap identity for work that is resumed and copies that are kept.
 
     Parameters
     ----------

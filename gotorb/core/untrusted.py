@@ -1,21 +1,31 @@
 """Untrusted files, opened within limits: HDF5 without links to other files, json and csv of bounded size.
 
 A file that is not ours may be made to exhaust memory, or to have other files read. Each reader checks what a file
-declares before anything of that size is allocated.
+declares before anything of that size is allocated. A library that decides by itself how much it allocates reads in a
+process of its own (`read_apart`), whose memory and CPU time the system limits.
 """
 
 import json
 import math
+import os
+import resource
+import signal
+import subprocess
+import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+
+from gotorb import errors
 
 
 @dataclass(frozen=True)
@@ -353,3 +363,111 @@ def check_header(path: Path) -> None:
         line = file.readline(MOST_HEADER + 1)
     if len(line) > MOST_HEADER or line.count(b",") > MOST_COLUMNS:
         raise UntrustedFile(f"{path} has more than {MOST_COLUMNS} columns or a first line over {MOST_HEADER} bytes")
+
+
+APART_BYTES, APART_SECONDS, APART_WALL = 1 << 30, 60, 900
+"""Memory and CPU seconds that a reading process may take besides its imports, and the longest wait for it [s]."""
+RESULT, TOLD, OUT_OF_MEMORY = "result.npz", "told.json", "MemoryError"
+READER = "import sys; from gotorb.core.untrusted import _read_here; _read_here(*sys.argv[1:])"
+ONE_THREAD = {
+    "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2",
+}  # fmt: skip
+"""Environment of a reading process: each thread would reserve memory, which counts."""
+Arrays = dict[str, np.ndarray]
+
+
+def read_apart(
+    job: Callable[..., Arrays], path: Path, *, memory: int = APART_BYTES, seconds: int = APART_SECONDS, **options: Any
+) -> Arrays:
+    """Read a file in a process of its own, within limits of memory and CPU time.
+
+    Parameters
+    ----------
+    job : callable
+        ``job(path, **options) -> {name: array}``: a module-level function. Only plain arrays come back.
+    path : Path
+        The file or folder.
+    memory : int
+        Bytes that the process may allocate once its modules are imported.
+    seconds : int
+        CPU seconds, likewise.
+    **options
+        Plain values of the job: they travel as json.
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Raises
+    ------
+    UntrustedFile
+        If a limit is exceeded or the process dies: with the name of the limit or of the signal.
+    GotorbError
+        The job's own, of the same class.
+    """
+    named = {"module": job.__module__, "name": job.__name__, "path": str(path), "options": options}
+    root = str(Path(errors.__file__).parents[1])
+    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    with TemporaryDirectory() as folder:
+        (Path(folder) / TOLD).write_text(json.dumps(named | {"memory": memory, "seconds": seconds}))
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", READER, folder], env=os.environ | ONE_THREAD | {"PYTHONPATH": paths},
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=APART_WALL,
+                check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise UntrustedFile(f"{path} was not read within {APART_WALL} s") from None
+        if not (Path(folder) / RESULT).exists():
+            told = json.loads((Path(folder) / TOLD).read_text())
+            raise _failure(path, told, done.returncode)
+        try:
+            with np.load(Path(folder) / RESULT, allow_pickle=False) as found:
+                return dict(found)
+        except ValueError:
+            raise UntrustedFile(f"{path} was read as objects, not as arrays") from None
+
+
+def _failure(path: Path, told: dict[str, Any], code: int) -> Exception:
+    """Error of a reading process that gave no result."""
+    kind = getattr(errors, str(told.get("error")), None)
+    if kind is not None:
+        return kind(told["text"])
+    if told.get("error") == OUT_OF_MEMORY:
+        return UntrustedFile(f"{path} takes more than {told['memory'] >> 20} MiB of memory to read")
+    if -code in (signal.SIGXCPU, signal.SIGKILL):
+        return UntrustedFile(f"{path} takes more than {told['seconds']} CPU seconds to read")
+    ended = signal.Signals(-code).name if code < 0 else told.get("text", f"exit code {code}")
+    return UntrustedFile(f"{path} ended the process that read it, within {told['memory'] >> 20} MiB of memory: {ended}")
+
+
+def _read_here(folder: str) -> None:
+    """Do the job of a reading process: the result is written last, and whole."""
+    place = Path(folder)
+    told = json.loads((place / TOLD).read_text())
+    job = getattr(import_module(told["module"]), told["name"])
+    _limit_process(told["memory"], told["seconds"])
+    try:
+        found = job(Path(told["path"]), **told["options"])
+        np.savez(place / "part.npz", **found)
+        (place / "part.npz").rename(place / RESULT)
+    except (errors.GotorbError, MemoryError) as error:
+        (place / TOLD).write_text(json.dumps(told | {"error": type(error).__name__, "text": str(error)}))
+    except Exception as error:  # a library's
+        text = f"{type(error).__name__}: {error}"[:300]
+        (place / TOLD).write_text(json.dumps(told | {"text": text}))
+
+
+def _limit_process(memory: int, seconds: int) -> None:
+    """Limit what this process takes from now on: memory, CPU time, and the size of a file that it writes."""
+    status = Path("/proc/self/statm")
+    used = int(status.read_text().split()[0]) * resource.getpagesize() if status.exists() else 1 << 32
+    times = resource.getrusage(resource.RUSAGE_SELF)
+    until = math.ceil(times.ru_utime + times.ru_stime) + seconds
+    limits = {"AS": (used + memory,) * 2, "CPU": (until, until + 1), "FSIZE": (memory, memory), "CORE": (0, 0)}
+    for name, (soft, hard) in limits.items():
+        kind = getattr(resource, f"RLIMIT_{name}")
+        allowed = resource.getrlimit(kind)[1]
+        within = [one if allowed == resource.RLIM_INFINITY else min(one, allowed) for one in (soft, hard)]
+        resource.setrlimit(kind, (within[0], within[1]))

@@ -19,6 +19,7 @@ from gotorb.core import layout
 from gotorb.core.files import file_digest
 from gotorb.core.params import DatasetParams, LabelParams
 from gotorb.core.settings import Settings, read_settings
+from gotorb.dataset.folder import settled_files
 from gotorb.dataset.split import LINK_COLUMNS, pairs_on_sky
 from gotorb.dataset.store import DATA_FILES, Dataset, open_dataset
 from gotorb.errors import CatalogueError, ConfigError, DataError, ImageError
@@ -154,7 +155,7 @@ def verify_dataset(data_dir: Path | str) -> list[str]:
     list of str
         One line for each finding: bytes that changed since the files were written, csv and hdf5 that disagree,
         stamps that are not finite, empty or occur twice, duplicate detections or ones with both labels, values
-        that cannot be, positions off their image (`dataset.sky`), and rows without provenance. Empty when all is well.
+        that cannot be, positions off their image, and rows without provenance. Empty when all is well.
     """
     data_dir = Path(data_dir)
     findings = list(_changed_bytes(data_dir))
@@ -172,9 +173,9 @@ def _changed_bytes(data_dir: Path) -> Iterator[str]:
         yield f"no {path.name} in {data_dir}: flipped bytes cannot be found"
         return
     sums = {name: digest for digest, name in (line.split("  ", 1) for line in path.read_text().splitlines())}
-    for name in [*DATA_FILES, *sorted(set(sums) - set(DATA_FILES))]:
+    for name in [*DATA_FILES, *sorted({*sums, *settled_files(data_dir)} - set(DATA_FILES))]:
         if name not in sums:
-            yield f"{path} does not know {name}"
+            yield f"{path} does not know {name}: it was added later"
         elif Path(name).name != name:
             yield f"{path} names {name!r}, which is no file of the folder"
         elif not (data_dir / name).exists():

@@ -22,10 +22,24 @@ from gotorb.errors import DataError
 
 _WRITING: set[Path] = set()
 """Folders that this process is writing: it may open them before they are finished."""
-SUMMED = (
-    layout.LABELS_CSV, layout.STAMPS_H5, layout.CARD_JSON, layout.CHANGES_CSV, layout.IMAGES_CSV, layout.EYEBALL_CSV,
-)  # fmt: skip
-"""Files of a data set whose digests are kept, so that flipped bytes are found later."""
+CHANGING = (layout.SUMS_FILE, layout.EYEBALL_DB, layout.LABEL_ERRORS_CSV)
+"""Files of a data set that change after it is written, and so have no digest there; nor have logs and hidden files."""
+
+
+def settled_files(data_dir: Path) -> list[str]:
+    """Names of the files of a data set whose digests are kept, so that flipped bytes are found later.
+
+    Parameters
+    ----------
+    data_dir : Path
+
+    Returns
+    -------
+    list of str
+        Sorted; without folders, logs, hidden files, and the journal of labels, which changes.
+    """
+    found = (path.name for path in data_dir.iterdir() if path.is_file() and path.suffix != ".log")
+    return sorted(name for name in found if not name.startswith((".", *CHANGING)))
 
 
 @contextmanager
@@ -225,7 +239,5 @@ def write_sums(data_dir: Path | str) -> Path:
         The file of digests.
     """
     data_dir = Path(data_dir)
-    known = [name for name in SUMMED if (data_dir / name).exists()]
-    return write_text(
-        data_dir / layout.SUMS_FILE, "".join(f"{file_digest(data_dir / name)}  {name}\n" for name in known)
-    )
+    sums = (f"{file_digest(data_dir / name)}  {name}\n" for name in settled_files(data_dir))
+    return write_text(data_dir / layout.SUMS_FILE, "".join(sums))

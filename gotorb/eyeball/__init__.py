@@ -391,7 +391,7 @@ def explore(
     rows = open_rows(data_dir, model=model, seed=seed)
     names = ("explorer.html", "eyeball.css", "explorer.css", "page.js", "stretch.js", "points.js", "explorer.js")
     templates = {name: read_template(name) for name in names}
-    told = describe_set(rows, Start())
+    told = describe_set(rows, Start()) | {"made_with": {"most_stamps": most_stamps, "seed": seed}}
     return write_text(out_path, write_page(rows, told, templates, most_stamps=most_stamps, seed=seed))
 
 

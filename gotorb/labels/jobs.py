@@ -17,7 +17,7 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.executor import HERE, Executor, Workers
-from gotorb.core.files import file_states, value_digest, write_csv
+from gotorb.core.files import content_states, file_states, value_digest, write_csv
 from gotorb.core.settings import Settings
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.folder import check_recipe, unfinished
@@ -402,7 +402,7 @@ def make_shards(
         "work": title,
         "options": (asdict(options), getattr(options, "catalogues", ())),
         "images": [astuple(task) for task in tasks],
-        "files": [file_states((task.path, *task.exposure_paths)) for task in tasks],
+        "files": [content_states((task.path, *task.exposure_paths)) for task in tasks],
         "parent": None if before is None else data_digest(before.data_dir),
     }
     check_recipe(data_dir, recipe)

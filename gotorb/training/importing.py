@@ -1,11 +1,16 @@
-"""Import of a model from outside: one score in [0, 1], proved on reference scores, in a folder of our own format."""
+"""Import of a model from outside: one score in [0, 1], proved on reference scores, in a folder of our own format.
+
+Libraries that parse the file do so in a process of its own, within limits of memory and CPU time. What comes back are
+arrays and the network's configuration.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +20,25 @@ import numpy as np
 from gotorb import __version__
 from gotorb.core import layout
 from gotorb.core.files import file_digest, tree_digest
+from gotorb.core.untrusted import Arrays, UntrustedFile, open_hdf5, read_apart
 from gotorb.dataset.folder import hold_folder
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import keras, same_randomness
 from gotorb.training.foreign import LINEAR, OTHER, SIGMOID, SOFTMAX, Foreign, finish, read_foreign
 from gotorb.training.inference import CompiledModel
+from gotorb.training.keras2 import WAY_OUT, read_config
 from gotorb.training.model_files import (
     Loaded,
     Meta,
+    check_declared,
     is_keras_2,
     last_line,
     load_training,
-    read_model,
+    read_keras,
     write_training,
 )  # fmt: skip
 from gotorb.training.networks import normalise_stamps
+from gotorb.training.onnx_graph import check_onnx, read_onnx, read_saved_model
 from gotorb.training.saving import check_same, check_saving
 
 LOG = logging.getLogger(__name__)
@@ -39,6 +48,8 @@ STAMP_KEYS, SCORE_KEYS = ("x", "stamps", "X", "src"), ("p", "scores", "score", "
 """Names under which a file of reference stamps holds these and their scores."""
 TOLERANCE = 1e-5
 """Largest difference from reference scores; of logits, relative to those above 1."""
+MEMORY, MEMORY_PER_BYTE = 3 << 28, 8
+"""Bytes that the process that reads a network may allocate: for any file, and for each byte of it."""
 MAX_REFERENCE = 2**28
 """Bytes of reference stamps."""
 N_SAMPLES, N_SIGMA, SLACK = 50, 6, 0.02
@@ -113,7 +124,7 @@ def import_network(path: Path, how: ImportOptions, reference: Path | None) -> tu
     ModelError
         If it cannot be read, gives no score, or gives other scores than the reference.
     """
-    foreign = read_network(path, how)
+    foreign = _read_apart(path, how)
     model = finish(foreign, real_column=how.real_column, logits=how.logits)
     check_saving(model)
     proof = None if reference is None else prove(foreign, model, reference, how)
@@ -124,8 +135,62 @@ def import_network(path: Path, how: ImportOptions, reference: Path | None) -> tu
     return model, _describe(path, how, foreign, proof)
 
 
+def _read_apart(path: Path, how: ImportOptions) -> Foreign:
+    """Read a network in a process of its own, after checks that need no library."""
+    _check_first(path)
+    try:
+        found = read_apart(read_plain, path, memory=MEMORY + MEMORY_PER_BYTE * _count_bytes(path), **asdict(how))
+    except UntrustedFile as error:
+        raise ModelError(f"{error}; {WAY_OUT}") from None
+    told = json.loads(str(found["told"]))
+    with same_randomness():
+        model = keras.models.model_from_json(told.pop("config"))
+    model.set_weights([found[f"weight_{number}"] for number in range(len(model.weights))])
+    return Foreign(model, **told)
+
+
+def _check_first(path: Path) -> None:
+    """Refuse what a look at sizes and descriptions tells, without the start of a process."""
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in (*H5, ".keras", layout.ONNX_SUFFIX):
+        return  # a SavedModel, or what is refused by its name
+    try:
+        if suffix == layout.ONNX_SUFFIX:
+            check_onnx(path)
+        elif suffix == ".keras" or _is_keras_3(path):
+            check_declared(path)
+        else:
+            with open_hdf5(path) as file:
+                read_config(file)
+    except (ValueError, OSError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        raise ModelError(f"{path} is no network that can be read ({last_line(error)}); {WAY_OUT}") from None
+
+
+def read_plain(path: Path, **how: Any) -> Arrays:
+    """Read a network as plain arrays: the job of the process that reads.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or the folder of a SavedModel.
+    **how
+        Attributes of `ImportOptions`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Its weights, and json of its configuration, output and odd layers as ``told``.
+    """
+    options = ImportOptions(**how | {"layers": tuple(how["layers"])})
+    found = read_network(path, options)
+    told = {"config": found.model.to_json(), "kind": found.kind}
+    told |= {"left_out": found.left_out, "always_on": found.always_on}
+    weights = {f"weight_{number}": value for number, value in enumerate(found.model.get_weights())}
+    return {"told": np.array(json.dumps(told)), **weights}
+
+
 def read_network(path: Path, how: ImportOptions) -> Foreign:
-    """Read a network from outside, behind its normalisation.
+    """Read a network from outside, behind its normalisation, in this process.
 
     Parameters
     ----------
@@ -153,7 +218,7 @@ def read_network(path: Path, how: ImportOptions) -> Foreign:
     if path.suffix.lower() in H5 and not _is_keras_3(path):
         found = read_foreign(path, shape, normalise=how.normalise, layers=how.layers, n_layers=len(how.layers))
     elif path.suffix.lower() in (*H5, ".keras"):
-        found = _wrap(read_model(path), how)
+        found = _wrap(read_keras(path), how)
     else:
         raise ModelError(
             f"{path} is no model file that can be imported; give a whole-model .h5 of Keras 2 or 3, a .keras or .onnx "
@@ -163,8 +228,6 @@ def read_network(path: Path, how: ImportOptions) -> Foreign:
 
 
 def _read_graph(path: Path, how: ImportOptions) -> Foreign:
-    from gotorb.training.onnx_graph import read_onnx, read_saved_model
-
     if not path.exists():
         raise ModelError(f"no model file {path}; correct its name")
     read = read_saved_model if path.is_dir() else read_onnx
@@ -262,7 +325,15 @@ def _describe(path: Path, how: ImportOptions, foreign: Foreign, proof: Proof | N
 
 
 def _digest(path: Path) -> str:
-    return tree_digest(sorted(one for one in path.rglob("*") if one.is_file())) if path.is_dir() else file_digest(path)
+    return tree_digest(_files(path)) if path.is_dir() else file_digest(path)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+
+
+def _count_bytes(path: Path) -> int:
+    return sum(one.stat().st_size for one in _files(path) if one.exists())
 
 
 def write_import(run_dir: Path, model: keras.Model, meta: Meta) -> Path:

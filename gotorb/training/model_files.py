@@ -406,7 +406,7 @@ def read_model(path: Path | str) -> Any:
     path = path / layout.MODEL_H5 if path.is_dir() else path
     if not path.is_file():
         raise ModelError(f"no {path.name} in {path.parent}; give a model folder made by classifier.train()")
-    return read_network(path) if find_kind(path) is None else read_measured(path, open_network)
+    return read_keras(path) if find_kind(path) is None else read_measured(path, open_network)
 
 
 def open_network(content: bytes) -> CompiledModel:
@@ -428,10 +428,10 @@ def open_network(content: bytes) -> CompiledModel:
     with TemporaryDirectory() as folder:
         path = Path(folder) / layout.MODEL_H5
         path.write_bytes(content)
-        return CompiledModel(read_network(path))
+        return CompiledModel(read_keras(path))
 
 
-def read_network(path: Path) -> keras.Model:
+def read_keras(path: Path) -> keras.Model:
     """Read a Keras network; code inside the file is refused (Keras' safe mode).
 
     Parameters
@@ -508,8 +508,33 @@ def _check_sizes(path: Path) -> None:
 
     The network is built once as a graph, in which weights have shapes and no values.
     """
-    is_zip = path.suffix == ".keras"
-    config, n_stored, widths = _read_zipped(path) if is_zip else _read_hdf5(path)
+    n_stored = check_declared(path)
+    with same_randomness(), _quiet_absl(), tf.Graph().as_default():
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        n_declared = sum(math.prod(variable.shape) for variable in model.variables)
+    if n_declared > n_stored + SPARE:
+        raise ValueError(f"its layers have {n_declared} weights, {n_stored} are stored")
+
+
+def check_declared(path: Path) -> int:
+    """Check the sizes that a network's description declares; nothing is built.
+
+    Parameters
+    ----------
+    path : Path
+        The h5 or ``.keras`` file.
+
+    Returns
+    -------
+    int
+        Number of weights that are stored.
+
+    Raises
+    ------
+    ValueError
+        If it has layers wider than its weights, large kernels or stamps, or layers that read other files.
+    """
+    config, n_stored, widths = _read_zipped(path) if path.suffix == ".keras" else _read_hdf5(path)
     excess = sorted(width for width in _declared(config, ("units", "filters")) if width not in widths)
     if excess:
         raise ValueError(f"a layer declares {excess[-1]} outputs but no weights of that size are stored")
@@ -521,11 +546,7 @@ def _check_sizes(path: Path) -> None:
     foreign = sorted(set(map(str, _values(config, ("class_name",)))) & set(READ_FILES))
     if foreign:
         raise ValueError(f"it has a layer {foreign[0]}, which reads other files")
-    with same_randomness(), _quiet_absl(), tf.Graph().as_default():
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-        n_declared = sum(math.prod(variable.shape) for variable in model.variables)
-    if n_declared > n_stored + SPARE:
-        raise ValueError(f"its layers have {n_declared} weights, {n_stored} are stored")
+    return n_stored
 
 
 def _read_hdf5(path: Path) -> tuple[Any, int, set[int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,26 @@ def read_onnx(path: Path, shape: tuple[int | None, int], first: First) -> Foreig
     ModelError
         If the file is unsafe, or has an operator that cannot be rebuilt, which the message names.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise ModelError(f"{path} is larger than {MAX_BYTES} bytes; give a smaller network")
     return _rebuild(path, path.read_bytes(), shape, first)
+
+
+def check_onnx(path: Path) -> None:
+    """Refuse an ONNX file that is too large, or would be once it is parsed.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    UntrustedFile
+        If it is.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise UntrustedFile(f"larger than {MAX_BYTES} bytes")
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        check_content(content)
 
 
 def read_saved_model(folder: Path, shape: tuple[int | None, int], first: First) -> Foreign:
@@ -156,7 +174,7 @@ def _rebuild(path: Path, content: bytes, shape: tuple[int | None, int], first: F
     except ImportError:
         raise ConfigError(f"{path} needs onnx, which is not installed; pip install 'gotorb[onnx]'") from None
     try:
-        _check_content(content)
+        check_content(content)
         return _Graph(onnx, onnx.ModelProto.FromString(content).graph).network(shape, first)
     except Exception as error:  # protobuf, numpy and Keras raise almost any type
         raise ModelError(
@@ -167,8 +185,19 @@ def _rebuild(path: Path, content: bytes, shape: tuple[int | None, int], first: F
 # --- the bytes of a file ---------------------------------------------------------------------------
 
 
-def _check_content(content: bytes) -> None:
-    """Refuse a small file that needs much memory when parsed, because of many parts besides its weights."""
+def check_content(content: bytes | mmap) -> None:
+    """Refuse a small file that needs much memory when parsed, because of many parts besides its weights.
+
+    Parameters
+    ----------
+    content : bytes or mmap
+        Of an ONNX file.
+
+    Raises
+    ------
+    UntrustedFile
+        If it is one.
+    """
     budget, rest = [MAX_PARTS], len(content)
     for number, start, end in _fields(content, (0, len(content)), budget):
         for part, low, high in _fields(content, (start, end), budget) if number == GRAPH else ():
@@ -178,7 +207,7 @@ def _check_content(content: bytes) -> None:
         raise UntrustedFile(f"{rest} bytes besides its weights, more than {MAX_GRAPH}")
 
 
-def _fields(content: bytes, span: tuple[int, int], budget: list[int]) -> Iterator[tuple[int, int, int]]:
+def _fields(content: bytes | mmap, span: tuple[int, int], budget: list[int]) -> Iterator[tuple[int, int, int]]:
     """Number, start and end of each field of a Protocol Buffers message."""
     place, end = span
     while place < end:
@@ -197,7 +226,7 @@ def _fields(content: bytes, span: tuple[int, int], budget: list[int]) -> Iterato
         yield key >> 3, begun, place
 
 
-def _number(content: bytes, place: int, end: int) -> tuple[int, int]:
+def _number(content: bytes | mmap, place: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if place >= end:

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,10 @@ from gotorb.classifier.scored import SUMMARIES, Scored, score_block
 from gotorb.classifier.scores import Scorer, load_scorer, tell_middle
 from gotorb.classifier.sources import Detections, read_detections
 from gotorb.core.constants import SCORE_DIGITS
-from gotorb.core.files import write_csv, write_text
+from gotorb.core.files import content_states, write_csv, write_text
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import Settings, read_settings
+from gotorb.dataset.folder import whole_folder
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.stamps.images import draw_strips
 from gotorb.training.onnx import PortableModel
@@ -108,7 +109,8 @@ def make_pages(
     Raises
     ------
     DataError
-        If a source is absent, holds no detection, or does not fit the model.
+        If a source is absent, holds no detection, or does not fit the model; or if the folder holds pages of other
+        sources, another model or other options.
     ModelError
         If the model cannot be read, or cannot give what is to be shown.
     """
@@ -117,24 +119,31 @@ def make_pages(
     if isinstance(scorer.model, PortableModel) and (look.neighbours or look.saliency):
         raise ModelError(f"{model} is an exported model, which shows neither neighbours nor saliency; give the model")
     near = None if look.neighbours is None else open_neighbourhood(scorer, look.neighbours)
-    blocks = []
-    for source in map(Path, sources):
-        for found in _read(source, look.archive, scorer.size):
-            if found.first == 0 and (told := tell_middle(scorer, found.stamps.shape[1], source)):
-                log.info(told)
-            scored = score_block(scorer, found, source, n_samples=look.n_samples, seed=look.seed, threshold=threshold)
-            blocks.append(write_block(out_dir, scored, scorer, threshold, settings=settings, near=near, look=look))
-    if not blocks:
-        raise DataError(f"no detection in {', '.join(map(str, sources))}; give other images")
-    about: dict[str, Any] = {"model": scorer.name, "version": scorer.version, "threshold": threshold}
-    index = write_page(out_dir / "index.html", "index", title="Scored detections", pages=blocks, **about)
+    for source in sources:
+        if not Path(source).exists():
+            raise DataError(f"no {source}; give images, a data set, a stamp archive or alert packets")
+    recipe = {"model": (scorer.name, scorer.version), "options": asdict(look), "sources": content_states(sources)}
+    recipe |= {"neighbours": content_states([look.neighbours])} if look.neighbours else {}
+    with whole_folder(out_dir, recipe):
+        blocks = []
+        for source in map(Path, sources):
+            for found in _read(source, look.archive, scorer.size):
+                if found.first == 0 and (told := tell_middle(scorer, found.stamps.shape[1], source)):
+                    log.info(told)
+                scored = score_block(
+                    scorer, found, source, n_samples=look.n_samples, seed=look.seed, threshold=threshold
+                )
+                block = write_block(out_dir, scored, scorer, threshold, settings=settings, near=near, look=look)
+                blocks.append(block)
+        if not blocks:
+            raise DataError(f"no detection in {', '.join(map(str, sources))}; give other images")
+        about: dict[str, Any] = {"model": scorer.name, "version": scorer.version, "threshold": threshold}
+        index = write_page(out_dir / "index.html", "index", title="Scored detections", pages=blocks, **about)
     return [*(out_dir / block["file"] for block in blocks), index]
 
 
 def _read(source: Path, archive: ArchiveParams, size: int) -> Iterator[Detections]:
     """Blocks of a source, as many as can be looked at."""
-    if not source.exists():
-        raise DataError(f"no {source}; give images, a data set, a stamp archive or alert packets")
     shown = 0
     for found in read_detections(source, archive, size):
         if found.field is None and shown >= MAX_DETECTIONS:

@@ -16,7 +16,7 @@ from gotorb.classifier.scored import SUMMARIES, score_block, score_training
 from gotorb.classifier.scores import Scorer, load_scorer
 from gotorb.classifier.sources import Detections, read_detections
 from gotorb.core import layout
-from gotorb.core.files import file_states, write_csv, write_json
+from gotorb.core.files import content_states, write_csv, write_json
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import Settings, read_settings
 from gotorb.dataset.folder import check_finished, whole_folder
@@ -106,14 +106,9 @@ def summarise_night(source: Path | str, model: str, out_dir: Path | str, options
     threshold = scorer.threshold if options.threshold is None else options.threshold
     if not source.exists():
         raise DataError(f"no {source}; give the folder of a night's images")
-    recipe = {"model": (scorer.name, scorer.version), "options": asdict(options), "source": _states(source)}
+    recipe = {"model": (scorer.name, scorer.version), "options": asdict(options), "source": content_states([source])}
     with whole_folder(out_dir, recipe):
         return _write_night(source, scorer, out_dir, options, threshold=threshold, settings=settings)
-
-
-def _states(source: Path) -> list[tuple[str, int, int]]:
-    """Sizes and times of a source's files."""
-    return file_states([source] if source.is_file() else sorted(one for one in source.iterdir() if one.is_file()))
 
 
 def _write_night(

@@ -18,6 +18,7 @@ from gotorb.errors import DataError, ModelError, NotFinite
 from gotorb.evaluation.external_classifiers import compare_with_external
 from tests.model.blobs import make_blobs
 from tests.model.conftest import Trained
+from tests.shared import read_here
 
 ODD = {
     "soft": np.where(np.arange(60) % 2, 0.95, 0.05),
@@ -118,12 +119,15 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import zipfile
 
     from gotorb import models
+    from gotorb.training import importing
 
     folder = tmp_path_factory.mktemp("imported")
     with zipfile.ZipFile(Path(__file__).parents[1] / "unit" / "training" / "keras2.zip") as pack:
         pack.extract("lam_l2.h5", folder)
     layers = ("science", "template", "difference")
-    return models.import_model(folder / "lam_l2.h5", name="theirs", layers=layers, out_dir=folder, registry=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importing, "read_apart", read_here)
+        return models.import_model(folder / "lam_l2.h5", name="theirs", layers=layers, out_dir=folder, registry=False)
 
 
 def test_imported_models_score_compare_evaluate_and_fine_tune(imported: Path, tmp_path: Path) -> None:

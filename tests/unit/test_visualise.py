@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,6 +65,24 @@ def test_a_data_set_with_neighbours_and_saliency(model: Path, data_dir: Path, tm
     look = Look(n_samples=2, neighbours=data_dir, saliency=True)
     page = make_pages([data_dir], model, tmp_path, look)[0].read_text()
     assert page.count("<figure") == 20 * 3 and ">saliency<" in page
+
+
+def test_pages_of_other_sources_or_options_are_not_replaced(model: Path, tmp_path: Path) -> None:
+    source, pages, look = write_archive(tmp_path / "archive", 5), tmp_path / "pages", Look(n_samples=2)
+    make_pages([source], model, pages, look)
+    before = {path.name: path.read_bytes() for path in pages.iterdir()}
+    assert layout.RECIPE_FILE in before and layout.UNFINISHED_FILE not in before
+    for file in source.iterdir():
+        os.utime(file, (1, 1))  # touched, as by a copy
+    make_pages([source], model, pages, look)
+    assert {path.name: path.read_bytes() for path in pages.iterdir()} == before
+    with pytest.raises(DataError, match=r"made in another way \(options\)"):
+        make_pages([source], model, pages, Look(n_samples=3))
+    (source / "my_meta.csv").write_text((source / "my_meta.csv").read_text() + "\n")
+    with pytest.raises(DataError, match=r"made in another way \(sources\)"):
+        make_pages([source], model, pages, look)
+    (pages / layout.UNFINISHED_FILE).touch()  # interrupted
+    assert len(make_pages([source], model, pages, Look(n_samples=3))) == 2
 
 
 def test_packets_are_shown_and_a_model_without_a_posterior_too(tmp_path: Path) -> None:

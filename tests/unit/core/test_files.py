@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -107,3 +108,33 @@ def test_digests_are_those_of_sha256(tmp_path):
     assert files.tree_digest([one, two]) != files.tree_digest([two, one])
     states = files.file_states([one, tmp_path / "absent"])
     assert states == [(str(one), 3, one.stat().st_mtime_ns), (str(tmp_path / "absent"), -1, -1)]
+
+
+def test_content_counts_and_time_does_not(tmp_path):
+    one, absent = files.write_text(tmp_path / "1", "one"), tmp_path / "absent"
+    before = files.content_states([one, absent])
+    assert before == [(str(one), 3, hashlib.sha256(b"one").hexdigest()), (str(absent), -1, "")]
+    os.utime(one, (1, 1))
+    assert files.content_states([one, absent]) == before
+    files.write_text(one, "two")
+    assert files.content_states([one])[0][:2] == before[0][:2]
+    assert files.content_states([one]) != before[:1]
+    (tmp_path / "folder").mkdir()
+    assert [Path(name).name for name, *_ in files.content_states([tmp_path])] == ["1"]
+
+
+def test_large_files_are_read_in_blocks_or_whole(tmp_path):
+    path, size = tmp_path / "large", files.WHOLE_BYTES + 12_345
+    content = bytearray(np.random.default_rng(1).integers(0, 256, size, np.uint8).tobytes())
+    path.write_bytes(content)
+    cheap, whole = files.content_states([path]), files.content_states([path], whole=True)
+    assert whole[0][2] == hashlib.sha256(content).hexdigest() != cheap[0][2]
+    for place in (0, -1):  # the ends are always read
+        changed = content.copy()
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        assert files.content_states([path]) != cheap
+    content[files.BLOCK + 100] ^= 1  # between two blocks
+    path.write_bytes(content)
+    assert files.content_states([path]) == cheap
+    assert files.content_states([path], whole=True) != whole

@@ -24,10 +24,10 @@ from gotorb.catalogues.variables import read_variables
 from gotorb.core import layout
 from gotorb.core.files import write_csv
 from gotorb.core.params import ArchiveParams
-from gotorb.core.untrusted import UntrustedFile, check_header, open_hdf5, read_json, read_zip
+from gotorb.core.untrusted import UntrustedFile, check_header, open_hdf5, read_apart, read_json, read_zip
 from gotorb.dataset.datapack import read_datapack
 from gotorb.dataset.store import open_dataset, read_table
-from gotorb.errors import GotorbError
+from gotorb.errors import GotorbError, ModelError
 from gotorb.labels.cleaning import read_flagged
 from gotorb.labels.marshall import read_labels
 from gotorb.survey.archives import open_archive
@@ -35,6 +35,7 @@ from gotorb.survey.planes import open_whole
 from gotorb.training.backend import keras  # here, for its import takes longer than any file may
 from gotorb.training.meta import read_meta, write_meta
 from tests.unit.apps.small import make_small
+from tests.unit.core import apart
 from tests.unit.survey.synthetic import write_archive
 
 MOST_MEMORY = 1 << 30
@@ -382,3 +383,47 @@ def test_trees_of_galaxies_end(kind: str, tmp_path: Path) -> None:
             file[name][...] = index
     with pytest.raises(GotorbError):
         find_galaxies(tmp_path, 150.0, 2.0, radius_arcsec=3600)
+
+
+def test_reading_apart_gives_plain_arrays(tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("1 2 3")
+    found = read_apart(apart.read, tmp_path / "given", factor=2.5)
+    assert found["values"].tolist() == [2.5, 5.0, 7.5]
+    assert found["names"].tolist() == ["a", "é"]
+
+
+HARM: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] = [
+    (apart.grow, {"n_bytes": 1 << 31}, UntrustedFile, "given takes more than 128 MiB of memory"),
+    (apart.loop, {}, UntrustedFile, "given takes more than 1 CPU seconds"),
+    (apart.crash, {}, UntrustedFile, "given ended the process that read it.*SIGABRT"),
+    (apart.fail, {}, UntrustedFile, "given ended.*KeyError: 'absent'"),
+    (apart.refuse, {}, ModelError, "given is no model"),
+]
+
+
+@pytest.mark.parametrize(("job", "options", "error", "told"), HARM, ids=[row[0].__name__ for row in HARM])
+def test_a_reader_that_does_harm_ends_alone(
+    job: Callable[..., Any], options: dict[str, Any], error: type[Exception], told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "given").write_text("1")
+    before, cpu = own_peak(), own_children()
+    with pytest.raises(error, match=told):
+        read_apart(job, tmp_path / "given", memory=1 << 27, seconds=1, **options)
+    assert own_peak() - before < 8 << 20
+    assert own_children() - cpu < 5
+
+
+def test_objects_do_not_come_back(tmp_path: Path) -> None:
+    with pytest.raises(UntrustedFile, match="objects"):
+        read_apart(apart.fail, tmp_path / "with.suffix")
+
+
+def own_peak() -> int:
+    """Largest memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def own_children() -> float:
+    """CPU seconds of the processes that this one started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -8,6 +8,7 @@ import pytest
 
 from gotorb.core import layout
 from gotorb.dataset.check import verify_dataset
+from gotorb.dataset.folder import write_sums
 from gotorb.dataset.store import write_dataset
 from tests.unit.dataset.conftest import make_stamps, make_table
 
@@ -40,6 +41,18 @@ def test_one_flipped_bit_is_found(tmp_path, name):
     content[-20] ^= 1
     path.write_bytes(content)
     assert any(f"{name} is not the file that was written" in line for line in verify_dataset(path.parent))
+
+
+def test_every_file_of_a_folder_is_checked(tmp_path):
+    data_dir = write(tmp_path)
+    (data_dir / "notes.txt").write_text("seeing was bad")
+    assert [line for line in verify_dataset(data_dir) if "notes.txt: it was added later" in line]
+    write_sums(data_dir)
+    for name in ("run.log", layout.EYEBALL_DB, f"{layout.EYEBALL_DB}-wal", ".lock"):
+        (data_dir / name).write_text("changes")
+    assert verify_dataset(data_dir) == []
+    (data_dir / "notes.txt").write_text("seeing was good")
+    assert ["notes.txt is not the file" in line for line in verify_dataset(data_dir)] == [True]
 
 
 def test_rows_moved_in_the_csv_are_found(tmp_path):
@@ -85,6 +98,7 @@ def test_impossible_rows_are_found(tmp_path, columns, finding):
 def test_image_that_is_not_listed_is_found(tmp_path):
     data_dir = write(tmp_path)
     (data_dir / layout.IMAGES_CSV).write_text("image_id\n" + "".join(f"im{i}\n" for i in range(7)))
+    write_sums(data_dir)
     assert verify_dataset(data_dir) == ["image is not in image.csv: row007, row015, row023, row031, row039"]
 
 

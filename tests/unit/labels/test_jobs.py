@@ -2,7 +2,7 @@
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +117,18 @@ def test_finished_folder_of_other_images_is_not_replaced(tmp_path):
     assert (tmp_path / "run" / layout.LABELS_CSV).read_bytes() == before
     make_shards(tmp_path / "run", make_tasks(4), work, options, title="label")
     assert (tmp_path / "run" / layout.LABELS_CSV).read_bytes() == before
+
+
+def test_touched_images_are_the_same_and_changed_ones_are_not(tmp_path):
+    image, options = tmp_path / "image.fits", Options(str(tmp_path / "j"))
+    image.write_bytes(b"1" * 100)
+    tasks = [replace(task, path=str(image)) for task in make_tasks(2)]
+    for _ in range(2):
+        make_shards(tmp_path / "run", tasks, work, options, title="label")
+        os.utime(image, (1, 1))
+    image.write_bytes(b"2" * 100)
+    with pytest.raises(DataError, match=r"made in another way \(files\)"):
+        make_shards(tmp_path / "run", tasks, work, options, title="label")
 
 
 def test_run_without_a_usable_image_says_the_first_reason(tmp_path):

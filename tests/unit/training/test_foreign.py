@@ -18,6 +18,7 @@ import pytest
 from gotorb import models
 from gotorb.errors import ConfigError, ModelError
 from gotorb.models import find_model
+from gotorb.training import importing
 from gotorb.training.foreign import Foreign, finish, read_foreign
 from gotorb.training.lambda_code import Unreadable, follow, read_code
 
@@ -387,3 +388,27 @@ def test_other_kinds_of_files_are_refused_with_the_way_out(name: str, tmp_path: 
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ModelError, match="Keras 2"):
         models.import_model(tmp_path / name, name="one", layers=LAYERS, out_dir=tmp_path, registry=False)
+
+
+OPTIONS = {"name": "one", "layers": LAYERS, "registry": False}
+STAMPS = np.random.default_rng(1).normal(0, 9, (5, *SHAPE)).astype(np.float32)
+
+
+@pytest.mark.long("a process reads the file")
+def test_files_are_read_in_a_process_of_their_own(apart: None, files: Path, tmp_path: Path) -> None:
+    folder = models.import_model(files / "nested_func.h5", out_dir=tmp_path, **OPTIONS)
+    expected = np.asarray(finish(read_foreign(files / "nested_func.h5", SHAPE), real_column=None, logits=False)(STAMPS))
+    np.testing.assert_array_equal(np.asarray(find_model(folder).model(STAMPS)), expected)
+    with pytest.raises(ModelError, match=r"'os'.*keep the file"):
+        models.import_model(files / "lam_evil.h5", out_dir=tmp_path, **OPTIONS | {"name": "two"})
+
+
+@pytest.mark.long("a process reads the file")
+def test_reading_has_a_limit_of_memory(
+    apart: None, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "MEMORY", 1 << 20)
+    monkeypatch.setattr(importing, "MEMORY_PER_BYTE", 0)
+    with pytest.raises(ModelError, match=r"memory.*keep the file"):
+        models.import_model(files / "acai.h5", out_dir=tmp_path, **OPTIONS)
+    assert not (tmp_path / "one").exists()
