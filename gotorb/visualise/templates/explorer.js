@@ -1,5 +1,5 @@
-// The latent explorer: what lies close together looks alike to the model. Served, it asks for stamps and neighbours;
-// as a file of its own it carries what it needs.
+// Latent explorer: points close together look alike to the model. Served, it asks for stamps and neighbours; as a file
+// of its own it carries all its data.
 
 import { colourOf, csvField, download, el, find, get, labelName, number, post, shape } from "./page.js";
 import { colourBy, Plot } from "./points.js";
@@ -14,7 +14,7 @@ async function begin() {
   const embedded = find("embedded");
   meta = embedded ? JSON.parse(embedded.textContent) : await get("/api/meta");
   if (!meta.maps.length) {
-    find("row").textContent = "Nobody looked at these stamps: begin with `gotorb eyeball DIR --model MODEL`.";
+    find("row").textContent = "No map: run `gotorb eyeball DIR --model MODEL`.";
     return;
   }
   unpack(embedded ? bytes(meta.points) : await (await fetch("/api/points.bin")).arrayBuffer());

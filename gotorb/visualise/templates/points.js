@@ -27,8 +27,8 @@ export function colourBy(values, name, kinds) {
     if (name === "label") { table[0] = channels("#de8200"); table[1] = channels("#1e88cf"); }
     for (let i = 0; i < values.length; i++) codes[i] = Number.isNaN(values[i]) ? kinds.length : values[i];
     const shown = codes.includes(kinds.length) ? [...kinds, "unknown"] : kinds;
-    const crossed = name === "label" ? 0 : -1;  // bogus points are crosses, as everywhere
-    return { codes, table, crossed, legend: shown.map((kind, i) => [kind, `rgb(${table[i].join(",")})`])
+    const [crossed, dashed] = name === "label" ? [0, kinds.length] : [-1, -1];  // bogus is a cross, unknown a dash, as everywhere
+    return { codes, table, crossed, dashed, legend: shown.map((kind, i) => [kind, `rgb(${table[i].join(",")})`])
       .filter((_, i) => name !== "tag" || codes.includes(i)) };
   }
   let low = Infinity, high = -Infinity;
@@ -91,14 +91,15 @@ export class Plot {
 
   draw(colours) {
     if (colours) this.colours = colours;
-    const { codes, table, crossed = -1 } = this.colours, { pixels, view, x, y, turn, selected } = this;
+    const { codes, table, crossed = -1, dashed = -1 } = this.colours, { pixels, view, x, y, turn, selected } = this;
     const width = this.canvas.width, height = this.canvas.height, ground = groundOf(this.canvas);
     const bright = Int32Array.from(table, pack), faint = Int32Array.from(table, (colour) => pack(mix(ground, colour, FADED)));
     const zoom = view.scale / this.home, radius = Math.round((x.length > 20000 ? 1 : 2.4) * Math.min(2.2, zoom ** 0.35) * this.dense);
-    const disc = [], cross = [], arm = Math.floor(radius / 3);
+    const disc = [], cross = [], dash = [], arm = Math.floor(radius / 3);
     for (let dy = -radius; dy <= radius; dy++) for (let dx = -radius; dx <= radius; dx++) {
       if (dx * dx + dy * dy <= radius * radius + radius * 0.7) disc.push(dy * width + dx);
       if (Math.abs(Math.abs(dx) - Math.abs(dy)) <= arm) cross.push(dy * width + dx);
+      if (dy >= -arm && dy <= Math.max(arm, 1)) dash.push(dy * width + dx);
     }
     pixels.fill(pack(ground));
     for (const above of selected ? [0, 1] : [1]) {
@@ -108,7 +109,7 @@ export class Plot {
         if (selected && selected[i] !== above) continue;
         const px = Math.round(view.x + x[i] * view.scale), py = Math.round(view.y - y[i] * view.scale);
         if (px < radius || py < radius || px >= width - radius || py >= height - radius) continue;
-        const at = py * width + px, value = colour[codes[i]], spots = codes[i] === crossed ? cross : disc;
+        const at = py * width + px, value = colour[codes[i]], spots = codes[i] === crossed ? cross : codes[i] === dashed ? dash : disc;
         for (let s = 0; s < spots.length; s++) pixels[at + spots[s]] = value;
       }
     }
