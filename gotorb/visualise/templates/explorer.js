@@ -63,12 +63,22 @@ function paint(recolour) {
   const kinds = colour === "label" ? ["bogus", "real"] : meta.kinds[colour];
   const started = performance.now();
   if (recolour) {
-    const colours = colourBy(columns[colour], colour, kinds);
+    const colours = colourBy(columns[colour], colour, kinds, areReal(colour));
     plot.draw(colours);
     drawLegend(colours);
   } else plot.draw();
   find("points").dataset.ms = performance.now() - started;
   drawAbove();
+}
+
+// whether the rows of each kind are real: true, false, null for unlabelled ones; nothing where kinds do not tell
+function areReal(name) {
+  if (name === "label") return [false, true];
+  if (name === "tag") return meta.kinds.tag.map((tag) => meta.sources.includes(tag));
+  if (name !== "metalabel") return null;
+  const counts = meta.kinds.metalabel.map(() => [0, 0]);
+  columns.metalabel.forEach((kind, i) => { if (!Number.isNaN(columns.label[i])) counts[kind][columns.label[i]] += 1; });
+  return counts.map(([bogus, real]) => (bogus + real ? real > bogus : null));
 }
 
 function drawLegend({ legend, ends, table }) {
@@ -77,8 +87,8 @@ function drawLegend({ legend, ends, table }) {
     const pen = bar.getContext("2d");
     pen.fillStyle = `rgb(${c.join(",")})`; pen.fillRect(i, 0, 1, 1);
   });
-  const spot = ([name, fill]) => {
-    const dot = colour === "label" ? shape(name) : el("i", { class: "dot" });
+  const spot = ([name, fill, mark]) => {
+    const dot = shape(mark);
     dot.style.setProperty("--kind", fill);
     return el("div", {}, dot, name || "(none)");
   };
