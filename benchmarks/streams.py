@@ -21,9 +21,10 @@ from benchmarks.archive import N_ALERTS, NIGHT_SECONDS
 from benchmarks.features import make_measured
 from benchmarks.rows import Row
 from gotorb.core import layout
+from gotorb.core.params import StreamParams
 from gotorb.core.settings import Settings
 from gotorb.streams.clients import kafka
-from gotorb.streams.consumer import Plan, StreamOptions, Worker
+from gotorb.streams.consumer import Plan, Worker
 from gotorb.survey.alerts import make_reader
 from gotorb.survey.alerts.records import read_records, split_message
 from gotorb.survey.alerts.schemas import shipped_versions
@@ -145,7 +146,7 @@ class _Nobody:
 def _worker(folder: Path, model: Path, topics: tuple[str, ...], address: str) -> Iterator[Worker]:
     settings = Settings(gotorb_kafka_servers=address)
     plan = Plan(model=str(model), topics=topics, out_dir=folder, group="bench", run="bench",
-                options=StreamOptions(batch=BATCH), settings=settings)  # fmt: skip
+                options=StreamParams(batch=BATCH), settings=settings)  # fmt: skip
     worker = Worker(plan, 0, _Nobody())  # type: ignore[arg-type]
     thread = threading.Thread(target=worker.run)
     thread.start()

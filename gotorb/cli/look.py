@@ -276,7 +276,7 @@ def _serve(args: argparse.Namespace) -> int:
 
 def _audit(args: argparse.Namespace) -> int:
     """Serve a night's audit set blind, in random order, and print the miss rate when the server is stopped."""
-    from gotorb.eyeball.audit import audit_set, record_audit, tell_missed
+    from gotorb.eyeball.exchange import audit_set, record_audit, tell_missed
     from gotorb.visualise.night import PAGE, read_night
 
     options = chosen(args, gotorb.eyeball.serve)
@@ -348,7 +348,7 @@ def _candidates(args: argparse.Namespace) -> int:
 def _tell_missed(path: str) -> int:
     import pandas as pd
 
-    from gotorb.eyeball.audit import tell_missed
+    from gotorb.eyeball.exchange import tell_missed
     from gotorb.visualise.night import SUMMARY_JSON, estimate_missed
 
     try:

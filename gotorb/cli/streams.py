@@ -14,7 +14,6 @@ from gotorb.core.params import AlertsParams, ArchiveParams, StreamParams, find_p
 from gotorb.errors import ConfigError, StreamError
 
 if TYPE_CHECKING:
-    from gotorb.streams.consumer import StreamOptions
     from gotorb.streams.decoder import Pipeline
     from gotorb.streams.journal import Journal
 
@@ -23,8 +22,6 @@ ALERT_ACTIONS = ("show", "dataset")
 
 
 def _stream_options(parser: argparse.ArgumentParser) -> None:
-    from gotorb.streams.consumer import StreamOptions
-
     parser.usage = (
         "gotorb stream MODEL TOPIC... --out DIR [options]\n"
         "       gotorb stream status DIR [--json]\n"
@@ -41,7 +38,7 @@ def _stream_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the journal; the same call resumes there")
     parser.add_argument("--from", dest="start", default=argparse.SUPPRESS, metavar="START",
                         help=f"{StreamParams.model_fields['start'].description} (default: committed)")  # fmt: skip
-    add_options(parser, StreamOptions, StreamParams, skip=("start",))
+    add_options(parser, StreamParams, StreamParams, skip=("start",))
     parser.add_argument(
         "--check",
         action="store_true",
@@ -90,11 +87,10 @@ def run_stream(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, model: str, topics: list[str]) -> int:
-    from gotorb.streams.consumer import StreamOptions
     from gotorb.streams.run import check_stream, run_stream
 
     show_on_console()
-    options, archive = call(args, StreamOptions), _archive(args)
+    options, archive = call(args, StreamParams), _archive(args)
     try:
         if args.check:
             print("\n".join(check_stream(model, topics, options, archive)))
@@ -177,15 +173,15 @@ def _replay(args: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
-def _open(args: argparse.Namespace, folder: Path) -> "tuple[Journal, Pipeline, StreamOptions]":
+def _open(args: argparse.Namespace, folder: Path) -> "tuple[Journal, Pipeline, StreamParams]":
     """Journal of a folder, and the way to rows by the model that it belongs to."""
     from gotorb.core.settings import read_settings
-    from gotorb.streams.consumer import StreamOptions, load_model, make_pipeline, open_journal
+    from gotorb.streams.consumer import load_model, make_pipeline, open_journal
 
     if args.model is None:
         raise ConfigError("no model; pass --model MODEL")
     show_on_console()
-    options, model = call(args, StreamOptions), load_model(args.model)
+    options, model = call(args, StreamParams), load_model(args.model)
     pipeline = make_pipeline(model.scorer, options, read_settings(), _archive(args))
     return open_journal(folder, model, pipeline), pipeline, options
 

@@ -379,16 +379,16 @@ class PromoteParams(Section):
 
 LINKS = {
     "Aladin Lite": "https://aladin.cds.unistra.fr/AladinLite/?target={ra}%20{dec}&fov=0.05",
-    "SIMBAD": "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra}d{dec}d&Radius=10&Radius.unit=arcsec",
-    "NED": "https://ned.ipac.caltech.edu/conesearch?search_type=Near%20Position%20Search&coordinates={ra}d%20{dec}d"
-    "&radius=0.5",
+    "SIMBAD": "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra}%20{dec}&Radius=10&Radius.unit=arcsec",
+    "NED": "https://ned.ipac.caltech.edu/conesearch?search_type=Near%20Position%20Search&in_csys=Equatorial"
+    "&in_equinox=J2000&ra={ra}d&dec={dec}d&radius=0.5",
     "Legacy Survey": "https://www.legacysurvey.org/viewer?ra={ra}&dec={dec}&layer=ls-dr10&zoom=16&mark={ra},{dec}",
     "PS1": "https://ps1images.stsci.edu/cgi-bin/ps1cutouts?pos={ra}%20{dec}&filter=color&size=240",
     "TNS": "https://www.wis-tns.org/search?ra={ra}&decl={dec}&radius=10&coords_unit=arcsec",
-    "Fritz": "https://fritz.science/alerts?ra={ra}&dec={dec}&radius=3&unit=arcsec",
-    "ALeRCE": "https://alerce.online/?ra={ra}&dec={dec}&radius=10",
+    "Fritz": "https://fritz.science/alerts?ra={ra}&dec={dec}&radius=3&radius_unit=arcsec&group_by_obj=true",
+    "ALeRCE": "https://alerce.online/?ra={ra}&dec={dec}&radius=10&page=1",
     "MPChecker": "https://minorplanetcenter.net/cgi-bin/mpcheck.cgi?year={year}&month={month}&day={day}&which=pos"
-    "&ra={ra_hms}&decl={dec_dms}&radius=5&limit=22&oc=500",
+    "&ra={ra_hms}&decl={dec_dms}&TextArea=&radius=5&limit=22&oc=500&sort=d&mot=h&tmot=s&pdes=u&needed=f&ps=n&type=p",
 }
 """Services that the pages link to by position and time; nothing is asked of them until a link is followed."""
 

@@ -5,6 +5,7 @@ References
 van der Maaten & Hinton 2008 (JMLR 9, 2579): t-SNE.
 """
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -191,14 +192,16 @@ def plot_latent(places: np.ndarray, rows: pd.DataFrame, threshold: float | None 
     """
     from gotorb.evaluation.figures import COLOURS, new_panels, text_size
 
+    blue, vermilion, green, purple, orange, sky = COLOURS
+    pools = {True: cycle((blue, green, sky)), False: cycle((vermilion, orange, purple))}  # one meaning on every page
     known = [name for name in PANELS if name in rows and rows[name].notna().all()]
     figure, (first, *others) = new_panels(1 + len(known), 4.6 * (1 + len(known)), 5.2)
     kinds = rows["metalabel"].where(rows["metalabel"] != "", "unlabelled").to_numpy(str)
     names = sorted(set(kinds), key=lambda name: (-rows["label"].to_numpy()[kinds == name].mean(), name))
-    for number, name in enumerate(names):
+    for name in names:
         inside = kinds == name
-        real = rows["label"].to_numpy()[inside].mean() > 0.5
-        colour, marker = COLOURS[number % len(COLOURS)], "o" if real else "x"
+        real = bool(rows["label"].to_numpy()[inside].mean() > 0.5)
+        colour, marker = next(pools[real]), "o" if real else "x"
         first.scatter(*places[inside].T, s=14, color=colour, marker=marker, lw=0.9, label=name, alpha=0.8)
     first.set_title("by class (o real, x bogus)")
     for axes, name in zip(others, known, strict=True):

@@ -56,7 +56,7 @@ def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[st
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_frame_on(False)
     figure.suptitle(title)
-    figure.set_layout_engine("constrained", rect=(0.02, 0, 0.98, 1))  # the layout underestimates the captions
+    figure.set_layout_engine("constrained", rect=(0.045, 0, 0.955, 1))  # the layout underestimates the captions
     return figure
 
 

@@ -104,8 +104,8 @@ def serve(
     from gotorb.eyeball.decisions import Journal
     from gotorb.eyeball.exchange import open_source
     from gotorb.eyeball.rows import find_given, read_gold, usable_orders
-    from gotorb.eyeball.server import Start, guarded, make_app
-    from gotorb.visualise.safety import check_bind, own_names
+    from gotorb.eyeball.server import Start, make_app
+    from gotorb.visualise.pages import Guard, check_bind, own_names
 
     check_bind(host)
     data_dir = open_source(data_dir, find_params(params).label.archive, stamp_size)
@@ -121,7 +121,7 @@ def serve(
         )
     with _bind(host, port) as listening, closing(Journal(_journal_path(data_dir, journal))) as kept:
         port = listening.getsockname()[1]
-        app = guarded(make_app(shown, kept, start=Start(labeller, order, seed, blind)), own_names(port))
+        app = Guard(make_app(shown, kept, start=Start(labeller, order, seed, blind)), own_names(port))
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
         config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, date_header=False)
         uvicorn.Server(config).run(sockets=[listening])
@@ -177,8 +177,8 @@ def _journal_path(data_dir: Path | str, journal: Path | str | None = None) -> Pa
     return Path(data_dir) / layout.EYEBALL_DB if journal is None else Path(journal)
 
 
-def _read_decisions(data_dir: Path | str, journal: Path | str | None = None) -> pd.DataFrame:
-    """The last decision of each labeller on each row: labeller, id, label, blind, sequence, model, number.
+def _read_journal(data_dir: Path | str, journal: Path | str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Last decision, and last tags and note, of each labeller on each row (`Journal.current`, `Journal.marks`).
 
     Raises
     ------
@@ -189,17 +189,9 @@ def _read_decisions(data_dir: Path | str, journal: Path | str | None = None) -> 
 
     path = _journal_path(data_dir, journal)
     if not path.exists():
-        raise DataError(f"no journal {path}; nobody has decided anything: run `gotorb eyeball {data_dir}`")
+        raise DataError(f"no journal {path}, so no decisions yet; run `gotorb eyeball {data_dir}`")
     with closing(Journal(path)) as kept:
-        return kept.current()
-
-
-def _read_marks(data_dir: Path | str, journal: Path | str | None = None) -> pd.DataFrame:
-    """The last tags and the last note of each labeller on each row."""
-    from gotorb.eyeball.decisions import Journal
-
-    with closing(Journal(_journal_path(data_dir, journal))) as kept:
-        return kept.marks()
+        return kept.current(), kept.marks()
 
 
 def agreement(
@@ -228,12 +220,9 @@ def agreement(
     from gotorb.eyeball.decisions import compare_labellers
     from gotorb.eyeball.rows import read_gold
 
-    known = read_table(data_dir).set_index("id")["label"]
-    if gold is None:
-        return compare_labellers(_read_decisions(data_dir, journal), known)
-    table = read_table(data_dir)
-    labels = read_gold(gold, table)
-    return compare_labellers(_read_decisions(data_dir, journal), known, labels.set_axis(table["id"].iloc[labels.index]))
+    table, (current, _) = read_table(data_dir), _read_journal(data_dir, journal)
+    right = None if gold is None else read_gold(gold, table).rename(table["id"])
+    return compare_labellers(current, table.set_index("id")["label"], right)
 
 
 def export(
@@ -273,7 +262,7 @@ def export(
     from gotorb.dataset.store import run_folder
     from gotorb.eyeball.decisions import write_labelled
 
-    source, current, marks = Path(data_dir), _read_decisions(data_dir, journal), _read_marks(data_dir, journal)
+    source, (current, marks) = Path(data_dir), _read_journal(data_dir, journal)
     with run_folder(out_dir or source.parent, name) as new_dir:
         return write_labelled(source, new_dir, current, marks, flagged=flagged, unsure=unsure)
 
@@ -358,7 +347,7 @@ def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | 
     from gotorb.core.files import write_csv
     from gotorb.eyeball.decisions import list_labels
 
-    found = list_labels(Path(data_dir), _read_decisions(data_dir, journal))
+    found = list_labels(Path(data_dir), _read_journal(data_dir, journal)[0])
     write_csv(out_path, found, inert=True)
     return len(found)
 
@@ -386,11 +375,12 @@ def explore(
     """
     from gotorb.core.files import write_text
     from gotorb.eyeball.explorer import write_page
-    from gotorb.eyeball.server import Start, describe_set, read_template
+    from gotorb.eyeball.server import Start, describe_set
+    from gotorb.visualise.pages import read_part
 
     rows = open_rows(data_dir, model=model, seed=seed)
     names = ("explorer.html", "eyeball.css", "explorer.css", "page.js", "stretch.js", "points.js", "explorer.js")
-    templates = {name: read_template(name) for name in names}
+    templates = {name: read_part(name) for name in names}
     told = describe_set(rows, Start()) | {"made_with": {"most_stamps": most_stamps, "seed": seed}}
     return write_text(out_path, write_page(rows, told, templates, most_stamps=most_stamps, seed=seed))
 

@@ -87,9 +87,9 @@ class Event:
     sequence : str
         The order in which rows were shown.
     model : str
-        Whose scores were there.
+        Model whose scores were there.
     shown_ms : int or None
-        How long the stamp had been on screen.
+        Time for which the stamp had been on screen.
     made_at : str
         The page's clock, ISO 8601.
     value : str
@@ -255,7 +255,7 @@ class Journal:
         return self._table(HISTORY, (labeller, before, limit))
 
     def events(self) -> pd.DataFrame:
-        """Everything, in order."""
+        """All events in order."""
         return self._table("SELECT * FROM events ORDER BY number")
 
     def _table(self, sql: str, values: tuple[object, ...] = ()) -> pd.DataFrame:
@@ -362,34 +362,7 @@ METALABEL = "marshall"
 JOURNAL_COLUMNS = ("id", "labeller", "label", "blind", "sequence", "model", "tags", "note")
 
 
-@dataclass(frozen=True)
-class Verdicts:
-    """Joint decisions of all labellers.
-
-    Attributes
-    ----------
-    rows : DataFrame
-        By id: verdict (real, bogus, unsure, flag, or disputed where as many say one as the other), n_real, n_bogus
-        and labellers, joined by commas.
-    """
-
-    rows: pd.DataFrame
-
-    def ids(self, verdict: str) -> pd.Index:
-        """Ids with a verdict.
-
-        Parameters
-        ----------
-        verdict : str
-
-        Returns
-        -------
-        Index
-        """
-        return self.rows.index[self.rows["verdict"] == verdict]
-
-
-def join_votes(current: pd.DataFrame) -> Verdicts:
+def join_votes(current: pd.DataFrame) -> pd.DataFrame:
     """The verdict on each row: a flag by anyone, else what most call it, else unsure.
 
     Parameters
@@ -399,14 +372,15 @@ def join_votes(current: pd.DataFrame) -> Verdicts:
 
     Returns
     -------
-    Verdicts
-        Verdict and votes of each row.
+    DataFrame
+        By id: verdict (real, bogus, unsure, flag, or disputed where as many say one as the other), n_real, n_bogus
+        and labellers, joined by commas.
 
     Examples
     --------
     >>> votes = pd.DataFrame([("ann", "a", "real"), ("bob", "a", "real"), ("cy", "a", "bogus")],
     ...                      columns=["labeller", "id", "label"])
-    >>> join_votes(votes).rows.loc["a", "verdict"]
+    >>> join_votes(votes).loc["a", "verdict"]
     'real'
     """
     votes = current.assign(**{kind: current["label"].eq(kind) for kind in ("real", "bogus", "flag")})
@@ -416,21 +390,18 @@ def join_votes(current: pd.DataFrame) -> Verdicts:
     torn = np.where(rows["n_real"] > 0, "disputed", "unsure")
     verdict = np.where(balance > 0, "real", np.where(balance < 0, "bogus", torn))
     verdict = np.where(rows["flag"] > 0, "flag", verdict)
-    return Verdicts(
-        rows.assign(verdict=verdict, labellers=grouped["labeller"].agg(", ".join))[
-            ["verdict", "n_real", "n_bogus", "labellers"]
-        ]
-    )
+    rows = rows.assign(verdict=verdict, labellers=grouped["labeller"].agg(", ".join))
+    return rows[["verdict", "n_real", "n_bogus", "labellers"]]
 
 
-def _find_changes(table: pd.DataFrame, verdicts: Verdicts, *, flagged: str, unsure: str) -> pd.DataFrame:
+def _find_changes(table: pd.DataFrame, verdicts: pd.DataFrame, *, flagged: str, unsure: str) -> pd.DataFrame:
     """Rows that get another label, and those that go.
 
     Parameters
     ----------
     table : DataFrame
         The data set's rows.
-    verdicts : Verdicts
+    verdicts : DataFrame
         From `join_votes`.
     flagged, unsure : {"keep", "remove"}
         Treatment of rows with these verdicts; disputed rows keep their label.
@@ -443,8 +414,8 @@ def _find_changes(table: pd.DataFrame, verdicts: Verdicts, *, flagged: str, unsu
     for name, action in (("flagged", flagged), ("unsure", unsure)):
         if action not in ACTIONS:
             raise ConfigError(f"unknown action {action!r} for {name} rows; choose {' or '.join(ACTIONS)}")
-    verdict = verdicts.rows["verdict"].reindex(table["id"]).to_numpy(object)
-    who = verdicts.rows["labellers"].reindex(table["id"]).to_numpy(object)
+    verdict = verdicts["verdict"].reindex(table["id"]).to_numpy(object)
+    who = verdicts["labellers"].reindex(table["id"]).to_numpy(object)
     parts = [pd.DataFrame(columns=list(CHANGE_COLUMNS))]
     for kind, label in (("real", layout.REAL), ("bogus", layout.BOGUS)):
         differs = np.flatnonzero((verdict == kind) & (table["label"].to_numpy() != label))
@@ -538,7 +509,7 @@ def list_labels(data_dir: Path, current: pd.DataFrame) -> pd.DataFrame:
         photometry_id, image_id (a candidate's id may start again in each image) and label.
     """
     table = open_dataset(data_dir).table
-    verdict = join_votes(current).rows["verdict"].reindex(table["id"]).to_numpy(object)
+    verdict = join_votes(current)["verdict"].reindex(table["id"]).to_numpy(object)
     blank = pd.Series("", index=table.index)
     candidate, image = (table.get(name, blank).astype(str) for name in ("candidate_id", "image_id"))
     usable = np.isin(verdict, ("real", "bogus")) & ~table["metalabel"].isin(layout.SYNTHETIC) & ~is_blank(candidate)

@@ -1,4 +1,4 @@
-"""Stamps and decisions from elsewhere: sources of any kind as data sets, subjects and volunteers of Zooniverse.
+"""Stamps and decisions from elsewhere: sources of any kind as data sets, a night's audit, Zooniverse's volunteers.
 
 References
 ----------
@@ -26,10 +26,17 @@ from gotorb.core.files import file_states, value_digest, write_csv, write_json
 from gotorb.core.params import ArchiveParams
 from gotorb.dataset.store import Dataset, open_dataset, write_dataset
 from gotorb.errors import DataError
-from gotorb.eyeball.decisions import Event, Journal
+from gotorb.eyeball.decisions import Event, Journal, join_votes
 from gotorb.stamps.images import draw_strip
 from gotorb.survey.alerts import find_packets
-from gotorb.visualise.night import CANDIDATES_DIR
+from gotorb.visualise.night import (
+    AUDIT_CSV,
+    AUDIT_DIR,
+    CANDIDATES_DIR,
+    estimate_missed,
+    read_night,
+    redraw_night,
+)
 
 SUFFIX, SOURCE_JSON = ".eyeball", "source.json"
 """Ending of the folder that is made of a source, next to it, and the identity of the source in there."""
@@ -42,6 +49,7 @@ ANSWERS = {"real": "real", "yes": "real", "bogus": "bogus", "no": "bogus", "unsu
            "don't know": "unsure", "i don't know": "unsure"}  # fmt: skip
 NAMESPACE = uuid.UUID("6d0f6a3e-6c55-4c0b-9a1e-0c4f3d6a7b52")
 """Of the ids of imported classifications: the same one read twice is one event."""
+VERDICT_LABELS = {"real": str(layout.REAL), "bogus": str(layout.BOGUS)}
 
 
 def open_source(source: Path | str, archive: ArchiveParams, size: int) -> Path:
@@ -129,7 +137,7 @@ def _write_blocks(made: Path, source: Path, blocks: Iterable[Detections]) -> Non
 
 
 def _name_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows with ids that stand once and labels that are known or -1."""
+    """Rows with unique ids, and labels that are known or -1."""
     ids = table["id"].astype(str)
     if ids.duplicated().any() or (ids == "").any():
         ids = table["image_name"] + ":" + ids
@@ -137,6 +145,94 @@ def _name_rows(table: pd.DataFrame) -> pd.DataFrame:
     ids = ids.where(again == "0", ids + "-" + again)
     label = pd.to_numeric(table["label"], errors="coerce").fillna(layout.UNKNOWN).astype(int)
     return table.assign(candidate_id=table["id"], id=ids, label=label)
+
+
+def audit_set(night_dir: Path | str) -> Path:
+    """Folder of a night's audit set.
+
+    Parameters
+    ----------
+    night_dir : path
+        The --out-dir of `gotorb night`.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    DataError
+        If the night has none.
+    """
+    found = Path(night_dir) / AUDIT_DIR
+    if not layout.labels_path(found).exists():
+        raise DataError(
+            f"no {AUDIT_DIR} in {night_dir}; give the --out-dir of `gotorb night`, run with --n-audit above 0"
+        )
+    return found
+
+
+def record_audit(night_dir: Path | str, *, journal: Path | str | None = None) -> dict[str, Any]:
+    """Fill the labels of a night's audit.csv from the decisions on its audit set, and draw its page again.
+
+    Parameters
+    ----------
+    night_dir : path
+        The --out-dir of `gotorb night`.
+    journal : path, optional
+        The journal of decisions; eyeball.sqlite of the audit set when left out.
+
+    Returns
+    -------
+    dict
+        As from `gotorb.visualise.night.estimate_missed`; n_shown_labelled and n_shown_real count the shown ones.
+
+    Raises
+    ------
+    DataError
+        If the folder is not that of a night, or no hidden detection is labelled.
+    """
+    night_dir = Path(night_dir)
+    path = audit_set(night_dir) / layout.EYEBALL_DB if journal is None else Path(journal)
+    if not path.exists():
+        raise DataError(f"no journal {path}; label the audit with `gotorb eyeball {night_dir} --audit`")
+    with closing(Journal(path)) as kept:
+        verdicts = join_votes(kept.current())["verdict"]
+    summary, table = read_night(night_dir)
+    audit = pd.read_csv(night_dir / AUDIT_CSV, dtype=str, keep_default_na=False)
+    labels = audit["id"].map(verdicts).map(VERDICT_LABELS)
+    audit["label"] = np.where(labels.notna(), labels, audit["label"])
+    found = estimate_missed(audit, summary["n_hidden"])
+    shown = verdicts.reindex(table.loc[table["called_real"] == 1, "id"])
+    found |= {
+        "n_shown_labelled": int(shown.isin(list(VERDICT_LABELS)).sum()),
+        "n_shown_real": int((shown == "real").sum()),
+    }
+    write_csv(night_dir / AUDIT_CSV, audit, inert=True)
+    redraw_night(night_dir, found)
+    return found
+
+
+def tell_missed(found: dict[str, Any], n_hidden: int) -> str:
+    """Miss rate with its interval as two lines of text.
+
+    Parameters
+    ----------
+    found : dict
+        As from `record_audit`.
+    n_hidden : int
+        Detections that were hidden.
+
+    Returns
+    -------
+    str
+    """
+    low, high = found["n_missed_interval"]
+    rate, lower, upper = (100 * value for value in (found["rate"], *found["interval"]))
+    return (
+        f"{found['n_labelled']} labelled, {rate:.2f} % of the hidden are real ({lower:.2f} to {upper:.2f} %)\n"
+        f"of {n_hidden} hidden detections about {found['n_missed']} are real ({low} to {high})"
+    )
 
 
 def write_subjects(data: Dataset, rows: np.ndarray, out_dir: Path | str) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gotorb.errors import DataError
 from gotorb.stamps.images import draw_strip
-from gotorb.visualise.safety import content_policy, escape, json_for_script, script_hash
+from gotorb.visualise.pages import content_policy, escape, json_for_script, script_hash
 
 if TYPE_CHECKING:
     from gotorb.eyeball.rows import Rows

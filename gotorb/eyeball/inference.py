@@ -154,11 +154,8 @@ def ask_model(model: str, data_dir: Path, *, n_samples: int, seed: int) -> Opini
     path = kept_path(data_dir, model, n_samples, seed)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "gotorb.eyeball.inference", model, str(data_dir), str(path)]
-        done = subprocess.run([*command, str(n_samples), str(seed)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ModelError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{model} was killed")
-        if told := done.stdout.strip():
+        words = (model, str(data_dir), str(path), str(n_samples), str(seed))
+        if told := _run_python("-m", "gotorb.eyeball.inference", *words):
             log.info(told)
     return _read_opinions(path, Path(model).name if Path(model).exists() else model)
 
@@ -191,10 +188,16 @@ def kept_path(data_dir: Path, model: str, n_samples: int, seed: int) -> Path:
 def _registered_digest(model: str) -> str:
     """The md5 of a registered model, asked in a process of its own since the registry's client is large."""
     code = "import sys; from gotorb.models import find_model; print(find_model(sys.argv[1]).digest)"
-    done = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, check=False)
+    return _run_python("-c", code, model).split()[-1].partition(":")[2]
+
+
+def _run_python(*words: str) -> str:
+    """Output of a Python of its own; the last line of its errors is the message of ours."""
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ModelError(done.stderr.strip().splitlines()[-1].removeprefix("gotorb.errors.ModelError: "))
-    return done.stdout.split()[-1].partition(":")[2]
+        (*_, last) = done.stderr.strip().splitlines() or ["the process was killed; free memory and try again"]
+        raise ModelError(last.removeprefix("gotorb.errors.ModelError: "))
+    return done.stdout.strip()
 
 
 def write_opinions(
@@ -234,7 +237,7 @@ def write_opinions(
 
 
 def _read_opinions(path: Path, name: str) -> Opinions:
-    """Read what `write_opinions` kept."""
+    """Read answers that `write_opinions` kept."""
     with np.load(path, allow_pickle=False) as kept:
         score, vectors = kept["score"], kept["vectors"]
         samples, probability = kept.get("samples"), kept.get("probability")

@@ -67,7 +67,7 @@ def _places(rows: pd.DataFrame) -> np.ndarray:
 
 
 ORDERS: dict[str, tuple[str, tuple[str, ...], Key]] = {
-    "as_is": ("as they stand", (), _places),
+    "as_is": ("as in the file", (), _places),
     "uncertain": ("uncertain first", ("score",), _distance),
     "bald": ("most to learn from (BALD)", ("bald",), lambda rows: -rows["bald"].to_numpy(float)),
     "disagreement": ("model against label", ("score",), lambda rows: -_disagreement(rows)),
@@ -169,20 +169,8 @@ def _by_labellers(ids: pd.Series, who: str, current: pd.DataFrame, labeller: str
     return mine if who == "mine" else ~mine
 
 
-NUMBERS = (
-    "mag",
-    "fwhm",
-    "snr",
-    "ra",
-    "dec",
-    "x",
-    "y",
-    "jd",
-    "realbogus",
-    "cnn_realbogus",
-    "n_seen",
-    "missing_fraction",
-)
+NUMBERS = ("mag", "fwhm", "snr", "ra", "dec", "x", "y", "jd", "realbogus", "cnn_realbogus", "n_seen",
+           "missing_fraction")  # fmt: skip
 TEXTS = ("image_name", "object_id", "host_id", "candidate_id", "rule", "ut", "split")
 GRID = np.linspace(0, 1, 151)
 """Scores at which a posterior's curve is drawn."""
@@ -457,9 +445,9 @@ def plain_number(value: Any, *, n_digits: int = N_DIGITS) -> float | None:
     (265.09, 265.0903217, None)
     """
     number = float(value)
-    return float(f"{number:.{n_digits}g}") if abs(number) < 1e4 and np.isfinite(number) else (
-        number if np.isfinite(number) else None
-    )  # fmt: skip
+    if not np.isfinite(number):
+        return None
+    return float(f"{number:.{n_digits}g}") if abs(number) < 1e4 else number
 
 
 def _read_doubt(data_dir: Path) -> pd.Series | None:
@@ -521,7 +509,7 @@ def find_given(path: Path | str, table: pd.DataFrame) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        In the order of the file; ids that are not in the table are left out, and duplicates stand once.
+        In the order of the file, each once; ids that are not in the table are left out.
 
     Raises
     ------

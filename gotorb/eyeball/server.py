@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -18,44 +17,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from gotorb.errors import GotorbError
 from gotorb.eyeball.context import make_links
-from gotorb.eyeball.decisions import (
-    ARTEFACTS,
-    LATEST,
-    NOTE,
-    SOURCES,
-    TAGS,
-    Event,
-    Journal,
-    compare_labellers,
-)
+from gotorb.eyeball.decisions import ARTEFACTS, LATEST, NOTE, SOURCES, TAGS, Event, Journal, compare_labellers
 from gotorb.eyeball.explorer import pack_points
-from gotorb.eyeball.rows import (
-    N_NEIGHBOURS,
-    ORDERS,
-    Filters,
-    Rows,
-    keep_rows,
-    order_rows,
-    plain_number,
-    usable_orders,
-)
+from gotorb.eyeball.rows import N_NEIGHBOURS, ORDERS, Filters, Rows, keep_rows, order_rows, plain_number, usable_orders
 from gotorb.stamps.images import pack_pixels, stretch_constants
-from gotorb.visualise.safety import Guard
+from gotorb.visualise.pages import read_part
 
-SCRIPTS = (
-    "eyeball.js",
-    "outbox.js",
-    "ahead.js",
-    "stretch.js",
-    "view.js",
-    "sheet.js",
-    "choices.js",
-    "dialogs.js",
-    "page.js",
-    "panel.js",
-    "explorer.js",
-    "points.js",
-)
+SCRIPTS = ("eyeball.js", "outbox.js", "ahead.js", "stretch.js", "view.js", "sheet.js", "choices.js", "dialogs.js",
+           "page.js", "panel.js", "explorer.js", "points.js")  # fmt: skip
 FILES = {"eyeball.css": "text/css", "explorer.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
 """Files that are served, and no others."""
 MOST_ROWS, MOST_CHOSEN, MOST_PIXELS = 256, 200_000, 96
@@ -88,7 +57,7 @@ class Body(BaseModel):
 
 
 class EventBody(Body):
-    """One key press; see `journal.Event`."""
+    """One key press; see `decisions.Event`."""
 
     uuid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")]
     row: RowNumber
@@ -168,7 +137,7 @@ class Start:
 
 
 def make_app(rows: Rows, journal: Journal, *, start: Start | None = None) -> FastAPI:
-    """Build the app without its guard; see `guarded`.
+    """Build the app, which is served behind a `Guard`.
 
     Parameters
     ----------
@@ -198,42 +167,12 @@ def make_app(rows: Rows, journal: Journal, *, start: Start | None = None) -> Fas
     return app
 
 
-def guarded(app: FastAPI, names: tuple[str, ...]) -> Guard:
-    """Put the app behind its guard.
-
-    Parameters
-    ----------
-    app : FastAPI
-    names : tuple of str
-        Names of the server, with port.
-
-    Returns
-    -------
-    Guard
-    """
-    return Guard(app, names)
-
-
-def read_template(name: str) -> str:
-    """Text of one file of the page.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-    """
-    return resources.files("gotorb.visualise").joinpath("templates", name).read_text(encoding="utf-8")
-
-
 def _add_files(app: FastAPI) -> None:
     pages = {"/": "eyeball.html", "/explorer": "explorer.html"}
     for path, name in pages.items():
-        app.get(path)(_text(read_template(name), "text/html"))
+        app.get(path)(_text(read_part(name), "text/html"))
     for name, kind in FILES.items():
-        app.get(f"/static/{name}")(_text(read_template(name), kind))
+        app.get(f"/static/{name}")(_text(read_part(name), kind))
 
 
 def _text(text: str, kind: str) -> Callable[[], Response]:
@@ -275,14 +214,8 @@ def _add_rows(app: FastAPI, rows: Rows, journal: Journal, start: Start) -> None:
     def _order(body: OrderBody) -> dict[str, Any]:
         if body.order not in ORDERS or not told["orders"][body.order]["usable"]:
             raise HTTPException(422, "this data set has no such order")
-        filters = Filters(
-            metalabels=tuple(body.metalabels),
-            telescopes=tuple(body.telescopes),
-            min_mag=body.min_mag,
-            max_mag=body.max_mag,
-            who=body.who,
-            rows=tuple(body.rows) or rows.given,
-        )
+        wanted = body.model_dump(include={"metalabels", "telescopes", "min_mag", "max_mag", "who"})
+        filters = Filters(rows=tuple(body.rows) or rows.given, **wanted)
         current = journal.current()
         kept = keep_rows(rows.table, filters, current, body.labeller)
         ordered = order_rows(rows.table, body.order, kept, seed=body.seed)
@@ -317,7 +250,7 @@ def _describe(rows: Rows, journal: Journal, numbers: list[int], *, blind: bool) 
 
 
 def _veil(row: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
-    """Values of a row without what would sway an annotator."""
+    """Values of a row that do not influence an annotator."""
     kept = {name: value for name, value in row.items() if name not in HIDDEN}
     kept |= {"label": None, "votes": [], "marks": [], "links": make_links(kept | {"id": kept["shown_id"]}, links)}
     kept["flags"] = [flag for flag in row["flags"] if flag not in SWAYING]

@@ -1,1 +1,1 @@
-"""Streams of alerts: read from Kafka, scored, kept in a journal that loses and doubles nothing, and published."""
+"""Streams of alerts: read from Kafka, scored, kept in a journal that loses and duplicates none, and published."""

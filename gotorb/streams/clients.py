@@ -1,4 +1,4 @@
-"""Kafka clients: their settings from .env, what the brokers know of a topic, and the errors that end a stream."""
+"""Kafka clients: settings from .env, offsets at the brokers, errors that end a stream, and the publisher of scores."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from gotorb.core.settings import Settings
-from gotorb.errors import ConfigError, Refused
-from gotorb.streams.journal import Place
+from gotorb.errors import ConfigError, GotorbError, Refused
+from gotorb.streams.journal import Journal, Place
 
 log = logging.getLogger(__name__)
 client_log = logging.getLogger("gotorb.streams.kafka")
@@ -32,15 +34,19 @@ TELL_S = 10.0
 """Time between two messages on the same trouble [s]."""
 REFUSALS = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "TOPIC_AUTHORIZATION_FAILED",
             "GROUP_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED", "_SSL")  # fmt: skip
-"""Errors that no waiting cures."""
+"""Errors for which waiting does not help."""
 AWAY = ("_ALL_BROKERS_DOWN", "_TRANSPORT", "_RESOLVE", "_TIMED_OUT")
+AT_A_TIME = 500
+"""Scores on their way to the broker."""
+FLUSH_S, DRAIN_S = 0.2, 30.0
+"""Longest wait for deliveries at a time, and for the rest at the end [s]."""
 PATTERN = "^"
 """Beginning of a topic that is a regular expression."""
 Parts = Iterable[tuple[str, int]]
 
 
 def kafka() -> ModuleType:
-    """The Kafka client, imported when it is wanted.
+    """Kafka client, imported when it is needed.
 
     Raises
     ------
@@ -55,7 +61,7 @@ def kafka() -> ModuleType:
 
 
 class Health:
-    """Connection of a client, as its callbacks tell it.
+    """Connection of a client, as its callbacks report it.
 
     Attributes
     ----------
@@ -88,7 +94,7 @@ class Health:
             self._tell("%s; trying again", error.str())
 
     def _tell(self, text: str, reason: str) -> None:
-        """Log what may last for hours now and then."""
+        """Log a lasting trouble at most every `TELL_S` seconds."""
         if time.monotonic() - self._told > TELL_S:
             self._told = time.monotonic()
             log.warning(text, reason)
@@ -112,7 +118,7 @@ class Health:
         }
 
     def check(self) -> None:
-        """Raise Refused when no waiting helps."""
+        """Raise Refused when waiting does not help."""
         if self.refusal:
             raise Refused(
                 f"the brokers refuse the connection ({self.refusal}); check GOTORB_KAFKA_USERNAME, _PASSWORD, "
@@ -239,7 +245,7 @@ def retry(ask: Callable[[], Any], health: Health, stop: threading.Event, *, what
     Raises
     ------
     Refused
-        If waiting is no use.
+        If waiting does not help.
     """
     failure = kafka().KafkaException
     while not stop.is_set():
@@ -354,7 +360,7 @@ def read_time(text: str, option: str) -> float:
     Raises
     ------
     ConfigError
-        If it is none.
+        If it is no time.
 
     Examples
     --------
@@ -382,3 +388,67 @@ def place_of(message: Any) -> Place:
     Place
     """
     return Place(message.topic(), message.partition(), message.offset())
+
+
+class Publisher(threading.Thread):
+    """A thread that empties the outbox; only one runs for a folder.
+
+    A row is marked after the broker has answered, so that a kill in between sends it again with the same key and the
+    same bytes.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the journal.
+    settings : Settings
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        super().__init__(daemon=True, name="publisher")
+        self.health, self.error = Health(), ""
+        self.producer = make_producer(settings, self.health)
+        self.folder, self.ending = folder, threading.Event()
+        self.n_published = 0
+        self._on_the_way: set[int] = set()
+        self._arrived: list[int] = []
+
+    def run(self) -> None:
+        """Publish until `finish` is called and the outbox is empty."""
+        try:
+            with closing(Journal(self.folder)) as journal:
+                while self._publish(journal) or not self.ending.is_set():
+                    self.ending.wait(0 if self._on_the_way else FLUSH_S)
+        except GotorbError as error:
+            self.error = str(error)
+            log.error("publishing stopped: %s", error)
+
+    def finish(self) -> None:
+        """Wait until the outbox is empty, for a while: what is left is published by the next start."""
+        self.ending.set()
+        self.join(DRAIN_S)
+
+    def _publish(self, journal: Journal) -> bool:
+        """Send what is new, and mark what has arrived; False when there is nothing to do."""
+        room = AT_A_TIME - len(self._on_the_way)
+        found = journal.unpublished(AT_A_TIME) if room > 0 else []
+        for number, topic, key, value in found:
+            if number not in self._on_the_way and number not in self._arrived and len(self._on_the_way) < AT_A_TIME:
+                self._send(number, topic, key, value)
+        self.producer.poll(FLUSH_S if self._on_the_way else 0)
+        if self._arrived:
+            journal.mark_published(self._arrived)
+            self.n_published += len(self._arrived)
+            self._arrived.clear()
+        return bool(found or self._on_the_way)
+
+    def _send(self, number: int, topic: str, key: str, value: bytes) -> None:
+        def on_delivery(error: Any, _: Any) -> None:
+            self._on_the_way.discard(number)
+            if error is None:
+                self._arrived.append(number)
+            else:
+                log.warning("alert %s is not published yet (%s)", key, error.str())
+
+        with suppress(BufferError, kafka().KafkaException):
+            self.producer.produce(topic, value=value, key=key, on_delivery=on_delivery)
+            self._on_the_way.add(number)

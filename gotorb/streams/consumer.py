@@ -48,37 +48,9 @@ from gotorb.survey.alerts.schemas import open_store
 from gotorb.training.onnx import PortableModel
 
 log = logging.getLogger(__name__)
-STREAM = StreamParams()
 REPORT_S = 1.0
 COMMITTED, EARLIEST, LATEST = "committed", "earliest", "latest"
 Partition = tuple[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamOptions:
-    """Options of `gotorb stream`; see `core.params.StreamParams`."""
-
-    group: str = STREAM.group
-    schemas: str = STREAM.schemas
-    start: str = STREAM.start
-    until: str = STREAM.until
-    batch: int = STREAM.batch
-    wait: float = STREAM.wait
-    workers: int = STREAM.workers
-    samples: int = STREAM.samples
-    threshold: float | None = STREAM.threshold
-    publish: str = STREAM.publish
-    above: float | None = STREAM.above
-    keep_packets: Path | None = STREAM.keep_packets
-    data: Path | None = STREAM.data
-    strict: bool = STREAM.strict
-    metrics_port: int | None = STREAM.metrics_port
-    max_dead: int = STREAM.max_dead
-    max_dead_fraction: float = STREAM.max_dead_fraction
-    status_s: float = STREAM.status_s
-    pause_s: float = STREAM.pause_s
-    retry_s: float = STREAM.retry_s
-    patience_s: float = STREAM.patience_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +62,7 @@ class Plan:
     out_dir: Path
     group: str
     run: str
-    options: StreamOptions
+    options: StreamParams
     settings: Settings = field(repr=False)
     archive: ArchiveParams = field(default_factory=ArchiveParams)
 
@@ -125,13 +97,13 @@ def load_model(address: str) -> Model:
     return Model(scorer, find_model(address).digest)
 
 
-def make_pipeline(scorer: Scorer, options: StreamOptions, settings: Settings, archive: ArchiveParams) -> Pipeline:
-    """Make the way from messages to rows.
+def make_pipeline(scorer: Scorer, options: StreamParams, settings: Settings, archive: ArchiveParams) -> Pipeline:
+    """Build the pipeline from messages to rows.
 
     Parameters
     ----------
     scorer : Scorer
-    options : StreamOptions
+    options : StreamParams
     settings : Settings
         Where schemas are, unless the options say so.
     archive : ArchiveParams
@@ -182,7 +154,7 @@ def open_journal(folder: Path, model: Model, pipeline: Pipeline) -> Journal:
 def choose_start(
     rule: str, ends: tuple[int, int], *, committed: int | None, timed: int | None, known: int | None
 ) -> tuple[int, list[tuple[int, str]]]:
-    """Choose where a partition begins: never before the journal's offset, which may be ahead of the group's.
+    """Choose the start of a partition: never before the journal's offset, which may be ahead of the group's.
 
     Parameters
     ----------
@@ -222,8 +194,8 @@ def choose_start(
         return max(wished, low), []
     if before > high:
         raise StreamError(
-            f"the topic ends at offset {high}, before {before}, where the stream stopped; it was made anew: give "
-            "another --group and another --out folder"
+            f"the topic ends at offset {high}, before {before}, where the stream stopped, so it was deleted and made "
+            "again; give another --group and another --out folder"
         )
     steps = [(low, EXPIRED)] if low > before else []
     if wished > max(before, low):
@@ -264,7 +236,7 @@ class Worker:
         Raises
         ------
         GotorbError
-            If the stream cannot go on; what was not written is not committed.
+            If the stream cannot continue; offsets of unwritten rows are not committed.
         """
         self._subscribe()
         try:
@@ -347,7 +319,7 @@ class Worker:
             consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
-        """The group gave the partitions away: the journal refuses what their next owner has written by then."""
+        """Drop partitions that the group gave away; the journal refuses rows that their next owner has written."""
         log.warning("worker %d lost %d partitions", self.number, len(partitions))
         self._finish()
         self._forget(partitions)
@@ -395,7 +367,7 @@ class Worker:
         return self.pipeline.run(messages)
 
     def _attend(self) -> None:
-        """Wait for the batch; pause and go on polling while it is slow, so that the group keeps this member."""
+        """Wait for the batch; while it is slow, pause and keep polling, so that the group keeps this member."""
         patience = min(self.options.pause_s, POLL_MS / 3000)
         while self.running is not None and not wait([self.running], timeout=patience).done:
             self.tally.slow += 1
@@ -426,7 +398,7 @@ class Worker:
         self.tally.check()
 
     def _hold(self, partition: Partition, offset: int, reason: str) -> None:
-        """Pause a partition until the schema of its next message can be had."""
+        """Pause a partition until the schema of its next message is known."""
         if partition not in self.waiting:
             log.warning("%s-%d waits at offset %d: %s", *partition, offset, reason)
         self.waiting[partition] = self.pipeline.decoder.due(), reason
@@ -438,13 +410,13 @@ class Worker:
             self.consumer.pause(partitions)
 
     def _seek(self, partition: Partition, offset: int) -> None:
-        """Set a partition back; what is fetched from beyond the offset does not count, should that fail."""
+        """Set a partition back; if that fails, messages beyond the offset are ignored."""
         self.rewound[partition] = offset
         with suppress(kafka().KafkaException):
             self.consumer.seek(kafka().TopicPartition(*partition, offset))
 
     def _resume(self) -> None:
-        """Let partitions go on whose schema is to be looked for again."""
+        """Resume partitions whose schema is due for another look-up."""
         due = [one for one, (at, _) in self.waiting.items() if time.monotonic() >= at]
         for partition in due:
             self.waiting[partition] = float("inf"), self.waiting[partition][1]
@@ -452,7 +424,7 @@ class Worker:
                 self.consumer.resume([kafka().TopicPartition(*partition)])
 
     def _on_event(self, message: Any) -> None:
-        """Take what is no message: the end of a partition, an expired offset, an error."""
+        """Handle an event that is no message: the end of a partition, an expired offset, an error."""
         error, partition = message.error(), (message.topic(), message.partition())
         if error.name() == "_PARTITION_EOF":
             self._on_end(partition, message.offset())
@@ -474,7 +446,7 @@ class Worker:
             self._leave_out(partition, offset, HOLE)
 
     def _commit(self) -> None:
-        """Tell the group what the journal holds: only a hint, which may get lost."""
+        """Commit the journal's offsets to the group: a hint, which may get lost."""
         point, own = kafka().TopicPartition, {(one.topic, one.partition) for one in self.consumer.assignment()}
         ends = [point(*one, end) for one, (_, end, _) in self.journal.positions().items() if one in own]
         with suppress(kafka().KafkaException):
@@ -509,7 +481,7 @@ class Worker:
 
 
 def write_training(plan: Plan) -> None:
-    """Score the training set, in a process of its own, and write what the stream is compared with.
+    """Score the training set in a process of its own, and write the table that the stream is compared with.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ STREAM = StreamParams()
 MAX_SCHEMA_ID = 1_000_000
 """Registries count their schemas from 1: a larger id is damage."""
 LONE = 3
-"""Readable messages behind one of an unknown schema that make it a lone one."""
+"""Readable messages after one of an unknown schema from which on that one counts as damaged."""
 MAX_RETRY_S = 60.0
 CHECK_EVERY = 1000
 """One packet of so many is decoded whole too, and compared."""
@@ -161,9 +161,9 @@ class Decoder:
         Raises
         ------
         SchemaUnknown
-            If it cannot be had now.
+            If it is not available now.
         PacketError
-            If the id is none.
+            If the id is impossible.
         """
         schema_id = wire_id(message)
         if schema_id is None:
@@ -230,7 +230,7 @@ class Decoder:
         Raises
         ------
         PacketError
-            If it cannot be used; the alerts before the broken one have come by then.
+            If it cannot be used; alerts before the broken one have been yielded.
         """
         value = message.value or b""
         if value.lstrip()[:1] in (b"{", b"[") and value[:4] != CONTAINER and not (message.key or b"").startswith(b"{"):
@@ -283,7 +283,7 @@ def wire_id(message: Message) -> int | None:
 
 
 class Pipeline:
-    """The one way from messages to rows: decode, cut, score.
+    """Steps from messages to rows: decode, cut, score.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ class Pipeline:
         self.decoder, self.scorer, self.options = decoder, scorer, options
 
     def run(self, messages: Sequence[Message]) -> Outcome:
-        """Decode and score messages; an error of one costs that one.
+        """Decode and score messages; an error affects only its own message.
 
         Parameters
         ----------
@@ -354,12 +354,12 @@ class Pipeline:
                 raise PacketError(f"{where} holds no alert")
         except PacketError as error:
             batch.dead.append(_letter(message, UNREADABLE, str(error)))
-        except Exception as error:  # whatever bytes do to a library, they cost this message only
+        except Exception as error:  # damaged bytes raise anything in a library; only this message is lost
             batch.dead.append(_letter(message, UNREADABLE, one_line(error)))
         return found
 
     def _score(self, alerts: Sequence[_Alert], batch: Batch) -> None:
-        """Score alerts whose stamps are alike together."""
+        """Score alerts in groups of equal layers, shape and survey."""
         groups: dict[tuple[Any, ...], list[_Alert]] = defaultdict(list)
         for alert in alerts:
             groups[alert.layers, alert.stamp.shape, alert.record["survey"]].append(alert)
@@ -367,7 +367,7 @@ class Pipeline:
             self._score_alike(found, batch)
 
     def _score_alike(self, alerts: Sequence[_Alert], batch: Batch) -> None:
-        """Score alerts together; where that fails, each alone, so that one costs itself only."""
+        """Score alerts together; where that fails, each alone, so that only the faulty one is lost."""
         try:
             raw = np.stack([alert.stamp for alert in alerts])
             stamps, _ = prepare_stamps(raw, self.options.archive.background)

@@ -1,4 +1,4 @@
-"""A stream's folder without a broker: kept packets, export of scores, and another try at dead letters."""
+"""Folder of a stream without a broker: kept packets, export of scores, and dead letters read again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def keep_packet(message: Message, folder: Path) -> Path:
     Returns
     -------
     Path
-        The file; a key of the message stands next to it.
+        The file; a key of the message lies next to it.
     """
     topic, part, offset = message.place
     value = message.value or b""
@@ -94,7 +94,7 @@ def _kept_places(folder: Path) -> Iterator[tuple[Place, Path]]:
 
 
 def replay(journal: Journal, pipeline: Pipeline, messages: Iterable[Message], *, batch: int) -> Counter[str]:
-    """Score messages without a broker, as a stream would have; those that the journal has are passed over.
+    """Score messages without a broker, as a stream would; messages that the journal has are skipped.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def retry_dead(journal: Journal, pipeline: Pipeline) -> Counter[str]:
     after = 0
     while found := [one for one in journal.dead_letters(after, RETRIED) if one[0] <= last]:
         after = found[-1][0]
-        for number, letter in found:  # one at a time: a letter that waits holds no other up
+        for number, letter in found:  # one at a time: a waiting letter does not block the others
             outcome = pipeline.run([Message(letter.place, letter.value, letter.key, letter.t_event)])
             if outcome.waiting:
                 counts["waiting"] += 1
@@ -164,7 +164,7 @@ def export(journal: Journal, path: Path, *, every_column: bool = False) -> int:
     path : Path
         ``.csv`` or ``.parquet``.
     every_column : bool
-        Also what `gotorb score` does not write, and the alerts without cut-outs.
+        Also columns that `gotorb score` does not write, and alerts without cut-outs.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""The journal of a stream: one SQLite file with scores, dead letters, gaps and offsets, and the only truth.
+"""Journal of a stream: one SQLite file with scores, dead letters, gaps and offsets, from which all else is derived.
 
-A batch is one transaction. Messages before a partition's next offset are refused, whoever brings them: a worker that
-was frozen and wakes up, or a broker that sends again, cannot double a row.
+A batch is one transaction. Messages before a partition's next offset are refused. So a frozen worker that wakes up, or
+a broker that sends a message again, cannot duplicate a row.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Journal:
         except (OSError, sqlite3.Error) as error:
             raise JournalFailed(
                 f"the journal {self.path} cannot be used ({error}); free space or fix the permissions, then start "
-                "again: nothing that was not written is committed"
+                "again: offsets of unwritten rows are not committed"
             ) from None
 
     @contextmanager
@@ -173,7 +173,7 @@ class Journal:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let all reads of the block see the same state, whatever workers write meanwhile."""
+        """Let all reads of the block see the same state while workers write."""
         with self._told():
             self.db.execute("BEGIN")
             try:
@@ -198,7 +198,7 @@ class Journal:
             return self.db.execute(query, values).fetchall()
 
     def claim(self, **about: str) -> None:
-        """Bind the folder to a model, a group and a cluster; offsets and scores of others mean something else.
+        """Bind the folder to a model, a group and a cluster.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class Journal:
         Raises
         ------
         DataError
-            If the folder belongs to others.
+            If the folder belongs to another one.
         """
         with self.transaction() as db:
             for name, value in about.items():
@@ -222,7 +222,7 @@ class Journal:
                 )
 
     def note(self, **about: str) -> None:
-        """Write down what may change from run to run.
+        """Store values that may change from run to run.
 
         Parameters
         ----------
@@ -238,14 +238,14 @@ class Journal:
         return {(topic, part): (first, end, run) for topic, part, first, end, run in found}
 
     def move(self, partition: tuple[str, int], start: int, *, run: str, reason: str, first: int | None = None) -> int:
-        """Move a partition forward, and write down as a gap what is left out.
+        """Move a partition forward, and record the skipped offsets as a gap.
 
         Parameters
         ----------
         partition : tuple
             Topic and partition.
         start : int
-            Offset to go on from, if the partition is not beyond it.
+            Offset to continue from, if the partition is not beyond it.
         run : str
             Id of the run that decided.
         reason : str
@@ -283,7 +283,7 @@ class Journal:
         db.execute("UPDATE offsets SET next = ? WHERE topic = ? AND part = ?", (start, *partition))
 
     def write(self, batch: Batch) -> Written:
-        """Write a batch in one transaction; messages that the journal has passed already are left out.
+        """Write a batch in one transaction; messages before a partition's next offset are left out.
 
         Parameters
         ----------
@@ -297,7 +297,7 @@ class Journal:
         Raises
         ------
         JournalFailed
-            If the disk is full or the file cannot be written; then nothing is.
+            If the disk is full or the file cannot be written; nothing of the batch is written then.
         """
         counts: Counter[str] = Counter()
         with self.transaction() as db:
@@ -343,7 +343,7 @@ class Journal:
         db.execute(f"UPDATE offsets SET {name} = {name} + ? WHERE topic = ? AND part = ?", (n, *partition))
 
     def _insert(self, db: sqlite3.Connection, row: Row) -> str:
-        """Insert a row once; what it counts as."""
+        """Insert a row once, and return the name of its count."""
         values = (
             row.survey, row.alert_id, row.image_id, row.object_id, row.ra, row.dec, row.mjd, row.survey_score,
             row.score, row.mean, row.std, row.confidence, row.called, row.reason, *self.model, row.packet_sha256,
@@ -389,7 +389,7 @@ class Journal:
         ]  # fmt: skip
 
     def revive(self, numbers: Iterable[int], batch: Batch) -> Counter[str]:
-        """Replace dead letters by what they became.
+        """Replace dead letters by the results of reading them again.
 
         Parameters
         ----------
@@ -450,7 +450,7 @@ class Journal:
             db.executemany("UPDATE outbox SET published = 1 WHERE number = ?", [(number,) for number in numbers])
 
     def ledger(self) -> list[dict[str, Any]]:
-        """Every partition's offsets next to what became of them, counted from the rows themselves.
+        """Offsets of each partition and the counts of their outcomes, taken from the rows themselves.
 
         Returns
         -------
@@ -484,7 +484,7 @@ class Journal:
 
 
 def balance(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to the counts of a partition whether they are all of its messages.
+    """Add ``balanced``: the counts of a partition sum to its messages.
 
     Parameters
     ----------

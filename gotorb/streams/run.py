@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -23,11 +23,12 @@ from filelock import FileLock, Timeout
 
 from gotorb.core import layout
 from gotorb.core.files import reported_writes
-from gotorb.core.params import ArchiveParams
+from gotorb.core.params import ArchiveParams, StreamParams
 from gotorb.core.settings import read_settings
 from gotorb.errors import ConfigError, DataError, StreamError
 from gotorb.streams.clients import (
     Health,
+    Publisher,
     find_ends,
     find_times,
     kafka,
@@ -42,7 +43,6 @@ from gotorb.streams.consumer import (
     EARLIEST,
     LATEST,
     Plan,
-    StreamOptions,
     load_model,
     make_pipeline,
     work,
@@ -50,7 +50,6 @@ from gotorb.streams.consumer import (
 )
 from gotorb.streams.decoder import Message, Pipeline
 from gotorb.streams.journal import EXPIRED, Journal
-from gotorb.streams.publisher import Publisher
 from gotorb.streams.status import (
     MetricsServer,
     Totals,
@@ -75,7 +74,7 @@ Targets = dict[tuple[str, int], int]
 
 
 def run_stream(
-    model: str, topics: Sequence[str], out_dir: Path | str, options: StreamOptions | None = None,
+    model: str, topics: Sequence[str], out_dir: Path | str, options: StreamParams | None = None,
     archive: ArchiveParams | None = None,
 ) -> int:  # fmt: skip
     """Score the alerts of topics until told to stop.
@@ -88,7 +87,7 @@ def run_stream(
         Kafka's topics; a name that begins with ``^`` is a regular expression.
     out_dir : path
         Folder of the journal. It belongs to one model, group and cluster; the same call resumes there.
-    options : StreamOptions, optional
+    options : StreamParams, optional
     archive : ArchiveParams, optional
         How to read the packets of other surveys.
 
@@ -100,9 +99,9 @@ def run_stream(
     Raises
     ------
     StreamError
-        If the stream cannot go on; its `code` is the command's.
+        If the stream cannot continue; its `code` is the command's.
     """
-    options, out_dir, settings = options or StreamOptions(), Path(out_dir), read_settings()
+    options, out_dir, settings = options or StreamParams(), Path(out_dir), read_settings()
     group = options.group or settings.gotorb_kafka_group
     _check_options(options, group)
     plan = Plan(
@@ -122,8 +121,8 @@ def run_stream(
     return _final_count(out_dir, options, supervisor.totals.started)
 
 
-def _check_options(options: StreamOptions, group: str) -> None:
-    """Refuse what would only fail later, in a worker."""
+def _check_options(options: StreamParams, group: str) -> None:
+    """Refuse options that would fail only later, in a worker."""
     if not group:
         raise ConfigError("no consumer group; pass --group NAME, or set GOTORB_KAFKA_GROUP in .env")
     if options.samples == 1:
@@ -166,19 +165,15 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _claim(plan: Plan) -> None:
     """Refuse a folder of another group before any worker starts, and note where packets are kept."""
-    journal = Journal(plan.out_dir)
-    try:
+    with closing(Journal(plan.out_dir)) as journal:
         journal.claim(group=plan.group)
         if plan.options.keep_packets is not None:
             journal.note(packets=os.path.relpath(plan.options.keep_packets, plan.out_dir))
-    finally:
-        journal.close()
 
 
 def _ask_brokers(plan: Plan, stop: threading.Event) -> Targets | None:
-    """Wait for the brokers, and for a time given by ``until``; offsets at which to stop, None for never."""
+    """Wait for the brokers, and return the offsets at which to stop; None for never."""
     health = Health()
-    consumer = make_consumer(plan.settings, plan.group, health)
     until = plan.options.until
 
     def ask() -> Targets:
@@ -189,15 +184,13 @@ def _ask_brokers(plan: Plan, stop: threading.Event) -> Targets | None:
             raise StreamError(f"the brokers have no topic {', '.join(plan.topics)}; correct its name")
         return {one: end for one, (_, end) in find_ends(consumer, partitions).items()} if until == END else {}
 
-    try:
+    with closing(make_consumer(plan.settings, plan.group, health)) as consumer:
         found = retry(ask, health, stop, what="topics")
-    finally:
-        consumer.close()
     return found if until == END else None
 
 
 class Supervisor:
-    """The workers' parent.
+    """Parent process of the workers.
 
     Parameters
     ----------
@@ -228,7 +221,7 @@ class Supervisor:
         Raises
         ------
         StreamError
-            If a worker says that the stream cannot go on.
+            If a worker reports that the stream cannot continue.
         """
         if self.server is not None:
             log.info("metrics at http://127.0.0.1:%d/metrics", self.server.port)
@@ -257,7 +250,7 @@ class Supervisor:
             raise error
 
     def close(self) -> None:
-        """End what still runs."""
+        """Kill processes that still run, and close the journal."""
         for process in (*self.processes.values(), *([self.reference] if self.reference else ())):
             if process.is_alive():
                 process.kill()
@@ -294,7 +287,7 @@ class Supervisor:
             self.deaths[number] = 0
 
     def _revive(self) -> None:
-        """Start workers again that died."""
+        """Restart workers that died."""
         for number, process in list(self.processes.items()):
             if process.is_alive() or self.failure:
                 continue
@@ -328,20 +321,17 @@ class Supervisor:
     def _find_targets(self, seconds: float) -> Targets | None:
         """First offset after a time, of each partition; its end where there is none."""
         health = Health()
-        consumer = make_consumer(self.plan.settings, self.plan.group, health)
 
         def ask() -> Targets:
             _, partitions = list_partitions(consumer, self.plan.topics)
             times = find_times(consumer, partitions, seconds)
             return {one: times.get(one, end) for one, (_, end) in find_ends(consumer, partitions).items()}
 
-        try:
+        with closing(make_consumer(self.plan.settings, self.plan.group, health)) as consumer:
             return retry(ask, health, self.stop, what="offsets of a time")
-        finally:
-            consumer.close()
 
     def _drain(self) -> None:
-        """Let the workers finish their batches; one that does not answer is killed, which loses nothing."""
+        """Let the workers finish their batches; one that does not answer is killed, and no row is lost."""
         for link in self.links.values():
             with suppress(OSError):
                 link.send("stop")
@@ -387,7 +377,7 @@ def _show(line: str, *, final: bool) -> None:
 
 
 def _context() -> Any:
-    """Processes that begin with everything imported, where the system can do that."""
+    """Context of processes that start with everything imported, where the system supports it."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -395,8 +385,8 @@ def _context() -> Any:
     return context
 
 
-def _final_count(folder: Path, options: StreamOptions, started: float) -> int:
-    """Compare what was consumed with what became of it; the exit code."""
+def _final_count(folder: Path, options: StreamParams, started: float) -> int:
+    """Check that the counts of each partition add up, and return the exit code."""
     status = read_status(folder)
     if not status["balanced"]:
         wrong = [f"{one['topic']}-{one['part']}" for one in status["partitions"] if not one["balanced"]]
@@ -404,16 +394,13 @@ def _final_count(folder: Path, options: StreamOptions, started: float) -> int:
             f"the counts of {', '.join(wrong)} in {folder} do not add up; see `gotorb stream status {folder}` and keep "
             "the folder for a report"
         )
-    journal = Journal(folder)
-    try:
+    with closing(Journal(folder)) as journal:
         expired = journal.read("SELECT count(*) FROM gaps WHERE reason = ? AND t >= ?", EXPIRED, started)[0][0]
-    finally:
-        journal.close()
     return EXPIRED_CODE if expired and options.strict else 0
 
 
 def check_stream(
-    model: str, topics: Sequence[str], options: StreamOptions | None = None, archive: ArchiveParams | None = None
+    model: str, topics: Sequence[str], options: StreamParams | None = None, archive: ArchiveParams | None = None
 ) -> list[str]:
     """Try brokers, topics, schemas and model on the newest message of each topic; nothing is written or committed.
 
@@ -432,18 +419,15 @@ def check_stream(
     StreamError
         If the brokers refuse the account.
     """
-    options, settings = options or StreamOptions(), read_settings()
+    options, settings = options or StreamParams(), read_settings()
     loaded = load_model(model)
     pipeline = make_pipeline(loaded.scorer, options, settings, archive or ArchiveParams())
     health, stop = Health(), threading.Event()
-    consumer = make_consumer(settings, options.group or settings.gotorb_kafka_group or "gotorb-check", health)
-    lines = [f"model: {loaded.scorer.name} {loaded.scorer.version}, layers {', '.join(loaded.scorer.layers)}"]
-    try:
-        for topic in topics:
-            lines.append(retry(partial(_check_topic, consumer, topic, pipeline), health, stop, what=topic))
-    finally:
-        consumer.close()
-    return lines
+    group = options.group or settings.gotorb_kafka_group or "gotorb-check"
+    first = f"model: {loaded.scorer.name} {loaded.scorer.version}, layers {', '.join(loaded.scorer.layers)}"
+    with closing(make_consumer(settings, group, health)) as consumer:
+        asked = [retry(partial(_check_topic, consumer, topic, pipeline), health, stop, what=topic) for topic in topics]
+    return [first, *asked]
 
 
 def _check_topic(consumer: Any, topic: str, pipeline: Pipeline) -> str:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import Counter, deque
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -114,12 +115,12 @@ class Tally:
 
 
 class Totals:
-    """Counts of all workers, those that died included."""
+    """Counts of all workers, including those that died."""
 
     def __init__(self) -> None:
         self.started = time.time()
         self.reports: dict[int, dict[str, Any]] = {}
-        self.gone: Counter[str] = Counter()
+        self.gone: dict[str, Counter[str]] = {name: Counter() for name in ("counts", "kinds", "seconds")}
         self.deaths = 0
         self.latencies: deque[float] = deque(maxlen=KEPT)
         self.scores = np.zeros(N_BINS, int)
@@ -151,10 +152,10 @@ class Totals:
         """
         report = self.reports.pop(number, None)
         self.deaths += 1
-        if report is not None:
-            self.gone.update(report["counts"])
-            self.gone.update({f"kind {kind}": n for kind, n in report["kinds"].items()})
-            self.gone.update({f"{name} s": n for name, n in report["seconds"].items()})
+        if report is None:
+            return
+        for name, total in self.gone.items():
+            total.update(report[name])
 
     def describe(self, **more: Any) -> dict[str, Any]:
         """Everything as plain values.
@@ -169,9 +170,7 @@ class Totals:
         dict
         """
         reports = list(self.reports.values())
-        counts = Counter({name: self.gone[name] for name in COUNTED})
-        kinds = Counter({name.removeprefix("kind "): n for name, n in self.gone.items() if name.startswith("kind ")})
-        seconds = Counter({name.removesuffix(" s"): n for name, n in self.gone.items() if name.endswith(" s")})
+        counts, kinds, seconds = (Counter(self.gone[name]) for name in ("counts", "kinds", "seconds"))
         for one in reports:
             counts.update(one["counts"])
             kinds.update(one["kinds"])
@@ -184,9 +183,8 @@ class Totals:
             **{name: counts[name] for name in COUNTED}, "dead_kinds": dict(kinds),
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "rate": self._measure_rate(counts["consumed"]), "latency_s": self._latency(),
-            "scores": self.scores.tolist(), "drift": self._drift(),
-            "lag": _join(reports,
-            "lag"), "waiting": _join(reports, "waiting"),
+            "scores": self.scores.tolist(), "drift": self._drift(), "lag": _join(reports, "lag"),
+            "waiting": _join(reports, "waiting"),
             "since_last_s": round(time.time() - last, 1) if last else None, "deaths": self.deaths,
             "rebalances": sum(one["rebalances"] for one in reports),
             "different": sum(one["n_different"] for one in reports),
@@ -291,8 +289,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     DataError
         If there is no journal.
     """
-    journal = open_existing(folder)
-    try:
+    with closing(open_existing(folder)) as journal:
         partitions = journal.ledger()
         names = ("consumed", "extra", "scored", "bare", "dead", "duplicates", "gaps", "redelivered")
         found = {
@@ -304,8 +301,6 @@ def read_status(folder: Path) -> dict[str, Any]:
             "gaps": dict(journal.read("SELECT reason, sum(last - first + 1) FROM gaps GROUP BY reason")),
             "unpublished": journal.read("SELECT count(*) FROM outbox WHERE published = 0")[0][0],
         }  # fmt: skip
-    finally:
-        journal.close()
     path = folder / layout.STATUS_JSON
     return found | {"live": json.loads(path.read_text(encoding="utf-8")) if path.exists() else None}
 

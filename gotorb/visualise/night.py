@@ -58,8 +58,9 @@ class NightOptions:
     data : path, optional
         The training set, with which the night is compared.
     evaluation : path, optional
-        Evaluation of the model; its validation rows tell the scores between which a person decides, so that `keep` of
-        each class is called right or marked as unsure. Else a row is unsure where the threshold lies in its posterior.
+        Evaluation of the model. Its validation rows give the scores between which an annotator decides, so that `keep`
+        of each class is called right or marked as unsure. Else a row is unsure where the threshold lies in its
+        posterior.
     keep : float
     n_audit : int
         Hidden detections drawn for annotators.
@@ -136,7 +137,7 @@ def _write_night(
 
 
 def _mark_unsure(table: pd.DataFrame, options: NightOptions) -> tuple[pd.DataFrame, dict[str, float] | None]:
-    """Rows with those that a person decides on marked, and the scores between which they lie."""
+    """Mark the rows that an annotator decides on, and return the scores between which they lie."""
     if options.evaluation is None:
         return table, None
     known = read_predictions(options.evaluation)

@@ -161,7 +161,7 @@ class Reason:
 
     Attributes
     ----------
-    scored : Judged
+    scored : Scored
         The one detection and its scores by the model in question.
     flags : list of str
         Some of `FLAGS`.

@@ -15,7 +15,7 @@ from gotorb.classifier.sources import IMAGES, find_kind
 from gotorb.core import layout
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError
-from gotorb.eyeball.audit import audit_set, record_audit
+from gotorb.eyeball.exchange import audit_set, record_audit
 from gotorb.visualise import night
 from gotorb.visualise.night import NightOptions, summarise_night
 from tests.browser.conftest import LabelServer, wait_until

@@ -180,7 +180,7 @@ def test_disputed_rows_stand_side_by_side_for_a_third_vote(page: Any, server: La
         "row-0004": "real"
     }
     page.keyboard.press("Escape")
-    wait_until(page, "document.getElementById('sheetname').textContent.startsWith('as they stand')")  # prose: ignore
+    wait_until(page, "document.getElementById('sheetname').textContent.startsWith('as in the file')")
 
 
 def test_examples_of_each_tag_show_the_rows_that_have_it(page: Any, server: LabelServer) -> None:

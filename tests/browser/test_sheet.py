@@ -132,7 +132,7 @@ def test_nearest_rows_come_as_a_sheet(page: Any, mapped: LabelServer) -> None:
     press(page, "Control+a r Escape")
     wait_until(page, SAVED)
     assert len(current(mapped)) == 20
-    wait_until(page, "document.getElementById('sheetname').textContent.startsWith('as they stand')")  # prose: ignore
+    wait_until(page, "document.getElementById('sheetname').textContent.startsWith('as in the file')")
 
 
 def test_without_a_model_features_tell_what_is_near(page: Any, server: LabelServer) -> None:

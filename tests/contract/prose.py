@@ -46,7 +46,7 @@ CODE = re.compile(r"`[^`]*`|https?://\S+")
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".html", ".js", ".ipynb", ".example", ""}
 GENERATED = ("reports/", "studies/large/", "requirements.lock", "LICENSE", "dvc.lock", "tests/contract/prose.py")
 """Files that stages write, or whose text is not ours."""
-NOT_YET = ("gotorb/streams/", "gotorb/eyeball/", "gotorb/visualise/")
+NOT_YET: tuple[str, ...] = ()
 """Rooms whose prose has not been revised; ``--all`` checks them too."""
 
 

@@ -300,9 +300,9 @@ def test_weight_moves_only_beyond_the_noise() -> None:
 def test_they_score_streams(small: Path, kind: str, tmp_path: Path) -> None:
     """The same scores as of packets in files; those of a stream's journal come from the same features."""
     pytest.importorskip("confluent_kafka")
-    from gotorb.core.params import ArchiveParams
+    from gotorb.core.params import ArchiveParams, StreamParams
     from gotorb.core.settings import Settings
-    from gotorb.streams.consumer import StreamOptions, load_model, make_pipeline
+    from gotorb.streams.consumer import load_model, make_pipeline
     from tests.unit.streams.kafka import message, ztf
 
     classifier.train(small, kind, out_dir=tmp_path, name="model", **OPTIONS | {"layers": LAYERS[:3]})
@@ -313,7 +313,7 @@ def test_they_score_streams(small: Path, kind: str, tmp_path: Path) -> None:
     for number, value in enumerate(values):
         (tmp_path / "packets" / f"{number}.avro").write_bytes(value)
     settings = Settings(gotorb_cache_dir=str(tmp_path))
-    pipeline = make_pipeline(model.scorer, StreamOptions(samples=4), settings, ArchiveParams())
+    pipeline = make_pipeline(model.scorer, StreamParams(samples=4), settings, ArchiveParams())
     rows = pipeline.run([message(value, number) for number, value in enumerate(values)]).batch.rows
     out = tmp_path / "scores.csv"
     score_source(model.scorer, tmp_path / "packets", out, archive=ArchiveParams(), n_samples=4)

@@ -22,7 +22,7 @@ export class Ahead {
 
   row(row) { return this.rows.get(row); }
 
-  // number that a person sees: a repeat has that of its row
+  // number on the page: a repeat has that of its row
   name(row) { return this.rows.get(row)?.name ?? row; }
 
   async pixels(rows) {

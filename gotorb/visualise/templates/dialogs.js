@@ -6,6 +6,7 @@ export function openDialog(...content) {
   const dialog = find("dialog");
   dialog.replaceChildren(...content);
   if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0; // the focus on its last button has scrolled a long one
   return dialog;
 }
 
@@ -77,15 +78,15 @@ export function askFilter(meta, filters, show) {
 
 const KEYS = [["r", "real"], ["b", "bogus"], ["u", "unsure"], ["f", "flag: something is wrong with the row"],
   ["R B", "the same, then tags (digits)"], ["e", "tags"], ["t", "note"], ["z", "take back, as far as you like"],
-  ["← →", "previous, next"], ["↑ ↓", "ten back, ten on"], ["1–9", "enlarge a layer"], ["w", "contact sheet"], ["n", "nearest rows as a sheet"],
+  ["← →", "previous, next"], ["↑ ↓", "ten back, ten forward"], ["1–9", "enlarge a layer"], ["w", "contact sheet"], ["n", "nearest rows as a sheet"],
   ["x", "disputed rows side by side"], ["v", "examples of each tag"],
   ["[ ]", "less, more contrast (or drag)"], ["i", "invert"], ["l", "one flux scale for all layers"],
-  ["o", "difference in blue and orange"], ["space", "blink science and template"], ["s", "contrast as it was"],
+  ["o", "difference in blue and orange"], ["space", "blink science and template"], ["s", "default contrast"],
   ["c", "cross on or off"], ["h", "blind: hide label and scores"], ["g", "go to an id"], ["/", "which rows"],
   ["a", "agreement"], ["Esc", "close"], ["?", "this help"]];
 const SHEET_KEYS = [["← → ↑ ↓", "move"], ["space", "select"], ["shift ←", "select a range"], ["ctrl A", "select all, none"],
   ["r b u f", "label the selection"], ["1–9 0", "artefact tag"], ["n", "nearest rows"], ["enter", "open one"],
-  ["PgDn PgUp", "next, previous sheet"], ["+ −", "fewer, more"], ["z", "take back, all at once"], ["Esc", "clear, leave"]];
+  ["PgDn PgUp", "next, previous sheet"], ["+ −", "more, fewer"], ["z", "take all back"], ["Esc", "clear, leave"]];
 
 export function showHelp() {
   const table = (keys) => el("div", { class: "keys" }, ...keys.flatMap(([key, text]) => [el("kbd", {}, key), el("span", {}, text)]));

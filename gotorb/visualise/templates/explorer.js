@@ -1,5 +1,5 @@
-// The latent explorer: what lies close together looks alike to the model. Served, it asks for stamps and neighbours;
-// as a file of its own it carries what it needs.
+// Latent explorer: points close together look alike to the model. Served, it asks for stamps and neighbours; as a file
+// of its own it carries all its data.
 
 import { colourOf, csvField, download, el, find, get, labelName, number, post, shape } from "./page.js";
 import { colourBy, Plot } from "./points.js";
@@ -14,7 +14,7 @@ async function begin() {
   const embedded = find("embedded");
   meta = embedded ? JSON.parse(embedded.textContent) : await get("/api/meta");
   if (!meta.maps.length) {
-    find("row").textContent = "Nobody looked at these stamps: begin with `gotorb eyeball DIR --model MODEL`.";
+    find("row").textContent = "No map: run `gotorb eyeball DIR --model MODEL`.";
     return;
   }
   unpack(embedded ? bytes(meta.points) : await (await fetch("/api/points.bin")).arrayBuffer());
@@ -63,12 +63,22 @@ function paint(recolour) {
   const kinds = colour === "label" ? ["bogus", "real"] : meta.kinds[colour];
   const started = performance.now();
   if (recolour) {
-    const colours = colourBy(columns[colour], colour, kinds);
+    const colours = colourBy(columns[colour], colour, kinds, areReal(colour));
     plot.draw(colours);
     drawLegend(colours);
   } else plot.draw();
   find("points").dataset.ms = performance.now() - started;
   drawAbove();
+}
+
+// whether the rows of each kind are real: true, false, null for unlabelled ones; nothing where kinds do not tell
+function areReal(name) {
+  if (name === "label") return [false, true];
+  if (name === "tag") return meta.kinds.tag.map((tag) => meta.sources.includes(tag));
+  if (name !== "metalabel") return null;
+  const counts = meta.kinds.metalabel.map(() => [0, 0]);
+  columns.metalabel.forEach((kind, i) => { if (!Number.isNaN(columns.label[i])) counts[kind][columns.label[i]] += 1; });
+  return counts.map(([bogus, real]) => (bogus + real ? real > bogus : null));
 }
 
 function drawLegend({ legend, ends, table }) {
@@ -77,8 +87,8 @@ function drawLegend({ legend, ends, table }) {
     const pen = bar.getContext("2d");
     pen.fillStyle = `rgb(${c.join(",")})`; pen.fillRect(i, 0, 1, 1);
   });
-  const spot = ([name, fill]) => {
-    const dot = colour === "label" ? shape(name) : el("i", { class: "dot" });
+  const spot = ([name, fill, mark]) => {
+    const dot = shape(mark);
     dot.style.setProperty("--kind", fill);
     return el("div", {}, dot, name || "(none)");
   };

@@ -1,4 +1,4 @@
-// The page on which annotators look and decide. A key shows the next stamp immediately; sending goes on behind.
+// The page on which annotators look and decide. A key shows the next stamp immediately; decisions are sent in the background.
 
 import { Ahead } from "./ahead.js";
 import { Choices } from "./choices.js";
@@ -267,7 +267,7 @@ function lookAtSheet(rows, start, count) { ahead.look(rows, start, { ahead: 3 * 
 
 function tellSheet(title, hint) {
   find("sheetname").textContent = title;
-  find("sheethint").textContent = hint;
+  find("sheethint").replaceChildren(...hint);
 }
 
 async function neighbours(row) {

@@ -1,4 +1,4 @@
-// What both pages share: making elements (text is always text), asking the server, writing numbers.
+// Shared by both pages: making elements (text is always text), asking the server, writing numbers.
 
 export const KINDS = ["real", "bogus", "unsure", "flag"];
 

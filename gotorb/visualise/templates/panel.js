@@ -1,4 +1,4 @@
-// The panel next to the stamps: what is known of a row, and what models say of it.
+// Panel next to the stamps: facts of a row, and the scores of models.
 
 import { colourOf, el, labelName, meter, number, scoreColour, shape } from "./page.js";
 

@@ -4,6 +4,8 @@
 // Okabe and Ito: told apart with any colour vision
 const CATEGORIES = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#0072b2", "#b8a800", "#8c8c8c"];
 const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
+// kinds of rows keep the colours of their label: real ones blue and green, bogus ones orange and purple
+const OF_REAL = ["#1e88cf", "#009e73", "#56b4e9", "#4053a0"], OF_BOGUS = ["#de8200", "#d55e00", "#cc79a7", "#b8a800"];
 const RAMPS = { score: ["#de8200", "#8b96a5", "#1e88cf"], default: VIRIDIS };
 const UNKNOWN = "#7a8492", FADED = 0.22, STEPS = 256;
 
@@ -19,16 +21,26 @@ function ramp(colours) {
   });
 }
 
-// colours of all points for one column: codes into a table, and what the legend says
-export function colourBy(values, name, kinds) {
+// colours of kinds; areReal has true, false, or null for a kind without labels
+function colourKinds(kinds, areReal) {
+  const pools = new Map([[true, OF_REAL], [false, OF_BOGUS], [null, [UNKNOWN]]]), used = new Map();
+  return kinds.map((_, i) => {
+    const pool = pools.get(areReal[i]), n = used.get(pool) ?? 0;
+    used.set(pool, n + 1);
+    return pool[n % pool.length];
+  });
+}
+
+// colours of all points for one column: codes into a table, their shapes, and the legend
+export function colourBy(values, name, kinds, areReal) {
   const codes = new Uint16Array(values.length);
   if (kinds) {
-    const table = [...kinds.map((_, i) => channels(CATEGORIES[i % CATEGORIES.length])), channels(UNKNOWN)];
-    if (name === "label") { table[0] = channels("#de8200"); table[1] = channels("#1e88cf"); }
+    const plain = kinds.map((_, i) => CATEGORIES[i % CATEGORIES.length]), own = areReal && name !== "tag";
+    const table = [...(own ? colourKinds(kinds, areReal) : plain), UNKNOWN].map(channels);
+    const shapes = [...kinds.map((_, i) => (!areReal || areReal[i] ? "real" : areReal[i] === null ? "unknown" : "bogus")), "unknown"];
     for (let i = 0; i < values.length; i++) codes[i] = Number.isNaN(values[i]) ? kinds.length : values[i];
     const shown = codes.includes(kinds.length) ? [...kinds, "unknown"] : kinds;
-    const crossed = name === "label" ? 0 : -1;  // bogus points are crosses, as everywhere
-    return { codes, table, crossed, legend: shown.map((kind, i) => [kind, `rgb(${table[i].join(",")})`])
+    return { codes, table, shapes, legend: shown.map((kind, i) => [kind, `rgb(${table[i].join(",")})`, shapes[i]])
       .filter((_, i) => name !== "tag" || codes.includes(i)) };
   }
   let low = Infinity, high = -Infinity;
@@ -91,15 +103,17 @@ export class Plot {
 
   draw(colours) {
     if (colours) this.colours = colours;
-    const { codes, table, crossed = -1 } = this.colours, { pixels, view, x, y, turn, selected } = this;
+    const { codes, table, shapes } = this.colours, { pixels, view, x, y, turn, selected } = this;
     const width = this.canvas.width, height = this.canvas.height, ground = groundOf(this.canvas);
     const bright = Int32Array.from(table, pack), faint = Int32Array.from(table, (colour) => pack(mix(ground, colour, FADED)));
     const zoom = view.scale / this.home, radius = Math.round((x.length > 20000 ? 1 : 2.4) * Math.min(2.2, zoom ** 0.35) * this.dense);
-    const disc = [], cross = [], arm = Math.floor(radius / 3);
+    const disc = [], cross = [], dash = [], arm = Math.floor(radius / 3);
     for (let dy = -radius; dy <= radius; dy++) for (let dx = -radius; dx <= radius; dx++) {
       if (dx * dx + dy * dy <= radius * radius + radius * 0.7) disc.push(dy * width + dx);
       if (Math.abs(Math.abs(dx) - Math.abs(dy)) <= arm) cross.push(dy * width + dx);
+      if (dy >= -arm && dy <= Math.max(arm, 1)) dash.push(dy * width + dx);
     }
+    const marks = table.map((_, code) => ({ bogus: cross, unknown: dash })[shapes?.[code]] ?? disc);
     pixels.fill(pack(ground));
     for (const above of selected ? [0, 1] : [1]) {
       const colour = above ? bright : faint;
@@ -108,7 +122,7 @@ export class Plot {
         if (selected && selected[i] !== above) continue;
         const px = Math.round(view.x + x[i] * view.scale), py = Math.round(view.y - y[i] * view.scale);
         if (px < radius || py < radius || px >= width - radius || py >= height - radius) continue;
-        const at = py * width + px, value = colour[codes[i]], spots = codes[i] === crossed ? cross : disc;
+        const at = py * width + px, value = colour[codes[i]], spots = marks[codes[i]];
         for (let s = 0; s < spots.length; s++) pixels[at + spots[s]] = value;
       }
     }

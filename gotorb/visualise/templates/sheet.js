@@ -1,9 +1,9 @@
-// The contact sheet: many rows at once, each science, template and difference, labelled together by one key.
+// The contact sheet: many rows, each with science, template and difference, labelled together by one key.
 
 import { el, KINDS, labelName, number, shape } from "./page.js";
 
 export const FEW = 12;
-const COUNTS = [FEW, 20, 30, 42, 56, 80], GAP = 6, TEXT = 40, COMPACT_TEXT = 20, COMPACT = 150, LEAST = 92, PHONE = 165;
+const COUNTS = [FEW, 20, 30, 42, 56, 80], GAP = 6, TEXT = 40, COMPACT_TEXT = 20, NARROW = 190, COMPACT = 150, LEAST = 92, PHONE = 165, BORDER = 4, PADDING = [20, 14];
 const LAYERS = ["science", "template", "difference"], DIGITS = "1234567890";
 
 export class Sheet {
@@ -100,9 +100,11 @@ export class Sheet {
     const facts = [`row ${this.page.ahead.name(row)}`, ...(!told ? [] : [blind || told.score == null ? null : number(told.score, 3),
       told.mag == null ? null : `mag ${number(told.mag, 1)}`])].filter(Boolean);
     text.replaceChildren(el("div", { class: "facts" }, el("b", {}, facts[0]), ` ${facts.slice(1).join(" · ")}`),
-      el("div", { class: `verdict ${own ? "own" : ""}` }, ...(split ? (own ? [["you", own], ...votes] : votes).flatMap(([who, said]) => [shape(said), `${who} `])
+      el("div", { class: `verdict ${own ? "own" : ""}` }, ...(split ? (own ? [["you", own], ...votes] : votes).flatMap(([who, said]) => [shape(said), who, el("span", { class: "said" }, `: ${said}`), " "])
         : kind ? [shape(kind), own ? `you: ${kind}` : kind] : ["not decided"]),
-        ...(own || split || blind || !told ? [] : [` ${told.metalabel || ""}`]), ...(tags.length ? [` · ${tags.join(", ")}`] : [])));
+        ...(own || split || blind || !told ? [] : [el("span", { class: "meta" }, ` ${told.metalabel || ""}`)]),
+        ...(split || !told ? [] : [el("span", { class: "brief" }, [blind || told.score == null ? null : ` ${number(told.score, 2)}`,
+          told.mag == null ? null : number(told.mag, 1)].filter(Boolean).join(" · "))]), ...(tags.length ? [` · ${tags.join(", ")}`] : [])));
     cell.classList.remove(...KINDS);
     if (own) cell.classList.add(own);
     cell.classList.toggle("selected", this.selected.has(row));
@@ -121,24 +123,25 @@ export class Sheet {
 
   // as few columns as show every cell; on a small screen cells that can be read, and a page that scrolls
   arrange() {
-    const width = this.root.clientWidth - 20, height = this.root.clientHeight - 20, n = this.shown.length || 1;
+    const width = this.root.clientWidth - PADDING[0], height = this.root.clientHeight - PADDING[1], n = this.shown.length || 1;
     if (width <= 0) return;
     const share = this.meta.size / (this.layers.length * (this.meta.size + 1));
     const side = (columns) => (width - GAP * (columns - 1)) / columns;
-    const high = (columns) => Math.ceil(n / columns) * (side(columns) * share + GAP + 8 + (side(columns) < COMPACT ? COMPACT_TEXT : TEXT));
+    const high = (columns) => Math.ceil(n / columns) * ((side(columns) - BORDER) * share + BORDER + GAP + (side(columns) < COMPACT ? COMPACT_TEXT : TEXT));
     let columns = 1;
     while (columns < n && high(columns) > height) columns += 1;
     if (side(columns) < LEAST || width < 3 * PHONE) columns = Math.max(1, Math.floor(width / PHONE));
     this.columns = columns;
     this.root.style.setProperty("--columns", columns);
     this.root.classList.toggle("compact", side(columns) < COMPACT);
+    this.root.classList.toggle("narrow", side(columns) < NARROW);
   }
 
   tell() {
     const pages = Math.ceil(this.rows.length / this.count) || 1, page = Math.floor(this.start / this.count) + 1, n = this.selected.size;
     this.root.setAttribute("aria-activedescendant", `cell-${this.focus}`);
     this.page.tell(`${this.title} · sheet ${page} of ${pages} · ${this.rows.length} rows`,
-      n ? `${n} selected: r b u f label them, z takes all back` : "");
+      n ? [`${n} selected`, el("span", { class: "word" }, ": r b u f label them, z takes all back")] : []);
   }
 
   // --- keys and mouse ---

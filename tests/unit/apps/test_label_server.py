@@ -17,9 +17,9 @@ from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import ConfigError
 from gotorb.eyeball.context import make_links
 from gotorb.eyeball.decisions import Journal
-from gotorb.eyeball.server import FILES, guarded, make_app, read_template
+from gotorb.eyeball.server import FILES, make_app
 from gotorb.stamps.images import pack_pixels
-from gotorb.visualise.safety import check_bind, json_for_script, own_names
+from gotorb.visualise.pages import Guard, check_bind, json_for_script, own_names, read_part
 from tests.unit.apps.small import make_small, write_answers
 
 HOME = "127.0.0.1:8650"
@@ -30,7 +30,7 @@ class Client:
 
     def __init__(self, data_dir: Path, **options: Any) -> None:
         self.journal = Journal(data_dir / "journal")
-        self.app = guarded(make_app(eyeball.open_rows(data_dir, **options), self.journal), own_names(8650))
+        self.app = Guard(make_app(eyeball.open_rows(data_dir, **options), self.journal), own_names(8650))
 
     def __call__(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
         sent: list[dict[str, Any]] = []
@@ -184,7 +184,7 @@ def test_embedded_json_does_not_end_its_element() -> None:
 
 def test_no_page_makes_html_of_text() -> None:
     for name in FILES:
-        text = read_template(name)
+        text = read_part(name)
         assert not any(word in text for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write",
                                                  "eval(", "new Function"))  # fmt: skip
 

@@ -13,7 +13,7 @@ from gotorb.classifier.scores import load_scorer
 from gotorb.core.params import ArchiveParams, StreamParams
 from gotorb.core.settings import Settings
 from gotorb.errors import MostlyDead
-from gotorb.streams.consumer import StreamOptions, make_pipeline
+from gotorb.streams.consumer import make_pipeline
 from gotorb.streams.decoder import MAX_SCHEMA_ID, Outcome, Pipeline
 from gotorb.streams.folder import retry_dead
 from gotorb.streams.journal import Batch, DeadLetter, Journal, Place
@@ -24,7 +24,7 @@ from tests.unit.streams.kafka import container, fink, message, rubin, ztf, ztf_r
 
 def pipeline(model: Path, tmp_path: Path, **options: object) -> Pipeline:
     settings = Settings(gotorb_cache_dir=str(tmp_path / "cache"))
-    return make_pipeline(load_scorer(str(model)), StreamOptions(**options), settings, ArchiveParams())  # type: ignore[arg-type]
+    return make_pipeline(load_scorer(str(model)), StreamParams(**options), settings, ArchiveParams())  # type: ignore[arg-type]
 
 
 def damaged(rng: random.Random, value: bytes) -> bytes:

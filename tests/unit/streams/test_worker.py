@@ -14,10 +14,11 @@ import pandas as pd
 import psutil
 import pytest
 
+from gotorb.core.params import StreamParams
 from gotorb.core.settings import Settings
 from gotorb.errors import ConfigError, Refused
 from gotorb.streams.clients import Health, client_settings
-from gotorb.streams.consumer import Plan, StreamOptions, Worker
+from gotorb.streams.consumer import Plan, Worker
 from gotorb.streams.decoder import Message, Outcome
 from gotorb.streams.status import LOOPBACK, MetricsServer, Totals, show_line, show_metrics
 from tests.unit.streams.kafka import EXTRA, Broker, ask, count, live, make_model, stream, wait_for, ztf
@@ -37,7 +38,7 @@ def test_a_slow_batch_keeps_partitions_and_memory(broker: Broker, model: Path, t
         gotorb_kafka_servers=broker.address,
         gotorb_kafka_extra=f"{EXTRA},max.poll.interval.ms=5000,queued.max.messages.kbytes=4096",
     )
-    options = StreamOptions(batch=8, pause_s=0.5, max_dead=10_000, max_dead_fraction=1.0)
+    options = StreamParams(batch=8, pause_s=0.5, max_dead=10_000, max_dead_fraction=1.0)
     plan = Plan(model=str(model), topics=tuple(topics), out_dir=tmp_path, group="slow", run="r", options=options,
                 settings=settings)  # fmt: skip
     ours, theirs = multiprocessing.Pipe()
