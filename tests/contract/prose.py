@@ -46,8 +46,6 @@ CODE = re.compile(r"`[^`]*`|https?://\S+")
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".html", ".js", ".ipynb", ".example", ""}
 GENERATED = ("reports/", "studies/large/", "requirements.lock", "LICENSE", "dvc.lock", "tests/contract/prose.py")
 """Files that stages write, or whose text is not ours."""
-NOT_YET: tuple[str, ...] = ()
-"""Rooms whose prose has not been revised; ``--all`` checks them too."""
 
 
 class Finding(NamedTuple):
@@ -111,22 +109,20 @@ def questions(code: ast.Module) -> Iterator[tuple[int, str]]:
             yield getattr(node, "lineno", 1), found[0]
 
 
-def prose_files(*, everything: bool = False) -> list[Path]:
+def prose_files() -> list[Path]:
     """Files of the project whose prose is checked."""
-    left_out = GENERATED if everything else (*GENERATED, *NOT_YET)
     return [
         path
         for path in tracked()
         if path.suffix in SUFFIXES
-        and not path.relative_to(ROOT).as_posix().startswith(left_out)
+        and not path.relative_to(ROOT).as_posix().startswith(GENERATED)
         and not path.name.endswith((".png", ".gitignore"))
     ]
 
 
 def main() -> int:
     """Print the findings; 1 when there are any."""
-    names = [word for word in sys.argv[1:] if word != "--all"]
-    paths = [Path(name).resolve() for name in names] or prose_files(everything="--all" in sys.argv)
+    paths = [Path(name).resolve() for name in sys.argv[1:]] or prose_files()
     findings = [str(found) for path in paths for found in check(path)]
     print("\n".join(findings) or "prose: no findings")
     return 1 if findings else 0
