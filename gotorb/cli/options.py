@@ -142,6 +142,11 @@ def known_fields(*sections: SectionType) -> dict[str, FieldInfo]:
     ----------
     *sections : type
         Sections of `gotorb.core.params`.
+
+    Returns
+    -------
+    dict of FieldInfo
+        Field by name.
     """
     fields: dict[str, FieldInfo] = {}
     every: tuple[SectionType, ...] = (*sections, PlaceParams)

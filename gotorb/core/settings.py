@@ -102,6 +102,11 @@ class Settings:
         ----------
         **values
             New values by field.
+
+        Returns
+        -------
+        Settings
+            Changed copy.
         """
         return replace(self, **values)
 

@@ -378,6 +378,11 @@ def explore(
         Rows, drawn at random, whose stamps are in the page.
     seed : int
         Of that draw and of the map.
+
+    Returns
+    -------
+    Path
+        The same path.
     """
     from gotorb.core.files import write_text
     from gotorb.eyeball.explorer import write_page

@@ -55,6 +55,11 @@ def sexagesimal(value: float, *, digits: int = 2) -> str:
     digits : int
         Decimal places of the seconds.
 
+    Returns
+    -------
+    str
+        Signed text.
+
     Examples
     --------
     >>> sexagesimal(-10.5083), sexagesimal(5.99999999)

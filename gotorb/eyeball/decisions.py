@@ -287,6 +287,11 @@ def cohen_kappa(first: np.ndarray, second: np.ndarray) -> tuple[float, float, fl
     first, second : ndarray
         (n,) labels of the same rows, of any kind.
 
+    Returns
+    -------
+    kappa, low, high : float
+        Kappa and the limits of its interval.
+
     Examples
     --------
     >>> kappa, low, high = cohen_kappa(np.array([1, 1, 0, 0] * 25), np.array([1, 0, 0, 0] * 25))
@@ -391,6 +396,11 @@ def join_votes(current: pd.DataFrame) -> Verdicts:
     ----------
     current : DataFrame
         `Journal.current`.
+
+    Returns
+    -------
+    Verdicts
+        Verdict and votes of each row.
 
     Examples
     --------

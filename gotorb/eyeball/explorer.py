@@ -78,6 +78,11 @@ def write_page(rows: Rows, told: dict[str, Any], templates: dict[str, str], *, m
     seed : int
         Of the draw.
 
+    Returns
+    -------
+    str
+        Page as html.
+
     Raises
     ------
     DataError

@@ -108,6 +108,11 @@ def order_rows(rows: pd.DataFrame, order: str, kept: np.ndarray, *, seed: int = 
         Which rows are shown, (n,).
     seed : int
         Of the order random.
+
+    Returns
+    -------
+    ndarray of int
+        (m,) row numbers.
     """
     if order == "random":
         shuffled = np.random.default_rng([seed, len(rows)]).permutation(len(rows))

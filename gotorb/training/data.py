@@ -1,8 +1,8 @@
-"""Training data: which rows are learned from, their weights, and their stamps in batches from disk to Keras.
+"""Training data: rows of each part, their weights, and their stamps in batches from disk to Keras.
 
-Rows are divided and checked before any training. Batches are shuffled, turned and weighted, and never the whole file
-is in memory. Every draw comes from a generator seeded by (seed, epoch), so the stream is the same in every run and does
-not depend on how far ahead it is read.
+Rows are divided and checked before any training. Batches are shuffled, rotated and weighted, and the whole file is
+never in memory. Random numbers come from generators seeded by (seed, epoch), so the stream is the same in every run and
+does not depend on how far ahead it is read.
 """
 
 import logging
@@ -47,7 +47,7 @@ class Rows:
     n_unknown : int
         Rows left out because their label is -1.
     undecided : ndarray of int
-        Those of them that training learns from by their soft labels; of the training part.
+        Rows of these in the training part that have soft labels.
     """
 
     train: np.ndarray
@@ -76,7 +76,7 @@ class Rows:
 
 
 def find_splits(table: pd.DataFrame, **options: Any) -> np.ndarray:
-    """Part of each row: the ``split`` column where there is one, else a fresh division without leaks.
+    """Part of each row: the ``split`` column, or else a new division without leaks.
 
     Parameters
     ----------
@@ -84,6 +84,11 @@ def find_splits(table: pd.DataFrame, **options: Any) -> np.ndarray:
         Rows of a data set.
     **options
         Passed to `gotorb.dataset.split.assign_splits`.
+
+    Returns
+    -------
+    ndarray of str
+        (n,) train, validation or test.
     """
     if layout.SPLIT_COLUMN in table:
         return table[layout.SPLIT_COLUMN].to_numpy(dtype=str)
@@ -101,6 +106,11 @@ def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the
         (n,) the part of each row.
     where : object
         Named in messages.
+
+    Returns
+    -------
+    Rows
+        Row numbers of each part.
 
     Raises
     ------
@@ -149,6 +159,11 @@ def weigh_classes(labels: np.ndarray, class_weights: str | dict[int, float] | No
     class_weights : "balanced", dict or None
         ``balanced`` gives both classes the same total weight; None weighs all rows alike.
 
+    Returns
+    -------
+    dict of float
+        Weight by label.
+
     Examples
     --------
     >>> weigh_classes(np.array([0, 0, 0, 1]), "balanced")
@@ -178,7 +193,7 @@ class Targets:
 
 
 def make_targets(table: pd.DataFrame, labels: np.ndarray, class_weights: dict[int, float]) -> Targets:
-    """Targets of a training: soft labels where the data set has them, else its labels.
+    """Targets of a training: soft labels, or else labels.
 
     Parameters
     ----------
@@ -391,7 +406,7 @@ class Stream:
         return self._as_tensors(batches)
 
     def validation(self, rows: np.ndarray) -> tf.data.Dataset:
-        """Yield batches that cover the rows once, in order and as they are on disk.
+        """Yield batches that cover the rows once, in order and without augmentation.
 
         Parameters
         ----------
@@ -411,7 +426,7 @@ class Stream:
 
     @cached_property
     def targets(self) -> Targets:
-        """Targets of the training rows: soft labels where there are any."""
+        """Targets of the training rows: soft labels, or else labels."""
         return make_targets(self.data.table, self.data.labels, self.class_weights)
 
     def _batches(self, rows: np.ndarray, rng: np.random.Generator | None, *, soft: bool = False) -> Iterator[Batch]:
@@ -447,7 +462,7 @@ class Stream:
 
 
 def _check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> None:
-    """Read the rows once, in file order, and refuse a stamp that would turn every weight to NaN.
+    """Read the rows once, in file order, and refuse stamps with NaN or infinity.
 
     Raises
     ------
@@ -511,6 +526,11 @@ def prepare_lesson(
         Parts whose stamps are read and checked.
     disturb : float
         See `Stream`.
+
+    Returns
+    -------
+    Lesson
+        Rows and stream of stamps.
 
     Raises
     ------

@@ -88,6 +88,11 @@ def read_config(file: h5py.File) -> Config:
     ----------
     file : h5py.File
 
+    Returns
+    -------
+    dict
+        Configuration of the network.
+
     Raises
     ------
     UntrustedFile, ForeignLayer
@@ -127,6 +132,11 @@ class Weights:
         ----------
         path : sequence of str
             Names of the layer and the networks around it, the outermost first.
+
+        Returns
+        -------
+        dict of h5py.Dataset
+            Arrays by name.
         """
         entries = self.arrays.get(path[0], [])
         if len(path) > 1:
@@ -159,6 +169,13 @@ def lambda_parts(name: str, config: Config) -> tuple[str, list[Any] | None, Any]
         Name of the layer.
     config : dict
         Its configuration.
+
+    Returns
+    -------
+    code : str
+        Marshalled code in base64.
+    defaults, closure : list or None
+        Values.
 
     Raises
     ------
@@ -204,6 +221,10 @@ def make_plain(kind: str, config: Config, name: str) -> keras.layers.Layer:
     config : dict
         Its configuration.
 
+    Returns
+    -------
+    keras.layers.Layer
+
     Raises
     ------
     ForeignLayer
@@ -236,6 +257,10 @@ def make_normalization(config: Config, name: str) -> keras.layers.Layer:
         Configuration of the layer.
     name : str
         Its name.
+
+    Returns
+    -------
+    keras.layers.Layer
     """
     axis = config.get("axis", -1)
     known = {key: config[key] for key in ("mean", "variance") if config.get(key) is not None}
@@ -312,6 +337,11 @@ def input_shapes(config: Config) -> list[list[int | None]]:
     ----------
     config : dict
         Configuration of the network.
+
+    Returns
+    -------
+    list of list
+        [None, size, size, layers] of each input; None where unknown.
     """
     inner = config["config"]
     layers = inner["layers"] if isinstance(inner, dict) else inner
@@ -336,6 +366,11 @@ def ends(given: Any) -> list[list[Any]]:
     ----------
     given : list
         Content of the configuration.
+
+    Returns
+    -------
+    list of list
+        References to layers.
     """
     return [given] if given and isinstance(given[0], str) else given
 
@@ -347,6 +382,11 @@ def first_call(layer: Config) -> int:
     ----------
     layer : dict
         Configuration of the layer.
+
+    Returns
+    -------
+    int
+        0 or 1.
     """
     if layer["class_name"] not in MODELS:
         return 0
@@ -365,6 +405,13 @@ def read_call(call: Any, look_up: Callable[[Sequence[Any]], Tensor]) -> tuple[li
         Content of the configuration.
     look_up : callable
         Function from a reference to its tensor.
+
+    Returns
+    -------
+    arguments : list
+        Tensors and constants.
+    options : dict
+        Options by name.
     """
     if isinstance(call, dict):
         raise ForeignLayer("it was written by Keras 3; load it without import")
@@ -406,5 +453,10 @@ def flat(values: Iterable[Any]) -> list[Any]:
     ----------
     values : iterable
         Values and lists of values.
+
+    Returns
+    -------
+    list
+        Values.
     """
     return [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]

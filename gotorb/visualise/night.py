@@ -319,6 +319,11 @@ def describe_night(table: pd.DataFrame, threshold: float, before: pd.DataFrame |
         The training set, scored.
     n_audit : int
         Size of the audit sample.
+
+    Returns
+    -------
+    dict
+        Numbers and lists, for json.
     """
     shown = table["called_real"].to_numpy(bool)
     known = (table["minor_planet"] != "").to_numpy()
@@ -355,6 +360,11 @@ def estimate_missed(audit: pd.DataFrame, n_hidden: int) -> dict[str, Any]:
         `draw_audit`'s rows, ``label`` filled in: 1 real, 0 bogus; others are left out.
     n_hidden : int
         Detections that were hidden.
+
+    Returns
+    -------
+    dict
+        n_labelled, rate, n_missed, and the 95 % limits of both (interval, n_missed_interval).
 
     Raises
     ------

@@ -35,6 +35,11 @@ def write_page(
         Files of this package; None: a page without a script.
     **values
         For the template; every text is escaped.
+
+    Returns
+    -------
+    Path
+        The same path.
     """
     look, code = _read_part(style), _read_part(script) if script else ""
     policy = (

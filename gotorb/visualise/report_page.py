@@ -92,6 +92,11 @@ class Results:
         ----------
         name : str
             File below reports/.
+
+        Returns
+        -------
+        dict
+            Content of the json.
         """
         path = self.folder / "reports" / name
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -103,6 +108,11 @@ class Results:
         ----------
         report, name : str
             File below reports/, and the model.
+
+        Returns
+        -------
+        dict
+            Content of that part.
         """
         return self.read(report).get("models", {}).get(name, {})
 
@@ -196,6 +206,11 @@ def describe_verdict(results: Results, decision: Mapping[str, Any]) -> str:
         Of a pipeline.
     decision : mapping
         Content of reports/promotion.json; empty before the promotion.
+
+    Returns
+    -------
+    str
+        Sentences.
     """
     name = decision.get("model")
     if name not in results.names:

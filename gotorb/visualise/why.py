@@ -265,6 +265,11 @@ def explain(
     n_samples, seed : int
         Posterior samples, and their seed.
 
+    Returns
+    -------
+    list of Reason
+        One for each row.
+
     Raises
     ------
     DataError
@@ -365,6 +370,11 @@ def measure_slices(row: pd.Series, flags: Sequence[str], compared: pd.DataFrame)
         Its flags.
     compared : DataFrame
         Labelled rows with ``wrong`` and ``flags``.
+
+    Returns
+    -------
+    list of dict
+        Name, counts and error rates of each slice.
     """
     if compared.empty:
         return []
