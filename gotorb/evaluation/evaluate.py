@@ -141,6 +141,11 @@ def find_out_dir(meta: dict[str, Any], out_dir: str | Path | None, name: str = "
     ------
     ModelError
         If neither is known.
+
+    Examples
+    --------
+    >>> find_out_dir({"run_dir": "models/vgg6"}, None, "evaluation").as_posix()
+    'models/vgg6/evaluation'
     """
     if out_dir is not None:
         return Path(out_dir)
