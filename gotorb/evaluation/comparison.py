@@ -460,6 +460,14 @@ def compare_scored(
     ------
     DataError
         If no row is in both, or a label differs between them.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.1, 0.2, 0.8, 0.9]}, index=list("abcd"))
+    >>> other = rows.assign(score=[0.1, 0.8, 0.2, 0.9])
+    >>> found = compare_scored(ScoredRows("new", rows, 0.5), ScoredRows("old", other, 0.5), n_bootstrap=10)
+    >>> found["auc"]["difference"], found["calls"][0]["only_other"]
+    (0.25, 2)
     """
     a, b = one.rows, other.rows
     shared = a.index.intersection(b.index, sort=True)

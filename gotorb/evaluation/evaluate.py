@@ -141,6 +141,11 @@ def find_out_dir(meta: dict[str, Any], out_dir: str | Path | None, name: str = "
     ------
     ModelError
         If neither is known.
+
+    Examples
+    --------
+    >>> find_out_dir({"run_dir": "models/vgg6"}, None, "evaluation").as_posix()
+    'models/vgg6/evaluation'
     """
     if out_dir is not None:
         return Path(out_dir)
@@ -337,10 +342,16 @@ def _draw_latent(
 
 
 def _find_threshold(predictions: pd.DataFrame, meta: dict[str, Any], how: EvaluationOptions) -> float:
-    part = predictions[(predictions["split"] == "validation") & predictions["label"].isin((0, 1))]
-    if how.threshold_fpr is None or part.empty:
+    labels, scores = _labelled(predictions, "validation")
+    if how.threshold_fpr is None or len(labels) == 0:
         return float(meta["threshold"])
-    return choose_threshold(part["label"].to_numpy(), part["score"].to_numpy(), max_fpr=how.threshold_fpr)
+    return choose_threshold(labels, scores, max_fpr=how.threshold_fpr)
+
+
+def _labelled(predictions: pd.DataFrame, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and scores of the labelled rows of a part."""
+    part = predictions[(predictions["split"] == split) & predictions["label"].isin((0, 1))]
+    return part["label"].to_numpy(int), part["score"].to_numpy(float)
 
 
 def find_scale(meta: dict[str, Any]) -> Scale:
@@ -368,18 +379,15 @@ def _find_calibration(predictions: pd.DataFrame, meta: dict[str, Any]) -> Calibr
     """Calibration of the model, or else one fitted on the validation rows; None if these have one class only."""
     if "calibration" in meta:
         return Calibration.from_dict(meta["calibration"])
-    part = predictions[(predictions["split"] == "validation") & predictions["label"].isin((0, 1))]
-    if part["label"].nunique() < 2:
-        return None
-    return fit_calibration(part["label"].to_numpy(int), part["score"].to_numpy(float))
+    labels, scores = _labelled(predictions, "validation")
+    return fit_calibration(labels, scores) if len(set(labels.tolist())) == 2 else None
 
 
 def _measure_calibrated(predictions: pd.DataFrame, calibration: Calibration | None, split: str) -> dict[str, Any]:
     """Brier score and ECE after each kind of calibration, on the rows of a part."""
-    part = predictions[(predictions["split"] == split) & predictions["label"].isin((0, 1))]
-    if calibration is None or part.empty:
+    labels, scores = _labelled(predictions, split)
+    if calibration is None or len(labels) == 0:
         return {}
-    labels, scores = part["label"].to_numpy(int), part["score"].to_numpy(float)
     found = {name: measure_calibration(labels, calibration.apply(scores, name)) for name in ("temperature", "isotonic")}
     return rounded(found | {"n_fitted": calibration.n_rows})
 

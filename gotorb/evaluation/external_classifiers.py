@@ -111,6 +111,13 @@ def compare_ways(
     -------
     dict
         A table of `compare_scores` for each set-up and number of trainings.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "peer_rb": [0.1, 0.8, 0.2, 0.9]}, index=list("abcd"))
+    >>> ours = pd.Series([0.1, 0.2, 0.8, 0.9], list("abcd"))
+    >>> list(compare_ways(rows, {"from scratch": [ours, ours]}, (1, 2)))
+    ['from scratch', 'from scratch, 2 trainings averaged']
     """
     tables = {}
     for name, trained in ways.items():
@@ -190,6 +197,12 @@ def format_tables(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, titl
     -------
     str
         Page in markdown.
+
+    Examples
+    --------
+    >>> table = compare_scores(np.array([0, 1]), np.array([0.1, 0.9]), {})
+    >>> format_tables({"held_out": table}, title="Scores").splitlines()[-1].split(" (")[0]
+    '| gotorb | 1 | 1 | 1.0000'
     """
     lines = [f"# {title}", "", INTRODUCTION]
     for name, table in tables.items():

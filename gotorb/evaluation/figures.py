@@ -163,6 +163,12 @@ def plot_history(history: Mapping[str, Sequence[float]], best_epoch: int) -> Fig
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> figure = plot_history({"loss": [0.5, 0.3], "val_loss": [0.6, 0.5]}, best_epoch=1)
+    >>> figure.axes[0].lines[0].get_ydata().tolist()
+    [0.5, 0.3]
     """
     figure, panels = new_panels(2, 9, 4)
     for axes, (name, label) in zip(panels, HISTORY_PANELS.items(), strict=True):
@@ -255,6 +261,12 @@ def plot_reliability(labels: np.ndarray, scores: np.ndarray, probability: pd.Ser
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> figure = plot_reliability(np.array([0, 1]), np.array([0.1, 0.9]))
+    >>> figure.axes[0].get_ylabel()
+    'fraction labelled real'
     """
     table = reliability_table(labels, scores)
     figure = new_figure(6, 6)
@@ -330,6 +342,12 @@ def plot_recovery(
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> figure = plot_recovery(np.array([17.2, 18.1]), np.array([0.9, 0.2]), 0.5)
+    >>> figure.axes[1].get_xlabel()
+    'magnitude'
     """
     table = recovery_table(values, scores, threshold, width=width)
     figure = new_figure(7, 5)
@@ -481,6 +499,12 @@ def plot_roc(
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> figure = plot_roc(np.array([0, 1]), {"vgg6": np.array([0.1, 0.9])})
+    >>> figure.get_suptitle()
+    'vgg6 finds 100.0 % of the real rows at 1 % false positives'
     """
     figure, (whole, zoomed) = new_panels(2, 10, 4.8)
     curves = roc_curves(labels, scores)

@@ -133,6 +133,12 @@ def measure_recovery(rows: pd.DataFrame, found: np.ndarray) -> dict[str, Any]:
     -------
     dict
         slices: name -> n, n_found, fraction, low, high (95 % Wilson); cells: rows of `map_recovery`.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"mag": [18.0, 19.5], "snr": [20.0, 6.0], "host_offset_arcsec": [0.5, 5.0]})
+    >>> measure_recovery(rows, np.array([True, False]))["slices"]["nuclear"]["fraction"]
+    1.0
     """
     slices = {}
     for name, inside in slice_rows(rows).items():
@@ -162,6 +168,12 @@ def compare_recovery(rows: pd.DataFrame, found_a: np.ndarray, found_b: np.ndarra
     ----------
     McNemar 1947, Psychometrika 12, 153. Agresti & Min 2005, Stat. Med. 24, 729: Wald interval of a paired difference,
     with half a count added to each of the four pairs.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"snr": [20.0, 6.0], "host_offset_arcsec": [0.5, 5.0]})
+    >>> compare_recovery(rows, np.array([True, True]), np.array([True, False]))["all"]["only_a"]
+    1
     """
     masks = slice_rows(rows)
     return rounded({name: _compare(found_a[inside], found_b[inside]) for name, inside in masks.items()})

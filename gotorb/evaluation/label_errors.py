@@ -150,5 +150,14 @@ def write_label_errors(found: LabelErrors, path: Path) -> None:
         From `rank_labels`.
     path : Path
         File to write, with `LIST_COLUMNS`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> rows = pd.DataFrame({"id": list("ab"), "label": [1, 0], "metalabel": "", "score": [0.9, 0.1]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_label_errors(rank_labels(rows), Path(folder) / "errors.csv")
+    ...     len(pd.read_csv(Path(folder) / "errors.csv"))
+    2
     """
     write_csv(path, found.rows[list(LIST_COLUMNS)], inert=True, float_format="%.6f")

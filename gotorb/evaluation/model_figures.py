@@ -36,6 +36,12 @@ def plot_model_rocs(scored: Scored) -> Figure:
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 1], "score": [0.1, 0.9]})
+    >>> plot_model_rocs({"vgg6": rows}).axes[0].get_xscale()
+    'log'
     """
     figure, axes = _new_axes()
     for name, rows, style in _styled(scored):
@@ -59,6 +65,12 @@ def plot_model_errors(scored: Scored) -> Figure:
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 1], "score": [0.1, 0.9]})
+    >>> len(plot_model_errors({"vgg6": rows}).axes[0].lines)
+    2
     """
     figure, axes = _new_axes()
     for name, rows, style in _styled(scored):
@@ -105,6 +117,12 @@ def plot_model_recovery(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fig
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> figure = plot_model_recovery({"vgg6": [{"mag": 18.0, "n": 4, "n_found": 3}]})
+    >>> figure.axes[0].get_ylabel()
+    'fraction found'
     """
     figure, axes = _new_axes()
     for name, found, style in _styled(cells):

@@ -216,6 +216,12 @@ def check_slices(
     ------
     Check
         One check for each slice.
+
+    Examples
+    --------
+    >>> rows, wrong = pd.DataFrame({"label": np.ones(400)}), np.arange(400) < 9
+    >>> [check.passed for check in check_slices(rows, wrong, np.zeros(400, bool), Limits())]
+    [False]
     """
     from scipy.stats import binomtest
 
@@ -254,6 +260,12 @@ def check_auc(
     Returns
     -------
     Check
+
+    Examples
+    --------
+    >>> labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])
+    >>> check_auc(labels, scores, scores).passed
+    True
     """
     both = compare_auc(labels, scores, scores_before, rows=rows)
     loss = (Z_95 + Z_POWER) / Z_95 * (both.difference_high - both.difference_low) / 2
@@ -281,6 +293,12 @@ def check_robustness(found: Mapping[str, Any], found_before: Mapping[str, Any], 
     ------
     Check
         One check for real and one for bogus detections.
+
+    Examples
+    --------
+    >>> found = {kind: {"changed": 0, "n": 100} for kind in ("real", "bogus")}
+    >>> [check.passed for check in check_robustness(found, found, Limits())]
+    [True, True]
     """
     from scipy.stats import fisher_exact
 
@@ -310,6 +328,11 @@ def check_calibration(labels: np.ndarray, probability: np.ndarray, limits: Limit
     Returns
     -------
     Check
+
+    Examples
+    --------
+    >>> check_calibration(np.array([0, 1] * 50), np.full(100, 0.5), Limits()).passed
+    True
     """
     ece = float(measure_calibration(labels, probability)["ece"])
     rng = np.random.default_rng(0)

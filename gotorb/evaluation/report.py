@@ -192,6 +192,12 @@ def measure_predictions(
     -------
     dict
         As from `metrics.measure_scores`, and comparison: for each older score the recovered fractions at fixed FPR.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.1, 0.2, 0.8, 0.9], "split": "test"})
+    >>> measure_predictions(rows, 0.5, split="test", n_bootstrap=10, seed=1)["auc"]
+    1.0
     """
     labelled = predictions["label"].isin((layout.REAL, layout.BOGUS))
     rows = predictions[labelled & (predictions["split"] == split)]
@@ -323,6 +329,14 @@ def write_scores(path: Path, table: pd.DataFrame) -> None:
         File to write.
     table : DataFrame
         Table, written without its index and with six digits.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_scores(Path(folder) / "scores.csv", pd.DataFrame({"id": ["a"], "score": [0.5]}))
+    ...     (Path(folder) / "scores.csv").read_text().split()
+    ['id,score', 'a,0.500000']
     """
     write_csv(path, table, float_format="%.6f")
 

@@ -21,13 +21,6 @@ WHITE = 255
 GRID = np.linspace(0, 1, 401)
 
 
-def _draw_stamp(axes: Axes, picture: np.ndarray) -> None:
-    """Draw one painted layer (size, size, 3)."""
-    axes.imshow(picture, origin="lower")
-    axes.xaxis.set_visible(False)
-    axes.yaxis.set_visible(False)
-
-
 def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[str], *, title: str) -> Figure:
     """Plot stamps as rows and their layers as columns.
 
@@ -119,9 +112,12 @@ def plot_posteriors(
     grid = figure.subplots(n, n_shown + 1, squeeze=False, width_ratios=[1] * n_shown + [wide])
     for row in range(n):
         for column, name in enumerate(shown):
-            _draw_stamp(grid[row, column], pictures[row, column])
+            axes = grid[row, column]
+            axes.imshow(pictures[row, column], origin="lower")
+            axes.xaxis.set_visible(False)
+            axes.yaxis.set_visible(False)
             if row == 0:
-                grid[row, column].set_title(name, fontsize=text_size(10))
+                axes.set_title(name, fontsize=text_size(10))
         _draw_posterior(grid[row, -1], samples[row], captions[row], threshold)
     grid[-1, -1].set_xlabel("real/bogus score")
     figure.suptitle(title)

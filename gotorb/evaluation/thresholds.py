@@ -415,6 +415,13 @@ def keep_classes(predictions: pd.DataFrame, keep: float, night: Night) -> dict[s
         If there are too few validation rows; the message gives the rows needed.
     DataError
         If a part has only one class.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": np.repeat([0, 1], 9), "score": np.linspace(0, 1, 18), "mag": 18.0})
+    >>> rows = pd.concat([rows.assign(split="validation"), rows.assign(split="test")])
+    >>> keep_classes(rows, 0.9, Night())["real_kept"]
+    1.0
     """
     sets = fit_validation(predictions, keep)
     return asdict(sets) | sets.measure(*_labelled(predictions, "test")[:2], night.real_fraction)
@@ -433,6 +440,12 @@ def fit_validation(predictions: pd.DataFrame, keep: float) -> ConformalSets:
     Returns
     -------
     ConformalSets
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": np.repeat([0, 1], 9), "score": np.linspace(0, 1, 18), "mag": 18.0})
+    >>> round(fit_validation(rows.assign(split="validation"), 0.9).low, 3)
+    0.529
     """
     return fit_conformal(*_labelled(predictions, "validation")[:2], keep)
 

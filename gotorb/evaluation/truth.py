@@ -149,6 +149,11 @@ def read_thresholds(path: Path | str, fpr: float) -> dict[str, float]:
     -------
     dict
         Model -> threshold; empty where the report or the FPR is missing.
+
+    Examples
+    --------
+    >>> read_thresholds("no/truth.json", 0.01)
+    {}
     """
     models = json.loads(Path(path).read_text(encoding="utf-8"))["models"] if Path(path).exists() else {}
     found = {name: known.get("threshold_at_fpr", {}).get(fpr_name(fpr)) for name, known in models.items()}

@@ -20,6 +20,7 @@ FIT_WIDTHS = (1.2, 1.6, 2.0, 2.5, 3.0, 3.6, 4.4, 5.5)
 """Full widths of the fitted Gaussians."""
 FIT_STEPS = (-1.2, -0.6, 0.0, 0.6, 1.2)
 """Offsets of their centres along each axis."""
+FIT_GRID = [(width, dy, dx) for width in FIT_WIDTHS for dy in FIT_STEPS for dx in FIT_STEPS]
 FAR_RADIUS = 7.5
 """Radius beyond which a pixel is not part of the source."""
 SMOOTH_FWHM = 2.0
@@ -102,29 +103,23 @@ class Geometry:
         return slice(0, self.inside(FIT_RADIUS))
 
     @cached_property
-    def fit_models(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Unit vectors of the Gaussians without their mean (n_pixels, n_models), and each one's width and offset."""
+    def _gaussians(self) -> np.ndarray:
+        """Gaussians of peak 1 without their mean, (n_models, n_pixels), in the order of `FIT_GRID`."""
         y, x = (axis.ravel()[self.order][self.fit_pixels] for axis in self.offsets)
-        models, widths, shifts = [], [], []
-        for width in FIT_WIDTHS:
-            for dy in FIT_STEPS:
-                for dx in FIT_STEPS:
-                    model = np.exp(-((y - dy) ** 2 + (x - dx) ** 2) / 2 * (SIGMA_TO_FWHM / width) ** 2)
-                    models.append(model - model.mean())
-                    widths.append(width)
-                    shifts.append(np.hypot(dy, dx))
-        unit = np.array(models) / np.linalg.norm(models, axis=1)[:, None]
-        return np.ascontiguousarray(unit.T, np.float32), np.array(widths, np.float32), np.array(shifts, np.float32)
+        full = [np.exp(-((y - b) ** 2 + (x - c) ** 2) / 2 * (SIGMA_TO_FWHM / a) ** 2) for a, b, c in FIT_GRID]
+        return np.array(full) - np.mean(full, axis=1, keepdims=True)
+
+    @cached_property
+    def fit_models(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Unit vectors of the Gaussians without their mean (n_pixels, n_models), with their widths and offsets."""
+        unit = self._gaussians / np.linalg.norm(self._gaussians, axis=1)[:, None]
+        widths, dy, dx = np.array(FIT_GRID).T
+        return np.ascontiguousarray(unit.T, np.float32), widths.astype(np.float32), np.hypot(dy, dx).astype(np.float32)
 
     @cached_property
     def fit_peaks(self) -> np.ndarray:
-        """Norm of each Gaussian of peak 1 without its mean: the amplitude is the projection over it."""
-        unit, widths, _ = self.fit_models
-        y, x = (axis.ravel()[self.order][self.fit_pixels] for axis in self.offsets)
-        grid = [(width, dy, dx) for width in FIT_WIDTHS for dy in FIT_STEPS for dx in FIT_STEPS]
-        full = np.array([np.exp(-((y - b) ** 2 + (x - c) ** 2) / 2 * (SIGMA_TO_FWHM / a) ** 2) for a, b, c in grid])
-        assert len(full) == len(widths) == unit.shape[1]
-        return np.linalg.norm(full - full.mean(axis=1, keepdims=True), axis=1).astype(np.float32)
+        """Norm of each Gaussian of peak 1 without its mean, by which a projection is divided for the amplitude."""
+        return np.linalg.norm(self._gaussians, axis=1).astype(np.float32)
 
     @cached_property
     def blur(self) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Training data: which rows are learned from, their weights, and their stamps in batches from disk to Keras.
+"""Training data: rows of each part, their weights, and their stamps in batches from disk to Keras.
 
-Rows are divided and checked before any training. Batches are shuffled, turned and weighted, and never the whole file
-is in memory. Every draw comes from a generator seeded by (seed, epoch), so the stream is the same in every run and does
-not depend on how far ahead it is read.
+Rows are divided and checked before any training. Batches are shuffled, rotated and weighted, and the whole file is
+never in memory. Random numbers come from generators seeded by (seed, epoch), so the stream is the same in every run and
+does not depend on how far ahead it is read.
 """
 
 import logging
@@ -46,7 +46,7 @@ class Rows:
     n_unknown : int
         Rows left out because their label is -1.
     undecided : ndarray of int
-        Those of them that training learns from by their soft labels; of the training part.
+        Rows of these in the training part that have soft labels.
     """
 
     train: np.ndarray
@@ -75,7 +75,7 @@ class Rows:
 
 
 def find_splits(table: pd.DataFrame, **options: Any) -> np.ndarray:
-    """Part of each row: the ``split`` column where there is one, else a fresh division without leaks.
+    """Part of each row: the ``split`` column, or else a new division without leaks.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def find_splits(table: pd.DataFrame, **options: Any) -> np.ndarray:
     Returns
     -------
     ndarray of str
-        (n,) train, validation or test; empty for rows without a part.
+        (n,) train, validation or test.
     """
     if layout.SPLIT_COLUMN in table:
         return table[layout.SPLIT_COLUMN].to_numpy(dtype=str)
@@ -192,7 +192,7 @@ class Targets:
 
 
 def make_targets(table: pd.DataFrame, labels: np.ndarray, class_weights: dict[int, float]) -> Targets:
-    """Targets of a training: soft labels where the data set has them, else its labels.
+    """Targets of a training: soft labels, or else labels.
 
     Parameters
     ----------
@@ -405,7 +405,7 @@ class Stream:
         return self._as_tensors(batches)
 
     def validation(self, rows: np.ndarray) -> tf.data.Dataset:
-        """Yield batches that cover the rows once, in order and as they are on disk.
+        """Yield batches that cover the rows once, in order and without augmentation.
 
         Parameters
         ----------
@@ -425,7 +425,7 @@ class Stream:
 
     @cached_property
     def targets(self) -> Targets:
-        """Targets of the training rows: soft labels where there are any."""
+        """Targets of the training rows: soft labels, or else labels."""
         return make_targets(self.data.table, self.data.labels, self.class_weights)
 
     def _batches(self, rows: np.ndarray, rng: np.random.Generator | None, *, soft: bool = False) -> Iterator[Batch]:
@@ -461,7 +461,7 @@ class Stream:
 
 
 def _check_finite(data: Dataset, rows: np.ndarray, layers: tuple[str, ...]) -> None:
-    """Read the rows once, in file order, and refuse a stamp that would turn every weight to NaN.
+    """Read the rows once, in file order, and refuse stamps with NaN or infinity.
 
     Raises
     ------

@@ -97,7 +97,7 @@ class Fit:
     interrupted : bool
         True when Ctrl-C ended the training.
     progress : Progress, optional
-        The checkpoint on disk, to be removed when all is written.
+        Checkpoint on disk, removed after all files are written.
     """
 
     model: keras.Model
@@ -194,8 +194,8 @@ def fit_network(
 def _quick_dropout(model: keras.Model) -> Iterator[None]:
     """Let dropouts of whole feature maps multiply by a row of the mask while a network is fitted.
 
-    Keras selects with a mask that is broadcast over each map, forward and backward, which took a quarter of a training
-    step. The masks and the products are the same.
+    Keras broadcasts the mask over each map, forward and backward, which takes a quarter of a training step. The results
+    are the same.
     """
     drops = keras.layers.SpatialDropout2D
     chosen = [one for one in all_layers(model) if type(one) is drops and one.data_format == "channels_last"]

@@ -1,8 +1,8 @@
-"""Networks of others: whole-model files of Keras 2 (``model.save("x.h5")``), rebuilt layer by layer.
+"""External networks: whole-model files of Keras 2 (``model.save("x.h5")``), rebuilt layer by layer.
 
-Keras 3 cannot read most of them, and reads some differently. Each layer is built again from its description, its
-weights are copied from the file's arrays, and no code of the file is run: a ``Lambda`` is rebuilt when its code is one
-of the harmless kinds of `gotorb.training.lambda_code`, and refused otherwise. Nested networks become part of the outer
+Keras 3 cannot read most of them, and reads some differently. Each layer is rebuilt from its description, its
+weights are copied from the arrays of the file, and no code of the file is run: a ``Lambda`` is rebuilt if
+`gotorb.training.lambda_code` supports its code, and refused otherwise. Nested networks become part of the outer
 one. Layers that act in training only (augmentation, noise) are left out. The result gives one score in [0, 1].
 """
 
@@ -61,12 +61,12 @@ SIGMOID, SOFTMAX, LINEAR, OTHER = "sigmoid", "softmax", "linear", "other"
 
 @dataclass
 class Foreign:
-    """A network of others as Keras 3 has it.
+    """An external network in Keras 3.
 
     Attributes
     ----------
     model : keras.Model
-        Network as it was, whose output may be logits or several columns.
+        Original network, whose output may be logits or several columns.
     kind : str
         Output: "sigmoid", "softmax", "linear" or "other".
     left_out : list of str
@@ -129,7 +129,7 @@ def read_foreign(
 
 @dataclass
 class _Scope:
-    """A network while it is rebuilt: names around it, its layers, and their results at each call."""
+    """State of a network under construction: names of the outer networks, layers, and results of each call."""
 
     path: tuple[str, ...] = ()
     made: dict[str, Callable[[list[Tensor], Config], Tensor]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class _Scope:
 
 
 class _Builder:
-    """Rebuilds a network of Keras 2."""
+    """Builder of a network of Keras 2."""
 
     def __init__(self, weights: Weights, shape: tuple[int, int, int] | None, first: Callable[[Tensor], Tensor]) -> None:
         self.weights, self.shape, self.first = weights, shape, first

@@ -1,7 +1,7 @@
-"""Import of a model from outside: one score in [0, 1], proved on reference scores, in a folder of our own format.
+"""Import of external models: completed to one score in [0, 1], tested on reference scores, written in our format.
 
-Libraries that parse the file do so in a process of its own, within limits of memory and CPU time. What comes back are
-arrays and the network's configuration.
+Libraries that parse the file do so in a separate process with limits of memory and CPU time, which returns arrays and
+the network's configuration.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ N_SAMPLES, N_SIGMA, SLACK = 50, 6, 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """Description of a model from outside by its user.
+    """Description of an external model by its user.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class Proof:
 
 
 def import_network(path: Path, how: ImportOptions, reference: Path | None) -> tuple[keras.Model, Meta]:
-    """Read a network from outside, complete it to one score, and prove it.
+    """Read an external network, complete it to one score, and test it on reference scores.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def read_plain(path: Path, **how: Any) -> Arrays:
 
 
 def read_network(path: Path, how: ImportOptions) -> Foreign:
-    """Read a network from outside, behind its normalisation, in this process.
+    """Read an external network, with its normalisation in front, in this process.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def _is_keras_3(path: Path) -> bool:
 
 
 def load_model(model: keras.Model | Path | str, meta: Meta | Path | str | None = None) -> Loaded:
-    """Load a model and its meta, also a file of Keras 2 as it is, which Keras 3 would read differently.
+    """Load a model and its meta; a file of Keras 2, which Keras 3 would read differently, is rebuilt.
 
     Parameters
     ----------

@@ -292,10 +292,6 @@ class _Follower:
         self.call(argument, self.stack.pop())
 
 
-def _sliced(self: _Follower, argument: int) -> None:
-    self.stack.append(slice(*self.take(argument)))
-
-
 STEPS: dict[int, Callable[[_Follower, int], Any]] = {
     1: lambda self, _: self.stack.pop(),
     100: lambda self, argument: self.stack.append(self.code.constants[argument]),
@@ -306,7 +302,7 @@ STEPS: dict[int, Callable[[_Follower, int], Any]] = {
     11: lambda self, _: self.stack.append(self.apply("negative", [self.stack.pop()], {})),
     124: lambda self, argument: self.load(argument),
     125: lambda self, argument: self.store(argument),
-    133: _sliced,
+    133: lambda self, argument: self.stack.append(slice(*self.take(argument))),
     162: lambda self, argument: self.extend(argument),
 }
 """Instructions of all versions, and their effects."""

@@ -72,7 +72,7 @@ class Loaded(NamedTuple):
 
 
 def last_line(error: BaseException) -> str:
-    """Line of a message that holds the reason: the last one with text, for Keras puts it there.
+    """Line of a message with the reason, which Keras puts into the last line.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def describe_option(value: Any) -> Any:
 def describe_training(
     fit: Fit, data: Dataset, rows: Rows, *, settings: dict[str, Any], digest: str, parent: Meta | None, run_dir: Path
 ) -> Meta:
-    """Make the record of a training: plain values and numpy arrays, no absolute paths, no clock.
+    """Make the record of a training from plain values and numpy arrays, without absolute paths and times.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def describe_training(
 
 
 def describe_parent(name: str, digest: str, meta: Meta | None, data: Dataset, rows: Rows) -> Meta:
-    """Make the record of the model whose weights are the start; warn if it was trained on held-out rows of this one.
+    """Make the record of the parent model; warn if it was trained on validation or test rows of this training.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ def check_recipe(run_dir: Path, settings: dict[str, Any], data_dir: Path) -> str
 
 
 def as_text(value: Any) -> str:
-    """Text that is equal for equal options, whether they were read from a file or not.
+    """Text of options for comparison, equal for options from a file and from a call.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def as_text(value: Any) -> str:
 def write_training(
     run_dir: Path, model: keras.Model, meta: Meta, *, check: Callable[[keras.Model, keras.Model], None] | None = None
 ) -> Loaded:
-    """Write model.h5 and meta.hkl, each whole or not at all; a marker says so while only the first is new.
+    """Write model.h5 and meta.hkl, each whole or not at all, with a marker while only the first is new.
 
     Parameters
     ----------
@@ -386,7 +386,7 @@ def write_model(
 
 
 def read_model(path: Path | str) -> Any:
-    """Read a model: a Keras network, or a model on measured features; code inside the file is refused.
+    """Read a Keras network or a model on measured features; code in the file is refused.
 
     Parameters
     ----------
@@ -480,7 +480,7 @@ def _way_out(path: Path) -> str:
 
 
 def is_keras_2(path: Path) -> bool:
-    """Tell a whole-model file of Keras 1 or 2 from others.
+    """Test for a whole-model file of Keras 1 or 2.
 
     Parameters
     ----------
@@ -583,7 +583,7 @@ def _numbers(value: Any) -> Iterator[int]:
 
 
 def _values(config: Any, keys: tuple[str, ...]) -> Iterator[Any]:
-    """All values under some keys, however deep."""
+    """All values under given keys, at any depth."""
     if isinstance(config, dict):
         yield from (value for key, value in config.items() if key in keys)
     if isinstance(config, (dict, list)):
@@ -593,7 +593,7 @@ def _values(config: Any, keys: tuple[str, ...]) -> Iterator[Any]:
 
 @contextmanager
 def _quiet_absl() -> Iterator[None]:
-    """Keep Keras from warning that HDF5 is an old format: it is the one that users' tools read."""
+    """Suppress Keras' warning about HDF5, the format that users' tools read."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

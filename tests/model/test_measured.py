@@ -338,7 +338,7 @@ def test_they_are_exported_with_their_trees(folder: Path, kind: str, stamps: np.
 
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
-    [("fwhm", 1e9, "PSF"), ("size", 10_000, "pixels"), ("names", ["one"], "other features"), ("layers", [], "layer")],
+    [("fwhm", 1e9, "PSF"), ("size", 10_000, "pixels"), ("names", ["one"], "features differ"), ("layers", [], "layer")],
 )
 def test_exported_trees_of_other_features_are_refused(
     folder: Path, tmp_path: Path, key: str, value: Any, reason: str

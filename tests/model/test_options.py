@@ -80,7 +80,7 @@ def test_the_first_layer_may_be_chosen_and_is_saved_with_the_model(
         ({"normalise": keras.layers.Flatten()}, ModelError, "Flatten cannot be the first layer"),
         ({"loss": "joy"}, ConfigError, "no loss 'joy'"),
         ({"metrics": ["joy"]}, ConfigError, "no metric 'joy'"),
-        ({"fit_kwargs": {"shuffle": True}}, ConfigError, "fit_kwargs holds 'shuffle'"),
+        ({"fit_kwargs": {"shuffle": True}}, ConfigError, "fit_kwargs has 'shuffle'"),
         ({"fit_kwargs": {"validation_freq": 2}}, ModelError, "no epoch has a 'val_loss'"),
         ({"freeze": 2}, ConfigError, "freeze is 2 without init_from"),
     ],

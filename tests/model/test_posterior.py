@@ -175,7 +175,7 @@ def test_samples_follow_the_weights() -> None:
     [
         (with_a_branch, "has several inputs"),
         (with_noise, "acts differently in training"),
-        (with_gaussian_dropout, "GaussianDropout .* cannot be drawn for all stamps"),
+        (with_gaussian_dropout, "GaussianDropout .* cannot be drawn for a whole batch"),
         (with_a_network_inside, "acts differently in training"),
     ],
 )

@@ -193,7 +193,7 @@ def test_other_options_begin_anew_and_leave_the_unfinished_one(
     assert "is of another max_trials and is left" in caplog.text
     assert "is already finished" not in caplog.text
     run_model_tuning(small, out_dir=tmp_path, **QUICK)
-    assert "trial 00 is already finished" in caplog.text and "trial 01 was finished before" not in caplog.text
+    assert "trial 00 is already finished" in caplog.text and "trial 01 is already finished" not in caplog.text
     assert len(list((tmp_path / layout.UNFINISHED_DIR).iterdir())) == 1
 
 
