@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gotorb.cli.options import add_json, allowed
+from gotorb.cli.options import add_json, allowed, show
 from gotorb.core.params import Params, Section, find_params, read_params
-from gotorb.errors import GotorbError
+from gotorb.core.settings import read_settings
+from gotorb.errors import CatalogueError, GotorbError, TrackingError
 
 
 def _doctor_options(parser: argparse.ArgumentParser) -> None:
@@ -92,10 +93,7 @@ def run_verify(args: argparse.Namespace) -> int:
     from gotorb.tracking.contents import find_damage
 
     damage = find_damage()
-    if args.json:
-        print(json.dumps(damage, indent=2))
-    else:
-        print("\n".join(damage) if damage else "every file is what dvc.lock says")
+    show(args, damage, damage or ["every file is what dvc.lock says"])
     if damage:
         print(f"gotorb: {len(damage)} damaged files", file=sys.stderr)
     return int(bool(damage))
@@ -150,7 +148,6 @@ def _params() -> str:
 
 
 def _database() -> str:
-    from gotorb.core.settings import read_settings
     from gotorb.survey.gotophoto import query_images
 
     settings = read_settings()
@@ -161,7 +158,6 @@ def _database() -> str:
 
 def _galaxies() -> str:
     from gotorb.catalogues.galaxies import find_galaxies
-    from gotorb.core.settings import read_settings
 
     folder = read_settings().catshtm_dir
     if not folder:
@@ -172,8 +168,6 @@ def _galaxies() -> str:
 def _minor_planets() -> str:
     from gotorb.catalogues.minor_planets import Pympc
     from gotorb.catalogues.update import describe
-    from gotorb.core.settings import read_settings
-    from gotorb.errors import CatalogueError
 
     settings = read_settings()
     path = Pympc(settings.gotorb_mpc_catalogue, settings.observatory).path
@@ -194,7 +188,6 @@ def _tracking() -> str:
 
 
 def _artifacts() -> str:
-    from gotorb.errors import TrackingError
     from gotorb.tracking.store import artifacts_answer, find_moved, is_local
 
     if not artifacts_answer():
