@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.core.files import file_digest
@@ -95,7 +95,6 @@ def _folder(catshtm_dir: Path | str) -> Path:
 
 @lru_cache(maxsize=8)
 def _read_index(folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    from scipy.io import loadmat
 
     try:
         with h5py.File(folder / f"{NAME}_htm.hdf5", "r") as file:

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from astropy import units
+from astropy.coordinates import Angle
+from astropy.table import Table
 
 from gotorb.core.logs import one_line
 from gotorb.core.untrusted import BROKEN_PACKING, MOST_COLUMNS, MOST_HEADER, unpack_known
@@ -75,7 +78,6 @@ def read_variables(path: Path | str) -> pd.DataFrame:
 
 def _read_table(path: Path) -> Any:
     """The file as an astropy table."""
-    from astropy.table import Table
 
     with path.open("rb") as file:
         unpacked = unpack_known(file, path.stat().st_size)
@@ -115,7 +117,6 @@ def _find_column(table: Any, ours: str, path: Path) -> str:
 
 def _degrees(table: Any, name: str, ours: str, path: Path) -> np.ndarray:
     """Column in degrees, NaN where it is masked or empty."""
-    from astropy import units
 
     column = table[name]
     masked = np.ma.getmaskarray(np.ma.asarray(column)) if hasattr(column, "mask") else np.zeros(len(column), bool)
@@ -138,7 +139,6 @@ def _unit_name(unit: Any, ours: str) -> Any:
 
 def _angle(value: Any, ours: str, path: Path) -> float:
     """Degrees of a number in text, or of sexagesimal text; NaN of nothing."""
-    from astropy.coordinates import Angle
 
     text = (value.decode(errors="replace") if isinstance(value, bytes) else "" if value is None else str(value)).strip()
     if text.lower() in ("", "nan", "null", "none", "--"):

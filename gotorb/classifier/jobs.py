@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from gotorb import label_data
 from gotorb.classifier.scores import Scorer, load_scorer, score_source
 from gotorb.classifier.sources import find_kind
 from gotorb.core.executor import Executor, Workers
@@ -180,7 +181,6 @@ def _start_worker(threads: int) -> None:
 
 def _work(pair: tuple[Path, Path], model: str, key: str, options: Options, adapter: str) -> None:
     """Score one source in a worker, which loads the model once."""
-    from gotorb import label_data
 
     if adapter:
         label_data.use_adapter(adapter)

@@ -13,6 +13,7 @@ from gotorb.cli.options import add_json, allowed, show
 from gotorb.core.params import Params, Section, find_params, read_params
 from gotorb.core.settings import read_settings
 from gotorb.errors import CatalogueError, GotorbError, TrackingError
+from gotorb.tracking.contents import DVC, check_remote, find_damage, set_remote
 
 
 def _doctor_options(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +91,6 @@ def run_verify(args: argparse.Namespace) -> int:
 
     Example: gotorb verify
     """
-    from gotorb.tracking.contents import find_damage
 
     damage = find_damage()
     show(args, damage, damage or ["every file is what dvc.lock says"])
@@ -111,7 +111,6 @@ def run_dvc(args: argparse.Namespace) -> int:
       gotorb dvc push --all-tags
       gotorb dvc exp run --queue -S train.batch_size=128
     """
-    from gotorb.tracking.contents import DVC, set_remote
 
     set_remote()
     # stages call `python`: this one, whether or not its environment is activated
@@ -206,12 +205,6 @@ def _journals() -> str:
     return f"{n_waiting} runs wait for the tracking store: `gotorb sync`" if n_waiting else "no run waits"
 
 
-def _remote() -> str:
-    from gotorb.tracking.contents import check_remote
-
-    return check_remote()
-
-
 CHECKS: dict[str, Callable[[], str]] = {
     "parameters": _params,
     "database": _database,
@@ -220,5 +213,5 @@ CHECKS: dict[str, Callable[[], str]] = {
     "tracking": _tracking,
     "artifacts": _artifacts,
     "journals": _journals,
-    "data remote": _remote,
+    "data remote": check_remote,
 }

@@ -119,15 +119,9 @@ def _rows(kind: str, shared: Iterable[tuple[object, pd.Series]]) -> pd.DataFrame
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-LABEL_OF = {
-    "mp": layout.REAL,
-    "syntransient": layout.REAL,
-    "synfading": layout.REAL,
-    "synvariable": layout.REAL,
-    "randjunk": layout.BOGUS,
-    "glxresid": layout.BOGUS,
-    "synflash": layout.BOGUS,
-}
+LABEL_OF = dict.fromkeys(("mp", "syntransient", "synfading", "synvariable"), layout.REAL)
+LABEL_OF |= dict.fromkeys(("randjunk", "glxresid", "synflash"), layout.BOGUS)
+"""Labels that metalabels imply."""
 NEVER_EMPTY = ("science", "difference")
 """Layers of one value in which nothing was seen; some surveys have no template."""
 PROVENANCE = ("rule", "image_id", "code_version")

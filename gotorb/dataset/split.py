@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from gotorb.catalogues.crossmatch import chord, unit_vectors
@@ -95,8 +97,6 @@ def link_groups(table: pd.DataFrame, *, link_radius_arcsec: float = DATASET.link
     >>> link_groups(rows).tolist()
     [0, 0, 0, 1]
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
 
     pairs = [_pairs_by_value(table[name]) for name in LINK_COLUMNS if name in table]
     pairs.append(pairs_on_sky(table, link_radius_arcsec))

@@ -7,6 +7,7 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 from astropy import units
+from astropy.coordinates import Angle
 from astropy.io import fits
 
 from gotorb.core.untrusted import find_bad_id
@@ -159,7 +160,6 @@ def _numbers_of_text(rows: fits.FITS_rec, name: str, stored: np.ndarray, null: o
 
 def _degrees(texts: np.ndarray, empty: np.ndarray, ours: str) -> np.ndarray:
     """Degrees of sexagesimal text: hours of right ascension, degrees of declination."""
-    from astropy.coordinates import Angle
 
     values = np.full(len(texts), np.nan)
     values[~empty] = Angle(texts[~empty], unit=units.hourangle if ours == "ra" else units.deg).deg
