@@ -22,6 +22,8 @@ FRONT_DOORS = (
     "active_learning", "classifier", "clean_data", "eyeball", "hyperparameter_tuning", "import_data", "label_data",
     "models", "visualise",
 )  # fmt: skip
+HOMES = {"active_learning": "classifier.active_learning"}
+"""Places of front doors that are inside a package."""
 __version__ = "0.2.0"
 __all__ = [*FRONT_DOORS, "__version__"]
 
@@ -34,7 +36,7 @@ for _name, _value in {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
 def __getattr__(name: str) -> ModuleType:
     """Import a front door when it is first used (PEP 562)."""
     if name in FRONT_DOORS:
-        return importlib.import_module(f"{__name__}.{name}")
+        return importlib.import_module(f"{__name__}.{HOMES.get(name, name)}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -18,8 +18,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from gotorb.catalogues.minor_planets import make_provider
+from gotorb.core import layout
 from gotorb.core.params import GALAXY_RADIUS_ARCSEC, SEED, CleanParams
 from gotorb.core.settings import read_settings
+from gotorb.dataset.store import open_dataset, read_table, run_folder
+from gotorb.dataset.versions import CHANGE_COLUMNS, flips, removals, write_version
+from gotorb.errors import ConfigError
+from gotorb.labels import cleaning
+from gotorb.labels.jobs import read_images
+from gotorb.labels.marshall import find_relabelled
 
 log = logging.getLogger(__name__)
 CLEAN = CleanParams()
@@ -279,8 +287,6 @@ def relabel(
 
 
 def _write(data_dir: Path | str, out_dir: Path | str | None, name: str | None, finders: list[Finder]) -> Path:
-    from gotorb.dataset.store import run_folder
-    from gotorb.dataset.versions import CHANGE_COLUMNS, write_version
 
     source = Path(data_dir)
     with run_folder(out_dir or source.parent, name) as new_dir:
@@ -292,39 +298,30 @@ def _write(data_dir: Path | str, out_dir: Path | str | None, name: str | None, f
 
 
 def _variables(data_dir: Path, catalogue: Path | str, radius_arcsec: float, action: Action) -> pd.DataFrame:
-    from gotorb.dataset.store import read_table
-    from gotorb.labels.cleaning import find_variable_stars
 
-    rows = find_variable_stars(read_table(data_dir), catalogue, radius_arcsec=radius_arcsec)
+    rows = cleaning.find_variable_stars(read_table(data_dir), catalogue, radius_arcsec=radius_arcsec)
     return _change(rows, f"known variable star within {radius_arcsec:g} arcsec", action, "variable")
 
 
 def _asteroids(data_dir: Path, provider: str, match_arcsec: float, radius_deg: float, action: Action) -> pd.DataFrame:
-    from gotorb.catalogues.minor_planets import make_provider
-    from gotorb.dataset.store import read_table
-    from gotorb.labels.cleaning import find_minor_planets
-    from gotorb.labels.jobs import read_images
 
     settings = read_settings()
     planets = make_provider(provider, settings, renew=True)
     images = read_images(data_dir, settings)
-    rows = find_minor_planets(read_table(data_dir), images, planets, radius_deg=radius_deg, match_arcsec=match_arcsec)
+    rows = cleaning.find_minor_planets(
+        read_table(data_dir), images, planets, radius_deg=radius_deg, match_arcsec=match_arcsec
+    )
     version = f"{planets.version}@{datetime.now(UTC):%Y-%m-%d}" if provider == "skybot" else planets.version
     return _change(rows, f"minor planet of {version} within {match_arcsec:g} arcsec", action, "asteroid")
 
 
 def _new_sources(data_dir: Path) -> pd.DataFrame:
-    from gotorb.dataset.store import open_dataset
-    from gotorb.labels.cleaning import find_new_sources
 
-    return _change(find_new_sources(open_dataset(data_dir)), "new point source in every exposure", "remove")
+    return _change(cleaning.find_new_sources(open_dataset(data_dir)), "new point source in every exposure", "remove")
 
 
 def _galaxies(data_dir: Path, radius_arcsec: float, max_mag: float | None) -> pd.DataFrame:
-    from gotorb.dataset.store import read_table
-    from gotorb.labels.cleaning import find_galaxies_behind
-
-    rows = find_galaxies_behind(
+    rows = cleaning.find_galaxies_behind(
         read_table(data_dir), read_settings().catshtm_dir,
         radius_arcsec=radius_arcsec, max_mag=max_mag,
     )  # fmt: skip
@@ -332,34 +329,24 @@ def _galaxies(data_dir: Path, radius_arcsec: float, max_mag: float | None) -> pd
 
 
 def _cosmic_rays(data_dir: Path) -> pd.DataFrame:
-    from gotorb.dataset.store import read_table
-    from gotorb.labels.cleaning import find_cosmic_rays
 
-    return _change(find_cosmic_rays(read_table(data_dir)), "cosmic ray: seen in one exposure", "remove")
+    return _change(cleaning.find_cosmic_rays(read_table(data_dir)), "cosmic ray: seen in one exposure", "remove")
 
 
 def _surplus(data_dir: Path, flagged: Path | str | Iterable[str], n_keep: int, seed: int) -> pd.DataFrame:
-    from gotorb.dataset.store import read_table
-    from gotorb.labels.cleaning import find_surplus, read_flagged
 
     rng = np.random.default_rng([seed, n_keep])
-    rows = find_surplus(read_table(data_dir), read_flagged(flagged), n_keep=n_keep, rng=rng)
+    rows = cleaning.find_surplus(read_table(data_dir), cleaning.read_flagged(flagged), n_keep=n_keep, rng=rng)
     return _change(rows, f"flagged image: beyond {n_keep} rows", "remove")
 
 
 def _labels_of_people(data_dir: Path, csv_path: Path | str) -> pd.DataFrame:
-    from gotorb.dataset.store import read_table
-    from gotorb.dataset.versions import flips
-    from gotorb.labels.marshall import find_relabelled
 
     rows, labels = find_relabelled(read_table(data_dir), csv_path)
     return flips(rows, "labelled by people", label=labels, metalabel="marshall")
 
 
 def _change(rows: np.ndarray, reason: str, action: Action, metalabel: str = "") -> pd.DataFrame:
-    from gotorb.core import layout
-    from gotorb.dataset.versions import flips, removals
-    from gotorb.errors import ConfigError
 
     if action not in ("remove", "flip"):
         raise ConfigError(f"unknown action {action!r}; choose remove or flip")

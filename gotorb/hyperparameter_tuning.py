@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from gotorb import __version__
 from gotorb.core import layout
@@ -26,6 +27,7 @@ from gotorb.core.params import SEED, DatasetParams, FitParams, TrainParams, Tune
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import ConfigError, ModelError
+from gotorb.evaluation.model_figures import plot_trials
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -255,7 +257,6 @@ def _identify(data_dir: Path, settings: dict[str, Any]) -> dict[str, str]:
 @contextmanager
 def _open_folder(out_dir: Path, setting: "Setting") -> "Iterator[Setting]":
     """Open the folder of a tuning of this identity for this process alone."""
-    from filelock import FileLock, Timeout
 
     digest = hashlib.sha256(json.dumps(setting.identity, sort_keys=True).encode()).hexdigest()
     folder = out_dir / layout.UNFINISHED_DIR / digest[:12]
@@ -282,7 +283,6 @@ def _log_others(folder: Path, setting: "Setting") -> None:
 
 
 def _write(out_dir: Path, trials: "list[Trial]", best: "Trial", objective: str, setting: "Setting") -> Tuning:
-    from gotorb.evaluation.model_figures import plot_trials
     from gotorb.training.trials import OBJECTIVES, training_options
 
     table = _tabulate(trials)

@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from gotorb.core import layout
+from gotorb.core.files import content_states
 from gotorb.core.params import AlertsParams, ArchiveParams
+from gotorb.core.untrusted import find_bad_id
+from gotorb.dataset.datapack import read_datapack
+from gotorb.dataset.folder import unfinished
+from gotorb.dataset.store import run_folder, write_dataset
+from gotorb.errors import DataError
+from gotorb.labels.alerts import make_alert_rows
+from gotorb.labels.archive import label_archive, write_stamps
+from gotorb.survey.alerts import find_packets, make_reader, open_packets
+from gotorb.survey.archives import open_stamps
+from gotorb.survey.pixels import fill_missing
 
 
 def import_stamps(
@@ -30,10 +42,6 @@ def import_stamps(
     DataError
         If files are missing or broken, a column is absent, or no row gets a label.
     """
-    from gotorb.core.files import content_states
-    from gotorb.dataset.store import run_folder
-    from gotorb.labels.archive import label_archive, write_stamps
-    from gotorb.survey.archives import open_stamps
 
     files = [Path(path)] if Path(path).is_file() else sorted(one for one in Path(path).rglob("*") if one.is_file())
     states = content_states(files, whole=True)
@@ -71,11 +79,6 @@ def import_alerts(
     DataError
         If there is no usable packet, or no row gets a label.
     """
-    from gotorb.dataset.store import run_folder
-    from gotorb.errors import DataError
-    from gotorb.labels.alerts import make_alert_rows
-    from gotorb.labels.archive import write_stamps
-    from gotorb.survey.alerts import find_packets, make_reader, open_packets
 
     alerts, archive = alerts or AlertsParams(), archive or ArchiveParams()
     if missing := [path for path in paths if not Path(path).exists()]:
@@ -121,14 +124,6 @@ def import_datapack(
     DataError
         If the file is refused or broken, or its table has no label.
     """
-    from gotorb.core import layout
-    from gotorb.core.files import content_states
-    from gotorb.dataset.datapack import read_datapack
-    from gotorb.dataset.folder import unfinished
-    from gotorb.dataset.store import run_folder, write_dataset
-    from gotorb.errors import DataError
-    from gotorb.survey.ids import find_bad_id
-    from gotorb.survey.pixels import fill_missing
 
     pack = read_datapack(path)
     named = tuple(layers or layout.LAYERS[: pack.stamps.shape[-1]])

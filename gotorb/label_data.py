@@ -25,9 +25,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gotorb.catalogues.crossmatch import find_nearest
+from gotorb.catalogues.expected import find_problems, summarise
+from gotorb.catalogues.minor_planets import make_provider
+from gotorb.catalogues.variables import read_variables
 from gotorb.core import layout
+from gotorb.core.executor import Workers
 from gotorb.core.params import SEED, CheckParams, CleanParams, LabelParams, SyntheticParams
 from gotorb.core.settings import project_root, read_settings
+from gotorb.dataset.store import open_dataset, run_folder
+from gotorb.errors import ConfigError, DatabaseError, DataError, GotorbError, ImageError, OutsideStorage, SurveyError
+from gotorb.labels.image import FileLayout, LabelOptions, MatchRules, cut_detections, label_image
+from gotorb.labels.inspection import inspect_image
+from gotorb.labels.jobs import make_shards, make_tasks, read_images, read_task
+from gotorb.labels.marshall import cut_candidates, leave_known, make_marshall_tasks, read_labels, tell_ids
+from gotorb.labels.shards import remove_shards
+from gotorb.labels.synthetic import SyntheticOptions, make_synthetic, make_synthetic_tasks
+from gotorb.stamps.layers import Extensions
+from gotorb.survey.fits import open_frame
+from gotorb.survey.folder import read_image
+from gotorb.survey.gotophoto import query_candidates, query_exposures, query_images, query_images_by_id, storage_path
 
 log = logging.getLogger(__name__)
 LABEL, SYNTHETIC, CLEAN, CHECK = LabelParams(), SyntheticParams(), CleanParams(), CheckParams()
@@ -73,7 +90,6 @@ def get_images(n_images: int) -> pd.DataFrame:
     DatabaseError
         If the database cannot be reached.
     """
-    from gotorb.survey.gotophoto import query_images
 
     return query_images(read_settings(), n_images)
 
@@ -92,7 +108,6 @@ def get_individual_images(image: pd.Series) -> list[str]:
     -------
     list of str
     """
-    from gotorb.survey.gotophoto import query_exposures
 
     return query_exposures(read_settings(), [int(image["relatedimage"])])["filepath"].tolist()
 
@@ -119,7 +134,6 @@ def adapt(path: Path | str) -> None:
     ConfigError
         If there is no such file, or it fails.
     """
-    from gotorb.errors import ConfigError
 
     if not Path(path).is_file():
         raise ConfigError(
@@ -182,9 +196,6 @@ def describe_image(path: Path | str) -> Any:
     ImageError
         If the file cannot be read, or its place, time or exposures are not known.
     """
-    from gotorb.errors import ImageError
-    from gotorb.labels.jobs import make_tasks, read_task
-    from gotorb.survey.folder import read_image
 
     use_adapter()
     if not is_adapted():
@@ -216,8 +227,6 @@ def find_footprint(path: Path | str) -> tuple[float, float, float]:
     ImageError
         If the file cannot be read or has no WCS.
     """
-    from gotorb.catalogues.crossmatch import find_nearest
-    from gotorb.survey.fits import open_frame
 
     use_adapter()
     with open_frame(Path(path)) as frame:
@@ -230,7 +239,6 @@ def find_footprint(path: Path | str) -> tuple[float, float, float]:
 
 def _find_row(path: Path) -> pd.Series | None:
     """Row of the adapter's get_images() for a file; it is asked again for a file that is newer than its answer."""
-    from gotorb.errors import ConfigError, DatabaseError, GotorbError, SurveyError
 
     place = str(path.resolve())
     asked, rows = _KNOWN.get(get_images, (0.0, {}))
@@ -253,8 +261,6 @@ def _find_row(path: Path) -> pd.Series | None:
 
 
 def _rows_by_place(images: pd.DataFrame) -> dict[str, pd.Series]:
-    from gotorb.errors import OutsideStorage
-    from gotorb.survey.gotophoto import storage_path
 
     settings, rows = read_settings(), {}
     for _, row in images.iterrows() if "filepath" in images else ():
@@ -337,12 +343,6 @@ def make(
     DatabaseError, CatalogueError
         If the survey's database or the catalogue cannot be used.
     """
-    from gotorb.catalogues.minor_planets import make_provider
-    from gotorb.core.executor import Workers
-    from gotorb.dataset.store import run_folder
-    from gotorb.labels.image import LabelOptions, MatchRules, label_image
-    from gotorb.labels.jobs import make_shards, make_tasks
-    from gotorb.labels.shards import remove_shards
 
     use_adapter()
     settings = read_settings()
@@ -403,10 +403,6 @@ def check(
     DatabaseError, CatalogueError
         If the survey's database or the catalogue cannot be used.
     """
-    from gotorb.catalogues.minor_planets import make_provider
-    from gotorb.catalogues.variables import read_variables
-    from gotorb.labels.image import LabelOptions, MatchRules
-    from gotorb.labels.inspection import inspect_image
 
     use_adapter()
     options = LabelOptions(
@@ -428,7 +424,6 @@ def check(
 
 def _find_tasks(paths: Sequence[Path | str], n_images: int) -> list[Any]:
     """Tasks of images by their files, or of the first images of the survey."""
-    from gotorb.labels.jobs import make_tasks
 
     use_adapter()
     if paths:
@@ -440,8 +435,6 @@ def _find_tasks(paths: Sequence[Path | str], n_images: int) -> list[Any]:
 
 def _check_found(images: list[dict[str, Any]], options: Any, data_dir: Path) -> None:
     """Log the minor planets expected and matched; stop where labels must be wrong."""
-    from gotorb.catalogues.expected import find_problems, summarise
-    from gotorb.errors import DataError
 
     total = summarise(images)
     log.info("matched %d of %d expected minor planets", total["n_matched"], total["n_expected"])
@@ -517,11 +510,6 @@ def add_synthetic_transients(
     Path
         The new data set's folder.
     """
-    from gotorb.catalogues.minor_planets import make_provider
-    from gotorb.core.executor import Workers
-    from gotorb.dataset.store import open_dataset, run_folder
-    from gotorb.labels.jobs import make_shards, read_images
-    from gotorb.labels.synthetic import SyntheticOptions, make_synthetic, make_synthetic_tasks
 
     settings, data = read_settings(), open_dataset(data_dir)
     options = SyntheticOptions(
@@ -584,12 +572,6 @@ def add_marshall_cands(
     DatabaseError
         If the database cannot be reached.
     """
-    from gotorb.core.executor import Workers
-    from gotorb.dataset.store import open_dataset, run_folder
-    from gotorb.errors import DataError
-    from gotorb.labels.jobs import make_shards, make_tasks
-    from gotorb.labels.marshall import cut_candidates, leave_known, make_marshall_tasks, read_labels, tell_ids
-    from gotorb.survey.gotophoto import query_candidates, query_images_by_id
 
     settings, data = read_settings(), open_dataset(data_dir)
     workers = Workers(n_processes, scheduler=settings.dask_scheduler_address)
@@ -630,7 +612,6 @@ def cut_image(path: Path | str, *, stamp_size: int = LABEL.stamp_size) -> tuple[
     ImageError
         If a file is missing or truncated, or a part of it is missing.
     """
-    from gotorb.labels.image import cut_detections
 
     return cut_detections(describe_image(path), cut_options(stamp_size))
 
@@ -647,15 +628,12 @@ def cut_options(stamp_size: int) -> Any:
     -------
     LabelOptions
     """
-    from gotorb.labels.image import LabelOptions
 
     return LabelOptions(provider=None, stamp_size=stamp_size, files=_files())
 
 
 def _files() -> Any:
     """Layout of this survey's files, by this module's present names, replaced or not."""
-    from gotorb.labels.image import FileLayout
-    from gotorb.stamps.layers import Extensions
 
     extensions = Extensions(
         SCIENCE_IMAGE_EXT, TEMPLATE_IMAGE_EXT, DIFFERENCE_IMAGE_EXT, DIFFERENCE_PHOT_EXT, INDIVIDUAL_IMAGE_EXT
@@ -671,7 +649,6 @@ def _exposure_getter(images: pd.DataFrame) -> Callable[[pd.Series], Sequence[str
         return _found_exposures
     if "relatedimage" not in images:
         return get_individual_images
-    from gotorb.survey.gotophoto import query_exposures
 
     known = images["relatedimage"].dropna().astype(int)
     found = query_exposures(read_settings(), known.tolist())
@@ -681,7 +658,6 @@ def _exposure_getter(images: pd.DataFrame) -> Callable[[pd.Series], Sequence[str
 
 def _found_exposures(image: pd.Series) -> Sequence[str]:
     """Exposures that the adapter names and that are there; all when none is, which the image's state then tells."""
-    from gotorb.survey.gotophoto import storage_path
 
     settings = read_settings()
     names = [str(name) for name in get_individual_images(image) or ()]

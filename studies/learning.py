@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gotorb.active_learning import learning_curves
+from gotorb.classifier.active_learning import learning_curves
 from gotorb.core.params import read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage

@@ -4,7 +4,6 @@ The format (Soumagnac & Ofek 2018, PASP 130, 075002) stores a tree of triangles 
 that holds sources names a data set of its own. Columns are found by name; RA and Dec are in radians.
 """
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from gotorb.catalogues.crossmatch import chord, unit_vectors
+from gotorb.core.files import file_digest
 from gotorb.core.untrusted import UntrustedFile, find_array
 from gotorb.errors import CatalogueError
 
@@ -78,13 +78,10 @@ def catalogue_version(catshtm_dir: Path | str) -> str:
     CatalogueError
         If the catalogue is missing.
     """
-    return f"{NAME.lower()}@{_index_digest(_folder(catshtm_dir) / f'{NAME}_htm.hdf5')}"
+    return f"{NAME.lower()}@{_index_digest(_folder(catshtm_dir) / f'{NAME}_htm.hdf5')[:12]}"
 
 
-@lru_cache(maxsize=8)
-def _index_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+_index_digest = lru_cache(maxsize=8)(file_digest)
 
 
 def _folder(catshtm_dir: Path | str) -> Path:
@@ -98,7 +95,6 @@ def _folder(catshtm_dir: Path | str) -> Path:
 
 @lru_cache(maxsize=8)
 def _read_index(folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    from scipy.io import loadmat
 
     try:
         with h5py.File(folder / f"{NAME}_htm.hdf5", "r") as file:

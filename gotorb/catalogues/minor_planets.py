@@ -20,8 +20,6 @@ from gotorb.catalogues.update import warn_of_drift
 from gotorb.core.settings import OBSERVATORY_CODE, SKYBOT_URL, Settings, read_settings
 from gotorb.errors import CatalogueError, LookupFailed
 
-JD_TO_MJD = 2_400_000.5
-
 
 @dataclass(frozen=True)
 class Field:

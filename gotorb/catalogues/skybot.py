@@ -31,6 +31,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from gotorb.core.files import value_digest, write_text
+from gotorb.core.logs import one_line
 from gotorb.core.settings import read_settings
 from gotorb.errors import LookupFailed
 
@@ -188,8 +189,10 @@ def look_up(question: Question, limits: Limits | None = None, *, renew: bool = F
     limits, question = limits or Limits(), question.rounded()
     path = read_settings().cache_dir / "skybot" / f"{value_digest(question, n_digits=24)}.json"
     kept = _kept_answer(path, question)
-    if kept is not None and _age_days(kept) <= (0 if renew else limits.max_age_days):
-        return kept
+    if kept is not None:
+        age = datetime.now(UTC).date() - date.fromisoformat(kept.attrs[ASKED])
+        if age.days <= (0 if renew else limits.max_age_days):
+            return kept
     try:
         table = _breaker.guard(question, limits)
     except LookupFailed as error:
@@ -204,11 +207,6 @@ def look_up(question: Question, limits: Limits | None = None, *, renew: bool = F
     except OSError as error:
         log.info("SkyBoT's answer is not kept in %s (%s); set GOTORB_CACHE_DIR in .env", path.parent, error)
     return table
-
-
-def _age_days(kept: pd.DataFrame) -> int:
-    """Days since an answer came."""
-    return (datetime.now(UTC).date() - date.fromisoformat(kept.attrs[ASKED])).days
 
 
 def _kept_answer(path: Path, question: Question) -> pd.DataFrame | None:
@@ -325,7 +323,7 @@ def _request(question: Question, limits: Limits, limiter: RateLimiter, deadline:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, ValueError):  # requests' errors of an address
                 raise NoAnswer(f"{error}; correct GOTORB_SKYBOT_URL in .env") from None
-            raise NoAnswer(f"{type(error).__name__}: {_shorten(str(error))}", 0.0) from None
+            raise NoAnswer(f"{type(error).__name__}: {one_line(error, 120)}", 0.0) from None
 
 
 def _read(response: Any, deadline: float) -> bytes:
@@ -375,9 +373,9 @@ def parse_answer(body: bytes) -> pd.DataFrame:
     text = body.decode("utf-8", errors="replace")
     start = text.lstrip()[:200].lower()
     if "<html" in start or "<!doctype html" in start:
-        raise NoAnswer(f"a web page instead of a table: {_shorten(text)}")
+        raise NoAnswer(f"a web page instead of a table: {one_line(text, 120)}")
     if FAILED_FLAG in text:
-        raise NoAnswer(_shorten(text))
+        raise NoAnswer(one_line(text, 120))
     return make_table((), (), (), ()) if NOTHING_FOUND in text else _parse_votable(body)
 
 
@@ -388,11 +386,11 @@ def _parse_votable(body: bytes) -> pd.DataFrame:
         with warnings.catch_warnings(action="ignore"):
             document = votable.parse(io.BytesIO(body), verify="ignore")
     except Exception as error:
-        raise NoAnswer(f"no whole VOTable ({_shorten(str(error))})", 0.0) from None
+        raise NoAnswer(f"no whole VOTable ({one_line(error, 120)})", 0.0) from None
     states = [info for info in document.iter_info() if info.name == "QUERY_STATUS"]
     for info in states:
         if info.value != "OK":
-            raise NoAnswer(f"status {info.value} {_shorten(info.content or '')}".strip())
+            raise NoAnswer(f"status {info.value} {one_line(info.content or '', 120)}".strip())
     rows = next((table.to_table(use_names_over_ids=True) for table in document.iter_tables()), None)
     if rows is None or len(rows) == 0:
         if not states:
@@ -406,10 +404,6 @@ def _parse_votable(body: bytes) -> pd.DataFrame:
     if not np.isfinite(table[["ra", "dec"]].to_numpy()).all():
         raise NoAnswer("rows without a position", 0.0)
     return table
-
-
-def _shorten(text: str) -> str:
-    return " ".join(text.split())[:120]
 
 
 @dataclass(frozen=True)

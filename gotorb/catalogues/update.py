@@ -1,6 +1,5 @@
 """Age of a minor-planet catalogue, the drift of its positions, and its update."""
 
-import gzip
 import io
 import json
 import logging
@@ -20,7 +19,7 @@ import numpy as np
 
 from gotorb.catalogues.orbits import MPCORB_LINE, parse, read_catalogue
 from gotorb.core.constants import MJD_ZERO
-from gotorb.core.untrusted import UntrustedFile, unpack
+from gotorb.core.untrusted import BROKEN_PACKING, unpack_known
 from gotorb.errors import CatalogueError
 
 SOURCES = ("astorb", "mpcorb", "nea")
@@ -84,11 +83,6 @@ class Status:
         )
 
 
-def _now_mjd() -> float:
-    """The present time."""
-    return time.time() / 86400 + UNIX_MJD
-
-
 def describe(path: Path, match_radius_arcsec: float, at_mjd: float | None = None) -> Status:
     """State of a catalogue at a time.
 
@@ -110,7 +104,7 @@ def describe(path: Path, match_radius_arcsec: float, at_mjd: float | None = None
     CatalogueError
         If it is missing, in another format, or holds no ellipse.
     """
-    known, at_mjd = read_catalogue(path), _now_mjd() if at_mjd is None else at_mjd
+    known, at_mjd = read_catalogue(path), time.time() / 86400 + UNIX_MJD if at_mjd is None else at_mjd
     if not math.isfinite(known.epoch_mjd):
         raise CatalogueError(f"no elliptical orbit in minor-planet catalogue {path}; run `gotorb catalogue update`")
     drift = _expected_drift(at_mjd - known.epoch_mjd)
@@ -199,12 +193,10 @@ def _generate(from_file: Path, source: str, folder: str) -> Path:
 
 def _read_mpcorb(path: Path) -> list[str] | None:
     """Orbits of a file in the Minor Planet Center's own format (MPCORB.DAT), a line each; None for another file."""
-    data = path.read_bytes()
-    if data.startswith(b"\x1f\x8b"):
+    with path.open("rb") as file:
         try:
-            with gzip.open(io.BytesIO(data)) as packed:
-                data = unpack(packed, len(data))
-        except (UntrustedFile, OSError, EOFError) as error:
+            data = unpack_known(file, path.stat().st_size) or file.read()
+        except BROKEN_PACKING as error:
             raise CatalogueError(f"{path} cannot be unpacked ({error}); download it again") from None
     text = data.decode("ascii", "replace")
     lines = [line for line in text.splitlines() if MPCORB_LINE.match(line.encode())]
@@ -273,8 +265,7 @@ def _quiet() -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT_S)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
             yield
     finally:
         socket.setdefaulttimeout(before)

@@ -1,20 +1,19 @@
 """Known variable stars (such as ATLAS-VAR, Heinze et al. 2018): positions of a csv, FITS, VOTable or ECSV table."""
 
-import bz2
-import gzip
 import io
 import logging
-import lzma
 import warnings
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from astropy import units
+from astropy.coordinates import Angle
+from astropy.table import Table
 
-from gotorb.core.untrusted import MOST_COLUMNS, MOST_HEADER, unpack
+from gotorb.core.logs import one_line
+from gotorb.core.untrusted import BROKEN_PACKING, MOST_COLUMNS, MOST_HEADER, unpack_known
 from gotorb.errors import CatalogueError
 
 log = logging.getLogger(__name__)
@@ -24,10 +23,9 @@ NAMES = {
             "delta_j2000", "delta", "decl"),
 }  # fmt: skip
 """Names of the columns of position in any case; the first that is there is taken."""
-PACKED: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 MANY = 50
 """Rows from which the range of positions shows their unit."""
-ODD = OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zlib.error, lzma.LZMAError, UnicodeError
+ODD = *BROKEN_PACKING, ValueError, TypeError, KeyError, IndexError, UnicodeError
 
 
 def read_variables(path: Path | str) -> pd.DataFrame:
@@ -65,7 +63,7 @@ def read_variables(path: Path | str) -> pd.DataFrame:
     except FileNotFoundError:
         raise CatalogueError(f"no catalogue of variables {path}; correct clean.variables in params.yaml") from None
     except ODD as error:
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, 150)
         raise CatalogueError(f"{path} cannot be read as a table ({reason}); give csv, FITS, VOTable or ECSV") from None
     places = _coordinates(table) or {
         ours: _degrees(table, _find_column(table, ours, path), ours, path) for ours in NAMES
@@ -80,16 +78,12 @@ def read_variables(path: Path | str) -> pd.DataFrame:
 
 def _read_table(path: Path) -> Any:
     """The file as an astropy table."""
-    from astropy.table import Table
 
-    data = path.read_bytes()
-    opener = next((one for magic, one in PACKED.items() if data.startswith(magic)), None)
-    if opener is not None:
-        with opener(io.BytesIO(data)) as packed:
-            data = unpack(packed, len(data))
+    with path.open("rb") as file:
+        unpacked = unpack_known(file, path.stat().st_size)
+        data = file.read() if unpacked is None else unpacked
     start = data[:500].lstrip().lower()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on units and ids that astropy finds odd
+    with warnings.catch_warnings(action="ignore"):  # on units and ids that astropy finds odd
         if data.startswith(b"SIMPLE  ="):
             return Table.read(io.BytesIO(data), format="fits")
         if start.startswith(b"<") and b"votable" in data[:5000].lower():
@@ -123,7 +117,6 @@ def _find_column(table: Any, ours: str, path: Path) -> str:
 
 def _degrees(table: Any, name: str, ours: str, path: Path) -> np.ndarray:
     """Column in degrees, NaN where it is masked or empty."""
-    from astropy import units
 
     column = table[name]
     masked = np.ma.getmaskarray(np.ma.asarray(column)) if hasattr(column, "mask") else np.zeros(len(column), bool)
@@ -146,7 +139,6 @@ def _unit_name(unit: Any, ours: str) -> Any:
 
 def _angle(value: Any, ours: str, path: Path) -> float:
     """Degrees of a number in text, or of sexagesimal text; NaN of nothing."""
-    from astropy.coordinates import Angle
 
     text = (value.decode(errors="replace") if isinstance(value, bytes) else "" if value is None else str(value)).strip()
     if text.lower() in ("", "nan", "null", "none", "--"):

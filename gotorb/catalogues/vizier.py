@@ -389,15 +389,15 @@ def _read_coverage(made: Path, path: Path) -> dict[str, Any]:
 
 def _join_coverage(before: dict[str, Any], fields: Sequence[Circle] | None, tables: dict[str, Any]) -> dict[str, Any]:
     whole = fields is None or before.get("sky") == "all"
-    every = sky_fields() if whole else _outermost([*merge_fields(fields or ()), *_old(before)])
+    every = (
+        sky_fields()
+        if whole
+        else _outermost([*merge_fields(fields or ()), *(Circle(*one) for one in before["fields"])])
+    )
     if not every:
         raise CatalogueError("no field to ask for; name images that can be read, or --all-sky")
     return {"sky": "all" if whole else "fields", "fields": [list(one) for one in every],
             "tables": before.get("tables", {}) | tables}  # fmt: skip
-
-
-def _old(before: dict[str, Any]) -> list[Circle]:
-    return [Circle(*one) for one in before["fields"]]
 
 
 def _write_coverage(path: Path, covered: dict[str, Any], n_rows: int) -> None:

@@ -26,6 +26,11 @@ from gotorb.core.params import BATCH_SIZE, SEED, DecideParams, EvaluateParams, P
 from gotorb.dataset.split import assign_folds, link_groups
 from gotorb.dataset.store import Dataset, open_dataset, read_table, write_table
 from gotorb.errors import ConfigError, DataError, ModelError
+from gotorb.evaluation import evaluate as evaluation
+from gotorb.evaluation.comparison import SCORED_COLUMNS, ScoredRows, compare_scored
+from gotorb.evaluation.evaluate import score_plainly
+from gotorb.evaluation.label_errors import rank_labels, write_label_errors
+from gotorb.evaluation.report import read_predictions
 from gotorb.models import Origin, find_model
 
 if TYPE_CHECKING:
@@ -132,7 +137,6 @@ def score_rows(
     ndarray
         (len(rows),) float.
     """
-    from gotorb.evaluation import evaluate as evaluation
 
     loaded = load(model, meta)
     wanted = None if rows is None else np.asarray(rows, int)
@@ -326,7 +330,6 @@ def evaluate(
     DataError
         If rows that the meta names are missing in the data set.
     """
-    from gotorb.evaluation import evaluate as evaluation
 
     loaded = load(model, meta)
     known = evaluation.require_meta(loaded.meta)
@@ -371,7 +374,6 @@ def benchmark(
         As `evaluate`; the metrics are of all labelled rows, and ``n_trained_on`` counts those among them
         that the model was trained on.
     """
-    from gotorb.evaluation import evaluate as evaluation
 
     loaded = load(model, meta)
     known = evaluation.require_meta(loaded.meta)
@@ -413,16 +415,12 @@ def compare(
     DataError, ModelError
         If there is no such evaluation or model, or the two share no test row of equal label.
     """
-    from gotorb.evaluation.comparison import compare_scored
 
     parts = (_read_scored(name, data_dir) for name in (one, other))
     return compare_scored(*parts, n_bootstrap=n_bootstrap, seed=seed)
 
 
 def _read_scored(name: str, data_dir: str | Path) -> "ScoredRows":
-    from gotorb.evaluation.comparison import SCORED_COLUMNS, ScoredRows
-    from gotorb.evaluation.evaluate import score_plainly
-    from gotorb.evaluation.report import read_predictions
 
     if (Path(name) / layout.PREDICTIONS_CSV).exists() and not (Path(name) / layout.MODEL_H5).exists():
         rows, threshold = read_predictions(name), _read_threshold(Path(name))
@@ -539,7 +537,6 @@ def find_label_errors(
     DataError
         If the data set cannot be used or has too few rows for the folds.
     """
-    from gotorb.evaluation.label_errors import rank_labels, write_label_errors
 
     params = find_params() if params is None else params
     scores = score_out_of_fold(data_dir, network, params)

@@ -16,6 +16,7 @@ from gotorb.dataset.split import assign_folds, link_groups
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.thresholds import choose_threshold
+from gotorb.features import FeatureSet
 
 if TYPE_CHECKING:
     from gotorb.training.measured import Measured
@@ -186,7 +187,6 @@ def _open_parent(parent: str | Path, data: Dataset, fwhm: float, *, n_trees: int
 
 
 def _fit_parent(source: Dataset, data: Dataset, fwhm: float, *, n_trees: int, seed: int) -> "Measured":
-    from gotorb.features import FeatureSet
     from gotorb.training.data import find_fwhm, measure_rows, weigh_classes
     from gotorb.training.measured import Measured, Sigmoid
     from gotorb.training.trees import fit_trees

@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from gotorb import label_data
 from gotorb.classifier.scores import Scorer, load_scorer, score_source
 from gotorb.classifier.sources import find_kind
 from gotorb.core.executor import Executor, Workers
 from gotorb.core.files import file_states, reported_writes, value_digest, whole_file
+from gotorb.core.logs import one_line
 from gotorb.core.params import SEED, ArchiveParams, ScoreParams
 from gotorb.core.settings import project_root, read_settings
 from gotorb.errors import DataError, GotorbError, ImageError
 from gotorb.survey.folder import is_fits
-from gotorb.survey.planes import one_line
 
 log = logging.getLogger(__name__)
 SCORE = ScoreParams()
@@ -180,7 +181,6 @@ def _start_worker(threads: int) -> None:
 
 def _work(pair: tuple[Path, Path], model: str, key: str, options: Options, adapter: str) -> None:
     """Score one source in a worker, which loads the model once."""
-    from gotorb import label_data
 
     if adapter:
         label_data.use_adapter(adapter)

@@ -19,7 +19,9 @@ from gotorb.dataset.folder import hold_folder
 from gotorb.dataset.split import link_groups
 from gotorb.dataset.store import Dataset, open_dataset
 from gotorb.errors import ConfigError, ModelError
+from gotorb.evaluation.calibration import expit, fit_calibration
 from gotorb.evaluation.comparison import SUSPECT_PROBABILITY
+from gotorb.evaluation.thresholds import choose_threshold
 
 if TYPE_CHECKING:
     from gotorb.training.data import Rows
@@ -265,7 +267,6 @@ def fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> "Sigmoid":
     -------
     Sigmoid
     """
-    from gotorb.evaluation.calibration import expit, fit_calibration
     from gotorb.training.measured import Sigmoid
 
     found = fit_calibration(labels, expit(logits))
@@ -342,8 +343,6 @@ def calibrate(model: Any, data: Dataset, rows: np.ndarray, options: Options) -> 
     dict
         threshold and calibration.
     """
-    from gotorb.evaluation.calibration import fit_calibration
-    from gotorb.evaluation.thresholds import choose_threshold
     from gotorb.training.inference import score_stamps
 
     labels = data.labels[rows]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -46,7 +46,7 @@ T = TypeVar("T")
 AHEAD = 3
 """Items fetched and not yet taken; more would only take memory."""
 NICENESS = 10
-_END = object()
+_END: Any = object()
 FEATURE_DIGITS = 6
 """Significant digits of features in files."""
 
@@ -73,18 +73,15 @@ def fetch_ahead(items: Iterable[T], *, ahead: int = AHEAD) -> Generator[T, None,
     >>> list(fetch_ahead(range(3)))
     [0, 1, 2]
     """
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=ahead)
-    stopped = threading.Event()
-    thread = threading.Thread(target=_fetch, args=(items, waiting, stopped), daemon=True)
-    thread.start()
+    left = iter(items)
+    pool = ThreadPoolExecutor(1, initializer=_give_way)
+    waiting = deque(pool.submit(next, left, _END) for _ in range(ahead))
     try:
-        while (found := waiting.get()) is not _END:
-            if isinstance(found, _Failure):
-                raise found.error
+        while (found := waiting.popleft().result()) is not _END:
+            waiting.append(pool.submit(next, left, _END))
             yield found
     finally:
-        stopped.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)
 
 
 def _give_way() -> None:
@@ -97,33 +94,6 @@ def _give_way() -> None:
     with suppress(OSError):
         me = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, me, min(os.getpriority(os.PRIO_PROCESS, me) + NICENESS, 19))
-
-
-class _Failure:
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def _fetch(items: Iterable[Any], waiting: queue.Queue[Any], stopped: threading.Event) -> None:
-    _give_way()
-    try:
-        for item in items:
-            if not _put(waiting, item, stopped):
-                return
-        _put(waiting, _END, stopped)
-    except BaseException as error:
-        _put(waiting, _Failure(error), stopped)
-
-
-def _put(waiting: queue.Queue[Any], item: Any, stopped: threading.Event) -> bool:
-    """Put an item in a queue; False when the caller stopped before there was room."""
-    while not stopped.is_set():
-        try:
-            waiting.put(item, timeout=0.05)
-            return True
-        except queue.Full:
-            continue
-    return False
 
 
 log = logging.getLogger(__name__)

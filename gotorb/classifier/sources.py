@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gotorb import label_data
+from gotorb.catalogues.crossmatch import find_nearest
 from gotorb.core import layout
 from gotorb.core.params import BATCH_SIZE, ArchiveParams
 from gotorb.dataset.store import open_dataset
 from gotorb.errors import DataError, ImageError
+from gotorb.labels.image import check_exposures
+from gotorb.stamps.layers import N_STACKED, cut_planes, n_detected_exposures
 from gotorb.survey.alerts import find_packets, holds_packets, make_reader, stream_alerts
 from gotorb.survey.archives import open_archive
+from gotorb.survey.fits import open_frame
 from gotorb.survey.folder import is_fits
 from gotorb.survey.pixels import crop_stamps, fill_missing, prepare_stamps
 
@@ -170,8 +175,6 @@ def _find_images(source: Path) -> list[Path]:
 
 
 def _has_detections(path: Path) -> bool:
-    from gotorb import label_data
-    from gotorb.survey.fits import open_frame
 
     label_data.use_adapter()
     try:
@@ -202,11 +205,6 @@ def _read_image(path: Path, size: int) -> Iterator[Detections]:
     ImageError
         If the image or an exposure cannot be read.
     """
-    from gotorb import label_data
-    from gotorb.catalogues.crossmatch import find_nearest
-    from gotorb.labels.image import check_exposures
-    from gotorb.stamps.layers import N_STACKED, cut_planes, n_detected_exposures
-    from gotorb.survey.fits import open_frame
 
     task = label_data.describe_image(path)
     check_exposures(task)

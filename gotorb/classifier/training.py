@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gotorb import __version__
-from gotorb.classifier.measured import Place, calibrate, choose_smallest, train_measured
+from gotorb.classifier.measured import DIVISION, Place, calibrate, choose_smallest, train_measured
 from gotorb.core import layout
 from gotorb.core.logs import list_values, run_log
 from gotorb.core.params import SEED, DatasetParams, EvaluateParams, FitParams, TrainParams
@@ -276,8 +276,6 @@ PLAN = (
 AUTO, OTHERS = "auto", ("clipped", "noise")
 AUTO_FOLDS, VALIDATION_PARTS = 3, 6
 """Folds by which a first layer is chosen; one of so many parts of the other rows decides when a training stops."""
-DIVISION = ("test_fraction", "validation_fraction", "link_radius_arcsec", "seed")
-"""Options of `train` by which rows are divided."""
 
 
 def choose_normalise(data_dir: str | Path, options: dict[str, Any], threads: int | None) -> Any:

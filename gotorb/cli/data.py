@@ -8,43 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import gotorb
-from gotorb.cli.options import (
-    Front,
-    SectionType,
-    add_json,
-    add_options,
-    add_params,
-    add_scheduler,
-    call,
-    chosen,
-    say_next,
-    use_scheduler,
-)
-from gotorb.core import layout
+from gotorb.cli import options
+from gotorb.core import layout, params
+from gotorb.core.files import write_csv
 from gotorb.core.logs import show_on_console
-from gotorb.core.params import (
-    SEED,
-    CheckParams,
-    CleanParams,
-    DatasetParams,
-    FetchParams,
-    LabelParams,
-    SurveyParams,
-    SyntheticParams,
-    find_params,
-)
-from gotorb.errors import ConfigError
+from gotorb.core.settings import read_settings
+from gotorb.errors import ConfigError, GotorbError, ImageError
 
-FETCH = FetchParams()
-SYNTHETIC = (SyntheticParams, LabelParams, CleanParams)
+FETCH = params.FetchParams()
+SYNTHETIC = (params.SyntheticParams, params.LabelParams, params.CleanParams)
 LINK = "link_radius_arcsec"
 
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="difference images (default: the survey's first)")
-    add_options(parser, gotorb.label_data.check, CheckParams, LabelParams, skip=("paths",))
-    add_json(parser)
-    add_params(parser)
+    options.add_options(parser, gotorb.label_data.check, params.CheckParams, params.LabelParams, skip=("paths",))
+    options.add_json(parser)
+    options.add_params(parser)
 
 
 def run_check(args: argparse.Namespace) -> int:
@@ -58,22 +38,19 @@ def run_check(args: argparse.Namespace) -> int:
       gotorb check images/f012_v3_diff.fits --adapter mysurvey.py --provider pympc --out-dir checked/
       gotorb check --n-images 5
     """
-    given = chosen(args, gotorb.label_data.check, LabelParams)
+    given = options.chosen(args, gotorb.label_data.check, params.LabelParams)
     if "n_images" not in args:
         given.pop("n_images", None)  # that of params.yaml is for the run
     results = gotorb.label_data.check(args.images, **given)
-    if args.json:
-        rows = [asdict(one) | {"found": one.found and one.found._asdict()} for one in results]
-        print(json.dumps(rows, indent=2))
-    for one in () if args.json else results:
-        print("\n".join(one.lines()))
+    rows = [asdict(one) | {"found": one.found and one.found._asdict()} for one in results]
+    options.show(args, rows, (line for one in results for line in one.lines()))
     return int(any(one.state != "ok" or one.warnings for one in results))
 
 
 def _label_options(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, gotorb.label_data.make, LabelParams)
-    add_scheduler(parser)
-    add_params(parser)
+    options.add_options(parser, gotorb.label_data.make, params.LabelParams)
+    options.add_scheduler(parser)
+    options.add_params(parser)
 
 
 def run_label(args: argparse.Namespace) -> int:
@@ -85,13 +62,13 @@ def run_label(args: argparse.Namespace) -> int:
       gotorb label --n-images 100000 --provider pympc --out-dir /shared/rb --name all \\
           --dask-scheduler-address tcp://head:8786
     """
-    use_scheduler(args)
-    return _make(gotorb.label_data.make, args, LabelParams)
+    options.use_scheduler(args)
+    return _make(gotorb.label_data.make, args, params.LabelParams)
 
 
 def _import_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", help="folder of a stamp archive or of alert packets, or a datapack.hkl")
-    add_options(parser, gotorb.import_data.import_stamps, skip=("path", "archive"))
+    options.add_options(parser, gotorb.import_data.import_stamps, skip=("path", "archive"))
     parser.add_argument("--params", metavar="FILE", help="params.yaml whose label.archive describes the archive")
 
 
@@ -102,18 +79,18 @@ def run_import(args: argparse.Namespace) -> int:
       gotorb import archive/ --params params.yaml --name ztf
       gotorb import datapack.hkl --name datapack
     """
-    places = chosen(args, gotorb.import_data.import_stamps)
+    places = options.chosen(args, gotorb.import_data.import_stamps)
     places.pop("path")
     if Path(args.path).suffix == ".hkl":
         print(gotorb.import_data.import_datapack(args.path, **places))
     else:
-        print(gotorb.import_data.import_stamps(args.path, find_params(args.params).label.archive, **places))
+        print(gotorb.import_data.import_stamps(args.path, params.find_params(args.params).label.archive, **places))
     return 0
 
 
 def _synthetic_options(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, gotorb.label_data.add_synthetic_transients, *SYNTHETIC)
-    add_params(parser)
+    options.add_options(parser, gotorb.label_data.add_synthetic_transients, *SYNTHETIC)
+    options.add_params(parser)
 
 
 def run_synthetic(args: argparse.Namespace) -> int:
@@ -125,7 +102,7 @@ def run_synthetic(args: argparse.Namespace) -> int:
 
 
 def _marshall_options(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, gotorb.label_data.add_marshall_cands, LabelParams)
+    options.add_options(parser, gotorb.label_data.add_marshall_cands, params.LabelParams)
 
 
 def run_marshall(args: argparse.Namespace) -> int:
@@ -137,7 +114,7 @@ def run_marshall(args: argparse.Namespace) -> int:
 
 
 def _relabel_options(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, gotorb.clean_data.relabel)
+    options.add_options(parser, gotorb.clean_data.relabel)
 
 
 def run_relabel(args: argparse.Namespace) -> int:
@@ -149,8 +126,8 @@ def run_relabel(args: argparse.Namespace) -> int:
 
 
 def _clean_options(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, gotorb.clean_data.clean, CleanParams)
-    add_params(parser)
+    options.add_options(parser, gotorb.clean_data.clean, params.CleanParams)
+    options.add_params(parser)
 
 
 def run_clean(args: argparse.Namespace) -> int:
@@ -162,17 +139,17 @@ def run_clean(args: argparse.Namespace) -> int:
       gotorb clean data_20201105-203000 --variables atlas_var.fits --new-sources
       gotorb clean data/synthetic --params params.yaml --name cleaned
     """
-    return _make(gotorb.clean_data.clean, args, CleanParams)
+    return _make(gotorb.clean_data.clean, args, params.CleanParams)
 
 
 def _dataset_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source_dir", type=Path, help="data set to divide")
     parser.add_argument("data_dir", type=Path, help="folder of the divided data set")
-    add_options(parser, DatasetParams, DatasetParams)
+    options.add_options(parser, params.DatasetParams, params.DatasetParams)
     parser.add_argument(
-        "--seed", type=int, default=SEED, help="order in which groups are placed (default: %(default)s)"
+        "--seed", type=int, default=params.SEED, help="order in which groups are placed (default: %(default)s)"
     )
-    add_params(parser)
+    options.add_params(parser)
 
 
 def run_dataset(args: argparse.Namespace) -> int:
@@ -183,11 +160,11 @@ def run_dataset(args: argparse.Namespace) -> int:
     from gotorb.dataset.versions import make_version
     from gotorb.labels.soft import find_softener
 
-    division = DatasetParams.model_validate(chosen(args, DatasetParams, DatasetParams))
+    division = params.DatasetParams.model_validate(options.chosen(args, params.DatasetParams, params.DatasetParams))
     soften = find_softener(args.source_dir, division.soft_scores)
     card = make_version(args.source_dir, args.data_dir, division, seed=args.seed, soften=soften)
     print(f"{args.data_dir}: {card['n_rows']} rows")
-    say_next(f"gotorb train {args.data_dir}")
+    options.say_next(f"gotorb train {args.data_dir}")
     return 0
 
 
@@ -203,9 +180,11 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
         for folder in ("old_dir", "new_dir") if name == "diff" else ("data_dir",):
             action.add_argument(folder, help="folder of a data set")
         if name != "card":
-            add_json(action)
+            options.add_json(action)
         if name == "leaks":
-            add_options(action, DatasetParams, DatasetParams, skip={*DatasetParams.model_fields} - {LINK})
+            options.add_options(
+                action, params.DatasetParams, params.DatasetParams, skip={*params.DatasetParams.model_fields} - {LINK}
+            )
         if name == "errors":
             action.add_argument("--network", default="bayesian_vgg6", help="network to train (default: %(default)s)")
             action.add_argument("--out", help="csv to write (default: label_errors.csv in the folder)")
@@ -233,7 +212,7 @@ def _catalogue_options(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     status = actions.add_parser("status", help="show objects, epoch, age, expected drift and digest")
     status.add_argument("--epoch", type=float, metavar="MJD", help="time of the images (default: now)")
-    add_json(status)
+    options.add_json(status)
     update = actions.add_parser("update", help="make a new catalogue and put it in place")
     update.add_argument(
         "--source", help="astorb, mpcorb or nea (default: mpcorb for a file, else astorb, which pympc takes by default)"
@@ -248,7 +227,7 @@ def _catalogue_options(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--all-sky", action="store_true", help="the whole sky: some thousand questions, hours")
     fetch.add_argument("--out", type=Path, metavar="PATH", help=f"csv of variables (default: {FETCH.variables}), or "
                        f"folder of GLADE/ (default: CATSHTM_DIR, else {FETCH.galaxies}/)")  # fmt: skip
-    add_options(fetch, FetchParams, FetchParams, skip=("variables", "galaxies"))
+    options.add_options(fetch, params.FetchParams, params.FetchParams, skip=("variables", "galaxies"))
 
 
 def run_catalogue(args: argparse.Namespace) -> int:
@@ -285,20 +264,19 @@ def run_catalogue(args: argparse.Namespace) -> int:
 
 def _fetch_catalogue(args: argparse.Namespace) -> int:
     from gotorb.catalogues.vizier import describe_fetched, fetch_galaxies, fetch_variables
-    from gotorb.core.settings import read_settings
 
     show_on_console()
-    options = chosen(args, FetchParams)
-    margin = options.pop("margin_deg", FETCH.margin_deg)
+    given = options.chosen(args, params.FetchParams)
+    margin = given.pop("margin_deg", FETCH.margin_deg)
     fields = None if args.all_sky else _fields_around(args.around, margin)
-    polite = {name: value for name, value in options.items() if name in ("min_interval_s", "attempts")}
+    polite = {name: value for name, value in given.items() if name in ("min_interval_s", "attempts")}
     if args.kind == "variables":
         out = args.out or FETCH.variables
-        fetch_variables(fields, out, tables=options.get("tables", FETCH.tables), **polite)
+        fetch_variables(fields, out, tables=given.get("tables", FETCH.tables), **polite)
         use = f"clean.variables: {out} in params.yaml"
     else:
         out = args.out or Path(read_settings().catshtm_dir or FETCH.galaxies)
-        fetch_galaxies(fields, out, max_mag=options.get("max_mag", FETCH.max_mag), **polite)
+        fetch_galaxies(fields, out, max_mag=given.get("max_mag", FETCH.max_mag), **polite)
         use = f"CATSHTM_DIR={Path(out).resolve()} in .env"
     state = describe_fetched(out)
     print(state.text if state else out)
@@ -310,8 +288,6 @@ def _fields_around(paths: list[Path], margin_deg: float) -> list[Any]:
     """Circles around the images of these paths; unreadable ones are skipped with a warning."""
     from gotorb.catalogues.vizier import Circle
     from gotorb.classifier.sources import find_kind
-    from gotorb.core.settings import read_settings
-    from gotorb.errors import GotorbError, ImageError
     from gotorb.labels.jobs import read_images
 
     files: list[Path] = []
@@ -336,14 +312,12 @@ def _fields_around(paths: list[Path], margin_deg: float) -> list[Any]:
 
 def _fetched() -> dict[str, dict[str, Any]]:
     """Catalogues of stars and galaxies that are in use or were fetched."""
-    from dataclasses import asdict
 
     from gotorb.catalogues.galaxies import NAME
     from gotorb.catalogues.vizier import describe_fetched
-    from gotorb.core.settings import read_settings
 
     places = {
-        "variables": Path(find_params(None).clean.variables or FETCH.variables),
+        "variables": Path(params.find_params(None).clean.variables or FETCH.variables),
         "galaxies": Path(read_settings().catshtm_dir or FETCH.galaxies),
     }
     found: dict[str, dict[str, Any]] = {}
@@ -360,9 +334,11 @@ def _fetched() -> dict[str, dict[str, Any]]:
 
 def _simulate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out_dir", type=Path, help="folder of the survey, new or to replace")
-    add_options(parser, SurveyParams, SurveyParams)
-    parser.add_argument("--seed", type=int, default=SEED, help="equal seeds give equal files (default: %(default)s)")
-    add_params(parser)
+    options.add_options(parser, params.SurveyParams, params.SurveyParams)
+    parser.add_argument(
+        "--seed", type=int, default=params.SEED, help="equal seeds give equal files (default: %(default)s)"
+    )
+    options.add_params(parser)
 
 
 def run_simulate(args: argparse.Namespace) -> int:
@@ -374,7 +350,7 @@ def run_simulate(args: argparse.Namespace) -> int:
     """
     from gotorb.simulate.survey import make_survey
 
-    survey = SurveyParams.model_validate(chosen(args, SurveyParams, SurveyParams))
+    survey = params.SurveyParams.model_validate(options.chosen(args, params.SurveyParams, params.SurveyParams))
     summary = make_survey(args.out_dir, survey, seed=args.seed, catalogue=survey.catalogue)
     for line in summary.skipped:
         print(f"skipped {line}", file=sys.stderr)
@@ -392,7 +368,7 @@ def _inject_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-sources", type=int, default=50, metavar="N", help="sources (default: %(default)s)")
     parser.add_argument("--mag-range", type=float, nargs=2, default=(17.0, 20.0), metavar=("BRIGHT", "FAINT"),
                         help="magnitudes (default: 17 20)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=SEED, help="positions and magnitudes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=params.SEED, help="positions and magnitudes (default: %(default)s)")
 
 
 def run_inject(args: argparse.Namespace) -> int:
@@ -414,18 +390,17 @@ def run_inject(args: argparse.Namespace) -> int:
     return 0
 
 
-def _make(front: Front, args: argparse.Namespace, *sections: SectionType) -> int:
+def _make(front: options.Front, args: argparse.Namespace, *sections: options.SectionType) -> int:
     """Make a data set, print its folder, and tell the next step."""
     show_on_console()
-    data_dir = call(args, front, *sections)
+    data_dir = options.call(args, front, *sections)
     print(data_dir)
-    say_next(f"gotorb data card {data_dir}, gotorb clean {data_dir}, or gotorb train {data_dir}")
+    options.say_next(f"gotorb data card {data_dir}, gotorb clean {data_dir}, or gotorb train {data_dir}")
     return 0
 
 
 def _update_catalogue(args: argparse.Namespace) -> int:
     from gotorb.catalogues.update import SOURCES, default_path, renew
-    from gotorb.core.settings import read_settings
 
     source = args.source or ("mpcorb" if args.from_file else "astorb")
     if source not in SOURCES:
@@ -444,7 +419,6 @@ def _update_catalogue(args: argparse.Namespace) -> int:
 def _catalogue_path() -> Path:
     """The catalogue that labels are made with."""
     from gotorb.catalogues.minor_planets import Pympc
-    from gotorb.core.settings import read_settings
 
     settings = read_settings()
     return Pympc(settings.gotorb_mpc_catalogue, settings.observatory).path
@@ -453,11 +427,10 @@ def _catalogue_path() -> Path:
 def _print_catalogue(
     path: Path, at_mjd: float | None, *, as_json: bool, more: dict[str, dict[str, Any]] | None = None
 ) -> None:
-    from dataclasses import asdict
 
     from gotorb.catalogues.update import describe
 
-    status = describe(path, find_params(None).label.match_radius_arcsec, at_mjd)
+    status = describe(path, params.find_params(None).label.match_radius_arcsec, at_mjd)
     if as_json:
         print(json.dumps(asdict(status) | (more or {}), indent=2))
         return
@@ -479,10 +452,7 @@ def _verify(args: argparse.Namespace) -> int:
     from gotorb.dataset.check import verify_dataset
 
     findings = verify_dataset(args.data_dir)
-    if args.json:
-        print(json.dumps(findings, indent=2))
-    for line in [] if args.json else findings or [f"{args.data_dir}: nothing wrong found"]:
-        print(line)
+    options.show(args, findings, findings or [f"{args.data_dir}: nothing wrong found"])
     return 1 if findings else 0
 
 
@@ -493,7 +463,9 @@ def _leaks(args: argparse.Namespace) -> int:
     from gotorb.dataset.store import open_dataset
 
     data = open_dataset(args.data_dir)
-    leaks = pd.concat([find_leaks(data.table, **chosen(args, find_leaks)), find_pixel_leaks(data)], ignore_index=True)
+    leaks = pd.concat(
+        [find_leaks(data.table, **options.chosen(args, find_leaks)), find_pixel_leaks(data)], ignore_index=True
+    )
     if args.json:
         print(leaks.to_json(orient="records", indent=2))
     elif leaks.empty:
@@ -509,18 +481,13 @@ def _errors(args: argparse.Namespace) -> int:
     show_on_console()
     found = classifier.find_label_errors(args.data_dir, network=args.network, out_path=args.out)
     suspects = found.rows[found.rows["suspect"]]
-    if args.json:
-        print(
-            json.dumps({"noise": found.noise.to_dict(orient="records"), "suspects": suspects["id"].tolist()}, indent=2)
-        )
-    else:
-        print(found.noise.to_string(index=False))
-        print(f"{len(suspects)} of {len(found.rows)} labels are confidently contradicted")
+    told = f"{len(suspects)} of {len(found.rows)} labels are confidently contradicted"
+    known = {"noise": found.noise.to_dict(orient="records"), "suspects": suspects["id"].tolist()}
+    options.show(args, known, [found.noise.to_string(index=False), told])
     return 0
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from gotorb.core.files import write_csv
     from gotorb.dataset.versions import compare_datasets
 
     diff = compare_datasets(args.old_dir, args.new_dir)
@@ -528,12 +495,9 @@ def _diff(args: argparse.Namespace) -> int:
         write_csv(args.rows, diff.rows, inert=True)
         print(f"{args.rows}: {len(diff.rows)} rows", file=sys.stderr)
     summary = diff.summary()
-    if args.json:
-        print(json.dumps({"same": diff.n_same, "changes": summary.to_dict(orient="records")}, indent=2))
-    else:
-        print(f"{diff.n_same} rows are the same")
-        if len(summary):
-            print(summary.to_string(index=False))
+    known = {"same": diff.n_same, "changes": summary.to_dict(orient="records")}
+    table = [summary.to_string(index=False)] if len(summary) else []
+    options.show(args, known, [f"{diff.n_same} rows are the same", *table])
     return 0
 
 

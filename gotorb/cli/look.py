@@ -8,18 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import gotorb
-from gotorb.cli.options import (
-    MODEL,
-    add_json,
-    add_options,
-    add_scheduler,
-    call,
-    chosen,
-    say_next,
-    use_scheduler,
-)
+from gotorb.cli import options
 from gotorb.core.logs import show_on_console
-from gotorb.core.params import ArchiveParams, EyeballParams, LabelParams, ScoreParams, WhyParams, find_params
+from gotorb.core.params import EyeballParams, LabelParams, ScoreParams, WhyParams
 from gotorb.errors import ConfigError, DataError
 
 SOURCES = "images, folders of images, data sets, stamp archives, alert packets"
@@ -29,17 +20,17 @@ ARCHIVE = "params.yaml whose label.archive describes an archive"
 def _score_options(parser: argparse.ArgumentParser) -> None:
     from gotorb.classifier.jobs import Options, score_sources, watch_folder
 
-    parser.add_argument("model", help=MODEL)
+    parser.add_argument("model", help=options.MODEL)
     parser.add_argument("sources", nargs="*", help=SOURCES)
     parser.add_argument("--out-path", required=True, metavar="FILE",
                         help="csv to write; with --watch a folder, one csv for each file")  # fmt: skip
-    add_options(parser, Options, ScoreParams, skip=("archive",))
+    options.add_options(parser, Options, ScoreParams, skip=("archive",))
     parser.add_argument("--no-posterior", dest="n_samples", action="store_const", const=0, default=argparse.SUPPRESS,
                         help="plain scores only: several times as fast; the same as --n-samples 0")  # fmt: skip
-    add_options(parser, score_sources, ScoreParams, skip=("model", "sources", "out_path"))
-    add_options(parser, watch_folder, ScoreParams, skip=("model", "out_dir"))
+    options.add_options(parser, score_sources, ScoreParams, skip=("model", "sources", "out_path"))
+    options.add_options(parser, watch_folder, ScoreParams, skip=("model", "out_dir"))
     parser.add_argument("--watch", metavar="FOLDER", help="score files that arrive in a folder, each once")
-    add_scheduler(parser)
+    options.add_scheduler(parser)
     parser.add_argument("--params", metavar="FILE", help=ARCHIVE)
 
 
@@ -69,21 +60,21 @@ def run_score(args: argparse.Namespace) -> int:
     if getattr(args, "n_samples", None) == 1:
         raise ConfigError("--n-samples is 1; give 2 or more, or --no-posterior")
     show_on_console()
-    options = call(args, Options, archive=_archive(args))
+    given = options.call(args, Options, archive=options.archive_of(args))
     if args.watch:
-        watch_folder(args.model, args.watch, args.out_path, options, **_only(args, "poll_s"))
+        watch_folder(args.model, args.watch, args.out_path, given, **_only(args, "poll_s"))
         return 0
-    use_scheduler(args)
-    n_rows = score_sources(args.model, args.sources, args.out_path, options, **_only(args, "n_processes"))
+    options.use_scheduler(args)
+    n_rows = score_sources(args.model, args.sources, args.out_path, given, **_only(args, "n_processes"))
     print(f"{args.out_path}: {n_rows} rows")
     return 0
 
 
 def _visualise_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", help=SOURCES)
-    parser.add_argument("--model", required=True, help=MODEL)
+    parser.add_argument("--model", required=True, help=options.MODEL)
     parser.add_argument("--out-dir", required=True, metavar="DIR", help="folder for the pages")
-    add_options(parser, gotorb.visualise.Look, ScoreParams, skip=("archive",))
+    options.add_options(parser, gotorb.visualise.Look, ScoreParams, skip=("archive",))
     parser.add_argument("--params", metavar="FILE", help=ARCHIVE)
 
 
@@ -102,7 +93,7 @@ def run_visualise(args: argparse.Namespace) -> int:
       gotorb visualise archive/ztf_stamps.h5 --model models:/gotorb-ztf@champion --out-dir pages
     """
     show_on_console()
-    look = call(args, gotorb.visualise.Look, archive=_archive(args))
+    look = options.call(args, gotorb.visualise.Look, archive=options.archive_of(args))
     pages = gotorb.visualise.make_pages(args.sources, args.model, args.out_dir, look)
     print(pages[-1])
     return 0
@@ -112,9 +103,9 @@ def _night_options(parser: argparse.ArgumentParser) -> None:
     from gotorb.visualise.night import NightOptions
 
     parser.add_argument("source", nargs="?", help="folder of the night's images, or any other source of detections")
-    parser.add_argument("--model", help=MODEL)
+    parser.add_argument("--model", help=options.MODEL)
     parser.add_argument("--out-dir", metavar="DIR", help="folder for the page and its files")
-    add_options(parser, NightOptions, ScoreParams, skip=("archive",))
+    options.add_options(parser, NightOptions, ScoreParams, skip=("archive",))
     parser.add_argument(
         "--audit", metavar="CSV", help="labelled audit.csv of a night: show the miss rate, score nothing"
     )
@@ -150,11 +141,11 @@ def run_night(args: argparse.Namespace) -> int:
     from gotorb.visualise.night import AUDIT_CSV, NightOptions, summarise_night
 
     show_on_console()
-    options = call(args, NightOptions, archive=_archive(args))
-    print(summarise_night(args.source, args.model, args.out_dir, options))
+    given = options.call(args, NightOptions, archive=options.archive_of(args))
+    print(summarise_night(args.source, args.model, args.out_dir, given))
     audit = Path(args.out_dir) / AUDIT_CSV
     by_hand = f"or label {audit}, then gotorb night --audit {audit}"
-    say_next(f"gotorb eyeball {args.out_dir}; gotorb eyeball {args.out_dir} --audit ({by_hand})")
+    options.say_next(f"gotorb eyeball {args.out_dir}; gotorb eyeball {args.out_dir} --audit ({by_hand})")
     return 0
 
 
@@ -162,11 +153,11 @@ def _why_options(parser: argparse.ArgumentParser) -> None:
     from gotorb.visualise.why import explain
 
     parser.add_argument("wanted", metavar="id", help="row id, the survey's candidate id, or the name of an object")
-    add_options(parser, explain, WhyParams, required=("data_dir",))
+    options.add_options(parser, explain, WhyParams, required=("data_dir",))
     parser.add_argument("--others", nargs="*", default=[], metavar="MODEL", help="further models to ask")
     parser.add_argument("--not-registered", action="store_true", help="do not ask the registered versions")
     parser.add_argument("--out-path", metavar="FILE", help="page to write")
-    add_json(parser)
+    options.add_json(parser)
 
 
 def run_why(args: argparse.Namespace) -> int:
@@ -183,11 +174,8 @@ def run_why(args: argparse.Namespace) -> int:
     from gotorb.visualise.why import explain, registered_models, tell
 
     others = [*args.others, *([] if args.not_registered else registered_models())]
-    reasons = call(args, explain, others=others)
-    if args.json:
-        print(json.dumps([reason.as_dict() for reason in reasons], indent=2))
-    else:
-        print("\n\n".join(tell(reason) for reason in reasons))
+    reasons = options.call(args, explain, others=others)
+    options.show(args, [reason.as_dict() for reason in reasons], ["\n\n".join(tell(reason) for reason in reasons)])
     if args.out_path:
         print(write_reasons(reasons, args.out_path), file=sys.stderr if args.json else sys.stdout)
     return 0
@@ -199,17 +187,17 @@ def _eyeball_options(parser: argparse.ArgumentParser) -> None:
     told = f"{SOURCES}, a night or a stream's folder; an action may stand before a data set: {actions}"
     parser.add_argument("words", nargs="+", metavar="DIR", help=told)
     skip = ("data_dir", "stamp_size", "params")
-    add_options(parser, gotorb.eyeball.serve, EyeballParams, skip=skip, group="serve")
-    add_options(parser, gotorb.eyeball.export, EyeballParams, skip=("data_dir", "journal"), group="export")
+    options.add_options(parser, gotorb.eyeball.serve, EyeballParams, skip=skip, group="serve")
+    options.add_options(parser, gotorb.eyeball.export, EyeballParams, skip=("data_dir", "journal"), group="export")
     made = ("out_dir", "name")
-    add_options(parser, gotorb.eyeball.get_candidate_data, LabelParams, skip=made, group="candidates")
+    options.add_options(parser, gotorb.eyeball.get_candidate_data, LabelParams, skip=made, group="candidates")
     parser.add_argument("--out-path", metavar="PATH", help="file (labels) or folder (to-zooniverse) to write")
     parser.add_argument("--classifications", metavar="CSV", help="classification export (from-zooniverse)")
     parser.add_argument("--params", metavar="FILE", default=argparse.SUPPRESS, help=f"{ARCHIVE} and links")
     parser.add_argument(
         "--audit", action="store_true", help="DIR is a night: label its audit set blind, then show the miss rate"
     )
-    add_json(parser)
+    options.add_json(parser)
 
 
 def run_eyeball(args: argparse.Namespace) -> int:
@@ -241,7 +229,7 @@ def run_eyeball(args: argparse.Namespace) -> int:
 
 
 def _explore_options(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, gotorb.eyeball.explore, EyeballParams, required=("model", "out_path"))
+    options.add_options(parser, gotorb.eyeball.explore, EyeballParams, required=("model", "out_path"))
 
 
 def run_explore(args: argparse.Namespace) -> int:
@@ -249,13 +237,8 @@ def run_explore(args: argparse.Namespace) -> int:
 
     Example: gotorb explore data/dataset --model models/bayesian_vgg6 --out-path explorer.html
     """
-    print(call(args, gotorb.eyeball.explore))
+    print(options.call(args, gotorb.eyeball.explore))
     return 0
-
-
-def _archive(args: argparse.Namespace) -> ArchiveParams:
-    """Layout of stamp archives, of --params or of the project here."""
-    return find_params(args.params).label.archive
 
 
 def _only(args: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -267,10 +250,10 @@ def _serve(args: argparse.Namespace) -> int:
     show_on_console()
     if args.audit:
         return _audit(args)
-    options = chosen(args, gotorb.eyeball.serve)
-    if "model" in options:
+    given = options.chosen(args, gotorb.eyeball.serve)
+    if "model" in given:
         print(f"asking {args.model} about every row; its answers are kept", file=sys.stderr)
-    gotorb.eyeball.serve(**options, on_ready=lambda url: print(url, flush=True))
+    gotorb.eyeball.serve(**given, on_ready=lambda url: print(url, flush=True))
     return 0
 
 
@@ -279,11 +262,11 @@ def _audit(args: argparse.Namespace) -> int:
     from gotorb.eyeball.exchange import audit_set, record_audit, tell_missed
     from gotorb.visualise.night import PAGE, read_night
 
-    options = chosen(args, gotorb.eyeball.serve)
-    options |= {"data_dir": audit_set(args.data_dir), "blind": True, "order": "random"}
+    given = options.chosen(args, gotorb.eyeball.serve)
+    given |= {"data_dir": audit_set(args.data_dir), "blind": True, "order": "random"}
     with contextlib.suppress(KeyboardInterrupt):  # the way to stop the server
-        gotorb.eyeball.serve(**options, on_ready=lambda url: print(url, flush=True))
-    found = record_audit(args.data_dir, journal=options.get("journal"))
+        gotorb.eyeball.serve(**given, on_ready=lambda url: print(url, flush=True))
+    found = record_audit(args.data_dir, journal=given.get("journal"))
     print(tell_missed(found, read_night(args.data_dir)[0]["n_hidden"]))
     print(Path(args.data_dir) / PAGE)
     return 0
@@ -292,7 +275,7 @@ def _audit(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> int:
     from gotorb.dataset.versions import compare_datasets
 
-    new_dir = call(args, gotorb.eyeball.export)
+    new_dir = options.call(args, gotorb.eyeball.export)
     diff = compare_datasets(args.data_dir, new_dir)
     print(f"{diff.n_same} rows are the same", file=sys.stderr)
     if len(diff.summary()):
@@ -302,18 +285,15 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _agreement(args: argparse.Namespace) -> int:
-    found = call(args, gotorb.eyeball.agreement)
-    if args.json:
-        print(json.dumps(json.loads(found.to_json(orient="records")), indent=2))
-    else:
-        print(found.round(3).to_string(index=False))
+    found = options.call(args, gotorb.eyeball.agreement)
+    options.show(args, json.loads(found.to_json(orient="records")), [found.round(3).to_string(index=False)])
     return 0
 
 
 def _labels(args: argparse.Namespace) -> int:
     if not args.out_path:
         raise DataError("no name for the file; give one with --out-path")
-    n_rows = call(args, gotorb.eyeball.write_labels)
+    n_rows = options.call(args, gotorb.eyeball.write_labels)
     print(f"{n_rows} candidates", file=sys.stderr)
     print(args.out_path)
     return 0
@@ -322,14 +302,14 @@ def _labels(args: argparse.Namespace) -> int:
 def _to_zooniverse(args: argparse.Namespace) -> int:
     if not args.out_path:
         raise DataError("no name for the folder of pictures; give one with --out-path")
-    print(call(args, gotorb.eyeball.write_subjects))
+    print(options.call(args, gotorb.eyeball.write_subjects))
     return 0
 
 
 def _from_zooniverse(args: argparse.Namespace) -> int:
     if not args.classifications:
         raise DataError("no classifications; give the csv of the export with --classifications")
-    found = call(args, gotorb.eyeball.import_classifications)
+    found = options.call(args, gotorb.eyeball.import_classifications)
     print(", ".join(f"{n} {kind}" for kind, n in found.items()))
     return 0
 
@@ -341,7 +321,7 @@ def _candidates(args: argparse.Namespace) -> int:
     except OSError as error:
         raise DataError(f"ids cannot be read from {args.data_dir} ({error}); give a file of whole numbers") from None
     ids = [int(word) for word in words if word.isdecimal()]
-    print(gotorb.eyeball.get_candidate_data(ids, **chosen(args, gotorb.eyeball.get_candidate_data)))
+    print(gotorb.eyeball.get_candidate_data(ids, **options.chosen(args, gotorb.eyeball.get_candidate_data)))
     return 0
 
 

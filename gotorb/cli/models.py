@@ -1,13 +1,14 @@
 """Commands that make and evaluate models."""
 
 import argparse
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gotorb
-from gotorb.cli.options import add_json, add_options, add_params, call, say_next
+from gotorb.cli.options import add_json, add_options, add_params, call, say_next, show
 from gotorb.core import params
+from gotorb.core.files import file_digest
 from gotorb.core.logs import show_on_console
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def run_tune(args: argparse.Namespace) -> int:
     settings = {name: trained[name] for name in ("learning_rate", "dropout")} | trained["model_kwargs"]
     told = ", ".join(f"{name} {value}" for name, value in settings.items())
     line = f"best: trial {best['trial']}, {best['objective']['name']} {best['objective']['value']:g}: {told}"
-    print(json.dumps(best, indent=2) if args.json else line)
+    show(args, best, [line])
     say_next(f"train it by classifier.train(DIR, **read_best({str(tuning.out_dir)!r}))")
     return 0
 
@@ -145,7 +146,6 @@ def run_export(args: argparse.Namespace) -> int:
       gotorb export models/bayesian_vgg6 --out-path model.onnx
       gotorb export models:/gotorb@champion --out-path champion.onnx
     """
-    from gotorb.core.files import file_digest
 
     path = call(args, gotorb.classifier.export)
     print(f"{path}: sha256:{file_digest(path)}")
@@ -226,7 +226,7 @@ def run_compare(args: argparse.Namespace) -> int:
     from gotorb import classifier
 
     found = call(args, classifier.compare)
-    print(json.dumps(found, indent=2) if args.json else "\n".join(_compared(found)))
+    show(args, found, _compared(found))
     return 0
 
 
@@ -255,7 +255,6 @@ def run_threshold(args: argparse.Namespace) -> int:
       gotorb threshold evaluations/bayesian_vgg6 --per-night 40 --real-fraction 0.01 --n-detections 3000 --json
       gotorb threshold evaluations/fusion --keep 0.99 --real-fraction 0.05
     """
-    from dataclasses import asdict
 
     from gotorb.evaluation.metrics import rounded
     from gotorb.evaluation.report import read_predictions
@@ -263,14 +262,14 @@ def run_threshold(args: argparse.Namespace) -> int:
 
     if args.keep is not None:
         known = rounded(keep_classes(read_predictions(args.evaluation), args.keep, call(args, Night)))
-        print(json.dumps(known, indent=2) if args.json else _kept(known))
+        show(args, known, [_kept(known)])
         return 0
     goal = next(name for name in GOALS if getattr(args, name) is not None)
     advice = advise(read_predictions(args.evaluation), goal, getattr(args, goal), call(args, Night))
     known = rounded(asdict(advice))
     if not args.by_mag:
         del known["by_mag"]
-    print(json.dumps(known, indent=2) if args.json else "\n".join(_advised(known)))
+    show(args, known, _advised(known))
     return 0
 
 

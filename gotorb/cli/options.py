@@ -6,6 +6,7 @@ Names and defaults come from the function's signature; types, limits and texts f
 
 import argparse
 import inspect
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from gotorb.core.params import Params, PlaceParams, Section, read_params
+from gotorb.core.params import ArchiveParams, Params, PlaceParams, Section, find_params, read_params
 
 Front = Callable[..., Any]
 SectionType = type[Section]
@@ -84,6 +85,37 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
     """
     parser.add_argument("--json", action="store_true", help="print json")
+
+
+def archive_of(args: argparse.Namespace) -> ArchiveParams:
+    """Layout of stamp archives and alert packets, of ``--params`` or of the project here.
+
+    Parameters
+    ----------
+    args : namespace
+        The command's.
+
+    Returns
+    -------
+    ArchiveParams
+        Section ``label.archive``.
+    """
+    return find_params(args.params).label.archive
+
+
+def show(args: argparse.Namespace, value: Any, lines: Iterable[str]) -> None:
+    """Print a result: as json with ``--json``, else in lines.
+
+    Parameters
+    ----------
+    args : namespace
+        The command's.
+    value : any
+        Plain values.
+    lines : iterable of str
+        The same for people.
+    """
+    print(json.dumps(value, indent=2) if args.json else "\n".join(lines))
 
 
 def chosen(args: argparse.Namespace, front: Front, *sections: SectionType) -> dict[str, Any]:

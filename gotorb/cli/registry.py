@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from gotorb.cli.options import add_json, add_options, call, say_next, show_table
+from gotorb.cli.options import add_json, add_options, call, say_next, show, show_table
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import DecideParams, ImportParams, find_params
 from gotorb.errors import ConfigError, TrackingError
@@ -90,10 +90,8 @@ def run_promote(args: argparse.Namespace) -> int:
     from gotorb.tracking.promotion import promote
 
     decision = call(args, promote, limits=call(args, Limits))
-    if args.json:
-        print(json.dumps(decision.as_dict(), indent=2))
-    else:
-        print("\n".join(f"{'ok     ' if check.passed else 'REFUSED'} {check.text}" for check in decision.checks))
+    lines = [f"{'ok     ' if check.passed else 'REFUSED'} {check.text}" for check in decision.checks]
+    show(args, decision.as_dict(), lines)
     if decision.failed:
         worst = "; ".join(check.text for check in decision.failed)
         print(f"gotorb: {decision.model} is not promoted to {decision.alias}: {worst}", file=sys.stderr)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gotorb.cli.options import add_json, allowed
+from gotorb.cli.options import add_json, allowed, show
 from gotorb.core.params import Params, Section, find_params, read_params
-from gotorb.errors import GotorbError
+from gotorb.core.settings import read_settings
+from gotorb.errors import CatalogueError, GotorbError, TrackingError
+from gotorb.tracking.contents import DVC, check_remote, find_damage, set_remote
 
 
 def _doctor_options(parser: argparse.ArgumentParser) -> None:
@@ -89,13 +91,9 @@ def run_verify(args: argparse.Namespace) -> int:
 
     Example: gotorb verify
     """
-    from gotorb.tracking.contents import find_damage
 
     damage = find_damage()
-    if args.json:
-        print(json.dumps(damage, indent=2))
-    else:
-        print("\n".join(damage) if damage else "every file is what dvc.lock says")
+    show(args, damage, damage or ["every file is what dvc.lock says"])
     if damage:
         print(f"gotorb: {len(damage)} damaged files", file=sys.stderr)
     return int(bool(damage))
@@ -113,7 +111,6 @@ def run_dvc(args: argparse.Namespace) -> int:
       gotorb dvc push --all-tags
       gotorb dvc exp run --queue -S train.batch_size=128
     """
-    from gotorb.tracking.contents import DVC, set_remote
 
     set_remote()
     # stages call `python`: this one, whether or not its environment is activated
@@ -150,7 +147,6 @@ def _params() -> str:
 
 
 def _database() -> str:
-    from gotorb.core.settings import read_settings
     from gotorb.survey.gotophoto import query_images
 
     settings = read_settings()
@@ -161,7 +157,6 @@ def _database() -> str:
 
 def _galaxies() -> str:
     from gotorb.catalogues.galaxies import find_galaxies
-    from gotorb.core.settings import read_settings
 
     folder = read_settings().catshtm_dir
     if not folder:
@@ -172,8 +167,6 @@ def _galaxies() -> str:
 def _minor_planets() -> str:
     from gotorb.catalogues.minor_planets import Pympc
     from gotorb.catalogues.update import describe
-    from gotorb.core.settings import read_settings
-    from gotorb.errors import CatalogueError
 
     settings = read_settings()
     path = Pympc(settings.gotorb_mpc_catalogue, settings.observatory).path
@@ -194,7 +187,6 @@ def _tracking() -> str:
 
 
 def _artifacts() -> str:
-    from gotorb.errors import TrackingError
     from gotorb.tracking.store import artifacts_answer, find_moved, is_local
 
     if not artifacts_answer():
@@ -213,12 +205,6 @@ def _journals() -> str:
     return f"{n_waiting} runs wait for the tracking store: `gotorb sync`" if n_waiting else "no run waits"
 
 
-def _remote() -> str:
-    from gotorb.tracking.contents import check_remote
-
-    return check_remote()
-
-
 CHECKS: dict[str, Callable[[], str]] = {
     "parameters": _params,
     "database": _database,
@@ -227,5 +213,5 @@ CHECKS: dict[str, Callable[[], str]] = {
     "tracking": _tracking,
     "artifacts": _artifacts,
     "journals": _journals,
-    "data remote": _remote,
+    "data remote": check_remote,
 }

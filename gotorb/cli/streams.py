@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gotorb.cli.options import MODEL, add_json, add_options, call, chosen, say_next
+from gotorb.cli.options import MODEL, add_json, add_options, archive_of, call, chosen, say_next, show
 from gotorb.core.logs import show_on_console
-from gotorb.core.params import AlertsParams, ArchiveParams, StreamParams, find_params
+from gotorb.core.params import AlertsParams, StreamParams
+from gotorb.core.settings import read_settings
 from gotorb.errors import ConfigError, StreamError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _run(args: argparse.Namespace, model: str, topics: list[str]) -> int:
     from gotorb.streams.run import check_stream, run_stream
 
     show_on_console()
-    options, archive = call(args, StreamParams), _archive(args)
+    options, archive = call(args, StreamParams), archive_of(args)
     try:
         if args.check:
             print("\n".join(check_stream(model, topics, options, archive)))
@@ -112,7 +113,7 @@ def _status(args: argparse.Namespace, folder: Path) -> int:
     from gotorb.streams.status import read_status
 
     found = read_status(folder)
-    print(json.dumps(found, indent=2) if args.json else "\n".join(_describe(found)))
+    show(args, found, _describe(found))
     return 0 if found["balanced"] else 1
 
 
@@ -175,24 +176,18 @@ def _replay(args: argparse.Namespace, folder: Path) -> int:
 
 def _open(args: argparse.Namespace, folder: Path) -> "tuple[Journal, Pipeline, StreamParams]":
     """Journal of a folder, and the way to rows by the model that it belongs to."""
-    from gotorb.core.settings import read_settings
     from gotorb.streams.consumer import load_model, make_pipeline, open_journal
 
     if args.model is None:
         raise ConfigError("no model; pass --model MODEL")
     show_on_console()
     options, model = call(args, StreamParams), load_model(args.model)
-    pipeline = make_pipeline(model.scorer, options, read_settings(), _archive(args))
+    pipeline = make_pipeline(model.scorer, options, read_settings(), archive_of(args))
     return open_journal(folder, model, pipeline), pipeline, options
 
 
 def _told(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "nothing to do"
-
-
-def _archive(args: argparse.Namespace) -> ArchiveParams:
-    """Options for reading packets: from --params, else from a params.yaml of the project."""
-    return find_params(args.params).label.archive
 
 
 def _alerts_options(parser: argparse.ArgumentParser) -> None:
@@ -243,7 +238,7 @@ def run_alerts(args: argparse.Namespace) -> int:
         _show_alerts(args, paths, alerts)
         return 0
     places = {name: value for name, value in chosen(args, import_alerts).items() if name != "paths"}
-    data_dir = import_alerts(paths, alerts, _archive(args), **places)
+    data_dir = import_alerts(paths, alerts, archive_of(args), **places)
     print(data_dir)
     say_next(f"gotorb data card {data_dir}, then gotorb eyeball {data_dir}")
     return 0
@@ -257,7 +252,7 @@ def _show_alerts(args: argparse.Namespace, paths: list[Path], alerts: AlertsPara
     from gotorb.survey.alerts import find_packets, make_reader
     from gotorb.survey.alerts.content import has_cutouts, read_alert, read_measurements
 
-    reader = make_reader(_archive(args).packets, alerts.size)
+    reader = make_reader(archive_of(args).packets, alerts.size)
     found = []
     for path in (file for one in paths for file in find_packets(one)):
         for record in reader.read_records(path):

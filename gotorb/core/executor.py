@@ -18,7 +18,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
-from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 from tqdm import tqdm
@@ -142,9 +141,7 @@ class Executor:
             self._initializer(*self._initargs)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._drop_pool()
 
     @property

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gotorb.core.logs import one_line
 from gotorb.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ def cannot_write(path: Path | str, error: Exception) -> DataError:
     DataError
         To be raised.
     """
-    reason = " ".join(str(error).split())
-    return DataError(f"cannot write {path} ({reason}); free space or fix the permissions, then run again")
+    return DataError(f"cannot write {path} ({one_line(error)}); free space or fix the permissions, then run again")
 
 
 @contextmanager
@@ -211,26 +211,11 @@ def write_csv(path: Path | str, table: pd.DataFrame, *, inert: bool = False, **o
         The file.
     """
     if inert:
-        texts = [name for name in table if not pd_number(table[name])]
+        texts = [name for name in table if table[name].dtype.kind not in "biuf"]
         table = table.assign(**{str(name): table[name].map(inert_cell) for name in texts})
     with whole_file(path) as aside:
         table.to_csv(aside, index=False, lineterminator="\n", **options)
     return Path(path)
-
-
-def pd_number(column: pd.Series) -> bool:
-    """True for a column of numbers or truth values.
-
-    Parameters
-    ----------
-    column : Series
-        Of a table.
-
-    Returns
-    -------
-    bool
-    """
-    return column.dtype.kind in "biuf"
 
 
 def file_digest(path: Path | str) -> str:

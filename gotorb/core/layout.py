@@ -32,39 +32,15 @@ LAYERS = ("science", "template", "difference", "ptp", "min", "max")
 maximum over the single exposures."""
 
 GOTO_COLUMNS = (
-    "id",
-    "image_id",
-    "x",
-    "y",
-    "ra",
-    "dec",
-    "mag",
-    "fwhm",
-    "realbogus",
-    "fits_filepath",
-    "ut",
-    "ncoadd",
-    "label",
-    "metalabel",
-    "number",
-)
+    "id", "image_id", "x", "y", "ra", "dec", "mag", "fwhm", "realbogus", "fits_filepath", "ut", "ncoadd", "label",
+    "metalabel", "number",
+)  # fmt: skip
 """Columns of data_labels.csv that users of GOTO's recipe know, in their order."""
 
 PROVENANCE_COLUMNS = (
-    "candidate_id",
-    "image_name",
-    "jd",
-    "snr",
-    "cnn_realbogus",
-    "object_id",
-    "host_id",
-    "host_offset_arcsec",
-    "rule",
-    "catalogue",
-    "n_seen",
-    "missing_fraction",
-    "code_version",
-)
+    "candidate_id", "image_name", "jd", "snr", "cnn_realbogus", "object_id", "host_id", "host_offset_arcsec", "rule",
+    "catalogue", "n_seen", "missing_fraction", "code_version",
+)  # fmt: skip
 """Columns that say which rule, catalogue, image and object made a row."""
 
 LABEL_COLUMNS = GOTO_COLUMNS + PROVENANCE_COLUMNS

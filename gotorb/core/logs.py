@@ -30,6 +30,41 @@ def show_on_console(level: int = logging.INFO) -> None:
         logger.propagate = False  # else the root handlers that other libraries install would say all twice
 
 
+def one_line(text: object, most: int = 0) -> str:
+    """Join text, such as another library's message, to one line.
+
+    Parameters
+    ----------
+    text : object
+        Text, or an error.
+    most : int
+        Letters at most; 0 for all.
+
+    Returns
+    -------
+    str
+        Text on one line.
+    """
+    line = " ".join(str(text).split())
+    return line[:most] if most else line
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, of at most 300 characters; the error's type where it has none.
+
+    Parameters
+    ----------
+    error : exception
+        Any.
+
+    Returns
+    -------
+    str
+        For a message of our own.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 def list_values(values: Mapping[str, Any], *names: str) -> str:
     """List values as text for a line of a log.
 

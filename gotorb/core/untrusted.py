@@ -2,12 +2,16 @@
 
 A file that is not ours may be made to exhaust memory, or to have other files read. Each reader checks what a file
 declares before anything of that size is allocated. A library that decides by itself how much it allocates reads in a
-process of its own (`read_apart`), whose memory and CPU time the system limits.
+separate process (`read_apart`), whose memory and CPU time the system limits. Ids of rows must be exact text.
 """
 
+import bz2
+import gzip
 import json
+import lzma
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -24,6 +28,7 @@ from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+import pandas as pd
 
 from gotorb import errors
 
@@ -171,7 +176,7 @@ def check_storage(node: h5py.Dataset) -> None:
         raise UntrustedFile(f"{node.name} declares {node.nbytes} bytes and stores {stored}")
     if node.is_virtual or node.external:
         raise UntrustedFile(f"{node.name} has its values in other files")
-    if node.dtype.kind == "O" and h5py.check_string_dtype(node.dtype) is None and not _holds_references(node.dtype):
+    if node.dtype.kind == "O" and h5py.check_string_dtype(node.dtype) is None and not h5py.check_ref_dtype(node.dtype):
         raise UntrustedFile(f"{node.name} holds objects")
 
 
@@ -210,6 +215,36 @@ def find_array(file: h5py.File, key: str) -> h5py.Dataset:
     return node
 
 
+PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+"""First bytes of packed files -> what unpacks them."""
+BROKEN_PACKING = OSError, EOFError, zlib.error, lzma.LZMAError, UntrustedFile
+"""Errors of `unpack_known` on damaged files; the end of the file before that of its content is an EOFError."""
+
+
+def unpack_known(file: BinaryIO, n_packed: int) -> bytes | None:
+    """Unpack a file of gzip, bzip2 or xz.
+
+    Parameters
+    ----------
+    file : binary file
+        At its beginning.
+    n_packed : int
+        Its size in bytes.
+
+    Returns
+    -------
+    bytes or None
+        Content; None for a file of another kind, which is then at its beginning again.
+    """
+    start = file.read(6)
+    file.seek(0)
+    opener = next((one for magic, one in PACKED.items() if start.startswith(magic)), None)
+    if opener is None:
+        return None
+    with opener(file) as packed:
+        return unpack(packed, n_packed)
+
+
 def unpack(packed: Any, n_packed: int) -> bytes:
     """Unpack a file, unless it is much larger than images and tables are.
 
@@ -236,10 +271,6 @@ def unpack(packed: Any, n_packed: int) -> bytes:
         if sum(map(len, parts)) > most:
             raise UntrustedFile(f"{n_packed} bytes that become more than {most} unpacked")
     return b"".join(parts)
-
-
-def _holds_references(dtype: np.dtype) -> bool:
-    return h5py.check_ref_dtype(dtype) is not None
 
 
 def read_json(text: str | bytes, limits: Limits = LIMITS) -> Any:
@@ -293,16 +324,8 @@ def depth_of(value: Any, most: int) -> int:
     """
     level, depth = [value], 0
     while depth <= most:
-        level = (
-            [
-                item
-                for one in level
-                if isinstance(one, dict | list)
-                for item in (one.values() if isinstance(one, dict) else one)
-            ]
-            if any(isinstance(one, dict | list) for one in level)
-            else []
-        )
+        containers = [one for one in level if isinstance(one, dict | list)]
+        level = [item for one in containers for item in (one.values() if isinstance(one, dict) else one)]
         if not level:
             return depth + 1 if isinstance(value, dict | list) and depth == 0 else depth
         depth += 1
@@ -471,3 +494,73 @@ def _limit_process(memory: int, seconds: int) -> None:
         allowed = resource.getrlimit(kind)[1]
         within = [one if allowed == resource.RLIM_INFINITY else min(one, allowed) for one in (soft, hard)]
         resource.setrlimit(kind, (within[0], within[1]))
+
+
+FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+)(e[+-]?\d+)?|[+-]?\d+e[+-]\d+", re.IGNORECASE)
+PERHAPS_FLOAT = re.compile(r"\d+e\d+", re.IGNORECASE)
+"""A float, or a hexadecimal name by chance: it is refused where all ids look so."""
+BLANKS = ("", "nan", "none", "null", "<na>", "nat", "--", "masked")
+"""Texts, in small letters, that stand for no value."""
+
+
+def is_blank(values: pd.Series) -> pd.Series:
+    """Mark values that stand for none: missing ones, empty text, and what programs write for a missing value.
+
+    Parameters
+    ----------
+    values : Series
+
+    Returns
+    -------
+    Series of bool
+
+    Examples
+    --------
+    >>> is_blank(pd.Series(["ZTF18a", None, " ", "nan"])).tolist()
+    [False, True, True, True]
+    """
+    return values.isna() | values.astype(str).str.strip().str.lower().isin(BLANKS)
+
+
+def find_bad_id(ids: pd.Series | np.ndarray, *, unique: bool = True) -> str:
+    """First fault of some ids.
+
+    A number with a decimal point or an exponent was a float: above 2**53 it names another row.
+
+    Parameters
+    ----------
+    ids : Series or ndarray
+        (n,) ids as they were read.
+    unique : bool
+        Whether an id may stand only once.
+
+    Returns
+    -------
+    str
+        What is wrong, with the value and the row; "" when nothing is.
+
+    Examples
+    --------
+    >>> find_bad_id(pd.Series(["1", "2.0"]))
+    'id 2.0 in row 2, a number with a fraction or an exponent that names no row exactly'
+    """
+    ids = pd.Series(ids).reset_index(drop=True)
+    text = ids.astype(str).str.strip()
+    blank = is_blank(ids)
+    if blank.any():
+        return f"no id in row {_first(blank)} ({blank.sum()} such rows)"
+    rounded = text.str.fullmatch(FLOAT) | (ids.dtype.kind == "f")
+    if len(ids) and text.str.fullmatch(PERHAPS_FLOAT).all():
+        rounded[:] = True
+    if rounded.any():
+        row = _first(rounded)
+        return f"id {text[row - 1]} in row {row}, a number with a fraction or an exponent that names no row exactly"
+    twice = text.duplicated()
+    if unique and twice.any():
+        return f"duplicate id {text[_first(twice) - 1]} in row {_first(twice)} ({twice.sum()} such rows)"
+    return ""
+
+
+def _first(mask: Any) -> int:
+    """Row of the first True, counted from 1."""
+    return int(np.argmax(np.asarray(mask, bool))) + 1

@@ -16,25 +16,18 @@ from gotorb.catalogues.expected import CAUSES, LEAST_EXPECTED, LEAST_FOUND, find
 from gotorb.catalogues.minor_planets import Field, Pympc
 from gotorb.catalogues.update import describe
 from gotorb.core import layout
+from gotorb.core.constants import MJD_ZERO
 from gotorb.core.files import file_digest
 from gotorb.core.params import DatasetParams, LabelParams
 from gotorb.core.settings import Settings, read_settings
+from gotorb.core.untrusted import is_blank
 from gotorb.dataset.folder import settled_files
 from gotorb.dataset.split import LINK_COLUMNS, pairs_on_sky
 from gotorb.dataset.store import DATA_FILES, Dataset, open_dataset
 from gotorb.errors import CatalogueError, ConfigError, DataError, ImageError
+from gotorb.survey import sanity
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.gotophoto import storage_path
-from gotorb.survey.ids import is_blank
-from gotorb.survey.sanity import (
-    MAX_OFFSET_ARCSEC,
-    MAX_OFFSET_PIXEL,
-    check_place_and_time,
-    find_empty,
-    guess_cause,
-    separation_arcsec,
-)
-from gotorb.survey.times import MJD_OF_JD
 
 DATASET = DatasetParams()
 KINDS = {"image_id": "image", "object_id": "object", "host_id": "galaxy"}
@@ -127,15 +120,9 @@ def _rows(kind: str, shared: Iterable[tuple[object, pd.Series]]) -> pd.DataFrame
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-LABEL_OF = {
-    "mp": layout.REAL,
-    "syntransient": layout.REAL,
-    "synfading": layout.REAL,
-    "synvariable": layout.REAL,
-    "randjunk": layout.BOGUS,
-    "glxresid": layout.BOGUS,
-    "synflash": layout.BOGUS,
-}
+LABEL_OF = dict.fromkeys(("mp", "syntransient", "synfading", "synvariable"), layout.REAL)
+LABEL_OF |= dict.fromkeys(("randjunk", "glxresid", "synflash"), layout.BOGUS)
+"""Labels that metalabels imply."""
 NEVER_EMPTY = ("science", "difference")
 """Layers of one value in which nothing was seen; some surveys have no template."""
 PROVENANCE = ("rule", "image_id", "code_version")
@@ -216,7 +203,7 @@ def _check_stamps(data: Dataset) -> Iterator[str]:
     try:
         for rows, stamps in data.batches():
             broken[rows] = ~np.isfinite(stamps).all(axis=(1, 2, 3))
-            empty[rows] = find_empty(stamps[..., shown]).any(axis=1)
+            empty[rows] = sanity.find_empty(stamps[..., shown]).any(axis=1)
             for row, stamp in zip(rows, stamps, strict=True):
                 twice[row] = seen.setdefault(hash(stamp.tobytes()), row) != row
     except OSError as error:
@@ -281,7 +268,9 @@ def check_sky(data: Dataset) -> Iterator[str]:
     for image in images.itertuples(index=False):
         rows = of_image[image.image_id]
         try:
-            check_place_and_time(float(image.ra_c), float(image.dec_c), float(image.jd), f"image {image.image_id}")
+            sanity.check_place_and_time(
+                float(image.ra_c), float(image.dec_c), float(image.jd), f"image {image.image_id}"
+            )
         except ImageError as error:
             yield str(error)
             continue
@@ -317,10 +306,10 @@ def _check_counts(images: pd.DataFrame) -> Iterator[str]:
 def _check_circle(rows: pd.DataFrame, image_id: str, centre: tuple[float, float], radius_deg: float) -> Iterator[str]:
     limit = radius_deg if np.isfinite(radius_deg) else UNKNOWN_RADIUS_DEG
     ra, dec = rows["ra"].to_numpy(float), rows["dec"].to_numpy(float)
-    off = separation_arcsec(ra, dec, *centre) / 3600
+    off = sanity.separation_arcsec(ra, dec, *centre) / 3600
     outside = off > limit
     if outside.any():
-        cause = guess_cause(ra[outside], dec[outside], *centre, near_arcsec=limit * 3600)
+        cause = sanity.guess_cause(ra[outside], dec[outside], *centre, near_arcsec=limit * 3600)
         yield (
             f"position outside image {image_id}{cause}: {outside.sum()} of {len(rows)} rows are up to "
             f"{off.max():.3g} deg from its centre, its corners {limit:.3g}"
@@ -369,9 +358,9 @@ def _offset(frame: Frame, ext: int, rows: pd.DataFrame) -> tuple[float, int, flo
     x, y, ra, dec = (rows[name].to_numpy(float) for name in PLACE)
     scale = frame.astrometry(ext).scale_arcsec
     ny, nx = frame.shape(ext)
-    offset = float(np.nanmedian(separation_arcsec(ra, dec, *frame.to_sky(ext, x, y))))
+    offset = float(np.nanmedian(sanity.separation_arcsec(ra, dec, *frame.to_sky(ext, x, y))))
     outside = int(np.count_nonzero((x < -2) | (x > nx + 1) | (y < -2) | (y > ny + 1)))
-    return offset / scale, outside, offset, max(MAX_OFFSET_ARCSEC / scale, MAX_OFFSET_PIXEL)
+    return offset / scale, outside, offset, max(sanity.MAX_OFFSET_ARCSEC / scale, sanity.MAX_OFFSET_PIXEL)
 
 
 def _check_planets(images: pd.DataFrame, of_image: dict[str, pd.DataFrame], settings: Settings) -> Iterator[str]:
@@ -381,7 +370,7 @@ def _check_planets(images: pd.DataFrame, of_image: dict[str, pd.DataFrame], sett
     try:
         provider = Pympc(settings.gotorb_mpc_catalogue, settings.observatory)
         for image in images.itertuples(index=False):
-            epoch = float(image.jd) - MJD_OF_JD
+            epoch = float(image.jd) - MJD_ZERO
             if not np.isfinite(epoch) or not describe(provider.path, 2 * PLANET_ARCSEC, epoch).fits:
                 continue  # its positions have drifted
             radius_deg = float(getattr(image, "radius_deg", np.nan))

@@ -9,14 +9,16 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.core import layout
 from gotorb.core.params import SEED, DatasetParams
+from gotorb.core.untrusted import is_blank
 from gotorb.dataset.store import check_labels
 from gotorb.errors import DataError
-from gotorb.survey.ids import is_blank
 
 DATASET = DatasetParams()
 LINK_COLUMNS = ("image_id", "object_id", "host_id")
@@ -95,8 +97,6 @@ def link_groups(table: pd.DataFrame, *, link_radius_arcsec: float = DATASET.link
     >>> link_groups(rows).tolist()
     [0, 0, 0, 1]
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
 
     pairs = [_pairs_by_value(table[name]) for name in LINK_COLUMNS if name in table]
     pairs.append(pairs_on_sky(table, link_radius_arcsec))

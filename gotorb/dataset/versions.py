@@ -310,24 +310,25 @@ def _reasons(data: Dataset) -> pd.Series:
 
 
 def _gone(rows: pd.DataFrame, reasons: pd.Series) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "id": rows.index, "change": "removed", "metalabel": rows["metalabel"].to_numpy(), "metalabel_after": "",
-            "label": rows["label"].to_numpy(), "label_after": pd.NA,
-            "reason": reasons.reindex(rows.index).fillna("").to_numpy(),
-        }
-    )  # fmt: skip
+    reason = reasons.reindex(rows.index).fillna("").to_numpy()
+    return _list(rows.index, "removed", rows, None, reason)
 
 
 def _come(rows: pd.DataFrame, reasons: pd.Series) -> pd.DataFrame:
     rule = rows["rule"] if "rule" in rows else pd.Series("", index=rows.index)
-    return pd.DataFrame(
-        {
-            "id": rows.index, "change": "added", "metalabel": rows["metalabel"].to_numpy(),
-            "metalabel_after": rows["metalabel"].to_numpy(), "label": pd.NA, "label_after": rows["label"].to_numpy(),
-            "reason": reasons.reindex(rows.index).fillna(rule).to_numpy(),
-        }
-    )  # fmt: skip
+    table = _list(rows.index, "added", None, rows, reasons.reindex(rows.index).fillna(rule).to_numpy())
+    return table.assign(metalabel=table["metalabel_after"])
+
+
+def _list(
+    ids: pd.Index, change: str | np.ndarray, before: pd.DataFrame | None, after: pd.DataFrame | None, reason: np.ndarray
+) -> pd.DataFrame:
+    """Rows of a `Diff`."""
+    columns: dict[str, object] = {"id": ids, "change": change}
+    for name, blank in (("metalabel", ""), ("label", pd.NA)):
+        columns[name] = blank if before is None else before[name].to_numpy()
+        columns[f"{name}_after"] = blank if after is None else after[name].to_numpy()
+    return pd.DataFrame(columns | {"reason": reason})
 
 
 def _changed(old: Dataset, new: Dataset, both: pd.Index, reasons: pd.Series) -> pd.DataFrame:
@@ -341,14 +342,8 @@ def _changed(old: Dataset, new: Dataset, both: pd.Index, reasons: pd.Series) -> 
     repainted = pd.Series(_repainted(old, new, both), index=both)
     kinds = [flipped, moved, edited != "", repainted]
     change = np.select([kind.to_numpy(bool) for kind in kinds], ["flipped", "moved", "edited", "repainted"], "")
-    table = pd.DataFrame(
-        {
-            "id": both, "change": change, "metalabel": before["metalabel"].to_numpy(),
-            "metalabel_after": after["metalabel"].to_numpy(), "label": before["label"].to_numpy(),
-            "label_after": after["label"].to_numpy(),
-            "reason": np.where(change == "edited", edited, reasons.reindex(both).fillna("").to_numpy()),
-        }
-    )  # fmt: skip
+    reason = np.where(change == "edited", edited, reasons.reindex(both).fillna("").to_numpy())
+    table = _list(both, change, before, after, reason)
     return table[change != ""]
 
 

@@ -162,22 +162,18 @@ class AlertStamps:
         Rows of the data set.
     pasted : ndarray
         (m, size, size, n_layers) as read, not prepared.
+    layers : tuple of str
+        Names of the stamps' layers.
+    size : int
+        Side of a stamp in pixels.
     """
 
     folder: PacketFolder
     kept: np.ndarray
     table: pd.DataFrame
     pasted: np.ndarray
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the stamps' layers."""
-        return self.folder.layers
-
-    @property
-    def size(self) -> int:
-        """Side of a stamp in pixels."""
-        return self.folder.size
+    layers: tuple[str, ...]
+    size: int
 
     def __len__(self) -> int:
         return len(self.table)
@@ -227,7 +223,7 @@ def make_alert_rows(folder: PacketFolder, params: AlertsParams) -> AlertStamps:
     table = pd.concat([rows, synthetic], ignore_index=True) if len(synthetic) else rows.reset_index(drop=True)
     size = len(stamps[0]) if stamps else 0
     pasted = np.stack(stamps) if stamps else np.empty((0, size, size, len(folder.layers)), np.float32)
-    return AlertStamps(folder=folder, kept=kept, table=table, pasted=pasted)
+    return AlertStamps(folder=folder, kept=kept, table=table, pasted=pasted, layers=folder.layers, size=folder.size)
 
 
 def _paste_all(folder: PacketFolder, rows: pd.DataFrame, params: AlertsParams) -> tuple[pd.DataFrame, list[np.ndarray]]:

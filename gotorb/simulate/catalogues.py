@@ -18,6 +18,7 @@ from gotorb.errors import CatalogueError
 from gotorb.simulate import orbits, plan, scene
 from gotorb.simulate.orbits import Elements
 from gotorb.simulate.plan import Field, Tan
+from gotorb.survey.sanity import separation_arcsec
 
 Array = NDArray[np.floating]
 MISSING_ASTEROIDS, MISSING_VARIABLES = 0.025, 0.2
@@ -87,17 +88,11 @@ def choose_asteroids(
         hit = np.zeros(len(catalogue.a), dtype=bool)
         for visit in field.visits:
             seen = orbits.observe(catalogue, visit.mjd_utc, observatory)
-            distance = _distance_deg(seen.ra, seen.dec, field.ra, field.dec)
+            distance = separation_arcsec(seen.ra, seen.dec, field.ra, field.dec) / 3600
             hit |= distance < reach
             near |= distance < CATALOGUE_REACH_DEG + reach
         inside.append(np.flatnonzero(hit))
     return inside, np.flatnonzero(near)
-
-
-def _distance_deg(ra: Array, dec: Array, ra0: float, dec0: float) -> Array:
-    dra, ddec = np.deg2rad(ra - ra0) / 2, np.deg2rad(dec - dec0) / 2
-    square = np.sin(ddec) ** 2 + np.cos(np.deg2rad(dec)) * np.cos(np.deg2rad(dec0)) * np.sin(dra) ** 2
-    return np.rad2deg(2 * np.arcsin(np.sqrt(square)))
 
 
 def write_catalogues(out_dir: Path, fields: list[Field], known: Elements, seed: int) -> None:
@@ -322,20 +317,10 @@ def write_xephem(elements: Elements, path: Path) -> None:
         f"{r[0]},e,{r[2]:.8f},{r[3]:.8f},{r[4]:.8f},{r[5]:.8f},{r[6]:.8f},{r[7]:.8f},{r[8]:.8f},{r[1]:.8f},2000,"
         f"{r[9]:.4f},{r[10]:.4f}\n"
         for r in zip(
-            elements.name,
-            years,
-            elements.i,
-            elements.node,
-            elements.peri,
-            elements.a,
-            motion,
-            elements.e,
-            elements.mean_anomaly,
-            elements.h,
-            elements.g,
-            strict=True,
+            elements.name, years, elements.i, elements.node, elements.peri, elements.a, motion, elements.e,
+            elements.mean_anomaly, elements.h, elements.g, strict=True,
         )
-    ]
+    ]  # fmt: skip
     write_text(path, "".join(lines))
 
 

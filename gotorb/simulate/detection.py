@@ -237,8 +237,7 @@ def train_scorers(samples: list[tuple[Detections, Array]], seed: int) -> Scorers
 
 def _fit_quietly(network: MLPClassifier, pixels: Array, real: NDArray) -> MLPClassifier:
     """Fit with a fixed number of steps; that they do not converge is meant."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         return network.fit(pixels, real)
 
 

@@ -8,6 +8,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from gotorb.core import layout
+from gotorb.core.constants import MJD_ZERO
 from gotorb.simulate.detection import detect_stars
 from gotorb.simulate.exposure import Exposure
 from gotorb.simulate.plan import CAMERA, Camera, Field, Tan, Visit
@@ -30,7 +31,6 @@ IMAGE_COLUMNS = (
 )
 TABLE_KINDS = {"id": ">i8", "isdiffpos": "S1"}
 """Types of the columns of binary tables that are no float64."""
-MJD_TO_JD = 2_400_000.5
 
 
 def _exposure_name(visit: Visit, number: int, unit: int) -> str:
@@ -87,7 +87,7 @@ def _write(path: Path, hdus: list) -> None:
 
 def _header(grid: Tan, mjd: float, zero_point: float, field: Field, camera: Camera = CAMERA) -> fits.Header:
     own = [
-        ("JD", mjd + MJD_TO_JD, "[d] UTC, middle of the exposure or visit"),
+        ("JD", mjd + MJD_ZERO, "[d] UTC, middle of the exposure or visit"),
         ("EXPTIME", camera.exposure_s, "[s]"),
         ("INSTRUME", f"UT{field.unit}", "unit telescope"),
         ("FILTER", FILTER),
@@ -172,7 +172,7 @@ def image_rows(field: Field, result: VisitResult, quality: int) -> pd.DataFrame:
         "filepath": [_work_path(visit, name) for name in (_difference_name(visit, field.unit, result.method), *names)],
         "ra_c": field.ra,
         "dec_c": field.dec,
-        "jd": np.array([visit.mjd_utc, *(exposure.mjd_utc for exposure in result.exposures)]) + MJD_TO_JD,
+        "jd": np.array([visit.mjd_utc, *(exposure.mjd_utc for exposure in result.exposures)]) + MJD_ZERO,
         "quality": quality,
         "ncoadds": [n] + n * [1],
         "instrument": f"UT{field.unit}",

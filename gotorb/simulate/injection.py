@@ -1,7 +1,6 @@
 """Paste artificial point sources into a user's own images: the same sources into each plane and each exposure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +23,6 @@ CHANGED_PLANES = ("IMAGE", "DIFFERENCE")
 EDGE_PIXEL = 20
 FAR_PIXEL = -1e6
 """Stands for places off an exposure that have no pixel there."""
-
-
-@dataclass(frozen=True)
-class EffectivePsf:
-    """An image's own PSF.
-
-    Attributes
-    ----------
-    stamp : ndarray (29, 29)
-        Unit-flux PSF centred on the middle pixel.
-    aperture_radius : float
-        Radius [pixel] in which stars were measured.
-    aperture_fraction : float
-        Part of the PSF's light inside that radius: the aperture correction.
-    n_stars : int
-        Stars it was made from.
-    """
-
-    stamp: Array
-    aperture_radius: float
-    aperture_fraction: float
-    n_stars: int
 
 
 def inject(
@@ -233,11 +210,11 @@ def _inject_exposure(path: Path, out_path: Path, sources: pd.DataFrame, rng: np.
         hdus.writeto(out_path, overwrite=True)
 
 
-def _paint(shape: tuple[int, ...], sources: pd.DataFrame, psf: EffectivePsf, *, gain: float, rng: Any) -> Array:
+def _paint(shape: tuple[int, ...], sources: pd.DataFrame, psf: Array, *, gain: float, rng: Any) -> Array:
     """Image of the sources alone with their Poisson noise; `gain` in electrons per count."""
     light: Array = np.zeros(shape, dtype=np.float64)
     for x, y, flux in sources[["x", "y", "flux"]].to_numpy():
-        add_source(light, x, y, flux, psf.stamp, gain=gain, rng=rng)
+        add_source(light, x, y, flux, psf, gain=gain, rng=rng)
     return light
 
 
@@ -280,7 +257,7 @@ def _shift_stamp(stamp: Array, dx: float, dy: float) -> Array:
     return moved * (stamp.sum() / moved.sum())
 
 
-def measure_psf(image: Array, path: Path) -> EffectivePsf:
+def measure_psf(image: Array, path: Path) -> Array:
     """Median of the image's bright, isolated, unsaturated stars, centred and scaled to unit flux.
 
     Parameters
@@ -292,7 +269,8 @@ def measure_psf(image: Array, path: Path) -> EffectivePsf:
 
     Returns
     -------
-    EffectivePsf
+    ndarray (29, 29)
+        Unit-flux PSF centred on the middle pixel.
 
     Raises
     ------
@@ -308,10 +286,7 @@ def measure_psf(image: Array, path: Path) -> EffectivePsf:
         )
     stamps = _centred(filled, found)
     stamp = _smooth_wings(np.median(stamps, axis=0))
-    stamp /= stamp.sum()
-    radius = 5.0
-    inside, _, _ = sep.sum_circle(stamp, [PSF_HALF], [PSF_HALF], radius, subpix=5)
-    return EffectivePsf(stamp, radius, float(inside[0]), len(stamps))
+    return stamp / stamp.sum()
 
 
 def _smooth_wings(stamp: Array) -> Array:

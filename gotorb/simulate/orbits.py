@@ -51,13 +51,12 @@ class Elements(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Positions and brightness of orbits for an observer: degrees ICRS, V magnitude, distances in au."""
+    """Positions and brightness of orbits for an observer: degrees ICRS, V magnitude, distance from the Sun in au."""
 
     ra: Array
     dec: Array
     mag: Array
     sun_au: Array
-    earth_au: Array
 
 
 def concatenate(parts: list[Columns]) -> Columns:
@@ -208,7 +207,7 @@ def observe(elements: Elements, mjd_utc: float, observatory: tuple[float, float,
     dec = np.rad2deg(np.arcsin(seen[:, 2] / distance))
     sun = np.linalg.norm(sun_vector, axis=1)
     phase = _phase_dimming(np.einsum("ij,ij->i", seen, sun_vector) / (distance * sun), elements.g)
-    return Seen(ra, dec, elements.h + 5 * np.log10(sun * distance) + phase, sun, distance)
+    return Seen(ra, dec, elements.h + 5 * np.log10(sun * distance) + phase, sun)
 
 
 def _phase_dimming(cos_phase: Array, g: Array) -> Array:

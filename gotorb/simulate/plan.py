@@ -62,11 +62,6 @@ class Camera:
         rate = 10 ** (-0.4 * (self.sky_mag - self.zero_point)) * self.pixel_arcsec**2
         return rate * self.exposure_s
 
-    @property
-    def pixel_noise(self) -> float:
-        """Noise of an empty pixel of one exposure [electron]."""
-        return float(np.sqrt(self.sky_electrons + self.read_noise**2))
-
     def flux(self, mag: Array | float) -> Array:
         """Convert magnitudes to electrons of one exposure.
 

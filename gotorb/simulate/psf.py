@@ -346,7 +346,7 @@ def _sersic_table(index: float) -> tuple[Array, Array]:
     slope = optimize.brentq(
         lambda b: 2 * special.gammainc(power, b) - special.gammainc(power, b * edge), 0.1, 3 * index
     )
-    node, weight = _quadrature()
+    node, weight = _quadrature(300)
     t = (node + 1) / 2  # radius = TRUNCATION * t^index: the integrand has no cusp at the centre
     radius = TRUNCATION * t**index
     mass = weight * radius**2 / t * np.exp(-slope * edge * t)
@@ -354,9 +354,7 @@ def _sersic_table(index: float) -> tuple[Array, Array]:
     return frequency**2, special.j0(frequency[:, None] * radius) @ mass / mass.sum()
 
 
-@lru_cache
-def _quadrature() -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(300)
+_quadrature = lru_cache(np.polynomial.legendre.leggauss)
 
 
 @lru_cache

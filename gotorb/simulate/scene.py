@@ -353,7 +353,7 @@ def injected_sources(scene: Scene, visit: Visit, grid: Tan, template_mjd: float)
     new, first = scene.sky.supernovae, scene.field.index
     mag = new.mag_at(mjd)
     names = np.array([f"SN{first:03d}{k:02d}" for k in range(len(mag))], dtype=str)
-    hosts = np.array([_galaxy_name(first, k) if k >= 0 else "" for k in new.host], dtype=str)
+    hosts = np.array([f"G{first:03d}{k:04d}" if k >= 0 else "" for k in new.host], dtype=str)
     supernovae = _sources(grid, new.ra, new.dec, CAMERA.flux(mag), mag, kind="supernova", names=names)
     supernovae = supernovae._replace(
         host=hosts, host_offset_arcsec=np.where(new.host >= 0, new.host_offset_arcsec, np.nan)
@@ -395,11 +395,6 @@ def fixed_sources(scene: Scene, visit: Visit, grid: Tan) -> Fixed:
     moves = np.hypot(stars.pm_ra, stars.pm_dec) * TEMPLATE_AGE_DAY > 0.25
     flux = CAMERA.flux(stars.mag)
     return Fixed(star_x, star_y, flux, moves, galaxy_x, galaxy_y, galaxies.radius)
-
-
-def _galaxy_name(field: int, row: int) -> str:
-    """Name of a galaxy of the embedded survey."""
-    return f"G{field:03d}{row:04d}"
 
 
 def variable_name(field: int, row: int) -> str:

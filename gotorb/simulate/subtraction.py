@@ -50,14 +50,11 @@ class Kernel(NamedTuple):
         Constant and slopes of the background difference.
     order : int
         Spatial order.
-    n_stamps : int
-        Stamps that survived clipping.
     """
 
     parts: Array
     background: Array
     order: int
-    n_stamps: int
 
     def sum_at(self, u: Array, v: Array) -> Array:
         """Flux ratio target / reference at field positions.
@@ -110,11 +107,6 @@ class Difference(NamedTuple):
     convolved: str
     kernel: Kernel
     stars: CleanStars
-
-    @property
-    def n_stamps(self) -> int:
-        """Stars to which the kernel was fitted."""
-        return self.kernel.n_stamps
 
 
 def robust_noise(image: Array) -> float:
@@ -342,11 +334,6 @@ def _filters() -> tuple[list[Array], list[tuple[int, int]]]:
     return lines, pairs
 
 
-def _basis_kernels() -> Array:
-    lines, pairs = _filters()
-    return np.stack([np.outer(lines[q], lines[p]) for p, q in pairs])
-
-
 def _convolved(reference: Array) -> Array:
     """Every stamp convolved with every basis kernel: (n, n_basis, 27 * 27)."""
     lines, pairs = _filters()
@@ -400,13 +387,15 @@ def fit_kernel(stamps: Stamps, *, noise: float, order: int = 2) -> Kernel:
         model = np.einsum("nb,nbp->np", _local(solution, *space, design.shape[1] - 1), design[keep])
         misfit = np.mean(weight[keep] * (target[keep] - model) ** 2, axis=1)
         limit = np.median(misfit) + 4 * MAD_TO_SIGMA * np.median(np.abs(misfit - np.median(misfit)))
-        n_used, fitting = len(keep), keep[misfit <= limit]
-        if len(fitting) == n_used or len(fitting) < MIN_STAMPS:
+        fitting = keep[misfit <= limit]
+        if len(fitting) == len(keep) or len(fitting) < MIN_STAMPS:
             break
         keep = fitting
     n_basis, n_terms = design.shape[1] - 1, space[0].shape[1]
-    parts = np.tensordot(solution[:-3].reshape(n_basis, n_terms).T, _basis_kernels(), axes=1)
-    return Kernel(parts, solution[-3:], order, n_used)
+    lines, pairs = _filters()
+    basis = np.stack([np.outer(lines[q], lines[p]) for p, q in pairs])
+    parts = np.tensordot(solution[:-3].reshape(n_basis, n_terms).T, basis, axes=1)
+    return Kernel(parts, solution[-3:], order)
 
 
 def _solve(matrices: Array, vectors: Array, space: Array, plane: Array) -> Array:

@@ -103,16 +103,17 @@ def make_survey(
     _clear(out_dir)
     with Executor(Workers(params.n_processes)) as executor:
         scorers = _train(params, seed, executor)
-        tasks = [
-            Task(f, _true_orbits(known.take(rows), f, seed), seed, scorers, out_dir)
-            for f, rows in zip(fields, chosen, strict=True)
-        ]
+        tasks = []
+        for field, near in zip(fields, chosen, strict=True):  # true orbits: a fraction of an arcsec off along them
+            true = catalogues.nudge(known.take(near), plan.stream(seed, field.index, plan.ORBIT))
+            tasks.append(Task(field, true, seed, scorers, out_dir))
         results = executor.map(_run_field, tasks, crashed=_crashed, title="fields", unit="field")
     rows = _join(results)
     if rows.images.empty:
         raise SurveyError(f"no visit of {len(fields)} fields could be made; the first: {rows.skipped[0]}")
     catalogues.write_catalogues(out_dir, fields, known, seed)
-    _write_tables(out_dir, rows)
+    for name, table in zip((layout.IMAGES_CSV, layout.CANDIDATES_CSV, layout.TRUTH_CSV), rows[:3], strict=True):
+        write_csv(out_dir / name, table)
     return _summary(len(fields), rows)
 
 
@@ -126,11 +127,6 @@ def _asteroids(
         everything = catalogues.read_xephem(Path(catalogue))
         known = everything.take(catalogues.choose_asteroids(everything, fields, LA_PALMA)[1])
     return known, catalogues.choose_asteroids(known, fields, LA_PALMA)[0]
-
-
-def _true_orbits(known: Elements, field: Field, seed: int) -> Elements:
-    """True orbits of catalogued objects: a fraction of an arcsec off along their orbits."""
-    return catalogues.nudge(known, plan.stream(seed, field.index, plan.ORBIT))
 
 
 def _clear(out_dir: Path) -> None:
@@ -214,11 +210,6 @@ def _write_visit(task: Task, result: Any) -> tuple[pd.DataFrame, pd.DataFrame, p
 def _join(results: list[FieldRows]) -> FieldRows:
     tables = [pd.concat([result[k] for result in results], ignore_index=True) for k in range(3)]
     return FieldRows(tables[0], tables[1], tables[2], [line for result in results for line in result.skipped])
-
-
-def _write_tables(out_dir: Path, rows: FieldRows) -> None:
-    for name, table in zip((layout.IMAGES_CSV, layout.CANDIDATES_CSV, layout.TRUTH_CSV), rows[:3], strict=True):
-        write_csv(out_dir / name, table)
 
 
 def _summary(n_fields: int, rows: FieldRows) -> SurveySummary:

@@ -23,7 +23,7 @@ from gotorb.errors import MissingPart
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask, make_shards, read_images
 from gotorb.labels.synthetic import N_DRAWN, find_hosts
-from gotorb.simulate.injection import PSF_HALF, EffectivePsf, add_source, measure_psf, read_zero_point
+from gotorb.simulate.injection import PSF_HALF, add_source, measure_psf, read_zero_point
 from gotorb.simulate.subtraction import robust_noise
 from gotorb.stamps.layers import Planes, cut_planes, first_pixels
 from gotorb.survey.fits import Frame, open_frame
@@ -75,7 +75,7 @@ class InjectionOptions:
 class PlaneLight(NamedTuple):
     """Light of a plane: its PSF, magnitude of one count, and electrons per count."""
 
-    psf: EffectivePsf
+    psf: np.ndarray
     zero_point: float
     gain: float
 
@@ -179,8 +179,8 @@ def _measure(
     ext = options.files.extensions.difference
     noise = robust_noise(frame.plane(ext))
     flux = 10 ** (-0.4 * (sources["mag"].to_numpy(float) - stack.zero_point))
-    snr = flux * np.sqrt((stack.psf.stamp**2).sum()) / max(noise, 1e-9)
-    fwhm = FWHM_OF_SIGMA / np.sqrt(4 * np.pi * (stack.psf.stamp**2).sum())  # of a Gaussian with as many noise pixels
+    snr = flux * np.sqrt((stack.psf**2).sum()) / max(noise, 1e-9)
+    fwhm = FWHM_OF_SIGMA / np.sqrt(4 * np.pi * (stack.psf**2).sum())  # of a Gaussian with as many noise pixels
     errors = rng.standard_normal((2, len(sources))) * np.minimum(fwhm / FWHM_OF_SIGMA / snr, fwhm / 2)
     x, y = sources["true_x"].to_numpy(float) + errors[0], sources["true_y"].to_numpy(float) + errors[1]
     true = frame.to_sky(ext, sources["true_x"].to_numpy(float), sources["true_y"].to_numpy(float))
@@ -235,7 +235,7 @@ def paint_alone(
     light = np.zeros((len(x), size, size), np.float64)
     for stamp, at_x, at_y, counts in zip(light, x, y, flux, strict=True):
         if -size < at_x < 2 * size and -size < at_y < 2 * size:
-            add_source(stamp, at_x, at_y, counts, camera.psf.stamp, gain=camera.gain, rng=rng)
+            add_source(stamp, at_x, at_y, counts, camera.psf, gain=camera.gain, rng=rng)
     return light
 
 

@@ -145,9 +145,11 @@ def run_visit(setup: Setup, visit: Visit) -> VisitResult:
     template, labels = _align_template(setup.template, grid, coadded.labels, habits, rng)
     difference = subtract(coadded.image, template, CAMERA, swap=habits.swap)
     detections = detect(difference, coadded.image, grid=grid, camera=CAMERA)
+    x, y = (detections.table[axis].to_numpy() for axis in ("x", "y"))
+    change = change_windows(exposures, coadded, x, y, half=subtraction.window_half(difference))
     answer = classify(
         detections.table,
-        _shares(exposures, coadded, detections, difference),
+        subtraction.share_of_change(detections.table, change, difference),
         injected_sources(scene, visit, grid, setup.template.mjd_utc),
         fixed_sources(scene, visit, grid),
         exposure.grow_labels(labels, 1),
@@ -157,13 +159,6 @@ def run_visit(setup: Setup, visit: Visit) -> VisitResult:
     return VisitResult(
         visit, exposures, grid, coadded.image, template, difference, detections, answer, labels, habits.method
     )
-
-
-def _shares(exposures: list[Exposure], coadded: Coadd, detections: Detections, difference: Difference) -> Array:
-    """Share of each detection that the changes make."""
-    x, y = (detections.table[axis].to_numpy() for axis in ("x", "y"))
-    change = change_windows(exposures, coadded, x, y, half=subtraction.window_half(difference))
-    return subtraction.share_of_change(detections.table, change, difference)
 
 
 def _draw_habits(rng: np.random.Generator) -> Habits:

@@ -162,8 +162,7 @@ def read_astrometry(header: fits.Header, hdus: fits.HDUList | None = None) -> As
         names = (*names, *TABLE_CARDS)
     chosen = fits.Header([card for card in header.cards if card.keyword.startswith(names)])
     _name_polynomial(chosen)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
+    with warnings.catch_warnings(action="ignore", category=AstropyWarning):
         wcs = WCS(chosen, fobj=hdus if tables else None)
     return Astrometry(_celestial(wcs))
 

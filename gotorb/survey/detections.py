@@ -7,11 +7,12 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 from astropy import units
+from astropy.coordinates import Angle
 from astropy.io import fits
 
+from gotorb.core.untrusted import find_bad_id
 from gotorb.errors import InconsistentImage, MissingPart
 from gotorb.survey.fits import Frame
-from gotorb.survey.ids import find_bad_id
 from gotorb.survey.planes import card_number
 
 POSITION, SKY = ("x", "y"), ("ra", "dec")
@@ -82,7 +83,8 @@ def read_detections(
     table["positive"] = _is_positive(table.pop("isdiffpos"), where) if "isdiffpos" in table else True
     finite = np.isfinite(table[[*POSITION, *SKY]].to_numpy(float)).all(axis=1)
     table = table[finite].reset_index(drop=True)
-    _check_ids(table["id"], where)
+    if problem := find_bad_id(table["id"]):  # blank, rounded or duplicate: it cannot name a detection
+        _refuse_ids(problem, where)
     return table
 
 
@@ -158,7 +160,6 @@ def _numbers_of_text(rows: fits.FITS_rec, name: str, stored: np.ndarray, null: o
 
 def _degrees(texts: np.ndarray, empty: np.ndarray, ours: str) -> np.ndarray:
     """Degrees of sexagesimal text: hours of right ascension, degrees of declination."""
-    from astropy.coordinates import Angle
 
     values = np.full(len(texts), np.nan)
     values[~empty] = Angle(texts[~empty], unit=units.hourangle if ours == "ra" else units.deg).deg
@@ -227,12 +228,6 @@ def _is_positive(column: pd.Series, where: str) -> pd.Series:
             "one of t, f, 1, 0, -1, positive, negative, or leave it out of label_data.DETECTION_COLUMNS"
         )
     return words.isin(POSITIVE_WORDS)
-
-
-def _check_ids(ids: pd.Series, where: str) -> None:
-    """Refuse ids that cannot name a detection of the image: blank, rounded or twice."""
-    if problem := find_bad_id(ids):
-        _refuse_ids(problem, where)
 
 
 def _refuse_ids(problem: str, where: str) -> NoReturn:

@@ -12,9 +12,10 @@ from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from numpy.typing import ArrayLike
 
+from gotorb.core.logs import one_line
 from gotorb.errors import ImageError, MissingPart
 from gotorb.survey.astrometry import Astrometry, read_astrometry, wcs_cards
-from gotorb.survey.planes import ODD, Block, one_line, open_pixels, open_whole, read_blocks
+from gotorb.survey.planes import ODD, Block, open_pixels, open_whole, read_blocks
 
 IMAGES = fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU
 
@@ -58,7 +59,7 @@ class Frame:
 
     def _find_hdu(self, ext: str | int) -> Any:
         try:
-            with _without_warnings():
+            with warnings.catch_warnings(action="ignore", category=AstropyWarning):  # even of cards never read
                 return self._hdus[ext]
         except (KeyError, IndexError):
             names = ", ".join(hdu.name or str(i) for i, hdu in enumerate(self._hdus))
@@ -164,7 +165,7 @@ class Frame:
         """
         hdu = self._hdu(ext)
         try:
-            with _without_warnings():
+            with warnings.catch_warnings(action="ignore", category=AstropyWarning):  # even of cards never read
                 rows = hdu.data if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else None
         except ODD as error:
             raise ImageError(
@@ -352,11 +353,3 @@ def open_frame(path: Path | str) -> Iterator[Frame]:
             yield Frame(Path(path), hdus, content)
         except fits.VerifyError as error:  # cards are parsed where they are read
             raise ImageError(f"a header of {path} is damaged ({one_line(error)}); copy it again") from None
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silence astropy's warnings, which come even for odd cards that are never read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        yield

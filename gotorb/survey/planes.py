@@ -5,15 +5,13 @@ library reads the file: astropy hides HDUs behind a cut with a warning, and neve
 declares a negative size. Pixels are mapped, scaled or decompressed in blocks.
 """
 
-import bz2
-import gzip
 import io
 import lzma
 import math
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -22,15 +20,14 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from gotorb.core.untrusted import UntrustedFile, unpack
+from gotorb.core.logs import one_line
+from gotorb.core.untrusted import PACKED, UntrustedFile, unpack_known
 from gotorb.errors import ImageError, InconsistentImage, MissingImage, TruncatedImage
 
 BLOCK, CARD = 2880, 80
 FITS_START, EXTENSION_START = b"SIMPLE  =", b"XTENSION"
 SIZE_CARD = re.compile(rb"(BITPIX|NAXIS\d{0,3}|PCOUNT|GCOUNT|NEXTEND) *= *([+-]?\d{1,18}) *(?:/|$)")
 GROUPS_CARD = re.compile(rb"GROUPS  = *T *(?:/|$)")
-PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-"""First bytes of packed files -> what unpacks them."""
 ODD = OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, fits.VerifyError
 """Errors that astropy raises on damaged headers."""
 
@@ -65,8 +62,7 @@ def open_whole(path: Path) -> Iterator[tuple[fits.HDUList, bytes | None]]:
                 file = io.BytesIO(content)
             n_hdus = _check_structure(path, file)
             file.seek(0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", AstropyWarning)
+            with warnings.catch_warnings(action="ignore", category=AstropyWarning):
                 hdus = fits.open(file, memmap=content is None, lazy_load_hdus=False, do_not_scale_image_data=True)
                 stack.enter_context(hdus)
             if len(hdus) != n_hdus:
@@ -80,20 +76,13 @@ def open_whole(path: Path) -> Iterator[tuple[fits.HDUList, bytes | None]]:
 
 def _unpack(path: Path, file: BinaryIO) -> bytes | None:
     """The unpacked bytes of a packed file; None for a plain FITS file."""
-    start = file.read(BLOCK)
-    file.seek(0)
-    unpackers = [opener for magic, opener in PACKED.items() if start.startswith(magic)]
-    if not unpackers:
-        _check_start(path, start)
-        return None
     try:
-        with unpackers[0](file) as unpacked:
-            content = unpack(unpacked, path.stat().st_size)
+        content = unpack_known(file, path.stat().st_size)
     except EOFError:
         raise TruncatedImage(f"{path} ends before its packed content does; copy it again") from None
     except (zlib.error, lzma.LZMAError, UntrustedFile) as error:
         raise _unreadable(path, error) from None
-    _check_start(path, content[:BLOCK])
+    _check_start(path, file.read(BLOCK) if content is None else content[:BLOCK])
     return content
 
 
@@ -107,20 +96,6 @@ def _check_start(path: Path, start: bytes) -> None:
 
 def _unreadable(path: Path, error: Exception) -> ImageError:
     return ImageError(f"{path} cannot be read as FITS ({one_line(error)}); copy it again or leave it out")
-
-
-def one_line(error: Exception) -> str:
-    """Join the message of another library's error to one line.
-
-    Parameters
-    ----------
-    error : Exception
-
-    Returns
-    -------
-    str
-    """
-    return " ".join(str(error).split())
 
 
 def _check_structure(path: Path, file: BinaryIO) -> int:

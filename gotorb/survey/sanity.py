@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from gotorb.core.constants import MJD_ZERO
 from gotorb.errors import InconsistentImage, MissingPart
 from gotorb.survey.fits import Frame
-from gotorb.survey.times import FIRST_JD, LAST_JD, MJD_OF_JD
+from gotorb.survey.times import FIRST_JD, LAST_JD
 
 MAX_OFFSET_ARCSEC, MAX_OFFSET_PIXEL = 2.0, 3.0
 """Largest distance of a position in the table from the WCS at x, y: the larger of the two holds."""
@@ -87,8 +88,8 @@ def check_place_and_time(ra_c: float, dec_c: float, jd: float, where: str) -> No
     if math.isfinite(jd) and FIRST_JD <= jd <= LAST_JD:
         return
     looks = ""
-    if FIRST_JD <= jd + MJD_OF_JD <= LAST_JD:
-        looks = f", which looks like MJD: add {MJD_OF_JD}"
+    if FIRST_JD <= jd + MJD_ZERO <= LAST_JD:
+        looks = f", which looks like MJD: add {MJD_ZERO}"
     elif 1900 <= jd <= 2100:
         looks = ", which looks like a year"
     elif 3e8 < jd < 5e9:

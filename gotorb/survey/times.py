@@ -9,6 +9,7 @@ from astropy import units
 from astropy.io import fits
 from astropy.time import Time, TimeDelta
 
+from gotorb.core.constants import MJD_ZERO
 from gotorb.errors import InconsistentImage
 
 MIDDLE_KEYS = ("MJD-AVG", "DATE-AVG")
@@ -33,7 +34,7 @@ IN_TIMEUNIT = ("XPOSURE", "TELAPSE")
 """Durations that the standard counts in TIMEUNIT; EXPTIME is in seconds by custom."""
 FIRST_JD, LAST_JD = 2_415_020.5, 2_488_069.5
 """Years 1900 to 2100: no image is older, and no time beyond is one."""
-MJD_OF_JD, DAY_S, GPS_TO_TAI_S = 2_400_000.5, 86_400.0, 19.0
+GPS_TO_TAI_S = 19.0
 UNIX_START, UNIX_START_MJD = "1970-01-01T00:00:00", 40587.0
 """Zero of many clocks: the placeholder of a header that was never filled in."""
 PAIRED_KEYS = (("MJD-OBS", "DATE-OBS"), ("MJD-BEG", "DATE-BEG"), ("MJD-AVG", "DATE-AVG"))
@@ -85,8 +86,7 @@ def read_time(value: Any, scale: str | None) -> Time | None:
     if scale is None or isinstance(value, bool) or str(value).strip().startswith(UNIX_START):
         return None
     known = "tai" if scale == "gps" else scale
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # erfa calls years far ahead dubious
+    with warnings.catch_warnings(action="ignore"):  # erfa calls years far ahead dubious
         try:
             if isinstance(value, int | float):
                 if value == UNIX_START_MJD:
@@ -283,7 +283,7 @@ def keyed_jd(header: fits.Header, key: str, where: str) -> float:
         )
     value = as_number(value)
     if isinstance(value, int | float) and FIRST_JD <= value <= LAST_JD:
-        value = float(value) - MJD_OF_JD
+        value = float(value) - MJD_ZERO
     time = read_time(value, "utc" if "UTC" in key.upper() else read_scale(header))
     if time is None:
         raise InconsistentImage(

@@ -6,13 +6,14 @@ What the store will never take costs that metric, parameter or tag alone, and th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gotorb.core.logs import first_line
 from gotorb.core.params import PromoteParams
 from gotorb.errors import GotorbError, TrackingError
 from gotorb.tracking.journal import CUT, Event, Journal
-from gotorb.tracking.store import answers, artifacts_answer, connect, first_line, open_experiment, shown_uri
+from gotorb.tracking.store import answers, artifacts_answer, connect, open_experiment, shown_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +82,7 @@ class Delivery:
         try:
             self._tell_cut(event)
             if self._begun(event):
-                SENDERS[event["kind"]](self, event)
+                getattr(self, f"_on_{event['kind']}")(event)
         except GotorbError:
             raise
         except Exception as error:  # of mlflow, its server, boto or a database: a record is not worth a training
@@ -102,7 +103,7 @@ class Delivery:
         if event["kind"] in (CUT, "end"):
             return False
         known = {"experiment": PromoteParams().name, "name": self.journal.key, "time_ms": event["time_ms"]}
-        _start(self, known | {"tags": {LOST_TAG: str(self.journal.n_cut)}})
+        self._on_start(known | {"tags": {LOST_TAG: str(self.journal.n_cut)}})
         return True
 
     def leave_out(self, kind: str, error: Exception) -> None:
@@ -151,6 +152,112 @@ class Delivery:
             for part in (items[: len(items) // 2], items[len(items) // 2 :]):
                 self._log_some(kind, part, run_id)
 
+    def _on_start(self, event: Event) -> None:
+        """Make the run, or find it if a kill came between making and acknowledging it."""
+        experiment = open_experiment(event["experiment"])
+        known = self.client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{self.journal.key}'", max_results=1)
+        if known:
+            self.run_id = known[0].info.run_id
+            return
+        tags = event["tags"] | {KEY_TAG: self.journal.key, NAME_TAG: event["name"]}
+        made = self.client.create_run(experiment, start_time=event["time_ms"], tags=tags)
+        self.run_id = made.info.run_id
+
+    def _on_params(self, event: Event) -> None:
+        self.log("params", _as_params(event["values"]))
+
+    def _on_metrics(self, event: Event) -> None:
+        self.log("metrics", _as_metrics(event["values"], event["time_ms"], event["step"] or 0))
+
+    def _on_tags(self, event: Event) -> None:
+        from mlflow.entities import RunTag
+
+        values = {name: str(value) for name, value in event["values"].items()}
+        if HERE in values.get(NOTE_TAG, ""):
+            experiment = self.client.get_run(self.run_id).info.experiment_id
+            values[NOTE_TAG] = values[NOTE_TAG].replace(HERE, f"#/experiments/{experiment}/runs/{self.run_id}")
+        self.log("tags", [RunTag(name, value) for name, value in values.items()])
+
+    def _on_file(self, event: Event) -> None:
+        path = self.journal.folder / event["path"]
+        self.client.log_artifact(self.run_id, str(path), event["folder"] or None)
+
+    def _on_data(self, event: Event) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = DatasetInput(Dataset(**event["data"]), [InputTag("mlflow.data.context", event["context"])])
+        self.client.log_inputs(self.run_id, [data])
+
+    def _on_model(self, event: Event) -> None:
+        from gotorb.tracking.mlflow_model import Artefact, log_model
+
+        client, tags = self.client, event["tags"]
+        model_id = find_logged_model(client, client.get_run(self.run_id), repair=True)
+        if not model_id:  # else a kill came between sending and acknowledging
+            name = tags.get("network", "model")
+            path = self.journal.folder / event["path"]
+            made = Artefact(run_id=self.run_id, path=path, name=name, tags=tags, params=event.get("params", {}))
+            model_id = log_model(client, made)
+        known = {"model_id": model_id} | _named(event.get("data"))
+        self.log("metrics", _as_metrics(event.get("metrics", {}), event["time_ms"], event.get("step", 0), **known))
+        describe_model(client, self.run_id)
+
+    def _on_child(self, event: Event) -> None:
+        """Write a tuning's trial as a nested run, unless it is there.
+
+        A trial's run is written when the trial is finished. A tuning that is resumed has a new parent run: it takes
+        over the finished runs of its trials, removes the half-written ones, and the parent that died is marked as
+        killed.
+        """
+        client, parent = self.client, self.run_id
+        known = client.get_run(parent)
+        experiment = known.info.experiment_id
+        if CONTINUED_TAG in known.data.tags:
+            return  # a later tuning has these trials by now
+        if event["number"] in _take_over(client, experiment, parent, event["tuning"]):
+            return
+        tags = {
+            PARENT_TAG: parent,
+            NAME_TAG: event["name"],
+            TUNING_TAG: event["tuning"],
+            TRIAL_TAG: str(event["number"]),
+        }
+        tags |= {"gotorb.message": event["message"]} if event["message"] else {}
+        child = client.create_run(experiment, start_time=event["time_ms"] - event["duration_ms"], tags=tags)
+        _log_trial(self, child.info.run_id, event)
+        client.set_terminated(child.info.run_id, event["status"], end_time=event["time_ms"])
+
+    def _on_best(self, event: Event) -> None:
+        """Mark the best trial of the run's tuning."""
+        client = self.client
+        where = f"tags.`{PARENT_TAG}` = '{self.run_id}' and tags.`{TRIAL_TAG}` = '{event['number']}'"
+        for trial in client.search_runs([client.get_run(self.run_id).info.experiment_id], where):
+            client.set_tag(trial.info.run_id, BEST_TAG, "true")
+            client.set_tag(self.run_id, f"{BEST_TAG}_trial", trial.info.run_id)
+
+    def _on_judged(self, event: Event) -> None:
+        """Give a model's metrics to its training's run and to the model, and link both with this run."""
+        from mlflow.entities import LoggedModelInput
+
+        client, own = self.client, self.client.get_run(self.run_id)
+        training = find_training(client, event["md5"], own.info.experiment_id)
+        if training is None:
+            log.info("no run here has trained the model of md5 %s; `gotorb runs import HEAD` makes it", event["md5"])
+            return
+        run_id, model_id = training.info.run_id, find_logged_model(client, training)
+        known = {"model_id": model_id} | _named(event["data"]) if model_id else {}
+        self.log("metrics", _as_metrics(event["values"], event["time_ms"], 0, **known), run_id)
+        known_inputs = {one.model_id for one in own.inputs.model_inputs} if own.inputs else set()
+        if model_id and model_id not in known_inputs:
+            client.log_inputs(self.run_id, models=[LoggedModelInput(model_id)])
+        if event["child"]:
+            client.set_tag(self.run_id, PARENT_TAG, run_id)
+        client.set_tag(run_id, f"{RUN_TAG}.{event['stage']}", self.run_id)
+        describe_model(client, run_id)
+
+    def _on_end(self, event: Event) -> None:
+        self.client.set_terminated(self.run_id, event["status"], end_time=event["time_ms"])
+
 
 def is_refusal(error: Exception) -> bool:
     """Tell what the store will never take from what another try may bring.
@@ -166,63 +273,6 @@ def is_refusal(error: Exception) -> bool:
         True if no other try can succeed.
     """
     return getattr(error, "error_code", "") in REFUSALS
-
-
-def _start(delivery: Delivery, event: Event) -> None:
-    """Make the run, or find it if a kill came between making and acknowledging it."""
-    experiment = open_experiment(event["experiment"])
-    known = delivery.client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{delivery.journal.key}'", max_results=1)
-    if known:
-        delivery.run_id = known[0].info.run_id
-        return
-    tags = event["tags"] | {KEY_TAG: delivery.journal.key, NAME_TAG: event["name"]}
-    made = delivery.client.create_run(experiment, start_time=event["time_ms"], tags=tags)
-    delivery.run_id = made.info.run_id
-
-
-def _params(delivery: Delivery, event: Event) -> None:
-    delivery.log("params", _as_params(event["values"]))
-
-
-def _metrics(delivery: Delivery, event: Event) -> None:
-    delivery.log("metrics", _as_metrics(event["values"], event["time_ms"], event["step"] or 0))
-
-
-def _tags(delivery: Delivery, event: Event) -> None:
-    from mlflow.entities import RunTag
-
-    values = {name: str(value) for name, value in event["values"].items()}
-    if HERE in values.get(NOTE_TAG, ""):
-        experiment = delivery.client.get_run(delivery.run_id).info.experiment_id
-        values[NOTE_TAG] = values[NOTE_TAG].replace(HERE, f"#/experiments/{experiment}/runs/{delivery.run_id}")
-    delivery.log("tags", [RunTag(name, value) for name, value in values.items()])
-
-
-def _file(delivery: Delivery, event: Event) -> None:
-    path = delivery.journal.folder / event["path"]
-    delivery.client.log_artifact(delivery.run_id, str(path), event["folder"] or None)
-
-
-def _data(delivery: Delivery, event: Event) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    data = DatasetInput(Dataset(**event["data"]), [InputTag("mlflow.data.context", event["context"])])
-    delivery.client.log_inputs(delivery.run_id, [data])
-
-
-def _model(delivery: Delivery, event: Event) -> None:
-    from gotorb.tracking.mlflow_model import Artefact, log_model
-
-    client, tags = delivery.client, event["tags"]
-    model_id = find_logged_model(client, client.get_run(delivery.run_id), repair=True)
-    if not model_id:  # else a kill came between sending and acknowledging
-        name = tags.get("network", "model")
-        path = delivery.journal.folder / event["path"]
-        made = Artefact(run_id=delivery.run_id, path=path, name=name, tags=tags, params=event.get("params", {}))
-        model_id = log_model(client, made)
-    known = {"model_id": model_id} | _named(event.get("data"))
-    delivery.log("metrics", _as_metrics(event.get("metrics", {}), event["time_ms"], event.get("step", 0), **known))
-    describe_model(client, delivery.run_id)
 
 
 def find_logged_model(client: MlflowClient, run: Run, *, repair: bool = False) -> str:
@@ -272,27 +322,6 @@ def find_training(client: MlflowClient, md5: str, experiment_id: str) -> Run | N
     return found[0] if found else None
 
 
-def _judged(delivery: Delivery, event: Event) -> None:
-    """Give a model's metrics to its training's run and to the model, and link both with this run."""
-    from mlflow.entities import LoggedModelInput
-
-    client, own = delivery.client, delivery.client.get_run(delivery.run_id)
-    training = find_training(client, event["md5"], own.info.experiment_id)
-    if training is None:
-        log.info("no run here has trained the model of md5 %s; `gotorb runs import HEAD` makes it", event["md5"])
-        return
-    run_id, model_id = training.info.run_id, find_logged_model(client, training)
-    known = {"model_id": model_id} | _named(event["data"]) if model_id else {}
-    delivery.log("metrics", _as_metrics(event["values"], event["time_ms"], 0, **known), run_id)
-    known_inputs = {one.model_id for one in own.inputs.model_inputs} if own.inputs else set()
-    if model_id and model_id not in known_inputs:
-        client.log_inputs(delivery.run_id, models=[LoggedModelInput(model_id)])
-    if event["child"]:
-        client.set_tag(delivery.run_id, PARENT_TAG, run_id)
-    client.set_tag(run_id, f"{RUN_TAG}.{event['stage']}", delivery.run_id)
-    describe_model(client, run_id)
-
-
 def describe_model(client: MlflowClient, run_id: str) -> None:
     """Write the metrics of a training's run into its description, as a table, and into its model's.
 
@@ -321,10 +350,6 @@ def _listed(metrics: Mapping[str, float], name: str) -> str:
     return ", ".join(f"{key} {value:.4f}" for key, value in sorted(ours.items()))
 
 
-def _end(delivery: Delivery, event: Event) -> None:
-    delivery.client.set_terminated(delivery.run_id, event["status"], end_time=event["time_ms"])
-
-
 def _named(data: Mapping[str, str] | None) -> dict[str, str]:
     """MLflow's names of the data set of a metric."""
     return {"dataset_name": data["name"], "dataset_digest": data["digest"]} if data else {}
@@ -342,41 +367,12 @@ def _as_params(values: Mapping[str, Any]) -> list[Any]:
     return [Param(name, str(value)) for name, value in values.items()]
 
 
-def _child(delivery: Delivery, event: Event) -> None:
-    """Write a tuning's trial as a nested run, unless it is there.
-
-    A trial's run is written when the trial is finished. A tuning that is resumed has a new parent run: it takes over
-    the finished runs of its trials, removes the half-written ones, and the parent that died is marked as killed.
-    """
-    client, parent = delivery.client, delivery.run_id
-    known = client.get_run(parent)
-    experiment = known.info.experiment_id
-    if CONTINUED_TAG in known.data.tags:
-        return  # a later tuning has these trials by now
-    if event["number"] in _take_over(client, experiment, parent, event["tuning"]):
-        return
-    tags = {PARENT_TAG: parent, NAME_TAG: event["name"], TUNING_TAG: event["tuning"], TRIAL_TAG: str(event["number"])}
-    tags |= {"gotorb.message": event["message"]} if event["message"] else {}
-    child = client.create_run(experiment, start_time=event["time_ms"] - event["duration_ms"], tags=tags)
-    _log_trial(delivery, child.info.run_id, event)
-    client.set_terminated(child.info.run_id, event["status"], end_time=event["time_ms"])
-
-
 def _log_trial(delivery: Delivery, run_id: str, event: Event) -> None:
     now = event["time_ms"]
     delivery.log("metrics", _as_metrics(event["metrics"], now, 0), run_id)
     for name, values in event["epochs"].items():
         delivery.log("metrics", [_as_metrics({name: value}, now, step)[0] for step, value in enumerate(values)], run_id)
     delivery.log("params", _as_params(event["params"]), run_id)
-
-
-def _best(delivery: Delivery, event: Event) -> None:
-    """Mark the best trial of the run's tuning."""
-    client = delivery.client
-    where = f"tags.`{PARENT_TAG}` = '{delivery.run_id}' and tags.`{TRIAL_TAG}` = '{event['number']}'"
-    for trial in client.search_runs([client.get_run(delivery.run_id).info.experiment_id], where):
-        client.set_tag(trial.info.run_id, BEST_TAG, "true")
-        client.set_tag(delivery.run_id, f"{BEST_TAG}_trial", trial.info.run_id)
 
 
 def _take_over(client: MlflowClient, experiment: str, parent: str, tuning: str) -> set[int]:
@@ -402,18 +398,3 @@ def _close_parent(client: MlflowClient, run_id: str, status: str, parent: str) -
     client.set_tag(run_id, CONTINUED_TAG, parent)
     if status == "RUNNING":
         client.set_terminated(run_id, "KILLED")
-
-
-SENDERS: dict[str, Callable[[Delivery, Event], None]] = {
-    "start": _start,
-    "params": _params,
-    "metrics": _metrics,
-    "tags": _tags,
-    "file": _file,
-    "data": _data,
-    "model": _model,
-    "child": _child,
-    "best": _best,
-    "judged": _judged,
-    "end": _end,
-}

@@ -27,6 +27,7 @@ import yaml
 import gotorb
 from gotorb.core import layout
 from gotorb.evaluation.calibration import expit, logit
+from gotorb.evaluation.posterior import Scale, summarise_samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -271,7 +272,6 @@ class Service:
 
     def _score(self, batch: np.ndarray, n_samples: int, seed: int) -> np.ndarray:
         """Numbers of `COLUMNS` for finite stamps, (n, 6)."""
-        from gotorb.evaluation.posterior import Scale, summarise_samples
 
         score, unknown = self.compiled.score(batch).astype(float), np.full(len(batch), np.nan)
         mean = std = confidence = unknown

@@ -22,34 +22,13 @@ from gotorb.dataset.card import data_digest, make_card
 from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import ModelError, TrackingError
+from gotorb.evaluation import promotion_checks as checking
 from gotorb.evaluation.calibration import Calibration
 from gotorb.evaluation.comparison import Injected, choose_model, compare_auc
 from gotorb.evaluation.metrics import find_clear, measure_robustness, measure_scores, rounded
-from gotorb.evaluation.promotion_checks import (
-    HOLDER,
-    Check,
-    Limits,
-    check_auc,
-    check_calibration,
-    check_parity,
-    check_robustness,
-    check_slices,
-    measure_neighbours,
-)
 from gotorb.evaluation.report import make_model_card
+from gotorb.tracking import registry
 from gotorb.tracking.contents import md5
-from gotorb.tracking.registry import (
-    CHAMPION,
-    Registered,
-    describe_version,
-    earlier_holders,
-    find_alias,
-    load_registered,
-    load_service,
-    move_alias,
-    previous_holder,
-    register,
-)
 from gotorb.tracking.runs import find_run, in_experiment, send_waiting, track_stage
 from gotorb.tracking.store import check_project
 from gotorb.tracking.trainings import log_training, model_tags, read_judged, used_params
@@ -132,10 +111,10 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
         log.info("%s %s: not registered, for it is a DVC experiment's", params.promote.name, best.name)
         return rounded(decision | {"registered": False})
     runs = _runs_of(list(candidates.values()), data_dir, params)
-    registered = register(params.promote.name, runs[best.name], best.md5, _tags(best, decision))
-    describe_version(registered, _card(best, scores, data, params))
+    registered = registry.register(params.promote.name, runs[best.name], best.md5, _tags(best, decision))
+    registry.describe_version(registered, _card(best, scores, data, params))
     if decision["champion"]:
-        move_alias(registered, CHAMPION)
+        registry.move_alias(registered, registry.CHAMPION)
     log.info("%s %s: %s", params.promote.name, best.name, "champion" if decision["champion"] else decision["reason"])
     return rounded(decision)
 
@@ -244,7 +223,7 @@ def _restore_run(one: Candidate, data_dir: Path, params: Params) -> str:
 def _against_champion(best: Candidate, scores: np.ndarray, data: Dataset, params: Params) -> dict[str, Any]:
     """Compare with the present champion, and with the best one so far, on the same test rows."""
     rows, name = labelled_rows(data.table, "test"), params.promote.name
-    holder, table, labels = find_alias(name, CHAMPION), data.table.iloc[rows], data.labels[rows]
+    holder, table, labels = registry.find_alias(name, registry.CHAMPION), data.table.iloc[rows], data.labels[rows]
     own = compare_auc(labels, scores, scores, rows=table)
     result: dict[str, Any] = {"test_auc": own.auc_a, "test_auc_low": own.auc_a_low, "test_auc_high": own.auc_a_high}
     others: dict[str, np.ndarray] = {}
@@ -253,9 +232,9 @@ def _against_champion(best: Candidate, scores: np.ndarray, data: Dataset, params
         if theirs is None:
             return {"champion": False, "reason": f"the champion (version {holder.version}) takes other stamps"}
         others["the champion"] = theirs
-        earlier = _find_best(name, CHAMPION, data, rows, {holder.md5, best.md5})
+        earlier = _find_best(name, registry.CHAMPION, data, rows, {holder.md5, best.md5})
         others |= {} if earlier is None else {f"version {earlier[0].version}, champion before": earlier[1]}
-    checks = [check_auc(labels, scores, one, rows=table, against=title) for title, one in others.items()]
+    checks = [checking.check_auc(labels, scores, one, rows=table, against=title) for title, one in others.items()]
     failed = [check for check in checks if not check.passed]
     result |= {"champion": not failed, "checks": [check.as_dict() for check in checks]}
     if not failed:
@@ -270,11 +249,11 @@ def _against_champion(best: Candidate, scores: np.ndarray, data: Dataset, params
 
 def _find_best(
     name: str, alias: str, data: Dataset, rows: np.ndarray, known: set[str]
-) -> tuple[Registered, np.ndarray] | None:
+) -> tuple[registry.Registered, np.ndarray] | None:
     """Earlier holder of the largest AUC on these rows, and its scores; files in `known` (md5) are left out."""
-    best: tuple[Registered, np.ndarray] | None = None
+    best: tuple[registry.Registered, np.ndarray] | None = None
     labels, largest = data.labels[rows], -1.0
-    for earlier in earlier_holders(name, alias):
+    for earlier in registry.earlier_holders(name, alias):
         scores = None if earlier.md5 in known else _holder_scores(earlier, data, rows)
         known = known | {earlier.md5}
         if scores is None:
@@ -284,16 +263,16 @@ def _find_best(
     return best
 
 
-def _holder_scores(holder: Registered, data: Dataset, rows: np.ndarray) -> np.ndarray | None:
+def _holder_scores(holder: registry.Registered, data: Dataset, rows: np.ndarray) -> np.ndarray | None:
     """Scores of the champion; None when it takes other stamps than these."""
-    model, registered = load_registered(holder.uri)
+    model, registered = registry.load_registered(holder.uri)
     try:
         return _score_rows(model, registered.layers, data, rows) if _fits(model, registered, data) else None
     except ModelError:
         return None
 
 
-def _fits(model: Any, registered: Registered, data: Dataset) -> bool:
+def _fits(model: Any, registered: registry.Registered, data: Dataset) -> bool:
     """True if the data set has the stamps that a registered model takes."""
     expected = (data.size, data.size, len(registered.layers))
     return tuple(model.input_shape[1:]) == expected and set(registered.layers) <= set(data.layers)
@@ -318,10 +297,10 @@ class Decision:
     model: str
     alias: str
     before: str
-    checks: tuple[Check, ...]
+    checks: tuple[checking.Check, ...]
 
     @property
-    def failed(self) -> tuple[Check, ...]:
+    def failed(self) -> tuple[checking.Check, ...]:
         """Checks that the model did not pass."""
         return tuple(check for check in self.checks if not check.passed)
 
@@ -334,7 +313,7 @@ class Decision:
 class Scored(NamedTuple):
     """A registered model and its scores of the test rows."""
 
-    registered: Registered
+    registered: registry.Registered
     scores: np.ndarray
     model: Any
 
@@ -350,7 +329,7 @@ class Scored(NamedTuple):
 
 
 def promote(
-    uri: str, alias: str, *, reason: str, data_dir: Path | str = "data/dataset", limits: Limits | None = None
+    uri: str, alias: str, *, reason: str, data_dir: Path | str = "data/dataset", limits: checking.Limits | None = None
 ) -> Decision:
     """Give a registered model an alias if it passes all checks.
 
@@ -382,16 +361,16 @@ def promote(
         If there is no such model, or it takes other stamps than the data set's.
     """
     check_project()
-    limits, data = limits or Limits(), open_dataset(data_dir)
+    limits, data = limits or checking.Limits(), open_dataset(data_dir)
     rows = _test_rows(data)
     new = _score_version(uri, data, rows)
-    holder = find_alias(new.registered.name, alias)
+    holder = registry.find_alias(new.registered.name, alias)
     old = None if holder is None or holder.version == new.registered.version else _score_version(holder.uri, data, rows)
     checks = tuple(_check(new, old, alias, (data, rows), limits))
     decision = Decision(new.registered.label, alias, "" if holder is None else holder.label, checks)
     _record(decision, reason, data)
     if not decision.failed:
-        move_alias(new.registered, alias)
+        registry.move_alias(new.registered, alias)
         log.info("%s is %s now", new.registered.label, alias)
     return decision
 
@@ -418,10 +397,10 @@ def rollback(name: str, alias: str, *, reason: str) -> Decision:
     TrackingError
         If there was none.
     """
-    holder, earlier = find_alias(name, alias), previous_holder(name, alias)
+    holder, earlier = registry.find_alias(name, alias), registry.previous_holder(name, alias)
     if earlier is None:
         raise TrackingError(f"no version held {alias!r} of {name!r} before; `gotorb models` lists the versions")
-    move_alias(earlier, alias, back=True)
+    registry.move_alias(earlier, alias, back=True)
     decision = Decision(earlier.label, alias, "" if holder is None else holder.label, ())
     _record(decision, f"rollback: {reason}", None)
     return decision
@@ -437,7 +416,7 @@ def _test_rows(data: Dataset) -> pd.DataFrame:
 
 
 def _score_version(uri: str, data: Dataset, rows: pd.DataFrame) -> Scored:
-    model, registered = load_registered(uri)
+    model, registered = registry.load_registered(uri)
     if not _fits(model, registered, data):
         raise ModelError(
             f"{uri} takes stamps of {model.input_shape[1:]} in layers {registered.layers}, {data.data_dir} holds "
@@ -447,17 +426,17 @@ def _score_version(uri: str, data: Dataset, rows: pd.DataFrame) -> Scored:
 
 
 def _check(
-    new: Scored, old: Scored | None, alias: str, tested: tuple[Dataset, pd.DataFrame], limits: Limits
-) -> Sequence[Check]:
+    new: Scored, old: Scored | None, alias: str, tested: tuple[Dataset, pd.DataFrame], limits: checking.Limits
+) -> Sequence[checking.Check]:
     data, rows = tested
     labels = rows["label"].to_numpy(int)
-    checks = [check_calibration(labels, new.probability, limits), _check_service(new, data, rows)]
+    checks = [checking.check_calibration(labels, new.probability, limits), _check_service(new, data, rows)]
     if old is not None:
         numbers = rows.index.to_numpy(int)
         known = rows.assign(neighbour_ratio=_measure_neighbours(data, numbers)).reset_index(drop=True)
-        checks += _compare(new, old, known, limits, HOLDER)
+        checks += _compare(new, old, known, limits, checking.HOLDER)
         found, before = _try_robustness((new, old), data, rows)
-        checks += check_robustness(found, before, limits)
+        checks += checking.check_robustness(found, before, limits)
         name, md5s = new.registered.name, {new.registered.md5, old.registered.md5}
         if (best := _find_best(name, alias, data, numbers, md5s)) is not None:
             earlier = Scored(best[0], best[1], None)
@@ -467,19 +446,21 @@ def _check(
 
 
 def _compare(
-    new: Scored, old: Scored, rows: pd.DataFrame, limits: Limits, title: str, *, only: str | None = None
-) -> list[Check]:
+    new: Scored, old: Scored, rows: pd.DataFrame, limits: checking.Limits, title: str, *, only: str | None = None
+) -> list[checking.Check]:
     labels = rows["label"].to_numpy(int)
     wrong, before = (one.calls != (labels == 1) for one in (new, old))
-    slices = check_slices(rows, wrong, before, limits, against=title)
+    slices = checking.check_slices(rows, wrong, before, limits, against=title)
     return [
-        check_auc(labels, new.scores, old.scores, rows=rows, against=title),
+        checking.check_auc(labels, new.scores, old.scores, rows=rows, against=title),
         *(check for check in slices if only in (None, check.name)),
     ]
 
 
 def _measure_neighbours(data: Dataset, rows: np.ndarray) -> np.ndarray:
-    parts = [measure_neighbours(stamps, data.layers) for _, stamps in data.batches(rows, layers=list(data.layers))]
+    parts = [
+        checking.measure_neighbours(stamps, data.layers) for _, stamps in data.batches(rows, layers=list(data.layers))
+    ]
     return np.concatenate(parts)
 
 
@@ -497,11 +478,11 @@ def _try_robustness(models: Sequence[Scored], data: Dataset, rows: pd.DataFrame)
     return found
 
 
-def _check_service(new: Scored, data: Dataset, rows: pd.DataFrame) -> Check:
+def _check_service(new: Scored, data: Dataset, rows: pd.DataFrame) -> checking.Check:
     """Compare scores of the service with those of the network itself."""
     stamps = data.read_stamps(rows.index.to_numpy(int)[:N_PARITY], new.registered.layers)
-    answered = load_service(new.registered.uri).predict(stamps, params={"n_samples": 0})
-    return check_parity(answered["score"].to_numpy(float), new.scores[: len(stamps)], against="registry")
+    answered = registry.load_service(new.registered.uri).predict(stamps, params={"n_samples": 0})
+    return checking.check_parity(answered["score"].to_numpy(float), new.scores[: len(stamps)], against="registry")
 
 
 def _record(decision: Decision, reason: str, data: Dataset | None) -> None:

@@ -11,11 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from gotorb.core import layout
+from gotorb.core.logs import first_line
 from gotorb.errors import ModelError, TrackingError
 from gotorb.tracking.contents import md5
 from gotorb.tracking.delivery import MD5_TAG
 from gotorb.tracking.mlflow_model import DATA, Operating, Service
-from gotorb.tracking.store import first_line, open_store
+from gotorb.tracking.store import open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

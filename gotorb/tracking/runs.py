@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 import gotorb
 from gotorb.core import layout
 from gotorb.core.files import FULL_DISK
+from gotorb.core.logs import first_line
 from gotorb.core.params import Params, flatten
 from gotorb.core.settings import project_root
 from gotorb.errors import GotorbError, TrackingError
@@ -32,7 +33,7 @@ from gotorb.evaluation.metrics import fpr_name
 from gotorb.tracking.contents import describe_data, md5
 from gotorb.tracking.delivery import HERE, MD5_TAG, NOTE_TAG, STAGE_TAG, TRIAL_STATUS, Delivery, find_training
 from gotorb.tracking.journal import Journal, find_journals
-from gotorb.tracking.store import answers, check_project, check_store, first_line, journals_dir, open_store
+from gotorb.tracking.store import answers, check_project, check_store, journals_dir, open_store
 
 if TYPE_CHECKING:
     from gotorb.training.trials import Trial

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from filelock import FileLock
 
 from gotorb.core import layout
+from gotorb.core.logs import first_line
 from gotorb.core.settings import project_root, read_settings
 from gotorb.errors import GotorbError, TrackingError
 
@@ -94,22 +95,6 @@ def is_local() -> bool:
 def _mlruns_dir() -> Path:
     """Folder of the store of this machine, and of journals."""
     return Path(os.environ.get("GOTORB_MLRUNS", project_root() / layout.MLRUNS_DIR))
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's message, of at most 300 characters; the error's type where it has none.
-
-    Parameters
-    ----------
-    error : BaseException
-        Of any library.
-
-    Returns
-    -------
-    str
-        One line.
-    """
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def connect() -> MlflowClient:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gotorb.evaluation.injections import HEADLINE_SLICES, equal_fpr
 from gotorb.tracking.runs import Run, best_epoch, headlines
 
 TAGS = ("layers", "threshold", "temperature", "offset", "data_digest")
@@ -128,7 +129,6 @@ def judged(test: Any, truth: Any, injections: Any, network: str) -> dict[str, di
     dict
         test, truth, injected -> metrics.
     """
-    from gotorb.evaluation.injections import HEADLINE_SLICES, equal_fpr
 
     of_truth, found = truth.get("models", {}).get(network), injections.get("models", {}).get(network)
     known = {

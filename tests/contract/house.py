@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[2]
 ORDER = (
     "errors", "core", "survey", "catalogues", "stamps", "features", "dataset", "labels", "training", "evaluation",
     "tracking", "simulate", "label_data", "import_data", "clean_data", "models", "classifier", "hyperparameter_tuning",
-    "active_learning", "visualise", "eyeball", "streams", "cli", "__main__", "pipelines", "studies",
+    "visualise", "eyeball", "streams", "cli", "__main__", "pipelines", "studies",
 )  # fmt: skip
 """Rooms from the lowest to the highest: a room imports only rooms before it."""
 LIMITS = {
-    "files": 200,
-    "lines of code": 31_500,
-    "names at the top": 24,
+    "files": 190,
+    "lines of code": 30_930,
+    "names at the top": 22,
     "modules with one importer below 60 lines": 0,
     "circles": 0,
     "imports against the order": 0,

@@ -258,9 +258,8 @@ class NoAnswer:
 
 
 def test_failed_look_up_gives_no_label_at_all_least_of_all_a_bogus_one(served, tmp_path, monkeypatch):
-    from gotorb.catalogues import minor_planets
 
-    monkeypatch.setattr(minor_planets, "make_provider", lambda name, settings: NoAnswer())
+    monkeypatch.setattr(label_data, "make_provider", lambda name, settings: NoAnswer())
     with pytest.raises(DataError, match="none of 4 images could be used; the first: SkyBoT gave no answer"):
         make(tmp_path)
     assert not layout.labels_path(tmp_path / "run").exists()

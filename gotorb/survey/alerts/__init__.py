@@ -21,25 +21,15 @@ import pandas as pd
 
 from gotorb.core.params import BATCH_SIZE, PACKET_FAMILIES, PacketFields
 from gotorb.errors import DataError, PacketError
+from gotorb.survey.alerts import records
 from gotorb.survey.alerts.content import LAYERS, Alert, read_alert
 from gotorb.survey.alerts.cutouts import MAX_BYTES
-from gotorb.survey.alerts.records import (
-    CONFLUENT,
-    CONTAINER,
-    MAX_BLOCK,
-    Block,
-    Record,
-    one_line,
-    read_records,
-    split_container,
-    split_message,
-)
 from gotorb.survey.alerts.schemas import SchemaStore, open_store
 from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
 
 __all__ = [
     "KEY_SUFFIX", "LAYERS", "MAX_BYTES", "PacketFolder", "PacketReader", "find_packets", "holds_packets", "make_reader",
-    "open_packets", "read_packet", "stream_alerts", "stream_packets",
+    "open_packets", "stream_alerts",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -91,7 +81,7 @@ class PacketReader:
         PacketError
             If it cannot be used.
         """
-        for block in split_message(data, self.store, key=key):
+        for block in records.split_message(data, self.store, key=key):
             yield from map(_raised, self._try_block(block, where))
 
     def read_file(self, path: Path) -> Iterator[Alert]:
@@ -131,9 +121,9 @@ class PacketReader:
             text = str(error)
             yield PacketError(text if str(path) in text else f"{path} cannot be read as an Avro packet: {text}")
         except OSError as error:
-            yield PacketError(f"{path} cannot be read as an Avro packet ({one_line(error)}); fetch it again")
+            yield PacketError(f"{path} cannot be read as an Avro packet ({records.one_line(error)}); fetch it again")
 
-    def read_records(self, path: Path) -> Iterator[Record]:
+    def read_records(self, path: Path) -> Iterator[records.Record]:
         """Read the records of a file as the survey wrote them, cut-outs included.
 
         Parameters
@@ -150,21 +140,23 @@ class PacketReader:
             If it cannot be decoded.
         """
         for block in self._blocks(path):
-            yield from read_records(block)
+            yield from records.read_records(block)
 
-    def _blocks(self, path: Path) -> Iterator[Block]:
+    def _blocks(self, path: Path) -> Iterator[records.Block]:
         """Records of a file; only of a large container are they read one block after the other."""
         key = path.with_suffix(KEY_SUFFIX)
         with path.open("rb") as file:
-            if (size := os.fstat(file.fileno()).st_size) <= MAX_BLOCK:
-                yield from split_message(file.read(), self.store, key=key.read_bytes() if key.exists() else None)
-            elif file.peek(len(CONTAINER))[: len(CONTAINER)] == CONTAINER:
-                yield from split_container(file, size, self.store)
+            if (size := os.fstat(file.fileno()).st_size) <= records.MAX_BLOCK:
+                yield from records.split_message(
+                    file.read(), self.store, key=key.read_bytes() if key.exists() else None
+                )
+            elif file.peek(len(records.CONTAINER))[: len(records.CONTAINER)] == records.CONTAINER:
+                yield from records.split_container(file, size, self.store)
             else:
-                raise PacketError(f"more than {MAX_BLOCK} bytes; give one alert in each file")
+                raise PacketError(f"more than {records.MAX_BLOCK} bytes; give one alert in each file")
 
-    def _try_block(self, block: Block, where: str) -> Iterator[Alert | PacketError]:
-        for number, record in enumerate(read_records(block)):
+    def _try_block(self, block: records.Block, where: str) -> Iterator[Alert | PacketError]:
+        for number, record in enumerate(records.read_records(block)):
             name = where if block.count == 1 else f"alert {number + 1} of {where}"
             try:
                 yield read_alert(record, name, self.families, self.size)
@@ -291,45 +283,19 @@ def open_packets(
         If there is no usable packet.
     """
     reader = reader or make_reader(size=size)
-    skipped, records, used = _Skipped(), [], set()
+    skipped, rows, used = _Skipped(), [], set()
     layers: tuple[str, ...] = LAYERS
     side = SIZE
     for path, alert in _usable(paths, reader, skipped):
-        records.append(alert.record)
+        rows.append(alert.record)
         used.add(path)
         layers, side = alert.layers, len(alert.stamp)
     kept = kept_size(side, size, "alert packets")
     return PacketFolder(
         paths=tuple(path for path in paths if path in used),
-        table=pd.DataFrame(records), n_skipped=skipped.count, reader=reader, layers=layers, size=kept,
+        table=pd.DataFrame(rows), n_skipped=skipped.count, reader=reader, layers=layers, size=kept,
         background=background,
     )  # fmt: skip
-
-
-def stream_packets(
-    paths: Sequence[Path], batch: int = BATCH_SIZE, reader: PacketReader | None = None
-) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Read packets once, a batch at a time, so that any number fits in memory.
-
-    Parameters
-    ----------
-    paths, batch, reader
-        As for `stream_alerts`.
-
-    Yields
-    ------
-    table : DataFrame
-        The records of `read_packet`.
-    raw : ndarray
-        (m, size, size, n_layers) stamps, NaN where there are no data.
-
-    Raises
-    ------
-    DataError
-        If there is no usable packet.
-    """
-    for alerts in stream_alerts(paths, batch, reader):
-        yield pd.DataFrame([alert.record for alert in alerts]), np.stack([alert.stamp for alert in alerts])
 
 
 def stream_alerts(
@@ -438,35 +404,6 @@ def _is_packet(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return file.read(4).startswith((CONTAINER, CONFLUENT))
+            return file.read(4).startswith((records.CONTAINER, records.CONFLUENT))
     except OSError:
         return False
-
-
-def read_packet(path: Path, reader: PacketReader | None = None) -> tuple[Record, np.ndarray]:
-    """Read the one alert of a file.
-
-    Parameters
-    ----------
-    path : Path
-    reader : PacketReader, optional
-        Of the known surveys when left out.
-
-    Returns
-    -------
-    record : dict
-        The survey's measurements and our columns, see `content.Alert`.
-    stamp : ndarray
-        (size, size, n_layers), by default science, template and difference; NaN where there are no data.
-
-    Raises
-    ------
-    PacketError
-        If the file is no packet or holds several alerts, a field is missing, or a cut-out cannot be read.
-    """
-    alerts = (reader or make_reader()).read_file(Path(path))
-    alert = next(alerts, None)
-    if alert is None or next(alerts, None) is not None:
-        many = "no alert" if alert is None else "several alerts"
-        raise PacketError(f"{path} holds {many}; use open_packets or stream_packets, which read any number")
-    return alert.record, alert.stamp

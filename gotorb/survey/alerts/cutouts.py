@@ -120,14 +120,12 @@ def _read_layout(header: bytes) -> _Layout | None:
 
 def _read_any(raw: bytes) -> Cutout:
     """Read what astropy can."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with fits.open(io.BytesIO(raw), memmap=False) as hdus:
-            header = hdus[0].header
-            if header.get("NAXIS", 0) != 2 or header["NAXIS1"] * header["NAXIS2"] > MAX_BYTES:
-                raise ValueError(f"no image: {header.get('NAXIS')} axes of {header.get('NAXIS1')} pixels and more")
-            pixels = np.asarray(hdus[0].data, np.float32)
-            place = header.get("CRPIX1"), header.get("CRPIX2")
+    with warnings.catch_warnings(action="ignore"), fits.open(io.BytesIO(raw), memmap=False) as hdus:
+        header = hdus[0].header
+        if header.get("NAXIS", 0) != 2 or header["NAXIS1"] * header["NAXIS2"] > MAX_BYTES:
+            raise ValueError(f"no image: {header.get('NAXIS')} axes of {header.get('NAXIS1')} pixels and more")
+        pixels = np.asarray(hdus[0].data, np.float32)
+        place = header.get("CRPIX1"), header.get("CRPIX2")
     if pixels.ndim != 2 or not pixels.size:
         raise ValueError(f"shape {pixels.shape}")
     known = all(isinstance(one, int | float) for one in place)
@@ -156,10 +154,8 @@ def read_errors(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     ValueError, OSError
         If it is broken.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with fits.open(io.BytesIO(data), memmap=False) as hdus:
-            variance, psf = (np.asarray(hdus[name].data, float) for name in ("UNCERT", "PSFIMAGE"))
+    with warnings.catch_warnings(action="ignore"), fits.open(io.BytesIO(data), memmap=False) as hdus:
+        variance, psf = (np.asarray(hdus[name].data, float) for name in ("UNCERT", "PSFIMAGE"))
     if variance.ndim != 2 or psf.ndim != 2 or not np.isfinite(psf).all() or not psf.sum() > 0:
         raise ValueError(f"variance of shape {variance.shape} and PSF of shape {psf.shape}")
     return variance, psf / psf.sum()

@@ -10,7 +10,7 @@ import bz2
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -149,7 +149,13 @@ def unpack(data: bytes, codec: str) -> bytes:
     """
     if codec == "null":
         return data
-    known = {"deflate": _deflate, "snappy": _snappy, "bzip2": _bzip2, "xz": _xz, "zstandard": _zstandard}
+    known: dict[str, Callable[[bytes], bytes]] = {
+        "deflate": lambda packed: zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, MAX_BLOCK + 1),
+        "snappy": _snappy,
+        "bzip2": lambda packed: bz2.BZ2Decompressor().decompress(packed, MAX_BLOCK + 1),
+        "xz": lambda packed: lzma.LZMADecompressor(memlimit=4 * MAX_BLOCK).decompress(packed, MAX_BLOCK + 1),
+        "zstandard": _zstandard,
+    }
     if codec not in known:
         raise PacketError(f"container packed with {codec[:40]!r}; write it with one of null, {', '.join(known)}")
     try:
@@ -162,18 +168,6 @@ def unpack(data: bytes, codec: str) -> bytes:
     if len(content) > MAX_BLOCK:
         raise PacketError(f"{codec} block of more than {MAX_BLOCK} bytes unpacked; fetch it again")
     return content
-
-
-def _deflate(data: bytes) -> bytes:
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_BLOCK + 1)
-
-
-def _bzip2(data: bytes) -> bytes:
-    return bz2.BZ2Decompressor().decompress(data, MAX_BLOCK + 1)
-
-
-def _xz(data: bytes) -> bytes:
-    return lzma.LZMADecompressor(memlimit=4 * MAX_BLOCK).decompress(data, MAX_BLOCK + 1)
 
 
 def _snappy(data: bytes) -> bytes:

@@ -12,6 +12,7 @@ import requests
 from fastavro.schema import load_schema
 
 from gotorb.core.files import whole_file
+from gotorb.core.logs import one_line
 from gotorb.core.settings import Settings, read_settings
 from gotorb.errors import PacketError
 
@@ -182,7 +183,7 @@ class SchemaStore:
             answer.raise_for_status()
             schema = answer.json()["schema"]
         except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, 200)
             raise PacketError(
                 f"no schema {schema_id} from the registry {self.registry} ({type(error).__name__}: {reason}); check "
                 "GOTORB_SCHEMA_REGISTRY in .env, or set GOTORB_ALERT_SCHEMAS to a folder of schemas"
@@ -268,7 +269,7 @@ def parse_schema(schema: Any, name: str = "") -> AlertSchema:
     except PacketError:
         raise
     except Exception as error:
-        reason = " ".join(repr(error).split())[:200]
+        reason = one_line(repr(error), 200)
         raise PacketError(f"schema {name or schema.get('name')} cannot be used ({reason}); fetch it again") from None
 
 
@@ -335,7 +336,7 @@ def _read_json(text: bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error, 100)
         raise PacketError(f"schema of an alert packet is not JSON ({reason}); fetch the packet again") from None
 
 
@@ -345,7 +346,7 @@ def _load(path: Path) -> Any:
             raise ValueError(f"more than {MAX_SCHEMA_BYTES} bytes")
         return json.loads(json.dumps(load_schema(str(path), _write_hint=False)))
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise PacketError(f"schema {path} cannot be read ({reason}); correct GOTORB_ALERT_SCHEMAS in .env") from None
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gotorb.catalogues.minor_planets import COLUMNS, JD_TO_MJD, Field, Pympc, make_provider
+from gotorb.catalogues.minor_planets import COLUMNS, Field, Pympc, make_provider
 from gotorb.core import layout
+from gotorb.core.constants import MJD_ZERO
 from gotorb.core.settings import LA_PALMA, Settings
 from gotorb.errors import CatalogueError
 
@@ -33,7 +34,7 @@ def offline(tiny_survey: Path) -> Pympc:
 
 
 def around(image: Any, radius_deg: float = 0.3) -> Field:
-    return Field(float(image["ra_c"]), float(image["dec_c"]), radius_deg, float(image["jd"]) - JD_TO_MJD)
+    return Field(float(image["ra_c"]), float(image["dec_c"]), radius_deg, float(image["jd"]) - MJD_ZERO)
 
 
 def test_pympc_finds_the_asteroids_that_truth_says_are_there(tiny_survey: Path, image: Any) -> None:

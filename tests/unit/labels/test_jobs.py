@@ -197,11 +197,10 @@ def test_several_images_without_an_id_do_not_stop_the_others():
 
 def test_an_image_without_a_relation_to_exposures_costs_itself(monkeypatch):
     from gotorb import label_data
-    from gotorb.survey import gotophoto
 
     files = pd.DataFrame({"relatedimage": [7, 7, 8], "filepath": ["e0", "e1", "e2"]})
     asked = []
-    monkeypatch.setattr(gotophoto, "query_exposures", lambda _, related: asked.append(related) or files)
+    monkeypatch.setattr(label_data, "query_exposures", lambda _, related: asked.append(related) or files)
     images = survey_rows(relatedimage=[7, None, 8])
     tasks = jobs.make_tasks(images, label_data._exposure_getter(images), Settings())
     assert [task.exposures for task in tasks] == [("e0", "e1"), (), ("e2",)]

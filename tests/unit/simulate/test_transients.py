@@ -118,7 +118,7 @@ def test_image_without_zero_point_is_refused_by_name(
 
 
 def test_source_off_the_stamp_gives_no_light() -> None:
-    psf = transients.EffectivePsf(np.full((2 * PSF_HALF + 1,) * 2, 1 / (2 * PSF_HALF + 1) ** 2), 5.0, 1.0, 9)
+    psf = np.full((2 * PSF_HALF + 1,) * 2, 1 / (2 * PSF_HALF + 1) ** 2)
     camera = transients.PlaneLight(psf, 22.5, 1.0)
     x = np.array([np.nan, -500.0, 10.0])
     light = transients.paint_alone(x, x, np.full(3, 100.0), camera, size=21, rng=np.random.default_rng(0))

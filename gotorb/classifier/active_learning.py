@@ -24,6 +24,7 @@ from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.learning_curves import RUNS_SUFFIX, Experiment, Plan, plot_learning, sample_pool, write_report
 from gotorb.evaluation.posterior import Scale, choose_rows
+from gotorb.models import find_model, find_network
 
 if TYPE_CHECKING:
     import keras
@@ -79,7 +80,6 @@ def choose(
     ModelError
         If the model cannot be read or used.
     """
-    from gotorb.models import find_model
 
     data = open_dataset(data_dir)
     rows = _askable(data)
@@ -164,7 +164,6 @@ def learning_curves(
     DataError
         If rows, classes or layers are missing in the data set, or a file cannot be written.
     """
-    from gotorb.models import find_network
 
     how = Plan(
         methods=tuple(methods), n_start=n_start, n_step=n_step, n_rounds=n_rounds, seeds=tuple(seeds), n_steps=n_steps,
