@@ -23,13 +23,15 @@ from typing import Any, BinaryIO
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from gotorb.core.untrusted import UntrustedFile, unpack
+from gotorb.core.untrusted import UntrustedFile, check_regular, unpack
 from gotorb.errors import ImageError, MissingImage, TruncatedImage
 
 BLOCK, CARD = 2880, 80
 FITS_START, EXTENSION_START = b"SIMPLE  =", b"XTENSION"
 SIZE_CARD = re.compile(rb"(BITPIX|NAXIS\d{0,3}|PCOUNT|GCOUNT|NEXTEND) *= *([+-]?\d{1,18}) *(?:/|$)")
 GROUPS_CARD = re.compile(rb"GROUPS  = *T *(?:/|$)")
+MOST_HDUS = 1_000
+"""HDUs of a file that is read: a camera of 200 chips has three planes of each."""
 PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 """First bytes of packed files -> what unpacks them."""
 ODD = OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, fits.VerifyError
@@ -60,6 +62,7 @@ def open_whole(path: Path) -> Iterator[tuple[fits.HDUList, bytes | None]]:
     """
     with ExitStack() as stack:
         try:
+            check_regular(path)
             file: BinaryIO = stack.enter_context(path.open("rb"))
             content = _unpack(path, file)
             if content is not None:
@@ -148,6 +151,8 @@ def _check_structure(path: Path, file: BinaryIO) -> int:
         file.seek(start)
         if n_hdus and not _is_extension(path, file, start, size):
             break
+        if n_hdus == MOST_HDUS:
+            raise _unreadable(path, ValueError(f"more than {MOST_HDUS} HDUs"))
         header = _read_header(path, file, start, size)
         values = _size_cards(header)
         n_told = max(n_told, 0 if n_hdus else values.get("NEXTEND", 0))
