@@ -245,7 +245,7 @@ def _check_agreement(
     if ids is not None and not np.array_equal(ids, table["id"].to_numpy(dtype=str)):
         first = int(np.flatnonzero(ids != table["id"].to_numpy(dtype=str))[0])
         raise DataError(
-            f"row {first} is {ids[first]!r} in {path} but {table['id'].iloc[first]!r} in {layout.LABELS_CSV}; "
+            f"row {first} is {str(ids[first])!r} in {path} but {table['id'].iloc[first]!r} in {layout.LABELS_CSV}; "
             "rows were moved or edited in one file only: make the data set again"
         )
 
