@@ -164,7 +164,7 @@ def _check_first(path: Path) -> None:
             with open_hdf5(path) as file:
                 read_config(file)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
-        raise ModelError(f"{path} is no network that can be read ({last_line(error)}); {WAY_OUT}") from None
+        raise ModelError(f"{path} cannot be imported ({last_line(error)}); {WAY_OUT}") from None
 
 
 def read_plain(path: Path, **how: Any) -> Arrays:
