@@ -151,8 +151,8 @@ MEANINGS = {
         for step, does in LARGE_STEPS.items()
     },
     **{
-        f"growth_100k_{step}": f"How many times longer it takes than a fifth of the rows, imports not counted: {does}. "
-        "Reference: 5, as many times more rows; a step that compared all rows with all others would take 25."
+        f"seconds_100k_{step}": f"CPU time of a process that {does}, imports not counted. Reference: a fifth of the "
+        "rows. The limit is a ratio of 5; a step that compared all rows with all others would have 25."
         for step, does in LARGE_STEPS.items()
     },
     "setup_seconds": "Installation of the pipeline's environment in a fresh clone (`make .venv/.ready`), packages in "

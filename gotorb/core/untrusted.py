@@ -66,6 +66,8 @@ MOST_UNSTORED, MOST_PACKED = 1 << 24, 200
 
 MOST_UNPACKED, AT_ONCE = 1 << 31, 1 << 24
 """Bytes of a file of images or a catalogue once it is unpacked, and those that are unpacked at a time."""
+MOST_TEXT, TEXTS_AT_ONCE = 1_000, 64
+"""Characters of an id, and ids of any length that are read at a time."""
 
 
 class UntrustedFile(ValueError):
@@ -95,9 +97,28 @@ def open_hdf5(path: Path | str | BinaryIO, limits: Limits = LIMITS) -> Iterator[
     OSError
         If it is no HDF5 file.
     """
+    if isinstance(path, str | Path):
+        check_regular(Path(path))
     with h5py.File(path, "r", locking=False) as file:
         count_values(file, limits)
         yield file
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a pipe, a device or a folder in the place of a file: reading it may never end.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which may be absent.
+
+    Raises
+    ------
+    UntrustedFile
+        If it is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise UntrustedFile(f"{path} is no regular file")
 
 
 def count_values(file: h5py.File, limits: Limits = LIMITS) -> int:
@@ -213,6 +234,36 @@ def find_array(file: h5py.File, key: str) -> h5py.Dataset:
         raise KeyError(f"no array {key} among {', '.join(list(file)[:8])}")
     check_storage(node)
     return node
+
+
+def read_texts(node: h5py.Dataset) -> np.ndarray:
+    """Texts of an array, a few at a time: all of them may refer to one long text.
+
+    Parameters
+    ----------
+    node : h5py.Dataset
+        (n,) texts, stored as such or as bytes.
+
+    Returns
+    -------
+    ndarray
+        (n,) of str; what is not UTF-8 is replaced.
+
+    Raises
+    ------
+    UntrustedFile
+        If one is longer than `MOST_TEXT` characters: an array of str takes as much for each of them.
+    """
+    step = TEXTS_AT_ONCE if node.dtype.kind == "O" else max(1, AT_ONCE // max(1, node.dtype.itemsize))
+    found: list[str] = []
+    for start in range(0, len(node), step):
+        part = [
+            one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in node[start : start + step]
+        ]
+        if max(map(len, part), default=0) > MOST_TEXT:
+            raise UntrustedFile(f"{node.name} holds a text longer than {MOST_TEXT} characters")
+        found += part
+    return np.array(found, dtype=str)
 
 
 PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -370,7 +421,7 @@ def read_zip(path: Path, name: str, most: int) -> bytes:
 
 
 def check_header(path: Path) -> None:
-    """Refuse a csv whose first line is too long or has too many columns: reading it would take hours.
+    """Refuse a csv whose first lines are too long or have too many columns: reading it would take hours.
 
     Parameters
     ----------
@@ -382,10 +433,11 @@ def check_header(path: Path) -> None:
     UntrustedFile
         If it is.
     """
+    check_regular(path)
     with path.open("rb") as file:
-        line = file.readline(MOST_HEADER + 1)
-    if len(line) > MOST_HEADER or line.count(b",") > MOST_COLUMNS:
-        raise UntrustedFile(f"{path} has more than {MOST_COLUMNS} columns or a first line over {MOST_HEADER} bytes")
+        lines = [file.readline(MOST_HEADER + 1) for _ in range(2)]
+    if any(len(line) > MOST_HEADER or line.count(b",") > MOST_COLUMNS for line in lines):
+        raise UntrustedFile(f"{path} has more than {MOST_COLUMNS} columns or a line over {MOST_HEADER} bytes")
 
 
 APART_BYTES, APART_SECONDS, APART_WALL = 1 << 30, 60, 900
@@ -469,11 +521,10 @@ def _read_here(folder: str) -> None:
     """Do the job of a reading process: the result is written last, and whole."""
     place = Path(folder)
     told = json.loads((place / TOLD).read_text())
-    job = getattr(import_module(told["module"]), told["name"])
-    _limit_process(told["memory"], told["seconds"])
     try:
-        found = job(Path(told["path"]), **told["options"])
-        np.savez(place / "part.npz", **found)
+        job = getattr(import_module(told["module"]), told["name"])
+        _limit_process(told["memory"], told["seconds"])
+        np.savez(place / "part.npz", **job(Path(told["path"]), **told["options"]))
         (place / "part.npz").rename(place / RESULT)
     except (errors.GotorbError, MemoryError) as error:
         (place / TOLD).write_text(json.dumps(told | {"error": type(error).__name__, "text": str(error)}))

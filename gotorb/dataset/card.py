@@ -1,6 +1,5 @@
 """The card of a data set: its content in a few numbers, and the digest that identifies it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,9 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.files import tree_digest
+from gotorb.core.untrusted import check_regular, read_json
 from gotorb.dataset.store import open_dataset
+from gotorb.errors import DataError
 
 
 def data_digest(data_dir: Path | str) -> str:
@@ -92,11 +93,20 @@ def read_card(data_dir: Path | str) -> dict[str, Any]:
     -------
     dict
         As `make_card` gives it.
+
+    Raises
+    ------
+    DataError
+        If it is no json, or too large.
     """
     path = Path(data_dir) / layout.CARD_JSON
     if not path.exists():
         return make_card(data_dir)
-    card: dict[str, Any] = json.loads(path.read_text())
+    try:
+        check_regular(path)
+        card: dict[str, Any] = dict(read_json(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} cannot be read as a card ({error}); make the data set again") from None
     return card
 
 

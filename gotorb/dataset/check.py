@@ -159,13 +159,14 @@ def _changed_bytes(data_dir: Path) -> Iterator[str]:
     if not path.exists():
         yield f"no {path.name} in {data_dir}: flipped bytes cannot be found"
         return
-    sums = {name: digest for digest, name in (line.split("  ", 1) for line in path.read_text().splitlines())}
+    lines = (line.partition("  ") for line in path.read_text(errors="replace").splitlines())
+    sums = {name: digest for digest, _, name in lines}
     for name in [*DATA_FILES, *sorted({*sums, *settled_files(data_dir)} - set(DATA_FILES))]:
         if name not in sums:
             yield f"{path} does not know {name}: it was added later"
-        elif Path(name).name != name:
+        elif not name.isprintable() or not name or Path(name).name != name:
             yield f"{path} names {name!r}, which is no file of the folder"
-        elif not (data_dir / name).exists():
+        elif not (data_dir / name).is_file():
             yield f"{name} is missing"
         elif file_digest(data_dir / name) != sums[name]:
             yield f"{name} is not the file that was written: bytes were flipped or edited"
@@ -206,8 +207,8 @@ def _check_stamps(data: Dataset) -> Iterator[str]:
             empty[rows] = sanity.find_empty(stamps[..., shown]).any(axis=1)
             for row, stamp in zip(rows, stamps, strict=True):
                 twice[row] = seen.setdefault(hash(stamp.tobytes()), row) != row
-    except OSError as error:
-        yield f"{layout.STAMPS_H5} cannot be read ({error})"
+    except DataError as error:
+        yield str(error)
         return
     yield from _tell("stamp holds NaN or infinity", data.table, pd.Series(broken))
     yield from _tell("stamp is empty in the science image or the difference", data.table, pd.Series(empty))

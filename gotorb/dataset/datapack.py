@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from gotorb.core.untrusted import check_storage
+from gotorb.core.untrusted import check_regular, check_storage
 from gotorb.errors import DataError
 
 MAX_PICKLE_BYTES, MAX_PARTS = 1 << 28, 1_000_000
@@ -92,6 +92,7 @@ def read_datapack(path: Path | str) -> Datapack:
     """
     path = Path(path)
     try:
+        check_regular(path)
         with h5py.File(path, "r") as file:
             parts = list(_datasets(file))
             for part in parts:

@@ -106,7 +106,7 @@ def _compare_recipe(folder: Path, recipe: Recipe, what: str) -> None:
     try:
         known = json.loads((folder / layout.RECIPE_FILE).read_text(encoding="utf-8"))
         differing = [name for name, digest in _digests(recipe).items() if known.get(name) != digest]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         differing = ["an unknown recipe"]
     if differing:
         raise DataError(

@@ -18,7 +18,15 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.core.files import plain_name, reported_writes, whole_file, write_csv
 from gotorb.core.logs import run_log
-from gotorb.core.untrusted import UntrustedFile, check_header, find_array
+from gotorb.core.untrusted import (
+    MOST_TEXT,
+    UntrustedFile,
+    check_header,
+    check_regular,
+    find_array,
+    read_json,
+    read_texts,
+)
 from gotorb.dataset.folder import check_finished, hold_folder, write_sums
 from gotorb.errors import DataError
 
@@ -86,12 +94,21 @@ class Dataset:
         -------
         ndarray
             (len(rows), size, size, n_layers), float32.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
         """
         source = self._file[layout.STAMPS_KEY]
         picked = self.layer_indices(layers)
         stamps = np.empty((len(rows), self.size, self.size, len(picked)), np.float32) if out is None else out
-        for start, stop, where in _runs(np.asarray(rows, dtype=int)):
-            stamps[where] = source[start:stop][..., picked]
+        try:
+            for start, stop, where in _runs(np.asarray(rows, dtype=int)):
+                stamps[where] = source[start:stop][..., picked]
+        except OSError as error:
+            path = layout.stamps_path(self.data_dir)
+            raise DataError(f"stamps of {path} cannot be read ({error}); make the data set again") from None
         return stamps
 
     def batches(
@@ -185,12 +202,13 @@ def open_dataset(data_dir: Path | str) -> Dataset:
     if not path.exists():
         raise DataError(f"no {path.name} in {data_dir}; make the data set again with label_data.make()")
     try:
+        check_regular(path)
         with h5py.File(path, "r") as file:
             check_links(file)
             shape = file[layout.STAMPS_KEY].shape
-            layers = tuple(json.loads(file[layout.STAMPS_KEY].attrs.get("layers", "null")) or layout.LAYERS)
-            ids = file[layout.IDS_KEY].asstr("utf-8")[:] if layout.IDS_KEY in file else None
-    except (OSError, KeyError, UntrustedFile) as error:
+            layers = tuple(map(str, read_json(file[layout.STAMPS_KEY].attrs.get("layers", "null")) or layout.LAYERS))
+            ids = read_texts(file[layout.IDS_KEY]) if layout.IDS_KEY in file else None
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} cannot be read as stamps ({error}); make the data set again") from None
     _check_agreement(path, shape, layers, ids, table)
     return Dataset(data_dir, table, layers, int(shape[1]))
@@ -217,7 +235,7 @@ def check_links(file: h5py.File) -> None:
 def _check_agreement(
     path: Path, shape: tuple[int, ...], layers: tuple[str, ...], ids: np.ndarray | None, table: pd.DataFrame
 ) -> None:
-    if len(shape) != 4 or shape[1] != shape[2] or shape[3] != len(layers):
+    if shape is None or len(shape) != 4 or shape[1] != shape[2] or shape[3] != len(layers):
         raise DataError(f"{layout.STAMPS_KEY!r} in {path} has shape {shape}; expected (n, size, size, {len(layers)})")
     if shape[0] != len(table):
         raise DataError(
@@ -227,7 +245,7 @@ def _check_agreement(
     if ids is not None and not np.array_equal(ids, table["id"].to_numpy(dtype=str)):
         first = int(np.flatnonzero(ids != table["id"].to_numpy(dtype=str))[0])
         raise DataError(
-            f"row {first} is {ids[first]!r} in {path} but {table['id'].iloc[first]!r} in {layout.LABELS_CSV}; "
+            f"row {first} is {str(ids[first])!r} in {path} but {table['id'].iloc[first]!r} in {layout.LABELS_CSV}; "
             "rows were moved or edited in one file only: make the data set again"
         )
 
@@ -261,6 +279,8 @@ def read_table(data_dir: Path | str) -> pd.DataFrame:
         raise DataError(f"no column {absent[0]!r} in {path} (has {', '.join(table.columns)}); make the data set again")
     if table.empty:
         raise DataError(f"{path} has no rows; label more images")
+    if table["id"].str.len().max() > MOST_TEXT or not isinstance(table.index, pd.RangeIndex):
+        raise DataError(f"{path} has ids over {MOST_TEXT} characters, or rows without a column; make it again")
     if table["id"].duplicated().any():
         raise DataError(f"id {table['id'][table['id'].duplicated()].iloc[0]!r} is duplicate in {path}; remove one row")
     return table

@@ -64,6 +64,8 @@ AND NOT EXISTS (SELECT 1 FROM events WHERE target = event.uuid AND labeller = ev
 ORDER BY number DESC LIMIT ?
 """
 LATEST = 2**62
+MOST_BYTES = 1 << 24
+"""Bytes of a row of a journal that are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +133,33 @@ class Journal:
         self._lock = threading.Lock()
         try:
             self._connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+            self._check_plain()
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")  # acknowledged means on disk
             self._connection.executescript(SCHEMA)
             self._add_columns()
+            self._check_types()
         except sqlite3.Error as error:
             raise DataError(
                 f"journal {self.path} cannot be used ({error}); fix its permissions or name another"
             ) from None
+
+    def _check_plain(self) -> None:
+        """Refuse a journal that computes: one with triggers, views or columns made by expressions."""
+        self._connection.execute("PRAGMA trusted_schema=OFF")
+        columns = self._connection.execute("PRAGMA table_xinfo(events)")
+        odd = [("generated column", column[1]) for column in columns if column[6]]
+        odd += self._connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')")
+        if odd:
+            raise sqlite3.DatabaseError(f"it holds the {odd[0][0]} {odd[0][1]!r}")
+
+    def _check_types(self) -> None:
+        """Refuse a journal whose names and texts are bytes or numbers."""
+        texts = ("uuid", "labeller", "id", "kind", "value", "batch")
+        wrong = " OR ".join(f"typeof({name}) != 'text'" for name in texts)
+        if self._connection.execute(f"SELECT 1 FROM events WHERE {wrong} LIMIT 1").fetchone():
+            raise sqlite3.DatabaseError("it holds events whose names are no text")
 
     def _add_columns(self) -> None:
         """Add the missing columns to a journal of an older version; its events are kept."""

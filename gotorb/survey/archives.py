@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core.params import BATCH_SIZE, ArchiveParams
-from gotorb.core.untrusted import UntrustedFile, check_header, find_array
+from gotorb.core.untrusted import UntrustedFile, check_header, check_regular, find_array, read_texts
 from gotorb.errors import DataError
 from gotorb.survey.alerts import find_packets, holds_packets, make_reader, open_packets
 from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
@@ -180,10 +180,11 @@ def open_archive(path: Path | str, params: ArchiveParams) -> StampArchive:
 def _read_outline(path: Path, params: ArchiveParams) -> tuple[tuple[int, ...], np.ndarray | None]:
     """Shape of the stamps and ids of the rows; None when the file has no ids."""
     try:
+        check_regular(path)
         with h5py.File(path, "r") as file:
             stamps, ids = find_array(file, params.stamps_key), None
             if params.ids_key in file:
-                ids = _as_text(find_array(file, params.ids_key)[:], path, params.ids_key)
+                ids = _as_text(find_array(file, params.ids_key), path)
             shape, kind = stamps.shape, stamps.dtype.kind
     except (OSError, KeyError, UntrustedFile) as error:
         reason = str(error).strip("'\"")
@@ -207,12 +208,13 @@ def _find(folder: Path, pattern: str, what: str) -> Path:
     return found[0]
 
 
-def _as_text(ids: np.ndarray, path: Path, key: str) -> np.ndarray:
-    if ids.dtype.kind not in "iuSUO":
+def _as_text(ids: h5py.Dataset, path: Path) -> np.ndarray:
+    if ids.dtype.kind not in "iuSUO" or ids.ndim != 1:
         raise DataError(
-            f"ids {key!r} in {path} are of type {ids.dtype}, which names no row exactly; write text or int64"
+            f"ids {ids.name[1:]!r} in {path} are {ids.ndim}-d of type {ids.dtype}, which names no row exactly; write "
+            "a row of text or int64"
         )
-    return np.array([one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in ids], dtype=str)
+    return read_texts(ids)
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], kind: str, params: ArchiveParams) -> None:

@@ -21,10 +21,12 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from gotorb.core.logs import one_line
-from gotorb.core.untrusted import PACKED, UntrustedFile, unpack_known
+from gotorb.core.untrusted import PACKED, UntrustedFile, check_regular, unpack_known
 from gotorb.errors import ImageError, InconsistentImage, MissingImage, TruncatedImage
 
 BLOCK, CARD = 2880, 80
+MOST_HDUS = 1_000
+"""HDUs of a file that is read: a camera of 200 chips has three planes of each."""
 FITS_START, EXTENSION_START = b"SIMPLE  =", b"XTENSION"
 SIZE_CARD = re.compile(rb"(BITPIX|NAXIS\d{0,3}|PCOUNT|GCOUNT|NEXTEND) *= *([+-]?\d{1,18}) *(?:/|$)")
 GROUPS_CARD = re.compile(rb"GROUPS  = *T *(?:/|$)")
@@ -56,6 +58,7 @@ def open_whole(path: Path) -> Iterator[tuple[fits.HDUList, bytes | None]]:
     """
     with ExitStack() as stack:
         try:
+            check_regular(path)
             file: BinaryIO = stack.enter_context(path.open("rb"))
             content = _unpack(path, file)
             if content is not None:
@@ -122,6 +125,8 @@ def _check_structure(path: Path, file: BinaryIO) -> int:
         file.seek(start)
         if n_hdus and not _is_extension(path, file, start, size):
             break
+        if n_hdus == MOST_HDUS:
+            raise _unreadable(path, ValueError(f"more than {MOST_HDUS} HDUs"))
         header = _read_header(path, file, start, size)
         values = _size_cards(header)
         n_told = max(n_told, 0 if n_hdus else values.get("NEXTEND", 0))

@@ -50,12 +50,12 @@ from gotorb.training.keras2 import (
     read_config,
 )
 from gotorb.training.lambda_code import follow, read_code
-from gotorb.training.model_files import last_line
+from gotorb.training.model_files import MAX_ACTIVATION, MAX_LAYERS, last_line
 from gotorb.training.networks import NONE, OWN_NORMALISATION, normalise_stamps
 from gotorb.training.tensor_ops import ALIASES, TensorOperation, apply_operation
 
-MAX_LAYERS, MAX_ACTIVATION, MAX_NESTED = 2_000, 2**24, 8
-"""Layers of a network, values of one activation of a stamp, and levels of networks inside networks."""
+MAX_NESTED = 8
+"""Levels of networks inside networks."""
 SIGMOID, SOFTMAX, LINEAR, OTHER = "sigmoid", "softmax", "linear", "other"
 
 

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import h5py
@@ -163,7 +164,7 @@ def _check_first(path: Path) -> None:
             with open_hdf5(path) as file:
                 read_config(file)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
-        raise ModelError(f"{path} is no network that can be read ({last_line(error)}); {WAY_OUT}") from None
+        raise ModelError(f"{path} cannot be imported ({last_line(error)}); {WAY_OUT}") from None
 
 
 def read_plain(path: Path, **how: Any) -> Arrays:
@@ -472,7 +473,7 @@ def read_reference(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             stamps, scores = (next(arrays[key] for key in keys if key in arrays) for keys in (STAMP_KEYS, SCORE_KEYS))
             stamps, scores = stamps.astype(np.float32), scores.astype(float)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile, StopIteration) as error:
+    except (OSError, ValueError, TypeError, MemoryError, TokenError, zipfile.BadZipFile, StopIteration) as error:
         reason = last_line(error)
         raise ConfigError(
             f"reference {path} cannot be used ({reason}); give an npz with the stamps as x and their scores as p"

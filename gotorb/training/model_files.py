@@ -28,7 +28,7 @@ from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ModelError
 from gotorb.training import normalisation, tensor_ops  # noqa: F401  Keras finds their layers when a file names them
-from gotorb.training.backend import keras, same_randomness, tf
+from gotorb.training.backend import all_layers, keras, same_randomness, tf
 from gotorb.training.inference import CompiledModel
 from gotorb.training.measured import Fusion, Measured, find_kind, read_measured, write_measured
 
@@ -40,6 +40,8 @@ LOG = logging.getLogger(__name__)
 Meta = dict[str, Any]
 MAX_ARCHIVE = 1 << 29
 """Bytes of a ``.keras`` file once it is unpacked."""
+MAX_ACTIVATION = 1 << 24
+"""Values that a layer may give for a stamp."""
 SPARE = 1_000_000
 """Weights, such as states of generators, that a network has and its file need not."""
 READ_FILES = (
@@ -52,8 +54,8 @@ READ_FILES = (
     "TorchModuleWrapper",
 )
 """Layers that are made of other files or of code."""
-MAX_INPUT, MAX_KERNEL = 2**20, 255
-"""Values of a stamp (255 x 255 pixels in 16 layers), and pixels of a kernel, that a model file may declare."""
+MAX_INPUT, MAX_KERNEL, MAX_LAYERS = 2**20, 255, 1_000
+"""Values of a stamp (255 x 255 pixels in 16 layers), pixels of a kernel, and layers that a model file may declare."""
 
 
 class Loaded(NamedTuple):
@@ -512,8 +514,20 @@ def _check_sizes(path: Path) -> None:
     with same_randomness(), _quiet_absl(), tf.Graph().as_default():
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         n_declared = sum(math.prod(variable.shape) for variable in model.variables)
+        largest = max(map(_count_output, all_layers(model)), default=0)
+    if largest > MAX_ACTIVATION:
+        raise ValueError(f"a layer gives {largest} values for a stamp, more than {MAX_ACTIVATION}")
     if n_declared > n_stored + SPARE:
         raise ValueError(f"its layers have {n_declared} weights, {n_stored} are stored")
+
+
+def _count_output(layer: keras.layers.Layer) -> int:
+    """Values that a layer gives for a stamp; 0 for one outside the graph."""
+    try:
+        shapes = [one.shape for one in keras.tree.flatten(layer.output)]
+    except (AttributeError, ValueError):
+        return 0
+    return max((math.prod(side or 1 for side in shape[1:]) for shape in shapes), default=0)
 
 
 def check_declared(path: Path) -> int:
@@ -535,6 +549,9 @@ def check_declared(path: Path) -> int:
         If it has layers wider than its weights, large kernels or stamps, or layers that read other files.
     """
     config, n_stored, widths = _read_zipped(path) if path.suffix == ".keras" else _read_hdf5(path)
+    n_layers = sum(len(value) for value in _values(config, ("layers",)) if isinstance(value, list))
+    if n_layers > MAX_LAYERS:
+        raise ValueError(f"it has {n_layers} layers, more than {MAX_LAYERS}")
     excess = sorted(width for width in _declared(config, ("units", "filters")) if width not in widths)
     if excess:
         raise ValueError(f"a layer declares {excess[-1]} outputs but no weights of that size are stored")

@@ -18,9 +18,9 @@ import numpy as np
 from gotorb.core.untrusted import UntrustedFile
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import keras, same_randomness, tf
-from gotorb.training.foreign import LINEAR, MAX_ACTIVATION, MAX_LAYERS, OTHER, SIGMOID, SOFTMAX, Foreign
+from gotorb.training.foreign import LINEAR, OTHER, SIGMOID, SOFTMAX, Foreign
 from gotorb.training.keras2 import is_tensor
-from gotorb.training.model_files import last_line
+from gotorb.training.model_files import MAX_ACTIVATION, MAX_LAYERS, last_line
 from gotorb.training.onnx import MAX_BYTES, OPSET
 from gotorb.training.tensor_ops import apply_operation
 
@@ -28,6 +28,8 @@ Tensor = Any
 Node = Any
 MAX_GRAPH, MAX_PARTS, MAX_FOLDED = 8_000_000, 200_000, 1_000_000
 """Largest number of bytes of an ONNX file without its weights, of fields, and of values of a folded constant."""
+MAX_META = 16
+"""Graphs of a SavedModel."""
 GRAPH, WEIGHT, VALUES = 7, 5, (4, 5, 7, 9, 10)
 """Numbers of the fields of the graph, of a weight in it, and of the values of a weight."""
 FIRST, LAST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -158,7 +160,12 @@ def _check_saved_model(folder: Path) -> None:
     if sum(one.stat().st_size for one in files) > MAX_BYTES or graph.stat().st_size > MAX_GRAPH:
         raise UntrustedFile(f"it has more than {MAX_BYTES} bytes, or more than {MAX_GRAPH} in {graph.name}")
     found = SavedModel.FromString(graph.read_bytes())
-    for meta in found.meta_graphs:
+    for meta in found.meta_graphs[:MAX_META]:
+        functions = meta.graph_def.library.function
+        inside = sum(len(one.node_def) for one in functions[:MAX_LAYERS])
+        n_nodes = inside + len(functions) + len(meta.graph_def.node) + len(meta.object_graph_def.nodes)
+        if len(found.meta_graphs) > MAX_META or n_nodes > MAX_LAYERS * 40:
+            raise UntrustedFile(f"it has more than {MAX_META} graphs or {MAX_LAYERS * 40} operations")
         kinds = {node.WhichOneof("kind") for node in meta.object_graph_def.nodes}
         if found_kinds := kinds & {"asset", "resource", "captured_tensor"}:
             raise UntrustedFile(f"it holds a {min(found_kinds)}, which is made from other files or by code")

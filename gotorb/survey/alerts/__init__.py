@@ -145,6 +145,8 @@ class PacketReader:
     def _blocks(self, path: Path) -> Iterator[records.Block]:
         """Records of a file; only of a large container are they read one block after the other."""
         key = path.with_suffix(KEY_SUFFIX)
+        if path.exists() and not path.is_file():
+            raise PacketError("no regular file; give files of alerts")
         with path.open("rb") as file:
             if (size := os.fstat(file.fileno()).st_size) <= records.MAX_BLOCK:
                 yield from records.split_message(
@@ -398,7 +400,7 @@ def holds_packets(path: Path) -> bool:
 
 def _is_packet(path: Path) -> bool:
     """True for what is named as a packet; a ``.bin`` must also begin as one."""
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES or (path.exists() and not path.is_file()):
         return False
     if path.suffix.lower() == SUFFIXES[0]:
         return True

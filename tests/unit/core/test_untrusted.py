@@ -8,8 +8,10 @@ import lzma
 import os
 import pickle
 import resource
+import sqlite3
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,16 @@ from gotorb.core import layout
 from gotorb.core.files import write_csv
 from gotorb.core.params import ArchiveParams
 from gotorb.core.untrusted import UntrustedFile, check_header, open_hdf5, read_apart, read_json, read_zip
+from gotorb.dataset.card import read_card
+from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.datapack import read_datapack
+from gotorb.dataset.folder import check_recipe
 from gotorb.dataset.store import open_dataset, read_table
-from gotorb.errors import GotorbError, ModelError
+from gotorb.errors import DataError, GotorbError, ImageError, ModelError
+from gotorb.eyeball.decisions import Journal
 from gotorb.labels.cleaning import read_flagged
 from gotorb.labels.marshall import read_labels
+from gotorb.survey.alerts import make_reader
 from gotorb.survey.archives import open_archive
 from gotorb.survey.planes import open_whole
 from gotorb.training.backend import keras  # here, for its import takes longer than any file may
@@ -199,6 +206,8 @@ HURT: dict[str, tuple[dict[str, Any], str]] = {
     "larger stamps": ({"batch_shape": [None, 700, 700, 2]}, "Dense"),
     "files": ({"vocabulary": "/etc/passwd"}, "StringLookup"),
     "other network": ({"filepath": "/tmp"}, "TFSMLayer"),
+    "large values": ({"size": [250, 250]}, "UpSampling2D"),
+    "large images": ({"height": 100_000, "width": 100_000}, "Resizing"),
     "code": ({"function": {"class_name": "__lambda__", "config": {"code": "4wE=", "defaults": None, "closure": None}}},
              "Lambda"),
 }  # fmt: skip
@@ -383,6 +392,151 @@ def test_trees_of_galaxies_end(kind: str, tmp_path: Path) -> None:
             file[name][...] = index
     with pytest.raises(GotorbError):
         find_galaxies(tmp_path, 150.0, 2.0, radius_arcsec=3600)
+
+
+# --- pipes, tables, journals, sums -------------------------------------------------------------------
+
+
+PIPES: dict[str, Callable[[Path], Any]] = {
+    layout.LABELS_CSV: lambda path: open_dataset(path.parent),
+    layout.STAMPS_H5: lambda path: open_dataset(path.parent),
+    "my_meta.csv": lambda path: open_archive(path.parent, ArchiveParams()),
+    "my_stamps.h5": lambda path: open_archive(path.parent, ArchiveParams()),
+    "a.fits": lambda path: next(open_whole(path).gen),
+    "a.avro": lambda path: list(make_reader().read_file(path)),
+    "datapack.hkl": read_datapack,
+    "meta.hkl": read_meta,
+    "card.json": lambda path: read_card(path.parent),
+    "model.h5": lambda path: next(open_hdf5(path).gen),
+}
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("name", PIPES)
+def test_pipes_in_the_place_of_files(name: str, tmp_path: Path) -> None:
+    folder = write_archive(tmp_path / "data", 4) if name.startswith("my_") else make_small(tmp_path / "data")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises((GotorbError, UntrustedFile)):
+        PIPES[name](folder / name)
+
+
+TABLES = {
+    "a row of 100,000 values": "id,label,metalabel\na,1,mp" + ",x" * 100_000,
+    "rows without a column": "id,label,metalabel\na,1,mp,x,y\nb,1,mp,x,y",
+    "a long id": f"id,label,metalabel\n{'a' * 100_000},1,mp\nb,0,mp",
+    "an open quote": 'id,label,metalabel\n"' + "x\n" * 1_000_000,
+    "zeros": "id,label,metalabel\n" + "\0" * 10_000_000,
+}
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_of_data_sets(kind: str, tmp_path: Path) -> None:
+    data = make_small(tmp_path / "data")
+    layout.labels_path(data).write_text(TABLES[kind])
+    with pytest.raises(GotorbError):
+        open_dataset(data)
+
+
+@pytest.mark.parametrize("text", ["x" * 50_000, "\ud800"])
+@pytest.mark.parametrize("kind", ["archive", "data set"])
+def test_ids_of_any_length_and_bytes(kind: str, text: str, tmp_path: Path) -> None:
+    ids = [text.encode(errors="surrogatepass")] * 3
+    archive, data = write_archive(tmp_path / "archive", 3), make_small(tmp_path / "data", n=3)
+    for path, name in ((archive / "my_stamps.h5", "candid"), (layout.stamps_path(data), layout.IDS_KEY)):
+        with h5py.File(path, "r+") as file:
+            del file[name]
+            file.create_dataset(name, data=ids, dtype=h5py.string_dtype())
+    with pytest.raises(GotorbError):
+        open_archive(archive, ArchiveParams()) if kind == "archive" else open_dataset(data)
+
+
+@pytest.mark.parametrize("layers", ["{", "5", "[" * 100_000, np.zeros(3)])
+def test_layers_that_are_no_names(layers: Any, tmp_path: Path) -> None:
+    data = make_small(tmp_path / "data")
+    with h5py.File(layout.stamps_path(data), "r+") as file:
+        attrs = h5py.AttributeManager(file[layout.STAMPS_KEY])
+        attrs["layers"] = layers if not isinstance(layers, str) or len(layers) < 1000 else layers[:60_000]
+    with pytest.raises(GotorbError):
+        open_dataset(data)
+
+
+def test_stamps_that_cannot_be_decoded(tmp_path: Path) -> None:
+    data = make_small(tmp_path / "data")
+    path = layout.stamps_path(data)
+    with h5py.File(path, "r+") as file:
+        old = file[layout.STAMPS_KEY]
+        stamps, attrs = old[:], dict(old.attrs)
+        del file[layout.STAMPS_KEY]
+        made = file.create_dataset(layout.STAMPS_KEY, data=stamps, chunks=stamps.shape, compression="gzip")
+        made.attrs.update(attrs)
+        place, size = made.id.get_chunk_info(0).byte_offset, made.id.get_chunk_info(0).size
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + bytes(size) + content[place + size :])
+    with pytest.raises(DataError, match="cannot be read"):
+        open_dataset(data).read_stamps([0])
+    assert any("cannot be read" in found for found in verify_dataset(data))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe" * 500, b"broken\n\n", b"0  ../../etc/passwd\n0  \0\n0  pipe\n"])
+def test_lists_of_digests(content: bytes, tmp_path: Path) -> None:
+    data = make_small(tmp_path / "data")
+    os.mkfifo(data / "pipe")
+    (data / layout.SUMS_FILE).write_bytes(content)
+    assert any(layout.LABELS_CSV in found for found in verify_dataset(data))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "{"])
+def test_recipes_and_cards(text: str, tmp_path: Path) -> None:
+    data = make_small(tmp_path / "data")
+    for name in (layout.RECIPE_FILE, layout.CARD_JSON):
+        (data / name).write_text(text)
+    with pytest.raises(DataError, match="unknown recipe"):
+        check_recipe(data, {"options": 1})
+    with pytest.raises(DataError, match="card"):
+        read_card(data)
+
+
+JOURNALS = {
+    "trigger": "CREATE TRIGGER t AFTER INSERT ON events BEGIN DELETE FROM events; END",
+    "view": "ALTER TABLE events RENAME TO old; CREATE VIEW events AS SELECT * FROM old",
+    "other view": "CREATE VIEW v AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n",
+    "expression": "ALTER TABLE events ADD COLUMN more TEXT AS (hex(zeroblob(100000000)))",
+    "bytes": "INSERT INTO events (uuid, labeller, id, kind, blind, sequence, model, made_at)"
+             " VALUES (x'ff', x'fe', 'a', 'real', 0, '', '', '')",
+    "long": "INSERT INTO events (uuid, labeller, id, kind, blind, sequence, model, made_at)"
+            " VALUES ('u', CAST(zeroblob(20000000) AS TEXT), 'a', 'real', 0, '', '', '')",
+}  # fmt: skip
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("kind", JOURNALS)
+def test_journals_that_compute(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "eyeball.sqlite"
+    Journal(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(JOURNALS[kind])
+    with pytest.raises(DataError, match="journal"):
+        Journal(path).current()
+
+
+@pytest.mark.timeout(5)
+def test_images_of_many_parts(tmp_path: Path) -> None:
+    start, part = (cards_of(kind) for kind in ("SIMPLE  =                    T", "XTENSION= 'IMAGE   '"))
+    (tmp_path / "a.fits").write_bytes(start + part * 20_000)
+    with pytest.raises(ImageError, match="1000 HDUs"):
+        next(open_whole(tmp_path / "a.fits").gen)
+
+
+def cards_of(first: str) -> bytes:
+    """An HDU without data."""
+    rows = [first, "BITPIX  =                    8", "NAXIS   =                    0"]
+    rows += ["PCOUNT  =                    0", "GCOUNT  =                    1"] if "XTENSION" in first else []
+    return b"".join(row.ljust(80).encode() for row in (*rows, "END")).ljust(2880)
+
+
+# --- reading in a process of its own -----------------------------------------------------------------
 
 
 def test_reading_apart_gives_plain_arrays(tmp_path: Path) -> None:

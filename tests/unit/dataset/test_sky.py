@@ -14,6 +14,7 @@ from gotorb.core import layout
 from gotorb.dataset import check
 from gotorb.dataset.card import make_card
 from gotorb.dataset.check import verify_dataset
+from gotorb.dataset.folder import write_sums
 from gotorb.dataset.store import write_dataset
 
 NY, NX, N = 300, 400, 20
@@ -58,6 +59,7 @@ def write(
     facts = {"image_id": "a", "filepath": str(folder / "a.fits"), "ra_c": 150.0, "dec_c": 15.0, "jd": 2457804.625}
     facts |= {"state": "labelled", "radius_deg": 0.14, "n_expected": 6, "n_matched": 5} | (image or {})
     pd.DataFrame([facts]).to_csv(data_dir / layout.IMAGES_CSV, index=False)
+    write_sums(data_dir)
     pixels = fits.ImageHDU(np.zeros((NY, NX), np.float32), fits.Header(CARDS), "DIFFERENCE")
     fits.HDUList([fits.PrimaryHDU(), pixels]).writeto(folder / "a.fits")
     return data_dir

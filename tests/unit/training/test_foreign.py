@@ -412,3 +412,27 @@ def test_reading_has_a_limit_of_memory(
     with pytest.raises(ModelError, match=r"memory.*keep the file"):
         models.import_model(files / "acai.h5", out_dir=tmp_path, **OPTIONS)
     assert not (tmp_path / "one").exists()
+
+
+def npy(header: str, values: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header.encode() + values
+
+
+REFERENCES = {
+    "too large": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000, 9, 9)}\n"),
+    "negative": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 1, 1, 1)}\n"),
+    "brackets": npy("(" * 9_000 + "\n"),
+    "long": npy("(" + "1," * 2_000_000 + ")\n"),
+    "objects": npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n", b"cos\nsystem\n(S'exit 1'\ntR."),
+    "short": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (9, 9, 9, 9)}\n", bytes(8)),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("kind", REFERENCES)
+def test_hostile_references_are_refused(kind: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "reference.npz", "w", zipfile.ZIP_DEFLATED) as pack:
+        pack.writestr("x.npy", REFERENCES[kind])
+        pack.writestr("p.npy", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}\n", bytes(8)))
+    with pytest.raises(ConfigError, match="cannot be used"):
+        importing.read_reference(tmp_path / "reference.npz")

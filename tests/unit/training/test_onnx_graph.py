@@ -297,3 +297,31 @@ def test_saved_models_that_are_none_are_refused(kind: str, tmp_path: Path) -> No
     else:
         tf.saved_model.save(make_network("plain"), str(folder), signatures={})
     check_refused(lambda: bring(folder, tmp_path))
+
+
+def message(number: int, content: bytes) -> bytes:
+    """A field of a message of Protocol Buffers that holds another one."""
+    size, length = len(content), b""
+    while size > 127:
+        size, length = size >> 7, length + bytes([size & 127 | 128])
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+EMPTY = 1_000_000
+PARTS = {
+    "graphs": message(2, b"") * EMPTY,
+    "operations": message(2, message(2, message(1, b"") * EMPTY)),
+    "functions": message(2, message(2, message(2, message(1, b"") * EMPTY))),
+    "objects": message(2, message(7, message(1, b"") * EMPTY)),
+}
+"""Small files of very many parts."""
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", PARTS)
+def test_saved_models_of_many_parts_are_refused(kind: str, tmp_path: Path) -> None:
+    (tmp_path / onnx_graph.GRAPH_FILE).write_bytes(PARTS[kind])
+    begun = time.process_time()
+    with pytest.raises(ModelError, match="more than 16 graphs"):
+        bring(tmp_path, tmp_path / "out")
+    assert time.process_time() - begun < LIMIT_S
