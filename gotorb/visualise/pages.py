@@ -186,6 +186,11 @@ def content_policy(*, script: str = "'self'", style: str = "'self'", connect: st
     script, style, connect : str
         Sources, as the header spells them: ``'self'`` of a served page, `script_hash` of a file that holds all.
 
+    Returns
+    -------
+    str
+        Value of the header Content-Security-Policy.
+
     Examples
     --------
     >>> content_policy(connect="'none'").split("; ")[:3]
