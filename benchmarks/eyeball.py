@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import tempfile
@@ -17,7 +16,7 @@ from benchmarks.browser import LabelServer, open_browser
 from benchmarks.memory import make_table
 from benchmarks.rows import Row
 from gotorb.core import layout
-from gotorb.dataset.store import open_dataset, write_dataset, write_table
+from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.eyeball.inference import kept_path, write_opinions
 from gotorb.stamps.images import scale_stamps, to_grey
 from gotorb.survey.pixels import prepare_stamps
@@ -98,9 +97,7 @@ def _panel_greys(stamps: np.ndarray) -> np.ndarray:
 def make_rows(data_dir: Path) -> tuple[Path, Path]:
     """A data set of noise, and the answers of a model that was never run: two clouds on the map."""
     table = make_table(N_ROWS)
-    write_dataset(data_dir, table[:N_DRAWN], _blocks())
-    _repeat_stamps(data_dir, table["id"].to_numpy(str))
-    write_table(data_dir, table)
+    write_dataset(data_dir, table, _blocks())
     rng, labels = np.random.default_rng(3), table["label"].to_numpy(int)
     vectors = rng.normal(0, 1, (N_ROWS, N_COMPONENTS))
     vectors[:, 0] += 6 * labels
@@ -114,26 +111,14 @@ def make_rows(data_dir: Path) -> tuple[Path, Path]:
     return data_dir, model
 
 
-def _repeat_stamps(data_dir: Path, ids: np.ndarray) -> None:
-    """Let all rows share the stamps of the first `N_DRAWN`: of 100,000 they would take 7 GB."""
-    path = layout.stamps_path(data_dir)
-    drawn = path.rename(path.with_name("drawn.h5"))
-    shape = (SIZE, SIZE, 6)
-    source = h5py.VirtualSource(drawn, layout.STAMPS_KEY, shape=(N_DRAWN, *shape), dtype=np.float32)
-    virtual = h5py.VirtualLayout((len(ids), *shape), np.float32)
-    for start in range(0, len(ids), N_DRAWN):
-        virtual[start : start + N_DRAWN] = source
-    with h5py.File(path, "w") as file:
-        file.create_virtual_dataset(layout.STAMPS_KEY, virtual).attrs["layers"] = json.dumps(layout.LAYERS)
-        file.create_dataset(layout.IDS_KEY, data=np.char.encode(ids, "utf-8"))
-
-
 def _blocks() -> Iterator[np.ndarray]:
+    """Stamps of all rows, 7 GB: the first `N_DRAWN` again and again, since the server reads no virtual arrays."""
     rng = np.random.default_rng(2)
-    noise = rng.normal(0, 1, (BLOCK, SIZE, SIZE, 6)).astype(np.float32)
-    for start in range(0, N_DRAWN, BLOCK):
-        noise[:, SIZE // 2, SIZE // 2] = start / 1000
-        yield noise
+    drawn = rng.normal(0, 1, (N_DRAWN, SIZE, SIZE, 6)).astype(np.float32)
+    drawn[:, SIZE // 2, SIZE // 2] = (np.arange(N_DRAWN) // BLOCK * BLOCK / 1000)[:, None]
+    for start in range(0, N_ROWS, BLOCK):
+        at = start % N_DRAWN
+        yield drawn[at : at + BLOCK]
 
 
 def press_keys(page: Any, url: str) -> dict[str, float]:

@@ -69,7 +69,8 @@ def _write_model(folder: Path, kind: str) -> Path:
     if kind == "fusion":
         network = write_model(folder / "network.h5", models.bayesian_vgg6((29, 29, len(LAYERS)))).read_bytes()
         model = Fusion(
-            measured=model, network=open_network(network), network_file=network, weight=0.3, calibration=Sigmoid()
+            measured=model, network=open_network(network), network_file=network, weight=0.3, calibration=Sigmoid(),
+            orientations=1,
         )  # fmt: skip
     write_model(folder / layout.MODEL_H5, model)
     write_meta(folder / layout.META_HKL, {"layers": LAYERS, "threshold": 0.5})

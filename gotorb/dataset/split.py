@@ -223,9 +223,17 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int, seed: 
     -------
     ndarray of int
         (n,) fold of each row.
+
+    Raises
+    ------
+    DataError
+        If there are fewer groups than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise DataError(f"{n_groups} groups of linked rows are too few for {n_folds} folds; label more images")
     folds = np.empty(len(labels), int)
     parts = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels, groups)
     for fold, (_, rows) in enumerate(parts):

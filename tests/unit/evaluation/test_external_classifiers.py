@@ -10,6 +10,7 @@ from gotorb.classifier import score_out_of_fold
 from gotorb.core.params import Params
 from gotorb.dataset.split import assign_folds
 from gotorb.dataset.store import read_table
+from gotorb.errors import DataError
 from gotorb.evaluation.external_classifiers import compare_scores, compare_ways, format_tables
 from tests.model.blobs import make_blobs
 from tests.model.conftest import STAYS_GRAPH, run_eagerly
@@ -23,6 +24,8 @@ def test_folds_keep_groups_whole_and_spread_the_classes() -> None:
     assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
     assert all((labels[folds == fold] == 0).sum() >= 5 for fold in range(5))
     np.testing.assert_array_equal(folds, assign_folds(labels, groups, n_folds=5, seed=1))
+    with pytest.raises(DataError, match="4 groups"):
+        assign_folds(labels, groups % 4, n_folds=5, seed=1)
 
 
 def test_too_few_rows_are_not_divided(tmp_path: Path) -> None:
