@@ -30,17 +30,24 @@ WIDE = 2048
 SIDE, LAYERS = 21, ("science", "template", "difference")
 JD = 2_461_000.75
 BROKER = """
-import sys, time
-from confluent_kafka import Producer
-producer = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 1})
-one, = producer.list_topics(timeout=10).brokers.values()
-print(f"{one.host}:{one.port}", flush=True)
+import ctypes, sys
+import confluent_kafka
+(name,) = {line.split()[-1] for line in open("/proc/self/maps") if "librdkafka" in line}
+library, told = ctypes.CDLL(name), ctypes.create_string_buffer(512)
+def call(function, kind, *words):
+    made = getattr(library, "rd_kafka_" + function)
+    made.restype = kind
+    return made(*words)
+pointer = ctypes.c_void_p
+client = pointer(call("new", pointer, 0, pointer(call("conf_new", pointer)), told, len(told)))
+cluster = pointer(call("mock_cluster_new", pointer, client, 1))
+call("mock_group_initial_rebalance_delay_ms", None, cluster, 200)
+print(call("mock_cluster_bootstraps", ctypes.c_char_p, cluster).decode(), flush=True)
 while not sys.stdin.read(1):
     break
 """
-EXTRA = "session.timeout.ms=3500,heartbeat.interval.ms=300,reconnect.backoff.max.ms=500,socket.timeout.ms=10000"
-"""The mock holds a first member's JoinGroup for 3 s and takes it for dead after the session timeout all the same; then
-it never answers, and the connection stays blocked. So the session has to be longer than 3 s."""
+"""By itself the mock holds a first member's JoinGroup for 3 s, in every test again."""
+EXTRA = "session.timeout.ms=2000,heartbeat.interval.ms=300,reconnect.backoff.max.ms=500,socket.timeout.ms=10000"
 OPAQUE = fastavro.parse_schema({
     "type": "record", "name": "alert", "fields": [
         {"name": "objectId", "type": "string"}, {"name": "candid", "type": "long"},

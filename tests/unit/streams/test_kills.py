@@ -51,7 +51,7 @@ def kill_workers(out: Path, n: int, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("n_alerts", "n_kills", "seconds"),
-    [(600, 4, 8.0), pytest.param(5000, 20, 90.0, marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
+    [(400, 3, 5.0), pytest.param(5000, 20, 90.0, marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
 )
 def test_random_kills_lose_and_double_nothing(
     n_alerts: int, n_kills: int, seconds: float, broker: Broker, model: Path, tmp_path: Path
@@ -89,7 +89,7 @@ def test_a_frozen_worker_wakes_up_and_doubles_nothing(broker: Broker, model: Pat
     with stream(words, broker.address, GOTORB_KAFKA_GROUP="frozen") as process:
         wait_for(lambda: count(out))
         pid = wait_for(lambda: live(out).get("workers"))[0]
-        thread = feed(broker, "frozen", values[CHUNK:], 4)
+        thread = feed(broker, "frozen", values[CHUNK:], 3)
         time.sleep(0.5)
         os.kill(pid, signal.SIGSTOP)
         thread.join()
@@ -99,7 +99,7 @@ def test_a_frozen_worker_wakes_up_and_doubles_nothing(broker: Broker, model: Pat
     check_whole(out, 400)
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [3, pytest.param(15, marks=pytest.mark.slow)])
 def test_a_stopped_broker_is_waited_for(seconds: float, model: Path, tmp_path: Path) -> None:
     broker, out = Broker(), tmp_path / "out"
     try:

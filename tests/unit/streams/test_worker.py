@@ -22,7 +22,7 @@ from gotorb.streams.decoder import Message, Outcome
 from gotorb.streams.status import LOOPBACK, MetricsServer, Totals, show_line, show_metrics
 from tests.unit.streams.kafka import EXTRA, Broker, ask, count, live, make_model, stream, wait_for, ztf
 
-SLOW_S = 8.0
+SLOW_S = 4.0
 MAX_MEMORY = 600_000_000
 """Largest memory of a worker [byte]."""
 MEGABYTE = 1_000_000
@@ -35,7 +35,7 @@ def test_a_slow_batch_keeps_partitions_and_memory(broker: Broker, model: Path, t
     broker.send(topics[0], [ztf(number) for number in range(40)])
     settings = Settings(
         gotorb_kafka_servers=broker.address,
-        gotorb_kafka_extra=f"{EXTRA},max.poll.interval.ms=5000,queued.max.messages.kbytes=4096",
+        gotorb_kafka_extra=f"{EXTRA},max.poll.interval.ms=2500,queued.max.messages.kbytes=4096",
     )
     options = StreamOptions(batch=8, pause_s=0.5, max_dead=10_000, max_dead_fraction=1.0)
     plan = Plan(model=str(model), topics=tuple(topics), out_dir=tmp_path, group="slow", run="r", options=options,
