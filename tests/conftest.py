@@ -48,7 +48,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
         tf.config.threading.set_intra_op_parallelism_threads(N_THREADS)
     gc.collect()
-    gc.freeze()  # a million objects of libraries, which each full collection would visit
+    gc.freeze()  # half a million objects of libraries, which each full collection would visit
+    gc.set_threshold(*warm.GC_THRESHOLDS)
 
 
 @pytest.fixture(scope="session")
