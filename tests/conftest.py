@@ -25,6 +25,7 @@ _root = Path(tempfile.gettempdir(), f"tests-{md5(f'{os.getuid()} {__file__}'.enc
 _root.mkdir(exist_ok=True)
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_root))
 pytest_plugins = ["tests.cpu_limit"]
+gc.set_threshold(*warm.GC_THRESHOLDS)
 TINY_SEED = 2
 N_THREADS = 2
 NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
@@ -49,7 +50,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(N_THREADS)
     gc.collect()
     gc.freeze()  # half a million objects of libraries, which each full collection would visit
-    gc.set_threshold(*warm.GC_THRESHOLDS)
 
 
 @pytest.fixture(scope="session")
