@@ -1,5 +1,6 @@
 """Threads, order and time limit of the tests, and what several rooms share."""
 
+import gc
 import os
 import tempfile
 from hashlib import md5
@@ -24,6 +25,7 @@ _root = Path(tempfile.gettempdir(), f"tests-{md5(f'{os.getuid()} {__file__}'.enc
 _root.mkdir(exist_ok=True)
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_root))
 pytest_plugins = ["tests.cpu_limit"]
+gc.set_threshold(*warm.GC_THRESHOLDS)
 TINY_SEED = 2
 N_THREADS = 2
 NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
@@ -38,11 +40,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Give TensorFlow its threads before the first test: it keeps those it starts with, and trainings name theirs."""
+    """Give TensorFlow its threads before the first test, and take what is imported out of garbage collection.
+
+    TensorFlow keeps the threads it starts with, and trainings name theirs.
+    """
     if any(NETWORK_ROOMS & set(item.path.parts) for item in session.items):
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(N_THREADS)
+    gc.collect()
+    gc.freeze()  # half a million objects of libraries, which each full collection would visit
 
 
 @pytest.fixture(scope="session")

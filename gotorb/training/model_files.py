@@ -56,6 +56,8 @@ READ_FILES = (
 """Layers that are made of other files or of code."""
 MAX_INPUT, MAX_KERNEL, MAX_LAYERS = 2**20, 255, 1_000
 """Values of a stamp (255 x 255 pixels in 16 layers), pixels of a kernel, and layers that a model file may declare."""
+_checked: set[str] = set()
+"""Digests of files whose sizes this process has checked; building the network for it takes half of a file's reading."""
 
 
 class Loaded(NamedTuple):
@@ -469,7 +471,10 @@ def load_file(path: Path) -> keras.Model:
     """
     if is_keras_2(path):
         raise ValueError("Keras 3 reads some of its layers differently")
-    _check_sizes(path)
+    digest = file_digest(path)
+    if digest not in _checked:
+        _check_sizes(path)
+        _checked.add(digest)
     with _quiet_absl():
         return keras.models.load_model(path, compile=False, safe_mode=True)
 

@@ -79,10 +79,10 @@ def test_secrets_and_products_are_not_in_git() -> None:
 def test_a_test_over_the_limit_fails_unless_it_is_marked_slow(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     assert request.config.pluginmanager.has_plugin("tests.cpu_limit")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n slow\n long\n")
-    (tmp_path / "conftest.py").write_text("from tests import cpu_limit\ncpu_limit.LIMIT_S = 0.2\n")
+    (tmp_path / "conftest.py").write_text("from tests import cpu_limit\ncpu_limit.LIMIT_S = 0.1\n")
     (tmp_path / "test_it.py").write_text(
         "import pytest, time\nfrom tests.cpu_limit import work\n"
-        "def test_long(): [work() for _ in range(40)]\n"
+        "def test_long(): [work() for _ in range(16)]\n"
         "@pytest.mark.slow\ndef test_slow(): test_long()\n"
         "@pytest.mark.long('why')\ndef test_reason(): test_long()\n"
         "def test_waits(): time.sleep(0.5)\n"

@@ -13,11 +13,12 @@ KEYS = {"AWS_ACCESS_KEY_ID": "team", "AWS_SECRET_ACCESS_KEY": "for-this-test-onl
 
 
 class Team(NamedTuple):
-    """Addresses of the tracking server and of the S3-compatible store, and of the database behind the first."""
+    """Addresses of the tracking server and of the S3-compatible store, the database behind the first, its process."""
 
     tracking: str
     s3: str
     database: str
+    server: Process
 
     @property
     def env(self) -> str:
@@ -90,6 +91,6 @@ def team(folder: Path, python: Path) -> Iterator[Team]:
         )  # fmt: skip
         server.start()
         try:
-            yield Team(tracking, store, database)
+            yield Team(tracking, store, database, server)
         finally:
             server.kill()

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -80,13 +78,11 @@ def test_every_block_is_run_or_has_a_reason() -> None:
 
 @pytest.fixture(scope="module")
 def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The small project, with `gotorb` on its PATH."""
+    """The small project."""
     copy = finished.copy(tmp_path_factory.mktemp("documents") / "gotorb")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{copy.environment['PATH']}"
-    return Project(copy.root, copy.environment | {"PATH": path, "COLUMNS": "100"})
+    return Project(copy.root, copy.environment | {"COLUMNS": "100"})
 
 
-@pytest.mark.long("trains nothing, but starts TensorFlow in a process of its own")
 def test_session_of_the_readme(project: Project) -> None:
     ((_, session),) = [one for one in blocks("README.md") if one[1].startswith(SESSION)]
     ((_, shown),) = [one for one in blocks("README.md") if one[0] == "text"]

@@ -1,7 +1,11 @@
-"""From laptop to team by .env alone: PostgreSQL, S3 and a tracking server, all real; a project and a second clone."""
+"""From laptop to team by .env alone: PostgreSQL, S3 and a tracking server, all real; a project and a second clone.
+
+At the end the server is down from a run's start, or dies in its middle: nothing is lost after a sync.
+"""
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from gotorb.core import layout
+from gotorb.tracking.contents import md5
 from tests.end_to_end.clones import ROOT, clean_environment
-from tests.end_to_end.services import Team, team
+from tests.end_to_end.services import KEYS, Team, team
 from tests.unit.tracking.repository import Repository
 
 TRAIN = """
@@ -40,6 +45,34 @@ origin = find_model("models:/gotorb@production")
 stamps = open_dataset("data/dataset").read_stamps(range(20), list(origin.layers))
 print(np.abs(classifier.predict(origin.model, stamps) - classifier.predict("models/vgg6", stamps)).max())
 """
+LONG_TRAIN = """
+import json, sys, time
+from pathlib import Path
+from gotorb.core.params import read_params
+from gotorb.dataset.card import make_card
+from gotorb.tracking.contents import md5
+from gotorb.tracking.runs import track_stage
+from gotorb.training.meta import read_meta
+from gotorb.tracking.trainings import log_training
+name, half = sys.argv[1], Path(sys.argv[2])
+path = Path("models/vgg6/model.h5")
+meta = {"model": "vgg6", "layers": ["science", "template", "difference", "ptp"], "threshold": 0.5, "best_epoch": 3,
+        "parameters": {"model": "vgg6", "learning_rate": 0.001}, "history": {"val_auc": [0.5, 0.6, 0.7, 0.9, 0.8, 0.7]}}
+with track_stage("train", read_params(), name=name, used=meta["parameters"], about="A training.") as run:
+    run.log_data(Path("data/dataset"), make_card("data/dataset"), context="training")
+    for epoch, auc in enumerate(meta["history"]["val_auc"]):
+        run.log_epoch(epoch, {"val_auc": auc})
+        if epoch == 2:
+            half.write_text("reached")
+            while half.exists():
+                time.sleep(0.05)
+    log_training(run, path, meta, network=name)
+with track_stage("evaluate", read_params(), name=f"evaluate {name}") as run:
+    run.log_data(Path("data/dataset"), make_card("data/dataset"), context="test")
+    run.log_judged(md5(path), {"test": {"auc": 0.75}}, child=True)
+    run.log_json({"auc": 0.75}, "report.json")
+"""
+"""A training in whose middle the server may die, and its evaluation."""
 
 
 class Place(NamedTuple):
@@ -52,14 +85,19 @@ class Place(NamedTuple):
     def root(self) -> Path:
         return self.repository.root
 
-    def python(self, *words: str, code: int = 0) -> str:
+    def popen(self, *words: str) -> subprocess.Popen[str]:
         environment = clean_environment(ROOT, self.warm_python)
         environment = {name: value for name, value in environment.items() if not name.startswith("AWS_")}
-        done = subprocess.run(
-            ["python", *words], cwd=self.root, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+        return subprocess.Popen(
+            ["python", *words], cwd=self.root, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def python(self, *words: str, code: int = 0) -> str:
+        with self.popen(*words) as process:
+            said, told = process.communicate(timeout=300)
+        assert process.returncode == code, said + told
+        return said
 
     def gotorb(self, *words: str, code: int = 0) -> str:
         return self.python("-m", "gotorb", *words, code=code)
@@ -137,3 +175,116 @@ def test_no_secret_is_written_where_git_looks(world: World) -> None:
     assert ".env" not in tracked and ".dvc/config.local" not in tracked
     assert not any("for-this-test-only" in (world.place.root / name).read_text(errors="replace") for name in tracked)
     assert "for-this-test-only" not in (world.place.root / ".dvc" / "config.local").read_text()
+
+
+def train(world: World, name: str, tmp_path: Path, *, dies: bool) -> None:
+    """A training and its evaluation; the server may die when half of the epochs are done."""
+    half = tmp_path / "half"
+    with world.place.popen("-c", LONG_TRAIN, name, str(half)) as process:
+        while not half.exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        if dies:
+            wait_for_run(world, name)
+            world.team.server.kill()
+        half.unlink()
+        told = process.communicate(timeout=300)
+        assert process.returncode == 0, told
+
+
+def sync(world: World) -> str:
+    """Send what waits; what is said on both streams."""
+    with world.place.popen("-m", "gotorb", "sync") as process:
+        said = "".join(process.communicate(timeout=300))
+    assert process.returncode == 0, said
+    return said
+
+
+def wait_for_run(world: World, name: str) -> None:
+    while name not in runs(world):
+        time.sleep(0.05)
+
+
+def runs(world: World) -> dict[str, Any]:
+    ids = [found.experiment_id for found in client(world).search_experiments()]
+    return {run.info.run_name: run for run in client(world).search_runs(ids)}
+
+
+def journals(world: World) -> list[Path]:
+    return list((world.place.root / "mlruns" / "journals").glob("*"))
+
+
+def assert_whole(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in (KEYS | {"MLFLOW_S3_ENDPOINT_URL": world.team.s3}).items():
+        monkeypatch.setenv(key, value)
+    store, known = client(world), runs(world)
+    training, judging = known[name], known[f"evaluate {name}"]
+    assert (training.info.status, judging.info.status) == ("FINISHED", "FINISHED")
+    curve = store.get_metric_history(training.info.run_id, "epoch/val_auc")
+    assert [(point.step, point.value) for point in curve] == list(enumerate([0.5, 0.6, 0.7, 0.9, 0.8, 0.7]))
+    assert training.data.params.items() >= {"model": "vgg6", "learning_rate": "0.001", "seed": "1"}.items()
+    assert (training.data.metrics["val/auc"], training.data.metrics["test/auc"]) == (0.9, 0.75)
+    (output,) = training.outputs.model_outputs
+    model = store.get_logged_model(output.model_id)
+    assert (model.name, str(model.status)) == (name, "READY")
+    found: dict[str, Any] = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
+    assert found == {"val/auc": (0.9, "dataset"), "test/auc": (0.75, "dataset")}
+    assert model.artifact_location.startswith("s3://artifacts/")
+    assert judging.data.tags["mlflow.parentRunId"] == training.info.run_id
+    assert "gotorb.lost_events" not in training.data.tags
+    assert journals(world) == []
+
+
+def test_server_down_from_the_start(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.team.server.kill()
+    change_model(world.place.root)
+    train(world, "down", tmp_path, dies=False)
+    assert len(journals(world)) == 2
+    world.team.server.start()
+    assert "2 runs sent" in sync(world)
+    assert_whole(world, "down", monkeypatch)
+    assert "0 runs sent" in sync(world)
+
+
+def test_server_dies_midway(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.team.server.start()
+    change_model(world.place.root)
+    train(world, "midway", tmp_path, dies=True)
+    assert len(journals(world)) == 2
+    world.team.server.start()
+    sync(world)
+    assert_whole(world, "midway", monkeypatch)
+
+
+def test_line_cut_while_the_disk_was_full_costs_that_line(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.team.server.kill()
+    change_model(world.place.root)
+    train(world, "cut", tmp_path, dies=False)
+    path = sorted(journals(world))[0] / "events.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    (number,) = [i for i, line in enumerate(lines) if '"epoch/val_auc": 0.8' in line]
+    lines[number] = lines[number][:30]
+    path.write_text("".join(lines))
+    world.team.server.start()
+    said = sync(world)
+    assert "2 runs sent" in said and "cut" in said
+    run = runs(world)["cut"]
+    steps = [point.step for point in client(world).get_metric_history(run.info.run_id, "epoch/val_auc")]
+    assert steps == [0, 1, 2, 3, 5] and run.data.tags["gotorb.lost_events"] == "1"
+    assert run.data.metrics["test/auc"] == 0.75 and run.info.status == "FINISHED"
+    assert journals(world) == []
+
+
+def change_model(root: Path) -> None:
+    """Another model file, so that an evaluation finds the training of its own."""
+    import h5py
+
+    path = root / "models" / "vgg6" / "model.h5"
+    before, content = md5(path), path.read_bytes()
+    path.unlink()  # a link into DVC's cache
+    path.write_bytes(content)
+    with h5py.File(path, "r+") as file:
+        file.attrs["gotorb_test"] = json.dumps(before)
+    assert md5(path) != before

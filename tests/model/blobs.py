@@ -1,6 +1,7 @@
 """A data set that a network learns in seconds: round blobs are real; dipoles and hot pixels are bogus."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,16 @@ from gotorb.dataset.store import write_dataset
 
 SIZE = 55
 N_IMAGES = 40
+
+
+def small_network(input_shape: tuple[int, int, int], dropout: float = 0.1) -> Any:
+    """One convolution, whose maps are dropped, and a score: quick to build, train, save and read."""
+    from keras import Input, Model, layers
+
+    stamps = Input(input_shape, name="stamps")
+    maps = layers.Conv2D(4, 5, strides=3, activation="relu", name="conv")(layers.Rescaling(0.01, name="scale")(stamps))
+    flat = layers.Flatten(name="latent")(layers.SpatialDropout2D(dropout, name="drop")(maps))
+    return Model(stamps, layers.Dense(1, activation="sigmoid", name="score")(flat), name="small_network")
 
 
 def make_blobs(data_dir: Path, *, n: int = 400, seed: int = 1, size: int = SIZE) -> Path:

@@ -51,6 +51,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(model, meta, data_dir / "model", data_dir, json.loads(made.with_suffix(".seen").read_text()))
 
 
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not drawn, which takes most of an evaluation's time; `test_evaluate` draws them."""
+    monkeypatch.setattr("gotorb.evaluation.report._save_figure", lambda figure, path, *_: path.touch())
+
+
 @contextmanager
 def run_eagerly(*, eagerly: bool = True) -> Iterator[None]:
     """Run networks operation by operation: for a few batches, tracing a graph costs far more than it saves."""

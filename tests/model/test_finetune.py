@@ -15,7 +15,7 @@ from tests.model.blobs import make_blobs
 from tests.model.conftest import STAYS_GRAPH
 
 pytestmark = [pytest.mark.usefixtures("eager"), pytest.mark.filterwarnings(STAYS_GRAPH)]
-OPTIONS: dict[str, Any] = {"seed": 6, "name": "model", "layers": ["difference", "ptp"]}
+OPTIONS: dict[str, Any] = {"seed": 6, "name": "model", "layers": ["difference", "ptp"], "batch_size": 100}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def parent(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out_dir = tmp_path_factory.mktemp("parent")
-    classifier.train(small, out_dir=out_dir, epochs=6, **OPTIONS)
+    classifier.train(small, out_dir=out_dir, epochs=4, **OPTIONS | {"batch_size": 32})
     return out_dir / "model"
 
 

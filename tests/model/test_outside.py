@@ -17,7 +17,7 @@ from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import DataError, ModelError, NotFinite
 from gotorb.evaluation.external_classifiers import compare_with_external
 from tests.model.blobs import make_blobs
-from tests.model.conftest import Trained
+from tests.model.conftest import STAYS_GRAPH, Trained
 from tests.shared import read_here
 
 ODD = {
@@ -58,6 +58,7 @@ def test_odd_labels_are_refused_everywhere(odd: Path, trained: Trained) -> None:
             call()
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_numbers_as_text_are_labels(trained: Trained, tmp_path: Path) -> None:
     data = relabel(make_blobs(tmp_path / "data", n=60), np.where(np.arange(60) % 2, "1.0", "0"))
     found = classifier.benchmark(trained.model, data, meta=trained.meta, out_dir=tmp_path / "b", n_samples=2)
@@ -130,6 +131,8 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return models.import_model(folder / "lam_l2.h5", name="theirs", layers=layers, out_dir=folder, registry=False)
 
 
+@pytest.mark.usefixtures("no_drawing", "eager")
+@pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_imported_models_score_compare_evaluate_and_fine_tune(imported: Path, tmp_path: Path) -> None:
     data = make_blobs(tmp_path / "data", n=120, size=20)
     relabel(data, read_table(data)["label"].to_numpy())
@@ -150,6 +153,8 @@ def test_imported_models_score_compare_evaluate_and_fine_tune(imported: Path, tm
     assert found["n_rows"] == 40
 
 
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings(STAYS_GRAPH)
 @pytest.mark.parametrize("kind", ["vgg6", "measured"])
 def test_a_finished_model_is_not_replaced_by_another(kind: str, tmp_path: Path) -> None:
     data, other = make_blobs(tmp_path / "data", n=120, size=24), make_blobs(tmp_path / "other", n=140, size=24)

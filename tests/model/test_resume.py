@@ -13,25 +13,28 @@ from gotorb import classifier
 from gotorb.core import layout
 from gotorb.errors import ConfigError
 from tests.conftest import N_THREADS
-from tests.model.blobs import make_blobs
+from tests.model.blobs import make_blobs, small_network
 from tests.model.conftest import STAYS_GRAPH
 
-OPTIONS: dict[str, Any] = {
-    "epochs": 5, "seed": 4, "name": "model", "schedule": "cosine", "dropout": 0.1, "batch_size": 32, "patience": 3,
+PLAIN: dict[str, Any] = {
+    "epochs": 4, "seed": 4, "name": "model", "schedule": "cosine", "dropout": 0.1, "batch_size": 48, "patience": 3,
 }  # fmt: skip
+OPTIONS = PLAIN | {"model": small_network}
 RUN = f"""
 import os, signal, sys
 import keras
 from gotorb import classifier
+from tests.model.blobs import small_network
 
 class Kill(keras.callbacks.Callback):
     def on_epoch_begin(self, number, logs=None):
         self.number = number
     def on_train_batch_end(self, number, logs=None):
-        if (self.number, number) == (1, 2):
+        if (self.number, number) == (1, 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
-classifier.train(sys.argv[1], threads={N_THREADS}, out_dir=sys.argv[2], callbacks=[Kill()], **{OPTIONS!r})
+options = {PLAIN!r} | {{"model": small_network, "threads": {N_THREADS}}}
+classifier.train(sys.argv[1], out_dir=sys.argv[2], callbacks=[Kill()], **options)
 """
 
 
@@ -69,12 +72,12 @@ def test_killed_twice_and_resumed_gives_the_bytes_of_an_uninterrupted_training(
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert (killed / "model" / layout.STATE_NPZ).exists() and not (killed / "model" / layout.MODEL_H5).exists()
     with pytest.raises(PowerCut):
-        classifier.train(small, out_dir=killed, callbacks=[Cut(4)], **options)
+        classifier.train(small, out_dir=killed, callbacks=[Cut(3)], **options)
     classifier.train(small, out_dir=killed, **options)
     for name in (layout.MODEL_H5, layout.META_HKL):
         assert (killed / "model" / name).read_bytes() == (whole / "model" / name).read_bytes(), name
     assert not (killed / "model" / layout.STATE_NPZ).exists()
-    assert "resuming after epoch 4" in (killed / "model" / "model.log").read_text()
+    assert "resuming after epoch 3" in (killed / "model" / "model.log").read_text()
 
 
 def stop_after(last: int) -> Any:
@@ -94,7 +97,7 @@ def test_ctrl_c_keeps_the_best_weights_and_the_run_can_resume(small: Path, tmp_p
     assert classifier.load(tmp_path / "model").meta is not None
     seen: list[int] = []
     model, meta = classifier.train(small, out_dir=tmp_path, on_epoch=lambda epoch, _: seen.append(epoch), **OPTIONS)
-    assert seen == [2, 3, 4] and not meta["interrupted"]
+    assert seen == [2, 3] and not meta["interrupted"]
     for mine, theirs in zip(model.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert (tmp_path / "model/model.h5").read_bytes() == (tmp_path / "whole/model/model.h5").read_bytes()
@@ -107,15 +110,16 @@ def test_ctrl_c_keeps_the_best_weights_and_the_run_can_resume(small: Path, tmp_p
     [
         ({"learning_rate": 0.002}, "learning_rate"),
         ({"optimizer": lambda: keras.optimizers.SGD(0.1)}, "optimizer"),
-        ({"normalise": "none"}, "network, normalise"),
+        ({"normalise": "none", "model": "bayesian_vgg6"}, "model, network, normalise"),
     ],
 )
 def test_other_settings_under_the_same_name_start_again_and_say_so(
     small: Path, tmp_path: Path, changes: dict[str, Any], named: str
 ) -> None:
-    classifier.train(small, out_dir=tmp_path, on_epoch=stop_after(1), **OPTIONS)
+    brief = OPTIONS | {"epochs": 3}
+    classifier.train(small, out_dir=tmp_path, on_epoch=stop_after(1), **brief)
     seen: list[int] = []
-    options = OPTIONS | changes | {"on_epoch": lambda epoch, _: seen.append(epoch)}
+    options = brief | changes | {"on_epoch": lambda epoch, _: seen.append(epoch)}
     classifier.train(small, out_dir=tmp_path, **options)
     assert seen[0] == 0
     log = (tmp_path / "model" / "model.log").read_text()
@@ -147,9 +151,9 @@ def test_patience_counts_on_after_an_interruption(small: Path, tmp_path: Path) -
 @pytest.mark.usefixtures("eager")
 @pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_an_average_of_the_weights_is_kept_and_resumes(small: Path, tmp_path: Path) -> None:
-    options = OPTIONS | {"ema": 0.9, "schedule": "one_cycle"}
+    options = OPTIONS | {"ema": 0.9, "schedule": "one_cycle", "epochs": 3}
     whole, meta = classifier.train(small, out_dir=tmp_path / "whole", **options)
-    classifier.train(small, out_dir=tmp_path, on_epoch=stop_after(2), **options)
+    classifier.train(small, out_dir=tmp_path, on_epoch=stop_after(1), **options)
     classifier.train(small, out_dir=tmp_path, **options)
     assert (tmp_path / "model/model.h5").read_bytes() == (tmp_path / "whole/model/model.h5").read_bytes()
     plain, without = classifier.train(small, out_dir=tmp_path / "plain", **options | {"ema": None})

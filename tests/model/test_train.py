@@ -14,7 +14,7 @@ from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import open_dataset, write_dataset
 from gotorb.errors import ConfigError, DataError, GotorbError, ModelError
 from gotorb.training.meta import DECODERS
-from tests.model.blobs import make_blobs
+from tests.model.blobs import make_blobs, small_network
 from tests.model.conftest import OPTIONS, STAYS_GRAPH, Trained
 
 
@@ -71,7 +71,7 @@ def test_ctrl_c_keeps_the_best_weights_and_writes_the_files(blobs: Path, tmp_pat
         if epoch == 1:
             raise KeyboardInterrupt
 
-    model, meta = classifier.train(blobs, on_epoch=press_ctrl_c, out_dir=tmp_path, **OPTIONS)
+    model, meta = classifier.train(blobs, small_network, on_epoch=press_ctrl_c, out_dir=tmp_path, **OPTIONS)
     assert meta["interrupted"] and meta["best_epoch"] == 0
     loaded = classifier.load(tmp_path / "model").model
     for mine, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
@@ -82,7 +82,7 @@ def test_ctrl_c_keeps_the_best_weights_and_writes_the_files(blobs: Path, tmp_pat
 @pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_patience_ends_training(blobs: Path, tmp_path: Path) -> None:
     options = OPTIONS | {"epochs": 5, "learning_rate": 1e-9}
-    _, meta = classifier.train(blobs, patience=1, monitor="val_auc", out_dir=tmp_path, **options)
+    _, meta = classifier.train(blobs, small_network, patience=1, monitor="val_auc", out_dir=tmp_path, **options)
     assert len(meta["history"]["loss"]) < 5
 
 
@@ -162,7 +162,7 @@ def test_unknown_rows_are_left_out_and_counted(blobs: Path, tmp_path: Path) -> N
 @pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_few_rows_of_a_class_are_told(blobs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = [1] * 20 + [0] * 10 + [1] * 12 + [0] * 3 + [1, 0] * 7 + [1]
-    classifier.train(edited(blobs, tmp_path, split=SPLIT, label=labels), "vgg6", epochs=1, layers=["difference"])
+    classifier.train(edited(blobs, tmp_path, split=SPLIT, label=labels), small_network, epochs=1, layers=["difference"])
     assert "the validation part" in caplog.text and "12 real and 3 bogus rows: few to go by" in caplog.text
     assert "the train part" not in caplog.text
 

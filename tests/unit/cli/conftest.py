@@ -59,9 +59,9 @@ def gotorb(project: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., S
     return call
 
 
-def shell(*words: str, cwd: Path) -> Said:
+def shell(*words: str, cwd: Path, python: Path | str = sys.executable) -> Said:
     """Call `python -m gotorb WORDS...` as a process."""
-    command = [sys.executable, "-m", "gotorb", *words]
+    command = [str(python), "-m", "gotorb", *words]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     return Said(done.returncode, done.stdout, done.stderr)

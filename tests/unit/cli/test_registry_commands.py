@@ -84,11 +84,10 @@ def test_table_has_no_colour_and_is_not_cut_where_no_terminal_is(capsys: pytest.
     assert first.split() == [long, "[bold]kept[/bold]"] and second.split() == ["short", "1"] and "\x1b" not in head
 
 
-@pytest.mark.long("true processes import MLflow's command line")
-def test_mlflow_works_on_the_projects_own_store(gotorb: Call, project: Path) -> None:
-    said = shell("mlflow", "experiments", "create", "--experiment-name", "mine", cwd=project)
+def test_mlflow_works_on_the_projects_own_store(gotorb: Call, project: Path, warm_python: Path) -> None:
+    said = shell("mlflow", "experiments", "create", "--experiment-name", "mine", cwd=project, python=warm_python)
     assert said.code == 0, said.err
-    said = shell("mlflow", "experiments", "search", cwd=project)
+    said = shell("mlflow", "experiments", "search", cwd=project, python=warm_python)
     assert "mine" in said.out
     assert (project / "mlruns" / "mlflow.db").exists() and not (project / "mlflow.db").exists()
 

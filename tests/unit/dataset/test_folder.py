@@ -1,6 +1,6 @@
 """Folders of data sets: unfinished ones are not opened, finished ones of another kind are not replaced."""
 
-import multiprocessing
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from gotorb.errors import ConfigError, DataError
 from gotorb.eyeball.decisions import Event, Journal, write_labelled
 from gotorb.training.model_files import make_run_dir
 from tests.unit.apps.small import make_small
+
+ROOT = Path(__file__).parents[3]
 
 
 class Killed(BaseException):
@@ -147,22 +149,24 @@ def test_names_that_lead_out_of_a_folder_are_refused(
     assert sorted(path.name for path in tmp_path.rglob("*")) in ([], ["inside"])
 
 
-def _hold(folder: Path, ready: Any, done: Any) -> None:
-    with hold_folder(folder):
-        ready.set()
-        done.wait(30)
+HOLD = """
+import os, sys
+from pathlib import Path
+from gotorb.dataset.folder import hold_folder
+with hold_folder(Path(sys.argv[1])):
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+"""
 
 
-@pytest.mark.long("a true process imports this file again")
-def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    ready, done = spawn.Event(), spawn.Event()
-    process = spawn.Process(target=_hold, args=(tmp_path / "folder", ready, done))
-    process.start()
-    assert ready.wait(60)
-    with pytest.raises(DataError, match=f"process {process.pid}"), hold_folder(tmp_path / "folder"):
-        pass
-    done.set()
-    process.join()
+def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path, warm_python: Path) -> None:
+    command = [str(warm_python), "-c", HOLD, str(tmp_path / "folder")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:
+        assert first.stdin is not None and first.stdout is not None
+        pid = int(first.stdout.readline())
+        with pytest.raises(DataError, match=f"process {pid} "), hold_folder(tmp_path / "folder"):
+            pass
+        first.stdin.close()
+        assert first.wait(30) == 0
     with hold_folder(tmp_path / "folder"):
         pass

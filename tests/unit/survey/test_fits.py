@@ -80,7 +80,7 @@ def test_absent_file_names_the_settings_to_check(tmp_path):
 
 
 def test_an_image_costs_no_open_file_and_no_map_when_it_is_done(tmp_path):
-    """400 small images of several kinds, stamps of each: what this process holds open stays the same."""
+    """160 small images of several kinds, stamps of each: what this process holds open stays the same."""
     paths = [
         write_image(tmp_path / f"{kind}.fits", kind, STACKED, table=TABLE)
         for kind in ("float32", "scaled", "rows.fz", "gz")
@@ -92,13 +92,13 @@ def test_an_image_costs_no_open_file_and_no_map_when_it_is_done(tmp_path):
     gc.collect()
     gc.disable()  # nothing may wait for the collector
     try:
-        for i in range(400):
+        for i in range(160):
             with open_frame(paths[i % len(paths)]) as frame:
                 cut_planes(frame, [], *sky, size=15, extensions=Extensions(), xy=(x, y))
                 if i % 20 == 0:
                     read_detections(frame, "PHOTOMETRY_DIFF")
                     cut_planes(frame, exposures, *sky, size=15, extensions=Extensions())
-            if i % 50 == 49:
+            if i % 20 == 19:
                 held.add((open_files(), maps_of(tmp_path)))
     finally:
         gc.enable()

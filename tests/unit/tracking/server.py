@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 
@@ -68,6 +69,20 @@ class Process:
                 os.killpg(self.process.pid, 9)
             self.process.wait()
             self.process = None
+            wait_for_silence(self.address)
+
+
+def wait_for_silence(address: str) -> None:
+    """Wait until nothing listens at an address: a fork of the waiting python dies just after its stand-in."""
+    place = urlsplit(address)
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((place.hostname, place.port), timeout=2).close()
+        except OSError:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{address} still listens")
 
 
 def mlflow_server(
