@@ -20,7 +20,7 @@ ORDER = (
 """Rooms from the lowest to the highest: a room imports only rooms before it."""
 LIMITS = {
     "files": 190,
-    "lines of code": 30_930,
+    "lines of code": 30_910,
     "names at the top": 22,
     "modules with one importer below 60 lines": 0,
     "circles": 0,
