@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
-from scipy.stats import poisson
 
 from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.errors import InconsistentImage
@@ -181,6 +180,8 @@ def find_shift(
         Minor planets with a detection at the offset, and the offset [arcsec]; None when there are not many more than
         by chance, and than are at their places.
     """
+    from scipy.stats import poisson  # 33 MB, which servers of pages do without
+
     if len(expected) < LEAST_CLUSTER or len(detections) == 0:
         return None
     places = expected[:MOST_PLANETS]

@@ -249,6 +249,10 @@ function openSheet() {
   if (!order.length) return;
   document.body.dataset.mode = "sheet";
   closeTags();
+  for (const button of document.querySelectorAll(".decide")) {  // they act on a selection, which has no label of its own
+    button.classList.remove("given");
+    button.setAttribute("aria-pressed", "false");
+  }
   notice("");
   sheet.open(order, position, find("order").selectedOptions[0]?.textContent ?? sequence);
 }
