@@ -20,6 +20,8 @@ extensions = [
     "generate",
 ]
 exclude_patterns = ["_build", "_ext"]
+highlight_language = "text"  # of code blocks without a language: commands and their output
+add_module_names = False
 suppress_warnings = ["myst.xref_missing"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -31,6 +33,8 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 html_theme = "pydata_sphinx_theme"
 html_title = "gotorb"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
 html_sidebars = {"index": []}

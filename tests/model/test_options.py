@@ -82,7 +82,7 @@ def test_the_first_layer_may_be_chosen_and_is_saved_with_the_model(
         ({"loss": "joy"}, ConfigError, "no loss 'joy'"),
         ({"metrics": ["joy"]}, ConfigError, "no metric 'joy'"),
         ({"fit_kwargs": {"shuffle": True}}, ConfigError, "fit_kwargs has 'shuffle'"),
-        ({"fit_kwargs": {"validation_freq": 2}}, ModelError, "no epoch has a 'val_loss'"),
+        ({"fit_kwargs": {"validation_freq": 2}}, ModelError, "no epoch has a value of 'val_loss'"),
         ({"freeze": 2}, ConfigError, "freeze is 2 without init_from"),
     ],
 )
@@ -97,7 +97,7 @@ def test_impossible_options_are_refused_in_one_line(
 
 @pytest.mark.parametrize(
     ("shape", "units", "message"),
-    [((21, 21, 3), 1, r"takes stamps of \(21, 21, 3\)"), ((21, 21, 2), 2, r"gives \(None, 2\) for a stamp")],
+    [((21, 21, 3), 1, r"takes stamps of \(21, 21, 3\)"), ((21, 21, 2), 2, r"output shape \(None, 2\)")],
 )
 def test_a_network_that_does_not_fit_the_stamps_is_refused(
     small: Path, tmp_path: Path, shape: tuple[int, ...], units: int, message: str

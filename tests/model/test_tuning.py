@@ -129,11 +129,11 @@ def test_the_best_is_trained_with_its_own_shape(quick: tuple[Tuning, list[Any]],
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"objective": "val_luck"}, "no objective 'val_luck' to tune for; choose val_binary_crossentropy"),
+        ({"objective": "val_luck"}, "no objective 'val_luck'; choose val_binary_crossentropy"),
         ({"objective": "loss"}, "no objective 'loss'"),
         ({"method": "grid"}, "no tuning method 'grid'; choose hyperband, random, bayesian"),
         ({"max_trials": 0}, "max_trials is 0; give 1 or more"),
-        ({"max_trials": None}, "random has no end of its own"),
+        ({"max_trials": None}, "without which random does not end"),
         ({"max_epochs": 0}, "max_epochs is 0"),
         ({"factor": 1.5}, "factor is 1.5; give 2 or more"),
         ({"n_workers": 0}, "n_workers is 0"),

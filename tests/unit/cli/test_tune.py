@@ -38,7 +38,7 @@ def test_the_best_is_told_and_written(gotorb, project, data):
     ("words", "code", "says"),
     [
         (("--objective", "val_luck"), 2, "'val_luck' is not allowed; give one of val_binary_crossentropy, "),
-        (("--method", "random", "--max-trials", "null"), 1, "random has no end of its own"),
+        (("--method", "random", "--max-trials", "null"), 1, "without which random does not end"),
         (("--max-trials", "-1"), 2, "'-1' is not allowed; give a whole number, at least 1"),
         (("--space", "[1"), 2, "'[1' is not allowed; give a mapping"),
         (("--space", '{"depth": 1}'), 1, "no hyperparameter 'depth'"),

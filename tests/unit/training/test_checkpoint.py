@@ -95,7 +95,7 @@ def test_training_stops_after_patience_and_counts_on_when_it_resumes(model: kera
 def test_epochs_without_a_value_are_never_best(model: keras.Model) -> None:
     assert follow(model, make_recipe("val_loss"), [float("nan"), 0.7, 0.6]).best_epoch == 2
     nothing = follow(model, make_recipe("val_loss"), [float("nan")])
-    with pytest.raises(ModelError, match="no epoch has a 'val_loss'"):
+    with pytest.raises(ModelError, match="no epoch has a value of 'val_loss'"):
         nothing.restore(model)
     with pytest.raises(ModelError, match="the loss is inf"):
         nothing.on_epoch_end(1, {"loss": float("inf"), "val_loss": 0.5})

@@ -56,7 +56,7 @@ def test_empty_stamps_stay_empty() -> None:
 
 def test_noise_needs_the_difference() -> None:
     assert find_normaliser("noise", LAYERS).reference == 2  # type: ignore[union-attr]
-    with pytest.raises(ConfigError, match="layers are science, template: add it or take 'l2'"):
+    with pytest.raises(ConfigError, match="layers are science, template: add it or give 'l2'"):
         find_normaliser("noise", LAYERS[:2])
     with pytest.raises(ConfigError, match="normalise is 'l3'"):
         build_network(models.vgg6, (SIZE, SIZE, 3), layers=LAYERS, normalise="l3")
