@@ -30,8 +30,11 @@ TINY_SEED = 2
 N_THREADS = 2
 NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
 """Folders whose tests may run a network in this process."""
-FIRST = ("end_to_end/test_pipeline", "end_to_end/test_faults", "model/", "end_to_end/", "browser/", "unit/tracking/")
-"""Files that take longest, in the order in which they start, so that both processes end at the same time."""
+FIRST = ("end_to_end/test_pipeline", "model/", "end_to_end/", "browser/", "unit/streams/", "unit/tracking/")
+"""Files that take longest, in the order in which they start, so that both processes end at the same time.
+
+The second process begins with models: what else is long would wait with the first for `warm_python`.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

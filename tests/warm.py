@@ -45,6 +45,7 @@ START_S = 300
 GC_THRESHOLDS = (20_000, 10, 20)
 """Python's own, 700 new objects, make collections a fifth of the time of tests that import MLflow."""
 CPU_LOG = "cpu.tsv"
+PROGRAMS = ("gotorb", "dvc")
 SERVING: list[Path] = []
 """Folders of the waiting processes that this process uses."""
 _started: list[subprocess.Popen[bytes]] = []
@@ -78,7 +79,7 @@ def start(folder: Path, *, owner: int) -> Path:
     Parameters
     ----------
     folder : Path
-        Made new; holds ``python``, and ``gotorb`` that calls it, afterwards.
+        Made new; holds ``python``, and programs that call it, afterwards.
     owner : int
         Process id.
 
@@ -129,10 +130,10 @@ def serve(folder: Path, owner: int) -> None:
 
 
 def write_shim(folder: Path) -> None:
-    """Write the stand-ins for gotorb and python, the latter whole or not at all."""
-    program = folder / "gotorb"
-    program.write_text(f'#!/bin/sh\nexec {folder}/python -m gotorb "$@"\n')
-    program.chmod(0o755)
+    """Write the stand-ins for gotorb, dvc and python, the last one whole or not at all."""
+    for name in PROGRAMS:
+        (folder / name).write_text(f'#!/bin/sh\nexec {folder}/python -m {name} "$@"\n')
+        (folder / name).chmod(0o755)
     new = folder / "python.new"
     address = f"/proc/{os.getpid()}/cwd/socket"
     new.write_text(SHIM.format(python=sys.executable, address=address))

@@ -27,14 +27,22 @@ def wait_until(page: Any, expression: str, *, seconds: float = 30) -> None:
         page.wait_for_timeout(20)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser, or the reason why there is none; of one module, since tests elsewhere run event loops of their own."""
+@pytest.fixture(scope="package")
+def started() -> Iterator[Any]:
+    """A browser, or the reason why there is none; of this folder: tests elsewhere run event loops of their own."""
     pytest.importorskip("playwright.sync_api", reason="pip install 'gotorb[dev]' for browser tests")
     if find_browser() is None:
         pytest.skip("no Chromium found; install one or name it in GOTORB_CHROMIUM")
     with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture
+def chromium(started: Any) -> Iterator[Any]:
+    """The browser; pages that a test leaves open are closed after it."""
+    yield started
+    for context in started.contexts:
+        context.close()
 
 
 @pytest.fixture

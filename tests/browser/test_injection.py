@@ -67,9 +67,7 @@ def test_nothing_runs(page: Any, hostile: LabelServer, tmp_path: Path) -> None:
         page.wait_for_selector("#tiles[data-row]")
         page.keyboard.press("r")
         page.keyboard.press("ArrowLeft")
-        for key in ("a", "Escape", "/", "Escape", "?", "Escape"):
-            page.keyboard.press(key)
-            page.wait_for_timeout(40)
+        press(page, "a", "Escape", "/", "Escape", "?", "Escape")
         ask_place(page)
         page.fill("dialog input", f"{number} {payload}")
         page.keyboard.press("Enter")
@@ -81,9 +79,7 @@ def test_nothing_runs(page: Any, hostile: LabelServer, tmp_path: Path) -> None:
         page.wait_for_selector("#sheet[data-painted]")
         page.keyboard.press("Space")
         page.keyboard.press("3")
-        for key in ("v", "Escape", "x", "Escape", "Escape", "Escape"):
-            page.keyboard.press(key)
-            page.wait_for_timeout(40)
+        press(page, "v", "Escape", "x", "Escape", "Escape", "Escape")
         assert page.evaluate("window.ran") is None
     read_notes(page, hostile)
     page.goto(f"{home}explorer")
@@ -104,6 +100,13 @@ def test_payloads_stay_inside_the_address_of_a_link(payload: str) -> None:
     found = urlsplit(address)
     assert (found.scheme, found.netloc, found.fragment) == ("https", "a.org", "")
     assert parse_qs(found.query) == {"id": [payload], "x": ["1"]}
+
+
+def press(page: Any, *keys: str) -> None:
+    """Open and close dialogs, each long enough for its first frames."""
+    for key in keys:
+        page.keyboard.press(key)
+        page.wait_for_timeout(15)
 
 
 def ask_place(page: Any) -> None:

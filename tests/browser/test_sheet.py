@@ -166,7 +166,8 @@ def test_digits_tag_the_selection(page: Any, server: LabelServer) -> None:
     assert Journal(server.data_dir / layout.EYEBALL_DB).marks()["value"].tolist() == ["dipole", "dipole"]
 
 
-@pytest.mark.parametrize("n_kills", [2, pytest.param(24, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_eyeball kills the server in each run of the tests
+@pytest.mark.parametrize("n_kills", [24])
 def test_sheets_tags_notes_and_undo_of_two_annotators_survive_kills(
     chromium: Any, serve: Callable[..., LabelServer], tmp_path: Path, n_kills: int
 ) -> None:

@@ -268,11 +268,10 @@ def test_failed_look_up_gives_no_label_at_all_least_of_all_a_bogus_one(served, t
 HOSTILE = ["1'; drop table image; --", "../../etc/passwd", 'a,b\n"c"', "NA", "é" * 300, "100%s"]
 
 
-@pytest.mark.long("it goes through pages, csv and registry")
 def test_hostile_text_in_ids_stays_text(served, tmp_path, monkeypatch):
     one = query_images(read_settings(), 100).iloc[:1]
     monkeypatch.setattr(label_data, "get_images", lambda n: pd.concat([one] * len(HOSTILE)).assign(id=HOSTILE))
-    data_dir = make(tmp_path, n_processes=2)
+    data_dir = make(tmp_path)
     assert list(dict.fromkeys(open_dataset(data_dir).table["image_id"])) == HOSTILE
     assert [finding for finding in verify_dataset(data_dir) if "pixels of an earlier one" not in finding] == []
     assert {path.name for path in tmp_path.iterdir()} == {"run"}

@@ -19,7 +19,7 @@ from tests.model.conftest import STAYS_GRAPH, Trained
 
 pytestmark = [pytest.mark.usefixtures("eager_module"), pytest.mark.filterwarnings(STAYS_GRAPH)]
 TINY: dict[str, Any] = {
-    "methods": ("bald", "random"), "seeds": (1,), "n_start": 20, "n_step": 10, "n_rounds": 2, "n_steps": 4,
+    "methods": ("bald", "random"), "seeds": (1,), "n_start": 20, "n_step": 10, "n_rounds": 2, "n_steps": 2,
     "n_epochs": 2, "n_samples": 3, "layers": ("difference",),
 }  # fmt: skip
 
@@ -58,7 +58,7 @@ def whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_asked_rows_can_be_labelled_and_are_never_asked_twice(survey: Path, trained: Trained, method: str) -> None:
     table = read_table(survey).set_index("id")
     asked: list[str] = []
-    while len(chosen := active_learning.choose(trained.run_dir, survey, 35, method=method, already=asked)):
+    while len(chosen := active_learning.choose(trained.run_dir, survey, 60, method=method, already=asked)):
         assert tuple(chosen) == active_learning.ASK_COLUMNS and (chosen["label"] == "").all()
         assert (chosen["photometry_id"].to_numpy() == table.loc[chosen["id"], "candidate_id"].to_numpy()).all()
         asked += chosen["id"].tolist()

@@ -11,7 +11,8 @@ from gotorb.classifier.adopt import find_sets
 from gotorb.dataset.store import open_dataset, read_table, write_table
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.training.trees import fit_trees, update_trees
-from tests.model.blobs import make_blobs
+from tests.model.blobs import make_blobs, small_network
+from tests.model.conftest import STAYS_GRAPH
 
 N_LABELS = 40
 
@@ -51,6 +52,8 @@ def test_a_model_is_a_parent_when_its_stamps_are_alike(parent: Path, own: Path, 
         classifier.adopt(tmp_path / "larger", own, out_dir=tmp_path, name="no")
 
 
+@pytest.mark.usefixtures("eager")
+@pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_impossible_starts_are_refused(parent: Path, own: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="keep is 1"):
         classifier.adopt(parent, own, keep=1.0)
@@ -61,9 +64,9 @@ def test_impossible_starts_are_refused(parent: Path, own: Path, tmp_path: Path) 
         classifier.adopt(parent, few)
     with pytest.raises(DataError, match="no labels of both classes"):
         classifier.adopt(few, own)
-    classifier.train(parent, "vgg6", out_dir=tmp_path, name="vgg6", epochs=1, layers=("difference",))
+    classifier.train(parent, small_network, out_dir=tmp_path, name="network", epochs=1, layers=("difference",))
     with pytest.raises(ModelError, match="is a network"):
-        classifier.adopt(tmp_path / "vgg6", own)
+        classifier.adopt(tmp_path / "network", own)
 
 
 def test_rows_move_the_leaves_they_reach_and_none_leave_the_trees_as_they_are() -> None:

@@ -20,12 +20,6 @@ FIGURES = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made but not drawn, which takes most of an evaluation's time; the fixture `evaluation` draws."""
-    monkeypatch.setattr("gotorb.evaluation.report._save_figure", lambda figure, path, *_: path.touch())
-
-
 @pytest.fixture(scope="module")
 def evaluation(trained: Trained) -> Evaluation:
     return classifier.evaluate(trained.model, trained.meta, n_samples=5, n_bootstrap=50)
@@ -93,8 +87,11 @@ def test_benchmark_takes_channels_from_the_meta(trained: Trained, tmp_path: Path
 
 @pytest.mark.usefixtures("no_drawing")
 def test_benchmark_tells_how_many_rows_were_trained_on(trained: Trained, tmp_path: Path) -> None:
-    result = classifier.benchmark(trained.run_dir, trained.data_dir, n_samples=2, n_bootstrap=10, out_dir=tmp_path)
-    assert result.metrics["n_trained_on"] == len(trained.meta["split"]["train"])
+    data = open_dataset(trained.data_dir)
+    part = write_dataset(tmp_path / "part", data.table.iloc[:80], [data.read_stamps(range(80))])
+    result = classifier.benchmark(trained.run_dir, part, n_samples=2, n_bootstrap=10, out_dir=tmp_path)
+    n_trained_on = np.isin(data.ids[:80], trained.meta["split"]["train"]).sum()
+    assert result.metrics["n_trained_on"] == n_trained_on and 0 < n_trained_on < 80
 
 
 def test_score_rows_averages_the_posterior(trained: Trained) -> None:

@@ -122,7 +122,7 @@ def test_samples_equal_masks_applied_layer_by_layer(build: Callable[[], keras.Mo
 @pytest.mark.parametrize("build", [small_bayesian, with_single_activations_dropped, with_odd_dropouts])
 def test_samples_are_distributed_as_by_keras_own_dropout(build: Callable[[], keras.Model]) -> None:
     keras.utils.set_random_seed(5)
-    model, stamps, n = build(), make_stamps(4), 1500
+    model, stamps, n = build(), make_stamps(4), 800
     ours = next(make_tree(model).sample(iter([stamps]), n, entropy=1))
     plain = next(Loop(model).sample(iter([stamps]), n, entropy=2))
     error = plain.std(axis=1) * np.sqrt(2 / n)

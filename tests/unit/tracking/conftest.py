@@ -57,8 +57,8 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path, wa
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, warm_python: Path) -> Iterator[tuple[str, Process]]:
-    """Address and process of a tracking server; a test says whether it is up when it begins."""
-    address, process = mlflow_server(tmp_path_factory.mktemp("server"), python=warm_python)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Process]]:
+    """Address and true process of a tracking server, which a test may stop; it says whether it is up at its begin."""
+    address, process = mlflow_server(tmp_path_factory.mktemp("server"))
     yield address, process
     process.kill()

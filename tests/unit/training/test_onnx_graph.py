@@ -80,8 +80,14 @@ def bring(path: Path, folder: Path, **options: Any) -> keras.Model:
     return find_model(models.import_model(path, **given)).model
 
 
-@pytest.mark.parametrize("kind", ["onnx", "export", "saved"])
-@pytest.mark.parametrize("body", BODIES)
+QUICK = [*((body, "onnx") for body in BODIES), ("separable", "export"), ("normalised", "saved")]
+"""Each body, and each kind of file; the other pairs go the same ways."""
+PAIRS = [(body, kind) for body in BODIES for kind in ("onnx", "export", "saved")]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"), [pair if pair in QUICK else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
+)
 def test_scores_are_those_of_the_network(body: str, kind: str, tmp_path: Path) -> None:
     network = make_network(body)
     expected = network.predict(stamps(), verbose=0)[:, 0]
