@@ -54,7 +54,7 @@ def point_to(patch: pytest.MonkeyPatch, root: Path) -> Path:
     return root
 
 
-def read_here(job: Callable[..., Any], path: Path, *, memory: int, **options: Any) -> Any:
+def read_here(job: Callable[..., Any], path: Path, *, memory: int, seconds: int = 60, **options: Any) -> Any:
     """Stand-in for `read_apart` that starts no process; options travel as json all the same."""
-    assert memory > 0
+    assert memory > 0 and seconds > 0
     return job(path, **json.loads(json.dumps(options)))

@@ -7,6 +7,7 @@ separate process (`read_apart`), whose memory and CPU time the system limits. Id
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import math
@@ -102,6 +103,35 @@ def open_hdf5(path: Path | str | BinaryIO, limits: Limits = LIMITS) -> Iterator[
     with h5py.File(path, "r", locking=False) as file:
         count_values(file, limits)
         yield file
+
+
+def look_through(path: Path, *, member: str = "", most: int = MOST_UNPACKED) -> dict[str, np.ndarray]:
+    """Read all of an HDF5 file: a job for `read_apart`, since the library never ends on some damaged files.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or a zip archive that holds it.
+    member : str
+        Its name in the archive.
+    most : int
+        Bytes of all members together.
+
+    Returns
+    -------
+    dict
+        Empty.
+    """
+
+    def read(_: str, node: h5py.HLObject) -> None:
+        dict(node.attrs)
+        if isinstance(node, h5py.Dataset):
+            node[()]
+
+    with open_hdf5(io.BytesIO(read_zip(path, member, most)) if member else path) as file:
+        read("", file)
+        file.visititems(read)
+    return {}
 
 
 def check_regular(path: Path) -> None:
@@ -513,7 +543,9 @@ def _failure(path: Path, told: dict[str, Any], code: int) -> Exception:
         return UntrustedFile(f"{path} takes more than {told['memory'] >> 20} MiB of memory to read")
     if -code in (signal.SIGXCPU, signal.SIGKILL):
         return UntrustedFile(f"{path} takes more than {told['seconds']} CPU seconds to read")
-    ended = signal.Signals(-code).name if code < 0 else told.get("text", f"exit code {code}")
+    if "text" in told:
+        return UntrustedFile(f"{path} cannot be read ({told['text']})")
+    ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return UntrustedFile(f"{path} ended the process that read it, within {told['memory'] >> 20} MiB of memory: {ended}")
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from gotorb import __version__
 from gotorb.core import layout
 from gotorb.core.files import file_digest, tree_digest
-from gotorb.core.untrusted import Arrays, UntrustedFile, open_hdf5, read_apart
+from gotorb.core.untrusted import Arrays, UntrustedFile, look_through, open_hdf5, read_apart
 from gotorb.dataset.folder import hold_folder
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import keras, same_randomness
@@ -29,6 +29,8 @@ from gotorb.training.foreign import LINEAR, OTHER, SIGMOID, SOFTMAX, Foreign, fi
 from gotorb.training.inference import CompiledModel
 from gotorb.training.keras2 import WAY_OUT, read_config
 from gotorb.training.model_files import (
+    MAX_ARCHIVE,
+    WEIGHTS_FILE,
     Loaded,
     Meta,
     check_declared,
@@ -51,6 +53,8 @@ TOLERANCE = 1e-5
 """Largest difference from reference scores; of logits, relative to those above 1."""
 MEMORY, MEMORY_PER_BYTE = 3 << 28, 8
 """Bytes that the process that reads a network may allocate: for any file, and for each byte of it."""
+LOOK_SECONDS = 5
+"""CPU seconds in which all of an HDF5 file is read once, before anything else looks at it."""
 MAX_REFERENCE = 2**28
 """Bytes of reference stamps."""
 N_SAMPLES, N_SIGMA, SLACK = 50, 6, 0.02
@@ -151,14 +155,18 @@ def _read_apart(path: Path, how: ImportOptions) -> Foreign:
 
 
 def _check_first(path: Path) -> None:
-    """Refuse what a look at sizes and descriptions tells, without the start of a process."""
+    """Refuse what a look at sizes and descriptions tells, before a process imports TensorFlow."""
     suffix = path.suffix.lower()
     if not path.is_file() or suffix not in (*H5, ".keras", layout.ONNX_SUFFIX):
         return  # a SavedModel, or what is refused by its name
     try:
         if suffix == layout.ONNX_SUFFIX:
             check_onnx(path)
-        elif suffix == ".keras" or _is_keras_3(path):
+            return
+        memory = MEMORY + MEMORY_PER_BYTE * _count_bytes(path)
+        packed = {"member": WEIGHTS_FILE, "most": MAX_ARCHIVE} if suffix == ".keras" else {}
+        read_apart(look_through, path, memory=memory, seconds=LOOK_SECONDS, **packed)
+        if suffix == ".keras" or _is_keras_3(path):
             check_declared(path)
         else:
             with open_hdf5(path) as file:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 Meta = dict[str, Any]
-MAX_ARCHIVE = 1 << 29
-"""Bytes of a ``.keras`` file once it is unpacked."""
+MAX_ARCHIVE, WEIGHTS_FILE = 1 << 29, "model.weights.h5"
+"""Bytes of a ``.keras`` file once it is unpacked, and the member of it that holds the weights."""
 MAX_ACTIVATION = 1 << 24
 """Values that a layer may give for a stamp."""
 SPARE = 1_000_000
@@ -582,7 +582,7 @@ def _read_hdf5(path: Path) -> tuple[Any, int, set[int]]:
 def _read_zipped(path: Path) -> tuple[Any, int, set[int]]:
     """The same of a ``.keras`` file."""
     config = read_json(read_zip(path, "config.json", MAX_ARCHIVE))
-    with open_hdf5(io.BytesIO(read_zip(path, "model.weights.h5", MAX_ARCHIVE))) as file:
+    with open_hdf5(io.BytesIO(read_zip(path, WEIGHTS_FILE, MAX_ARCHIVE))) as file:
         return config, count_values(file), _sides(file)
 
 

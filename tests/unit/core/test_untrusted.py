@@ -26,7 +26,7 @@ from gotorb.catalogues.variables import read_variables
 from gotorb.core import layout
 from gotorb.core.files import write_csv
 from gotorb.core.params import ArchiveParams
-from gotorb.core.untrusted import UntrustedFile, check_header, open_hdf5, read_apart, read_json, read_zip
+from gotorb.core.untrusted import UntrustedFile, check_header, look_through, open_hdf5, read_apart, read_json, read_zip
 from gotorb.dataset.card import read_card
 from gotorb.dataset.check import verify_dataset
 from gotorb.dataset.datapack import read_datapack
@@ -550,7 +550,7 @@ HARM: list[tuple[Callable[..., Any], dict[str, Any], type[Exception], str]] = [
     (apart.grow, {"n_bytes": 1 << 31}, UntrustedFile, "given takes more than 128 MiB of memory"),
     (apart.loop, {}, UntrustedFile, "given takes more than 1 CPU seconds"),
     (apart.crash, {}, UntrustedFile, "given ended the process that read it.*SIGABRT"),
-    (apart.fail, {}, UntrustedFile, "given ended.*KeyError: 'absent'"),
+    (apart.fail, {}, UntrustedFile, "given cannot be read.*KeyError: 'absent'"),
     (apart.refuse, {}, ModelError, "given is no model"),
 ]
 
@@ -581,3 +581,22 @@ def own_children() -> float:
     """CPU seconds of the processes that this one started."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.long("a process reads until its time is over")
+def test_damaged_files_on_which_the_library_never_ends(tmp_path: Path) -> None:
+    path = tmp_path / "endless.h5"
+    path.write_bytes(gzip.decompress(Path(__file__).with_name("endless.h5.gz").read_bytes()))
+    cpu = own_children()
+    with pytest.raises(UntrustedFile, match="more than 1 CPU seconds"):
+        read_apart(look_through, path, seconds=1)
+    assert own_children() - cpu < 5
+
+
+def test_files_are_looked_through(tmp_path: Path) -> None:
+    make_model(tmp_path / "model.keras", {})
+    assert read_apart(look_through, tmp_path / "model.keras", member="model.weights.h5", most=1 << 20) == {}
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["a"] = h5py.SoftLink("/b")
+    with pytest.raises(UntrustedFile, match="SoftLink"):
+        read_apart(look_through, tmp_path / "data.h5")

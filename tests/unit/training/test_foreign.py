@@ -4,6 +4,7 @@ The files in keras2.zip were written by tf_keras 2.21, which is Keras 2, with th
 """
 
 import base64
+import gzip
 import json
 import os
 import shutil
@@ -436,3 +437,14 @@ def test_hostile_references_are_refused(kind: str, tmp_path: Path) -> None:
         pack.writestr("p.npy", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}\n", bytes(8)))
     with pytest.raises(ConfigError, match="cannot be used"):
         importing.read_reference(tmp_path / "reference.npz")
+
+
+@pytest.mark.long("a process reads the file until its time is over")
+def test_an_import_ends_where_the_library_does_not(
+    apart: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "LOOK_SECONDS", 1)
+    path = tmp_path / "endless.h5"
+    path.write_bytes(gzip.decompress((PACK.parents[1] / "core" / "endless.h5.gz").read_bytes()))
+    with pytest.raises(ModelError, match="more than 1 CPU seconds"):
+        models.import_model(path, out_dir=tmp_path, **OPTIONS)
