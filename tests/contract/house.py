@@ -20,7 +20,7 @@ ORDER = (
 """Rooms from the lowest to the highest: a room imports only rooms before it."""
 LIMITS = {
     "files": 190,
-    "lines of code": 30_910,
+    "lines of code": 30_000,
     "names at the top": 22,
     "modules with one importer below 60 lines": 0,
     "circles": 0,
@@ -251,17 +251,14 @@ def _functions(
 
 
 def lines_of_code(path: Path) -> int:
-    """Lines of a file that are neither blank nor part of a docstring."""
+    """Lines of a file that are neither blank nor part of a docstring, quotes included."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    return sum(bool(line.strip()) for line in lines) - _docstring_lines(tree(path))
-
-
-def _docstring_lines(module: ast.Module) -> int:
-    """Lines of all docstrings of a module that are not blank."""
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    nodes = [node for node in ast.walk(module) if isinstance(node, documented)]
-    texts = [ast.get_docstring(node, clean=False) or "" for node in nodes]
-    return sum(bool(line.strip()) for text in texts for line in text.splitlines())
+    for node in ast.walk(tree(path)):
+        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            text = node.body[0]
+            lines[text.lineno - 1 : text.end_lineno] = [""] * ((text.end_lineno or 0) - text.lineno + 1)
+    return sum(bool(line.strip()) for line in lines)
 
 
 def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
