@@ -152,7 +152,7 @@ MEANINGS = {
     },
     **{
         f"seconds_100k_{step}": f"CPU time of a process that {does}, imports not counted. Reference: a fifth of the "
-        "rows. The limit is a ratio of 5; a step that compared all rows with all others would have 25."
+        "rows: a ratio of 5 is linear; a step that compared all rows with all others would have 25."
         for step, does in LARGE_STEPS.items()
     },
     "setup_seconds": "Installation of the pipeline's environment in a fresh clone (`make .venv/.ready`), packages in "

@@ -144,7 +144,7 @@ def _read_apart(path: Path, how: ImportOptions) -> Foreign:
     """Read a network in a process of its own, after checks that need no library."""
     _check_first(path)
     try:
-        found = read_apart(read_plain, path, memory=MEMORY + MEMORY_PER_BYTE * _count_bytes(path), **asdict(how))
+        found = read_apart(_read_plain, path, memory=MEMORY + MEMORY_PER_BYTE * _count_bytes(path), **asdict(how))
     except UntrustedFile as error:
         raise ModelError(f"{error}; {WAY_OUT}") from None
     told = json.loads(str(found["told"]))
@@ -175,21 +175,8 @@ def _check_first(path: Path) -> None:
         raise ModelError(f"{path} cannot be imported ({last_line(error)}); {WAY_OUT}") from None
 
 
-def read_plain(path: Path, **how: Any) -> Arrays:
-    """Read a network as plain arrays: the job of the process that reads.
-
-    Parameters
-    ----------
-    path : Path
-        The file, or the folder of a SavedModel.
-    **how
-        Attributes of `ImportOptions`.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Its weights, and json of its configuration, output and odd layers as ``told``.
-    """
+def _read_plain(path: Path, **how: Any) -> Arrays:
+    """Read a network as weights and json of its configuration: the job of the process that reads."""
     options = ImportOptions(**how | {"layers": tuple(how["layers"])})
     found = read_network(path, options)
     told = {"config": found.model.to_json(), "kind": found.kind}

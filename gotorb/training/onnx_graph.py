@@ -100,7 +100,7 @@ def check_onnx(path: Path) -> None:
     if path.stat().st_size > MAX_BYTES:
         raise UntrustedFile(f"larger than {MAX_BYTES} bytes")
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        check_content(content)
+        _check_content(content)
 
 
 def read_saved_model(folder: Path, shape: tuple[int | None, int], first: First) -> Foreign:
@@ -181,7 +181,7 @@ def _rebuild(path: Path, content: bytes, shape: tuple[int | None, int], first: F
     except ImportError:
         raise ConfigError(f"{path} needs onnx, which is not installed; pip install 'gotorb[onnx]'") from None
     try:
-        check_content(content)
+        _check_content(content)
         return _Graph(onnx, onnx.ModelProto.FromString(content).graph).network(shape, first)
     except Exception as error:  # protobuf, numpy and Keras raise almost any type
         raise ModelError(
@@ -192,19 +192,8 @@ def _rebuild(path: Path, content: bytes, shape: tuple[int | None, int], first: F
 # --- the bytes of a file ---------------------------------------------------------------------------
 
 
-def check_content(content: bytes | mmap) -> None:
-    """Refuse a small file that needs much memory when parsed, because of many parts besides its weights.
-
-    Parameters
-    ----------
-    content : bytes or mmap
-        Of an ONNX file.
-
-    Raises
-    ------
-    UntrustedFile
-        If it is one.
-    """
+def _check_content(content: bytes | mmap) -> None:
+    """Refuse a small file that needs much memory when parsed, because of many parts besides its weights."""
     budget, rest = [MAX_PARTS], len(content)
     for number, start, end in _fields(content, (0, len(content)), budget):
         for part, low, high in _fields(content, (start, end), budget) if number == GRAPH else ():
