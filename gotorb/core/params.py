@@ -260,9 +260,10 @@ class TrainParams(Section):
     epochs: int = Field(40, ge=1, description="epochs at most")
     batch_size: int = Field(64, ge=1, description="stamps of a training step")
     learning_rate: float = Field(1e-3, gt=0, description="step size of Adam; 3e-5 suits 10^5 rows and more")
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="learning rate over the epochs; cosine: lowered to 0"
-    )
+    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
+        "constant", description="learning rate over the epochs; cosine: lowered to 0; one_cycle: raised in the first "
+        "three tenths of the steps, then lowered to 0",
+    )  # fmt: skip
     patience: int = Field(10, ge=1, description="epochs without improvement after which training stops")
     dropout: float = Field(0.01, ge=0, lt=1, description="fraction of the units or feature maps that dropout removes")
     normalise: Literal["l2", "clipped", "noise", "none", "auto"] = Field(

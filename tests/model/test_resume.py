@@ -147,7 +147,7 @@ def test_patience_counts_on_after_an_interruption(small: Path, tmp_path: Path) -
 @pytest.mark.usefixtures("eager")
 @pytest.mark.filterwarnings(STAYS_GRAPH)
 def test_an_average_of_the_weights_is_kept_and_resumes(small: Path, tmp_path: Path) -> None:
-    options = OPTIONS | {"ema": 0.9, "schedule": "constant"}
+    options = OPTIONS | {"ema": 0.9, "schedule": "one_cycle"}
     whole, meta = classifier.train(small, out_dir=tmp_path / "whole", **options)
     classifier.train(small, out_dir=tmp_path, on_epoch=stop_after(2), **options)
     classifier.train(small, out_dir=tmp_path, **options)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,49 @@ def test_study_learns_from_one_survey_and_is_evaluated_on_another(project: Path)
     assert not {"truth", "promote", "tune", "retrain"} & set(stages)
     assert "data/other/survey" not in " ".join(stages["label"]["deps"] + stages["dataset"]["deps"])
     assert {"data/other/detections", "data/other/injected"} <= set(stages["other_fields"]["deps"])
+
+
+def record_dvc(monkeypatch: pytest.MonkeyPatch, code: Callable[[list[str]], int]) -> list[list[list[str]]]:
+    """Let DVC's commands end with the given exit codes; the list fills with those that ran at the same time."""
+    ran: list[list[list[str]]] = []
+
+    def run(here: Path, commands: list[list[str]]) -> int:
+        ran.append(commands)
+        return max(code(words) for words in commands)
+
+    monkeypatch.setattr(repro, "_run_dvc", run)
+    return ran
+
+
+def test_stages_with_work_to_do_run_two_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = record_dvc(monkeypatch, lambda words: int(words[0] == "status"))
+    assert repro.run_stages(project) == 0
+    single = ["repro", "--single-item"]
+    assert ran == [
+        [["status", "--quiet"]],
+        [["repro", "dataset"]],
+        [[*single, "train"], [*single, "tune", "retrain"]],
+        [[*single, "evaluate"], [*single, "truth", "injections"]],
+        [["repro"]],
+    ]
+
+
+def test_without_work_dvc_only_confirms_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = record_dvc(monkeypatch, lambda words: 0)
+    assert repro.run_stages(project) == 0
+    assert ran == [[["status", "--quiet"]], [["repro"]]]
+
+
+def test_a_stage_that_fails_ends_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = record_dvc(monkeypatch, lambda words: 1 if words[0] == "status" else 255 if "retrain" in words else 0)
+    assert repro.run_stages(project) == 255
+    assert "retrain" in ran[-1][1]
+
+
+def test_a_source_without_some_stages_leaves_them_out(
+    project: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = repro.make_workspace("archive", data)
+    ran = record_dvc(monkeypatch, lambda words: int(words[0] == "status"))
+    assert repro.run_stages(here) == 0
+    assert ran[2:4] == [[["repro", "--single-item", name]] for name in ("train", "evaluate")]

@@ -1,5 +1,6 @@
-"""The learning rate is a function of the epoch alone."""
+"""The learning rate is a function of the epoch and the step alone."""
 
+import numpy as np
 import pytest
 
 from gotorb.errors import ConfigError
@@ -27,5 +28,16 @@ def test_constant_needs_no_callback():
 
 
 def test_unknown_schedule_is_refused():
-    with pytest.raises(ConfigError, match="no learning-rate schedule 'stairs'; choose constant or cosine"):
+    with pytest.raises(ConfigError, match="no learning-rate schedule 'stairs'; choose constant, cosine or one_cycle"):
         make_schedule(make_recipe("stairs"))
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_to_nothing():
+    (callback,) = make_schedule(make_recipe("one_cycle"))
+    assert callback.rate(0) == pytest.approx(0.04 * callback.largest)
+    rates = [callback.rate(time) for time in np.linspace(0, callback.epochs, 101)]
+    assert int(np.argmax(rates)) == 30
+    assert max(rates) == callback.largest
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert all(np.diff(rates[:31]) > 0)
+    assert all(np.diff(rates[30:]) < 0)
