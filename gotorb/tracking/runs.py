@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,6 +48,8 @@ VERSION_TAG = "gotorb.version"
 """Git tags whose data or model a run made or used."""
 NETWORK_TAG = "gotorb.network"
 COMPLETED = "completed"
+BETWEEN_NAMES, REFUSED = re.compile(r"\.(?!\d)|(?<!\d)\."), re.compile(r" ?[^/\w.\- :]+")
+"""Dots of a name but those of numbers, and what MLflow refuses in one."""
 MISSED_FPR = 0.01
 """False-positive rate of the headline number ``missed``."""
 
@@ -385,10 +388,15 @@ def flat_metrics(values: Mapping[str, Any]) -> dict[str, float]:
     Returns
     -------
     dict
-        Numbers.
+        Numbers. Their names have only characters that MLflow accepts.
+
+    Examples
+    --------
+    >>> flat_metrics({"by_rule": {"minor planet within 1.5 arcsec, V < 20": 7}})
+    {'by_rule/minor planet within 1.5 arcsec V 20': 7.0}
     """
     return {
-        name.replace(".", "/"): float(value)
+        REFUSED.sub("", BETWEEN_NAMES.sub("/", name)): float(value)
         for name, value in flatten(dict(values)).items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     }
