@@ -11,8 +11,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -29,7 +32,7 @@ from pipelines.stage_deps import ROOT, is_code, renew_deps
 SOURCES_YAML = Path(__file__).with_name("sources.yaml")
 DVC_YAML = "dvc.yaml"
 PHASES = ((("train",), ("tune", "retrain")), (("evaluate",), ("truth", "injections")))
-"""Stages in two lanes that run at the same time, behind `FIRST`: neither lane waits for the other's results."""
+"""Stages in two lanes that run at the same time, after `FIRST`: neither lane waits for the other's results."""
 FIRST = "dataset"
 
 
@@ -72,21 +75,32 @@ def run_stages(here: Path) -> int:
     commands = [[["repro", FIRST]]]
     for phase in PHASES:
         lanes = [[name for name in lane if name in known] for lane in phase]
-        commands.append([["repro", "--single-item", *lane] for lane in lanes if lane])
+        if any(lanes):
+            commands.append([["repro", "--single-item", *lane] for lane in lanes if lane])
     if _run_dvc(here, [["status", "--quiet"]]) == 0:
         commands = []
     return next(filter(None, (_run_dvc(here, some) for some in (*commands, [["repro"]]))), 0)
 
 
 def _run_dvc(here: Path, commands: Sequence[Sequence[str]]) -> int:
-    """Run DVC commands at the same time and wait for all of them; the first exit code that is not 0."""
+    """Run DVC commands at the same time and wait for all of them; the first exit code that is not 0.
+
+    Lines of commands that run next to each other begin with the names of their stages.
+    """
     # one that records the end of a stage holds the project's lock for a moment
     dvc, environment = [sys.executable, "-m", "dvc", "--wait-for-lock"], stage_environment()
-    with ExitStack() as stack:
-        running = [
-            stack.enter_context(subprocess.Popen([*dvc, *words], cwd=here, env=environment)) for words in commands
-        ]
+    if len(commands) == 1:
+        return subprocess.run([*dvc, *commands[0]], cwd=here, env=environment, check=False).returncode
+    piped = partial(subprocess.Popen, cwd=here, env=environment, text=True, stdout=PIPE, stderr=STDOUT)
+    with ExitStack() as stack, ThreadPoolExecutor(len(commands)) as readers:
+        running = [stack.enter_context(piped([*dvc, *words])) for words in commands]
+        list(readers.map(_print_lane, running, ["/".join(words[2:]) for words in commands]))
         return next(filter(None, [one.wait() for one in running]), 0)
+
+
+def _print_lane(lane: "subprocess.Popen[str]", name: str) -> None:
+    for line in lane.stdout or ():
+        print(f"{name:16s} | {line}", end="", flush=True)
 
 
 def _dvc_root(here: Path) -> Path:

@@ -188,3 +188,13 @@ def test_a_source_without_some_stages_leaves_them_out(
     ran = record_dvc(monkeypatch, lambda words: int(words[0] == "status"))
     assert repro.run_stages(here) == 0
     assert ran[2:4] == [[["repro", "--single-item", name]] for name in ("train", "evaluate")]
+
+
+def test_lines_of_stages_that_run_together_name_their_stages(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    repro.set_up_dvc(project)
+    stages = {name: {"cmd": f"echo said by {name}"} for name in ("train", "tune")}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages | {"promote": {"cmd": "exit 3"}}}))
+    single = ["repro", "--single-item"]
+    assert repro._run_dvc(project, [[*single, "train"], [*single, "tune", "promote"]]) != 0
+    lines = capfd.readouterr().out.splitlines()
+    assert {"train            | said by train", "tune/promote     | said by tune"} <= set(lines)
