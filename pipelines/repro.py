@@ -12,10 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from subprocess import PIPE, STDOUT
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -31,8 +28,11 @@ from pipelines.stage_deps import ROOT, is_code, renew_deps
 
 SOURCES_YAML = Path(__file__).with_name("sources.yaml")
 DVC_YAML = "dvc.yaml"
-PHASES = ((("train",), ("tune", "retrain")), (("evaluate",), ("truth", "injections")))
-"""Stages in two lanes that run at the same time, after `FIRST`: neither lane waits for the other's results."""
+PHASES = (("tune", "retrain"), ("train",)), (("truth", "injections"), ("evaluate",))
+"""Groups of stages that run next to each other, after `FIRST`: no group waits for the results of another."""
+APART = "evaluate"
+"""Stage whose models are groups of their own."""
+N_LANES = 2
 FIRST = "dataset"
 
 
@@ -72,18 +72,22 @@ def run_stages(here: Path) -> int:
         Exit code of the first command that failed, else 0.
     """
     known = yaml.safe_load((here / DVC_YAML).read_text())["stages"]
+    models = yaml.safe_load((here / layout.PARAMS_YAML).read_text())[APART]["models"]
     commands = [[["repro", FIRST]]]
     for phase in PHASES:
-        lanes = [[name for name in lane if name in known] for lane in phase]
-        if any(lanes):
-            commands.append([["repro", "--single-item", *lane] for lane in lanes if lane])
+        groups = [[name for name in group if name in known] for group in phase]
+        groups = [
+            one for group in groups for one in ([[f"{APART}@{m}"] for m in models] if APART in group else [group])
+        ]
+        if any(groups):
+            commands.append([["repro", "--single-item", *group] for group in groups if group])
     if _run_dvc(here, [["status", "--quiet"]]) == 0:
         commands = []
     return next(filter(None, (_run_dvc(here, some) for some in (*commands, [["repro"]]))), 0)
 
 
 def _run_dvc(here: Path, commands: Sequence[Sequence[str]]) -> int:
-    """Run DVC commands at the same time and wait for all of them; the first exit code that is not 0.
+    """Run DVC commands, `N_LANES` at a time, and wait for all of them; the first exit code that is not 0.
 
     Lines of commands that run next to each other begin with the names of their stages.
     """
@@ -91,16 +95,17 @@ def _run_dvc(here: Path, commands: Sequence[Sequence[str]]) -> int:
     dvc, environment = [sys.executable, "-m", "dvc", "--wait-for-lock"], stage_environment()
     if len(commands) == 1:
         return subprocess.run([*dvc, *commands[0]], cwd=here, env=environment, check=False).returncode
-    piped = partial(subprocess.Popen, cwd=here, env=environment, text=True, stdout=PIPE, stderr=STDOUT)
-    with ExitStack() as stack, ThreadPoolExecutor(len(commands)) as readers:
-        running = [stack.enter_context(piped([*dvc, *words])) for words in commands]
-        list(readers.map(_print_lane, running, ["/".join(words[2:]) for words in commands]))
-        return next(filter(None, [one.wait() for one in running]), 0)
 
+    def run(words: Sequence[str]) -> int:
+        with subprocess.Popen(
+            [*dvc, *words], cwd=here, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as lane:
+            for line in lane.stdout or ():
+                print(f"{'/'.join(words[2:]):22s} | {line}", end="", flush=True)
+        return lane.returncode
 
-def _print_lane(lane: "subprocess.Popen[str]", name: str) -> None:
-    for line in lane.stdout or ():
-        print(f"{name:16s} | {line}", end="", flush=True)
+    with ThreadPoolExecutor(N_LANES) as lanes:
+        return next(filter(None, list(lanes.map(run, commands))), 0)
 
 
 def _dvc_root(here: Path) -> Path:
