@@ -7,6 +7,7 @@ decides the content: options and inputs. DVC sees neither.
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,11 +183,20 @@ def whole_folder(folder: Path, recipe: Recipe) -> Iterator[None]:
         If another process writes into it, or it holds finished results of another recipe.
     """
     kept, marker = folder / layout.RECIPE_FILE, folder / layout.UNFINISHED_FILE
+    is_new = not folder.exists()
     with hold_folder(folder):
         if kept.exists() and not marker.exists():
             _compare_recipe(folder, recipe, "results")
+        before = set(folder.iterdir())
         write_text(marker, "the files of this folder are being written\n")
-        yield
+        try:
+            yield
+        except BaseException:
+            if set(folder.iterdir()) <= before | {marker}:  # nothing was written yet
+                marker.unlink(missing_ok=True)
+                if is_new:
+                    shutil.rmtree(folder)
+            raise
         write_json(kept, _digests(recipe))
         marker.unlink()
 

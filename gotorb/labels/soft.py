@@ -123,7 +123,7 @@ def fit_labellers(
 def _count(levels: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Fraction of bogus and of real rows at each level, (2, n_levels)."""
     known, n = levels >= 0, int(levels.max(initial=0)) + 1
-    counts = np.stack([np.bincount(levels[known], part[known], n) for part in (1 - real, real)])
+    counts = np.stack([np.bincount(levels[known], part[known], n) for part in (1 - real, real)]).astype(float)
     usual = counts.sum(axis=0) + 1e-3
     counts += SMOOTHING * usual / usual.sum()
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))
@@ -169,6 +169,7 @@ def soften_labels(
     mean = _mean_score(table, scores)
     start = np.where(label >= 0, np.take(START, label), START[0] + (START[1] - START[0]) * mean)
     anchors = table["metalabel"].map(ANCHORS).to_numpy(float)
+    labellers = {name: levels for name, levels in labellers.items() if (levels >= 0).any()}
     found, probability = fit_labellers(list(labellers), np.stack(list(labellers.values()), axis=1), start, anchors)
     LOG.info("soft labels by %s: %.1f %% real", ", ".join(found.names), 100 * probability.mean())
     mixed = OWN_SHARE * label + (1 - OWN_SHARE) * probability

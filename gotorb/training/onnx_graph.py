@@ -24,12 +24,10 @@ from gotorb.training.model_files import MAX_ACTIVATION, MAX_LAYERS, last_line
 from gotorb.training.onnx import MAX_BYTES, OPSET
 from gotorb.training.tensor_ops import apply_operation
 
-Tensor = Any
-Node = Any
-MAX_GRAPH, MAX_PARTS, MAX_FOLDED = 8_000_000, 200_000, 1_000_000
-"""Largest number of bytes of an ONNX file without its weights, of fields, and of values of a folded constant."""
-MAX_META = 16
-"""Graphs of a SavedModel."""
+Tensor = Node = Any
+MAX_GRAPH, MAX_PARTS, MAX_FOLDED, MAX_META = 8_000_000, 200_000, 1_000_000, 16
+"""Largest number of bytes of an ONNX file without its weights, of its fields, of values of a folded constant, and of
+graphs of a SavedModel."""
 GRAPH, WEIGHT, VALUES = 7, 5, (4, 5, 7, 9, 10)
 """Numbers of the fields of the graph, of a weight in it, and of the values of a weight."""
 FIRST, LAST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -48,8 +46,7 @@ UNARY = {
     "Floor": "floor", "Selu": "selu", "Identity": "identity", "Dropout": "identity", "Cast": "identity",
     "IsNaN": "isnan", "Asinh": "arcsinh", "Atan": "arctan",
 }  # fmt: skip
-BINARY = {"Sub": "subtract", "Mul": "multiply", "Div": "divide", "Pow": "power", "Max": "maximum",
-          "Min": "minimum"}  # fmt: skip
+BINARY = {"Sub": "subtract", "Mul": "multiply", "Div": "divide", "Pow": "power", "Max": "maximum", "Min": "minimum"}
 REDUCERS = {"ReduceSum": "reduce_sum", "ReduceMean": "reduce_mean", "ReduceMax": "reduce_max",
             "ReduceMin": "reduce_min", "ReduceL2": "norm"}  # fmt: skip
 CARRIED = ("Identity", "Dropout", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
@@ -189,9 +186,6 @@ def _rebuild(path: Path, content: bytes, shape: tuple[int | None, int], first: F
         ) from None
 
 
-# --- the bytes of a file ---------------------------------------------------------------------------
-
-
 def _check_content(content: bytes | mmap) -> None:
     """Refuse a small file that needs much memory when parsed, because of many parts besides its weights."""
     budget, rest = [MAX_PARTS], len(content)
@@ -232,9 +226,6 @@ def _number(content: bytes | mmap, place: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, place
     raise UntrustedFile("a broken ONNX file")
-
-
-# --- the graph -------------------------------------------------------------------------------------
 
 
 class _Graph:

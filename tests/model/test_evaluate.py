@@ -102,7 +102,7 @@ def test_score_rows_averages_the_posterior(trained: Trained) -> None:
 
 
 def test_a_model_without_meta_or_data_is_refused(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no meta\.hkl next to it"):
+    with pytest.raises(ModelError, match=r"no meta\.hkl"):
         classifier.evaluate(trained.model)
     with pytest.raises(DataError, match="no data set at"):
         classifier.evaluate(trained.run_dir, data_dir=tmp_path / "nowhere")

@@ -71,6 +71,14 @@ def test_undecided_rows_get_a_probability_from_scores_and_annotators(table: pd.D
     assert (without.loc[table["metalabel"] == "mp", layout.PROBABILITY_COLUMN] == 0.99).all()
 
 
+def test_labellers_who_say_nothing_change_nothing(table: pd.DataFrame) -> None:
+    silent = table.assign(host_offset_arcsec=np.nan, other=np.nan)
+    soft = soften_labels(silent, scores=["score", "other"])
+    pd.testing.assert_frame_equal(soft[table.columns], table)
+    expected = soften_labels(table, scores=["score"])
+    pd.testing.assert_series_equal(soft[layout.PROBABILITY_COLUMN], expected[layout.PROBABILITY_COLUMN])
+
+
 def test_a_missing_score_is_named(table: pd.DataFrame) -> None:
     with pytest.raises(DataError, match="'peer_x'"):
         soften_labels(table, scores=["peer_x"])
