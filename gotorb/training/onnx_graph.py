@@ -24,7 +24,7 @@ from gotorb.training.model_files import MAX_ACTIVATION, MAX_LAYERS, last_line
 from gotorb.training.onnx import MAX_BYTES, OPSET
 from gotorb.training.tensor_ops import apply_operation
 
-Tensor = Node = Any
+Tensor = Any
 MAX_GRAPH, MAX_PARTS, MAX_FOLDED, MAX_META = 8_000_000, 200_000, 1_000_000, 16
 """Largest number of bytes of an ONNX file without its weights, of its fields, of values of a folded constant, and of
 graphs of a SavedModel."""
@@ -273,7 +273,7 @@ class _Graph:
             raise UntrustedFile(f"the weight {tensor.name!r} declares {list(tensor.dims)} and stores {stored} bytes")
         return np.asarray(self.onnx.numpy_helper.to_array(tensor))
 
-    def _take(self, node: Node) -> None:
+    def _take(self, node: Any) -> None:
         """Add an operator, or fold it if all its inputs are constant."""
         given = {one.name: self.onnx.helper.get_attribute_value(one) for one in node.attribute}
         absent = [name for name in node.input if name not in self.values]
@@ -297,7 +297,7 @@ class _Graph:
             self.kinds[node.output[0]] = carried if kind in CARRIED else kinds.get(kind, OTHER)
         self.values[node.output[0]] = found
 
-    def _fold(self, node: Node, inputs: list[Any], given: dict[str, Any]) -> np.ndarray:
+    def _fold(self, node: Any, inputs: list[Any], given: dict[str, Any]) -> np.ndarray:
         """Result of an operator on constants."""
         kind, arrays = node.op_type, [np.asarray(one) for one in inputs if one is not None]
         if sum(one.size for one in arrays) > MAX_FOLDED:
@@ -319,7 +319,7 @@ class _Graph:
             raise UntrustedFile(f"operator {kind} on constants has no counterpart")
         return np.asarray(plain[kind]())
 
-    def _make(self, node: Node, inputs: list[Any], given: dict[str, Any]) -> Tensor:
+    def _make(self, node: Any, inputs: list[Any], given: dict[str, Any]) -> Tensor:
         """Layer of an operator on tensors."""
         kind, x = node.op_type, inputs[0]
         special = getattr(self, f"on_{kind.lower()}", None)
