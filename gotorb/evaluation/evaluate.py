@@ -15,7 +15,6 @@ from gotorb.dataset.card import data_digest
 from gotorb.dataset.store import Dataset
 from gotorb.errors import ConfigError, DataError, ModelError
 from gotorb.evaluation.calibration import Calibration, fit_calibration
-from gotorb.evaluation.figures import draw_figures
 from gotorb.evaluation.latent import map_latent, plot_latent
 from gotorb.evaluation.metrics import find_clear, measure_calibration, measure_robustness, rounded
 from gotorb.evaluation.posterior import Scale
@@ -27,7 +26,6 @@ from gotorb.evaluation.report import (
     measure_predictions,
     write_evaluation,
 )
-from gotorb.evaluation.stamp_figures import draw_stamps
 from gotorb.evaluation.thresholds import Night, choose_threshold, keep_classes
 
 if TYPE_CHECKING:
@@ -275,6 +273,10 @@ def evaluate_model(
     Evaluation
         Metrics, predictions, figures and curves, as written.
     """
+    # here: matplotlib takes memory that servers of labels and scores do not have to spare
+    from gotorb.evaluation.figures import draw_figures
+    from gotorb.evaluation.stamp_figures import draw_stamps
+
     scores, samples = score_model(model, meta, data, rows.index.to_numpy(int), how)
     predictions = make_predictions(add_tags(rows, data.data_dir), scores, samples, find_scale(meta))
     if "suspects" in meta:
