@@ -6,8 +6,8 @@ import sys
 
 def test_front_door_imports_no_heavy_library() -> None:
     code = (
-        "import sys, gotorb.classifier, gotorb.models\n"
-        "print(sorted({'tensorflow', 'keras', 'sklearn', 'mlflow', 'matplotlib.pyplot'} & set(sys.modules)))"
+        "import sys, gotorb.classifier, gotorb.models, gotorb.eyeball.server\n"
+        "print(sorted({'tensorflow', 'keras', 'sklearn', 'mlflow', 'matplotlib', 'scipy.stats'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
