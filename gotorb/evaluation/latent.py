@@ -58,12 +58,15 @@ def reduce_vectors(vectors: np.ndarray, *, n_components: int = N_COMPONENTS) -> 
 def map_latent(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Positions of stamps on a map: t-SNE of the first fifty principal components.
 
+    With more than `MOST_TSNE` vectors, a random choice of this many are landmarks of the t-SNE. Each of the others lies
+    at the weighted mean of its nearest landmarks.
+
     Parameters
     ----------
     vectors : ndarray
         (n, n_features) latent vectors.
     seed : int
-        Seed of the optimisation.
+        Seed of the choice and of the optimisation.
 
     Returns
     -------
@@ -78,12 +81,22 @@ def map_latent(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    if len(vectors) < FEWEST_VECTORS:
-        raise DataError(f"{len(vectors)} stamps are too few for a latent map; give {FEWEST_VECTORS} or more")
+    n = len(vectors)
+    if n < FEWEST_VECTORS:
+        raise DataError(f"{n} stamps are too few for a latent map; give {FEWEST_VECTORS} or more")
+    chosen = np.ones(n, bool)
+    if n > MOST_TSNE:
+        chosen = np.random.default_rng([seed, n]).permutation(n) < MOST_TSNE
+    places = np.zeros((n, 2), np.float32)
     with threadpool_limits(1):  # sums in parallel depend on the number of threads
         reduced = reduce_vectors(vectors)
-        perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
-        return TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(reduced)
+        perplexity = min(PERPLEXITY, (chosen.sum() - 1) / 3)
+        places[chosen] = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(
+            reduced[chosen]
+        )
+        if not chosen.all():
+            places[~chosen] = _place_by_landmarks(reduced[~chosen], reduced[chosen], places[chosen])
+    return places
 
 
 def principal_axes(
@@ -129,10 +142,7 @@ def principal_axes(
 
 
 def make_maps(components: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Maps for the explorer: the first two components, and t-SNE.
-
-    With more than `MOST_TSNE` vectors, a random choice of this many are landmarks of the t-SNE. Each of the others lies
-    at the weighted mean of its nearest landmarks. Fewer than eight vectors have no t-SNE.
+    """Maps for the explorer: the first two components, and t-SNE. Fewer than eight vectors have no t-SNE.
 
     Parameters
     ----------
@@ -151,19 +161,8 @@ def make_maps(components: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]
     >>> {name: part.shape for name, part in make_maps(np.eye(4)).items()}
     {'pca': (4, 2)}
     """
-    n = len(components)
     maps = {"pca": np.pad(components[:, :2], ((0, 0), (0, max(0, 2 - components.shape[1]))))}
-    if n < FEWEST_VECTORS:
-        return maps
-    chosen = np.arange(n)
-    if n > MOST_TSNE:
-        chosen = np.sort(np.random.default_rng([seed, n]).choice(n, MOST_TSNE, replace=False))
-    places = np.zeros((n, 2))
-    places[chosen] = map_latent(components[chosen], seed=seed)
-    others = np.setdiff1d(np.arange(n), chosen)
-    if len(others):
-        places[others] = _place_by_landmarks(components[others], components[chosen], places[chosen])
-    return maps | {"tsne": places}
+    return maps | ({"tsne": map_latent(components, seed=seed)} if len(components) >= FEWEST_VECTORS else {})
 
 
 def _place_by_landmarks(vectors: np.ndarray, landmarks: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -64,3 +64,13 @@ def test_what_is_beyond_the_landmarks_lies_among_its_like(vectors: np.ndarray, m
     nearer = np.argmin([np.linalg.norm(maps["tsne"] - centre, axis=1) for centre in centres], axis=0)
     np.testing.assert_array_equal(nearer, np.repeat([0, 1], 30))
     assert set(make_maps(vectors[:5])) == {"pca"}
+
+
+def test_many_stamps_are_placed_among_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gotorb.evaluation.latent.MOST_TSNE", 60)
+    rng = np.random.default_rng(1)
+    group = np.repeat([0, 1], 100)
+    places = map_latent(rng.normal(size=(200, 6)) + 20 * group[:, None], seed=2)
+    centres = np.array([np.median(places[group == one], axis=0) for one in (0, 1)])
+    nearest = np.linalg.norm(places[:, None] - centres, axis=2).argmin(axis=1)
+    assert (nearest == group).mean() > 0.95
