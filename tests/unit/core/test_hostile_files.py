@@ -29,18 +29,10 @@ from gotorb.survey.planes import open_whole
 from gotorb.training.meta import read_meta
 from tests.unit.apps.small import make_small
 from tests.unit.core import apart
-from tests.unit.core.test_untrusted import make_model
+from tests.unit.core.test_untrusted import little_memory, make_model  # noqa: F401
 from tests.unit.survey.synthetic import write_archive
 
-MOST_MEMORY = 1 << 30
-"""Bytes that reading a file may take."""
-
-
-@pytest.fixture(autouse=True)
-def little_memory() -> Any:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST_MEMORY
+pytestmark = pytest.mark.usefixtures("little_memory")
 
 
 # --- pipes, tables, journals, sums -------------------------------------------------------------------
