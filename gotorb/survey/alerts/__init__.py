@@ -29,7 +29,7 @@ from gotorb.survey.pixels import crop_stamps, kept_size, prepare_stamps
 
 __all__ = [
     "KEY_SUFFIX", "LAYERS", "MAX_BYTES", "PacketFolder", "PacketReader", "find_packets", "holds_packets", "make_reader",
-    "open_packets", "stream_alerts",
+    "open_packets", "read_packet", "stream_alerts", "stream_packets",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -300,6 +300,32 @@ def open_packets(
     )  # fmt: skip
 
 
+def stream_packets(
+    paths: Sequence[Path], batch: int = BATCH_SIZE, reader: PacketReader | None = None
+) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """Read packets once, a batch at a time, so that any number fits in memory.
+
+    Parameters
+    ----------
+    paths, batch, reader
+        As for `stream_alerts`.
+
+    Yields
+    ------
+    table : DataFrame
+        The records of `read_packet`.
+    raw : ndarray
+        (m, size, size, n_layers) stamps, NaN where there are no data.
+
+    Raises
+    ------
+    DataError
+        If there is no usable packet.
+    """
+    for alerts in stream_alerts(paths, batch, reader):
+        yield pd.DataFrame([alert.record for alert in alerts]), np.stack([alert.stamp for alert in alerts])
+
+
 def stream_alerts(
     paths: Sequence[Path], batch: int = BATCH_SIZE, reader: PacketReader | None = None
 ) -> Iterator[list[Alert]]:
@@ -409,3 +435,32 @@ def _is_packet(path: Path) -> bool:
             return file.read(4).startswith((records.CONTAINER, records.CONFLUENT))
     except OSError:
         return False
+
+
+def read_packet(path: Path, reader: PacketReader | None = None) -> tuple[records.Record, np.ndarray]:
+    """Read the one alert of a file.
+
+    Parameters
+    ----------
+    path : Path
+    reader : PacketReader, optional
+        Of the known surveys when left out.
+
+    Returns
+    -------
+    record : dict
+        The survey's measurements and our columns, see `content.Alert`.
+    stamp : ndarray
+        (size, size, n_layers), by default science, template and difference; NaN where there are no data.
+
+    Raises
+    ------
+    PacketError
+        If the file is no packet or holds several alerts, a field is missing, or a cut-out cannot be read.
+    """
+    alerts = (reader or make_reader()).read_file(Path(path))
+    alert = next(alerts, None)
+    if alert is None or next(alerts, None) is not None:
+        many = "no alert" if alert is None else "several alerts"
+        raise PacketError(f"{path} holds {many}; use open_packets or stream_packets, which read any number")
+    return alert.record, alert.stamp

@@ -3,17 +3,12 @@
 import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import fastavro
 import numpy as np
-import pandas as pd
 from astropy.io import fits
 
-from gotorb.survey.alerts import PacketReader, make_reader, stream_alerts
-from gotorb.survey.alerts.records import Record
 from gotorb.survey.alerts.schemas import shipped_versions
 from tests.unit.survey.synthetic import make_image, pack
 
@@ -120,15 +115,3 @@ def asteroid(version: str, **ephemeris: Any) -> dict[str, Any]:
     kind = next(one["type"] for one in schema["fields"] if one["name"] == "ssSource")
     fields = next(one for one in kind if one != "null")["fields"]
     return {one["name"]: None if isinstance(one["type"], list) else 5 for one in fields} | ephemeris
-
-
-def read_packet(path: Path, reader: PacketReader | None = None) -> tuple[Record, np.ndarray]:
-    """Record and stamp of the one alert of a file."""
-    (alert,) = (reader or make_reader()).read_file(path)
-    return alert.record, alert.stamp
-
-
-def stream_packets(paths: Sequence[Path], batch: int) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Records and stamps of packets, a batch at a time."""
-    for alerts in stream_alerts(paths, batch):
-        yield pd.DataFrame([alert.record for alert in alerts]), np.stack([alert.stamp for alert in alerts])

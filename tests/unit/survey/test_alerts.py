@@ -12,8 +12,7 @@ import pytest
 from astropy.io import fits
 
 from gotorb.errors import DataError, PacketError
-from gotorb.survey.alerts import MAX_BYTES, QUADRANT, find_packets, open_packets
-from tests.unit.survey.packets import read_packet, stream_packets
+from gotorb.survey.alerts import MAX_BYTES, QUADRANT, find_packets, open_packets, read_packet, stream_packets
 from tests.unit.survey.synthetic import SIZE, make_image, pack, real_data, write_packet
 
 

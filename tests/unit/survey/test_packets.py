@@ -22,7 +22,14 @@ from astropy.time import Time
 from gotorb.core.params import ArchiveParams, PacketFields
 from gotorb.errors import DataError, PacketError
 from gotorb.survey import alerts
-from gotorb.survey.alerts import find_packets, holds_packets, make_reader, open_packets
+from gotorb.survey.alerts import (
+    find_packets,
+    holds_packets,
+    make_reader,
+    open_packets,
+    read_packet,
+    stream_packets,
+)  # fmt: skip
 from gotorb.survey.alerts.cutouts import read_cutout
 from gotorb.survey.alerts.records import MAX_BLOCK, Block, read_records
 from gotorb.survey.alerts.schemas import SchemaStore, parse_schema, plain_schema, shipped_versions
@@ -32,12 +39,10 @@ from tests.unit.survey.packets import (
     container,
     long,
     other_packet,
-    read_packet,
     rubin_cutout,
     rubin_record,
     rubin_schema,
     snappy,
-    stream_packets,
     wire,
 )  # fmt: skip
 from tests.unit.survey.synthetic import make_image, real_data, write_packet
