@@ -211,6 +211,8 @@ def test_a_container_holds_any_number_of_alerts(tmp_path: Path, codec: str) -> N
     assert [len(stamps) for stamps, _ in folder.batches(2)] == [2, 1]
     (table, raw), *_ = stream_packets([path], 5)
     assert table["candid"].tolist() == ["1", "2", "3"] and (raw[:, 14, 14] == 1000).all()
+    with pytest.raises(PacketError, match="several alerts"):
+        read_packet(path)
     path.write_bytes(path.read_bytes()[:-9])
     assert open_packets([path]).table["candid"].tolist() == ["1", "2"]
 
