@@ -6,7 +6,6 @@ from pathlib import Path
 from gotorb.core import layout
 from gotorb.core.files import content_states
 from gotorb.core.params import AlertsParams, ArchiveParams
-from gotorb.core.untrusted import find_bad_id
 from gotorb.dataset.datapack import read_datapack
 from gotorb.dataset.folder import unfinished
 from gotorb.dataset.store import run_folder, write_dataset
@@ -15,6 +14,7 @@ from gotorb.labels.alerts import make_alert_rows
 from gotorb.labels.archive import label_archive, write_stamps
 from gotorb.survey.alerts import find_packets, make_reader, open_packets
 from gotorb.survey.archives import open_stamps
+from gotorb.survey.ids import find_bad_id
 from gotorb.survey.pixels import fill_missing
 
 

@@ -275,11 +275,11 @@ def value_digest(value: Any, *, n_digits: int = 16) -> str:
 
 
 def content_states(paths: Iterable[Path | str], *, whole: bool = False) -> list[tuple[str, int, str]]:
-    """Names, sizes and digests of files: what the recipe of a folder tells of its inputs.
+    """Names, sizes and digests of files: the inputs in the recipe of a folder.
 
-    Times do not count, so that a copied or touched file is the same input. A file of up to `WHOLE_BYTES` is read whole.
-    Of a larger one, evenly spaced blocks are read: an image that was processed again differs in all of them, a change
-    of a few bytes in place may be missed.
+    Paths count, times do not: a touched file is the same input, a copy in another folder is not. A file of up to
+    `WHOLE_BYTES` is read whole. Of a larger one, evenly spaced blocks are read: an image that was processed again
+    differs in all of them, a change of a few bytes in place may be missed.
 
     Parameters
     ----------

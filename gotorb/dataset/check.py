@@ -20,7 +20,6 @@ from gotorb.core.constants import MJD_ZERO
 from gotorb.core.files import file_digest
 from gotorb.core.params import DatasetParams, LabelParams
 from gotorb.core.settings import Settings, read_settings
-from gotorb.core.untrusted import is_blank
 from gotorb.dataset.folder import settled_files
 from gotorb.dataset.split import LINK_COLUMNS, pairs_on_sky
 from gotorb.dataset.store import DATA_FILES, Dataset, open_dataset
@@ -28,6 +27,7 @@ from gotorb.errors import CatalogueError, ConfigError, DataError, ImageError
 from gotorb.survey import sanity
 from gotorb.survey.fits import Frame, open_frame
 from gotorb.survey.gotophoto import storage_path
+from gotorb.survey.ids import is_blank
 
 DATASET = DatasetParams()
 KINDS = {"image_id": "image", "object_id": "object", "host_id": "galaxy"}

@@ -16,9 +16,9 @@ from scipy.spatial import cKDTree
 from gotorb.catalogues.crossmatch import chord, unit_vectors
 from gotorb.core import layout
 from gotorb.core.params import SEED, DatasetParams
-from gotorb.core.untrusted import is_blank
 from gotorb.dataset.store import check_labels
 from gotorb.errors import DataError
+from gotorb.survey.ids import is_blank
 
 DATASET = DatasetParams()
 LINK_COLUMNS = ("image_id", "object_id", "host_id")

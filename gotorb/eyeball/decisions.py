@@ -20,12 +20,12 @@ import pandas as pd
 
 from gotorb.core import layout
 from gotorb.core.files import write_csv
-from gotorb.core.untrusted import is_blank
 from gotorb.dataset.folder import is_finished, unfinished
 from gotorb.dataset.store import open_dataset
 from gotorb.dataset.versions import CHANGE_COLUMNS, flips, removals, write_version
 from gotorb.errors import ConfigError, DataError
 from gotorb.evaluation.intervals import Z_95, wilson_interval
+from gotorb.survey.ids import is_blank
 
 LABELS = ("real", "bogus", "unsure", "flag")
 ARTEFACTS = ("dipole", "cosmic ray", "hot pixel", "satellite", "ghost", "spike", "bleed", "edge", "bad subtraction",

@@ -10,11 +10,11 @@ import pandas as pd
 import gotorb
 from gotorb.core import layout
 from gotorb.core.params import ArchiveParams
-from gotorb.core.untrusted import find_bad_id, is_blank
 from gotorb.dataset.folder import Recipe, unfinished
 from gotorb.dataset.store import write_dataset, write_table
 from gotorb.errors import DataError
 from gotorb.survey.archives import StampSource
+from gotorb.survey.ids import find_bad_id, is_blank
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from gotorb.core.constants import MJD_ZERO
 from gotorb.core.executor import HERE, Executor, Workers
 from gotorb.core.files import content_states, file_states, value_digest, write_csv
 from gotorb.core.settings import Settings
-from gotorb.core.untrusted import find_bad_id, is_blank
 from gotorb.dataset.card import data_digest
 from gotorb.dataset.folder import check_recipe, unfinished
 from gotorb.dataset.store import Dataset
@@ -28,6 +27,7 @@ from gotorb.errors import DataError, GotorbError, ImageError, LookupFailed, Miss
 from gotorb.labels.shards import assemble, read_shard_table, remove_shards, shard_path, write_shard
 from gotorb.survey.fits import open_frame
 from gotorb.survey.gotophoto import storage_path
+from gotorb.survey.ids import find_bad_id, is_blank
 
 log = logging.getLogger(__name__)
 NEEDED = ("id", "filepath", "ra_c", "dec_c", "jd")

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.untrusted import check_header, find_bad_id
+from gotorb.core.untrusted import check_header
 from gotorb.errors import DataError
 from gotorb.labels.image import LabelOptions, check_exposures, cut_rows
 from gotorb.labels.jobs import ImageTask
 from gotorb.survey.fits import open_frame
+from gotorb.survey.ids import find_bad_id
 
 log = logging.getLogger(__name__)
 LARGEST_ID = 2**63 - 1

@@ -10,9 +10,9 @@ from astropy import units
 from astropy.coordinates import Angle
 from astropy.io import fits
 
-from gotorb.core.untrusted import find_bad_id
 from gotorb.errors import InconsistentImage, MissingPart
 from gotorb.survey.fits import Frame
+from gotorb.survey.ids import find_bad_id
 from gotorb.survey.planes import card_number
 
 POSITION, SKY = ("x", "y"), ("ra", "dec")

@@ -10,13 +10,13 @@ import pytest
 
 from gotorb import clean_data
 from gotorb.core.params import ArchiveParams
-from gotorb.core.untrusted import find_bad_id
 from gotorb.dataset.split import link_groups
 from gotorb.dataset.store import read_table, write_dataset
 from gotorb.errors import DataError
 from gotorb.eyeball.decisions import list_labels
 from gotorb.import_data import import_stamps
 from gotorb.labels.marshall import find_relabelled, read_labels
+from gotorb.survey.ids import find_bad_id
 
 BIG = 1151532211015015006
 
