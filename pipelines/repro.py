@@ -28,10 +28,10 @@ from pipelines.stage_deps import ROOT, is_code, renew_deps
 
 SOURCES_YAML = Path(__file__).with_name("sources.yaml")
 DVC_YAML = "dvc.yaml"
-PHASES = (("tune", "retrain"), ("train",)), (("truth", "injections"), ("evaluate",))
+PHASES = (("tune", "retrain", "evaluate@tuned"), ("train",)), (("truth", "injections"), ("evaluate",))
 """Groups of stages that run next to each other, after `FIRST`: no group waits for the results of another."""
-APART = "evaluate"
-"""Stage whose models are groups of their own."""
+EACH = "evaluate"
+"""Stage that has a part for each model; without another group next to it, these parts run next to each other."""
 N_LANES = 2
 FIRST = "dataset"
 
@@ -71,16 +71,14 @@ def run_stages(here: Path) -> int:
     int
         Exit code of the first command that failed, else 0.
     """
-    known = yaml.safe_load((here / DVC_YAML).read_text())["stages"]
-    models = yaml.safe_load((here / layout.PARAMS_YAML).read_text())[APART]["models"]
+    models = yaml.safe_load((here / layout.PARAMS_YAML).read_text())[EACH]["models"]
+    parts = [f"{EACH}@{model}" for model in models]
+    known = {*yaml.safe_load((here / DVC_YAML).read_text())["stages"], *parts}
     commands = [[["repro", FIRST]]]
     for phase in PHASES:
-        groups = [[name for name in group if name in known] for group in phase]
-        groups = [
-            one for group in groups for one in ([[f"{APART}@{m}"] for m in models] if APART in group else [group])
-        ]
-        if any(groups):
-            commands.append([["repro", "--single-item", *group] for group in groups if group])
+        groups = [found for group in phase if (found := [name for name in group if name in known])]
+        groups = [[part] for part in parts] if groups == [[EACH]] else groups
+        commands.append([["repro", "--single-item", *group] for group in groups])
     if _run_dvc(here, [["status", "--quiet"]]) == 0:
         commands = []
     return next(filter(None, (_run_dvc(here, some) for some in (*commands, [["repro"]]))), 0)
