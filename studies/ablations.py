@@ -15,6 +15,7 @@ import yaml
 
 from gotorb.core import layout
 from gotorb.core.files import write_json, write_text
+from gotorb.core.params import read_params
 from gotorb.errors import ConfigError, GotorbError
 from pipelines.repro import stage_environment
 from studies.ablation_table import Training, compare_variants, format_variants
@@ -33,7 +34,7 @@ def main() -> int:
             for name, changes in plan["variants"].items():
                 for seed in plan["seeds"]:
                     run_experiment(folder, name, plan["base"] | changes | {"train.seed": seed}, plan["targets"])
-                    variants[name].append(read_training(folder, plan["network"]))
+                    variants[name].append(read_training(folder))
         finally:
             _restore(folder)
         report = compare_variants(variants, plan["baseline"])
@@ -67,8 +68,9 @@ def run_experiment(folder: Path, name: str, changes: dict[str, Any], targets: li
         raise ConfigError(f"experiment {label!r} failed; its output is above")
 
 
-def read_training(folder: Path, network: str) -> Training:
-    """Read the results of an experiment from the study's folder."""
+def read_training(folder: Path) -> Training:
+    """Read the results of an experiment from the study's folder: those of the last model that it evaluated."""
+    network = read_params(folder / layout.PARAMS_YAML).judged_models[-1]
     scores = {name: pd.read_csv(folder / f"evaluations/other_fields/{name}.csv") for name in ("detections", "injected")}
     own = json.loads((folder / f"reports/{network}.json").read_text())
     card = json.loads((folder / "data/dataset/card.json").read_text())
