@@ -11,6 +11,7 @@ Geurts, Ernst & Wehenkel 2006 (Machine Learning 63, 3): extremely randomised tre
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -219,7 +220,8 @@ def fit_trees(
     model = ExtraTreesRegressor(
         n_trees, min_samples_leaf=MIN_SAMPLES_LEAF, max_features=MAX_FEATURES, random_state=seed, n_jobs=threads or -1
     )
-    model.fit(rows, targets, sample_weight=weights)
+    with warnings.catch_warnings():  # scikit-learn's threads set the filters of the whole process, in turns
+        model.fit(rows, targets, sample_weight=weights)
     return join_trees([one.tree_ for one in model.estimators_])
 
 

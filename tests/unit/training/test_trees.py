@@ -1,5 +1,6 @@
 """Trees as arrays: equal to scikit-learn's, stored exactly, and refused when the file is hostile."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ def test_fitting_repeats_with_any_number_of_threads(trees: Trees) -> None:
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(trees, name), getattr(again, name))
     assert len(other.feature) != len(trees.feature) or (other.threshold != trees.threshold).any()
+
+
+def test_fitting_in_threads_leaves_the_filters_of_warnings_alone() -> None:
+    rng, before = np.random.default_rng(1), list(warnings.filters)
+    rows = rng.normal(size=(200, 6)).astype(np.float32)
+    for seed in range(12):  # without care, two or three fits are enough to change them
+        fit_trees(rows, (rows[:, 0] > 0).astype(float), np.ones(200), n_trees=40, seed=seed, threads=2)
+    assert list(warnings.filters) == before
 
 
 @pytest.mark.parametrize("cut", [1, 7, 256, 257])
