@@ -75,6 +75,7 @@ check: $(TEST_READY)  ## check style, types, docstrings and prose
 
 docs: $(TEST_READY)  ## build the documentation: docs/_build/index.html
 	@$(RUN) COLUMNS=100 sphinx-build -W --keep-going -q -d .gotorb/doctrees docs docs/_build
+	@$(RUN) python -m tests.contract.links docs/_build
 
 dist: $(TEST_READY)  ## build the wheel and the sdist: dist/ (the same as python -m build)
 	@$(RUN) uv build --quiet --no-build-isolation

@@ -22,6 +22,7 @@ extensions = [
 exclude_patterns = ["_build", "_ext"]
 highlight_language = "text"  # of code blocks without a language: commands and their output
 add_module_names = False
+viewcode_follow_imported_members = False  # a page of source code leads back to the page of its own module
 suppress_warnings = ["myst.xref_missing"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3

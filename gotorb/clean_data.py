@@ -88,6 +88,15 @@ def clean(
         If the data set cannot be used, or nothing would be left.
     CatalogueError
         If a catalogue cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = clean("data/dataset", flagged=["image-0"], n_keep=2, provider=None, new_sources=False,
+    ...                  out_dir=folder)
+    ...     len(open_dataset(made).table)  # of 20 rows
+    17
     """
     finders: list[Finder] = []
     if variables is not None:
@@ -132,6 +141,14 @@ def remove_variable_stars(
     -------
     Path
         As for `clean`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = remove_variable_stars("data/dataset", "catalogues/variables.csv", out_dir=folder)
+    ...     len(open_dataset(made).table)  # no row is near the star
+    20
     """
     return _write(data_dir, out_dir, name, [lambda d: _variables(d, catalogue, radius_arcsec, action)])
 
@@ -165,6 +182,10 @@ def remove_asteroids(
     -------
     Path
         As for `clean`.
+
+    Examples
+    --------
+    >>> remove_asteroids("data_20240101-120000", "pympc")  # doctest: +SKIP
     """
     return _write(
         data_dir, out_dir, name, [lambda d: _asteroids(d, provider, match_radius_arcsec, search_radius_deg, action)]
@@ -185,6 +206,14 @@ def remove_new_sources(data_dir: Path | str, *, out_dir: Path | str | None = Non
     -------
     Path
         As for `clean`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = remove_new_sources("data/dataset", out_dir=folder)
+    ...     open_dataset(made).table["metalabel"].unique().tolist()
+    ['mp']
     """
     return _write(data_dir, out_dir, name, [_new_sources])
 
@@ -214,6 +243,13 @@ def remove_galaxies(
     -------
     Path
         As for `clean`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(open_dataset(remove_galaxies("data/dataset", out_dir=folder)).table)  # no row is near a galaxy
+    20
     """
     return _write(data_dir, out_dir, name, [lambda d: _galaxies(d, radius_arcsec, max_mag)])
 
@@ -230,6 +266,13 @@ def remove_cosmic_rays(data_dir: Path | str, *, out_dir: Path | str | None = Non
     -------
     Path
         As for `clean`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(open_dataset(remove_cosmic_rays("data/dataset", out_dir=folder)).table)  # all are in two exposures
+    20
     """
     return _write(data_dir, out_dir, name, [_cosmic_rays])
 
@@ -262,6 +305,14 @@ def cap_flagged_images(
     -------
     Path
         The new data set.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = cap_flagged_images("data/dataset", ["image-0"], n_keep=2, out_dir=folder)
+    ...     len(open_dataset(made).table)  # of 20 rows, five of them on this image
+    17
     """
     return _write(data_dir, out_dir, name, [lambda d: _surplus(d, flagged, n_keep, seed)])
 
@@ -282,6 +333,15 @@ def relabel(
     -------
     Path
         As for `clean`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     labels = Path(folder) / "labels.csv"
+    ...     _ = labels.write_text("photometry_id,label\\n9000,1\\n")
+    ...     int(open_dataset(relabel(labels, "data/dataset", out_dir=folder)).labels.sum())  # ten were real before
+    11
     """
     return _write(data_dir, out_dir, name, [lambda d: _labels_of_people(d, csv_path)])
 

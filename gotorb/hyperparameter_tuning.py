@@ -147,6 +147,10 @@ def run_model_tuning(
         If the data set cannot be trained on.
     ModelError
         If every trial failed.
+
+    Examples
+    --------
+    >>> tuning = run_model_tuning("data/dataset", max_trials=20, out_dir="tuning")  # doctest: +SKIP
     """
     from gotorb.training import tuning
 
@@ -204,6 +208,15 @@ def read_best(path: str | Path) -> dict[str, Any]:
     ------
     ModelError
         If there is no such file, or it is none of a tuning.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     best = {"model": "bayesian_vgg6", "learning_rate": 0.001, "dropout": 0.1, "model_kwargs": {}}
+    ...     _ = (Path(folder) / "best.json").write_text(json.dumps({"train": best}))
+    ...     read_best(folder)["dropout"]
+    0.1
     """
     path = Path(path) / layout.BEST_JSON if Path(path).is_dir() else Path(path)
     try:

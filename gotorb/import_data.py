@@ -41,6 +41,16 @@ def import_stamps(
     ------
     DataError
         If files are missing or broken, a column is absent, or no row gets a label.
+
+    Examples
+    --------
+    >>> import tempfile, h5py, numpy as np, pandas as pd
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with h5py.File(Path(folder) / "our_stamps.h5", "w") as file:
+    ...         file["stamps"], file["candid"] = np.ones((2, 21, 21, 3), np.float32), [7, 8]
+    ...     pd.DataFrame({"candid": [7, 8], "proxy_label": [1, 0]}).to_csv(Path(folder) / "our_meta.csv", index=False)
+    ...     import_stamps(folder, ArchiveParams(labels="proxy"), out_dir=folder, name="ours").name
+    'ours'
     """
 
     files = [Path(path)] if Path(path).is_file() else sorted(one for one in Path(path).rglob("*") if one.is_file())
@@ -78,6 +88,10 @@ def import_alerts(
     ------
     DataError
         If there is no usable packet, or no row gets a label.
+
+    Examples
+    --------
+    >>> import_alerts(["packets"], name="alerts")  # doctest: +SKIP
     """
 
     alerts, archive = alerts or AlertsParams(), archive or ArchiveParams()
@@ -123,6 +137,10 @@ def import_datapack(
     ------
     DataError
         If the file is refused or broken, or its table has no label.
+
+    Examples
+    --------
+    >>> import_datapack("datapack.hkl", name="validation")  # doctest: +SKIP
     """
 
     pack = read_datapack(path)

@@ -89,6 +89,10 @@ def get_images(n_images: int) -> pd.DataFrame:
     ------
     DatabaseError
         If the database cannot be reached.
+
+    Examples
+    --------
+    >>> get_images(100)[["id", "filepath", "jd"]]  # doctest: +SKIP
     """
 
     return query_images(read_settings(), n_images)
@@ -107,6 +111,10 @@ def get_individual_images(image: pd.Series) -> list[str]:
     Returns
     -------
     list of str
+
+    Examples
+    --------
+    >>> get_individual_images(get_images(1).iloc[0])  # doctest: +SKIP
     """
 
     return query_exposures(read_settings(), [int(image["relatedimage"])])["filepath"].tolist()
@@ -133,6 +141,15 @@ def adapt(path: Path | str) -> None:
     ------
     ConfigError
         If there is no such file, or it fails.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     adapter = Path(folder) / "mysurvey.py"
+    ...     _ = adapter.write_text("print('names my HDUs and columns')")
+    ...     adapt(adapter)
+    names my HDUs and columns
     """
 
     if not Path(path).is_file():
@@ -160,6 +177,10 @@ def use_adapter(path: Path | str | None = None) -> None:
     ------
     ConfigError
         As for `adapt`.
+
+    Examples
+    --------
+    >>> use_adapter()  # none is named here
     """
     wanted = path or read_settings().gotorb_adapter
     if not wanted:
@@ -173,7 +194,13 @@ def use_adapter(path: Path | str | None = None) -> None:
 
 
 def is_adapted() -> bool:
-    """True when images or exposures come from functions of your own."""
+    """True when images or exposures come from functions of your own.
+
+    Examples
+    --------
+    >>> is_adapted()
+    False
+    """
     return get_images is not _OWN_IMAGES or get_individual_images is not _OWN_GETTER
 
 
@@ -195,6 +222,11 @@ def describe_image(path: Path | str) -> Any:
     ------
     ImageError
         If the file cannot be read, or its place, time or exposures are not known.
+
+    Examples
+    --------
+    >>> describe_image("images/visit.fits").epoch_mjd
+    57804.0
     """
 
     use_adapter()
@@ -226,6 +258,12 @@ def find_footprint(path: Path | str) -> tuple[float, float, float]:
     ------
     ImageError
         If the file cannot be read or has no WCS.
+
+    Examples
+    --------
+    >>> ra, dec, radius = find_footprint("images/visit.fits")
+    >>> round(radius, 4)
+    0.0246
     """
 
     use_adapter()
@@ -342,6 +380,10 @@ def make(
         run is at work in the folder, or the disk is full.
     DatabaseError, CatalogueError
         If the survey's database or the catalogue cannot be used.
+
+    Examples
+    --------
+    >>> make(n_images=100, provider="pympc", name="first")  # doctest: +SKIP
     """
 
     use_adapter()
@@ -402,6 +444,12 @@ def check(
     ------
     DatabaseError, CatalogueError
         If the survey's database or the catalogue cannot be used.
+
+    Examples
+    --------
+    >>> (found,) = check(["images/visit.fits"], provider="pympc")
+    >>> found.state, found.found.n_expected, found.found.n_matched
+    ('ok', 1, 1)
     """
 
     use_adapter()
@@ -509,6 +557,10 @@ def add_synthetic_transients(
     -------
     Path
         The new data set's folder.
+
+    Examples
+    --------
+    >>> add_synthetic_transients("data_20240101-120000", name="with_transients")  # doctest: +SKIP
     """
 
     settings, data = read_settings(), open_dataset(data_dir)
@@ -571,6 +623,10 @@ def add_marshall_cands(
         database knows none of the ids.
     DatabaseError
         If the database cannot be reached.
+
+    Examples
+    --------
+    >>> add_marshall_cands("labels.csv", "data_20240101-120000")  # doctest: +SKIP
     """
 
     settings, data = read_settings(), open_dataset(data_dir)
@@ -611,6 +667,12 @@ def cut_image(path: Path | str, *, stamp_size: int = LABEL.stamp_size) -> tuple[
     ------
     ImageError
         If a file is missing or truncated, or a part of it is missing.
+
+    Examples
+    --------
+    >>> table, stamps = cut_image("images/visit.fits", stamp_size=21)
+    >>> len(table), stamps.shape
+    (6, (6, 21, 21, 6))
     """
 
     return cut_detections(describe_image(path), cut_options(stamp_size))
@@ -627,6 +689,11 @@ def cut_options(stamp_size: int) -> Any:
     Returns
     -------
     LabelOptions
+
+    Examples
+    --------
+    >>> cut_options(21).stamp_size
+    21
     """
 
     return LabelOptions(provider=None, stamp_size=stamp_size, files=_files())

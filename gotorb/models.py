@@ -37,6 +37,11 @@ def vgg6(input_shape: tuple[int, int, int], **options: Any) -> "keras.Model":
     Returns
     -------
     keras.Model
+
+    Examples
+    --------
+    >>> vgg6((21, 21, 4)).count_params()
+    25505
     """
     from gotorb.training import networks
 
@@ -58,6 +63,11 @@ def bayesian_vgg6(input_shape: tuple[int, int, int], dropout: float = TRAIN.drop
     Returns
     -------
     keras.Model
+
+    Examples
+    --------
+    >>> bayesian_vgg6((21, 21, 4), dropout=0.2).name
+    'bayesian_vgg6'
     """
     from gotorb.training import networks
 
@@ -146,6 +156,11 @@ def find_model(address: str | Path) -> Origin:
     ------
     ModelError
         If there is no such model, or it is broken.
+
+    Examples
+    --------
+    >>> find_model("models/small").name
+    'small'
     """
     from gotorb.tracking.registry import is_registry_uri, load_registered
 

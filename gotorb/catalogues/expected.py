@@ -69,6 +69,17 @@ def list_expected(frame: Frame, ext: str | int, planets: pd.DataFrame, *, mag_li
     -------
     DataFrame
         The same columns, and x, y (0-based), brightest first.
+
+    Examples
+    --------
+    >>> from gotorb.survey.fits import open_frame
+    >>> planets = pd.DataFrame({"name": ["bright", "faint"], "mag": [18.0, 21.0]})
+    >>> with open_frame("images/visit.fits") as frame:
+    ...     ra, dec = frame.centre("DIFFERENCE")
+    ...     found = list_expected(frame, "DIFFERENCE", planets.assign(ra=ra, dec=dec), mag_limit=20)
+    >>> found[["name", "x", "y"]].round(1)
+         name     x     y
+    0  bright  50.0  50.0
     """
     mag = planets["mag"].to_numpy(float)
     bright = np.flatnonzero(mag < mag_limit)
@@ -136,6 +147,13 @@ def compare(
     ------
     InconsistentImage
         If far more of them have a detection at one common offset beyond the match radius than within it.
+
+    Examples
+    --------
+    >>> expected = pd.DataFrame({"name": ["Ceres", "Vesta"], "ra": [10.0, 11.0], "dec": [2.0, 2.0], "mag": [9.0, 8.0]})
+    >>> found = pd.DataFrame({"ra": [10.0], "dec": [2.0], "metalabel": ["mp"], "number": ["Ceres"]})
+    >>> compare(expected, found, found, able=np.array([True]), radius_arcsec=2.0)[:2]
+    (2, 1)
     """
     real = np.flatnonzero((chosen["metalabel"] == "mp").to_numpy())
     row_of = dict(zip(chosen["number"].to_numpy()[real], real, strict=True))
@@ -179,6 +197,12 @@ def find_shift(
     (n_shifted, (east, north)) or None
         Minor planets with a detection at the offset, and the offset [arcsec]; None when there are not many more than
         by chance, and than are at their places.
+
+    Examples
+    --------
+    >>> planets = np.column_stack([np.linspace(10, 11, 12), np.linspace(2, 3, 12)])
+    >>> find_shift(planets, planets + [0, 20 / 3600], n_matched=0)[0]
+    12
     """
     from scipy.stats import poisson  # 33 MB, which servers of pages do without
 
@@ -215,6 +239,11 @@ def describe(found: Expected, where: str) -> list[str]:
     Returns
     -------
     list of str
+
+    Examples
+    --------
+    >>> describe(Expected(9, 0, 5, 0, np.nan, np.nan), "f012.fits")[0][:50]
+    'matched 0 of 9 expected minor planets of f012.fits'
     """
     if found.n_bright >= LEAST_BRIGHT and found.n_matched == 0:
         return [f"matched 0 of {found.n_expected} expected minor planets of {where}; look for {CAUSES}"]
@@ -266,6 +295,13 @@ def find_problems(images: Sequence[dict[str, Any]], *, radius_arcsec: float) -> 
         Reason not to train on the labels; "" for none.
     warnings : list of str
         Odd results.
+
+    Examples
+    --------
+    >>> image = {"n_expected": 40, "n_matched": 0, "n_bright": 20, "n_bright_matched": 0}
+    >>> image |= {"offset_ra_arcsec": np.nan, "offset_dec_arcsec": np.nan}
+    >>> find_problems([image], radius_arcsec=2.0)[0][:45]
+    'matched 0 of 40 expected minor planets; look '
     """
     known = [image for image in images if "n_expected" in image]
     total = summarise(known)

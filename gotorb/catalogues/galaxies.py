@@ -48,6 +48,13 @@ def find_galaxies(
     ------
     CatalogueError
         If the catalogue is missing or not in catsHTM format.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> task = read_task("images/visit.fits")
+    >>> find_galaxies("catalogues", task.ra_c, task.dec_c, radius_arcsec=60)["mag"].tolist()
+    [17.5, 16.0]
     """
     folder = _folder(catshtm_dir)
     trixels, columns = _read_index(folder)
@@ -77,6 +84,11 @@ def catalogue_version(catshtm_dir: Path | str) -> str:
     ------
     CatalogueError
         If the catalogue is missing.
+
+    Examples
+    --------
+    >>> catalogue_version("catalogues").split("@")[0]
+    'glade'
     """
     return f"{NAME.lower()}@{_index_digest(_folder(catshtm_dir) / f'{NAME}_htm.hdf5')[:12]}"
 
@@ -164,6 +176,14 @@ def write_glade(galaxies: Array, catalogues_dir: Path) -> None:
         RA, Dec [rad], B [mag], radius [arcsec], distance [Mpc].
     catalogues_dir : Path
         Folder of catalogues.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_glade(np.array([[0.1, 0.2, 16.5, 30.0, 12.0]]), Path(folder))
+    ...     find_galaxies(folder, np.degrees(0.1), np.degrees(0.2), radius_arcsec=1)["mag"].tolist()
+    [16.5]
     """
     folder = catalogues_dir / NAME
     folder.mkdir(parents=True, exist_ok=True)

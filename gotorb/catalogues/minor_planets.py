@@ -233,6 +233,15 @@ def make_provider(name: str, settings: Settings, *, renew: bool = False) -> Mino
     ------
     CatalogueError
         If the name is unknown.
+
+    Examples
+    --------
+    >>> from gotorb.core.settings import read_settings
+    >>> from gotorb.labels.jobs import read_task
+    >>> task = read_task("images/visit.fits")
+    >>> provider = make_provider("pympc", read_settings())
+    >>> provider.find(Field(task.ra_c, task.dec_c, 0.1, task.epoch_mjd))["name"].tolist()
+    ['Ceres']
     """
     providers: dict[str, MinorPlanets] = {
         "pympc": Pympc(settings.gotorb_mpc_catalogue, settings.observatory),

@@ -137,6 +137,11 @@ def read_catalogue(path: Path | str) -> Catalogue:
     ------
     CatalogueError
         If the file is missing or holds no orbit in XEphem format.
+
+    Examples
+    --------
+    >>> len(read_catalogue("catalogues/planets.csv"))
+    4
     """
     path = Path(path).absolute()
     try:
@@ -217,6 +222,12 @@ def parse(path: Path) -> tuple[str, float, NDArray[np.float64]]:
     ------
     CatalogueError
         If no line is an orbit.
+
+    Examples
+    --------
+    >>> digest, epoch_mjd, orbits = parse(Path("catalogues/planets.csv"))
+    >>> round(epoch_mjd, 1), orbits.shape
+    (57800.0, (10, 4))
     """
     digest, start, parts, epochs, n_orbits = hashlib.sha256(), 0, [], [], 0
     with path.open("rb") as file:
@@ -356,6 +367,15 @@ def lines_near(catalogue: Catalogue, field: Field, longitude: float) -> bytes | 
     -------
     bytes or None
         None if the file has been replaced since it was read.
+
+    Examples
+    --------
+    >>> from gotorb.catalogues.minor_planets import Field
+    >>> from gotorb.labels.jobs import read_task
+    >>> task = read_task("images/visit.fits")
+    >>> field = Field(task.ra_c, task.dec_c, 1.0, task.epoch_mjd)
+    >>> lines_near(read_catalogue("catalogues/planets.csv"), field, longitude=-17.88)[:5]
+    b'Ceres'
     """
     return catalogue.lines(screen(catalogue, midnight(field.epoch_mjd, longitude))._rows_near(field))
 
@@ -399,6 +419,12 @@ def screen(catalogue: Catalogue, midnight: float) -> Night:
     Returns
     -------
     Night
+
+    Examples
+    --------
+    >>> night = screen(read_catalogue("catalogues/planets.csv"), midnight(57804.1, -17.88))
+    >>> night.sight.shape
+    (3, 4)
     """
     tt = midnight + TT_MINUS_UTC
     earth = erfa.epv00(MJD_ZERO, tt)[0]

@@ -185,6 +185,13 @@ def look_up(question: Question, limits: Limits | None = None, *, renew: bool = F
     ------
     LookupFailed
         If no try gave a usable answer before the deadline.
+
+    Examples
+    --------
+    >>> from gotorb.core.settings import read_settings
+    >>> where = {"ra": 150.0, "dec": 2.0, "radius_deg": 0.5, "epoch_mjd": 57804.0}
+    >>> question = Question(url=read_settings().skybot_url, code="950", **where)
+    >>> look_up(question)[["name", "mag"]]  # doctest: +SKIP
     """
     limits, question = limits or Limits(), question.rounded()
     path = read_settings().cache_dir / "skybot" / f"{value_digest(question, n_digits=24)}.json"
@@ -369,6 +376,11 @@ def parse_answer(body: bytes) -> pd.DataFrame:
     ------
     NoAnswer
         If it is anything else: a blocked page, an error flag, a broken table, or an unexplained empty one.
+
+    Examples
+    --------
+    >>> len(parse_answer(b"# Flag: 0\\n# No solar system object was found in the requested FOV"))
+    0
     """
     text = body.decode("utf-8", errors="replace")
     start = text.lstrip()[:200].lower()

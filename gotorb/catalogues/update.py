@@ -103,6 +103,12 @@ def describe(path: Path, match_radius_arcsec: float, at_mjd: float | None = None
     ------
     CatalogueError
         If it is missing, in another format, or holds no ellipse.
+
+    Examples
+    --------
+    >>> status = describe(Path("catalogues/planets.csv"), match_radius_arcsec=2.0, at_mjd=57804.0)
+    >>> status.n_objects, status.epoch_date, status.age_days
+    (4, '2017-02-16', 4.0)
     """
     known, at_mjd = read_catalogue(path), time.time() / 86400 + UNIX_MJD if at_mjd is None else at_mjd
     if not math.isfinite(known.epoch_mjd):
@@ -133,6 +139,11 @@ def default_path(source: str) -> Path:
     Returns
     -------
     Path
+
+    Examples
+    --------
+    >>> default_path("mpcorb").name
+    'xephem_mpcorb.csv'
     """
     import pympc
 
@@ -157,6 +168,10 @@ def renew(out: Path, source: str, from_file: Path | None = None) -> None:
     ------
     CatalogueError
         If there is no network, the file is not of that source, or `out` cannot be written.
+
+    Examples
+    --------
+    >>> renew(Path("catalogues/new.csv"), "mpcorb")  # doctest: +SKIP
     """
     if from_file is not None and not from_file.is_file():
         raise CatalogueError(f"no file {from_file}; give an MPC extended JSON file, gzipped or not, to --from-file")
@@ -291,6 +306,10 @@ def warn_of_drift(path: Path, epoch_mjd: float, field_mjd: float) -> None:
         XEphem csv.
     epoch_mjd, field_mjd : float
         Epochs of the elements and of the field, MJD.
+
+    Examples
+    --------
+    >>> warn_of_drift(Path("catalogues/planets.csv"), epoch_mjd=57800.0, field_mjd=57801.0)  # no warning: one day
     """
     if _expected_drift(field_mjd - epoch_mjd) > TOLERABLE_ARCSEC:
         _warn(path, epoch_mjd, round(field_mjd - epoch_mjd))

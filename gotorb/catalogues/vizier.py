@@ -178,6 +178,10 @@ def fetch_variables(
     ------
     CatalogueError
         If VizieR does not answer, or the file is one that was not made here. What was fetched stays in the cache.
+
+    Examples
+    --------
+    >>> fetch_variables([Circle(150.0, 2.0, 0.5)], "variables.csv")[["ra", "dec", "class"]]  # doctest: +SKIP
     """
     out_path = Path(out_path)
     before = _read_coverage(out_path, out_path.with_name(out_path.name + f".{COVERAGE}"))
@@ -224,6 +228,10 @@ def fetch_galaxies(
     ------
     CatalogueError
         As for `fetch_variables`.
+
+    Examples
+    --------
+    >>> fetch_galaxies([Circle(150.0, 2.0, 0.5)], "catalogues", max_mag=19.0)  # doctest: +SKIP
     """
     folder = Path(out_dir) / NAME
     _clear_up(folder)
@@ -449,6 +457,11 @@ def describe_fetched(made: Path | str) -> Fetched | None:
     -------
     Fetched or None
         None for one that does not exist, was made elsewhere, or whose last fetch was interrupted.
+
+    Examples
+    --------
+    >>> print(describe_fetched("catalogues/variables.csv"))  # made elsewhere
+    None
     """
     made = Path(made)
     path = made.with_name(made.name + f".{COVERAGE}") if made.suffix else made / NAME / COVERAGE

@@ -72,6 +72,12 @@ def load(model: Source, meta: Meta | str | Path | None = None) -> "Loaded":
     ------
     ModelError
         If a file is missing, broken, holds code, or the two do not belong together.
+
+    Examples
+    --------
+    >>> model, meta = load("models/small")
+    >>> meta["layers"]
+    ['science', 'template', 'difference', 'ptp']
     """
     from gotorb.training.importing import load_model
 
@@ -97,6 +103,13 @@ def predict(
     -------
     ndarray
         (n,) float32: 1 real, 0 bogus.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> model, meta = load("models/small")
+    >>> predict(model, open_dataset("data/dataset").read_stamps([0, 1], meta["layers"])).round(1).tolist()
+    [0.0, 1.0]
     """
     from gotorb.training.inference import score_stamps
 
@@ -136,6 +149,12 @@ def score_rows(
     -------
     ndarray
         (len(rows),) float.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> score_rows("models/small", None, open_dataset("data/dataset"), [0, 1]).round(1).tolist()
+    [0.0, 1.0]
     """
 
     loaded = load(model, meta)
@@ -176,6 +195,14 @@ def dropout_pred(
     ------
     ModelError
         If the model has no dropout to sample from.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> model, meta = load("models/small")
+    >>> samples = dropout_pred(model, open_dataset("data/dataset").read_stamps([0, 1], meta["layers"]), 5)
+    >>> samples.shape, samples.mean(axis=1).round(1).tolist()
+    ((2, 5), [0.0, 1.0])
     """
     from gotorb.training.inference import sample_scores
 
@@ -201,6 +228,13 @@ def latentvec_pred(
     ------
     ModelError
         If the network has no layer named ``latent`` and no dense layer.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> model, meta = load("models/small")
+    >>> latentvec_pred(model, open_dataset("data/dataset").read_stamps([0, 1], meta["layers"])).shape
+    (2, 1764)
     """
     from gotorb.training.inference import latent_vectors
 
@@ -329,6 +363,10 @@ def evaluate(
         If there is no meta, or model, meta and data do not fit together.
     DataError
         If rows that the meta names are missing in the data set.
+
+    Examples
+    --------
+    >>> evaluate("models/small", out_dir="evaluations/small").metrics["auc"]  # doctest: +SKIP
     """
 
     loaded = load(model, meta)
@@ -373,6 +411,10 @@ def benchmark(
     Evaluation
         As `evaluate`; the metrics are of all labelled rows, and ``n_trained_on`` counts those among them
         that the model was trained on.
+
+    Examples
+    --------
+    >>> benchmark("models/small", data_dir="data/other").metrics["auc"]  # doctest: +SKIP
     """
 
     loaded = load(model, meta)
@@ -414,6 +456,12 @@ def compare(
     ------
     DataError, ModelError
         If there is no such evaluation or model, or the two share no test row of equal label.
+
+    Examples
+    --------
+    >>> found = compare("models/small", "models/small", data_dir="data/dataset", n_bootstrap=20)
+    >>> found["n_rows"], found["auc"]["difference"]
+    (4, 0.0)
     """
 
     parts = (_read_scored(name, data_dir) for name in (one, other))
@@ -472,6 +520,10 @@ def score_out_of_fold(
     -------
     Series
         Scores by id; empty when n_folds is 0 or a class has fewer than 5 rows for each fold.
+
+    Examples
+    --------
+    >>> score_out_of_fold("data/dataset", "bayesian_vgg6")  # doctest: +SKIP
     """
     params = find_params() if params is None else params
     data, n_folds = open_dataset(data_dir), params.peers.n_folds
@@ -536,6 +588,10 @@ def find_label_errors(
     ------
     DataError
         If the data set cannot be used or has too few rows for the folds.
+
+    Examples
+    --------
+    >>> find_label_errors("data/dataset").rows.head()  # doctest: +SKIP
     """
 
     params = find_params() if params is None else params

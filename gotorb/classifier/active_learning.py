@@ -79,6 +79,12 @@ def choose(
         If the pool is empty or a layer of the model is missing in the data set.
     ModelError
         If the model cannot be read or used.
+
+    Examples
+    --------
+    >>> chosen = choose("models/small", "data/dataset", 3, n_samples=5, seed=1)
+    >>> len(chosen), chosen.columns[:2].tolist()
+    (3, ['id', 'photometry_id'])
     """
 
     data = open_dataset(data_dir)
@@ -163,6 +169,10 @@ def learning_curves(
         If the plan compares nothing.
     DataError
         If rows, classes or layers are missing in the data set, or a file cannot be written.
+
+    Examples
+    --------
+    >>> learning_curves("data/dataset", out_path="active_learning.json")["n_seeds"]  # doctest: +SKIP
     """
 
     how = Plan(
@@ -220,6 +230,14 @@ def write_ask(table: pd.DataFrame, path: str | Path) -> Path:
     ------
     DataError
         If the file cannot be written, or is there: it may hold labels.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     asked = write_ask(pd.DataFrame({"id": ["row-07"], "image_id": "image-3"}), Path(folder) / "ask.csv")
+    ...     read_asked([asked])
+    {'row-07'}
     """
     path = Path(path)
     if path.exists():
@@ -243,6 +261,15 @@ def read_asked(paths: Iterable[str | Path]) -> set[str]:
     ------
     DataError
         If a file cannot be read or has no column id.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     asked = Path(folder) / "ask.csv"
+    ...     _ = asked.write_text("id,label\\nrow-07,\\nrow-12,1\\n")
+    ...     sorted(read_asked([asked]))
+    ['row-07', 'row-12']
     """
     asked: set[str] = set()
     for path in paths:

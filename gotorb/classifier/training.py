@@ -198,6 +198,10 @@ def train(
         training diverges, or the folder holds a finished model of other settings or data.
     ConfigError
         If an option is impossible, or `threads` cannot be had in this process.
+
+    Examples
+    --------
+    >>> model, meta = train("data/dataset", "bayesian_vgg6", epochs=20)  # doctest: +SKIP
     """
     options: dict[str, Any] = {
         "model": model, "layers": tuple(layers), "epochs": epochs, "batch_size": batch_size,

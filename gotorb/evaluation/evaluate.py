@@ -58,6 +58,12 @@ def load_with_meta(model_dir: Path | str) -> "tuple[keras.Model, dict[str, Any]]
     ------
     ModelError
         If either is missing or broken.
+
+    Examples
+    --------
+    >>> model, meta = load_with_meta("models/small")
+    >>> model.input_shape, meta["layers"], meta["threshold"]
+    ((None, 21, 21, 4), ['science', 'template', 'difference', 'ptp'], 0.5)
     """
     from gotorb.training.model_files import load_training
 
@@ -82,6 +88,11 @@ def require_meta(meta: dict[str, Any] | None) -> dict[str, Any]:
     ------
     ModelError
         If there is none.
+
+    Examples
+    --------
+    >>> require_meta({"threshold": 0.5})
+    {'threshold': 0.5}
     """
     if meta is None:
         raise ModelError(
@@ -109,6 +120,11 @@ def find_data_dir(meta: dict[str, Any], data_dir: str | Path | None) -> Path:
     ------
     DataError
         If there is no such folder.
+
+    Examples
+    --------
+    >>> find_data_dir({"data_dir": "../../data/dataset", "run_dir": "models/small"}, None).name
+    'dataset'
     """
     if data_dir is None and not meta["data_dir"]:
         raise DataError("this model was trained elsewhere and names no data set; give data_dir=")
@@ -171,6 +187,13 @@ def held_out_rows(data: Dataset, meta: dict[str, Any]) -> pd.DataFrame:
     ------
     DataError
         If a row is missing from the data set.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> meta = load_with_meta("models/small")[1]
+    >>> held_out_rows(open_dataset("data/dataset"), meta)["split"].value_counts().to_dict()
+    {'validation': 4, 'test': 4}
     """
     if not any(len(meta["split"][split]) for split in layout.SPLITS):
         return _divided_rows(data)
@@ -215,6 +238,12 @@ def all_rows(data: Dataset) -> pd.DataFrame:
     ------
     DataError
         If a label is not 1 (real), 0 (bogus) or -1 (unknown).
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> all_rows(open_dataset("data/dataset"))["split"].unique().tolist()
+    ['all']
     """
     return data.table.assign(label=data.labels, split=ALL)
 
@@ -272,6 +301,17 @@ def evaluate_model(
     -------
     Evaluation
         Metrics, predictions, figures and curves, as written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gotorb.dataset.store import open_dataset
+    >>> (model, meta), data = load_with_meta("models/small"), open_dataset("data/dataset")
+    >>> how = EvaluationOptions(n_samples=3, n_bootstrap=20, threshold_fpr=None, seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = evaluate_model(model, meta, data, held_out_rows(data, meta), how=how, out_dir=Path(folder))
+    >>> found.metrics["auc"], found.metrics["n_real"], sorted(found.figures)[:3]
+    (1.0, 2, ['confusion', 'error_rates', 'examples'])
     """
     # here: matplotlib takes memory that servers of labels and scores do not have to spare
     from gotorb.evaluation.figures import draw_figures
@@ -423,6 +463,13 @@ def score_plainly(
     -------
     ndarray
         (n,) scores.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> model, meta = load_with_meta("models/small")
+    >>> score_plainly(model, meta["layers"], open_dataset("data/dataset"), np.array([0, 1])).round(1).tolist()
+    [0.0, 1.0]
     """
     from gotorb.training.inference import score_stamps
 
@@ -450,6 +497,13 @@ def score_rows(
     -------
     ndarray
         (n,) scores; plain scores for a network without dropout.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> model, meta = load_with_meta("models/small")
+    >>> score_rows(model, meta, open_dataset("data/dataset"), np.array([0, 1]), n_samples=5, seed=1).round(1).tolist()
+    [0.0, 1.0]
     """
     from gotorb.training.inference import has_posterior, sample_scores
 
@@ -483,6 +537,15 @@ def score_model(
         (n,) plain scores.
     samples : ndarray or None
         (n, n_samples) posterior samples; None without dropout.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> model, meta = load_with_meta("models/small")
+    >>> how = EvaluationOptions(n_samples=5, n_bootstrap=0, threshold_fpr=None, seed=1)
+    >>> scores, samples = score_model(model, meta, open_dataset("data/dataset"), np.array([0, 1]), how)
+    >>> scores.round(1).tolist(), samples.shape
+    ([0.0, 1.0], (2, 5))
     """
     from gotorb.training.inference import has_posterior, sample_scores
 

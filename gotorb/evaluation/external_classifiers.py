@@ -58,6 +58,18 @@ def read_promoted(evaluations_dir: Path, promotion_path: Path) -> tuple[str, pd.
         Name of the model.
     scores : Series
         Scores by row id: posterior means, or plain scores for a network without dropout.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / "vgg6").mkdir()
+    ...     text = "id,split,mean,score\\na,test,,0.9\\nb,train,0.2,0.1\\n"
+    ...     _ = (Path(folder) / "vgg6" / "predictions.csv").write_text(text)
+    ...     _ = (Path(folder) / "promotion.json").write_text('{"model": "vgg6"}')
+    ...     network, scores = read_promoted(Path(folder), Path(folder) / "promotion.json")
+    >>> network, scores.to_dict()
+    ('vgg6', {'a': 0.9})
     """
     network = json.loads(promotion_path.read_text())["model"]
     predictions = pd.read_csv(evaluations_dir / network / layout.PREDICTIONS_CSV, dtype={"id": str})

@@ -57,6 +57,12 @@ def paper_style(style: str) -> Iterator[None]:
     ------
     ConfigError
         If the style is unknown.
+
+    Examples
+    --------
+    >>> with paper_style("column"):
+    ...     new_figure(7, 4.5).get_size_inches().round(2).tolist()
+    [3.4, 3.28]
     """
     import matplotlib
 
@@ -107,6 +113,11 @@ def new_figure(width: float = 7.0, height: float = 4.5) -> Figure:
     -------
     Figure
         Figure without axes.
+
+    Examples
+    --------
+    >>> new_figure(6, 4).get_size_inches().tolist()
+    [6.0, 4.0]
     """
     style = _style.get()
     if style is not None:
@@ -122,6 +133,12 @@ def is_narrow() -> bool:
     Returns
     -------
     bool
+
+    Examples
+    --------
+    >>> with paper_style("column"):
+    ...     is_narrow()
+    True
     """
     return _style.get() == "column"
 
@@ -142,6 +159,12 @@ def new_panels(n: int, width: float, height: float) -> tuple[Figure, np.ndarray]
         The figure.
     axes : ndarray
         (n,) Axes.
+
+    Examples
+    --------
+    >>> figure, axes = new_panels(3, width=9, height=3)
+    >>> len(axes), figure.get_size_inches().tolist()
+    (3, [9.0, 3.0])
     """
     if is_narrow():
         figure = new_figure(width / n, height * n)
@@ -401,6 +424,12 @@ def plot_error_rates(rows: pd.DataFrame, threshold: float) -> Figure:
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.1, 0.6, 0.7, 0.9], "metalabel": ""})
+    >>> plot_error_rates(rows, 0.5).axes[0].get_xlabel()
+    'threshold on the score'
     """
     labels, scores = rows["label"].to_numpy(int), rows["score"].to_numpy(float)
     figure = new_figure(8, 6)
@@ -615,6 +644,14 @@ def draw_figures(predictions: pd.DataFrame, metrics: dict[str, Any], meta: dict[
     -------
     dict of Figure
         Figures by name.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.1, 0.6, 0.7, 0.9], "metalabel": "", "mag": 18.0})
+    >>> rows = rows.assign(mean=np.nan, std=np.nan, confidence=[0.9, 0.1, 0.5, 0.9], image_id="visit", object_id="")
+    >>> meta = {"history": {"loss": [0.5, 0.4], "val_loss": [0.6, 0.5]}, "best_epoch": 1, "model": "vgg6"}
+    >>> sorted(draw_figures(rows, {"threshold": 0.5}, meta))[:4]
+    ['confusion', 'error_rates', 'history', 'recovery']
     """
     rows = predictions[predictions["label"].isin((0, 1))]
     labels, scores, threshold = rows["label"].to_numpy(int), rows["score"].to_numpy(float), metrics["threshold"]

@@ -205,6 +205,13 @@ def plot_recovery_map(rows: pd.DataFrame, found: np.ndarray, *, title: str) -> F
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"mag": [18.2, 18.9], "host_offset_arcsec": [0.5, np.nan]})
+    >>> figure = plot_recovery_map(rows, np.array([True, False]), title="vgg6")
+    >>> [text.get_text().split("\\n")[0] for text in figure.axes[0].texts]
+    ['100 %', '0 %']
     """
     cells = map_recovery(rows, found)
     text = [f"{100 * c.fraction:.0f} %\n{100 * c.low:.0f}-{100 * c.high:.0f}\nn {c.n}" for c in cells.itertuples()]
@@ -271,6 +278,13 @@ def plot_completeness(cells: Sequence[Mapping[str, Any]], fits: pd.DataFrame, *,
     -------
     Figure
         Points with their numbers of sources and 95 % intervals.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"mag": np.repeat([18.2, 19.2], 4), "host_offset_arcsec": 0.5})
+    >>> cells = map_recovery(rows, np.array([True] * 4 + [False] * 4)).to_dict("records")
+    >>> plot_completeness(cells, fit_completeness(cells), title="vgg6").axes[0].get_ylabel()
+    'fraction found'
     """
     from gotorb.evaluation.figures import COLOURS, new_figure, text_size
 
@@ -318,6 +332,13 @@ def plot_recovery_difference(rows: pd.DataFrame, found_a: np.ndarray, found_b: n
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"mag": [18.2, 18.9], "host_offset_arcsec": [0.5, 0.5]})
+    >>> figure = plot_recovery_difference(rows, np.array([True, True]), np.array([True, False]), title="a - b")
+    >>> [text.get_text().split("\\n") for text in figure.axes[0].texts]
+    [['+50 %', '+1 -0']]
     """
     cells, other = map_recovery(rows, found_a), map_recovery(rows, found_b)
     only_a, only_b = (map_recovery(rows, mask)["n_found"] for mask in (found_a & ~found_b, found_b & ~found_a))
@@ -456,6 +477,12 @@ def evaluate_injections(
     Returns
     -------
     InjectionTest
+
+    Examples
+    --------
+    >>> test = evaluate_injections(["models/small"], "data/injected", "data/dataset", fpr=0.5, n_samples=2, seed=1)
+    >>> test.report["n"], test.report["models"]["small"]["at_threshold"]["slices"]["nuclear"]["fraction"]
+    (10, 1.0)
     """
     injected, data = open_dataset(injected_dir), open_dataset(data_dir)
     found = {Path(path).name: _find(path, injected, data, fpr, n_samples=n_samples, seed=seed) for path in model_dirs}
@@ -497,6 +524,11 @@ def score_injected(model_dirs: Sequence[Path | str], injected_dir: Path | str) -
     -------
     DataFrame
         `SCORE_COLUMNS`, and a column of plain scores for each model.
+
+    Examples
+    --------
+    >>> score_injected(["models/small"], "data/injected")["small"].round(1).tolist()[:3]
+    [1.0, 1.0, 1.0]
     """
     injected = open_dataset(injected_dir)
     scores = injected.table[list(SCORE_COLUMNS)]

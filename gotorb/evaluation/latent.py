@@ -77,6 +77,12 @@ def map_latent(vectors: np.ndarray, *, seed: int = 0) -> np.ndarray:
     ------
     DataError
         If there are fewer than eight vectors.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(1).normal(size=(12, 5))
+    >>> map_latent(vectors).shape
+    (12, 2)
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -188,6 +194,12 @@ def plot_latent(places: np.ndarray, rows: pd.DataFrame, threshold: float | None 
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [1, 0], "metalabel": ["mp", "randjunk"], "score": [0.9, 0.2]})
+    >>> [axes.get_title() for axes in plot_latent(np.array([[0.0, 0.0], [1.0, 1.0]]), rows, 0.5).axes][:2]
+    ['by class (o real, x bogus)', 'by real/bogus score']
     """
     from gotorb.evaluation.figures import COLOURS, new_panels, text_size
 

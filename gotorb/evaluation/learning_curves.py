@@ -317,6 +317,15 @@ def sample_pool(
         (m, n_samples) samples; (m, 0) for a random choice.
     vectors : callable or None
         Function from (k,) indices into `rows` to latent vectors (k, n_features); None for a random choice.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> from gotorb.evaluation.evaluate import load_with_meta
+    >>> (model, meta), data = load_with_meta("models/small"), open_dataset("data/dataset")
+    >>> samples, _ = sample_pool(model, data, np.arange(4), meta["layers"], method="margin", n_samples=3, seed=1)
+    >>> samples.shape
+    (4, 3)
     """
     if method == RANDOM:
         return np.empty((len(rows), 0), np.float32), None
@@ -343,6 +352,14 @@ def write_report(path: Path, content: dict[str, Any]) -> None:
     ------
     DataError
         If it cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report(Path(folder) / "report.json", {"n_seeds": 3})
+    ...     (Path(folder) / "report.json").read_text()
+    '{\\n "n_seeds": 3\\n}\\n'
     """
     with reported_writes(path):
         write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
@@ -507,6 +524,12 @@ def plot_learning(summary: dict[str, Any]) -> Figure:
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame([{"method": "random", "seed": 1, "round": 0, "n_labels": 100, "auc": 0.9, "error": 0.1}])
+    >>> [axes.get_ylabel() for axes in plot_learning(summarise_curves(runs)).axes]
+    ['AUC of the test rows', 'mean of FPR and FNR at 0.5']
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots(1, len(QUANTITIES))

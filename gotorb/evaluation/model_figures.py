@@ -94,6 +94,12 @@ def plot_model_reliability(scored: Scored) -> Figure:
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.1, 0.2, 0.8, 0.9]})
+    >>> plot_model_reliability({"vgg6": rows}).axes[0].get_ylabel()
+    'fraction real'
     """
     figure, axes = _new_axes()
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
@@ -147,6 +153,14 @@ def plot_model_slices(metrics: Mapping[str, Mapping[str, Any]]) -> Figure:
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> from gotorb.evaluation.metrics import measure_scores
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.1, 0.6, 0.7, 0.9], "mag": 18.0, "metalabel": "mp"})
+    >>> metrics = measure_scores(rows, 0.5, n_bootstrap=10, rng=np.random.default_rng(1))
+    >>> len(plot_model_slices({"vgg6": metrics}).axes)
+    2
     """
     groups = slice_errors(metrics)
     figure = new_figure(10, 1.2 + 0.3 * max((len(part) for part in groups.values()), default=1))
@@ -259,6 +273,15 @@ def plot_trials(trials: pd.DataFrame, objective: str, *, best: int, direction: s
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> trial = {"block1": 16, "scale_up": True, "dense": 128, "initializer": "he_uniform", "activation": "relu"}
+    >>> trial |= {"dropout": 0.1, "l2": 1e-4, "learning_rate": 1e-3, "objective": 0.1, "epochs": 5, "status": "done"}
+    >>> trials = pd.DataFrame([trial | {"trial": 0}, trial | {"trial": 1, "dropout": 0.3, "objective": 0.2}])
+    >>> figure = plot_trials(trials, "val_loss", best=0, direction="min")
+    >>> figure._suptitle.get_text()[:8]
+    '2 trials'
     """
     done = trials[trials["objective"].notna()].reset_index(drop=True)
     scales = {

@@ -145,6 +145,14 @@ def draw_paper_figure(name: str, material: Material) -> Drawn:
         If there is no figure of that name.
     DataError
         If the rows have no data for it.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> (model, meta), data = load_with_meta("models/small"), open_dataset("data/dataset")
+    >>> material = gather_material(model, meta, data, n_samples=3, seed=1)
+    >>> draw_paper_figure("fnr-fpr", material).data.columns.tolist()
+    ['rows', 'threshold', 'fpr', 'fnr']
     """
     if name not in PAPER_FIGURES:
         raise ConfigError(f"no figure {name!r}; choose one of {', '.join(PAPER_FIGURES)}")
@@ -304,6 +312,14 @@ def draw_figure(
     ------
     ConfigError, ModelError, DataError
         If there is no such figure, model or data set, or the rows have no data for the figure.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = draw_figure("fnr-fpr", "models/small", "data/dataset", out_dir=folder, n_samples=2)
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['fnr-fpr.csv', 'fnr-fpr.json', 'fnr-fpr.png']
     """
     if kind not in FORMATS:
         raise ConfigError(f"format {kind!r}; choose {', '.join(FORMATS)}")
@@ -347,6 +363,14 @@ def gather_material(
     Returns
     -------
     Material
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> (model, meta), data = load_with_meta("models/small"), open_dataset("data/dataset")
+    >>> material = gather_material(model, meta, data, n_samples=3, seed=1)
+    >>> len(material.rows), material.samples.shape, material.layers
+    (4, (4, 3), ('science', 'template', 'difference', 'ptp', 'min', 'max'))
     """
     rows = all_rows(data) if everything else held_out_rows(data, meta).query("split == 'test'")
     rows = rows[rows["label"].isin((layout.REAL, layout.BOGUS))]

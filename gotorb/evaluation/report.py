@@ -127,6 +127,12 @@ def add_tags(table: pd.DataFrame, data_dir: Path | str) -> pd.DataFrame:
     -------
     DataFrame
         Rows with the column tag, empty where missing; unchanged for a data set without tags.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"id": ["a", "b"]})
+    >>> add_tags(rows, "data/dataset").columns.tolist()  # no annotator gave a tag
+    ['id']
     """
     path = Path(data_dir) / layout.EYEBALL_CSV
     if not path.exists():
@@ -155,6 +161,15 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     ------
     DataError
         If the file is missing or broken, or has no column of scores.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rows = pd.DataFrame({"id": ["a"], "label": [1], "split": "test", "score": [0.9], "mag": [18.0]})
+    ...     rows.to_csv(Path(folder) / "predictions.csv", index=False)
+    ...     read_predictions(folder)["score"].tolist()
+    [0.9]
     """
     found = Path(path) / layout.PREDICTIONS_CSV if Path(path).is_dir() else Path(path)
     try:
@@ -310,6 +325,15 @@ def write_evaluation(evaluation: Evaluation) -> None:
     ----------
     evaluation : Evaluation
         Evaluation with its folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rows = pd.DataFrame({"id": ["a"], "score": [0.9]})
+    ...     write_evaluation(Evaluation({"auc": 0.99}, rows, out_dir=Path(folder)))
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['metrics.json', 'predictions.csv']
     """
     out_dir = evaluation.out_dir
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -359,6 +383,14 @@ def write_figures(figures: "Mapping[str, Figure]", out_dir: Path, *, kind: str =
     -------
     list of Path
         Written files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gotorb.evaluation.figures import new_figure
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in write_figures({"empty": new_figure()}, Path(folder), kind="svg")]
+    ['empty.svg']
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = {name: out_dir / f"{name}.{kind}" for name in figures}
@@ -415,6 +447,16 @@ def make_model_card(
     -------
     str
         Page in markdown.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.card import make_card
+    >>> from gotorb.dataset.store import open_dataset
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "score": [0.1, 0.6, 0.7, 0.9], "split": "test"})
+    >>> metrics = measure_predictions(rows, 0.5, split="test", n_bootstrap=10, seed=1)
+    >>> card = make_card(open_dataset("data/dataset").data_dir)
+    >>> make_model_card("vgg6", metrics, card, layers=["science", "difference"]).splitlines()[0]
+    '# vgg6'
     """
     interval = f"{_number(metrics['auc_low'])} to {_number(metrics['auc_high'])}"
     at = metrics["at_threshold"]

@@ -38,6 +38,12 @@ def plot_stamps(stamps: np.ndarray, layers: Sequence[str], captions: Sequence[st
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> stamps = np.random.default_rng(1).normal(size=(2, 21, 21, 2))
+    >>> plot_stamps(stamps, ["science", "difference"], ["a", "b"], title="Two stamps")._suptitle.get_text()
+    'Two stamps'
     """
     n, size, n_layers = len(stamps), stamps.shape[1], len(layers)
     figure = new_figure(INCH_PER_STAMP * n_layers + 1.4, INCH_PER_STAMP * n + 0.7)
@@ -74,6 +80,14 @@ def plot_layers(stamps_real: np.ndarray, stamps_bogus: np.ndarray, layers: Seque
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> data = open_dataset("data/dataset")
+    >>> figure = plot_layers(data.read_stamps([1]), data.read_stamps([0]), data.layers)
+    >>> [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    ['science', 'template', 'difference', 'ptp', 'min', 'max']
     """
     pair = np.stack([np.asarray(stamps).reshape(-1, *stamps.shape[-3:])[0] for stamps in (stamps_real, stamps_bogus)])
     return plot_stamps(pair, layers, ["real", "bogus"], title="The layers of a stamp")
@@ -103,6 +117,13 @@ def plot_posteriors(
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> stamps = np.random.default_rng(1).normal(size=(1, 21, 21, 2))
+    >>> samples = np.array([[0.7, 0.8, 0.9]])
+    >>> len(plot_posteriors(stamps, ["science", "difference"], samples, ["real, mp"], threshold=0.5).axes)
+    3
     """
     shown = [name for name in IMAGE_LAYERS if name in layers]
     n, n_shown = len(stamps), len(shown)
@@ -163,6 +184,14 @@ def draw_stamps(
     -------
     dict of Figure
         examples, misclassified and posteriors; those without rows are left out.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> data = open_dataset("data/dataset")
+    >>> rows = data.table.assign(score=0.9, mean=0.9, std=0.1, confidence=0.8).head(4)
+    >>> sorted(draw_stamps(data, np.arange(4), rows, None, threshold=0.5, seed=1))
+    ['examples', 'misclassified']
     """
     figures = {}
     for name, chosen, title in (

@@ -66,6 +66,11 @@ def read_truth(survey_dir: Path) -> pd.DataFrame:
     -------
     DataFrame
         candidate_id, kind, is_real and more.
+
+    Examples
+    --------
+    >>> read_truth(Path("survey"))["kind"].value_counts().to_dict()
+    {'minor_planet': 10, 'artefact': 9, 'supernova': 1}
     """
     return pd.read_csv(Path(survey_dir) / layout.TRUTH_CSV, dtype={"candidate_id": str})
 
@@ -84,6 +89,12 @@ def check_labels(data_dir: Path, survey_dir: Path) -> dict[str, Any]:
     -------
     dict
         For each metalabel: n, n_right, purity, low, high (95 % Wilson), kinds (counts of true kinds).
+
+    Examples
+    --------
+    >>> found = check_labels(Path("data/dataset"), Path("survey"))
+    >>> found["randjunk"]["n"], found["randjunk"]["n_right"]  # one is a supernova
+    (10, 9)
     """
     return _measure_purity(join_truth(read_table(data_dir), read_truth(survey_dir)))
 
@@ -113,6 +124,14 @@ def evaluate_on_truth(
     Returns
     -------
     TruthTest
+
+    Examples
+    --------
+    >>> test = evaluate_on_truth(
+    ...     [Path("models/small")], Path("data/dataset"), Path("survey"), n_samples=2, n_bootstrap=20, seed=1
+    ... )
+    >>> test.report["n_detections"], sorted(test.report["models"])
+    (20, ['small'])
     """
     data = open_dataset(detections_dir)
     rows = join_truth(data.table, read_truth(survey_dir))
@@ -185,6 +204,19 @@ def cut_images(
     -------
     Path
         Unlabelled data set ``out_dir/name``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gotorb.core.settings import read_settings
+    >>> from gotorb.labels.image import LabelOptions
+    >>> from gotorb.labels.jobs import read_task
+    >>> options = LabelOptions(provider=None, stamp_size=21)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = make_shards(Path(folder), [read_task("images/visit.fits")], cut_detections, options, title="cut")
+    ...     cut = cut_images(Path(folder), ["visit"], options, out_dir=Path(folder), n_processes=1)
+    ...     len(pd.read_csv(cut / "data_labels.csv"))
+    6
     """
     wanted = set(image_ids)
     tasks = [task for task in read_images(images_dir, read_settings()) if task.image_id in wanted]
@@ -337,6 +369,13 @@ def write_tns(survey_dir: Path | str, path: Path | str) -> int:
     -------
     int
         Number of supernovae.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_tns("survey", Path(folder) / "tns.csv")
+    1
     """
     survey_dir = Path(survey_dir)
     truth = read_truth(survey_dir).query("kind == 'supernova'")

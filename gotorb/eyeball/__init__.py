@@ -98,6 +98,10 @@ def serve(
         If data set, journal or model cannot be used.
     ConfigError
         If the address is not of this machine or taken, or the order unknown or not possible.
+
+    Examples
+    --------
+    >>> serve("data/dataset", model="models/small", order="uncertain", labeller="ann")  # doctest: +SKIP
     """
     import uvicorn
 
@@ -155,6 +159,11 @@ def open_rows(
         As for `serve`.
     ConfigError
         If both a model and predictions are given.
+
+    Examples
+    --------
+    >>> len(open_rows("data/dataset").table)
+    20
     """
     from gotorb.dataset.store import open_dataset
     from gotorb.eyeball import inference
@@ -215,6 +224,11 @@ def agreement(
     ------
     DataError
         If there is no journal, or the gold rows cannot be read.
+
+    Examples
+    --------
+    >>> agreement("data/dataset")["kappa"].tolist()[0]  # of ann and bob
+    0.5
     """
     from gotorb.dataset.store import read_table
     from gotorb.eyeball.decisions import compare_labellers
@@ -258,6 +272,14 @@ def export(
     ------
     DataError
         If there are no decisions.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = export("data/dataset", out_dir=folder, name="looked_at")
+    ...     sorted(path.name for path in made.glob("*.csv"))
+    ['changes.csv', 'data_labels.csv', 'eyeball.csv']
     """
     from gotorb.dataset.store import run_folder
     from gotorb.eyeball.decisions import write_labelled
@@ -283,6 +305,14 @@ def write_subjects(data_dir: Path | str, out_path: Path | str, *, rows: Path | s
     -------
     Path
         The manifest.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = write_subjects("data/dataset", Path(folder) / "subjects")
+    ...     len(list(Path(folder, "subjects").glob("*.png")))
+    20
     """
     import numpy as np
 
@@ -317,6 +347,10 @@ def import_classifications(
     ------
     DataError
         If the file is no export, or of none of the rows.
+
+    Examples
+    --------
+    >>> import_classifications("data/dataset", "export.csv")  # doctest: +SKIP
     """
     from gotorb.eyeball import exchange
 
@@ -343,6 +377,11 @@ def write_labels(data_dir: Path | str, out_path: Path | str, *, journal: Path | 
     ------
     DataError
         If there is no journal, or it is broken.
+
+    Examples
+    --------
+    >>> write_labels("data/dataset", "labels.csv")  # rows on which annotators agree
+    3
     """
     from gotorb.core.files import write_csv
     from gotorb.eyeball.decisions import list_labels
@@ -372,6 +411,10 @@ def explore(
     -------
     Path
         The same path.
+
+    Examples
+    --------
+    >>> explore("data/dataset", "models/small", "map.html")  # doctest: +SKIP
     """
     from gotorb.core.files import write_text
     from gotorb.eyeball.explorer import write_page
@@ -415,6 +458,10 @@ def get_candidate_data(
         If the database knows none of the ids.
     DatabaseError
         If it cannot be reached.
+
+    Examples
+    --------
+    >>> get_candidate_data([1234, 1235], name="tonight")  # doctest: +SKIP
     """
     from gotorb import label_data
     from gotorb.core.executor import Workers

@@ -76,6 +76,14 @@ def label_alerts(table: pd.DataFrame, params: AlertsParams) -> pd.DataFrame:
     -------
     DataFrame
         Columns of `layout.LABEL_COLUMNS` and ``peer_survey``, the survey's own score; label -1 where no rule holds.
+
+    Examples
+    --------
+    >>> from gotorb.survey.alerts import find_packets, open_packets
+    >>> label_alerts(open_packets(find_packets(Path("packets"))).table, AlertsParams())[["id", "label", "metalabel"]]
+      id  label   metalabel
+    0  1     -1  unlabelled
+    1  2     -1  unlabelled
     """
     asteroid = _find_asteroids(table)
     rules = {
@@ -214,6 +222,13 @@ def make_alert_rows(folder: PacketFolder, params: AlertsParams) -> AlertStamps:
     Returns
     -------
     AlertStamps
+
+    Examples
+    --------
+    >>> from gotorb.survey.alerts import find_packets, open_packets
+    >>> made = make_alert_rows(open_packets(find_packets(Path("packets"))), AlertsParams())
+    >>> made.table["metalabel"].tolist(), made.layers
+    (['unlabelled', 'unlabelled'], ('science', 'template', 'difference'))
     """
     kept = ~_any_flag(folder.table, INJECTED).to_numpy()
     if not kept.all():
@@ -380,6 +395,14 @@ def describe_alert(record: Record, alert: Alert | None, rows: pd.DataFrame) -> d
     Returns
     -------
     dict
+
+    Examples
+    --------
+    >>> from gotorb.survey.alerts import find_packets, open_packets
+    >>> table = open_packets(find_packets(Path("packets"))).table
+    >>> described = describe_alert(table.iloc[0].to_dict(), None, label_alerts(table, AlertsParams()))
+    >>> described["alert"], described["mag"], described["label"]
+    ('1', 18.5, -1)
     """
     row = rows.iloc[0]
     flat = {**record, **(record.get("diaSource") or {}), **(record.get("candidate") or {})}

@@ -44,6 +44,12 @@ def label_archive(table: pd.DataFrame, params: ArchiveParams) -> pd.DataFrame:
     ------
     DataError
         If params names a column that is missing in the archive, or labels are other than 1, 0 and nothing.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"candid": [1, 2, 3], "proxy_label": [1, 0, None]})
+    >>> label_archive(table, ArchiveParams(labels="proxy"))[["id", "label", "metalabel"]].values.tolist()
+    [['1', 1, 'proxy_real'], ['2', 0, 'proxy_bogus'], ['3', -1, 'unlabelled']]
     """
     named = {ours: _column(table, theirs, f"columns.{ours}") for ours, theirs in params.columns.items()}
     rows = pd.DataFrame(named, index=table.index)
@@ -156,6 +162,13 @@ def choose_labels(index: pd.Index, choices: Sequence[tuple[pd.Series, int, str, 
     -------
     dict
         Columns label, metalabel and rule; unknown, ``unlabelled`` and "" where no rule holds.
+
+    Examples
+    --------
+    >>> bright, masked = pd.Series([True, False, False]), pd.Series([True, True, False])
+    >>> found = choose_labels(bright.index, [(bright, 1, "mp", "bright"), (masked, 0, "flagged", "masked")])
+    >>> found["label"].tolist(), found["rule"].tolist()
+    ([1, 0, -1], ['bright', 'masked', ''])
     """
     if not choices:
         nothing = {"label": layout.UNKNOWN, "metalabel": "unlabelled", "rule": ""}
@@ -185,6 +198,17 @@ def write_stamps(data_dir: Path, rows: pd.DataFrame, source: StampSource, recipe
     ------
     DataError
         If no row has a label, or the folder holds a finished data set of another recipe.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gotorb.survey.archives import open_stamps
+    >>> source = open_stamps("packets", ArchiveParams())
+    >>> rows = label_archive(source.table, ArchiveParams()).assign(label=[1, 0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_stamps(Path(folder) / "new", rows, source)
+    ...     sorted(path.name for path in (Path(folder) / "new").iterdir())
+    ['SHA256SUMS', 'data_labels.csv', 'data_stamps.h5']
     """
     if not rows["label"].isin([layout.REAL, layout.BOGUS]).any():
         raise DataError(f"none of {len(rows)} rows got a label; check label.archive in params.yaml")

@@ -88,6 +88,14 @@ def find_galaxies_behind(
     -------
     ndarray of int
         Row numbers.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> task = read_task("images/visit.fits")
+    >>> rows = pd.DataFrame({"image_id": "visit", "ra": task.ra_c, "dec": [task.dec_c, task.dec_c - 30 / 3600]})
+    >>> find_galaxies_behind(rows.assign(metalabel="randjunk"), "catalogues", radius_arcsec=3, max_mag=None).tolist()
+    [1]
     """
     found = [np.empty(0, int)]
     for _, place in table.iloc[_bogus_rows(table)].groupby("image_id"):
@@ -164,6 +172,17 @@ def find_minor_planets(
     ------
     LookupFailed
         If the minor planets of a field are not available.
+
+    Examples
+    --------
+    >>> from gotorb.catalogues.minor_planets import make_provider
+    >>> from gotorb.core.settings import read_settings
+    >>> from gotorb.labels.jobs import read_task
+    >>> task = read_task("images/visit.fits")
+    >>> rows = pd.DataFrame({"image_id": "visit", "ra": task.ra_c, "dec": [task.dec_c, task.dec_c - 0.02]})
+    >>> provider = make_provider("pympc", read_settings())
+    >>> find_minor_planets(rows.assign(metalabel="randjunk"), [task], provider, radius_deg=0.1, match_arcsec=2).tolist()
+    [0]
     """
     of_image = dict(tuple(table.iloc[_bogus_rows(table)].groupby("image_id")))
     rows = [np.empty(0, int)]
@@ -193,6 +212,12 @@ def find_new_sources(data: Dataset) -> np.ndarray:
     -------
     ndarray of int
         Row numbers.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> find_new_sources(open_dataset("data/dataset"))[:3].tolist()  # nothing in their template
+    [0, 2, 4]
     """
     table, rows = data.table, _bogus_rows(data.table)
     ratio = (table["fwhm"] / _usual_fwhm(table)).to_numpy(float)
@@ -230,6 +255,11 @@ def read_flagged(flagged: Path | str | Iterable[str]) -> list[str]:
     ------
     DataError
         If the csv cannot be read or the column is missing.
+
+    Examples
+    --------
+    >>> read_flagged(["r0001_UT1", "r0007_UT3"])
+    ['r0001_UT1', 'r0007_UT3']
     """
     if not isinstance(flagged, str | Path):
         return [str(image_id) for image_id in flagged]

@@ -220,6 +220,16 @@ def label_image(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame, n
         If the minor planets of the field are not available; no label is made then.
     ConfigError
         If `options` has no provider of minor planets.
+
+    Examples
+    --------
+    >>> from gotorb.catalogues.minor_planets import make_provider
+    >>> from gotorb.core.settings import read_settings
+    >>> from gotorb.labels.jobs import read_task
+    >>> options = LabelOptions(provider=make_provider("pympc", read_settings()), stamp_size=21)
+    >>> table, stamps = label_image(read_task("images/visit.fits"), options)
+    >>> table["metalabel"].value_counts().to_dict(), stamps.shape
+    ({'randjunk': 5, 'mp': 1}, (6, 21, 21, 6))
     """
     check_exposures(task)
     if options.provider is None:
@@ -260,6 +270,16 @@ def check_image(task: ImageTask, frame: Frame, files: FileLayout) -> tuple[Circl
     ------
     InconsistentImage
         See `survey.sanity`.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> from gotorb.survey.fits import open_frame
+    >>> task = read_task("images/visit.fits")
+    >>> with open_frame(task.path) as frame:
+    ...     circle, detections, warnings = check_image(task, frame, FileLayout())
+    >>> len(detections), round(circle.radius_deg, 3), warnings
+    (6, 0.035, [])
     """
     check_place_and_time(task.ra_c, task.dec_c, task.jd, task.path)
     ext = files.extensions.difference
@@ -286,6 +306,16 @@ def find_planets(task: ImageTask, circle: Circle, options: LabelOptions) -> pd.D
     ------
     ConfigError
         If there is no provider.
+
+    Examples
+    --------
+    >>> from gotorb.catalogues.minor_planets import make_provider
+    >>> from gotorb.core.settings import read_settings
+    >>> from gotorb.labels.jobs import read_task
+    >>> task = read_task("images/visit.fits")
+    >>> options = LabelOptions(provider=make_provider("pympc", read_settings()))
+    >>> find_planets(task, Circle(task.ra_c, task.dec_c, 0.1), options)["name"].tolist()
+    ['Ceres']
     """
     if options.provider is None:
         raise ConfigError("no provider of minor planets; choose one of pympc, skybot")
@@ -314,6 +344,18 @@ def compare_planets(
     ------
     InconsistentImage
         If they are detected at one common offset, unless `options.check_expected` is False.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> from gotorb.survey.fits import open_frame
+    >>> task, options = read_task("images/visit.fits"), LabelOptions(provider=None)
+    >>> planets = pd.DataFrame({"name": ["Ceres"], "ra": [task.ra_c], "dec": [task.dec_c], "mag": [9.0]})
+    >>> with open_frame(task.path) as frame:
+    ...     detections = options.files.read_detections(frame)
+    ...     found = compare_planets(frame, detections, planets, detections.assign(metalabel="", number=""), options)
+    >>> found.n_expected, found.n_matched
+    (1, 0)
     """
     expected = list_expected(frame, options.files.extensions.difference, planets, mag_limit=options.rules.mag_limit)
     able = detections["positive"].to_numpy(bool) & options.check_expected
@@ -339,6 +381,13 @@ def cut_detections(task: ImageTask, options: LabelOptions) -> tuple[pd.DataFrame
     ------
     ImageError
         As for `label_image`.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> table, stamps = cut_detections(read_task("images/visit.fits"), LabelOptions(provider=None, stamp_size=21))
+    >>> len(table), stamps.shape, table["label"].unique().tolist()
+    (6, (6, 21, 21, 6), [-1])
     """
     check_exposures(task)
     with open_frame(task.path) as frame:
@@ -377,6 +426,18 @@ def cut_rows(
         Columns of `layout.LABEL_COLUMNS`.
     stamps : ndarray
         (n, size, size, 6), float32.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> from gotorb.survey.fits import open_frame
+    >>> task, options = read_task("images/visit.fits"), LabelOptions(provider=None, stamp_size=21)
+    >>> with open_frame(task.path) as frame:
+    ...     chosen = options.files.read_detections(frame).head(2)
+    ...     chosen = chosen.assign(label=0, metalabel="randjunk", number="", object_id="", rule="")
+    ...     table, stamps = cut_rows(task, frame, chosen, options, catalogue="")
+    >>> table["image_id"].tolist(), stamps.shape
+    (['visit', 'visit'], (2, 21, 21, 6))
     """
     planes = cut_planes(
         frame,
@@ -410,6 +471,11 @@ def check_exposures(task: ImageTask) -> None:
     ------
     MissingPart
         If there is none.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> check_exposures(read_task("images/visit.fits"))  # it has two
     """
     if not task.exposure_paths and not task.stacked_only:
         raise MissingPart(
@@ -430,6 +496,13 @@ def complete_rows(rows: pd.DataFrame, task: ImageTask) -> pd.DataFrame:
     -------
     DataFrame
         Columns of `layout.LABEL_COLUMNS`.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> rows = pd.DataFrame({"id": ["7"], "metalabel": "randjunk", "object_id": "", "host_id": ""})
+    >>> complete_rows(rows, read_task("images/visit.fits"))[["candidate_id", "image_id", "ncoadd"]].values.tolist()
+    [['7', 'visit', 2]]
     """
     rows = rows.rename(columns={"id": "candidate_id"}).assign(
         image_id=task.image_id,

@@ -104,6 +104,16 @@ def inspect_image(
     Inspection
     figure : Figure or None
         The difference image with the minor planets, and cut-outs of the brightest; None when it cannot be read.
+
+    Examples
+    --------
+    >>> from gotorb.catalogues.minor_planets import make_provider
+    >>> from gotorb.core.settings import read_settings
+    >>> from gotorb.labels.jobs import read_task
+    >>> options = LabelOptions(provider=make_provider("pympc", read_settings()), stamp_size=21)
+    >>> inspection, figure = inspect_image(read_task("images/visit.fits"), options)
+    >>> inspection.state, inspection.found.n_expected, inspection.found.n_matched
+    ('ok', 1, 1)
     """
     figure = None
     try:
@@ -152,6 +162,18 @@ def draw_image(
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> from gotorb.survey.fits import open_frame
+    >>> task = read_task("images/visit.fits")
+    >>> planets = pd.DataFrame({"name": ["Ceres"], "ra": [task.ra_c], "dec": [task.dec_c], "mag": [9.0]})
+    >>> with open_frame(task.path) as frame:
+    ...     found = pd.DataFrame({"number": ["Ceres"]})
+    ...     figure = draw_image(frame, planets, found, LabelOptions(provider=None), stars=None)
+    >>> len(figure.axes)
+    13
     """
     from matplotlib.figure import Figure
 

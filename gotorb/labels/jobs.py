@@ -188,6 +188,14 @@ def make_tasks(
         If there is no image, or one is there twice.
     MissingPart
         If a needed column is absent.
+
+    Examples
+    --------
+    >>> from gotorb.core.settings import read_settings
+    >>> images = pd.DataFrame({"id": ["visit"], "filepath": "images/visit.fits", "ra_c": 23.0, "dec_c": 4.0})
+    >>> (task,) = make_tasks(images.assign(jd=2457804.5), lambda image: [], read_settings(), needs_exposures=False)
+    >>> task.image_id, task.epoch_mjd, task.stacked_only
+    ('visit', 57804.0, True)
     """
     if len(images) == 0:
         raise DataError("get_images() gave no difference image; check the database or your own get_images()")
@@ -264,6 +272,12 @@ def read_task(path: Path | str, *, ext: str = "IMAGE") -> ImageTask:
     ------
     MissingPart
         If a header key is absent.
+
+    Examples
+    --------
+    >>> task = read_task("images/visit.fits")
+    >>> task.image_id, task.epoch_mjd, [Path(name).name for name in task.exposure_paths]
+    ('visit', 57804.0, ['visit_1.fits', 'visit_2.fits'])
     """
     path = Path(path)
     with open_frame(path) as frame:
@@ -326,6 +340,15 @@ def run_images(
     ------
     DataError
         If shards cannot be written, or a cluster's workers write them where they are not seen here.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gotorb.labels.image import LabelOptions, cut_detections
+    >>> options = LabelOptions(provider=None, stamp_size=21)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run_images([read_task("images/visit.fits")], cut_detections, options, shards_dir=Path(folder)).states
+    {'labelled': 1}
     """
     job = partial(_do_image, work=work, options=options, shards_dir=Path(shards_dir).resolve())
     with Executor(workers) as executor:
@@ -397,6 +420,16 @@ def make_shards(
     ------
     DataError
         If no image could be used, or the folder holds a finished data set of other images, options or catalogues.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gotorb.labels.image import LabelOptions, cut_detections
+    >>> options = LabelOptions(provider=None, stamp_size=21)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = make_shards(Path(folder), [read_task("images/visit.fits")], cut_detections, options, title="cut")
+    ...     sorted(path.name for path in Path(folder).glob("data_*"))
+    ['data_labels.csv', 'data_stamps.h5']
     """
     shards_dir = data_dir / layout.SHARDS_DIR
     recipe = {
@@ -456,6 +489,17 @@ def read_images(data_dir: Path | str, settings: Settings) -> list[ImageTask]:
     ------
     DataError
         If the data set has no list of images.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gotorb.core.settings import read_settings
+    >>> from gotorb.labels.image import LabelOptions, cut_detections
+    >>> options = LabelOptions(provider=None, stamp_size=21)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = make_shards(Path(folder), [read_task("images/visit.fits")], cut_detections, options, title="cut")
+    ...     [task.image_id for task in read_images(folder, read_settings())]
+    ['visit']
     """
     path = Path(data_dir) / layout.IMAGES_CSV
     if not path.exists():

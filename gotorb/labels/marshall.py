@@ -118,6 +118,14 @@ def read_labels(path: Path | str) -> pd.Series:
     ------
     DataError
         As `read_label_rows`; also if an id is no whole number.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     print("photometry_id,label\\n12,1\\n7,0", file=file, flush=True)
+    ...     read_labels(file.name).to_dict()
+    {7: 0, 12: 1}
     """
     rows = read_label_rows(path)
     whole = rows[ID_COLUMN].str.fullmatch(r"[+-]?\d{1,19}")
@@ -139,6 +147,10 @@ def tell_ids(ids: Iterable[Any], what: str) -> None:
     ids : iterable
     what : str
         End of the sentence "n ids ...".
+
+    Examples
+    --------
+    >>> tell_ids([], "are in no image")  # logs a warning for one id or more
     """
     if ids := list(map(str, ids)):
         log.warning("%d ids %s: %s", len(ids), what, ", ".join(ids))
@@ -169,6 +181,15 @@ def find_relabelled(table: pd.DataFrame, csv_path: Path | str) -> tuple[np.ndarr
     ------
     DataError
         As `read_label_rows`; also if an id is in several images and the csv does not tell which.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> rows = pd.DataFrame({"candidate_id": ["7", "12"], "image_id": "visit", "metalabel": "randjunk", "label": 0})
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     print("photometry_id,label\\n12,1\\n7,0", file=file, flush=True)
+    ...     [part.tolist() for part in find_relabelled(rows, file.name)]
+    [[1], [1]]
     """
     wanted = read_label_rows(csv_path)
     rows = table.reset_index(drop=True)
@@ -252,6 +273,15 @@ def make_marshall_tasks(images: Sequence[ImageTask], candidates: pd.DataFrame, l
     Returns
     -------
     list of MarshallTask
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> candidate = {"candidate_id": [7], "x": 50.0, "y": 50.0, "ra": 23.0, "dec": 4.0, "mag": 18.0, "fwhm": 4.7}
+    >>> candidates = pd.DataFrame(candidate | {"realbogus": 0.5, "image_id": "visit"})
+    >>> (task,) = make_marshall_tasks([read_task("images/visit.fits")], candidates, pd.Series({7: 1}))
+    >>> task.candidates[0].id, task.candidates[0].label
+    ('7', 1)
     """
     rows = candidates.assign(label=labels.reindex(candidates["candidate_id"]).to_numpy(), id=candidates["candidate_id"])
     of_image = dict(tuple(rows.astype({"image_id": str, "id": str}).groupby("image_id")))
@@ -281,6 +311,15 @@ def cut_candidates(task: MarshallTask, options: LabelOptions) -> tuple[pd.DataFr
     ------
     ImageError
         As for `label_image`.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> task = read_task("images/visit.fits")
+    >>> candidate = CandidateRow("7", 50.0, 50.0, task.ra_c, task.dec_c, 18.0, 4.7, 0.5, 1)
+    >>> table, stamps = cut_candidates(MarshallTask(**vars(task), candidates=(candidate,)), LabelOptions(provider=None))
+    >>> table["metalabel"].tolist(), stamps.shape
+    (['marshall'], (1, 55, 55, 6))
     """
     check_exposures(task)
     rows = pd.DataFrame(task.candidates, columns=list(CandidateRow._fields))

@@ -64,6 +64,14 @@ def write_shard(path: Path, table: pd.DataFrame, stamps: np.ndarray) -> None:
     ------
     DataError
         If the disk is full or cannot be written; no later image could be kept either.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_shard(Path(folder) / "visit.h5", pd.DataFrame({"id": ["a"], "label": [1]}), np.zeros((1, 21, 21, 6)))
+    ...     read_shard_table(Path(folder) / "visit.h5").to_dict("list")
+    {'id': ['a'], 'label': [1]}
     """
     with reported_writes(path), whole_file(path, shared=True) as aside, h5py.File(aside, "w") as file:
         file.create_dataset(layout.STAMPS_KEY, data=stamps.astype(np.float32))
@@ -82,6 +90,14 @@ def read_shard_table(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_shard(Path(folder) / "visit.h5", pd.DataFrame({"id": ["a"], "label": [1]}), np.zeros((1, 21, 21, 6)))
+    ...     read_shard_table(Path(folder) / "visit.h5")["id"].tolist()
+    ['a']
     """
     with h5py.File(path, "r") as file:
         text, facts = bytes(file[TABLE_KEY][()]).decode(), file.attrs.get(layout.FACTS_KEY, "{}")
@@ -111,6 +127,17 @@ def assemble(data_dir: Path, shards: Sequence[Path], *, before: Dataset | None =
     ------
     DataError
         If there is no row at all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     shards = [Path(folder) / f"{name}.h5" for name in "ab"]
+    ...     for shard in shards:
+    ...         rows = pd.DataFrame({"id": [shard.stem], "label": [1], "metalabel": ["mp"]})
+    ...         write_shard(shard, rows, np.zeros((1, 21, 21, 6)))
+    ...     pd.read_csv(assemble(Path(folder), shards) / layout.LABELS_CSV)["id"].tolist()
+    ['a', 'b']
     """
     tables = [] if before is None else [before.table]
     tables += [table for table in map(read_shard_table, shards) if len(table)]
@@ -140,6 +167,15 @@ def remove_shards(shards_dir: Path) -> None:
     ----------
     shards_dir : Path
         Their folder; it goes too.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> shards_dir = Path(tempfile.mkdtemp())
+    >>> write_shard(shards_dir / "visit.h5", pd.DataFrame({"id": ["a"]}), np.zeros((1, 21, 21, 6)))
+    >>> remove_shards(shards_dir)
+    >>> shards_dir.exists()
+    False
     """
     for path in shards_dir.glob("*.h5"):
         path.unlink()

@@ -103,6 +103,13 @@ def fit_labellers(
     ------
     DataError
         If there are no rows or no labellers.
+
+    Examples
+    --------
+    >>> levels = np.array([[1, 1], [1, 1], [0, 0], [0, 0], [1, 0]])  # the second labeller misses a real one
+    >>> start, anchors = np.array([0.9, 0.9, 0.1, 0.1, 0.5]), np.array([1.0, np.nan, 0.0, np.nan, 1.0])
+    >>> fit_labellers(["ann", "bob"], levels, start, anchors)[1].round(2).tolist()
+    [1.0, 0.88, 0.0, 0.21, 1.0]
     """
     if not levels.size:
         raise DataError(
@@ -153,6 +160,13 @@ def soften_labels(
     ------
     DataError
         If a column is missing.
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> rows = soften_labels(open_dataset("data/dataset").table, scores=["realbogus"])
+    >>> rows.groupby("label")["label_probability"].mean().round(2).to_dict()
+    {0: 0.01, 1: 0.99}
     """
     absent = [name for name in scores if name not in table]
     if absent:
@@ -212,6 +226,11 @@ def read_votes(data_dir: Path | str) -> pd.DataFrame | None:
     -------
     DataFrame or None
         id, labeller, label; None where there are none.
+
+    Examples
+    --------
+    >>> print(read_votes("data/dataset"))  # no annotator decided anything
+    None
     """
     path = Path(data_dir) / layout.EYEBALL_CSV
     return read_csv(path) if path.exists() else None
@@ -232,5 +251,12 @@ def find_softener(
     Returns
     -------
     callable or None
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> soften = find_softener("data/dataset", ["realbogus"])
+    >>> int(soften(open_dataset("data/dataset").table)["label_weight"].sum())
+    20
     """
     return None if scores is None else partial(soften_labels, scores=scores, votes=read_votes(source_dir))

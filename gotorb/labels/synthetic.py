@@ -79,6 +79,15 @@ def make_synthetic_tasks(images: Sequence[ImageTask], table: pd.DataFrame) -> li
     Returns
     -------
     list of SyntheticTask
+
+    Examples
+    --------
+    >>> from gotorb.dataset.store import open_dataset
+    >>> from gotorb.labels.jobs import read_task
+    >>> rows = open_dataset("data/dataset").table.assign(image_id="visit")
+    >>> (task,) = make_synthetic_tasks([read_task("images/visit.fits")], rows)
+    >>> len(task.planets), task.planets[0].number
+    (10, 'planet 1')
     """
     of_image = dict(tuple(table[table["metalabel"] == "mp"].groupby("image_id")))
     tasks = []
@@ -133,6 +142,16 @@ def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.D
         synflash (bogus).
     stamps : ndarray
         (n, size, size, 6), float32; the layers over the exposures are made of the summed exposures.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> task = read_task("images/visit.fits")
+    >>> ceres = PlanetRow("1", "Ceres", "mp:Ceres", 50.0, 50.0, task.ra_c, task.dec_c, 17.0, 4.7, 30.0)
+    >>> options = SyntheticOptions(catshtm_dir="catalogues", stamp_size=21, n_flashes_per_image=0)
+    >>> table, stamps = make_synthetic(SyntheticTask(**vars(task), planets=(ceres,)), options)
+    >>> table["metalabel"].tolist(), stamps.shape
+    (['syntransient', 'glxresid'], (2, 21, 21, 6))
     """
     check_exposures(task)
     rng = np.random.default_rng([options.seed, 1, *task.image_id.encode()])
@@ -379,6 +398,16 @@ def find_hosts(
     -------
     DataFrame
         Columns of `catalogues.galaxies.find_galaxies`.
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> from gotorb.stamps.layers import Extensions
+    >>> from gotorb.survey.fits import open_frame
+    >>> task = read_task("images/visit.fits")
+    >>> with open_frame(task.path) as frame:
+    ...     find_hosts(task, frame, Extensions(), "catalogues", max_mag=17, margin=10)["mag"].tolist()
+    [16.0]
     """
     radius = _half_diagonal_arcsec(frame, extensions)
     galaxies = find_galaxies(catshtm_dir, task.ra_c, task.dec_c, radius_arcsec=radius, max_mag=max_mag)
@@ -398,6 +427,16 @@ def find_stars(task: ImageTask, frame: Frame, extensions: Extensions, catalogue:
     Returns
     -------
     DataFrame
+
+    Examples
+    --------
+    >>> from gotorb.labels.jobs import read_task
+    >>> from gotorb.stamps.layers import Extensions
+    >>> from gotorb.survey.fits import open_frame
+    >>> task = read_task("images/visit.fits")
+    >>> with open_frame(task.path) as frame:
+    ...     len(find_stars(task, frame, Extensions(), "catalogues/variables.csv", margin=10))
+    1
     """
     stars = read_variables(catalogue)
     distance = np.linalg.norm(unit_vectors(stars["ra"], stars["dec"]) - unit_vectors(task.ra_c, task.dec_c), axis=1)

@@ -125,6 +125,11 @@ def not_finite(name: str, n: int, rows: Sequence[int], shown: Sequence[object]) 
     -------
     NotFinite
         To be raised.
+
+    Examples
+    --------
+    >>> str(not_finite("vgg6", 100, [3], ["row 3"])).split(";")[0]
+    "model 'vgg6' gives NaN or infinity for 1 of 100 stamps (rows row 3)"
     """
     some = ", ".join(map(str, shown[:N_NAMED])) + (", ..." if len(shown) > N_NAMED else "")
     return NotFinite(
@@ -208,6 +213,13 @@ def disturb_stamps(
     -------
     ndarray
         A copy; pixels nearer than three widths are unchanged.
+
+    Examples
+    --------
+    >>> stamps = np.random.default_rng(1).normal(size=(2, 21, 21, 1)).astype(np.float32)
+    >>> changed = disturb_stamps(stamps, ("difference",), "hot_pixel", level=50, rng=np.random.default_rng(2))
+    >>> (changed != stamps).sum(axis=(1, 2, 3)).tolist()
+    [1, 1]
     """
     changed, size = stamps.copy(), stamps.shape[1]
     y, x = np.mgrid[:size, :size] - (size - 1) / 2

@@ -52,7 +52,13 @@ class Scaled:
 
 
 def stretch_constants() -> dict[str, Any]:
-    """Constants of the stretch, as the pages get them."""
+    """Constants of the stretch, as the pages get them.
+
+    Examples
+    --------
+    >>> sorted(stretch_constants())[:3]
+    ['hatch', 'least_high', 'least_reach']
+    """
     return {
         "softening": SOFTENING, "lowest": LOWEST, "least_high": LEAST_HIGH, "peak_share": PEAK_SHARE,
         "least_reach": LEAST_REACH, "symmetric": list(SYMMETRIC), "middle_part": MIDDLE_PART,
@@ -141,6 +147,13 @@ def stretch_limits(z: np.ndarray, layers: Sequence[str]) -> tuple[np.ndarray, np
     -------
     low, high : ndarray
         (n, n_layers), sigma.
+
+    Examples
+    --------
+    >>> z = np.random.default_rng(1).normal(size=(1, 21, 21, 2))
+    >>> low, high = stretch_limits(z, ["science", "difference"])
+    >>> bool(low[0, 1] == -high[0, 1])  # a difference is drawn symmetrically
+    True
     """
     size = z.shape[1]
     half, reach = size // 2, max(size // MIDDLE_PART, 1)
@@ -219,6 +232,11 @@ def hatch_lines(size: int) -> np.ndarray:
     -------
     ndarray of bool
         (size, size).
+
+    Examples
+    --------
+    >>> hatch_lines(6).astype(int)[0].tolist()
+    [1, 0, 0, 0, 0, 0]
     """
     y, x = np.indices((size, size))
     return (x + y) % HATCH_STEP == 0
@@ -238,6 +256,11 @@ def draw_strip(stamp: np.ndarray, layers: Sequence[str]) -> np.ndarray:
     -------
     ndarray
         (size, size * n_layers, 3) uint8.
+
+    Examples
+    --------
+    >>> draw_strip(np.random.default_rng(1).normal(size=(21, 21, 2)), ["science", "difference"]).shape
+    (21, 42, 3)
     """
     return np.hstack(list(paint_stamps(stamp[None], layers)[0, :, ::-1]))
 
@@ -254,6 +277,12 @@ def pack_pixels(stamps: np.ndarray) -> bytes:
     -------
     bytes
         Little-endian; all sky and sigma come before the pixels.
+
+    Examples
+    --------
+    >>> stamps = np.random.default_rng(1).normal(size=(1, 21, 21, 2)).astype(np.float32)
+    >>> len(pack_pixels(stamps)) == 2 * 2 * 4 + 2 * 21 * 21 * 2  # sky and sigma, then the pixels
+    True
     """
     scaled = scale_stamps(stamps)
     heads = np.stack([scaled.sky, scaled.sigma], axis=1).astype("<f4")
@@ -279,6 +308,11 @@ def draw_strips(planes: np.ndarray, layers: Sequence[str]) -> list[str]:
     Returns
     -------
     list of str
+
+    Examples
+    --------
+    >>> draw_strips(np.random.default_rng(1).normal(size=(1, 21, 21, 2)), ["science", "difference"])[0][:22]
+    'data:image/png;base64,'
     """
     if planes.size == 0:
         return [""] * len(planes)

@@ -59,6 +59,14 @@ def cut_into(stamps: np.ndarray, blocks: Iterable[Block], x: np.ndarray, y: np.n
     blocks : iterable of Block
     x, y : ndarray
         (n,) 0-based pixel positions.
+
+    Examples
+    --------
+    >>> from gotorb.survey.planes import Block
+    >>> image, stamps = np.arange(25, dtype=np.float32).reshape(5, 5), np.empty((1, 3, 3), np.float32)
+    >>> cut_into(stamps, [Block(0, 0, image)], np.array([2.0]), np.array([2.0]))
+    >>> stamps[0].tolist()
+    [[6.0, 7.0, 8.0], [11.0, 12.0, 13.0], [16.0, 17.0, 18.0]]
     """
     size = stamps.shape[1]
     first_x, first_y = first_pixels(x, size), first_pixels(y, size)
@@ -222,6 +230,15 @@ def cut_planes(
     ------
     ImageError
         If a file is missing or truncated, a part of it is missing, or planes show the sky in different ways.
+
+    Examples
+    --------
+    >>> from gotorb.survey.fits import open_frame
+    >>> with open_frame("images/visit.fits") as frame:
+    ...     ra, dec = frame.centre("DIFFERENCE")
+    ...     planes = cut_planes(frame, [], np.array([ra]), np.array([dec]), size=21, extensions=Extensions())
+    >>> planes.stacked.shape
+    (1, 21, 21, 3)
     """
     x, y = xy if xy is not None else frame.to_pixels(extensions.difference, ra, dec)
     names = extensions.science, extensions.template, extensions.difference

@@ -113,6 +113,13 @@ def make_pages(
         sources, another model or other options.
     ModelError
         If the model cannot be read, or cannot give what is to be shown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in make_pages(["images/visit.fits"], "models/small", folder)]
+    ['visit.html', 'index.html']
     """
     look, out_dir, scorer, settings = look or Look(), Path(out_dir), load_scorer(str(model)), read_settings()
     threshold = scorer.threshold if look.threshold is None else look.threshold

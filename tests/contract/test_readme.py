@@ -8,6 +8,7 @@ import pytest
 from benchmarks.rows import COMPETENT, MEANINGS, make_page, table_of_waits
 from gotorb import classifier, clean_data, label_data
 from pipelines.readme import END, START, make_learning, make_study, make_table, replace_block
+from tests.contract.links import find_broken
 from tests.contract.test_project import tracked
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,12 @@ def test_every_local_link_leads_somewhere(page):
     text = re.sub(r"^```(?!\{).*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     links = re.findall(r"\]\(((?!http|#)[^)#\s]+)", text)
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_broken_links_of_a_site_are_found(tmp_path):
+    (tmp_path / "a.html").write_text('<p id="here"></p><a href="b.html#there"></a><a href="#here"></a>')
+    (tmp_path / "b.html").write_text('<a href="a.html#there"></a><a href="c.html"></a><a href="https://c.html"></a>')
+    assert find_broken(tmp_path) == ["a.html: b.html#there", "b.html: a.html#there", "b.html: c.html"]
 
 
 def test_every_page_is_in_a_table_of_contents():

@@ -1,79 +1,94 @@
-"""Code blocks of README and tutorials: run as written in the small project, or named here with the reason."""
+"""Code blocks of README and docs: each is run as written, read as a file, or marked with the reason why not.
+
+The line that opens a block says which. A language alone: blocks of ``sh`` and ``python`` run here, in the finished
+small project; ``yaml`` holds parameters, ``ini`` settings of .env, and ``text`` is output. ``sh run by test_NAME``: the
+test of that name reads the block from the page. ``sh not run: REASON``: the reason, and the test that covers it.
+"""
 
 import json
 import os
 import re
-import subprocess
+from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
+import yaml
 
+from gotorb.core.params import Params
 from pipelines.notebook import run_notebook
+from pipelines.repro import merge
+from tests.contract.test_project import tracked
 from tests.end_to_end.clones import ROOT, Project
 
 pytestmark = pytest.mark.timeout(1800)  # the first test makes the small project
-TUTORIALS = ("first-run", "night", "labelling", "versions", "notebooks")
-PAGES = ("README.md", *(f"docs/tutorials/{name}.md" for name in TUTORIALS))
-BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)\n\1```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^( *)```([^\n`]*)\n(.*?)\n\1```$", re.DOTALL | re.MULTILINE)
+OPENING = re.compile(r"(?:(?:sh|python)(?: run by (?P<test>test_\w+)| not run: (?P<reason>.{10,}))?|yaml|ini|text)")
 SESSION = "from gotorb import classifier\nfrom gotorb.dataset.store"
-NOT_RUN = {
-    "README.md": {
-        "git clone": "downloads gotorb; test_pipeline runs what `make repro` runs",
-        "AUC ": "output of the session, which test_session_of_the_readme compares",
-        "gotorb check images": "needs images of your own; test_own_survey runs these commands",
-        "pip install": "installs; test_package does so in an empty environment",
-        "stamps, meta = hickle": "runs code of the file; README names the safe reader, which test_datapack runs",
-        "import pympc": "downloads the catalogue",
-        "from gotorb import label_data": "needs the gotophoto database; test_label runs it on the embedded survey",
-        "from gotorb import classifier\n\nmodel": "names a placeholder of a folder; test_train runs it",
-        "classifier.evaluate(model, meta)": "continues the block before; test_evaluate runs it",
-    },
-    "docs/tutorials/first-run.md": {
-        "git clone": "downloads gotorb; test_pipeline runs what `make repro` runs",
-        "gotorb eyeball data/dataset": "needs a browser; test_eyeball runs the page",
-        "gotorb eyeball export": "needs decisions; test_eyeball exports them",
-        "make repro": "trains again; test_pipeline changes a parameter",
-        "git checkout": "test_tracked_models restores a version",
-    },
-    "docs/tutorials/night.md": {
-        "gotorb why": "names a detection of the default survey; test_why runs it",
-        "gotorb eyeball night": "needs a browser; test_audit runs the whole night",
-    },
-    "docs/tutorials/labelling.md": {
-        "gotorb eyeball data/dataset": "needs a browser; test_eyeball runs the page",
-        "gotorb eyeball export": "needs decisions; test_eyeball exports them",
-        "gotorb evaluate": "needs the model of the block before; test_verbs runs it",
-    },
-    "docs/tutorials/versions.md": {
-        "gotorb data tag": "test_story tags, draws, promotes and rolls back",
-        "gotorb figure": "test_story tags, draws, promotes and rolls back",
-        "gotorb models": "test_story tags, draws, promotes and rolls back",
-        "gotorb serve": "needs a server; test_readme_serving runs these lines",
-    },
+"""Beginning of the session of README, whose output has a test of its own."""
+SLOW = {
+    "docs/tutorials/first-run.md": "scores all images, with pages",
+    "docs/tutorials/night.md": "scores all images of a night three times",
+    "docs/tutorials/versions.md": "draws a figure from a commit, with its data",
 }
-"""Page -> beginning of a block that is not run here -> the reason, and the test that covers it."""
+"""Page -> why its blocks take too long for every run."""
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of the code blocks of a page; tables of contents are none."""
+class Block(NamedTuple):
+    """A code block of a page."""
+
+    page: str
+    line: int
+    opening: str
+    code: str
+
+    @property
+    def runs_here(self) -> bool:
+        return self.opening in ("sh", "python") and not (self.page == "README.md" and self.code.startswith(SESSION))
+
+
+def read_blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text(encoding="utf-8")
-    return [(language, code) for _, language, code in BLOCK.findall(text) if not code.startswith(":maxdepth")]
+    found = [Block(page, text[: one.start()].count("\n") + 1, one[2], one[3]) for one in BLOCK.finditer(text)]
+    return [block for block in found if not block.opening.startswith("{")]  # a table of contents, or a picture
 
 
-def is_excused(page: str, code: str) -> bool:
-    return any(code.lstrip().startswith(start) for start in NOT_RUN.get(page, {}))
+def list_pages() -> list[str]:
+    """Pages for users; the reports are written by stages."""
+    names = [path.relative_to(ROOT).as_posix() for path in tracked("*.md")]
+    return sorted(name for name in names if "/" not in name or name.startswith("docs/"))
+
+
+BLOCKS = [block for page in list_pages() for block in read_blocks(page)]
+RUN = sorted({block.page for block in BLOCKS if block.runs_here})
 
 
 def test_every_block_is_run_or_has_a_reason() -> None:
-    unknown = [
-        f"{page}: {code.splitlines()[0]}"
-        for page in PAGES
-        for language, code in blocks(page)
-        if not is_excused(page, code) and language != "sh" and not code.startswith(SESSION)
-    ]
+    unknown = [f"{one.page}:{one.line}: {one.opening}" for one in BLOCKS if not OPENING.fullmatch(one.opening)]
     assert unknown == []
-    used = {(page, start) for page in PAGES for _, code in blocks(page) for start in NOT_RUN.get(page, {})
-            if code.lstrip().startswith(start)}  # fmt: skip
-    assert used == {(page, start) for page, starts in NOT_RUN.items() for start in starts}
+    openings = [block.opening for block in BLOCKS]
+    assert sum(block.runs_here for block in BLOCKS) >= 12
+    named = set(re.findall(r"\btest_\w+", " ".join(openings)))
+    assert named <= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+
+
+def test_blocks_run_elsewhere_are_read_from_their_page() -> None:
+    for block in BLOCKS:
+        if name := (OPENING.fullmatch(block.opening) or {"test": None})["test"]:
+            (path,) = (ROOT / "tests").rglob(f"{name}.py")
+            assert block.page.split("/")[-1] in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("block", [one for one in BLOCKS if one.opening == "yaml"], ids=lambda one: one.page)
+def test_parameters_of_pages_exist(block: Block) -> None:
+    project = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert Params.model_validate(merge(project, yaml.safe_load(block.code)))
+
+
+@pytest.mark.parametrize("block", [one for one in BLOCKS if one.opening == "ini"], ids=lambda one: one.page)
+def test_settings_of_pages_exist(block: Block) -> None:
+    known = re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
+    names = re.findall(r"^(\w+)=", block.code, re.MULTILINE)
+    assert names and set(names) <= set(known)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +99,11 @@ def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 
 
 def test_session_of_the_readme(project: Project) -> None:
-    ((_, session),) = [one for one in blocks("README.md") if one[1].startswith(SESSION)]
-    ((_, shown),) = [one for one in blocks("README.md") if one[0] == "text"]
+    ((session, shown),) = [
+        (first.code, second.code)
+        for first, second in pairwise(BLOCKS)
+        if first.page == "README.md" and first.code.startswith(SESSION)
+    ]
     done = project.run("python", "-c", session)
     assert done.returncode == 0, done.stderr
     numbers = re.compile(r"\d+(?:\.\d+)?")
@@ -94,16 +112,12 @@ def test_session_of_the_readme(project: Project) -> None:
     assert done.stdout.startswith(f"AUC {reported['auc']:.4f} on {reported['n_real']} real")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
-def test_blocks_of_tutorials_run(project: Project, page: str) -> None:
-    for language, code in blocks(page):
-        if language == "sh" and not is_excused(page, code):
-            command = ["bash", "-euc", code]
-            done = subprocess.run(
-                command, cwd=project.root, env=project.environment, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in RUN])
+def test_blocks_run_as_written(project: Project, page: str) -> None:
+    for block in BLOCKS:
+        if block.page == page and block.runs_here:
+            done = project.run(*(["bash", "-euc"] if block.opening == "sh" else ["python", "-c"]), block.code)
+            assert done.returncode == 0, f"{page}:{block.line}\n{block.code}\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.slow

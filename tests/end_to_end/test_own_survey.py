@@ -57,9 +57,9 @@ def own_survey(labelled, served, tmp_path_factory):
     (folder / "images").mkdir()
     for number, task in enumerate(read_images(labelled, served)):
         write_other_layout(task, folder / "images", task.image_id if number else "f012_v3")
-    (adapter,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (adapter,) = re.findall(r"```python run by test_own_survey\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (folder / "mysurvey.py").write_text(adapter)
-    (env,) = re.findall(r"```\n(GOTORB_ADAPTER=.*?)```", PAGE.read_text(), re.DOTALL)
+    (env,) = re.findall(r"```ini\n(GOTORB_ADAPTER=.*?)```", PAGE.read_text(), re.DOTALL)
     (folder / ".env").write_text(env)
     return folder
 
@@ -96,9 +96,8 @@ def label(own_survey, python):
 @pytest.fixture(scope="module")
 def commands(own_survey, python):
     """The page's commands, run in their order; what they say."""
-    lines = [
-        line for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) for line in block.splitlines()
-    ]
+    blocks = re.findall(r"```sh run by test_own_survey\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
     return {line: python("-m", *line.split("#")[0].split()) for line in lines}
 
 
