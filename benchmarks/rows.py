@@ -12,11 +12,11 @@ RESULTS_JSON = HERE / "results.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 LARGE_STEPS = {
-    "import": "imports an archive of 300,000 rows",
+    "import": "imports an archive of 300,000 stamps of 21 x 21 x 3",
     "train": "trains vgg6 for one epoch on 100,000 rows",
     "evaluate": "evaluates it on them",
-    "score": "scores the archive of 300,000 rows",
-    "explorer": "writes the latent explorer of 100,000 rows",
+    "score": "scores the archive",
+    "explorer": "writes their latent explorer",
     "report": "writes the report of two models on 100,000 test rows",
 }
 """Steps of the benchmark of large sets, in `benchmarks.scale`."""
@@ -26,7 +26,7 @@ MEANINGS = {
     "stamps_1000": "Stamps of 55 x 55 pixels per CPU second, each in seven planes: a difference image of 8176 x 6132 "
     "pixels with science image and template, and four exposures, each with its own distorted (SIP) WCS; 1000 "
     "detections, files opened and closed. Reference: a program that parses WCS(header) again for each detection "
-    "and plane and calls Cutout2D on open files, on 20 of the same detections (1000 would take a minute), whose pixels "
+    "and plane and calls Cutout2D on open files, on 20 of the same detections (1000 would take a minute). Their pixels "
     "must be equal to the bit.",
     "stamps_1000_cutout2d": "The same rate. Reference: Cutout2D on the same 1000 detections with the WCS of each plane "
     "parsed once, files opened and closed, equal to the bit.",
@@ -48,17 +48,16 @@ MEANINGS = {
     "64 of them labelled, by a provider of minor planets that costs nothing: files opened, table read, stamps. "
     "Reference: the same without the checks of place, time, grid, stamps and expected minor planets, in turn in the "
     "same run. The limit is a ratio of 1.1.",
-    "report_seconds": "Seconds to write report.html of two models on 2000 test rows, reports and predictions read. "
-    "Reference: the limit.",
-    "report_open": "Seconds until Chromium has painted it. Reference: the limit.",
-    "report_size": "Its size. Reference: the limit.",
+    "report_seconds": "Seconds to write report.html of two models on 2000 test rows, reports and predictions read.",
+    "report_open": "Seconds until Chromium has painted it.",
+    "report_size": "Its size.",
     "minor_planets_night": "CPU time, without imports, of a fresh process that finds the minor planets of 100 images "
     "of one night (circles of 1.8 degrees all over the sky) among 1.4 million orbits, read before. Reference: pympc "
     "with the same catalogue on three of them, times 100/3; names, positions and magnitudes must be equal to the bit. "
     "The aim is a ratio of 1/200.",
     "minor_planets_first": "The same for the first image with a new catalogue, its reading into the cache included. "
     "Reference: one image with pympc.",
-    "minor_planets_memory": "Peak memory of both, mapped files included. Reference: the limit.",
+    "minor_planets_memory": "Peak memory of both, mapped files included.",
     "posterior_p01": "Stamps of 55 x 55 x 4 per second, each with 20 posterior samples by bayesian_vgg6 at dropout "
     "0.01. Reference: 20 calls of the model with dropout on, 128 stamps at a time.",
     "posterior_p01_compiled": "The same rate, compared with 20 plain passes: compiled, dropout off, no Keras around "
@@ -73,7 +72,7 @@ MEANINGS = {
     "score_onnx": "The same by the exported model with onnxruntime, two threads, 256 at a time; the scores must be "
     "equal to 1e-6. Reference: as for score, in the same run.",
     "score_same_kernels": "The rate of `score`, compared with model.predict in our process, with oneDNN's kernels too.",
-    "features": "About 250 measured features of a stamp of 55 x 55 x 4, wall time on one core. Reference: the limit.",
+    "features": "About 250 measured features of a stamp of 55 x 55 x 4, wall time on one core.",
     "score_fusion": "Stamps of 55 x 55 x 4 per second, one plain score each by fusion: features, 400 trees and "
     "bayesian_vgg6. Reference: bayesian_vgg6 alone, alternating in the same run. The aim is 1,000 per second on two "
     "cores.",
@@ -83,9 +82,9 @@ MEANINGS = {
     "bare network on the same array in memory, alternating in the same run. The limit is a ratio of 0.7.",
     "archive_posterior": "The same with plain scores and 20 posterior samples. Reference: the bare sampler on the "
     "array in memory. The limit is a ratio of 0.7.",
-    "image_score": "One difference image of 8176 x 6132 pixels with science image, template, four exposures and 1000 "
-    "detections, from the FITS files to plain scores in a csv by `gotorb score --no-posterior`, with the network "
-    "loaded and compiled before; wall time. Reference: the limit.",
+    "image_score": "From the FITS files to plain scores in a csv by `gotorb score --no-posterior`: one difference "
+    "image of 8176 x 6132 pixels with science image, template, four exposures and 1000 detections. The network was "
+    "loaded and compiled before; wall time.",
     "image_posterior": "The same with 20 posterior samples.",
     "packets_ztf": "Alert packets in the form of ZTF's, one in each file with a history of 12 detections, read to "
     "records and stamps; packets per CPU second of one core. Reference: fastavro.reader, gzip and astropy.io.fits on "
@@ -105,15 +104,14 @@ MEANINGS = {
     "stream_measured": "As stream_rubin, by a model of 400 trees on measured features, which are computed of each "
     "alert. Reference: `stream_rubin`.",
     "stream_fusion": "The same by a fusion of such trees and bayesian_vgg6, which runs in TensorFlow.",
-    "stream_latency": "From an alert's time to its row, 95th percentile, at 100 of Rubin's alerts a second. Reference: "
-    "the limit.",
+    "stream_latency": "From an alert's time to its row, 95th percentile, at 100 of Rubin's alerts a second.",
     "decode_rubin_ddf": "Rubin packets with 300 earlier sources decoded and cut per CPU second. Reference: the same "
     "decoded whole. The aim is 3,000.",
     "visualise_seconds": "The page of 500 detections with six layers and three exposures of 55 x 55 pixels, made from "
-    "scores and samples that are there: curves, pictures, flags, html, csv, json. Reference: the limit.",
-    "visualise_size": "Size of that page's file. Reference: the limit.",
-    "visualise_open": "Opened in headless Chromium, until it has loaded and painted. Reference: the limit.",
-    "visualise_sort": "The slowest sort of its rows, until painted. Reference: the limit.",
+    "scores and samples that are there: curves, pictures, flags, html, csv, json.",
+    "visualise_size": "Size of that page's file.",
+    "visualise_open": "Opened in headless Chromium, until it has loaded and painted.",
+    "visualise_sort": "The slowest sort of its rows, until painted.",
     "train": "Training of bayesian_vgg6 on 1,024 stamps of 55 x 55 x 4 with flips and quarter turns, two threads, the "
     "cheapest epoch of several, validation and the state on disk after each epoch included: streamed from hdf5. "
     "Reference: plain Keras `fit` on float32 arrays in memory, augmented beforehand, which is not counted; the losses "
@@ -126,44 +124,37 @@ MEANINGS = {
     "many as the embedded survey's data set has.",
     "logging_stage_s": "Wall time that the same record adds to a stage that does no other work, the import of MLflow "
     "included. Reference: the limit of 6 s for any stage.",
-    "eyeball_key": "From a key press to the next stamp painted, median of 200 at a fast reader's pace, in headless "
-    "Chromium without a graphics card, on a data set of 100,000 rows of 55 x 55 x 6. Reference: the limit.",
-    "eyeball_key_p95": "The same, 95th percentile. Reference: the limit.",
-    "eyeball_memory": "Peak memory of the server that shows these rows, the explorer's points included. Reference: the "
-    "limit.",
-    "explorer_ready": "From the request of the latent explorer of these rows to its points painted. Reference: the "
-    "limit.",
-    "explorer_redraw": "From a turn of the wheel to all points painted again, median. Reference: the limit.",
-    "explorer_lasso": "From the end of a lasso around half of the points to its counts painted. Reference: the limit.",
+    "eyeball_key": "From a key press to the next stamp painted, median of 200 at a fast reader's pace. In headless "
+    "Chromium without a graphics card, on a data set of 100,000 rows of 55 x 55 x 6.",
+    "eyeball_key_p95": "The same, 95th percentile.",
+    "eyeball_memory": "Peak memory of the server that shows these rows, the explorer's points included.",
+    "explorer_ready": "From the request of the latent explorer of these rows to its points painted.",
+    "explorer_redraw": "From a turn of the wheel to all points painted again, median.",
+    "explorer_lasso": "From the end of a lasso around half of the points to its counts painted.",
     "sheet_paint": "From a key press to a new contact sheet of 42 rows painted, median of 30 turned at reading pace, "
-    "on the same rows. Reference: the limit.",
-    "sheet_label": "From a key press that labels 42 selected rows to the sheet painted with their labels, median. "
-    "Reference: the limit.",
+    "on the same rows.",
+    "sheet_label": "From a key press that labels 42 selected rows to the sheet painted with their labels, median.",
     "black_panels": "Part of the science and template panels whose median grey is below 5 %, the worse of data/dataset "
-    "and, where GOTORB_TEST_DATA names the real data, ZTF's stamps. Reference: the limit.",
+    "and, where GOTORB_TEST_DATA names the real data, ZTF's stamps.",
     "visit_cpu_seconds": "One visit of the embedded survey at 1024 x 1024 pixels: three exposures, coadd, its share of "
-    "the template, difference image, detection, FITS files; CPU time of one core. Reference: the limit.",
+    "the template, difference image, detection, FITS files; CPU time of one core.",
     "memory_10x": "Peak memory of one epoch and an evaluation in a fresh process on 20,000 stamps of 55 x 55 x 6; "
     "reference: on 2,000. A ratio near 1 means that stamps are streamed.",
     **{
-        f"memory_100k_{step}": f"Peak memory of a fresh process that {does}, of 21 x 21 x 3 stamps. Reference: a fifth "
-        "of the rows."
+        f"memory_100k_{step}": f"Peak memory of a process that {does}. Reference: a fifth of the rows."
         for step, does in LARGE_STEPS.items()
     },
     **{
-        f"seconds_100k_{step}": f"CPU time of a process that {does}, imports not counted. Reference: a fifth of the "
-        "rows: a ratio of 5 is linear; a step that compared all rows with all others would have 25."
+        f"seconds_100k_{step}": f"CPU time of the process that {does}, without imports. A ratio of 5 is linear."
         for step, does in LARGE_STEPS.items()
     },
     "setup_seconds": "Installation of the pipeline's environment in a fresh clone (`make .venv/.ready`), packages in "
-    "uv's cache; wall time. Reference: the limit.",
-    "setup_disk": "Size of that environment. Reference: the limit.",
+    "uv's cache; wall time.",
+    "setup_disk": "Size of that environment.",
     "repro_seconds": "`make repro` with the project's params.yaml in a fresh clone, environment installed, no cache; "
-    "wall time. Reference: the limit.",
-    "repro_peak_memory": "Peak memory of all processes of that run together (proportional set size). "
-    "Reference: the limit.",
-    "repro_disk": "Size of the clone after that run, DVC's cache included, without the environment. Reference: the "
-    "limit.",
+    "wall time.",
+    "repro_peak_memory": "Peak memory of all processes of that run together (proportional set size).",
+    "repro_disk": "Size of the clone after that run, DVC's cache included, without the environment.",
 }
 COMPETENT = (
     "stamps_1000_cutout2d", "stamps_1000_slices", "stamps_1000_copy", "stamps_1000_fz_whole", "stamps_1000_io",
@@ -176,6 +167,7 @@ INTRODUCTION = """# Benchmarks
 
 Each row is compared with a limit, or with a reference program that was measured in the same run on the same machine.
 The ratio is ours over the reference. Ratios of times carry over to other machines; seconds do not.
+Where the meaning of a row names no reference, it is the limit.
 
 Measured on: {machines}. `make bench` measures everything again, `python -m benchmarks NAME...` some rows. The machine
 must be otherwise idle. This page is written from `benchmarks/results.json`.

@@ -13,7 +13,7 @@
     │   │   ├── MissingPart        an HDU, column or header key is absent
     │   │   └── InconsistentImage  its place, time, grid or table cannot be right
     │   ├── PacketError        one alert packet
-    │   │   └── SchemaUnknown      its schema cannot be had now
+    │   │   └── SchemaUnknown      its schema is not available now
     │   └── StreamError        a stream of alert packets; `code` is the command's exit code
     │       ├── Refused            the brokers refuse the account
     │       ├── MostlyDead         most packets cannot be read
@@ -40,7 +40,7 @@ class ConfigError(GotorbError):
 
 
 class SurveyError(GotorbError):
-    """The survey's images or detections cannot be had."""
+    """The survey's images or detections are not available."""
 
 
 class DatabaseError(SurveyError):
@@ -88,7 +88,7 @@ class PacketError(SurveyError):
 
 
 class SchemaUnknown(PacketError):
-    """The schema of an alert packet cannot be had now; the packet may be good."""
+    """The schema of an alert packet is not available now; the packet may be good."""
 
 
 class StreamError(SurveyError):

@@ -34,6 +34,7 @@ def write_pages(app: Sphinx) -> None:
     autodoc would import modules with ``TYPE_CHECKING`` set, which pydantic's models do not bear. Unchanged pages keep
     their date, so that Sphinx does not read them again.
     """
+    importlib.import_module("mlflow")  # before gotorb.tracking, from which it takes a kind of data source
     here = Path(app.srcdir, "reference")
     pages = {"commands": commands(), "parameters": parameters(), "files": files()}
     pages |= {f"api/{name}": text for name, text in modules()}
@@ -116,7 +117,6 @@ Each image of a labelling run ends in one of them.
 
 def modules() -> Iterator[tuple[str, str]]:
     """A page for each public module, and an index of them by room."""
-    importlib.import_module("mlflow")  # before gotorb.tracking, from which it takes a kind of data source
     lines, names = ["# Python functions"], []
     for found in sorted(pkgutil.walk_packages(gotorb.__path__, "gotorb."), key=lambda one: one.name):
         room = found.name.split(".")[1]

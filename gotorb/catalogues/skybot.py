@@ -205,7 +205,7 @@ def look_up(question: Question, limits: Limits | None = None, *, renew: bool = F
     except LookupFailed as error:
         if kept is None or renew:
             raise
-        log.warning("SkyBoT's answer of %s is used; a newer one could not be had: %s", kept.attrs[ASKED], error)
+        log.warning("SkyBoT's answer of %s is used; a newer one is not available: %s", kept.attrs[ASKED], error)
         return kept
     rows = table.astype(object).where(table.notna(), None).to_numpy().tolist()
     table.attrs[ASKED] = f"{datetime.now(UTC):%Y-%m-%d}"

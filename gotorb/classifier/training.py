@@ -197,7 +197,7 @@ def train(
         If no network has that name, it or its first layer does not fit, `init_from` cannot be read or differs,
         training diverges, or the folder holds a finished model of other settings or data.
     ConfigError
-        If an option is impossible, or `threads` cannot be had in this process.
+        If an option is impossible, or `threads` are not available in this process.
 
     Examples
     --------

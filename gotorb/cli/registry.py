@@ -59,6 +59,8 @@ def run_models(args: argparse.Namespace) -> int:
             for row in rows
         ]  # fmt: skip
         show_table(shown)
+        if not rows:
+            print("no model is registered; run `make repro`, or `gotorb models import`", file=sys.stderr)
     return 0
 
 

@@ -180,7 +180,7 @@ def make_tasks(
     Returns
     -------
     list of ImageTask
-        In the order of the rows. An image whose exposures or paths cannot be had carries its `problem`.
+        In the order of the rows. An image whose exposures or paths are not known carries its `problem`.
 
     Raises
     ------

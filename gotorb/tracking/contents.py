@@ -98,7 +98,9 @@ def check_remote(root: Path | None = None) -> str:
     if not address:
         return "DVC_REMOTE_URL is not set: data stay on this machine"
     missing = _n_missing(root, address)
-    return f"{address} answers; " + (f"{missing} files are not pushed: `dvc push`" if missing else "all is pushed")
+    return f"{address} answers; " + (
+        f"{missing} files are not pushed: `gotorb dvc push`" if missing else "all is pushed"
+    )
 
 
 def _n_missing(root: Path, address: str) -> int:

@@ -442,7 +442,7 @@ def draw_version(
     Raises
     ------
     TrackingError
-        If there is no such version, or its data cannot be had.
+        If there is no such version, or its data are not available.
     """
     network = network or promoted_network(revision)
     lock = read_lock(revision)

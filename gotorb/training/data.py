@@ -114,7 +114,7 @@ def select_rows(table: pd.DataFrame, splits: np.ndarray, *, where: object = "the
     Raises
     ------
     DataError
-        If a label or part is unknown, no row is labelled, or a a class is missing in a part.
+        If a label or part is unknown, no row is labelled, or a class is missing in a part.
     """
     labels = check_labels(table, where=where)
     if (labels == layout.UNKNOWN).all():

@@ -299,19 +299,17 @@ def _strong_components(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def draw_tree() -> str:
-    """Every module of the package with the first line of its docstring, as markdown."""
+    """Rooms and files at the top with the first lines of their docstrings, and names of modules, as markdown."""
     lines = []
     for path in sources("gotorb"):
-        text = (ast.get_docstring(tree(path)) or "").split("\n")[0].strip()
         name = path.relative_to(ROOT / "gotorb").as_posix()
-        if name == "__init__.py":
-            continue
-        if path.name == "__init__.py":
-            lines.append(f"\n**{path.parent.relative_to(ROOT / 'gotorb').as_posix()}/** {text}\n")
-        else:
-            lines.append(f"- `{name}` {text}")
-    top = [line for line in lines if "/" not in line.split("`")[1 if "`" in line else 0] and not line.startswith("\n")]
-    return "\n".join([*top, *(line for line in lines if line not in top)]).strip()
+        text = (ast.get_docstring(tree(path)) or "").split("\n")[0].strip()
+        if path.name == "__init__.py" and name != "__init__.py":
+            modules = ", ".join(f"`{one.stem}`" for one in sorted(path.parent.glob("*.py")) if one != path)
+            lines.append(f"- **{path.parent.relative_to(ROOT / 'gotorb').as_posix()}/**: {text} {modules}")
+        elif "/" not in name and name != "__init__.py":
+            lines.append(f"- `{name}`: {text}")
+    return "\n".join(lines)
 
 
 def drawn() -> str:

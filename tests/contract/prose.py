@@ -2,6 +2,7 @@
 
 Prose is the text of pages, and docstrings, comments and text with spaces in code. Quoted code (between backticks) is
 left out. To use a word of the list on purpose, put it between backticks, or end the line with ``prose: ignore``.
+Words that are written twice and, in pages, sentences of more than `MOST_WORDS` words are found too.
 """
 
 import ast
@@ -35,7 +36,8 @@ WORDS = {
     r"what came of|is not believed|moods?": "say what happens",
     r"whence|thereof|wherein|thrice|betwixt|amongst|whilst": "the plain word",
     r"looked? after": "check, maintain",
-    r"(?:is|are) (?:to be had|had from)": "is available",
+    r"be had|(?:is|are) had from": "is available",
+    r"(?P<word>the|an?|of|to|in|is|are|was|and|or|by|for|with|on|at|as|it|be|not|if|from) (?P=word)": "the word once",
     r"gives? way": "wait",
 }  # fmt: skip
 """Pattern of words -> what to write instead."""
@@ -43,6 +45,12 @@ QUESTION = re.compile(r"(Who|Whom|What|Whether|Where|How|Why|When|Which)\b")
 """First words of a docstring that say nothing about the thing itself."""
 PATTERN = re.compile("|".join(rf"(?P<w{i}>\b(?:{word})\b)" for i, word in enumerate(WORDS)), re.IGNORECASE)
 CODE = re.compile(r"`[^`]*`|https?://\S+")
+MOST_WORDS = 35
+"""Of a sentence, or of its part before a colon or semicolon."""
+PARAGRAPH_ENDS = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*#|]|\d+\.) )|\n(?=[-=]{4,}\n)")
+SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+(?=[^a-z])|(?<=[:;])\s+")
+NO_WORDS = re.compile(r"<!--.*?-->|\]\([^)]*\)|^[-=]{4,}$", re.DOTALL | re.MULTILINE)
+"""Comments, addresses of links, and underlines of headings."""
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".cff", ".html", ".js", ".ipynb", ".example", ""}
 GENERATED = ("reports/", "studies/large/", "requirements.lock", "LICENSE", "dvc.lock", "tests/contract/prose.py")
 """Files that stages write, or whose text is not ours."""
@@ -71,6 +79,8 @@ def check(path: Path) -> Iterator[Finding]:
         parts = notebook_prose(text)
     else:
         parts = iter(enumerate(blank_code(text).splitlines(), start=1))
+    if path.suffix == ".md":
+        yield from (Finding(name, line, f"{start} ...", "two sentences") for line, start in long_sentences(text))
     for line, part in parts:
         for match in PATTERN.finditer(CODE.sub("", part)):
             if path.suffix == ".ipynb" or "prose: ignore" not in lines[line - 1]:
@@ -80,6 +90,23 @@ def check(path: Path) -> Iterator[Finding]:
 def blank_code(text: str) -> str:
     """A page with the lines of its code blocks empty."""
     return re.sub(r"^```.*?^```", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL | re.MULTILINE)
+
+
+def long_sentences(text: str) -> Iterator[tuple[int, str]]:
+    """Lines and beginnings of the long sentences of a page; tables and headings are none.
+
+    >>> list(long_sentences("Short.\\n\\nIt is " + "very " * 40 + "long."))
+    [(3, 'It is very very')]
+    """
+    text, place = NO_WORDS.sub(lambda found: "\n" * found[0].count("\n"), blank_code(text)), 0
+    for paragraph in PARAGRAPH_ENDS.split(text):
+        place = text.index(paragraph, place)
+        if not paragraph.lstrip().startswith(("|", "#")):
+            for sentence in SENTENCE_ENDS.split(CODE.sub("X", paragraph)):
+                words = [word for word in sentence.split() if any(map(str.isalnum, word))]
+                if len(words) > MOST_WORDS:
+                    blank = paragraph[: len(paragraph) - len(paragraph.lstrip())]
+                    yield (text[:place] + blank).count("\n") + 1, " ".join(words[:4])
 
 
 def python_prose(text: str) -> Iterator[tuple[int, str]]:
