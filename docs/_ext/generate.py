@@ -18,9 +18,9 @@ from gotorb.core.params import Params, Section
 
 HIDDEN = ("__main__", "cli")
 """Rooms without a page: the commands have one of their own."""
-EXAMPLES = """Examples that name files run in a small project: `data/dataset` has twenty rows, `models/small` is a network,
-`images/visit.fits` shows Ceres, and `catalogues/` has minor planets and galaxies. `np`, `pd` and `Path` are numpy, pandas
-and pathlib's."""
+EXAMPLES = """Examples that name files run in a small project: `data/dataset` has twenty rows, `models/small` is a
+network, `images/visit.fits` shows Ceres, and `catalogues/` has minor planets and galaxies. `np`, `pd` and `Path` are
+those of numpy, pandas and pathlib."""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
