@@ -18,6 +18,9 @@ from gotorb.core.params import Params, Section
 
 HIDDEN = ("__main__", "cli")
 """Rooms without a page: the commands have one of their own."""
+EXAMPLES = """Examples that name files run in a small project: `data/dataset` has twenty rows, `models/small` is a
+network, `images/visit.fits` shows Ceres, and `catalogues/` has minor planets and galaxies. `np`, `pd` and `Path` are
+those of numpy, pandas and pathlib."""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -117,7 +120,7 @@ Each image of a labelling run ends in one of them.
 
 def modules() -> Iterator[tuple[str, str]]:
     """A page for each public module, and an index of them by room."""
-    lines, names = ["# Python functions"], []
+    lines, names = ["# Python functions\n\n" + EXAMPLES], []
     for found in sorted(pkgutil.walk_packages(gotorb.__path__, "gotorb."), key=lambda one: one.name):
         room = found.name.split(".")[1]
         if room in HIDDEN:

@@ -7,6 +7,7 @@
 >>> scores = samples.mean(axis=1)  # doctest: +SKIP
 
 TensorFlow is imported when a function needs it, so importing this module is quick.
+`gotorb.classifier.training` describes the parameters of ``train``.
 """
 
 import json

@@ -238,7 +238,7 @@ def _threshold_options(parser: argparse.ArgumentParser) -> None:
     goal.add_argument("--purity", type=float, help="least fraction of real ones among what is called real")
     goal.add_argument("--completeness", type=float, help="least fraction of the real ones that is found")
     goal.add_argument("--per-night", type=float, help="most detections of a night that can be looked at")
-    goal.add_argument("--keep", type=float, help="fraction of each class that is called right or shown to a person")
+    goal.add_argument("--keep", type=float, help="fraction of each class that is called right or shown to an annotator")
     add_options(parser, Night, params.DecideParams)
     parser.add_argument("--by-mag", action="store_true", help="error rates in bins of magnitude too")
     add_json(parser)
@@ -371,9 +371,9 @@ def _line(title: str, a: float, b: float, difference: float, interval: tuple[flo
 def _kept(known: dict) -> str:
     low, high = sorted((known["low"], known["high"]))
     return (
-        f"a person decides from score {low:.6f} to {high:.6f}; real above, bogus below\n"
+        f"an annotator decides from score {low:.6f} to {high:.6f}; real above, bogus below\n"
         f"on the test rows: {100 * known['real_kept']:.1f} % of the real and {100 * known['bogus_kept']:.1f} % of the "
-        f"bogus kept, {100 * known['person']:.1f} % of a night's rows go to a person "
+        f"bogus kept, {100 * known['person']:.1f} % of a night's rows go to an annotator "
         f"({100 * known['person_real']:.1f} % of the real, {100 * known['person_bogus']:.1f} % of the bogus)"
     )
 

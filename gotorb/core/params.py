@@ -499,7 +499,7 @@ class ScoreParams(Section):
         0.99,
         gt=0,
         lt=1,
-        description="with an evaluation: fraction of each class called right or left to a person",
+        description="with an evaluation: fraction of each class called right or left to an annotator",
     )
     n_audit: int = Field(100, ge=0, description="hidden detections drawn for labelling")
 

@@ -148,7 +148,7 @@ def _choose(candidates: dict[str, Candidate], data: Dataset, params: Params) -> 
     )  # fmt: skip
     log.info(
         "choice on %d rows (%d suspects left out), decided by %s:\n%s",
-        len(rows), choice.n_suspects, choice.decided_by, choice.table,
+        len(rows), choice.n_suspects, choice.decided_by, choice.table.to_string(index=False, float_format="%.4g"),
     )  # fmt: skip
     known = {"choice": choice.table.to_dict("records"), "decided_by": choice.decided_by}
     return candidates[choice.name], known | {"n_suspects": choice.n_suspects, "n_chosen_by": len(rows)}

@@ -1,4 +1,4 @@
-"""Unsure rows of a night are those that a person decides on, by the validation rows of an evaluation."""
+"""Unsure rows of a night are those that an annotator decides on, by the validation rows of an evaluation."""
 
 import numpy as np
 import pandas as pd

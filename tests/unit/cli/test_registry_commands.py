@@ -102,3 +102,8 @@ def test_mlflow_gives_the_exit_code_of_mlflow(gotorb: Call, monkeypatch: pytest.
     monkeypatch.setattr(subprocess, "run", run)
     assert cli.main(["mlflow", "runs", "list", "--experiment-id", "1"]) == 3
     assert asked[0][1:] == ["-m", "mlflow", "runs", "list", "--experiment-id", "1"]
+
+
+def test_an_empty_registry_says_where_models_come_from(project: Path, gotorb: Call) -> None:
+    said = gotorb("models")
+    assert (said.code, said.out) == (0, "") and "`make repro`" in said.err

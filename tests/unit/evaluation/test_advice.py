@@ -121,7 +121,7 @@ def test_command_tells_what_goes_to_a_person(tmp_path, capsys):
     predictions.to_csv(tmp_path / "predictions.csv", index=False)
     assert cli.main(["threshold", str(tmp_path / "predictions.csv"), "--keep", "0.99", "--real-fraction", "0.1"]) == 0
     found, told = keep_classes(predictions, 0.99, NIGHT), capsys.readouterr().out
-    assert f"{100 * found['person']:.1f} % of a night's rows go to a person" in told
+    assert f"{100 * found['person']:.1f} % of a night's rows go to an annotator" in told
 
 
 def test_completeness_is_reached_by_the_highest_threshold():
