@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -35,12 +37,13 @@ from gotorb.training.trees import fit_trees
 
 SHARES = (0.0, 0.05, 0.15)
 """Fractions of the random bogus that are planted minor planets."""
-N_FOLDS, N_INNER, N_TREES, N_SEEDS, THREADS = 5, 3, 200, 3, 2
+N_FOLDS, N_INNER, N_TREES, N_SEEDS, THREADS = 5, 3, 100, 2, 2
 FPR, SURE, N_ROUNDS = 0.01, 0.9, 4
 REAL_KIND, BOGUS_KIND = "mp", "randjunk"
 
 
-class Lesson(NamedTuple):
+@dataclass(frozen=True)
+class Lesson:
     """Rows to learn from: features, labels, which bogus rows are in doubt, groups of linked rows, seed."""
 
     rows: np.ndarray
@@ -48,6 +51,15 @@ class Lesson(NamedTuple):
     doubtful: np.ndarray
     groups: np.ndarray
     seed: int
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """Out-of-fold scores of the rows themselves."""
+        folds, scores = assign_folds(self.labels, self.groups, n_folds=N_INNER, seed=self.seed), self.labels * 0.0
+        for fold in range(N_INNER):
+            held = folds == fold
+            scores[held] = fit(self.rows[~held], self.labels[~held].astype(float), self.seed)(self.rows[held])
+        return scores
 
 
 Scorer = Callable[[np.ndarray], np.ndarray]
@@ -71,25 +83,6 @@ def fit(rows: np.ndarray, targets: np.ndarray, seed: int) -> Scorer:
     weights = targets / real + (1 - targets) / (1 - real)
     trees = fit_trees(rows, targets, weights, n_trees=N_TREES, seed=seed, threads=THREADS)
     return lambda other: trees.leaves(other).mean(axis=1)
-
-
-def score_inside(lesson: Lesson) -> np.ndarray:
-    """Score the rows of a lesson out of fold.
-
-    Parameters
-    ----------
-    lesson : Lesson
-
-    Returns
-    -------
-    ndarray
-        (n,) scores.
-    """
-    folds, scores = assign_folds(lesson.labels, lesson.groups, n_folds=N_INNER, seed=lesson.seed), lesson.labels * 0.0
-    for fold in range(N_INNER):
-        held = folds == fold
-        scores[held] = fit(lesson.rows[~held], lesson.labels[~held].astype(float), lesson.seed)(lesson.rows[held])
-    return scores
 
 
 def learn_as_labelled(lesson: Lesson) -> Scorer:
@@ -117,7 +110,7 @@ def learn_without_suspects(lesson: Lesson) -> Scorer:
     -------
     callable
     """
-    kept = ~(lesson.doubtful & (score_inside(lesson) >= SUSPECT_PROBABILITY))
+    kept = ~(lesson.doubtful & (lesson.inside >= SUSPECT_PROBABILITY))
     return fit(lesson.rows[kept], lesson.labels[kept].astype(float), lesson.seed)
 
 
@@ -133,7 +126,7 @@ def learn_half_scores(lesson: Lesson) -> Scorer:
     callable
     """
     targets = lesson.labels.astype(float)
-    targets[lesson.doubtful] = score_inside(lesson)[lesson.doubtful] / 2
+    targets[lesson.doubtful] = lesson.inside[lesson.doubtful] / 2
     return fit(lesson.rows, targets, lesson.seed)
 
 
@@ -173,7 +166,7 @@ def learn_in_stages(lesson: Lesson) -> Scorer:
     -------
     callable
     """
-    unlabelled = lesson.doubtful & (score_inside(lesson) >= 0.5)
+    unlabelled = lesson.doubtful & (lesson.inside >= 0.5)
     targets = lesson.labels.astype(float)
     scores = fit(lesson.rows[~unlabelled], targets[~unlabelled], lesson.seed)(lesson.rows)
     sure = unlabelled & ((scores >= SURE) | (scores <= 1 - SURE))
