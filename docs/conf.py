@@ -29,6 +29,7 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
+autosummary_generate = False  # would import modules before MLflow, which they register with
 numpydoc_validation_checks = set()
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
