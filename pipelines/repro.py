@@ -194,7 +194,7 @@ def source_stages(change: dict[str, Any], data: Path | None, here: Path) -> dict
     stages = {name: stage for name, stage in stages.items() if name not in change["drop"]}
     for name, replacement in change.get("stages", {}).items():
         stages[name] = stages.get(name, {}) | replacement
-        if name == "label":
+        if name == "label" or "${data}" in replacement.get("cmd", ""):
             stages[name] = stages[name] | {
                 "cmd": replacement["cmd"].replace("${data}", f"'{data}'"),
                 "deps": [*stages[name]["deps"], str(data)],

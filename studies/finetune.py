@@ -45,7 +45,7 @@ def main() -> int:
     try:
         params = read_params(here / layout.PARAMS_YAML)
         data = open_dataset(here / "data/dataset")
-        parent = train_parent(args.parent, here / "parent", params, size=data.size)
+        parent = train_parent(args.parent, here / "parent", params, size=params.train.crop or data.size)
         ways = {"trained on the archive alone": params, "fine-tuned": fine_tuning(params, parent)}
         scores = {name: score_trainings(data.data_dir, way) for name, way in ways.items()}
         tables = compare_ways(read_table(data.data_dir).set_index("id"), scores, N_TRAININGS)
@@ -76,7 +76,7 @@ def score_trainings(data_dir: Path, params: Params) -> list[pd.Series]:
 def train_parent(source: Path, folder: Path, params: Params, *, size: int) -> Path:
     """Train a model on another survey's data set made like the archive's."""
     like = adapt_dataset(source, folder / "data", size=size, layers=params.train.layers, sky=SKY, seed=params.seed)
-    recipe = params.train.model_copy(update=PARENT).model_dump(exclude={"models", "seed"})
+    recipe = params.train.model_copy(update=PARENT | {"crop": None}).model_dump(exclude={"models", "seed"})
     classifier.train(like, NETWORK, out_dir=folder, name="model", **recipe | {"seed": params.seed})
     return folder / "model"
 

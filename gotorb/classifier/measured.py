@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -231,8 +232,6 @@ def _scale(
     model: "Measured", data: Dataset, rows: np.ndarray, network: Path | None, orientations: int
 ) -> "Measured | Fusion":
     """Fit the calibration, and the weight of a network, on the validation rows."""
-    from dataclasses import replace
-
     from gotorb.training.data import measure_rows
     from gotorb.training.measured import Fusion, Sigmoid, join_logits, tree_logits
     from gotorb.training.model_files import open_network
@@ -271,6 +270,23 @@ def fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> "Sigmoid":
 
     found = fit_calibration(labels, expit(logits))
     return Sigmoid(1 / found.temperature, found.offset)
+
+
+def drop_calibration(model: Any) -> Any:
+    """Remove the calibration of a model on measured features.
+
+    Parameters
+    ----------
+    model : keras.Model, Measured or Fusion
+
+    Returns
+    -------
+    keras.Model, Measured or Fusion
+        Other models unchanged.
+    """
+    from gotorb.training.measured import Sigmoid, is_measured
+
+    return replace(model, calibration=Sigmoid()) if is_measured(model) else model
 
 
 def choose_weight(labels: np.ndarray, network: np.ndarray, trees: np.ndarray, images: np.ndarray) -> float:

@@ -53,6 +53,7 @@ def train(
     dropout: float | None = TRAIN.dropout,
     model_kwargs: dict[str, Any] | None = FIT.model_kwargs,
     real_column: int | None = FIT.real_column,
+    crop: int | None = TRAIN.crop,
     normalise: "str | keras.layers.Layer | Callable[..., Any]" = TRAIN.normalise,
     augment: bool = FIT.augment,
     disturbed: float = TRAIN.disturbed,
@@ -126,6 +127,9 @@ def train(
     real_column : int, optional
         Column of the real, 0 or 1, in the output of a network of your own that ends with a softmax over two classes.
         The model that is trained and written gives that column alone.
+    crop : int, optional
+        Side of the central part of a stamp that a network sees, pixels; the whole stamp when left out. The crop is the
+        first layer of the saved network, which takes whole stamps. Trees on measured features use whole stamps.
     normalise : "l2", "clipped", "noise", "none", "auto", Keras layer, function that returns one, or function of stamps
         First layer of the network, saved with it. "l2" leaves networks as they are built: ours divide each layer
         of a stamp by its L2 norm. "clipped" does so too, after each layer is cut off at its brightest central pixel,
@@ -207,6 +211,7 @@ def train(
         "class_weights": class_weights, "freeze": freeze, "test_fraction": test_fraction,
         "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
         "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs, "disturbed": disturbed, "ema": ema,
+        "crop": crop,
         **_given(real_column=real_column),
     }  # fmt: skip
     place = Path(data_dir if out_dir is None else out_dir)
@@ -339,15 +344,17 @@ def _build(builder: Any, data: Dataset, options: dict[str, Any], origin: Origin 
     from gotorb.training import finetune, networks, saving
 
     layers = options["layers"]
+    shape = networks.seen_shape((data.size, data.size, len(layers)), options["crop"])
     if origin and origin.imported and isinstance(options["model"], str):
-        network = finetune.copy_network(origin.model, (data.size, data.size, len(layers)), name=origin.name)
+        network = finetune.copy_network(origin.model, shape, name=origin.name)
     else:
         network = networks.build_network(
-            builder, (data.size, data.size, len(layers)), layers=layers, dropout=options["dropout"],
+            builder, shape, layers=layers, dropout=options["dropout"],
             options=options["model_kwargs"], normalise=options["normalise"], real_column=options.get("real_column"),
         )  # fmt: skip
     if origin:
         finetune.copy_weights(origin.model, network, name=origin.name)
+    network = networks.crop_input(network, data.size)
     saving.check_output(network)
     saving.check_saving(network)
     return network
