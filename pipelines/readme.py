@@ -20,10 +20,11 @@ SESSION_MODEL = "bayesian_vgg6"
 NAMES_OF_ROWS = {"annotated": "annotated by eye", "held_out": "held out", "out_of_fold": "out of fold"}
 """Table of reports/ztf_external_classifiers.json -> the rows in words."""
 REAL_SKY = (
-    "**Real sky**: public ZTF alerts ([report](reports/ztf_external_classifiers.md)). No human labelled them. *Real*: "
-    "a catalogued asteroid, variable or supernova, or drb > 0.9 and rb > 0.65. *Bogus*: drb < 0.3 and rb < 0.65. "
-    "ZTF's scores rb and drb (braai) made these labels, so their rows are upper limits. gotorb's training settings "
-    "were chosen on these alerts. Intervals are 95 %."
+    "**Real sky**: public ZTF alerts ([report](reports/ztf_external_classifiers.md)). Two annotators labelled some by "
+    "eye, only to be compared with. Elsewhere *real* is a catalogued asteroid, variable or supernova, or drb > 0.9 and "
+    "rb > 0.65, and *bogus* drb < 0.3 and rb < 0.65. ZTF's scores rb and drb (braai) made these labels, so their rows "
+    "are upper limits; gotorb learned from these labels and scores. Its training settings were chosen on these alerts. "
+    "Intervals are 95 %."
 )
 
 

@@ -23,11 +23,11 @@ from gotorb.errors import DataError, GotorbError
 from gotorb.evaluation.external_classifiers import (
     PREFIX,
     compare_scores,
-    describe_labellers,
     format_tables,
     measure_spread,
     read_annotations,
 )
+from pipelines.external_classifiers import describe_labellers
 
 SOFT = [layout.PROBABILITY_COLUMN, layout.WEIGHT_COLUMN]
 Scores = Mapping[str, list[pd.Series]]

@@ -7,6 +7,7 @@ the archive by trainings that have not seen it, with the archive's own recipe.
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from gotorb.core.logs import show_on_console
 from gotorb.core.params import Params, read_params
 from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import DataError, GotorbError
-from gotorb.evaluation.external_classifiers import compare_ways, format_tables
+from gotorb.evaluation.external_classifiers import Table, compare_with_external, format_tables
 from studies.adapt import adapt_dataset
 
 NETWORK = "bayesian_vgg6"
@@ -71,6 +72,21 @@ def score_trainings(data_dir: Path, params: Params) -> list[pd.Series]:
     if scores[0].empty:
         raise DataError(f"{data_dir} has too few rows of a class for {params.peers.n_folds} folds; use more data")
     return scores
+
+
+def compare_ways(
+    rows: pd.DataFrame,
+    ways: Mapping[str, Sequence[pd.Series]],
+    n_trainings: Sequence[int],
+) -> dict[str, Table]:
+    """Tables of each set-up's out-of-fold scores, by one training and by the mean of several, next to other scores."""
+    tables = {}
+    for name, trained in ways.items():
+        for n in n_trainings:
+            shown = name if n == 1 else f"{name}, {n} trainings averaged"
+            scores = sum(trained[1:n], trained[0]) / n
+            tables[shown] = compare_with_external(rows, scores)
+    return tables
 
 
 def train_parent(source: Path, folder: Path, params: Params, *, size: int) -> Path:

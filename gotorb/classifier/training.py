@@ -211,8 +211,7 @@ def train(
         "class_weights": class_weights, "freeze": freeze, "test_fraction": test_fraction,
         "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
         "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs, "disturbed": disturbed, "ema": ema,
-        "crop": crop,
-        **_given(real_column=real_column),
+        "crop": crop, **_given(real_column=real_column),
     }  # fmt: skip
     place = Path(data_dir if out_dir is None else out_dir)
     options["normalise"] = choose_normalise(data_dir, options, threads)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
-from gotorb.core.params import Params
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.intervals import wilson_interval
@@ -29,10 +28,6 @@ INTRODUCTION = (
     "without the scatter between trainings. A score that was used for the labels (see `label.archive` in params.yaml "
     "and the description of the archive) is partly compared with itself: its row is an upper limit. Training settings "
     "that were chosen on the same archive (as for ZTF, see docs/real-input.md) make our numbers optimistic."
-)
-SOFT = (
-    " Soft labels and undecided rows take the probability from these scores, so what they know, human labels behind a "
-    "network included, is inside our numbers."
 )
 AGREED = "agreed"
 """Column of the label that annotators agree on."""
@@ -143,14 +138,14 @@ def compare_all(
     labels = {"annotated": annotated, "out_of_fold": rows["label"].astype(int)}
     tables: dict[str, Table] = {}
     spread: Spread = {}
-    scores = [part.set_index("id").astype(float) for _, part in trainings.groupby(layout.SEED_COLUMN)]
+    parts = trainings.set_index("id").groupby(layout.SEED_COLUMN)
+    scores = [part.drop(columns=layout.SEED_COLUMN).astype(float) for _, part in parts]
     for name, known in labels.items():
         if known is None or not scores or not {layout.REAL, layout.BOGUS} <= set(known[scores[0].index]):
             continue
         judged = rows.assign(label=known)
         tables[name] = compare_with_external(judged, scores[0][network])
-        models = [model for model in scores[0] if model != layout.SEED_COLUMN]
-        spread[name] = {model: measure_spread(judged["label"], [one[model] for one in scores]) for model in models}
+        spread[name] = {model: measure_spread(judged["label"], [one[model] for one in scores]) for model in scores[0]}
     return tables | {"held_out": compare_with_external(rows, held_out)}, spread
 
 
@@ -177,40 +172,14 @@ def measure_spread(labels: pd.Series, trainings: Sequence[pd.Series]) -> dict[st
     """
     tables = [compare_scores(labels[one.index].to_numpy(int), one.to_numpy(), {})["gotorb"] for one in trainings]
     found: dict[str, float] = {"n": len(tables)}
-    quantities = {"auc": [row["auc"] for row in tables]}
-    quantities |= {key: [row[key]["fnr"] for row in tables] for key in (f"missed_at_fpr_{fpr:g}" for fpr in FPRS)}
+    keys = [f"missed_at_fpr_{fpr:g}" for fpr in FPRS]
+    quantities = {"auc": [row["auc"] for row in tables]} | {key: [row[key]["fnr"] for row in tables] for key in keys}
     for name, values in quantities.items():
         found |= {
             name: float(np.mean(values)),
             f"{name}_std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
         }
     return rounded(found)
-
-
-def describe_labellers(params: Params) -> str:
-    """Describe what the labels of the training were made from.
-
-    Parameters
-    ----------
-    params : Params
-        Sections label and dataset.
-
-    Returns
-    -------
-    str
-        Sentences for the page.
-
-    Examples
-    --------
-    >>> describe_labellers(Params(seed=1))
-    'The labels learned from: catalogues.'
-    """
-    archive, soft = params.label.archive, params.dataset.soft_scores
-    source = f"the archive's column {archive.proxy_column}" if archive.labels == "proxy" else "catalogues"
-    copied = archive.old_score_column if archive.labels == "rules" else None
-    named = [source, *([copied] if copied else []), *(name.removeprefix(PREFIX) for name in soft or ())]
-    told = f"The labels learned from: {', '.join(dict.fromkeys(named))}."
-    return told + (SOFT if soft else "")
 
 
 def compare_with_external(rows: pd.DataFrame, ours: pd.Series) -> Table:
@@ -237,43 +206,6 @@ def compare_with_external(rows: pd.DataFrame, ours: pd.Series) -> Table:
     known = rows.loc[ours.index]
     others = {name.removeprefix(PREFIX): known[name].to_numpy(float) for name in known if name.startswith(PREFIX)}
     return compare_scores(known["label"].to_numpy(int), ours.to_numpy(), others, rows=known)
-
-
-def compare_ways(
-    rows: pd.DataFrame,
-    ways: Mapping[str, Sequence[pd.Series]],
-    n_trainings: Sequence[int],
-) -> dict[str, Table]:
-    """Compare several training set-ups with every ``peer_`` column.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Table of a data set, indexed by row id.
-    ways : mapping of str to sequence of Series
-        Name of a set-up -> out-of-fold scores of its trainings, which differ by their seed.
-    n_trainings : sequence of int
-        Numbers of trainings to average.
-
-    Returns
-    -------
-    dict
-        A table of `compare_scores` for each set-up and number of trainings.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "peer_rb": [0.1, 0.8, 0.2, 0.9]}, index=list("abcd"))
-    >>> ours = pd.Series([0.1, 0.2, 0.8, 0.9], list("abcd"))
-    >>> list(compare_ways(rows, {"from scratch": [ours, ours]}, (1, 2)))
-    ['from scratch', 'from scratch, 2 trainings averaged']
-    """
-    tables = {}
-    for name, trained in ways.items():
-        for n in n_trainings:
-            shown = name if n == 1 else f"{name}, {n} trainings averaged"
-            scores = sum(trained[1:n], trained[0]) / n
-            tables[shown] = compare_with_external(rows, scores)
-    return tables
 
 
 def compare_scores(

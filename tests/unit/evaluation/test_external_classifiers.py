@@ -17,11 +17,11 @@ from gotorb.errors import DataError
 from gotorb.evaluation.external_classifiers import (
     compare_all,
     compare_scores,
-    compare_ways,
-    describe_labellers,
     format_tables,
     read_annotations,
 )
+from pipelines.external_classifiers import describe_labellers
+from studies.finetune import compare_ways
 from tests.model.blobs import make_blobs
 from tests.model.conftest import STAYS_GRAPH, run_eagerly
 
@@ -98,7 +98,10 @@ def test_annotated_rows_come_first_and_seeds_have_a_spread(rows: pd.DataFrame, t
     assert spread["out_of_fold"]["good"]["auc"] == pytest.approx(np.mean(aucs), abs=1e-5)
     assert spread["out_of_fold"]["good"]["auc_std"] == pytest.approx(np.std(aucs, ddof=1), abs=1e-5)
     text = format_tables(tables, title="a", spread=spread, labellers="The labels learned from: rb.")
-    assert text.index("annotators agree") < text.index("scored out of fold. The") and "learned from: rb" in text
+    assert (
+        text.index("## Rows on which annotators agree") < text.index("## All labelled rows")
+        and "learned from: rb" in text
+    )
     assert text.count("2 trainings (mean and standard deviation)") == 4
 
 
@@ -131,10 +134,13 @@ def test_annotations_are_read_by_the_comparison_alone() -> None:
 
 
 @pytest.mark.filterwarnings(STAYS_GRAPH)
-def test_all_rows_are_scored_out_of_fold_by_each_model_and_seed(tmp_path: Path) -> None:
+def test_all_rows_are_scored_out_of_fold_by_each_model_and_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gotorb.training.fit.N_FOLD_TREES", 4)
     data_dir = make_blobs(tmp_path / "data", n=60, size=21)
     table = read_table(data_dir)
-    table.loc[:3, "label"] = layout.UNKNOWN
+    table.loc[:11, "label"] = layout.UNKNOWN
     write_table(data_dir, table)
     params = Params(seed=1, train={"n_trees": 8}, peers={"n_folds": 2, "n_seeds": 2})
     found = repeat_out_of_fold(data_dir, ["measured"], params)
