@@ -34,8 +34,7 @@ AGREED = "agreed"
 HEADINGS = {
     "annotated": (
         "Rows on which annotators agree, scored out of fold",
-        "Annotators labelled these rows by eye, blind to scores and labels. Their labels are read for this table only: "
-        "neither training nor any choice of a model or a setting uses them.",
+        "Annotators labelled these rows by eye. Their labels are read for this table only, never to train or choose.",
     ),
     "held_out": (
         "Held-out rows",
@@ -313,12 +312,10 @@ def _format_table(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _format_spread(model: str, found: Mapping[str, float]) -> str:
-    missed = "missed_at_fpr_0.05"
-    return (
-        f"{model}, {found['n']} trainings (mean and standard deviation): AUC {found['auc']:.4f} +- "
-        f"{found['auc_std']:.4f}, missed at 5 % false positives {100 * found[missed]:.1f} +- "
-        f"{100 * found[f'{missed}_std']:.1f} %."
-    )
+    auc = f"AUC {found['auc']:.4f} +- {found['auc_std']:.4f}"
+    missed, scatter = (100 * found[f"missed_at_fpr_0.05{end}"] for end in ("", "_std"))
+    told = f"{auc}, missed at 5 % false positives {missed:.1f} +- {scatter:.1f} %"
+    return f"{model}, {found['n']} trainings (mean and standard deviation): {told}."
 
 
 def _percent(part: Mapping[str, float]) -> str:
