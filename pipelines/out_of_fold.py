@@ -1,13 +1,21 @@
 """Stage ``out_of_fold``: scores of every row by trainings that never saw it, for the choice and the comparison."""
 
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+
+import pandas as pd
 
 from gotorb import classifier
 from gotorb.core import layout
 from gotorb.core.files import write_csv
-from gotorb.core.params import read_params
+from gotorb.core.params import Params, read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
+
+N_PROCESSES = 2
+"""Seeds at a time."""
 
 
 def main() -> None:
@@ -16,8 +24,15 @@ def main() -> None:
     used = params.peers.model_dump(include={"n_folds", "n_seeds"}) | {"models": params.judged_models}
     about = "Scores of every row by trainings that never saw it."
     with track_stage("out_of_fold", params, used=used, about=about, experiment="-evaluation"):
-        scores = classifier.repeat_out_of_fold(data_dir, params.judged_models, params)
+        score = partial(score_seed, data_dir=data_dir, params=params)
+        with ProcessPoolExecutor(N_PROCESSES, get_context("spawn")) as pool:
+            scores = pd.concat(list(pool.map(score, range(params.peers.n_seeds))))
         write_csv(Path(layout.OUT_OF_FOLD_CSV), scores, float_format="%.6f")
+
+
+def score_seed(seed: int, *, data_dir: Path, params: Params) -> pd.DataFrame:
+    """Scores of one seed."""
+    return classifier.repeat_out_of_fold(data_dir, params.judged_models, params, seeds=[seed])
 
 
 if __name__ == "__main__":

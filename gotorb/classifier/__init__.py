@@ -480,8 +480,10 @@ def score_out_of_fold(
     return scores[network].rename(None)
 
 
-def repeat_out_of_fold(data_dir: str | Path, models: Sequence[str], params: Params | None = None) -> pd.DataFrame:
-    """Score every row out of fold by several models, each trained with `peers.n_seeds` seeds in the same folds.
+def repeat_out_of_fold(
+    data_dir: str | Path, models: Sequence[str], params: Params | None = None, *, seeds: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """Score every row out of fold by several models, each trained with several seeds in the same folds.
 
     Parameters
     ----------
@@ -491,6 +493,8 @@ def repeat_out_of_fold(data_dir: str | Path, models: Sequence[str], params: Para
         Models in the order of their training; ``fusion`` uses the network of a ``bayesian_vgg6`` before it.
     params : Params, optional
         As in `score_out_of_fold`, and ``peers.n_seeds``.
+    seeds : sequence of int, optional
+        Numbers of the seeds; 0 to ``peers.n_seeds`` - 1 when left out.
 
     Returns
     -------
@@ -502,7 +506,7 @@ def repeat_out_of_fold(data_dir: str | Path, models: Sequence[str], params: Para
     parts = [
         _score_folds(data_dir, models, params, seed, undecided=True).rename_axis("id").reset_index()
         .assign(**{layout.SEED_COLUMN: seed})
-        for seed in range(params.peers.n_seeds)
+        for seed in (range(params.peers.n_seeds) if seeds is None else seeds)
     ]  # fmt: skip
     return pd.concat(parts)[["id", layout.SEED_COLUMN, *models]]
 

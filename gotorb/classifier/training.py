@@ -59,6 +59,7 @@ def train(
     disturbed: float = TRAIN.disturbed,
     ema: float | None = TRAIN.ema,
     orientations: int = TRAIN.orientations,
+    network_weight: float | None = TRAIN.network_weight,
     class_weights: str | dict[int, float] | None = FIT.class_weights,
     init_from: str | Path | None = TRAIN.init_from,
     freeze: int | str | Sequence[str] | None = TRAIN.freeze,
@@ -147,6 +148,9 @@ def train(
         Momentum of a moving average of the weights over the steps, such as 0.99. The average is validated and kept.
     orientations : {1, 8}
         Orientations of a stamp over which ``fusion`` averages the logits of its network; 8 take 8 times as long.
+    network_weight : float, optional
+        Weight of the network's logit in ``fusion``, the trees having the rest. When left out it is 0.3, unless the
+        validation rows show another to be better beyond their noise.
     class_weights : "balanced", dict or None
         Weight of each class's loss.
     init_from : path or str, optional
@@ -218,7 +222,7 @@ def train(
     if isinstance(model, str) and model in ON_FEATURES:
         how = {"n_trees": n_trees, "network": network, "threads": threads, "on_epoch": on_epoch, "verbose": verbose,
                "init_from": init_from, "strategy": strategy, "callbacks": callbacks, "tensorboard": tensorboard,
-               "orientations": orientations}  # fmt: skip
+               "orientations": orientations, "network_weight": network_weight}  # fmt: skip
         return train_measured(options, how, Place(Path(data_dir), place, name), train)
     builder, data = find_network(model), open_dataset(data_dir)
     from gotorb.training import data as training_data
