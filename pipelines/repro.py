@@ -28,7 +28,7 @@ from pipelines.stage_deps import ROOT, is_code, renew_deps
 
 SOURCES_YAML = Path(__file__).with_name("sources.yaml")
 DVC_YAML = "dvc.yaml"
-PHASES = (("tune", "retrain"), ("train",)), (("truth", "injections"), ("evaluate",))
+PHASES = (("tune", "retrain"), ("train",), ("out_of_fold",)), (("truth", "injections"), ("evaluate",))
 """Groups of stages that run next to each other, after `FIRST`: no group waits for the results of another."""
 APART = "evaluate"
 """Stage whose models are groups of their own."""
