@@ -14,7 +14,7 @@ from gotorb.core.params import Params, read_params
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 
-N_PROCESSES = 2
+N_PROCESSES = 3
 """Seeds at a time."""
 
 
