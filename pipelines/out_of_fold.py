@@ -32,7 +32,7 @@ def main() -> None:
 
 def score_seed(seed: int, *, data_dir: Path, params: Params) -> pd.DataFrame:
     """Scores of one seed."""
-    return classifier.repeat_out_of_fold(data_dir, params.judged_models, params, seeds=[seed])
+    return classifier.score_models_out_of_fold(data_dir, params.judged_models, params, n_before=seed)
 
 
 if __name__ == "__main__":

@@ -480,10 +480,10 @@ def score_out_of_fold(
     return scores[network].rename(None)
 
 
-def repeat_out_of_fold(
-    data_dir: str | Path, models: Sequence[str], params: Params | None = None, *, seeds: Sequence[int] | None = None
+def score_models_out_of_fold(
+    data_dir: str | Path, models: Sequence[str], params: Params | None = None, *, n_before: int = 0
 ) -> pd.DataFrame:
-    """Score every row out of fold by several models, each trained with several seeds in the same folds.
+    """Score every row out of fold by several models, rows of unknown label included.
 
     Parameters
     ----------
@@ -492,23 +492,18 @@ def repeat_out_of_fold(
     models : sequence of str
         Models in the order of their training; ``fusion`` uses the network of a ``bayesian_vgg6`` before it.
     params : Params, optional
-        As in `score_out_of_fold`, and ``peers.n_seeds``.
-    seeds : sequence of int, optional
-        Numbers of the seeds; 0 to ``peers.n_seeds`` - 1 when left out.
+        As in `score_out_of_fold`.
+    n_before : int
+        As in `score_out_of_fold`.
 
     Returns
     -------
     DataFrame
-        id, `layout.SEED_COLUMN` (0 and up), and the score of each model, rows of unknown label included; no rows where
-        they are too few, as in `score_out_of_fold`.
+        id, the score of each model, and `layout.SEED_COLUMN`, which is `n_before`; no rows where they are too few, as
+        in `score_out_of_fold`.
     """
-    params = find_params() if params is None else params
-    parts = [
-        _score_folds(data_dir, models, params, seed, undecided=True).rename_axis("id").reset_index()
-        .assign(**{layout.SEED_COLUMN: seed})
-        for seed in (range(params.peers.n_seeds) if seeds is None else seeds)
-    ]  # fmt: skip
-    return pd.concat(parts)[["id", layout.SEED_COLUMN, *models]]
+    scores = _score_folds(data_dir, models, find_params() if params is None else params, n_before, undecided=True)
+    return scores.rename_axis("id").reset_index().assign(**{layout.SEED_COLUMN: n_before})
 
 
 def _score_folds(

@@ -171,8 +171,8 @@ def measure_spread(labels: pd.Series, trainings: Sequence[pd.Series]) -> dict[st
     """
     tables = [compare_scores(labels[one.index].to_numpy(int), one.to_numpy(), {})["gotorb"] for one in trainings]
     found: dict[str, float] = {"n": len(tables)}
-    keys = [f"missed_at_fpr_{fpr:g}" for fpr in FPRS]
-    quantities = {"auc": [row["auc"] for row in tables]} | {key: [row[key]["fnr"] for row in tables] for key in keys}
+    quantities = {f"missed_at_fpr_{fpr:g}": [row[f"missed_at_fpr_{fpr:g}"]["fnr"] for row in tables] for fpr in FPRS}
+    quantities["auc"] = [row["auc"] for row in tables]
     for name, values in quantities.items():
         found |= {
             name: float(np.mean(values)),

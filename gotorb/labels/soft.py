@@ -199,10 +199,9 @@ def _soften_by_mean(table: pd.DataFrame, scores: Sequence[str], votes: pd.DataFr
     mean = spoken.mean(axis=1).to_numpy(float)
     own = np.where(label >= 0, label, mean)
     known = np.where(np.isfinite(mean), mean, own)
-    weight = np.where(label >= 0, 1.0, MOST_WEIGHT - (MOST_WEIGHT - 1) * known)
+    weight = np.where(label >= 0, 1.0, MOST_WEIGHT - (MOST_WEIGHT - 1) * known).round(6)
     probability = np.nan_to_num(OWN_SHARE * own + (1 - OWN_SHARE) * known, nan=0.5).round(6)
-    columns = {layout.PROBABILITY_COLUMN: probability, layout.WEIGHT_COLUMN: np.nan_to_num(weight).round(6)}
-    return table.assign(**columns)
+    return table.assign(**{layout.PROBABILITY_COLUMN: probability, layout.WEIGHT_COLUMN: np.nan_to_num(weight)})
 
 
 def _mean_score(table: pd.DataFrame, scores: Sequence[str]) -> np.ndarray:

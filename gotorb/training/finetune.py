@@ -32,8 +32,7 @@ def copy_weights(parent: keras.Model, model: keras.Model, *, name: str) -> None:
     if ours != theirs:
         raise ModelError(
             f"init_from {name} takes stamps of {theirs[0]} pixels in {theirs[-1]} layers, this training has {ours[0]} "
-            f"pixels in {ours[-1]} layers; crop stamps to that size (train.crop), or name that many layers "
-            "(train.layers)"
+            f"pixels in {ours[-1]} layers; crop or cut stamps to that size, or name that many layers (train.layers)"
         )
     pairs = _weighted(model), _weighted(parent)
     for mine, their in zip(*pairs, strict=False):

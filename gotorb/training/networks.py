@@ -334,8 +334,7 @@ def crop_input(model: keras.Model, size: int) -> keras.Model:
     if side == size:
         return model
     stamps = keras.Input((size, size, n_layers), name="stamps")
-    middle = keras.layers.Cropping2D((size - side) // 2, name=CROP)(stamps)
-    return _put_behind(model, stamps, middle)
+    return _put_behind(model, stamps, keras.layers.Cropping2D((size - side) // 2, name=CROP)(stamps))
 
 
 def _check_ends(model: keras.Model, input_shape: tuple[int, int, int], n_columns: int) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gotorb.classifier import repeat_out_of_fold, score_out_of_fold
+from gotorb.classifier import score_models_out_of_fold, score_out_of_fold
 from gotorb.core import layout
 from gotorb.core.params import Params
 from gotorb.dataset.split import assign_folds
@@ -142,11 +142,11 @@ def test_all_rows_are_scored_out_of_fold_by_each_model_and_seed(
     table = read_table(data_dir)
     table.loc[:11, "label"] = layout.UNKNOWN
     write_table(data_dir, table)
-    params = Params(seed=1, train={"n_trees": 8}, peers={"n_folds": 2, "n_seeds": 2})
-    found = repeat_out_of_fold(data_dir, ["measured"], params)
-    assert list(found) == ["id", layout.SEED_COLUMN, "measured"] and found["measured"].notna().all()
+    params = Params(seed=1, train={"n_trees": 8}, peers={"n_folds": 2})
+    found = pd.concat([score_models_out_of_fold(data_dir, ["measured"], params, n_before=seed) for seed in (0, 1)])
+    assert list(found) == ["id", "measured", layout.SEED_COLUMN] and found["measured"].notna().all()
     assert sorted(found["id"]) == sorted([*table["id"]] * 2)
     one, other = (part["measured"].to_numpy() for _, part in found.groupby(layout.SEED_COLUMN))
     assert not np.allclose(one, other)
     few = Params(seed=1, peers={"n_folds": 20})
-    assert repeat_out_of_fold(data_dir, ["measured"], few).empty
+    assert score_models_out_of_fold(data_dir, ["measured"], few).empty
