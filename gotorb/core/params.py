@@ -289,10 +289,7 @@ class TrainParams(Section):
         1, description="orientations of a stamp over which a fusion averages its network's logits"
     )
     network_weight: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="weight of the network in a fusion; null: 0.3, unless validation rows prove another",
+        None, ge=0, le=1, description="weight of a fusion's network; null: 0.3, or one that validation rows prefer"
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads; part of the result's identity. null: as many as the process has"
