@@ -78,6 +78,7 @@ def run_model_tuning(
     patience: int = TRAIN.patience,
     augment: bool = FIT.augment,
     class_weights: str | dict[int, float] | None = FIT.class_weights,
+    crop: int | None = TRAIN.crop,
     normalise: str = TRAIN.normalise,
     test_fraction: float = DATASET.test_fraction,
     validation_fraction: float = DATASET.validation_fraction,
@@ -122,7 +123,7 @@ def run_model_tuning(
         learning_rate; see `gotorb.training.tuning`.
     layers, batch_size, patience, augment, class_weights
         As in `classifier.train`.
-    normalise : {"l2", "noise", "none"}
+    crop, normalise
         As in `classifier.train`.
     test_fraction, validation_fraction, link_radius_arcsec
         As in `classifier.train`.
@@ -152,21 +153,21 @@ def run_model_tuning(
     --------
     >>> tuning = run_model_tuning("data/dataset", max_trials=20, out_dir="tuning")  # doctest: +SKIP
     """
-    from gotorb.training import tuning
+    from gotorb.training import networks, tuning
 
     layers = tuple(layers)
     options: dict[str, Any] = {
         "method": method, "objective": objective, "max_trials": max_trials, "max_epochs": max_epochs,
         "factor": factor, "iterations": iterations, "max_parameters": max_parameters, "space": dict(space or {}),
         "layers": layers, "batch_size": batch_size, "patience": patience, "augment": augment,
-        "class_weights": class_weights, "normalise": normalise, "test_fraction": test_fraction,
+        "class_weights": class_weights, "crop": crop, "normalise": normalise, "test_fraction": test_fraction,
         "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec, "seed": seed,
         "n_workers": n_workers,
     }  # fmt: skip
     search: dict[str, Any] = {name: options[name] for name in ("max_trials", "max_epochs", "factor", "iterations")}
     tuning.check_search(method, objective, **search)
     data, limits = open_dataset(data_dir), tuning.make_space(space)
-    shape = (data.size, data.size, len(layers))
+    shape = networks.seen_shape((data.size, data.size, len(layers)), crop)
     out_dir = Path(data_dir, "tuning") if out_dir is None else Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     trials: list[Trial] = []
@@ -246,7 +247,7 @@ def _prepare(data: Any, options: dict[str, Any], threads: int | None) -> "Settin
         data_dir=data.data_dir, layers=options["layers"], batch_size=options["batch_size"],
         class_weights=taught.stream.class_weights, rows=replace(taught.rows, test=taught.rows.test[:0]),
         objective=options["objective"], seed=options["seed"],
-        recipe={name: options[name] for name in ("patience", "augment", "normalise")},
+        recipe={name: options[name] for name in ("patience", "augment", "normalise", "crop")},
         # threads that are pinned in this process cannot be asked for again
         threads=threads if options["n_workers"] == 1 else pinned,
         identity=_identify(data.data_dir, options | {"threads": pinned}),

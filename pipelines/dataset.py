@@ -17,7 +17,7 @@ def main() -> None:
     with track_stage("dataset", params, used=used, about=about) as run:
         data_dir = Path("data/dataset")
         source_dir = Path(sys.argv[1])
-        soften = find_softener(source_dir, params.dataset.soft_scores)
+        soften = find_softener(source_dir, params.dataset.soft_scores, params.dataset.soft_method)
         card = make_version(source_dir, data_dir, params.dataset, seed=params.seed, soften=soften)
         run.log_metrics(card)
         run.log_data(data_dir, card, context="data set")

@@ -28,7 +28,7 @@ from pipelines.stage_deps import ROOT, is_code, renew_deps
 
 SOURCES_YAML = Path(__file__).with_name("sources.yaml")
 DVC_YAML = "dvc.yaml"
-PHASES = (("tune", "retrain", "evaluate@tuned"), ("train",)), (("truth", "injections"), ("evaluate",))
+PHASES = (("tune", "retrain", "evaluate@tuned"), ("train",), ("out_of_fold",)), (("truth", "injections"), ("evaluate",))
 """Groups of stages that run next to each other, after `FIRST`: no group waits for the results of another."""
 EACH = "evaluate"
 """Stage that has a part for each model; without another group next to it, these parts run next to each other."""
@@ -192,7 +192,7 @@ def source_stages(change: dict[str, Any], data: Path | None, here: Path) -> dict
     stages = {name: stage for name, stage in stages.items() if name not in change["drop"]}
     for name, replacement in change.get("stages", {}).items():
         stages[name] = stages.get(name, {}) | replacement
-        if name == "label":
+        if name == "label" or "${data}" in replacement.get("cmd", ""):
             stages[name] = stages[name] | {
                 "cmd": replacement["cmd"].replace("${data}", f"'{data}'"),
                 "deps": [*stages[name]["deps"], str(data)],

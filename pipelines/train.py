@@ -24,7 +24,7 @@ def train_model(params: Params, name: str, options: dict[str, Any]) -> None:
     """Train and track one model."""
     data_dir, out_dir = Path("data/dataset"), Path("models")
     options = options | {"seed": params.train.seed or params.seed, "threshold_fpr": params.evaluate.threshold_fpr}
-    unused = () if options["model"] in ON_FEATURES else ("n_trees", "network", "orientations")
+    unused = () if options["model"] in ON_FEATURES else ("n_trees", "network", "orientations", "network_weight")
     used = {name: value for name, value in options.items() if name not in unused}
     about = f"Training of {name}: the network {options['model']} on {data_dir}."
     with track_stage("train", params, name=f"train {name}", used=used, about=about) as run:

@@ -8,7 +8,7 @@ from gotorb.hyperparameter_tuning import run_model_tuning
 from gotorb.tracking.runs import track_stage
 from pipelines import run_stage
 
-SHARED = {"layers", "batch_size", "patience", "normalise", "threads"}
+SHARED = {"layers", "batch_size", "patience", "crop", "normalise", "threads"}
 """What trials have from the section train."""
 
 

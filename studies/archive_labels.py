@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gotorb import classifier
@@ -19,9 +18,16 @@ from gotorb.core import layout
 from gotorb.core.files import write_json, write_text
 from gotorb.core.logs import show_on_console
 from gotorb.core.params import Params, read_params
-from gotorb.dataset.store import read_csv, read_table, write_table
+from gotorb.dataset.store import read_table, write_table
 from gotorb.errors import DataError, GotorbError
-from gotorb.evaluation.external_classifiers import PREFIX, compare_scores, format_tables
+from gotorb.evaluation.external_classifiers import (
+    PREFIX,
+    compare_scores,
+    format_tables,
+    measure_spread,
+    read_annotations,
+)
+from pipelines.external_classifiers import describe_labellers
 
 SOFT = [layout.PROBABILITY_COLUMN, layout.WEIGHT_COLUMN]
 Scores = Mapping[str, list[pd.Series]]
@@ -44,19 +50,19 @@ def main() -> int:
         ways = score_ways(here / "data/dataset", params, args.models, args.seeds)
         labels = {f"labels of the archive ({params.label.archive.proxy_column})": table["label"].astype(int)}
         if args.eyes:
-            eyes = read_csv(args.eyes).astype({"candid": str}).set_index("candid")["agreed"]
-            labels["rows that annotators agreed on"] = eyes.reindex(table.index).fillna(layout.UNKNOWN).astype(int)
+            labels["rows that annotators agreed on"] = read_annotations(args.eyes, table)
         tables = {name: compare(table, known, ways) for name, known in labels.items()}
     except GotorbError as error:
         print(f"studies.archive_labels: {error}", file=sys.stderr)
         return 1
-    spread = {name: spread_of(known, ways) for name, known in labels.items()}
-    labellers = {"soft labels learn from": ["catalogues", *(params.dataset.soft_scores or ())]}
-    write_json(f"reports/{args.archive}_labels.json", labellers | {"tables": tables, "spread over seeds": spread})
-    told = "\n".join(f"* {label}, {way}: {text}" for label, part in spread.items() for way, text in part.items())
-    learned = f"Soft labels learn from catalogues and {', '.join(params.dataset.soft_scores or ()) or 'no score'}."
-    page = format_tables(tables, title=f"Hard and soft labels of {args.archive}")
-    write_text(f"reports/{args.archive}_labels.md", f"{page}\n## Spread over seeds\n\n{learned}\n\n{told}\n")
+    spread = {
+        name: {way: measure_spread(known, [one.reindex(table.index) for one in scores]) for way, scores in ways.items()}
+        for name, known in labels.items()
+    }
+    write_json(f"reports/{args.archive}_labels.json", {"tables": tables, "spread over seeds": spread})
+    title, learned = f"Hard and soft labels of {args.archive}", describe_labellers(params)
+    page = format_tables(tables, title=title, spread=spread, labellers=learned)
+    write_text(f"reports/{args.archive}_labels.md", page)
     return 0
 
 
@@ -82,20 +88,6 @@ def compare(table: pd.DataFrame, labels: pd.Series, ways: Scores) -> dict[str, d
     others |= {name.removeprefix(PREFIX): table[name].to_numpy(float) for name in table if name.startswith(PREFIX)}
     ours = list(ways.values())[-1][0].reindex(table.index)
     return compare_scores(labels.to_numpy(int), ours.to_numpy(float), others, rows=table)
-
-
-def spread_of(labels: pd.Series, ways: Scores) -> dict[str, str]:
-    """AUC and missed fraction at 5 % false positives: mean and standard deviation over the seeds."""
-    found = {}
-    for name, scores in ways.items():
-        aligned = [one.reindex(labels.index).to_numpy(float) for one in scores]
-        tables = [compare_scores(labels.to_numpy(int), one, {})["gotorb"] for one in aligned]
-        auc, missed = ([row["auc"] for row in tables], [100 * row["missed_at_fpr_0.05"]["fnr"] for row in tables])
-        found[name] = (
-            f"AUC {np.mean(auc):.4f} +- {np.std(auc):.4f}, missed at 5 % false positives {np.mean(missed):.1f} "
-            f"+- {np.std(missed):.1f} % ({len(tables)} trainings)"
-        )
-    return found
 
 
 if __name__ == "__main__":

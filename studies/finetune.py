@@ -7,6 +7,7 @@ the archive by trainings that have not seen it, with the archive's own recipe.
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from gotorb.core.logs import show_on_console
 from gotorb.core.params import Params, read_params
 from gotorb.dataset.store import open_dataset, read_table
 from gotorb.errors import DataError, GotorbError
-from gotorb.evaluation.external_classifiers import compare_ways, format_tables
+from gotorb.evaluation.external_classifiers import Table, compare_with_external, format_tables
 from studies.adapt import adapt_dataset
 
 NETWORK = "bayesian_vgg6"
@@ -45,7 +46,7 @@ def main() -> int:
     try:
         params = read_params(here / layout.PARAMS_YAML)
         data = open_dataset(here / "data/dataset")
-        parent = train_parent(args.parent, here / "parent", params, size=data.size)
+        parent = train_parent(args.parent, here / "parent", params, size=params.train.crop or data.size)
         ways = {"trained on the archive alone": params, "fine-tuned": fine_tuning(params, parent)}
         scores = {name: score_trainings(data.data_dir, way) for name, way in ways.items()}
         tables = compare_ways(read_table(data.data_dir).set_index("id"), scores, N_TRAININGS)
@@ -73,10 +74,25 @@ def score_trainings(data_dir: Path, params: Params) -> list[pd.Series]:
     return scores
 
 
+def compare_ways(
+    rows: pd.DataFrame,
+    ways: Mapping[str, Sequence[pd.Series]],
+    n_trainings: Sequence[int],
+) -> dict[str, Table]:
+    """Tables of each set-up's out-of-fold scores, by one training and by the mean of several, next to other scores."""
+    tables = {}
+    for name, trained in ways.items():
+        for n in n_trainings:
+            shown = name if n == 1 else f"{name}, {n} trainings averaged"
+            scores = sum(trained[1:n], trained[0]) / n
+            tables[shown] = compare_with_external(rows, scores)
+    return tables
+
+
 def train_parent(source: Path, folder: Path, params: Params, *, size: int) -> Path:
     """Train a model on another survey's data set made like the archive's."""
     like = adapt_dataset(source, folder / "data", size=size, layers=params.train.layers, sky=SKY, seed=params.seed)
-    recipe = params.train.model_copy(update=PARENT).model_dump(exclude={"models", "seed"})
+    recipe = params.train.model_copy(update=PARENT | {"crop": None}).model_dump(exclude={"models", "seed"})
     classifier.train(like, NETWORK, out_dir=folder, name="model", **recipe | {"seed": params.seed})
     return folder / "model"
 

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.classifier.adopt import adopt as adopt
+from gotorb.classifier.measured import drop_calibration
 from gotorb.classifier.training import train
 from gotorb.core import layout
 from gotorb.core.params import BATCH_SIZE, SEED, DecideParams, EvaluateParams, Params, find_params
@@ -520,44 +521,84 @@ def score_out_of_fold(
     Returns
     -------
     Series
-        Scores by id; empty when n_folds is 0 or a class has fewer than 5 rows for each fold.
+        Scores by id; empty when n_folds is 0 or a class has fewer than 5 rows for each fold. Those of models on
+        measured features are without their calibration: it is fitted to the few validation rows of a fold, and its
+        differences between folds would blur the order of rows of different folds.
 
     Examples
     --------
     >>> score_out_of_fold("data/dataset", "bayesian_vgg6")  # doctest: +SKIP
     """
-    params = find_params() if params is None else params
+    scores = _score_folds(data_dir, [network], find_params() if params is None else params, n_before, undecided)
+    return scores[network].rename(None)
+
+
+def score_models_out_of_fold(
+    data_dir: str | Path, models: Sequence[str], params: Params | None = None, *, n_before: int = 0
+) -> pd.DataFrame:
+    """Score every row out of fold by several models, rows of unknown label included.
+
+    Parameters
+    ----------
+    data_dir : path
+        A data set; its own division is not used.
+    models : sequence of str
+        Models in the order of their training; ``fusion`` uses the network of a ``bayesian_vgg6`` before it.
+    params : Params, optional
+        As in `score_out_of_fold`.
+    n_before : int
+        As in `score_out_of_fold`.
+
+    Returns
+    -------
+    DataFrame
+        id, the score of each model, and `layout.SEED_COLUMN`, which is `n_before`; no rows where they are too few, as
+        in `score_out_of_fold`.
+    """
+    scores = _score_folds(data_dir, models, find_params() if params is None else params, n_before, undecided=True)
+    return scores.rename_axis("id").reset_index().assign(**{layout.SEED_COLUMN: n_before})
+
+
+def _score_folds(
+    data_dir: str | Path, models: Sequence[str], params: Params, n_before: int, undecided: bool
+) -> pd.DataFrame:
+    """Out-of-fold scores of each model by id."""
     data, n_folds = open_dataset(data_dir), params.peers.n_folds
     known = np.flatnonzero(data.labels != layout.UNKNOWN)
     rarest = min(np.sum(data.labels == label) for label in (layout.REAL, layout.BOGUS))
     if n_folds == 0 or rarest < MIN_ROWS_PER_FOLD * n_folds:
         LOG.info("%d rows of the rarer class are too few for %d folds", rarest, n_folds)
-        return pd.Series(dtype=float)
+        return pd.DataFrame(columns=list(models), dtype=float)
     groups = link_groups(data.table, link_radius_arcsec=params.dataset.link_radius_arcsec)
     if undecided or layout.PROBABILITY_COLUMN in data.table:  # undecided rows are learned from, or scored, in folds too
         known = np.arange(len(data))
     folds = assign_folds(data.labels[known], groups[known], n_folds=n_folds, seed=params.seed)
-    scores = pd.Series(np.nan, index=data.ids[known])
+    scores = pd.DataFrame(np.nan, index=data.ids[known], columns=list(models))
     for fold in range(n_folds):
         split = np.full(len(data), layout.SPLITS[0], dtype="U10")
         rest = known[folds != fold]
         inner = assign_folds(data.labels[rest], groups[rest], n_folds=N_VALIDATION_PARTS, seed=params.seed + fold)
         split[rest[inner == 0]] = layout.SPLITS[1]
         split[known[folds == fold]] = layout.SPLITS[2]
-        scores.iloc[np.flatnonzero(folds == fold)] = _train_and_score(data, split, network, params, n_before)
+        scores.iloc[np.flatnonzero(folds == fold)] = _train_and_score(data, split, models, params, n_before)
         LOG.info("scored fold %d of %d", fold + 1, n_folds)
     return scores if undecided else scores[data.labels[known] != layout.UNKNOWN]
 
 
-def _train_and_score(data: Dataset, split: np.ndarray, network: str, params: Params, n_before: int) -> np.ndarray:
-    """Scores of the test rows by a network trained on the others."""
+def _train_and_score(
+    data: Dataset, split: np.ndarray, models: Sequence[str], params: Params, n_before: int
+) -> np.ndarray:
+    """Scores of the test rows by models trained on the others, (n, n_models)."""
     options: dict[str, Any] = params.train.model_dump(exclude={"models"}) | {"seed": params.seed + n_before}
-    rows = np.flatnonzero(split == layout.SPLITS[2])
+    rows, scores = np.flatnonzero(split == layout.SPLITS[2]), []
     with TemporaryDirectory() as folder:
         layout.stamps_path(folder).symlink_to(layout.stamps_path(data.data_dir).resolve())
         write_table(folder, data.table.assign(**{layout.SPLIT_COLUMN: split}))
-        model, meta = train(folder, network, name="model", **options)
-        return score_rows(model, meta, data, rows, n_samples=params.evaluate.n_samples, seed=params.seed)
+        for name in models:
+            model, meta = train(folder, name, name=name, **options)
+            how = {"n_samples": params.evaluate.n_samples, "seed": params.seed}
+            scores.append(score_rows(drop_calibration(model), meta, data, rows, **how))
+    return np.stack(scores, axis=1)
 
 
 def find_label_errors(

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -90,7 +91,7 @@ def train_measured(
         division={name: options[name] for name in DIVISION},
     )  # fmt: skip
     threads = fit.prepare_process(options["seed"], how["threads"])
-    settings = _describe(options, threads) | {"n_trees": how["n_trees"]}
+    settings = _describe(options, threads) | {name: how[name] for name in ("n_trees", "network_weight")}
     run_dir = model_files.make_run_dir(place.out_dir, place.name)
     with hold_folder(run_dir), run_log(run_dir):
         digest = model_files.check_recipe(run_dir, settings, data.data_dir)
@@ -106,7 +107,7 @@ def train_measured(
         suspects = list_suspects(data, logits)
         write_csv(run_dir / layout.SUSPECTS_CSV, suspects, inert=True, float_format="%.6f")
         trusted = _find_trusted(data, taught.rows.validation, suspects["id"].to_numpy(str))
-        model = _scale(forest, data, trusted, network, how["orientations"])
+        model = _scale(forest, data, trusted, network, how)
         fitted = fit.Fit(model, history, len(history["loss"]) - 1, interrupted=False)
         meta = model_files.describe_training(
             fitted, data, taught.rows, run_dir=run_dir, settings=settings, digest=digest, parent=None
@@ -228,11 +229,9 @@ def _find_trusted(data: Dataset, rows: np.ndarray, suspects: np.ndarray) -> np.n
 
 
 def _scale(
-    model: "Measured", data: Dataset, rows: np.ndarray, network: Path | None, orientations: int
+    model: "Measured", data: Dataset, rows: np.ndarray, network: Path | None, how: Options
 ) -> "Measured | Fusion":
     """Fit the calibration, and the weight of a network, on the validation rows."""
-    from dataclasses import replace
-
     from gotorb.training.data import measure_rows
     from gotorb.training.measured import Fusion, Sigmoid, join_logits, tree_logits
     from gotorb.training.model_files import open_network
@@ -245,11 +244,13 @@ def _scale(
     content = (network / layout.MODEL_H5 if network.is_dir() else network).read_bytes()
     fusion = Fusion(
         measured=model, network=open_network(content), network_file=content, weight=WEIGHT, calibration=Sigmoid(),
-        orientations=orientations,
+        orientations=how["orientations"],
     )  # fmt: skip
     blocks = data.batches(rows, layers=list(model.features.layers))
     logits = np.concatenate([fusion.network_logits(stamps) for _, stamps in blocks])
-    weight = choose_weight(labels, logits, trees, data.table["image_id"].to_numpy(str)[rows])
+    weight = how["network_weight"]
+    if weight is None:
+        weight = choose_weight(labels, logits, trees, data.table["image_id"].to_numpy(str)[rows])
     return replace(fusion, weight=weight, calibration=fit_sigmoid(labels, join_logits(logits, trees, weight)))
 
 
@@ -271,6 +272,23 @@ def fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> "Sigmoid":
 
     found = fit_calibration(labels, expit(logits))
     return Sigmoid(1 / found.temperature, found.offset)
+
+
+def drop_calibration(model: Any) -> Any:
+    """Remove the calibration of a model on measured features.
+
+    Parameters
+    ----------
+    model : keras.Model, Measured or Fusion
+
+    Returns
+    -------
+    keras.Model, Measured or Fusion
+        Other models unchanged.
+    """
+    from gotorb.training.measured import Sigmoid, is_measured
+
+    return replace(model, calibration=Sigmoid()) if is_measured(model) else model
 
 
 def choose_weight(labels: np.ndarray, network: np.ndarray, trees: np.ndarray, images: np.ndarray) -> float:

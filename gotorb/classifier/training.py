@@ -53,11 +53,13 @@ def train(
     dropout: float | None = TRAIN.dropout,
     model_kwargs: dict[str, Any] | None = FIT.model_kwargs,
     real_column: int | None = FIT.real_column,
+    crop: int | None = TRAIN.crop,
     normalise: "str | keras.layers.Layer | Callable[..., Any]" = TRAIN.normalise,
     augment: bool = FIT.augment,
     disturbed: float = TRAIN.disturbed,
     ema: float | None = TRAIN.ema,
     orientations: int = TRAIN.orientations,
+    network_weight: float | None = TRAIN.network_weight,
     class_weights: str | dict[int, float] | None = FIT.class_weights,
     init_from: str | Path | None = TRAIN.init_from,
     freeze: int | str | Sequence[str] | None = TRAIN.freeze,
@@ -126,6 +128,9 @@ def train(
     real_column : int, optional
         Column of the real, 0 or 1, in the output of a network of your own that ends with a softmax over two classes.
         The model that is trained and written gives that column alone.
+    crop : int, optional
+        Side of the central part of a stamp that a network sees, pixels; the whole stamp when left out. The crop is the
+        first layer of the saved network, which takes whole stamps. Trees on measured features use whole stamps.
     normalise : "l2", "clipped", "noise", "none", "auto", Keras layer, function that returns one, or function of stamps
         First layer of the network, saved with it. "l2" leaves networks as they are built: ours divide each layer
         of a stamp by its L2 norm. "clipped" does so too, after each layer is cut off at its brightest central pixel,
@@ -143,6 +148,9 @@ def train(
         Momentum of a moving average of the weights over the steps, such as 0.99. The average is validated and kept.
     orientations : {1, 8}
         Orientations of a stamp over which ``fusion`` averages the logits of its network; 8 take 8 times as long.
+    network_weight : float, optional
+        Weight of the network's logit in ``fusion``, the trees having the rest. When left out it is 0.3, unless the
+        validation rows show another to be better beyond their noise.
     class_weights : "balanced", dict or None
         Weight of each class's loss.
     init_from : path or str, optional
@@ -211,14 +219,14 @@ def train(
         "class_weights": class_weights, "freeze": freeze, "test_fraction": test_fraction,
         "validation_fraction": validation_fraction, "link_radius_arcsec": link_radius_arcsec,
         "threshold_fpr": threshold_fpr, "seed": seed, "fit_kwargs": fit_kwargs, "disturbed": disturbed, "ema": ema,
-        **_given(real_column=real_column),
+        "crop": crop, **_given(real_column=real_column),
     }  # fmt: skip
     place = Path(data_dir if out_dir is None else out_dir)
     options["normalise"] = choose_normalise(data_dir, options, threads)
     if isinstance(model, str) and model in ON_FEATURES:
         how = {"n_trees": n_trees, "network": network, "threads": threads, "on_epoch": on_epoch, "verbose": verbose,
                "init_from": init_from, "strategy": strategy, "callbacks": callbacks, "tensorboard": tensorboard,
-               "orientations": orientations}  # fmt: skip
+               "orientations": orientations, "network_weight": network_weight}  # fmt: skip
         return train_measured(options, how, Place(Path(data_dir), place, name), train)
     builder, data = find_network(model), open_dataset(data_dir)
     from gotorb.training import data as training_data
@@ -343,15 +351,17 @@ def _build(builder: Any, data: Dataset, options: dict[str, Any], origin: Origin 
     from gotorb.training import finetune, networks, saving
 
     layers = options["layers"]
+    shape = networks.seen_shape((data.size, data.size, len(layers)), options["crop"])
     if origin and origin.imported and isinstance(options["model"], str):
-        network = finetune.copy_network(origin.model, (data.size, data.size, len(layers)), name=origin.name)
+        network = finetune.copy_network(origin.model, shape, name=origin.name)
     else:
         network = networks.build_network(
-            builder, (data.size, data.size, len(layers)), layers=layers, dropout=options["dropout"],
+            builder, shape, layers=layers, dropout=options["dropout"],
             options=options["model_kwargs"], normalise=options["normalise"], real_column=options.get("real_column"),
         )  # fmt: skip
     if origin:
         finetune.copy_weights(origin.model, network, name=origin.name)
+    network = networks.crop_input(network, data.size)
     saving.check_output(network)
     saving.check_saving(network)
     return network

@@ -161,7 +161,7 @@ def run_dataset(args: argparse.Namespace) -> int:
     from gotorb.labels.soft import find_softener
 
     division = params.DatasetParams.model_validate(options.chosen(args, params.DatasetParams, params.DatasetParams))
-    soften = find_softener(args.source_dir, division.soft_scores)
+    soften = find_softener(args.source_dir, division.soft_scores, division.soft_method)
     card = make_version(args.source_dir, args.data_dir, division, seed=args.seed, soften=soften)
     print(f"{args.data_dir}: {card['n_rows']} rows")
     options.say_next(f"gotorb train {args.data_dir}")

@@ -241,6 +241,10 @@ class DatasetParams(Section):
         None, strict=False, description="columns of earlier classifiers' scores that count as labellers of soft "
         "labels, next to catalogues and annotators; []: without scores; null: no soft labels",
     )  # fmt: skip
+    soft_method: Literal["labellers", "mean"] = Field(
+        "labellers", description="soft labels by a model of how each labeller errs, or by the mean of the scores and "
+        "annotations of a row",
+    )  # fmt: skip
     without: tuple[str, ...] = Field((), strict=False, description="metalabels left out, for experiments")
     label_noise: float = Field(
         0.0, ge=0, le=0.5, description="fraction of train and validation labels flipped on purpose, for experiments"
@@ -266,6 +270,9 @@ class TrainParams(Section):
     )  # fmt: skip
     patience: int = Field(10, ge=1, description="epochs without improvement after which training stops")
     dropout: float = Field(0.01, ge=0, lt=1, description="fraction of the units or feature maps that dropout removes")
+    crop: int | None = Field(
+        None, ge=20, description="side of the central part of a stamp that networks see [pixel]; null: all"
+    )
     normalise: Literal["l2", "clipped", "noise", "none", "auto"] = Field(
         "l2", description="first layer: the norm of each layer of a stamp; clipped: the same, after each layer is cut "
         "off at its brightest central pixel; noise: one unit, the difference's noise, for all; auto: the best of these "
@@ -280,6 +287,9 @@ class TrainParams(Section):
     )
     orientations: Literal[1, 8] = Field(
         1, description="orientations of a stamp over which a fusion averages its network's logits"
+    )
+    network_weight: float | None = Field(
+        None, ge=0, le=1, description="weight of a fusion's network; null: 0.3, or one that validation rows prefer"
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads; part of the result's identity. null: as many as the process has"
@@ -343,9 +353,14 @@ class PeersParams(Section):
     """Comparison with other classifiers whose scores came with the stamps."""
 
     n_folds: int = Field(5, ge=0, description="trainings that score every row out of fold; 0: held-out rows only")
+    n_seeds: int = Field(3, ge=1, description="repetitions of these trainings by other seeds, for their spread")
     models: tuple[str, ...] = Field(
         (), description="imported models that score the rows: folders or models:/NAME@ALIAS"
     )
+    annotations: str | None = Field(
+        None, description="csv with the ids of rows and the label that annotators agreed on (agreed: 1, 0 or empty), "
+        "only for the table of scores; null: eye_labels.csv of the archive's folder, where there is one",
+    )  # fmt: skip
 
 
 class AdoptParams(Section):

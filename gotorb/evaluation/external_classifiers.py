@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
+from gotorb.errors import DataError
 from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.intervals import wilson_interval
 from gotorb.evaluation.metrics import rounded
@@ -19,6 +20,7 @@ from gotorb.evaluation.thresholds import error_rates, first_within
 PREFIX = "peer_"
 """Prefix of the columns with scores of other classifiers."""
 Table = dict[str, dict[str, Any]]
+Spread = dict[str, dict[str, dict[str, float]]]
 FPRS = (0.01, 0.05)
 INTRODUCTION = (
     "Written by the stage `external_classifiers` of `make repro SOURCE=archive DATA=folder`. Each score is evaluated "
@@ -27,7 +29,13 @@ INTRODUCTION = (
     "and the description of the archive) is partly compared with itself: its row is an upper limit. Training settings "
     "that were chosen on the same archive (as for ZTF, see docs/real-input.md) make our numbers optimistic."
 )
+AGREED = "agreed"
+"""Column of the label that annotators agree on."""
 HEADINGS = {
+    "annotated": (
+        "Rows on which annotators agree, scored out of fold",
+        "Annotators labelled these rows by eye. Their labels are read for this table only, never to train or choose.",
+    ),
     "held_out": (
         "Held-out rows",
         "The promoted model on the test rows, which were not used for training, early stopping or the choice of a "
@@ -36,8 +44,8 @@ HEADINGS = {
     "out_of_fold": (
         "All labelled rows, each scored out of fold",
         "Several trainings with the recipe of the promoted model. Each row is scored by the training that saw neither "
-        "the row nor any row of the same image, object or position. More rows give narrower intervals, but these are "
-        "not the scores of the registered model.",
+        "the row nor any row of the same image, object or position. The table is of the first seed. More rows give "
+        "narrower intervals, but these are not the scores of the registered model.",
     ),
 }
 
@@ -77,6 +85,114 @@ def read_promoted(evaluations_dir: Path, promotion_path: Path) -> tuple[str, pd.
     return network, pd.Series(test["mean"].fillna(test["score"]).to_numpy(float), index=test["id"].to_numpy(str))
 
 
+def read_annotations(path: Path, rows: pd.DataFrame) -> pd.Series:
+    """Read the labels that annotators agreed on.
+
+    Parameters
+    ----------
+    path : Path
+        csv with a column of ids, and the column agreed: 1 real, 0 bogus, else empty.
+    rows : DataFrame
+        Table of a data set, indexed by row id.
+
+    Returns
+    -------
+    Series
+        Label of each row of the data set, `layout.UNKNOWN` where annotators say nothing or disagree.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or no id is that of a row.
+    """
+    known = pd.read_csv(path, dtype=str)
+    ids = next((name for name in known if known[name].isin(rows.index).any()), None)
+    if ids is None or AGREED not in known:
+        raise DataError(
+            f"{path} has no column {AGREED!r}, or none with ids of the data set (has {', '.join(known)}); correct it, "
+            "or peers.annotations"
+        )
+    agreed = pd.to_numeric(known.drop_duplicates(ids).set_index(ids)[AGREED], errors="coerce")
+    return agreed.reindex(rows.index).fillna(layout.UNKNOWN).astype(int)
+
+
+def compare_all(
+    rows: pd.DataFrame,
+    held_out: pd.Series,
+    trainings: pd.DataFrame,
+    *,
+    network: str,
+    annotated: pd.Series | None = None,
+) -> tuple[dict[str, Table], Spread]:
+    """Compare the promoted model with every ``peer_`` column, on annotated, out-of-fold and held-out rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Table of a data set, indexed by row id.
+    held_out : Series
+        Scores of the promoted model on the test rows.
+    trainings : DataFrame
+        Out-of-fold scores (`layout.OUT_OF_FOLD_CSV`); the tables have those of the first training.
+    network : str
+        Name of the promoted model.
+    annotated : Series, optional
+        Labels by annotators, from `read_annotations`.
+
+    Returns
+    -------
+    tables : dict
+        By key of `HEADINGS`, as from `compare_scores`; without one of rows in which a class is missing.
+    spread : dict
+        By key and model: as from `measure_spread`.
+    """
+    labels = {"annotated": annotated, "out_of_fold": rows["label"].astype(int)}
+    tables: dict[str, Table] = {}
+    spread: Spread = {}
+    parts = trainings.set_index("id").groupby(layout.SEED_COLUMN)
+    scores = [part.drop(columns=layout.SEED_COLUMN).astype(float) for _, part in parts]
+    for name, known in labels.items():
+        if known is None or not scores or not {layout.REAL, layout.BOGUS} <= set(known[scores[0].index]):
+            continue
+        judged = rows.assign(label=known)
+        tables[name] = compare_with_external(judged, scores[0][network])
+        spread[name] = {model: measure_spread(judged["label"], [one[model] for one in scores]) for model in scores[0]}
+    return tables | {"held_out": compare_with_external(rows, held_out)}, spread
+
+
+def measure_spread(labels: pd.Series, trainings: Sequence[pd.Series]) -> dict[str, float]:
+    """Spread of AUC and missed fraction over trainings that differ by their seed.
+
+    Parameters
+    ----------
+    labels : Series
+        Label of each row by id.
+    trainings : sequence of Series
+        Scores by id of each training.
+
+    Returns
+    -------
+    dict
+        n trainings; mean and standard deviation (n - 1) of auc and of the missed fraction at each of `FPRS`.
+
+    Examples
+    --------
+    >>> labels = pd.Series([0, 1], list("ab"))
+    >>> measure_spread(labels, [pd.Series([0.1, 0.9], list("ab"))] * 2)["auc"]
+    1.0
+    """
+    tables = [compare_scores(labels[one.index].to_numpy(int), one.to_numpy(), {})["gotorb"] for one in trainings]
+    found: dict[str, float] = {"n": len(tables)}
+    quantities = {f"missed_at_fpr_{fpr:g}": [row[f"missed_at_fpr_{fpr:g}"]["fnr"] for row in tables] for fpr in FPRS}
+    quantities["auc"] = [row["auc"] for row in tables]
+    for name, values in quantities.items():
+        found |= {
+            name: float(np.mean(values)),
+            f"{name}_std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+        }
+    return rounded(found)
+
+
 def compare_with_external(rows: pd.DataFrame, ours: pd.Series) -> Table:
     """Compare our scores with every ``peer_`` column, row by row.
 
@@ -101,43 +217,6 @@ def compare_with_external(rows: pd.DataFrame, ours: pd.Series) -> Table:
     known = rows.loc[ours.index]
     others = {name.removeprefix(PREFIX): known[name].to_numpy(float) for name in known if name.startswith(PREFIX)}
     return compare_scores(known["label"].to_numpy(int), ours.to_numpy(), others, rows=known)
-
-
-def compare_ways(
-    rows: pd.DataFrame,
-    ways: Mapping[str, Sequence[pd.Series]],
-    n_trainings: Sequence[int],
-) -> dict[str, Table]:
-    """Compare several training set-ups with every ``peer_`` column.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Table of a data set, indexed by row id.
-    ways : mapping of str to sequence of Series
-        Name of a set-up -> out-of-fold scores of its trainings, which differ by their seed.
-    n_trainings : sequence of int
-        Numbers of trainings to average.
-
-    Returns
-    -------
-    dict
-        A table of `compare_scores` for each set-up and number of trainings.
-
-    Examples
-    --------
-    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "peer_rb": [0.1, 0.8, 0.2, 0.9]}, index=list("abcd"))
-    >>> ours = pd.Series([0.1, 0.2, 0.8, 0.9], list("abcd"))
-    >>> list(compare_ways(rows, {"from scratch": [ours, ours]}, (1, 2)))
-    ['from scratch', 'from scratch, 2 trainings averaged']
-    """
-    tables = {}
-    for name, trained in ways.items():
-        for n in n_trainings:
-            shown = name if n == 1 else f"{name}, {n} trainings averaged"
-            scores = sum(trained[1:n], trained[0]) / n
-            tables[shown] = compare_with_external(rows, scores)
-    return tables
 
 
 def compare_scores(
@@ -195,7 +274,10 @@ def _missed(labels: np.ndarray, scores: np.ndarray, fpr: float) -> dict[str, Any
     return {"fnr": fnr, "low": low, "high": high}
 
 
-def format_tables(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title: str) -> str:
+def format_tables(
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title: str, spread: Spread | None = None,
+    labellers: str = "",
+) -> str:  # fmt: skip
     """Format tables as markdown.
 
     Parameters
@@ -204,6 +286,10 @@ def format_tables(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, titl
         Key of `HEADINGS`, or any other heading -> table of `compare_scores`.
     title : str
         Heading of the page.
+    spread : dict, optional
+        From `compare_all`: the spread over trainings below a table.
+    labellers : str
+        From `describe_labellers`.
 
     Returns
     -------
@@ -216,10 +302,11 @@ def format_tables(tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, titl
     >>> format_tables({"held_out": table}, title="Scores").splitlines()[-1].split(" (")[0]
     '| gotorb | 1 | 1 | 1.0000'
     """
-    lines = [f"# {title}", "", INTRODUCTION]
+    lines = [f"# {title}", "", INTRODUCTION, *(["", labellers] if labellers else [])]
     for name, table in tables.items():
         heading, text = HEADINGS.get(name, (name, HEADINGS["out_of_fold"][1]))
         lines += ["", f"## {heading}", "", text, "", *_format_table(table)]
+        lines += [f"\n{_format_spread(model, found)}" for model, found in (spread or {}).get(name, {}).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -234,6 +321,13 @@ def _format_table(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
         auc = f"{row['auc']:.4f} ({row['auc_low']:.4f} to {row['auc_high']:.4f})"
         lines.append(f"| {name} | {row['n_real']} | {row['n_bogus']} | {auc} | {missed[0]} | {missed[1]} | {ahead} |")
     return lines
+
+
+def _format_spread(model: str, found: Mapping[str, float]) -> str:
+    auc = f"AUC {found['auc']:.4f} +- {found['auc_std']:.4f}"
+    missed, scatter = (100 * found[f"missed_at_fpr_0.05{end}"] for end in ("", "_std"))
+    told = f"{auc}, missed at 5 % false positives {missed:.1f} +- {scatter:.1f} %"
+    return f"{model}, {found['n']} trainings (mean and standard deviation): {told}."
 
 
 def _percent(part: Mapping[str, float]) -> str:

@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
+from gotorb.core.params import DatasetParams
 from gotorb.dataset.store import read_csv
 from gotorb.errors import DataError
 
 LOG = logging.getLogger(__name__)
+METHOD = DatasetParams().soft_method
 ANCHORS = {"mp": 0.99, "marshall": 0.98, "catalogued": 0.97, "syntransient": 1.0, "synfading": 1.0, "synvariable": 1.0,
            "glxresid": 0.02, "synflash": 0.0}  # fmt: skip
 """Probability that rows of these metalabels are real: catalogues and simulations know it better than any score."""
@@ -36,6 +38,8 @@ START = (0.1, 0.9)
 """Probability of bogus and of real labels before the first step."""
 OWN_SHARE = 0.5
 """Share of a decided label in its row's probability, the labellers having the rest; better out of fold than none."""
+MOST_WEIGHT = 3.0
+"""Weight of a row without a label whose scores are 0; of one whose scores are 1 it is 1."""
 N_STEPS, TOLERANCE = 200, 1e-6
 UNKNOWN_LEVEL = -1
 
@@ -137,7 +141,7 @@ def _count(levels: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 def soften_labels(
-    table: pd.DataFrame, *, scores: Sequence[str] = (), votes: pd.DataFrame | None = None
+    table: pd.DataFrame, *, scores: Sequence[str] = (), votes: pd.DataFrame | None = None, method: str = METHOD
 ) -> pd.DataFrame:
     """Give each row of a data set its probability of being real, and a weight; undecided rows included.
 
@@ -149,12 +153,16 @@ def soften_labels(
         Columns of earlier classifiers' scores that may count as labellers.
     votes : DataFrame, optional
         Annotators' decisions: id, labeller, label ("real", "bogus"; others say nothing).
+    method : {"labellers", "mean"}
+        By a model of how each labeller errs, or by the mean of the row's scores and annotations. Scores that look at
+        the same pixels err together, which the model does not know.
 
     Returns
     -------
     DataFrame
         The rows with `layout.PROBABILITY_COLUMN` and `layout.WEIGHT_COLUMN`: 1 for a row whose label is decided or on
-        which a score or annotator spoke, else 0.
+        which a score or annotator spoke, else 0. With the mean, rows without a label weigh up to `MOST_WEIGHT`, the
+        more the less real they are, because bogus labels are few.
 
     Raises
     ------
@@ -173,11 +181,13 @@ def soften_labels(
         raise DataError(
             f"no column {absent[0]!r} for soft labels (has {', '.join(table.columns)}); correct their names"
         )
+    if method == "mean":
+        return _soften_by_mean(table, scores, votes)
     labellers = {name: _bin(table[name], SCORE_BINS) for name in scores} | _read_votes(table["id"], votes)
     spoken = np.any([level >= 0 for level in labellers.values()] or [np.zeros(len(table), bool)], axis=0)
     if "host_offset_arcsec" in table:
         labellers["galaxy"] = _bin(table["host_offset_arcsec"], HOST_BINS)
-    label = pd.to_numeric(table["label"], errors="coerce").fillna(layout.UNKNOWN).to_numpy(int)
+    label = _read_labels(table)
     ruled = (label >= 0) & ~(table["metalabel"].isin(COPIED).to_numpy() & bool(scores))
     labellers["rule"] = np.where(ruled, pd.factorize(table["metalabel"], sort=True)[0], UNKNOWN_LEVEL)
     mean = _mean_score(table, scores)
@@ -190,6 +200,22 @@ def soften_labels(
     probability = np.where((label >= 0) & np.isnan(anchors), mixed, probability)
     weight = ((label >= 0) | spoken).astype(float)
     return table.assign(**{layout.PROBABILITY_COLUMN: probability.round(6), layout.WEIGHT_COLUMN: weight})
+
+
+def _read_labels(table: pd.DataFrame) -> np.ndarray:
+    return pd.to_numeric(table["label"], errors="coerce").fillna(layout.UNKNOWN).to_numpy(int)
+
+
+def _soften_by_mean(table: pd.DataFrame, scores: Sequence[str], votes: pd.DataFrame | None) -> pd.DataFrame:
+    label, spoken = _read_labels(table), table[list(scores)].apply(pd.to_numeric, errors="coerce").clip(0, 1)
+    for name, levels in _read_votes(table["id"], votes).items():
+        spoken[name] = np.where(levels >= 0, levels, np.nan)
+    mean = spoken.mean(axis=1).to_numpy(float)
+    own = np.where(label >= 0, label, mean)
+    known = np.where(np.isfinite(mean), mean, own)
+    weight = np.where(label >= 0, 1.0, MOST_WEIGHT - (MOST_WEIGHT - 1) * known).round(6)
+    probability = np.nan_to_num(OWN_SHARE * own + (1 - OWN_SHARE) * known, nan=0.5).round(6)
+    return table.assign(**{layout.PROBABILITY_COLUMN: probability, layout.WEIGHT_COLUMN: np.nan_to_num(weight)})
 
 
 def _mean_score(table: pd.DataFrame, scores: Sequence[str]) -> np.ndarray:
@@ -237,7 +263,7 @@ def read_votes(data_dir: Path | str) -> pd.DataFrame | None:
 
 
 def find_softener(
-    source_dir: Path | str, scores: Sequence[str] | None
+    source_dir: Path | str, scores: Sequence[str] | None, method: str = METHOD
 ) -> Callable[[pd.DataFrame], pd.DataFrame] | None:
     """Function that adds soft labels to rows of a data set.
 
@@ -247,6 +273,8 @@ def find_softener(
         Data set whose annotators count as labellers.
     scores : sequence of str or None
         As in `soften_labels`; None makes no soft labels.
+    method : {"labellers", "mean"}
+        As in `soften_labels`.
 
     Returns
     -------
@@ -259,4 +287,6 @@ def find_softener(
     >>> int(soften(open_dataset("data/dataset").table)["label_weight"].sum())
     20
     """
-    return None if scores is None else partial(soften_labels, scores=scores, votes=read_votes(source_dir))
+    return (
+        None if scores is None else partial(soften_labels, scores=scores, votes=read_votes(source_dir), method=method)
+    )

@@ -23,7 +23,7 @@ from gotorb.dataset.split import labelled_rows
 from gotorb.dataset.store import Dataset, open_dataset, read_csv
 from gotorb.errors import ModelError, TrackingError
 from gotorb.evaluation import promotion_checks as checking
-from gotorb.evaluation.calibration import Calibration
+from gotorb.evaluation.calibration import Calibration, fit_calibration
 from gotorb.evaluation.comparison import Injected, choose_model, compare_auc
 from gotorb.evaluation.metrics import find_clear, measure_robustness, measure_scores, rounded
 from gotorb.evaluation.report import make_model_card
@@ -72,8 +72,8 @@ def promote_best(models_dir: Path, data_dir: Path, params: Params) -> dict[str, 
 
     The choice is that of `choose_model`: Brier score, then faint and nuclear injected transients
     (`layout.CHOICE_CSV`, where the pipeline makes them), then the order of evaluate.models. Rows labelled bogus that
-    trees which never saw them call clearly real are left out. Where every model's folder has `layout.OUT_OF_FOLD_CSV`,
-    out-of-fold scores of train and validation rows take the place of validation scores.
+    trees which never saw them call clearly real are left out. Where `layout.OUT_OF_FOLD_CSV` has scores of every model,
+    those of train and validation rows take the place of validation scores.
 
     The test rows decide only whether the new model is worse than the present champion, or than the best so far, beyond
     the interval of the difference; never among the new ones.
@@ -137,10 +137,10 @@ def _open_candidate(model_dir: Path, data: Dataset) -> Candidate:
 
 def _choose(candidates: dict[str, Candidate], data: Dataset, params: Params) -> tuple[Candidate, dict[str, Any]]:
     """The best candidate, and the comparison of all with its step that decided."""
-    rows, scores = _find_scores(candidates, data)
+    rows, scores = _find_probabilities(candidates, data)
     suspects = {str(id_) for one in candidates.values() for id_ in one.meta.get("suspects", ())}
     choice = choose_model(
-        data.labels[rows], {name: candidates[name].probability(found) for name, found in scores.items()},
+        data.labels[rows], scores,
         data.table["image_id"].to_numpy(str)[rows],
         suspects=np.isin(data.ids[rows], list(suspects)) if suspects else None,
         injected=_read_injected(candidates, params),
@@ -148,24 +148,33 @@ def _choose(candidates: dict[str, Candidate], data: Dataset, params: Params) -> 
     )  # fmt: skip
     log.info(
         "choice on %d rows (%d suspects left out), decided by %s:\n%s",
-        len(rows), choice.n_suspects, choice.decided_by, choice.table.to_string(index=False, float_format="%.4g"),
+        len(np.unique(rows)), choice.n_suspects, choice.decided_by, choice.table.to_string(index=False, float_format="%.4g"),
     )  # fmt: skip
     known = {"choice": choice.table.to_dict("records"), "decided_by": choice.decided_by}
-    return candidates[choice.name], known | {"n_suspects": choice.n_suspects, "n_chosen_by": len(rows)}
+    left_out = choice.n_suspects * len(np.unique(rows)) // len(rows)  # rows may be repeated
+    return candidates[choice.name], known | {"n_suspects": left_out, "n_chosen_by": len(np.unique(rows))}
 
 
-def _find_scores(candidates: dict[str, Candidate], data: Dataset) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Rows to choose by, and each candidate's scores: out of fold where all have them, else of validation rows."""
+def _find_probabilities(candidates: dict[str, Candidate], data: Dataset) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Rows to choose by, and each candidate's calibrated scores: out of fold where all have them, else of validation.
+
+    With several seeds the rows are repeated, so that the mean error is that of one training. Out-of-fold scores are
+    calibrated by themselves: they are those of other trainings than the candidate.
+    """
     validation = labelled_rows(data.table, "validation")
-    paths = {name: one.model_dir / layout.OUT_OF_FOLD_CSV for name, one in candidates.items()}
-    if not all(path.exists() for path in paths.values()):
-        return validation, {name: one.validation for name, one in candidates.items()}
-    known = {name: read_csv(path).set_index("id")["score"].astype(float) for name, path in paths.items()}
+    path = Path(layout.OUT_OF_FOLD_CSV)
+    known = read_csv(path).astype({"id": str}) if path.exists() else pd.DataFrame()
+    if known.empty or not set(candidates) <= set(known):
+        return validation, {name: one.probability(one.validation) for name, one in candidates.items()}
     rows = np.sort(np.concatenate([labelled_rows(data.table, "train"), validation]))
-    for name, scores in known.items():
-        if absent := sorted(set(data.ids[rows].tolist()) - set(scores.index[scores.notna()])):
-            raise ModelError(f"{paths[name]} has no score of {absent[0]!r} and {len(absent) - 1} more; write it again")
-    return rows, {name: scores.loc[data.ids[rows]].to_numpy() for name, scores in known.items()}
+    parts = [part.set_index("id").reindex(data.ids[rows]) for _, part in known.groupby(layout.SEED_COLUMN)]
+    scores = pd.concat(parts)[list(candidates)].astype(float)
+    absent = scores.index[scores.isna().any(axis=1)]
+    if len(absent):
+        raise ModelError(f"{path} has no score of {absent[0]!r} and {len(absent) - 1} more; write it again")
+    rows = np.tile(rows, len(parts))
+    maps = {name: fit_calibration(data.labels[rows], scores[name].to_numpy()) for name in candidates}
+    return rows, {name: one.apply(scores[name].to_numpy()) for name, one in maps.items()}
 
 
 def _read_injected(candidates: dict[str, Candidate], params: Params) -> Injected | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import all_layers, keras
 from gotorb.training.measured import Measured, find_network
+from gotorb.training.normalisation import find_crop
 
 Freeze = int | str | Sequence[str] | None
 
@@ -27,11 +28,11 @@ def copy_weights(parent: keras.Model, model: keras.Model, *, name: str) -> None:
     if isinstance(parent, Measured):
         raise ModelError(f"init_from {name} has trees and no weights; name a network or a fusion")
     parent = find_network(parent)
-    ours, theirs = model.input_shape[1:], parent.input_shape[1:]
+    ours, theirs = ((find_crop(one), one.input_shape[-1]) for one in (model, parent))
     if ours != theirs:
         raise ModelError(
             f"init_from {name} takes stamps of {theirs[0]} pixels in {theirs[-1]} layers, this training has {ours[0]} "
-            f"pixels in {ours[-1]} layers; cut stamps of that size, or name that many layers (train.layers)"
+            f"pixels in {ours[-1]} layers; crop or cut stamps to that size, or name that many layers (train.layers)"
         )
     pairs = _weighted(model), _weighted(parent)
     for mine, their in zip(*pairs, strict=False):

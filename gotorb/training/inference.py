@@ -16,6 +16,7 @@ from gotorb.stamps.batches import Stamps, check_scores, cut_batches
 from gotorb.training.backend import keras, tf
 from gotorb.training.mc_dropout import Loop, NotAChain, Tree, find_dropouts, take_apart
 from gotorb.training.measured import Measured, OnFeatures, find_network, is_measured
+from gotorb.training.normalisation import find_crop
 
 LOG = logging.getLogger(__name__)
 Compiled = Callable[[tf.Tensor], tf.Tensor]
@@ -286,6 +287,7 @@ def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATC
     """
     if isinstance(model, OnFeatures):
         return model.latent(stamps, batch_size=batch_size)
+    model = _copy_layers(model)
     inner = keras.Model(model.inputs, _find_latent(model))
     compiled = tf.function(
         lambda batch: inner(batch, training=False), input_signature=[tf.TensorSpec(model.input_shape)]
@@ -293,6 +295,13 @@ def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATC
     parts = [compiled(tf.constant(batch)).numpy() for batch in check_batches(model, stamps, batch_size)]
     vectors = np.concatenate(parts) if parts else np.empty((0, inner.output_shape[-1]), np.float32)
     return check_scores(vectors, name=model.name)
+
+
+def _copy_layers(model: keras.Model) -> keras.Model:
+    """The same network of new layers; one that was put behind another first layer has layers of several outputs."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _find_latent(model: keras.Model) -> keras.KerasTensor:
@@ -337,7 +346,7 @@ def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = B
     """
     if isinstance(model, Measured):
         raise ModelError(f"model {model.name!r} has trees and no saliency map; leave --saliency out")
-    model = find_network(model)
+    model = _copy_layers(find_network(model))
     last = [layer for layer in model.layers if len(layer.output.shape) == 4 and "conv" in layer.name.lower()]
     if not last or not isinstance(model.layers[-1], keras.layers.Dense):
         raise ModelError(
@@ -346,11 +355,12 @@ def saliency_maps(model: keras.Model, stamps: np.ndarray, *, batch_size: int = B
         )
     head = model.layers[-1]
     inner = keras.Model(model.inputs, [last[-1].output, head.input])
-    parts = [_maps(inner, head, tf.constant(batch)) for batch in check_batches(model, stamps, batch_size)]
+    seen = find_crop(model)
+    parts = [_maps(inner, head, seen, tf.constant(batch)) for batch in check_batches(model, stamps, batch_size)]
     return np.concatenate(parts) if parts else np.empty(stamps.shape[:3], np.float32)
 
 
-def _maps(inner: keras.Model, head: keras.layers.Dense, batch: tf.Tensor) -> np.ndarray:
+def _maps(inner: keras.Model, head: keras.layers.Dense, seen: int, batch: tf.Tensor) -> np.ndarray:
     with tf.GradientTape() as tape:
         tape.watch(batch)
         features, last = inner(batch, training=False)
@@ -358,6 +368,7 @@ def _maps(inner: keras.Model, head: keras.layers.Dense, batch: tf.Tensor) -> np.
         spoken = tf.abs(logit)
     weights = tf.reduce_mean(tape.gradient(spoken, features), axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * features, axis=-1, keepdims=True))
-    heat = tf.image.resize(heat, batch.shape[1:3])[..., 0]
+    heat = tf.image.resize(heat, (seen, seen))
+    heat = tf.image.resize_with_crop_or_pad(heat, *batch.shape[1:3])[..., 0]  # 0 where the network sees nothing
     peak = tf.reduce_max(heat, axis=(1, 2), keepdims=True)
     return tf.math.divide_no_nan(heat, peak).numpy()

@@ -18,7 +18,7 @@ from typing import Any
 from gotorb.core.params import TrainParams
 from gotorb.errors import ConfigError, ModelError
 from gotorb.training.backend import keras
-from gotorb.training.normalisation import ClippedUnits, NoiseUnits
+from gotorb.training.normalisation import CROP, ClippedUnits, NoiseUnits
 from gotorb.training.saving import check_saving
 from gotorb.training.tensor_ops import TensorOperation
 
@@ -280,6 +280,63 @@ def build_network(
     return model if isinstance(normalise, str) and normalise == L2 else _replace_normalisation(model, normalise)
 
 
+def seen_shape(input_shape: Shape, crop: int | None) -> Shape:
+    """Shape of the part of a stamp that a network sees.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (size, size, n_layers) of a stamp.
+    crop : int or None
+        Side of the central part; None for the whole stamp.
+
+    Returns
+    -------
+    tuple of int
+        (size, size, n_layers).
+
+    Raises
+    ------
+    ConfigError
+        If the part is larger than the stamp, or off its middle.
+
+    Examples
+    --------
+    >>> seen_shape((63, 63, 3), 25)
+    (25, 25, 3)
+    """
+    size, _, n_layers = input_shape
+    side = crop or size
+    if side > size or (size - side) % 2:
+        raise ConfigError(
+            f"crop is {crop}, the stamps have {size} pixels; give null or a smaller {'odd' if size % 2 else 'even'} "
+            "number (train.crop)"
+        )
+    return side, side, n_layers
+
+
+def crop_input(model: keras.Model, size: int) -> keras.Model:
+    """Put a layer before a network that keeps the central part of a stamp, so that it takes larger stamps.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Network.
+    size : int
+        Side of the stamps, pixels.
+
+    Returns
+    -------
+    keras.Model
+        Network with the same weights; the same network if it takes stamps of this size already.
+    """
+    _, side, _, n_layers = model.input_shape
+    if side == size:
+        return model
+    stamps = keras.Input((size, size, n_layers), name="stamps")
+    return _put_behind(model, stamps, keras.layers.Cropping2D((size - side) // 2, name=CROP)(stamps))
+
+
 def _check_ends(model: keras.Model, input_shape: tuple[int, int, int], n_columns: int) -> None:
     shapes = tuple(getattr(model, name, None) for name in ("input_shape", "output_shape"))
     if shapes[0] is not None and tuple(shapes[0][1:]) != tuple(input_shape):
@@ -316,14 +373,7 @@ def _replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.M
         first = stamps if isinstance(normalise, str) else _first_layer(normalise)(stamps)
         if tuple(first.shape) != tuple(stamps.shape):
             raise ValueError(f"shape {stamps.shape} becomes {first.shape}")
-
-        def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-            args = tuple(first if arg is stamps else arg for arg in args)
-            return args[0] if layer.name in OWN_NORMALISATION else layer(*args, **kwargs)
-
-        whole = keras.Model(model.inputs[0], model.outputs[0])  # of Sequential too
-        copy = keras.models.clone_model(whole, stamps, clone_function=lambda layer: layer, call_function=call)
-        made = keras.Model(stamps, copy.outputs[0], name=model.name)
+        made = _put_behind(model, stamps, first, without=OWN_NORMALISATION)
     except (ValueError, TypeError, AttributeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
@@ -333,6 +383,20 @@ def _replace_normalisation(model: keras.Model, normalise: Normaliser) -> keras.M
     if not isinstance(normalise, str):
         check_saving(made, f"normalise {_name(normalise)}")
     return made
+
+
+def _put_behind(
+    model: keras.Model, stamps: keras.KerasTensor, first: keras.KerasTensor, *, without: Sequence[str] = ()
+) -> keras.Model:
+    """The layers of a network, some left out, behind a tensor that is made from the stamps."""
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        args = tuple(first if arg is stamps else arg for arg in args)
+        return args[0] if layer.name in without else layer(*args, **kwargs)
+
+    whole = keras.Model(model.inputs[0], model.outputs[0])  # of Sequential too
+    copy = keras.models.clone_model(whole, stamps, clone_function=lambda layer: layer, call_function=call)
+    return keras.Model(stamps, copy.outputs[0], name=model.name)
 
 
 def _first_layer(normalise: Callable[..., Any]) -> Callable[..., Any]:

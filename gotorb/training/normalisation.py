@@ -17,6 +17,25 @@ CORE_PIXELS = 6
 """Largest distance of a pixel of the source from the centre, along rows and columns."""
 FAINTEST = 8.0
 """Lowest clipping level in units of noise."""
+CROP = "crop"
+"""Name of the layer that keeps the central part of a stamp, before any other."""
+
+
+def find_crop(model: keras.Model) -> int:
+    """Side of the central part of a stamp that a network sees.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Network.
+
+    Returns
+    -------
+    int
+        Pixels; the whole stamp for a network without a crop.
+    """
+    crops = [layer.output.shape[1] for layer in model.layers if layer.name == CROP]
+    return int(crops[0] if crops else model.input_shape[1])
 
 
 @keras.saving.register_keras_serializable("gotorb")

@@ -30,7 +30,7 @@ from gotorb.training.backend import keras, tf
 from gotorb.training.checkpoint import Identity
 from gotorb.training.data import Rows, Stream
 from gotorb.training.fit import Fit, fit_network, prepare_process
-from gotorb.training.networks import bayesian_vgg6, build_network
+from gotorb.training.networks import bayesian_vgg6, build_network, crop_input, seen_shape
 from gotorb.training.recipe import Recipe
 
 LOG = logging.getLogger(__name__)
@@ -183,10 +183,12 @@ def _run_trial(task: Task, setting: Setting) -> Trial:
     seed, data = setting.seed + task.first, open_dataset(setting.data_dir)
     prepare_process(seed, setting.threads)
     chosen = training_options(task.values)
+    shape = seen_shape((data.size, data.size, len(setting.layers)), setting.recipe["crop"])
     network = build_network(
-        bayesian_vgg6, (data.size, data.size, len(setting.layers)), layers=setting.layers, dropout=chosen["dropout"],
-        options=chosen["model_kwargs"], normalise=setting.recipe["normalise"],
+        bayesian_vgg6, shape, layers=setting.layers, dropout=chosen["dropout"], options=chosen["model_kwargs"],
+        normalise=setting.recipe["normalise"],
     )  # fmt: skip
+    network = crop_input(network, data.size)
     recipe = make_recipe(setting, task.epochs, chosen["learning_rate"], seed)
     stream = Stream(
         data=data, layers=setting.layers, batch_size=setting.batch_size, class_weights=setting.class_weights

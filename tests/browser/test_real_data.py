@@ -58,7 +58,10 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     What Rubin's says of its own rows is asked here, which spares a process; of the other rows the server asks.
     """
     folder = tmp_path_factory.mktemp("sky")
-    archives = {"ztf": params_of("archive"), "ztf_packets": params_of("packets").model_copy(update={"size": None})}
+    archives = {
+        "ztf": params_of("archive").model_copy(update={"size": 25}),
+        "ztf_packets": params_of("packets").model_copy(update={"size": None}),
+    }
     archives["rubin"] = ArchiveParams.model_validate(RUBIN)
     data, params = {}, {}
     for source, archive in archives.items():

@@ -128,3 +128,13 @@ def test_the_parent_may_be_a_registered_model(
     model, meta = classifier.train(small, out_dir=tmp_path, epochs=1, **options)
     assert kept(classifier.load(parent).model, model)[:5] == ["conv1a", "conv1b", "conv2a", "conv2b", "dense"]
     assert meta["parent"] == {"name": "gotorb", "digest": f"md5:{'0' * 32}", "n_held_out_seen": 0}
+
+
+def test_network_of_small_stamps_is_the_start_of_one_that_crops_large_ones(parent: Path, tmp_path: Path) -> None:
+    large = make_blobs(tmp_path / "large", n=120, size=25)
+    options = OPTIONS | {"epochs": 1, "out_dir": tmp_path, "init_from": parent}
+    with pytest.raises(ModelError, match="takes stamps of 21 pixels"):
+        classifier.train(large, **options)
+    model, meta = classifier.train(large, **options, crop=21, freeze="conv")
+    assert kept(classifier.load(parent).model, model) == ["conv1a", "conv1b", "conv2a", "conv2b"]
+    assert meta["parameters"]["crop"] == 21 and classifier.load(tmp_path / "model").model.input_shape[1] == 25

@@ -358,10 +358,10 @@ def test_a_fusion_over_eight_orientations_scores_turned_stamps_alike(
     small: Path, folder: Path, stamps: np.ndarray, tmp_path: Path
 ) -> None:
     network = folder / "bayesian_vgg6"
-    options = OPTIONS | {"network": network, "orientations": 8}
+    options = OPTIONS | {"network": network, "orientations": 8, "network_weight": 0.45}
     model, _ = classifier.train(small, "fusion", out_dir=tmp_path, name="eight", **options)
     again = read_model(tmp_path / "eight")
-    assert isinstance(again, Fusion) and again.orientations == 8
+    assert isinstance(again, Fusion) and (again.orientations, again.weight) == (8, 0.45)
     turned = np.rot90(stamps, axes=(1, 2))[:, :, ::-1]
     np.testing.assert_allclose(model.score(turned), model.score(stamps), atol=1e-5)
     assert (

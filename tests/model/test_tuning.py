@@ -317,3 +317,17 @@ def test_only_one_process_tunes_in_a_folder(small: Path, tmp_path: Path) -> None
             hyperparameter_tuning.run_model_tuning(small, out_dir=tmp_path, **QUICK | {"max_trials": 1})
 
     run_model_tuning(small, out_dir=tmp_path, on_trial=again, **QUICK | {"max_trials": 1})
+
+
+def test_trials_see_the_crop(tmp_path: Path) -> None:
+    """The limit of parameters admits the cropped network only."""
+    from gotorb.training.tuning import count_parameters
+
+    data_dir = make_blobs(tmp_path / "data", n=120, size=29)
+    space = {"block1": 8, "scale_up": 0, "dense": 64}
+    small, large = (count_parameters((size, size, 4), space) for size in (21, 29))
+    options = QUICK | {"max_trials": 1, "space": space, "max_parameters": (small + large) // 2, "crop": 21}
+    tuning = run_model_tuning(data_dir, out_dir=tmp_path / "out", **options)
+    assert small < large and len(tuning.trials) == 1 and tuning.trials["status"].iloc[0] != "failed"
+    with pytest.raises(ConfigError, match="crop is 31"):
+        run_model_tuning(data_dir, out_dir=tmp_path / "out", **options | {"crop": 31})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gotorb.core import layout
 from gotorb.core.params import Params
 from gotorb.errors import ConfigError
 from pipelines import repro
@@ -51,7 +52,13 @@ def test_a_source_runs_in_a_folder_of_its_own(project: Path, data: Path) -> None
 def test_the_stages_of_a_source_hang_together(project: Path, data: Path) -> None:
     here = repro.make_workspace("archive", data)
     stages = yaml.safe_load((here / "dvc.yaml").read_text())["stages"]
-    assert set(stages) == {"label", "dataset", "train", "evaluate", "promote", "external_classifiers"}
+    assert set(stages) == {
+        "label", "dataset", "train", "evaluate", "out_of_fold", "promote", "external_classifiers",
+    }  # fmt: skip
+    assert stages["out_of_fold"]["outs"] == [layout.OUT_OF_FOLD_CSV]
+    assert layout.OUT_OF_FOLD_CSV in stages["promote"]["deps"] and "outs" in stages["promote"]
+    assert stages["external_classifiers"]["cmd"] == f"python -m pipelines.external_classifiers '{data}'"
+    assert all(str(data) not in stages[name]["deps"] for name in ("dataset", "out_of_fold", "promote"))
     assert stages["label"]["cmd"] == f"python -m pipelines.stamps '{data}'" and str(data) in stages["label"]["deps"]
     bodies = [stage.get("do", stage) for stage in stages.values()]
     code = [dep for body in bodies for dep in body["deps"] if dep.startswith("..")]
@@ -189,7 +196,8 @@ def test_a_source_without_some_stages_leaves_them_out(
     assert repro.run_stages(here) == 0
     models = yaml.safe_load((here / "params.yaml").read_text())["evaluate"]["models"]
     single = ["repro", "--single-item"]
-    assert ran[2:4] == [[[*single, "train"]], [[*single, f"evaluate@{model}"] for model in models]]
+    first = [[*single, "train"], [*single, "out_of_fold"]]
+    assert ran[2:4] == [first, [[*single, f"evaluate@{model}"] for model in models]]
 
 
 def test_lines_of_stages_that_run_together_name_their_stages(project: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -99,3 +99,16 @@ def test_training_learns_from_probabilities_and_undecided_rows(table: pd.DataFra
         make_targets(
             soft.assign(**{layout.PROBABILITY_COLUMN: np.where(np.arange(600) == 7, 1.5, 0.5)}), labels, {0: 1, 1: 1}
         )
+
+
+def test_mean_of_scores_and_annotations_counts_half_of_a_decided_label(table: pd.DataFrame) -> None:
+    few = table.iloc[:4].assign(
+        score=[0.2, 0.6, np.nan, 0.4], other=[0.4, np.nan, np.nan, 1.2], label=[1, -1, -1, -1],
+        metalabel=["mp", *["unlabelled"] * 3],
+    )  # fmt: skip
+    votes = pd.DataFrame({"id": ["r3"], "labeller": "ann", "label": ["bogus"]})
+    soft = soften_labels(few, scores=["score", "other"], votes=votes, method="mean")
+    third = (0.4 + 1.0 + 0.0) / 3
+    np.testing.assert_allclose(soft[layout.PROBABILITY_COLUMN], [0.65, 0.6, 0.5, third], atol=1e-6)
+    np.testing.assert_allclose(soft[layout.WEIGHT_COLUMN], [1, 3 - 2 * 0.6, 0, 3 - 2 * third], atol=1e-6)
+    pd.testing.assert_frame_equal(soft[few.columns], few)

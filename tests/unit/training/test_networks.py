@@ -1,5 +1,7 @@
 """Architecture of the networks, and what their first layers do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,40 @@ def test_networks_are_found_by_name_or_given() -> None:
     assert models.find_network(len) is len  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="no network 'resnet'"):
         models.find_network("resnet")
+
+
+def test_cropped_network_takes_whole_stamps_and_sees_their_middle(tmp_path: Path) -> None:
+    import keras
+
+    from gotorb.training import networks
+    from gotorb.training.inference import latent_vectors, saliency_maps, sample_scores, score_stamps
+    from gotorb.training.normalisation import find_crop
+
+    assert networks.seen_shape((31, 31, 2), None) == (31, 31, 2)
+    shape = networks.seen_shape((31, 31, 2), 21)
+    plain = networks.build_network(models.bayesian_vgg6, shape, layers=("science", "difference"), normalise="clipped")
+    whole = networks.crop_input(plain, 31)
+    assert (whole.input_shape, find_crop(whole), find_crop(plain)) == ((None, 31, 31, 2), 21, 21)
+    assert networks.crop_input(plain, 21) is plain
+    stamps = np.random.default_rng(0).normal(3, 50, (4, 31, 31, 2)).astype(np.float32)
+    middle = stamps[:, 5:26, 5:26]
+    np.testing.assert_allclose(score_stamps(whole, stamps), score_stamps(plain, middle), atol=1e-6)
+    np.testing.assert_allclose(latent_vectors(whole, stamps), latent_vectors(plain, middle), atol=1e-4)
+    np.testing.assert_allclose(
+        sample_scores(whole, stamps, 3, seed=1), sample_scores(plain, middle, 3, seed=1), atol=1e-6
+    )
+    maps = saliency_maps(whole, stamps)
+    np.testing.assert_allclose(maps[:, 5:26, 5:26], saliency_maps(plain, middle), atol=1e-4)
+    maps[:, 5:26, 5:26] = 0
+    assert maps.shape == (4, 31, 31) and not maps.any()
+    whole.save(tmp_path / "model.h5")
+    kept = keras.models.load_model(tmp_path / "model.h5", compile=False)
+    np.testing.assert_allclose(score_stamps(kept, stamps), score_stamps(plain, middle), atol=1e-6)
+
+
+@pytest.mark.parametrize("crop", [33, 22])
+def test_crops_off_the_middle_or_beyond_the_stamp_are_refused(crop: int) -> None:
+    from gotorb.training.networks import seen_shape
+
+    with pytest.raises(ConfigError, match=f"crop is {crop}, the stamps have 31 pixels; give null or a smaller odd"):
+        seen_shape((31, 31, 2), crop)
