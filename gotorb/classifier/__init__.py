@@ -554,6 +554,10 @@ def score_models_out_of_fold(
     DataFrame
         id, the score of each model, and `layout.SEED_COLUMN`, which is `n_before`; no rows where they are too few, as
         in `score_out_of_fold`.
+
+    Examples
+    --------
+    >>> score_models_out_of_fold("data/dataset", ["bayesian_vgg6", "fusion"])  # doctest: +SKIP
     """
     scores = _score_folds(data_dir, models, find_params() if params is None else params, n_before, undecided=True)
     return scores.rename_axis("id").reset_index().assign(**{layout.SEED_COLUMN: n_before})

@@ -104,6 +104,14 @@ def read_annotations(path: Path, rows: pd.DataFrame) -> pd.Series:
     ------
     DataError
         If a column is missing, or no id is that of a row.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+    ...     print("candid,agreed\\n1,1\\n2,0\\n3,", file=file, flush=True)
+    ...     read_annotations(Path(file.name), pd.DataFrame(index=["1", "2", "3"])).tolist()
+    [1, 0, -1]
     """
     known = pd.read_csv(path, dtype=str)
     ids = next((name for name in known if known[name].isin(rows.index).any()), None)
@@ -145,6 +153,15 @@ def compare_all(
         By key of `HEADINGS`, as from `compare_scores`; without one of rows in which a class is missing.
     spread : dict
         By key and model: as from `measure_spread`.
+
+    Examples
+    --------
+    >>> ids = list("abcd")
+    >>> rows = pd.DataFrame({"label": [0, 0, 1, 1], "peer_rb": [0.1, 0.8, 0.2, 0.9]}, index=ids)
+    >>> trainings = pd.DataFrame({"id": ids, layout.SEED_COLUMN: 0, "fusion": [0.1, 0.2, 0.8, 0.9]})
+    >>> tables, spread = compare_all(rows, pd.Series([0.2, 0.7], ["b", "c"]), trainings, network="fusion")
+    >>> list(tables), spread["out_of_fold"]["fusion"]["auc"]
+    (['out_of_fold', 'held_out'], 1.0)
     """
     labels = {"annotated": annotated, "out_of_fold": rows["label"].astype(int)}
     tables: dict[str, Table] = {}

@@ -148,7 +148,8 @@ def _choose(candidates: dict[str, Candidate], data: Dataset, params: Params) -> 
     )  # fmt: skip
     log.info(
         "choice on %d rows (%d suspects left out), decided by %s:\n%s",
-        len(np.unique(rows)), choice.n_suspects, choice.decided_by, choice.table.to_string(index=False, float_format="%.4g"),
+        len(np.unique(rows)), choice.n_suspects, choice.decided_by,
+        choice.table.to_string(index=False, float_format="%.4g"),
     )  # fmt: skip
     known = {"choice": choice.table.to_dict("records"), "decided_by": choice.decided_by}
     left_out = choice.n_suspects * len(np.unique(rows)) // len(rows)  # rows may be repeated

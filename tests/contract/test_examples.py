@@ -31,8 +31,9 @@ SKIPPED = {
     ),
     "trains or evaluates for seconds, or starts a server": (
         "classifier.evaluate", "classifier.benchmark", "classifier.export", "classifier.score_out_of_fold",
-        "classifier.find_label_errors", "classifier.active_learning.learning_curves", "eyeball.serve",
-        "eyeball.explore", "hyperparameter_tuning.run_model_tuning",
+        "classifier.score_models_out_of_fold", "classifier.find_label_errors",
+        "classifier.active_learning.learning_curves", "eyeball.serve", "eyeball.explore",
+        "hyperparameter_tuning.run_model_tuning",
     ),
     "needs a file of others": (
         "import_data.import_alerts", "import_data.import_datapack", "models.import_model",
