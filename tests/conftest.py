@@ -16,7 +16,7 @@ from tests.shared import CONTROLLER, point_to, share
 
 # read when numpy is imported, which nothing above does
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # two processes run tests at the same time
+    os.environ.setdefault(_name, "1")  # several processes run tests at the same time
 # DVC starts a process that looks for a newer DVC, and one that reports its use, unless these say otherwise
 os.environ |= {"CI": "true", "DVC_NO_ANALYTICS": "true"}
 # Each session takes access to its root of temporary folders from others, PostgreSQL's own user among them: where the
@@ -31,7 +31,7 @@ N_THREADS = 2
 NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
 """Folders whose tests may run a network in this process."""
 FIRST = ("end_to_end/test_pipeline", "model/", "end_to_end/", "browser/", "unit/streams/", "unit/tracking/")
-"""Files that take longest, in the order in which they start, so that both processes end at the same time.
+"""Files that take longest, in the order in which they start, so that the processes end at the same time.
 
 The second process begins with models: what else is long would wait with the first for `warm_python`.
 """
