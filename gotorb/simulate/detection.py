@@ -262,7 +262,7 @@ SHAPE_HALF = 5
 
 
 class Causes(NamedTuple):
-    """What each part of the light adds to the matched-filtered difference at each detection [electron per pixel].
+    """Parts of the light in the matched-filtered difference at each detection [electron per pixel].
 
     `total` is the detection, `change` the part of sources that changed, `static` that of the others, `brightness` the
     light of these in the science image, arrays (n,); `artefacts` (n, number of kinds) that of each artefact; `residual`

@@ -178,7 +178,7 @@ class Parts(NamedTuple):
     labels: Array
 
     def of(self, kind: Artefact) -> Array:
-        """Light of one artefact; saturated pixels hold nothing but their bleeding.
+        """Light of one artefact; saturated pixels hold their bleeding only.
 
         Parameters
         ----------
@@ -293,7 +293,7 @@ def _find_causes(
     difference: Difference,
     table: pd.DataFrame,
 ) -> Causes:
-    """What each part of the light adds to each detection."""
+    """Measure the part of each kind of light in each detection."""
     x, y = (table[axis].to_numpy() for axis in ("x", "y"))
     half = subtraction.window_half(difference) + SHAPE_PIXEL
     stack, old = cut_stack(exposures, coadded, x, y, half=half), _cut_template(template, places, x, y, half)
