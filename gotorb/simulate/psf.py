@@ -18,6 +18,8 @@ from gotorb.simulate.scene import Galaxies
 Array = NDArray[np.floating]
 BETAS = (2.5, 3.0, 3.5, 4.0)
 HALF_SIZES = np.array([8, 14, 24, 48, 100, 200])
+SMALL_HALF = 14
+"""Stamps up to this half side are added all at a time: a loop over them would cost more than their pixels."""
 COMA_FRACTION = 0.12
 COMA_WIDTH = 1.3
 NUCLEUS = 0.06
@@ -245,9 +247,16 @@ def _add_group(image: Array, x: Array, y: Array, flux: Array, *, psf: Psf, half:
     of_each = (part.astype(np.float32)[:, None, None] for part in (x - column, y - row, flux, *local))
     from_x, from_y, flux, *rest = of_each
     shape = profile(offsets[None, None, :] - from_x, offsets[None, :, None] - from_y, LocalPsf(*rest), psf.beta)
-    stamps = flux * shape
-    for stamp, i, j in zip(stamps, row, column, strict=True):
-        add_stamp(image, stamp, i - half, j - half)
+    stamps = (flux * shape).astype(image.dtype)
+    if half > SMALL_HALF:
+        for stamp, i, j in zip(stamps, row, column, strict=True):
+            add_stamp(image, stamp, i - half, j - half)
+        return
+    side = np.arange(-half, half + 1)
+    rows, columns = row[:, None, None] + side[:, None], column[:, None, None] + side
+    stamps[((rows < 0) | (rows >= height) | (columns < 0) | (columns >= width))] = 0
+    places = np.clip(rows, 0, height - 1) * width + np.clip(columns, 0, width - 1)
+    np.add.at(image.reshape(-1), places.ravel(), stamps.ravel())  # a view: images are contiguous
 
 
 def add_stamp(image: Array, stamp: Array, row: int, column: int) -> None:

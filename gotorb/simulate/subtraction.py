@@ -261,7 +261,7 @@ def match_filter(table: pd.DataFrame, windows: Array, difference: Difference) ->
     inset = windows.shape[1] // 2 - (len(taps) // 2 + 1)
     middle = windows[:, inset : windows.shape[1] - inset, inset : windows.shape[2] - inset]
     x, y = table["x"].to_numpy(), table["y"].to_numpy()
-    return np.einsum("nij,ni,nj->n", middle, _weights(taps, y), _weights(taps, x))
+    return ((middle @ _weights(taps, x)[:, :, None])[:, :, 0] * _weights(taps, y)).sum(axis=1)
 
 
 def _filter_taps(difference: Difference) -> Array:

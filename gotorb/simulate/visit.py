@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gotorb.simulate import exposure, plan, subtraction
-from gotorb.simulate.detection import Causes, Detections, classify, detect
+from gotorb.simulate.detection import REAL_SHARE, Causes, Detections, classify, detect
 from gotorb.simulate.exposure import Artefact, Artefacts, Detector, Exposure, Labels, View
 from gotorb.simulate.plan import CAMERA, Tan, Visit
 from gotorb.simulate.psf import cut_windows, draw_psf, vary_psf
@@ -293,33 +294,37 @@ def _find_causes(
     difference: Difference,
     table: pd.DataFrame,
 ) -> Causes:
-    """Measure the part of each kind of light in each detection."""
+    """Measure the part of each kind of light in each detection; of real ones, that of the change only."""
     x, y = (table[axis].to_numpy() for axis in ("x", "y"))
     half = subtraction.window_half(difference) + SHAPE_PIXEL
-    stack, old = cut_stack(exposures, coadded, x, y, half=half), _cut_template(template, places, x, y, half)
+    measure = partial(subtraction.match_filter, difference=difference)
+    stack = cut_stack(exposures, coadded, x, y, half=half)
+    change = subtraction.seen_in_difference(table, stack.brought_by(lambda part: part.change), difference)
+    whole = np.nan_to_num(cut_windows(difference.image, x, y, change.shape[1] // 2), nan=0.0)
+    total, new = (measure(table, windows) for windows in (whole, change))
+    bogus = np.flatnonzero(new * np.sign(total) <= REAL_SHARE * np.abs(total))
+    table, stack = table.iloc[bogus], stack.take(bogus)
+    old = _cut_template(template, places, x[bogus], y[bogus], half)
 
     def seen(rows: NDArray[np.intp], science: Array, kind: Artefact) -> Array:
-        there = Parts(*(windows[rows] for windows in old)).of(kind)
-        part = table.iloc[rows]
-        new = subtraction.seen_in_difference(part, science, difference)
-        return new + subtraction.seen_in_difference(part, there, difference, of="template")
+        there, part = Parts(*(windows[rows] for windows in old)).of(kind), table.iloc[rows]
+        light = subtraction.seen_in_difference(part, science, difference)
+        if not there.any():
+            return light
+        return light + subtraction.seen_in_difference(part, there, difference, of="template")
 
-    def measure(windows: Array, rows: NDArray[np.intp]) -> Array:
-        return subtraction.match_filter(table.iloc[rows], windows, difference)
-
-    everything = np.arange(len(x))
     static = combine(stack.moved(lambda part: part.of(Artefact.NONE)), stack.method)
-    residual = seen(everything, static, Artefact.NONE)
-    change = subtraction.seen_in_difference(table, stack.brought_by(lambda part: part.change), difference)
-    whole = np.nan_to_num(cut_windows(difference.image, x, y, residual.shape[1] // 2), nan=0.0)
+    residual, still, brightness = np.zeros_like(whole), np.zeros_like(total), np.zeros_like(total)
+    residual[bogus] = seen(np.arange(len(bogus)), static, Artefact.NONE)
+    still[bogus], brightness[bogus] = measure(table, residual[bogus]), measure(table, static)
     artefacts = np.zeros((len(x), len(Artefact)))
+    planes = (part.labels.astype(np.uint16) for part in (*stack.parts, old))
+    kinds = np.bitwise_or.reduce([np.bitwise_or.reduce(np.left_shift(1, plane), axis=(1, 2)) for plane in planes])
     for kind in Artefact:
-        near = np.any([(part.labels == kind).any(axis=(1, 2)) for part in (*stack.parts, old)], axis=0)
-        rows = np.flatnonzero(near)
+        rows = np.flatnonzero(kinds >> kind & 1)
         if kind != Artefact.NONE and len(rows):
             light = stack.take(rows).brought_by(lambda part, kind=kind: part.of(kind))  # type: ignore[misc]
-            artefacts[rows, kind] = measure(seen(rows, light, kind), rows)
-    total, new, still, brightness = (measure(windows, everything) for windows in (whole, change, residual, static))
+            artefacts[bogus[rows], kind] = measure(table.iloc[rows], seen(rows, light, kind))
     return Causes(total, new, still, brightness, artefacts, residual)
 
 
