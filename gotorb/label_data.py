@@ -513,6 +513,7 @@ def add_synthetic_transients(
     variables: Path | str | None = CLEAN.variables,
     n_variables_per_image: int = SYNTHETIC.n_variables_per_image,
     n_flashes_per_image: int = SYNTHETIC.n_flashes_per_image,
+    snr_of: str | None = SYNTHETIC.snr_of,
     n_processes: int = LABEL.n_processes,
     seed: int = SEED,
 ) -> Path:
@@ -550,6 +551,9 @@ def add_synthetic_transients(
         Known variables of an image, at most, that brighten or fade by a minor planet's light (synvariable).
     n_flashes_per_image : int
         Bogus whose light is in one exposure only (synflash), as that of glints is where exposures are averaged.
+    snr_of : {"planets", "detections"}, optional
+        Minor planets are dimmed so that the S/N of the new rows follows that of the image's labelled minor planets, or
+        of all its detections. None: no dimming.
     n_processes, seed
         As for `make`.
 
@@ -578,6 +582,7 @@ def add_synthetic_transients(
         variables=str(variables or ""),
         n_variables_per_image=n_variables_per_image,
         n_flashes_per_image=n_flashes_per_image,
+        snr_of=snr_of,
         stamp_size=data.size,
         files=_files(),
         seed=seed,

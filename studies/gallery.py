@@ -30,6 +30,9 @@ KINDS = (
     "cosmic_ray",
     "hot_pixel",
     "bleed",
+    "trail",
+    "crosstalk",
+    "spike",
 )
 LAYERS = ("science", "template", "difference")
 Stamps = dict[str, Array]

@@ -26,7 +26,7 @@ _root.mkdir(exist_ok=True)
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_root))
 pytest_plugins = ["tests.cpu_limit"]
 gc.set_threshold(*warm.GC_THRESHOLDS)
-TINY_SEED = 2
+TINY_SEED = 3
 N_THREADS = 2
 NETWORK_ROOMS = {"model", "browser", "apps", "cli", "training", "tracking"}
 """Folders whose tests may run a network in this process."""

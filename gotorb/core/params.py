@@ -200,6 +200,10 @@ class SyntheticParams(Section):
     negative_fraction: float = Field(0.0, ge=0, le=1, description="transients that fade instead of brighten")
     n_variables_per_image: int = Field(0, ge=0, description="known variable stars that brighten or fade, at most")
     n_flashes_per_image: int = Field(0, ge=0, description="bogus whose light is in one exposure only")
+    snr_of: Literal["planets", "detections"] | None = Field(
+        None, description="minor planets are dimmed so that synthetic rows are as faint as the labelled planets of the "
+        "image, or as all of its detections; null: no dimming",
+    )  # fmt: skip
 
 
 class CleanParams(Section):

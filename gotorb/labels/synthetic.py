@@ -116,6 +116,7 @@ class SyntheticOptions:
     variables: str = ""
     n_variables_per_image: int = SYNTHETIC.n_variables_per_image
     n_flashes_per_image: int = SYNTHETIC.n_flashes_per_image
+    snr_of: str | None = SYNTHETIC.snr_of
     stamp_size: int = LABEL.stamp_size
     files: FileLayout = field(default_factory=FileLayout)
     seed: int = SEED
@@ -166,9 +167,27 @@ def make_synthetic(task: SyntheticTask, options: SyntheticOptions) -> tuple[pd.D
         residuals = _choose_residuals(galaxies, transients, occupied, options, rng)
         parts = (transients, residuals, _light_stars(task, frame, options), _flash(task, frame, occupied, options))
         rows = pd.concat([part for part in parts if len(part)] or [transients], ignore_index=True)
+        rows = _dim(rows, task, frame, options)
         stamps, missing = _cut(task, frame, rows, options)
     rows = rows.assign(missing_fraction=missing, catalogue=catalogue_version(options.catshtm_dir))
     return complete_rows(rows, task), stamps
+
+
+def _dim(rows: pd.DataFrame, task: SyntheticTask, frame: Frame, options: SyntheticOptions) -> pd.DataFrame:
+    """Rows with the part of their minor planet's `light` that is used, and the magnitude and S/N that this leaves."""
+    lit = np.flatnonzero(rows["metalabel"] != "glxresid")
+    snr, light = rows["snr"].to_numpy(float)[lit], np.ones(len(rows))
+    if options.snr_of == "planets":
+        known = np.array([planet.snr for planet in task.planets], dtype=float)
+    else:
+        known = options.files.read_detections(frame)["snr"].to_numpy(float) if options.snr_of else np.empty(0)
+    known = known[known > 0]
+    if len(known) and len(lit):
+        rng = np.random.default_rng([options.seed, 4, *task.image_id.encode()])
+        wanted = np.sort(rng.choice(known, len(lit)))[np.argsort(np.argsort(snr))]  # the brightest stay the brightest
+        light[lit] = np.fmin(wanted / snr, 1)
+    mag = rows["mag"].to_numpy(float) - 2.5 * np.log10(light)
+    return rows.assign(light=light, snr=rows["snr"].to_numpy(float) * light, mag=mag)
 
 
 def _choose_planets(
@@ -324,6 +343,8 @@ def _cut(task: ImageTask, frame: Frame, rows: pd.DataFrame, options: SyntheticOp
     paths = [Path(path) for path in task.exposure_paths]
     both = cut_planes(frame, paths, ra, dec, size=options.stamp_size, extensions=extensions, xy=(x, y))
     hosts, planets = both.take(np.arange(len(rows))), both.take(np.arange(len(rows), len(ra)))
+    light = rows.loc[lit, "light"].to_numpy(np.float32)[:, None, None, None]
+    planets = Planes(light * planets.stacked, light * planets.exposures)
     fading, flash = rows["fading"].to_numpy(bool), rows["flash"].to_numpy(int)
     planets = _cut_out(planets, rows.loc[lit, "fwhm"].to_numpy(float))
     _add_light(hosts, planets, lit, fading=fading[lit], flash=flash[lit])

@@ -21,7 +21,7 @@ from sklearn.neural_network import MLPClassifier
 from gotorb.core.constants import MAD_TO_SIGMA
 from gotorb.errors import SurveyError
 from gotorb.simulate.exposure import Artefact, Labels
-from gotorb.simulate.plan import Camera, Tan
+from gotorb.simulate.plan import CAMERA, Camera, Tan
 from gotorb.simulate.psf import cut_windows
 from gotorb.simulate.scene import Fixed, Injected
 from gotorb.simulate.subtraction import CleanStars, Difference, robust_noise
@@ -257,43 +257,60 @@ REACH_FWHM = 2.0
 """Sources farther from a detection than this do not make it, nor are they blended in it."""
 BLEND_FLUX = 0.1
 """A source in reach is blended in a detection if it has more than this share of its maker's flux."""
+SHAPE_HALF = 5
+"""Half side [pixel] of the area in which a residual is compared with its mirror image."""
+
+
+class Causes(NamedTuple):
+    """Parts of the light in the matched-filtered difference at each detection [electron per pixel].
+
+    `total` is the detection, `change` the part of sources that changed, `static` that of the others, `brightness` the
+    light of these in the science image, arrays (n,); `artefacts` (n, number of kinds) that of each artefact; `residual`
+    (n, side, side) is the static part as an image. The rest of the total is noise.
+    """
+
+    total: Array
+    change: Array
+    static: Array
+    brightness: Array
+    artefacts: Array
+    residual: Array
 
 
 def classify(
-    table: pd.DataFrame, share: Array, injected: Injected, fixed: Fixed, labels: Labels, *, fwhm: float, warped: bool
+    table: pd.DataFrame, causes: Causes, injected: Injected, fixed: Fixed, regions: Labels, *, fwhm: float
 ) -> pd.DataFrame:
     """Truth of each detection: columns kind, is_real, n_sources, true_mag, name, host, host_offset_arcsec.
 
     A detection is real if it would mostly not be there without the astrophysical changes; it is named after the one
     that gives it most light; `n_sources` counts those blended in it, and `true_mag` is that of all their light. A
-    source makes one detection at most.
+    source makes one detection at most; others that it makes are fragments. The rest is named by the cause that gives
+    it most light of its own sign.
 
     Parameters
     ----------
     table : DataFrame
         Detections with x, y, flux (signed) [pixel, electron].
-    share : ndarray (n,)
-        How much of each detection the changes make: see `subtraction.share_of_change`.
+    causes : Causes
+        Parts of each detection.
     injected : Injected
         Astrophysical changes of the visit.
     fixed : Fixed
         Stars and galaxies of the field.
-    labels : ndarray of uint8
-        Artefacts on the coadd's grid, already grown.
+    regions : ndarray of uint8
+        Areas of the coadd that suffer from missing pixels: edge and mask.
     fwhm : float
         Of point sources in the difference [pixel].
-    warped : bool
-        True when the images of this visit were badly registered; star residuals are then dipoles.
 
     Returns
     -------
     DataFrame
     """
-    x, y = table["x"].to_numpy(), table["y"].to_numpy()
-    kind = _artefact_kinds(x, y, fixed, labels, warped=warped)
+    x, share = table["x"].to_numpy(), causes.change / np.where(causes.total == 0, np.nan, causes.total)
     light = _light(table, share, injected, fwhm)
     row = _makers(light)
     is_real = row >= 0
+    kind = np.where(share > REAL_SHARE, "fragment", _name_causes(table, causes, fixed, regions, fwhm))
     columns: dict[str, NDArray] = {"is_real": is_real.astype(int)}
     if len(injected.x) == 0:
         blank = np.full(len(x), "")
@@ -328,29 +345,42 @@ def _makers(light: Array) -> NDArray[np.intp]:
     return np.where((light[rows, best] > 0) & (np.argmax(light, axis=0)[best] == rows), best, -1)
 
 
-def _artefact_kinds(x: Array, y: Array, fixed: Fixed, labels: Labels, *, warped: bool) -> NDArray[np.str_]:
-    column = np.clip(np.rint(x).astype(int), 0, labels.shape[1] - 1)
-    line = np.clip(np.rint(y).astype(int), 0, labels.shape[0] - 1)
-    mark = labels[line, column]
-    kind = np.full(len(x), "noise", dtype="U16")
-    kind[mark == Artefact.GHOST] = "ghost"
-    near_galaxy = _near(x, y, fixed.galaxy_x, fixed.galaxy_y, 2 * fixed.galaxy_radius + 2) >= 0
-    kind[near_galaxy] = "galaxy_residual"
-    reach = np.clip(1.5 + 1.1 * np.log10(np.maximum(fixed.star_flux, 10) / 300), 1.5, 9)
-    star = _near(x, y, fixed.star_x, fixed.star_y, reach)
-    moved = (star >= 0) & (warped | (fixed.star_moves[np.maximum(star, 0)] if len(fixed.star_moves) else False))
-    kind[star >= 0] = "star_residual"
-    kind[moved] = "dipole"
-    for artefact in Artefact:
-        if artefact > Artefact.GHOST:
-            kind[mark == artefact] = artefact.name.lower()
-    return kind
+def _name_causes(table: pd.DataFrame, causes: Causes, fixed: Fixed, regions: Labels, fwhm: float) -> NDArray[np.str_]:
+    """Cause of each detection that gives it most light of its sign; saturation where it rules the light."""
+    x, y = table["x"].to_numpy(), table["y"].to_numpy()
+    noise = causes.total - causes.change - causes.static - causes.artefacts.sum(axis=1)
+    parts = np.column_stack([causes.artefacts, causes.static, noise]) * np.sign(causes.total)[:, None]
+    parts[:, Artefact.NONE] = -np.inf
+    most, source = np.argmax(parts, axis=1), _name_sources(x, y, causes.residual, fixed, fwhm)
+    names = np.array([kind.name.lower() for kind in Artefact])
+    kind = names[np.minimum(most, len(names) - 1)].astype("U16")
+    kind = np.where(most == len(names), source, kind)
+    row, column = (np.clip(np.rint(at).astype(int), 0, n - 1) for at, n in zip((y, x), regions.shape, strict=True))
+    suffers, bright = regions[row, column], causes.brightness > CAMERA.sky_electrons
+    rest = np.where(suffers > 0, names[suffers], np.where(bright, source, "noise"))  # photon noise of a bright source
+    kind = np.where(most > len(names), rest, kind)
+    return np.where(np.abs(causes.artefacts[:, Artefact.BLEED]) > np.abs(causes.total) / 2, "bleed", kind)
 
 
-def _near(x: Array, y: Array, other_x: Array, other_y: Array, reach: Array) -> NDArray[np.intp]:
-    """Row of the nearest other source (relative to its reach) within its reach, or -1."""
-    if len(x) == 0 or len(other_x) == 0:
-        return np.full(len(x), -1)
-    relative = np.hypot(x[:, None] - other_x, y[:, None] - other_y) / reach
-    nearest = np.argmin(relative, axis=1)
-    return np.where(relative[np.arange(len(x)), nearest] < 1, nearest, -1)
+def _name_sources(x: Array, y: Array, residual: Array, fixed: Fixed, fwhm: float) -> NDArray[np.str_]:
+    """Kind of residual that static light leaves: of a star or, where it gives more light, a galaxy.
+
+    A dipole is more unlike its mirror image about the star than like it: the star was displaced.
+    """
+    width, radius = fwhm / 1.02, np.hypot(fixed.galaxy_radius, fwhm / 2) / 1.68  # Moffat of index 3, exponential disc
+    from_star = np.hypot(x[:, None] - fixed.star_x, y[:, None] - fixed.star_y)
+    from_galaxy = np.hypot(x[:, None] - fixed.galaxy_x, y[:, None] - fixed.galaxy_y)
+    star = fixed.star_flux * 2 / np.pi / width**2 * (1 + (from_star / width) ** 2) ** -3
+    galaxy = fixed.galaxy_flux * np.exp(-from_galaxy / radius) / (2 * np.pi * radius**2)
+    near = np.argmax(star, axis=1) if star.size else np.zeros(len(x), dtype=int)
+    reach = residual.shape[1] // 2 - SHAPE_HALF if len(x) else 0
+    kind = np.full(len(x), "star_residual", dtype="U16")
+    for k, image in enumerate(residual if star.size else ()):
+        low = [
+            int(np.clip(np.rint(at[near[k]]) - np.rint(own[k]), -reach, reach)) + reach
+            for at, own in ((fixed.star_y, y), (fixed.star_x, x))
+        ]
+        part = image[low[0] : low[0] + 2 * SHAPE_HALF + 1, low[1] : low[1] + 2 * SHAPE_HALF + 1]
+        if (part * part[::-1, ::-1]).sum() < 0:
+            kind[k] = "dipole"
+    return np.where(star.sum(axis=1) < galaxy.sum(axis=1), "galaxy_residual", kind)

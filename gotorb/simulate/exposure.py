@@ -20,24 +20,71 @@ TEMPLATE_EXPOSURES = 6
 MEDIAN_LOSS = 1.25
 """Noise of a median relative to a mean of the same exposures."""
 COSMIC_RAYS_PER_PIXEL = 14 / 1024**2
-TRAIL_CHANCE, GLINT_CHANCE = 0.12, 0.05
-VISIBLE = 8.0
-"""An artefact marks the pixels it changes by more than this [electron]: a third of the pixel noise."""
+TRAIL_CHANCE, GLINT_CHANCE = 0.18, 0.07
+CROSSTALK, CROSSTALK_FROM = 1e-3, 0.1
+"""Typical light that one amplifier leaks into the other, and the share of full well from which it is drawn."""
+EDGE_PIXELS = 20
+FAINTEST = 1.0
+"""Light of trails and ghosts below this [electron] is left out."""
 
 
 class Artefact(IntEnum):
-    """Cause of a bad pixel; a higher number wins when two meet."""
+    """Cause of light that no source gives; the last three are causes without light of their own too."""
 
     NONE = 0
     GHOST = 1
-    TRAIL = 2
-    GLINT = 3
-    BAD_COLUMN = 4
-    HOT_PIXEL = 5
-    COSMIC_RAY = 6
-    SPIKE = 7
-    BLEED = 8
-    EDGE = 9
+    HALO = 2
+    TRAIL = 3
+    GLINT = 4
+    BAD_COLUMN = 5
+    HOT_PIXEL = 6
+    COSMIC_RAY = 7
+    SPIKE = 8
+    CROSSTALK = 9
+    BLEED = 10
+    EDGE = 11
+    MASK = 12
+
+
+class Artefacts(NamedTuple):
+    """Light [electron] that artefacts add to an image or take away, and the one that gives each pixel most of it."""
+
+    light: Array
+    labels: Labels
+
+    def add(self, rows: NDArray[np.intp], columns: NDArray[np.intp], light: Array, kind: Artefact) -> None:
+        """Add light to some pixels; places outside the image are dropped.
+
+        Parameters
+        ----------
+        rows, columns : ndarray of int (n,)
+            Pixels; they may repeat.
+        light : ndarray (n,)
+            [electron].
+        kind : Artefact
+            Cause of the light.
+        """
+        inside = (rows >= 0) & (rows < self.light.shape[0]) & (columns >= 0) & (columns < self.light.shape[1])
+        rows, columns = rows[inside], columns[inside]
+        before = self.light[rows, columns]
+        np.add.at(self.light, (rows, columns), light[inside].astype(np.float32))
+        most = np.abs(self.light[rows, columns] - before) > np.abs(before)
+        self.labels[rows[most], columns[most]] = kind
+
+
+def no_artefacts(size: int) -> Artefacts:
+    """Artefacts of a clean image.
+
+    Parameters
+    ----------
+    size : int
+        Side [pixel].
+
+    Returns
+    -------
+    Artefacts
+    """
+    return Artefacts(np.zeros((size, size), dtype=np.float32), np.zeros((size, size), dtype=np.uint8))
 
 
 @dataclass(frozen=True)
@@ -54,12 +101,15 @@ class Detector:
         Column, first row, last row and offset [electron] of bad columns.
     edge_glow : ndarray (4,)
         Excess [electron] at the left, right, lower and upper edge.
+    crosstalk : float
+        Share of a pixel's charge that appears in its mirror image, read by the other amplifier at the same time.
     """
 
     flat_error: Array
     hot: Array
     columns: Array
     edge_glow: Array
+    crosstalk: float
 
 
 class Air(NamedTuple):
@@ -88,14 +138,15 @@ class View(NamedTuple):
 class Exposure(NamedTuple):
     """A calibrated exposure.
 
-    `image` is sky-subtracted [electron, float32]; `change` the part of its light that the template has not; `labels`
-    marks artefacts; `grid` is what the header says, which differs from the truth by the registration error;
-    `zero_point` the magnitude of one electron.
+    `image` is sky-subtracted [electron, float32]; `static` its noise-free light of sources that the template has too,
+    `change` of those that it has not; `grid` is what the header says, which differs from the truth by the registration
+    error; `zero_point` the magnitude of one electron.
     """
 
     image: Array
+    static: Array
     change: Array
-    labels: Labels
+    artefacts: Artefacts
     grid: Tan
     mjd_utc: float
     psf: Psf
@@ -118,8 +169,8 @@ def draw_air(rng: np.random.Generator) -> Air:
     return Air(float(dx), float(dy), float(rng.normal(0.7, 0.03)), float(np.clip(rng.normal(0.97, 0.03), 0.8, 1.0)))
 
 
-def render(sky: Sky, points: Points, view: View, camera: Camera) -> tuple[Array, Labels]:
-    """Noise-free light [electron] of everything but the sky background, and the artefacts of bright stars.
+def render(sky: Sky, points: Points, view: View, camera: Camera) -> tuple[Array, Artefacts]:
+    """Noise-free light [electron] of everything but the sky background, and that of bright stars in the optics.
 
     Parameters
     ----------
@@ -132,17 +183,16 @@ def render(sky: Sky, points: Points, view: View, camera: Camera) -> tuple[Array,
 
     Returns
     -------
-    tuple[ndarray, Labels]
+    tuple[ndarray, Artefacts]
     """
-    image = np.zeros((view.size, view.size), dtype=np.float32)
-    labels = np.zeros(image.shape, dtype=np.uint8)
+    image, artefacts = np.zeros((view.size, view.size), dtype=np.float32), no_artefacts(view.size)
     star_x, star_y = _star_places(sky.stars, view)
     star_flux = view.air.transparency * camera.flux(sky.stars.mag_at(view.mjd_utc))
     add_stars(image, star_x, star_y, star_flux, view.psf)
     _draw_points(image, points, view, camera)
     _draw_galaxies(image, sky.galaxies, view, camera)
-    _add_bright_star_optics(image, labels, star_x, star_y, star_flux, spike_angle=view.air.spike_angle)
-    return image, labels
+    _add_bright_star_optics(artefacts, star_x, star_y, star_flux, spike_angle=view.air.spike_angle)
+    return image, artefacts
 
 
 def render_change(sky: Sky, points: Points, view: View, camera: Camera, *, template_mjd: float) -> Array:
@@ -191,14 +241,14 @@ def _draw_galaxies(image: Array, galaxies: Galaxies, view: View, camera: Camera)
 
 
 def expose(
-    light: Array, labels: Labels, chip: Detector, *, psf: Psf, camera: Camera, rng: np.random.Generator
-) -> tuple[Array, Labels]:
-    """Turn noise-free light into one calibrated, sky-subtracted exposure [electron, float32] with its
+    light: Array, artefacts: Artefacts, chip: Detector, *, psf: Psf, camera: Camera, rng: np.random.Generator
+) -> Array:
+    """Turn noise-free light into one calibrated, sky-subtracted exposure [electron, float32].
 
     Parameters
     ----------
-    light, labels : ndarray (size, size)
-        Result of `render`; `labels` is changed in place.
+    light, artefacts : ndarray (size, size), Artefacts
+        Result of `render`; the artefacts of the exposure are added (in place).
     chip : Detector
         Its faults.
     psf : Psf
@@ -210,27 +260,34 @@ def expose(
 
     Returns
     -------
-    tuple[ndarray, Labels]
+    ndarray
     """
-    image = light + camera.sky_electrons * _sky_gradient(len(light), rng)
-    _add_trail(image, labels, rng, psf)
-    _add_glints(image, labels, rng, psf)
+    sky = camera.sky_electrons * _sky_gradient(len(light), rng)
+    _add_trail(artefacts, rng, psf)
+    _add_glints(artefacts, rng, psf)
+    image = light + sky
+    image += artefacts.light
     image *= chip.flat_error
     noise = np.sqrt(np.maximum(image, 0) + camera.read_noise**2)
     image += noise * rng.standard_normal(image.shape, dtype=np.float32)
-    _add_cosmic_rays(image, labels, rng)
-    _add_faults(image, labels, chip, rng)
-    saturate(image, labels, camera)
-    return _subtract_sky(image), labels
+    image -= artefacts.light
+    _add_cosmic_rays(artefacts, rng)
+    _add_faults(artefacts, chip, rng)
+    image += artefacts.light
+    saturate(image, artefacts, camera)
+    _add_crosstalk(image, artefacts, chip.crosstalk, camera)
+    return _subtract_sky(image)
 
 
-def expose_template(light: Array, labels: Labels, chip: Detector, camera: Camera, rng: np.random.Generator) -> Array:
+def expose_template(
+    light: Array, artefacts: Artefacts, chip: Detector, camera: Camera, rng: np.random.Generator
+) -> Array:
     """Turn noise-free light into a median of several exposures, which holds no trails, rays or hot pixels.
 
     Parameters
     ----------
-    light, labels : ndarray (size, size)
-        Result of `render`; `labels` is changed in place.
+    light, artefacts : ndarray (size, size), Artefacts
+        Result of `render`; bleeding is added to the artefacts (in place).
     chip : Detector
         Its flat error.
     camera : Camera
@@ -242,11 +299,11 @@ def expose_template(light: Array, labels: Labels, chip: Detector, camera: Camera
     -------
     ndarray
     """
-    image = light + camera.sky_electrons * _sky_gradient(len(light), rng)
+    image = light + artefacts.light + camera.sky_electrons * _sky_gradient(len(light), rng)
     image *= chip.flat_error
     noise = np.sqrt(np.maximum(image, 0) + camera.read_noise**2) * (MEDIAN_LOSS / np.sqrt(TEMPLATE_EXPOSURES))
     image += noise * rng.standard_normal(image.shape, dtype=np.float32)
-    saturate(image, labels, camera)
+    saturate(image, artefacts, camera)
     return _subtract_sky(image)
 
 
@@ -257,103 +314,94 @@ def _subtract_sky(image: Array) -> Array:
     return native - background.back(dtype=np.float32)
 
 
-def _add_cosmic_rays(image: Array, labels: Labels, rng: np.random.Generator) -> None:
+def _add_cosmic_rays(artefacts: Artefacts, rng: np.random.Generator) -> None:
     """Straight short tracks of one to ten pixels, a few hundred to tens of thousands of electrons."""
-    size = len(image)
-    for _ in range(int(rng.poisson(COSMIC_RAYS_PER_PIXEL * image.size))):
+    size = len(artefacts.light)
+    for _ in range(int(rng.poisson(COSMIC_RAYS_PER_PIXEL * size**2))):
         length, angle = 1 + rng.exponential(2.5), rng.uniform(0, 2 * np.pi)
         steps = np.arange(0, length, 0.5)
         x = np.rint(rng.uniform(0, size - 1) + steps * np.cos(angle)).astype(int)
         y = np.rint(rng.uniform(0, size - 1) + steps * np.sin(angle)).astype(int)
         charge = np.exp(rng.normal(7.2, 0.9)) * rng.gamma(4, 0.25, len(steps)) / np.sqrt(len(steps))
-        inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
-        np.add.at(image, (y[inside], x[inside]), charge[inside].astype(image.dtype))
-        labels[y[inside], x[inside]] = Artefact.COSMIC_RAY
+        artefacts.add(y, x, charge, Artefact.COSMIC_RAY)
 
 
-def _add_trail(image: Array, labels: Labels, rng: np.random.Generator, psf: Psf) -> None:
-    """A satellite: a straight line across the image, as wide as the PSF; in some exposures only."""
+def _add_trail(artefacts: Artefacts, rng: np.random.Generator, psf: Psf) -> None:
+    """A satellite: a straight line as wide as the PSF, across the image or ending in it; in some exposures only."""
     if rng.random() > TRAIL_CHANCE:
         return
-    distance = _line_distance(image.shape, rng)
+    across, along = _along_line(artefacts.light.shape, rng)
     sigma = psf.fwhm / 2.355 * rng.uniform(1.0, 1.6)
-    light = np.exp(rng.normal(5.0, 0.9)) * np.exp(-0.5 * np.minimum(distance / sigma, 12) ** 2)
-    image += light.astype(image.dtype)
-    labels[light > VISIBLE] = Artefact.TRAIL
+    light = np.exp(rng.normal(4.6, 0.9)) * np.exp(-0.5 * np.minimum(across / sigma, 12) ** 2)
+    ends = np.sort(rng.uniform(-0.9, 0.9, 2)) * len(light)
+    rows, columns = np.nonzero((light > FAINTEST) & (along > ends[0]) & (along < ends[1]))
+    artefacts.add(rows, columns, light[rows, columns], Artefact.TRAIL)
 
 
-def _add_glints(image: Array, labels: Labels, rng: np.random.Generator, psf: Psf) -> None:
+def _add_glints(artefacts: Artefacts, rng: np.random.Generator, psf: Psf) -> None:
     """A tumbling satellite: star-like flashes of uneven brightness along a line; in few exposures."""
     if rng.random() > GLINT_CHANCE:
         return
-    size, n = len(image), int(rng.integers(4, 14))
+    size, n = len(artefacts.light), int(rng.integers(4, 14))
     angle, spacing = rng.uniform(0, np.pi), rng.uniform(30, 90)
     along = spacing * (np.arange(n) - n / 2 + 0.08 * rng.standard_normal(n))
     x = rng.uniform(0.2, 0.8) * size + along * np.cos(angle)
     y = rng.uniform(0.2, 0.8) * size + along * np.sin(angle)
-    light = np.zeros_like(image)
+    light = np.zeros_like(artefacts.light)
     add_stars(light, x, y, np.exp(rng.normal(8.5, 0.7, n)), psf)
-    image += light
-    labels[light > VISIBLE] = Artefact.GLINT
+    rows, columns = np.nonzero(light)
+    artefacts.add(rows, columns, light[rows, columns], Artefact.GLINT)
 
 
-def _line_distance(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Distance of every pixel from a random straight line through the image."""
+def _along_line(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Array, Array]:
+    """Distance of every pixel from a random straight line through the image, and its place along the line."""
     angle = rng.uniform(0, np.pi)
     x0, y0 = rng.uniform(0.1, 0.9, 2) * shape[0]
-    x, y = np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32)
-    return np.abs(np.sin(angle) * (x - x0)[None, :] - np.cos(angle) * (y - y0)[:, None])
+    x, y = np.arange(shape[1], dtype=np.float32) - x0, np.arange(shape[0], dtype=np.float32) - y0
+    sine, cosine = np.sin(angle), np.cos(angle)
+    return np.abs((sine * x)[None, :] - (cosine * y)[:, None]), (cosine * x)[None, :] + (sine * y)[:, None]
 
 
-def _add_bright_star_optics(
-    image: Array, labels: Labels, x: Array, y: Array, flux: Array, *, spike_angle: float
-) -> None:
+def _add_bright_star_optics(artefacts: Artefacts, x: Array, y: Array, flux: Array, *, spike_angle: float) -> None:
     """Spikes, halos and ghosts of stars brighter than half a million electrons."""
     for k in np.flatnonzero(flux > 5e5):
-        _add_spikes(image, labels, float(x[k]), float(y[k]), flux=float(flux[k]), angle=spike_angle)
+        _add_spikes(artefacts, float(x[k]), float(y[k]), flux=float(flux[k]), angle=spike_angle)
         if flux[k] > 1.5e6:
-            _add_disc(image, labels, float(x[k]), float(y[k]), 0.004 * float(flux[k]), radius=38, hole=0.0)
-            centre = (len(image) - 1) / 2
+            light = 0.004 * float(flux[k])
+            _add_disc(artefacts, float(x[k]), float(y[k]), light, radius=38, kind=Artefact.HALO)
+            centre = (len(artefacts.light) - 1) / 2
             ghost_x, ghost_y = 2 * centre - x[k] + 9, 2 * centre - y[k] - 6
-            _add_disc(image, labels, float(ghost_x), float(ghost_y), 0.012 * float(flux[k]), radius=26, hole=0.35)
+            _add_disc(artefacts, float(ghost_x), float(ghost_y), 3 * light, radius=26, kind=Artefact.GHOST)
 
 
-def _add_spikes(image: Array, labels: Labels, x: float, y: float, *, flux: float, angle: float) -> None:
+def _add_spikes(artefacts: Artefacts, x: float, y: float, *, flux: float, angle: float) -> None:
     """Four arms, each with 0.16 % of the light, fading over a length that grows with brightness."""
     length = 9 * (flux / 5e5) ** 0.4
     radius = np.arange(3, 6 * length, 0.5)
     light = 0.0016 * flux * 0.5 * np.exp(-radius / length) / length
     for arm in range(4):
         turn = angle + arm * np.pi / 2
-        _splat(image, labels, x + radius * np.cos(turn), y + radius * np.sin(turn), light)
+        _splat(artefacts, x + radius * np.cos(turn), y + radius * np.sin(turn), light)
 
 
-def _splat(image: Array, labels: Labels, x: Array, y: Array, light: Array) -> None:
-    """Share light points among their four nearest pixels and mark the visible ones as spike."""
+def _splat(artefacts: Artefacts, x: Array, y: Array, light: Array) -> None:
+    """Share light points of a spike among their four nearest pixels."""
     left, low = np.floor(x).astype(int), np.floor(y).astype(int)
     for dx in (0, 1):
         for dy in (0, 1):
             share = light * np.abs(1 - dx - (x - left)) * np.abs(1 - dy - (y - low))
-            column, row = left + dx, low + dy
-            inside = (column >= 0) & (column < image.shape[1]) & (row >= 0) & (row < image.shape[0])
-            np.add.at(image, (row[inside], column[inside]), share[inside].astype(image.dtype))
-            seen = inside & (share > VISIBLE / 4)
-            labels[row[seen], column[seen]] = Artefact.SPIKE
+            artefacts.add(low + dy, left + dx, share, Artefact.SPIKE)
 
 
-def _add_disc(image: Array, labels: Labels, x: float, y: float, flux: float, *, radius: float, hole: float) -> None:
-    """A defocused pupil image: a soft disc with a central hole (fraction of the radius)."""
-    reach = int(radius * 1.3)
-    left, low = max(round(x) - reach, 0), max(round(y) - reach, 0)
-    right, top = min(round(x) + reach, image.shape[1]), min(round(y) + reach, image.shape[0])
-    if left >= right or low >= top:
-        return
-    r = np.hypot(np.arange(left, right)[None, :] - x, np.arange(low, top)[:, None] - y) / radius
+def _add_disc(artefacts: Artefacts, x: float, y: float, flux: float, *, radius: float, kind: Artefact) -> None:
+    """A defocused pupil image: a soft disc; that of a ghost has a central hole."""
+    reach, hole = int(radius * 1.3), 0.35 if kind == Artefact.GHOST else 0.0
+    columns, rows = (round(at) + np.arange(-reach, reach + 1) for at in (x, y))
+    r = np.hypot(columns[None, :] - x, rows[:, None] - y) / radius
     shape = 1 / (1 + np.exp((r - 1) * 18)) - hole / (1 + np.exp((r - hole) * 18))
-    light = flux * shape / (np.pi * radius**2)
-    image[low:top, left:right] += light.astype(image.dtype)
-    window = labels[low:top, left:right]
-    window[(light > VISIBLE) & (window < Artefact.GHOST)] = Artefact.GHOST
+    light = (flux * shape / (np.pi * radius**2)).ravel()
+    rows, columns = (place.ravel() for place in np.meshgrid(rows, columns, indexing="ij"))
+    artefacts.add(rows, columns, light, kind)
 
 
 def _sky_gradient(size: int, rng: np.random.Generator) -> Array:
@@ -384,7 +432,7 @@ def draw_detector(size: int, rng: np.random.Generator) -> Detector:
     line = np.maximum(1 - np.abs(place[:, None] - np.arange(9)), 0)  # linear interpolation along one axis
     pixels = np.float32(0.002) * rng.standard_normal((size, size), dtype=np.float32)
     first = rng.uniform(0, 0.8 * size, n_columns)
-    offset = rng.choice([-1, 1], n_columns) * np.exp(rng.normal(2.9, 0.6, n_columns))
+    offset = rng.choice([-1, 1], n_columns) * np.exp(rng.normal(3.4, 0.8, n_columns))
     last = np.minimum(first + rng.uniform(0.2, 1, n_columns) * size, size)
     hot = [*rng.integers(0, size, (2, n_hot)), np.exp(rng.normal(5.6, 0.8, n_hot))]
     return Detector(
@@ -392,49 +440,63 @@ def draw_detector(size: int, rng: np.random.Generator) -> Detector:
         hot=np.stack(hot, axis=1).astype(float),
         columns=np.stack([rng.integers(0, size, n_columns), first, last, offset], axis=1),
         edge_glow=rng.normal(0, 9, 4),
+        crosstalk=float(CROSSTALK * np.exp(0.4 * rng.standard_normal())),
     )
 
 
-def _add_faults(image: Array, labels: Labels, detector: Detector, rng: np.random.Generator) -> None:
-    """Add hot pixels, bad columns and edge glow to an exposure [electron] and mark them (in place)."""
+def _add_faults(artefacts: Artefacts, detector: Detector, rng: np.random.Generator) -> None:
+    """Hot pixels, bad columns and edge glow of an exposure [electron]."""
     x, y = detector.hot[:, 0].astype(int), detector.hot[:, 1].astype(int)
-    image[y, x] += detector.hot[:, 2] * (1 + 0.3 * rng.standard_normal(len(x)))
-    labels[y, x] = Artefact.HOT_PIXEL
+    charge = detector.hot[:, 2] * (1 + 0.3 * rng.standard_normal(len(x)))
+    artefacts.add(y, x, charge, Artefact.HOT_PIXEL)
     for column, first, last, offset in detector.columns:
-        rows = slice(int(first), int(last))
-        image[rows, int(column)] += offset * (1 + 0.3 * rng.standard_normal())
-        labels[rows, int(column)] = Artefact.BAD_COLUMN
-    _add_edges(image, labels, detector.edge_glow)
+        rows = np.arange(int(first), int(last))
+        light = np.full(len(rows), offset * (1 + 0.3 * rng.standard_normal()))
+        artefacts.add(rows, np.full(len(rows), int(column)), light, Artefact.BAD_COLUMN)
+    _add_edges(artefacts, detector.edge_glow)
 
 
-def _add_edges(image: Array, labels: Labels, glow: Array) -> None:
-    size = len(image)
-    fade = np.exp(-np.arange(size) / 2.5).astype(np.float32)
-    image += glow[0] * fade[None, :] + glow[1] * fade[None, ::-1]
-    image += glow[2] * fade[:, None] + glow[3] * fade[::-1, None]
+def _add_edges(artefacts: Artefacts, glow: Array) -> None:
+    """Glow of the detector's edges, which fades inwards."""
+    light, labels = artefacts
+    fade = np.exp(-np.arange(EDGE_PIXELS) / 2.5).astype(np.float32)
+    sides = (light[:, :EDGE_PIXELS], light[:, ::-1][:, :EDGE_PIXELS], light.T[:, :EDGE_PIXELS])
+    for part, brightness in zip((*sides, light.T[:, ::-1][:, :EDGE_PIXELS]), glow, strict=True):
+        part += brightness * fade
     for edge in (np.s_[:, :7], np.s_[:, -7:], np.s_[:7], np.s_[-7:]):
-        labels[edge] = Artefact.EDGE
+        labels[edge] = np.where(labels[edge], labels[edge], Artefact.EDGE)
 
 
-def saturate(image: Array, labels: Labels, camera: Camera) -> None:
+def _add_crosstalk(image: Array, artefacts: Artefacts, share: float, camera: Camera) -> None:
+    """Faint mirror images of bright stars, which the amplifier of the other half of the chip picks up (in place)."""
+    rows, columns = np.nonzero(image > CROSSTALK_FROM * camera.full_well)
+    light, mirrored = share * image[rows, columns], image.shape[1] - 1 - columns
+    image[rows, mirrored] += light
+    artefacts.add(rows, mirrored, light, Artefact.CROSSTALK)
+
+
+def saturate(image: Array, artefacts: Artefacts, camera: Camera) -> None:
     """Clip at full well; the excess charge flows along the columns (in place).
 
     Parameters
     ----------
     image : ndarray (h, w)
         Exposure [electron].
-    labels : ndarray of uint8 (h, w)
-        Artefacts.
+    artefacts : Artefacts
+        Of the exposure; what bleeding adds or takes away is added.
     camera : Camera
         Its full well.
     """
     full = camera.full_well
     for column in np.flatnonzero((image > full).any(axis=0)):
         strip = image[:, column]
+        before = strip.copy()
         runs, n_runs = ndimage.label(strip > full)
         for where in ndimage.find_objects(runs, n_runs):
             _bleed(strip, where[0].start, where[0].stop, full)
-        labels[strip >= full, column] = Artefact.BLEED
+        changed = np.flatnonzero(strip != before)
+        artefacts.light[changed, column] += (strip - before)[changed]
+        artefacts.labels[changed, column] = Artefact.BLEED
 
 
 def _bleed(strip: Array, start: int, stop: int, full: float) -> None:
@@ -448,21 +510,3 @@ def _bleed(strip: Array, start: int, stop: int, full: float) -> None:
         if last < len(side):
             before = float(room[last - 1]) if last else 0.0
             side[last] += min(excess / 2 - before, full)
-
-
-def grow_labels(labels: Labels, radius: int = 1) -> Labels:
-    """Artefact map with every mark widened; the higher number wins.
-
-    Parameters
-    ----------
-    labels : ndarray of uint8 (h, w)
-        Artefacts.
-    radius : int
-        Of the growth [pixel].
-
-    Returns
-    -------
-    Labels
-    """
-    side = 2 * radius + 1
-    return ndimage.maximum_filter(labels, size=(side, side))

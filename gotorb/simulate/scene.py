@@ -12,11 +12,14 @@ from gotorb.simulate.plan import CAMERA, Field, Tan, Visit
 
 Array = NDArray[np.floating]
 STARS_PER_PIXEL = 1250 / 1024**2
+CROWDING, PLANE_DEG = 2.5, 4.0
+"""Stars in the galactic plane exceed those elsewhere by this factor, within this latitude."""
+GALACTIC_POLE_DEG = 192.859, 27.128
 GALAXIES_PER_PIXEL = 150 / 1024**2
-SUPERNOVAE_PER_PIXEL = 1.6 / 1024**2
+SUPERNOVAE_PER_PIXEL = 4.5 / 1024**2
 MIN_STARS = 330
 """A small image looks at a denser field, because a PSF-matching kernel needs a dozen clean stars."""
-VARIABLE_FRACTION = 0.012
+VARIABLE_FRACTION = 0.025
 MARGIN = 40
 TEMPLATE_AGE_DAY = 420.0
 """The template is this much older than the first night."""
@@ -194,9 +197,9 @@ class Fixed(NamedTuple):
     star_x: Array
     star_y: Array
     star_flux: Array
-    star_moves: NDArray[np.bool_]
     galaxy_x: Array
     galaxy_y: Array
+    galaxy_flux: Array
     galaxy_radius: Array
 
 
@@ -235,10 +238,10 @@ def _power_mags(low: float, high: float, slope: float, n: int, rng: np.random.Ge
 
 
 def _draw_stars(grid: Tan, size: int, rng: np.random.Generator) -> Stars:
-    density = STARS_PER_PIXEL * np.exp(0.22 * rng.standard_normal())
+    density = STARS_PER_PIXEL * np.exp(0.22 * rng.standard_normal()) * crowding(grid.ra, grid.dec)
     n = max(int(rng.poisson(density * (size + 2 * MARGIN) ** 2)), MIN_STARS)
     ra, dec = _places(grid, size, n, rng)
-    mag = _power_mags(10.5, 21.6, 0.25, n, rng)
+    mag = _power_mags(9.6, 21.6, 0.25, n, rng)
     varies = (rng.random(n) < VARIABLE_FRACTION) & (mag > 14) & (mag < 20)
     fast = rng.random(n) < 0.01
     speed = np.where(fast, rng.uniform(0.3, 1.0, n), 0.006 * np.abs(rng.standard_normal(n))) / 365.25
@@ -254,6 +257,29 @@ def _draw_stars(grid: Tan, size: int, rng: np.random.Generator) -> Stars:
         amplitude=np.where(varies, 10 ** rng.uniform(-1.4, -0.3, n), 0),
         phase=rng.uniform(0, 2 * np.pi, n),
     )
+
+
+def crowding(ra: float, dec: float) -> float:
+    """Number of stars relative to a field far from the galactic plane.
+
+    Parameters
+    ----------
+    ra, dec : float
+        Deg, ICRS.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> round(crowding(*GALACTIC_POLE_DEG), 3), round(crowding(93.3, 23.4), 1)
+    (1.0, 2.6)
+    """
+    pole = np.deg2rad(GALACTIC_POLE_DEG)
+    sine = np.sin(np.deg2rad(dec)) * np.sin(pole[1])
+    sine += np.cos(np.deg2rad(dec)) * np.cos(pole[1]) * np.cos(np.deg2rad(ra) - pole[0])
+    return float(1 + CROWDING * np.exp(-((np.rad2deg(np.arcsin(sine)) / PLANE_DEG) ** 2)))
 
 
 def _draw_galaxies(grid: Tan, size: int, rng: np.random.Generator) -> Galaxies:
@@ -392,9 +418,8 @@ def fixed_sources(scene: Scene, visit: Visit, grid: Tan) -> Fixed:
     stars, galaxies = scene.sky.stars, scene.sky.galaxies
     star_x, star_y = grid.to_pixel(*stars.place_at(visit.mjd_utc - scene.epoch_mjd))
     galaxy_x, galaxy_y = grid.to_pixel(galaxies.ra, galaxies.dec)
-    moves = np.hypot(stars.pm_ra, stars.pm_dec) * TEMPLATE_AGE_DAY > 0.25
-    flux = CAMERA.flux(stars.mag)
-    return Fixed(star_x, star_y, flux, moves, galaxy_x, galaxy_y, galaxies.radius)
+    flux = CAMERA.flux(stars.mag), CAMERA.flux(galaxies.mag)
+    return Fixed(star_x, star_y, flux[0], galaxy_x, galaxy_y, flux[1], galaxies.radius)
 
 
 def variable_name(field: int, row: int) -> str:

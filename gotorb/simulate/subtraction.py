@@ -17,7 +17,6 @@ from scipy.signal import fftconvolve
 from gotorb.core.constants import MAD_TO_SIGMA
 from gotorb.errors import SurveyError
 from gotorb.simulate.plan import Camera
-from gotorb.simulate.psf import cut_windows
 
 Array = NDArray[np.floating]
 WIDTHS_AND_ORDERS = ((0.7, 4), (1.5, 2), (3.0, 1))
@@ -199,7 +198,7 @@ def subtract(science: Array, template: Array, camera: Camera, *, swap: bool = Fa
 
 
 def window_half(difference: Difference) -> int:
-    """Half side [pixel] of the windows that `share_of_change` needs: the reach of its filter and of the kernel.
+    """Half side [pixel] of the windows that `seen_in_difference` needs: the reach of filter and kernel.
 
     Parameters
     ----------
@@ -210,35 +209,59 @@ def window_half(difference: Difference) -> int:
     -------
     int
     """
-    return len(_filter_taps(difference)) // 2 + 1 + (KERNEL_HALF if difference.convolved == "science" else 0)
+    return len(_filter_taps(difference)) // 2 + 1 + KERNEL_HALF
 
 
-def share_of_change(table: pd.DataFrame, change: Array, difference: Difference) -> Array:
-    """Share of each detection that the change makes: what this subtraction would find less at its place without it.
+def seen_in_difference(table: pd.DataFrame, light: Array, difference: Difference, *, of: str = "science") -> Array:
+    """Light of one of the images as this subtraction leaves it in the difference.
 
     Parameters
     ----------
     table : DataFrame
         Detections with x, y [pixel].
-    change : ndarray (n, side, side)
-        Windows of the science image minus one without the change, of half side `window_half(difference)`.
+    light : ndarray (n, side, side)
+        Windows about the detections, of half side `window_half(difference)` or more.
     difference : Difference
-        The subtraction in which the detections were found.
+        The subtraction.
+    of : {"science", "template"}
+        The image that holds the light; the template's is subtracted.
+
+    Returns
+    -------
+    ndarray (n, side - 20, side - 20)
+    """
+    if difference.convolved == of and len(table):
+        x, y, (height, width) = table["x"].to_numpy(), table["y"].to_numpy(), difference.image.shape
+        local = difference.kernel.at(2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1)
+        seen = fftconvolve(light, local.astype(np.float32), mode="valid", axes=(1, 2))
+    else:
+        seen = light[:, KERNEL_HALF:-KERNEL_HALF, KERNEL_HALF:-KERNEL_HALF]
+    sign = 1 if of == "science" else -1
+    return sign * seen / (_mean_sum(difference.kernel) if difference.convolved == "science" else 1)
+
+
+def match_filter(table: pd.DataFrame, windows: Array, difference: Difference) -> Array:
+    """Matched-filtered value of windows of the difference at each detection.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Detections with x, y [pixel].
+    windows : ndarray (n, side, side)
+        About the nearest whole pixels; their middle counts.
+    difference : Difference
+        The subtraction.
 
     Returns
     -------
     ndarray (n,)
-        Share of the matched-filtered difference; above 1 where the change covers a residual of the other sign.
+        [electron per pixel].
     """
-    x, y = table["x"].to_numpy(), table["y"].to_numpy()
-    if difference.convolved == "science" and len(table):
-        height, width = difference.image.shape
-        local = difference.kernel.at(2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1)
-        change = fftconvolve(change, local, mode="valid", axes=(1, 2)) / _mean_sum(difference.kernel)
     taps = _filter_taps(difference)
-    whole = np.nan_to_num(cut_windows(difference.image, x, y, len(taps) // 2 + 1), nan=0.0)
-    part, total = (np.einsum("nij,ni,nj->n", light, _weights(taps, y), _weights(taps, x)) for light in (change, whole))
-    return part / np.where(total == 0, np.nan, total)
+    inset = windows.shape[1] // 2 - (len(taps) // 2 + 1)
+    middle = windows[:, inset : windows.shape[1] - inset, inset : windows.shape[2] - inset]
+    x, y = table["x"].to_numpy(), table["y"].to_numpy()
+    return ((middle @ _weights(taps, x)[:, :, None])[:, :, 0] * _weights(taps, y)).sum(axis=1)
 
 
 def _filter_taps(difference: Difference) -> Array:

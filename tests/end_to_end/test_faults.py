@@ -164,7 +164,7 @@ def test_two_runs_at_once_the_second_is_told_who_is_at_work(labelled, served, tm
     assert data_digest(tmp_path / "run") == data_digest(labelled)
 
 
-@pytest.mark.parametrize(("where", "largest_file"), [("shard", 200_000), ("assembly", 1_200_000)])
+@pytest.mark.parametrize(("where", "largest_file"), [("shard", 200_000), ("assembly", 2_000_000)])
 def test_full_disk_is_told_and_the_run_resumes_when_there_is_space(labelled, start, tmp_path, where, largest_file):
     said = start(FULL_DISK, tmp_path, largest_file).communicate()[1]
     assert said.splitlines()[-1].startswith("gotorb.errors.DataError: ")

@@ -127,6 +127,27 @@ def test_synthetic_stamp_is_the_sum_of_planet_and_galaxy_without_the_planets_sur
     np.testing.assert_allclose(added[far], host[far], rtol=1e-5, atol=1e-3)
 
 
+def test_synthetic_rows_are_as_faint_as_asked(labelled, served, tmp_path):
+    options = {"out_dir": tmp_path, "max_galaxy_mag": 21, "max_mag": 20.5}
+    whole, planets, all_of_them = (
+        open_dataset(label_data.add_synthetic_transients(labelled, name=str(snr_of), snr_of=snr_of, **options))
+        for snr_of in (None, "planets", "detections")
+    )
+    made = np.flatnonzero(whole.table["metalabel"] == "syntransient")
+    bright = whole.table.iloc[made]
+    for data in (planets, all_of_them):
+        rows = data.table.iloc[made]
+        light = (rows["snr"] / bright["snr"]).to_numpy()
+        assert (light <= 1 + 1e-9).all() and light.min() < 0.8
+        np.testing.assert_allclose(rows["mag"] - bright["mag"], -2.5 * np.log10(light), atol=1e-6)
+        lost, core = (bright["snr"] > 0).to_numpy() & (light < 0.8), np.s_[:, 24:31, 24:31, 2]
+        brought = whole.read_stamps(made)[core] - data.read_stamps(made)[core]
+        assert (np.nansum(brought, axis=(1, 2))[lost] > 0).all()
+    found = whole.table[whole.table["metalabel"].isin(["mp", "randjunk"])]
+    assert all_of_them.table.iloc[made]["snr"].median() < 1.5 * found["snr"].median()
+    assert all_of_them.table.iloc[made]["snr"].median() <= bright["snr"].median()
+
+
 def test_fading_transient_is_negative_and_leaves_the_science_image_alone(labelled, served, tmp_path):
     options = {"out_dir": tmp_path, "max_galaxy_mag": 21, "max_mag": 20.5}
     rising, fading = (

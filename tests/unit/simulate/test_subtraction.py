@@ -8,12 +8,12 @@ from scipy.signal import fftconvolve
 
 from gotorb.errors import SurveyError
 from gotorb.simulate import exposure, psf, scene, subtraction, visit
-from gotorb.simulate.exposure import Exposure
+from gotorb.simulate.exposure import Artefacts, Exposure
 from gotorb.simulate.plan import Camera, Tan
 
 CAMERA = Camera()
 SIZE = 400
-ROUND = psf.Psf(2.2, 3.0, (0, 0, 0), (0, 0, 0, 0), (0, 0, 0))
+ROUND = psf.Psf(fwhm=2.2, beta=3.0, bend=(0, 0, 0), shear=(0, 0, 0, 0), coma=(0, 0, 0))
 
 
 def star_field(n: int, rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
@@ -25,7 +25,9 @@ def star_field(n: int, rng: np.random.Generator, size: int = SIZE) -> np.ndarray
 
 def test_stars_carry_their_flux_and_sit_where_asked() -> None:
     image = np.zeros((401, 401))
-    bent = psf.Psf(2.5, 4.0, (0, 0, 0), (0.05, -0.03, 0, 0), (0.1, 0.05, 0))
+    bent = psf.Psf(
+        fwhm=2.5, beta=4.0, bend=(0, 0, 0), shear=(0.05, -0.03, 0, 0), coma=(0.1, 0.05, 0), trefoil=(0.06, -0.05, 0)
+    )
     psf.add_stars(image, np.array([200.3]), np.array([199.8]), np.array([1e6]), bent)
     y, x = np.mgrid[:401, :401]
     assert image.sum() == pytest.approx(1e6, rel=0.005)
@@ -34,7 +36,7 @@ def test_stars_carry_their_flux_and_sit_where_asked() -> None:
 
 
 def test_a_galaxy_is_its_profile_convolved_with_the_psf() -> None:
-    plain = psf.Psf(2.8, 3.0, (0, 0, 0), (0.04, -0.02, 0, 0), (0, 0, 0))
+    plain = psf.Psf(fwhm=2.8, beta=3.0, bend=(0, 0, 0), shear=(0.04, -0.02, 0, 0), coma=(0, 0, 0))
     place, flux = np.array([75.3]), np.array([1e5])
     one = scene.Galaxies(*(np.array([value]) for value in (0.0, 0.0, 17.0, 5.0, 1.0, 0.6, 0.7, 0.0)))
     image, nucleus = np.zeros((2, 151, 151), dtype=np.float32)
@@ -61,16 +63,23 @@ def _exponential_disc(line: np.ndarray, *, radius: float, ratio: float, angle: f
     return light / light.sum()
 
 
-def test_change_windows_are_the_coadd_minus_the_coadd_without_the_changes() -> None:
+def test_trefoil_is_what_a_third_of_a_turn_repeats_and_half_a_turn_does_not() -> None:
+    local = psf.LocalPsf(*(np.full((1, 1, 1), value) for value in (3.0, 0.0, 0.0, 0.0, 0.0, 0.1, 0.05)))
+    angle = 0.2 + np.deg2rad([0.0, 120.0, 180.0])
+    light = psf.profile(2 * np.cos(angle)[None, None], 2 * np.sin(angle)[None, None], local, 3.0).ravel()
+    assert light[1] == pytest.approx(light[0]) and abs(light[2] / light[0] - 1) > 0.02
+
+
+def test_windows_of_a_change_are_the_coadd_minus_the_coadd_without_it() -> None:
     rng = np.random.default_rng(9)
     exposures = [_exposure(rng, dx, dy) for dx, dy in ((0.0, 0.0), (3.4, -2.2), (-7.1, 5.6))]
     still = [one._replace(image=one.image - one.change) for one in exposures]
     x, y = np.array([60.2, 30.0, 2.0]), np.array([50.4, 30.0, 60.0])
-    for method in ("median", "mean"):
+    for method in ("median", "mean", "clipped"):
         both = [visit.coadd(images, 25.0, method).image for images in (exposures, still)]
         whole = psf.cut_windows(np.nan_to_num(both[0] - both[1]), x, y, 8)
         made = visit.coadd(exposures, 25.0, method)
-        windows = visit.change_windows(exposures, made, x, y, half=8)
+        windows = visit.cut_stack(exposures, made, x, y, half=8).brought_by(lambda part: part.change)
         assert np.abs(whole[0]).max() > 100 > np.abs(whole[1]).max()
         assert windows == pytest.approx(whole, abs=1e-2)
 
@@ -81,7 +90,7 @@ def _exposure(rng: np.random.Generator, dx: float, dy: float) -> Exposure:
     psf.add_stars(change, np.array([60.0 + dx]), np.array([50.0 + dy]), np.array([5e3]), ROUND)
     image = change + 5 * rng.standard_normal(change.shape, dtype=np.float32)
     grid = Tan(ra=10.0, dec=5.0, x0=60 + dx, y0=60 + dy, scale_deg=1.24 / 3600)
-    return Exposure(image, change, np.zeros(change.shape, np.uint8), grid, 59160.0, ROUND, 25.0 + 0.01 * dx)
+    return Exposure(image, 0 * change, change, exposure.no_artefacts(120), grid, 59160.0, ROUND, 25.0 + 0.01 * dx)
 
 
 def test_kernel_fit_recovers_a_known_kernel_and_flux_ratio() -> None:
@@ -148,15 +157,41 @@ def test_median_ignores_missing_exposures_and_needs_two() -> None:
     assert visit.combine(layers, "mean")[0][0] == pytest.approx(4.0)
 
 
+def test_a_clipped_mean_leaves_out_a_cosmic_ray_and_keeps_a_faint_trail() -> None:
+    layers = np.array([[1.0, 0.0], [2.0, 90.0], [900.0, 0.0]])[:, None, :]
+    assert visit.combine(layers, "clipped")[0].tolist() == [1.5, 30.0]
+
+
+def test_saturated_pixels_are_masked_where_the_pipeline_does_so() -> None:
+    rng = np.random.default_rng(3)
+    exposures = [_exposure(rng, dx, 0.0) for dx in (0.0, 4.0, -3.0)]
+    for one in exposures:
+        column = round(60 + one.grid.x0 - 60)
+        one.artefacts.labels[30:60, column] = exposure.Artefact.BLEED
+    plain, masked = (visit.coadd(exposures, 25.0, "median", masks=masks) for masks in (False, True))
+    assert np.isfinite(plain.image[30:60, 60]).all() and np.isnan(masked.image[30:60, 60]).all()
+    assert masked.regions[25, 60] == exposure.Artefact.MASK and plain.regions[25, 60] == 0
+    assert np.isfinite(masked.image[:, 80]).sum() == np.isfinite(plain.image[:, 80]).sum()
+
+
+def test_crosstalk_mirrors_bright_pixels_and_says_so() -> None:
+    image, artefacts = np.zeros((60, 60), dtype=np.float32), exposure.no_artefacts(60)
+    image[20, 10] = CAMERA.full_well
+    exposure._add_crosstalk(image, artefacts, 0.002, CAMERA)
+    assert image[20, 49] == artefacts.light[20, 49] == pytest.approx(0.002 * CAMERA.full_well)
+    assert np.argwhere(artefacts.labels == exposure.Artefact.CROSSTALK).tolist() == [[20, 49]]
+
+
 def test_bleeding_keeps_the_charge_and_stays_in_its_columns() -> None:
     image = np.full((200, 50), 500.0, dtype=np.float32)
     image[100, 25] = 1e6
-    labels = np.zeros(image.shape, dtype=np.uint8)
-    before = float(image.astype(float).sum())
-    exposure.saturate(image, labels, CAMERA)
+    artefacts = Artefacts(np.zeros_like(image), np.zeros(image.shape, dtype=np.uint8))
+    before, plain = float(image.astype(float).sum()), image.copy()
+    exposure.saturate(image, artefacts, CAMERA)
     assert image.max() <= CAMERA.full_well * 1.0001
     assert float(image.astype(float).sum()) == pytest.approx(before, rel=1e-4)
-    assert set(np.nonzero(labels)[1]) == {25}
+    assert set(np.nonzero(artefacts.labels)[1]) == {25}
+    assert image == pytest.approx(plain + artefacts.light, rel=1e-6)
 
 
 @pytest.mark.parametrize("wider", ["science", "template"])
@@ -173,6 +208,9 @@ def test_share_of_a_change_is_what_this_subtraction_finds_less_without_it(wider:
     table = pd.DataFrame({"x": [150.0, 200.0, 250.0], "y": 200.0})
     half = subtraction.window_half(difference)
     change = psf.cut_windows(new, table["x"].to_numpy(), table["y"].to_numpy(), half)
-    share = subtraction.share_of_change(table, change, difference)
+    whole = psf.cut_windows(difference.image, table["x"].to_numpy(), table["y"].to_numpy(), half)
+    seen = subtraction.seen_in_difference(table, change, difference)
+    share, total = (subtraction.match_filter(table, windows, difference) for windows in (seen, whole))
+    share /= total
     assert difference.convolved == ("template" if wider == "science" else "science")
     assert share == pytest.approx([1.0, 0.5, 0.0], abs=0.05)
