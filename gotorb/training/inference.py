@@ -299,7 +299,7 @@ def latent_vectors(model: keras.Model, stamps: Stamps, *, batch_size: int = BATC
 
 def _copy_layers(model: keras.Model) -> keras.Model:
     """The same network of new layers; one that was put behind another first layer has layers of several outputs."""
-    copy = keras.models.clone_model(model)
+    copy = type(model).from_config(model.get_config())  # clone_model also compiles, by names of metrics not known
     copy.set_weights(model.get_weights())
     return copy
 

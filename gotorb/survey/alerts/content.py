@@ -30,8 +30,8 @@ SANE_MJD = (15_000.0, 90_000.0)
 """The years 1900 to 2105."""
 
 
-NOTHING: Record = dict.fromkeys(("fwhm", "rb", "drb", "magpsf", "xpos", "ypos", "ssdistnr", "ssmagnr"), math.nan)
-NOTHING |= {"isdiffpos": None, "ssnamenr": None}
+NOTHING: Record = dict.fromkeys(("fwhm", "rb", "drb", "magpsf", "snr", "xpos", "ypos", "ssdistnr"), math.nan)
+NOTHING |= {"ssmagnr": math.nan, "isdiffpos": None, "ssnamenr": None}
 """Columns that not every survey or schema has."""
 
 
@@ -43,7 +43,7 @@ class Alert:
     ----------
     record : dict
         The survey's own measurements, and our columns next to them: candid, objectId, ra, dec [deg], jd (middle of the
-        exposure, UTC), magpsf, isdiffpos, survey_score, xpos, ypos, ssdistnr [arcsec], ssmagnr, ssnamenr, survey.
+        exposure, UTC), magpsf, snr, isdiffpos, survey_score, xpos, ypos, ssdistnr [arcsec], ssmagnr, ssnamenr, survey.
     stamp : ndarray
         (size, size, n_layers), float32, the source in the middle; NaN where there are no data.
     layers : tuple of str
@@ -156,6 +156,7 @@ def _measure_family(record: Record, where: str, name: str, fields: PacketFields)
     merged = NOTHING | candidate | ours | {"candid": str(record[fields.id]), "objectId": str(record[fields.object_id])}
     image = "_".join(str(candidate.get(one)) for one in fields.image) if fields.image else merged["candid"]
     merged |= {"image_id": image, "survey": name, "survey_score": _score(candidate, fields)}
+    merged |= {"snr": candidate["scorr"]} if "scorr" in candidate and "snr" not in fields.columns else {}
     merged["jd"] = _middle_jd(merged, where, fields)
     _check_place(merged, where)
     return merged

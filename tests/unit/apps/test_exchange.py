@@ -42,8 +42,10 @@ def check_opened(source: Path, archive: ArchiveParams, size: int) -> Path:
 
 def test_an_image_and_a_folder_of_images(tmp_path: Path, tiny_survey: Path) -> None:
     shutil.copytree(tiny_survey, tmp_path / "survey")
-    first = next(path for path in sorted((tmp_path / "survey").rglob("*")) if find_kind(path)[0] == IMAGES)
-    folder = first if first.is_dir() else first.parent
+    folders = (path for path in sorted((tmp_path / "survey").rglob("*")) if path.is_dir())
+    folder, other = [path for path in folders if find_kind(path)[0] == IMAGES][:2]
+    for path in other.iterdir():
+        shutil.copy(path, folder)
     image = find_kind(folder)[1][0]
     check_opened(image, ARCHIVE, 31)
     made = check_opened(folder, ARCHIVE, 31)

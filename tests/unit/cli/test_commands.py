@@ -84,7 +84,8 @@ def test_doctor_goes_on_after_a_bad_parameter(gotorb: Call, project: Path) -> No
 
 @pytest.mark.usefixtures("stored")
 def test_models_of_a_new_project_are_none(gotorb: Call) -> None:
-    assert gotorb("models") == Said(0, "", "")
+    said = gotorb("models")
+    assert (said.code, said.out) == (0, "") and "no model is registered" in said.err
     said = gotorb("models", "--json")
     assert (said.code, json.loads(said.out)) == (0, [])
 
