@@ -29,17 +29,20 @@ def main() -> int:
     folder = Path(plan["folder"])
     try:
         _check_clean(folder)
-        variants: dict[str, list[Training]] = {name: [] for name in plan["variants"]}
+        variants: dict[str, list[Training]] = {}
         try:
             for name, changes in plan["variants"].items():
+                found = []
                 for seed in plan["seeds"]:
                     run_experiment(folder, name, plan["base"] | changes | {"train.seed": seed}, plan["targets"])
-                    variants[name].append(read_training(folder))
+                    found.append(read_training(folder))
+                variants[name] = found
         finally:
             _restore(folder)
-        report = compare_variants(variants, plan["baseline"])
-        write_json(folder / "ablations.json", report)
-        write_text(folder / "ablations.md", format_variants(report))
+            if plan["baseline"] in variants:  # an interrupted run leaves the table of what is done
+                report = compare_variants(variants, plan["baseline"])
+                write_json(folder / "ablations.json", report)
+                write_text(folder / "ablations.md", format_variants(report))
     except GotorbError as error:
         print(f"make ablations: {error}", file=sys.stderr)
         return 1
