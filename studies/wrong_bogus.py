@@ -15,6 +15,7 @@ Two of the ways are published ones, here with forests on measured features in pl
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from gotorb.core.files import write_json, write_text
 from gotorb.core.params import DatasetParams, TrainParams
 from gotorb.dataset.split import assign_folds, link_groups
 from gotorb.dataset.store import Dataset, open_dataset
+from gotorb.errors import DataError, GotorbError
 from gotorb.evaluation.comparison import SUSPECT_PROBABILITY, compare_auc
 from gotorb.evaluation.metrics import rounded
 from gotorb.evaluation.thresholds import fnr_at_fpr
@@ -66,19 +68,7 @@ Scorer = Callable[[np.ndarray], np.ndarray]
 
 
 def fit(rows: np.ndarray, targets: np.ndarray, seed: int) -> Scorer:
-    """Fit a forest, with equal weight of both classes.
-
-    Parameters
-    ----------
-    rows, targets : ndarray
-        (n, n_features) features and (n,) probabilities.
-    seed : int
-
-    Returns
-    -------
-    callable
-        Scores of rows.
-    """
+    """Fit a forest, with equal weight of both classes."""
     real = max(targets.mean(), 1e-6)
     weights = targets / real + (1 - targets) / (1 - real)
     trees = fit_trees(rows, targets, weights, n_trees=N_TREES, seed=seed, threads=THREADS)
@@ -86,61 +76,25 @@ def fit(rows: np.ndarray, targets: np.ndarray, seed: int) -> Scorer:
 
 
 def learn_as_labelled(lesson: Lesson) -> Scorer:
-    """Learn the labels as they are.
-
-    Parameters
-    ----------
-    lesson : Lesson
-
-    Returns
-    -------
-    callable
-    """
+    """Learn the labels as they are."""
     return fit(lesson.rows, lesson.labels.astype(float), lesson.seed)
 
 
 def learn_without_suspects(lesson: Lesson) -> Scorer:
-    """Leave out the bogus rows that are real by their out-of-fold scores.
-
-    Parameters
-    ----------
-    lesson : Lesson
-
-    Returns
-    -------
-    callable
-    """
+    """Leave out the bogus rows that are real by their out-of-fold scores."""
     kept = ~(lesson.doubtful & (lesson.inside >= SUSPECT_PROBABILITY))
     return fit(lesson.rows[kept], lesson.labels[kept].astype(float), lesson.seed)
 
 
 def learn_half_scores(lesson: Lesson) -> Scorer:
-    """Learn the mean of label and out-of-fold score of the rows in doubt.
-
-    Parameters
-    ----------
-    lesson : Lesson
-
-    Returns
-    -------
-    callable
-    """
+    """Learn the mean of label and out-of-fold score of the rows in doubt."""
     targets = lesson.labels.astype(float)
     targets[lesson.doubtful] = lesson.inside[lesson.doubtful] / 2
     return fit(lesson.rows, targets, lesson.seed)
 
 
 def learn_in_pairs(lesson: Lesson) -> Scorer:
-    """Asymmetric co-teaching of two forests; the share left out grows to that of the suspects.
-
-    Parameters
-    ----------
-    lesson : Lesson
-
-    Returns
-    -------
-    callable
-    """
+    """Asymmetric co-teaching of two forests; the share left out grows to that of the suspects."""
     halves = assign_folds(lesson.labels, lesson.groups, n_folds=2, seed=lesson.seed)
     kept, targets = np.ones(len(halves), bool), lesson.labels.astype(float)
     for number in range(1, N_ROUNDS + 1):
@@ -156,16 +110,7 @@ def learn_in_pairs(lesson: Lesson) -> Scorer:
 
 
 def learn_in_stages(lesson: Lesson) -> Scorer:
-    """Two stages: suspected bogus rows lose their labels, then those with a sure score get it as label.
-
-    Parameters
-    ----------
-    lesson : Lesson
-
-    Returns
-    -------
-    callable
-    """
+    """Two stages: suspected bogus rows lose their labels, then those with a sure score get it as label."""
     unlabelled = lesson.doubtful & (lesson.inside >= 0.5)
     targets = lesson.labels.astype(float)
     scores = fit(lesson.rows[~unlabelled], targets[~unlabelled], lesson.seed)(lesson.rows)
@@ -185,22 +130,7 @@ WAYS: dict[str, Callable[[Lesson], Scorer]] = {
 
 
 def plant(data: Dataset, labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Give minor planets the label bogus.
-
-    Parameters
-    ----------
-    data : Dataset
-    labels : ndarray
-        (n,) labels.
-    share : float
-        Of the random bogus, the planted ones included.
-    rng : Generator
-
-    Returns
-    -------
-    ndarray of bool
-        (n,) True for the planted rows.
-    """
+    """Give minor planets the label bogus."""
     kinds = data.table["metalabel"].to_numpy(str)
     real, n_bogus = np.flatnonzero((kinds == REAL_KIND) & (labels == layout.REAL)), np.sum(kinds == BOGUS_KIND)
     planted = np.zeros(len(labels), bool)
@@ -211,24 +141,7 @@ def plant(data: Dataset, labels: np.ndarray, share: float, rng: np.random.Genera
 def score_ways(
     data: Dataset, measured: np.ndarray, groups: np.ndarray, share: float, seed: int
 ) -> dict[str, np.ndarray]:
-    """Out-of-fold scores of all rows by each way.
-
-    Parameters
-    ----------
-    data : Dataset
-    measured : ndarray
-        (n, n_features) features.
-    groups : ndarray
-        (n,) groups of linked rows.
-    share : float
-        Planted share of the random bogus.
-    seed : int
-        Of planted rows, folds and forests.
-
-    Returns
-    -------
-    dict of str to ndarray
-    """
+    """Out-of-fold scores of all rows by each way."""
     planted = plant(data, data.labels, share, np.random.default_rng(seed))
     labels = np.where(planted, layout.BOGUS, data.labels)
     doubtful = planted | (data.table["metalabel"].to_numpy(str) == BOGUS_KIND)
@@ -243,24 +156,11 @@ def score_ways(
 
 
 def compare_ways(data_dir: Path, *, n_seeds: int = N_SEEDS) -> dict[str, Any]:
-    """Compare the ways at each share of planted labels.
-
-    Parameters
-    ----------
-    data_dir : Path
-        Data set; its rows of unknown label are left out.
-    n_seeds : int
-
-    Returns
-    -------
-    dict
-        n_real, n_bogus, n_seeds, fpr, and for each share and way: auc and missed (mean over seeds), their standard
-        deviations, and the mean difference of the AUC to the first way with the mean of its 95 % intervals.
-    """
+    """Compare the ways at each share of planted labels."""
     data = open_dataset(data_dir)
     known = np.flatnonzero(data.labels != layout.UNKNOWN)
     if len(known) < len(data):
-        raise SystemExit(f"{len(data) - len(known)} rows of {data_dir} have no label; give a data set without them")
+        raise DataError(f"{len(data) - len(known)} rows of {data_dir} have no label; give a data set without them")
     measured = measure_rows(FeatureSet(data.size, TrainParams().layers), data, known)
     groups = link_groups(data.table, link_radius_arcsec=DatasetParams().link_radius_arcsec)
     report: dict[str, Any] = {"n_real": int(data.labels.sum()), "n_bogus": int((data.labels == 0).sum())}
@@ -283,16 +183,7 @@ def _measure(data: Dataset, scores: list[np.ndarray], first: list[np.ndarray]) -
 
 
 def format_ways(report: dict[str, Any]) -> str:
-    """Format a report of `compare_ways` as a page of markdown.
-
-    Parameters
-    ----------
-    report : dict
-
-    Returns
-    -------
-    str
-    """
+    """Format a report of `compare_ways` as a page of markdown."""
     lines = [
         "# Learning from bogus labels on real sources", "",
         "Written by `python -m studies.wrong_bogus`. Forests on measured features; each of the "
@@ -314,14 +205,20 @@ def format_ways(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main() -> int:
     """Write reports/wrong_bogus.json and reports/wrong_bogus.md."""
     parser = argparse.ArgumentParser(prog="python -m studies.wrong_bogus", description=__doc__)
     parser.add_argument("data_dir", type=Path, nargs="?", default=Path("data/dataset"), help="default: data/dataset")
-    report = compare_ways(parser.parse_args().data_dir)
+    args = parser.parse_args()
+    try:
+        report = compare_ways(args.data_dir)
+    except GotorbError as error:
+        print(f"studies.wrong_bogus: {error}", file=sys.stderr)
+        return 1
     write_json(Path("reports/wrong_bogus.json"), report)
     write_text(Path("reports/wrong_bogus.md"), format_ways(report))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
