@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gotorb.core import layout
+from gotorb.core.untrusted import check_header
 from gotorb.errors import DataError
 from gotorb.evaluation.comparison import compare_auc
 from gotorb.evaluation.intervals import wilson_interval
@@ -31,6 +32,7 @@ INTRODUCTION = (
 )
 AGREED = "agreed"
 """Column of the label that annotators agree on."""
+AGREEMENTS = {"1": layout.REAL, "0": layout.BOGUS, "1.0": layout.REAL, "0.0": layout.BOGUS}
 HEADINGS = {
     "annotated": (
         "Rows on which annotators agree, scored out of fold",
@@ -103,7 +105,7 @@ def read_annotations(path: Path, rows: pd.DataFrame) -> pd.Series:
     Raises
     ------
     DataError
-        If a column is missing, or no id is that of a row.
+        If the file is not a csv, a column is missing, no id is that of a row, or a label is unknown or contradicted.
 
     Examples
     --------
@@ -113,15 +115,23 @@ def read_annotations(path: Path, rows: pd.DataFrame) -> pd.Series:
     ...     read_annotations(Path(file.name), pd.DataFrame(index=["1", "2", "3"])).tolist()
     [1, 0, -1]
     """
-    known = pd.read_csv(path, dtype=str)
+    check_header(path)
+    try:
+        known = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read as a csv ({error}); write it again") from None
     ids = next((name for name in known if known[name].isin(rows.index).any()), None)
     if ids is None or AGREED not in known:
         raise DataError(
             f"{path} has no column {AGREED!r}, or none with ids of the data set (has {', '.join(known)}); correct it, "
             "or peers.annotations"
         )
-    agreed = pd.to_numeric(known.drop_duplicates(ids).set_index(ids)[AGREED], errors="coerce")
-    return agreed.reindex(rows.index).fillna(layout.UNKNOWN).astype(int)
+    given = known.drop_duplicates([ids, AGREED]).set_index(ids)[AGREED].str.strip()
+    if (odd := given[~given.isin(["", *AGREEMENTS])]).size:
+        raise DataError(f"{path} has {AGREED} = {odd.iloc[0]!r} for {odd.index[0]!r}; give 1, 0 or nothing")
+    if (twice := given.index[given.index.duplicated()]).size:
+        raise DataError(f"{path} has two different labels of {twice[0]!r}; keep one of them")
+    return given.map(AGREEMENTS).reindex(rows.index).fillna(layout.UNKNOWN).astype(int)
 
 
 def compare_all(

@@ -19,7 +19,7 @@ import pandas as pd
 from gotorb.core import layout
 from gotorb.core.params import DatasetParams
 from gotorb.dataset.store import read_csv
-from gotorb.errors import DataError
+from gotorb.errors import ConfigError, DataError
 
 LOG = logging.getLogger(__name__)
 METHOD = DatasetParams().soft_method
@@ -181,6 +181,8 @@ def soften_labels(
         raise DataError(
             f"no column {absent[0]!r} for soft labels (has {', '.join(table.columns)}); correct their names"
         )
+    if method not in ("labellers", "mean"):
+        raise ConfigError(f"unknown soft_method {method!r}; give labellers or mean")
     if method == "mean":
         return _soften_by_mean(table, scores, votes)
     labellers = {name: _bin(table[name], SCORE_BINS) for name in scores} | _read_votes(table["id"], votes)

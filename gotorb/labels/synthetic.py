@@ -18,6 +18,7 @@ from gotorb.catalogues.minor_planets import Field, MinorPlanets
 from gotorb.catalogues.variables import read_variables
 from gotorb.core import layout
 from gotorb.core.params import SEED, LabelParams, SyntheticParams
+from gotorb.errors import ConfigError
 from gotorb.labels.image import FileLayout, check_exposures, complete_rows
 from gotorb.labels.jobs import ImageTask
 from gotorb.stamps.layers import Extensions, Planes, cut_into, cut_planes, n_detected_exposures
@@ -120,6 +121,10 @@ class SyntheticOptions:
     stamp_size: int = LABEL.stamp_size
     files: FileLayout = field(default_factory=FileLayout)
     seed: int = SEED
+
+    def __post_init__(self) -> None:
+        if self.snr_of not in (None, "planets", "detections"):
+            raise ConfigError(f"unknown snr_of {self.snr_of!r}; give planets, detections or None")
 
     @property
     def catalogues(self) -> tuple[str, ...]:

@@ -42,12 +42,12 @@ def find_bad_id(ids: pd.Series | np.ndarray, *, unique: bool = True) -> str:
     ids : Series or ndarray
         (n,) ids as they were read.
     unique : bool
-        Whether an id may stand only once.
+        Duplicates are a fault.
 
     Returns
     -------
     str
-        What is wrong, with the value and the row; "" when nothing is.
+        The fault, with the value and the row; "" without one.
 
     Examples
     --------

@@ -127,6 +127,11 @@ def test_synthetic_stamp_is_the_sum_of_planet_and_galaxy_without_the_planets_sur
     np.testing.assert_allclose(added[far], host[far], rtol=1e-5, atol=1e-3)
 
 
+def test_an_unknown_kind_of_faintness_is_refused(labelled, served, tmp_path):
+    with pytest.raises(ConfigError, match="'detection'"):
+        label_data.add_synthetic_transients(labelled, out_dir=tmp_path, snr_of="detection")
+
+
 def test_synthetic_rows_are_as_faint_as_asked(labelled, served, tmp_path):
     options = {"out_dir": tmp_path, "max_galaxy_mag": 21, "max_mag": 20.5}
     whole, planets, all_of_them = (

@@ -115,6 +115,29 @@ def test_without_out_of_fold_scores_held_out_rows_remain(rows: pd.DataFrame, tmp
         read_annotations(path, rows)
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [("r0,2", "'2' for 'r0'"), ("r0,real", "'real'"), ("r0,1\nr0,0", "two different labels of 'r0'")],
+)
+def test_labels_that_say_neither_real_nor_bogus_are_refused(
+    rows: pd.DataFrame, tmp_path: Path, lines: str, said: str
+) -> None:
+    path = tmp_path / "eyes.csv"
+    path.write_text(f"candid,agreed\n{lines}\n")
+    with pytest.raises(DataError, match=said):
+        read_annotations(path, rows)
+
+
+def test_repeated_equal_labels_are_one_and_a_broken_csv_is_named(rows: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "eyes.csv"
+    path.write_text("candid,agreed\nr0,1\nr0,1\nr1,0.0\n")
+    found = read_annotations(path, rows)
+    assert found[found >= 0].to_dict() == {"r0": 1, "r1": 0}
+    path.write_text('candid,agreed\n"r0,1\n')
+    with pytest.raises(DataError, match=r"eyes\.csv"):
+        read_annotations(path, rows)
+
+
 def test_labellers_are_named() -> None:
     archive = {"labels": "rules", "old_score_column": "drb"}
     params = Params(seed=1, label={"archive": archive}, dataset={"soft_scores": ["peer_rb", "peer_drb"]})

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gotorb.core import layout
-from gotorb.errors import DataError
+from gotorb.errors import ConfigError, DataError
 from gotorb.labels.soft import fit_labellers, soften_labels
 from gotorb.training.data import make_targets, select_rows
 
@@ -77,6 +77,11 @@ def test_labellers_who_say_nothing_change_nothing(table: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(soft[table.columns], table)
     expected = soften_labels(table, scores=["score"])
     pd.testing.assert_series_equal(soft[layout.PROBABILITY_COLUMN], expected[layout.PROBABILITY_COLUMN])
+
+
+def test_an_unknown_method_is_refused(table: pd.DataFrame) -> None:
+    with pytest.raises(ConfigError, match="'median'"):
+        soften_labels(table, method="median")
 
 
 def test_a_missing_score_is_named(table: pd.DataFrame) -> None:
